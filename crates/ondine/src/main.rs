@@ -1,0 +1,2 @@
+//! The `ondine` command.
+fn main() {}
