@@ -1,0 +1,339 @@
+//! Symbolic dimensions: sizes that are known only when a function is called.
+//!
+//! A [`Dim`] is a polynomial with integer coefficients over atoms; an atom is a symbol or the floor of a
+//! polynomial divided by a constant (what a strided convolution makes of a height). The form is canonical, so two
+//! dimensions that are equal for every binding by these rules also compare equal.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use crate::error::{Result, fail};
+
+/// Values of the symbols of a function.
+pub type Bindings = BTreeMap<Arc<str>, usize>;
+
+/// One dimension of a shape.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Dim {
+    /// Terms with non-zero coefficients, sorted by monomial; the empty monomial is the constant term.
+    terms: Vec<(Vec<Atom>, i64)>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Atom {
+    Symbol(Arc<str>),
+    FloorDiv(Arc<Dim>, i64),
+}
+
+impl Dim {
+    /// A dimension that each call binds, such as `height`.
+    #[must_use]
+    pub fn symbol(name: &str) -> Self {
+        Self { terms: vec![(vec![Atom::Symbol(name.into())], 1)] }
+    }
+
+    /// The size, if it is the same for every call.
+    #[must_use]
+    pub fn fixed(&self) -> Option<usize> {
+        self.constant().and_then(|value| usize::try_from(value).ok())
+    }
+
+    fn constant(&self) -> Option<i64> {
+        match self.terms.as_slice() {
+            [] => Some(0),
+            [(monomial, value)] if monomial.is_empty() => Some(*value),
+            _ => None,
+        }
+    }
+
+    fn from_i64(value: i64) -> Self {
+        Self::collect([(Vec::new(), value)])
+    }
+
+    fn collect(terms: impl IntoIterator<Item = (Vec<Atom>, i64)>) -> Self {
+        let mut sums = BTreeMap::<Vec<Atom>, i64>::new();
+        for (monomial, coefficient) in terms {
+            let sum = sums.entry(monomial).or_default();
+            *sum = sum.saturating_add(coefficient);
+        }
+        Self { terms: sums.into_iter().filter(|&(_, coefficient)| coefficient != 0).collect() }
+    }
+
+    fn sum(&self, other: &Self, sign: i64) -> Self {
+        let negated = other.terms.iter().map(|(monomial, c)| (monomial.clone(), sign.saturating_mul(*c)));
+        Self::collect(self.terms.iter().cloned().chain(negated))
+    }
+
+    fn product(&self, other: &Self) -> Self {
+        let pairs = self.terms.iter().flat_map(|left| other.terms.iter().map(move |right| (left, right)));
+        Self::collect(pairs.map(|((a, x), (b, y))| {
+            let mut monomial: Vec<_> = a.iter().chain(b).cloned().collect();
+            monomial.sort();
+            (monomial, x.saturating_mul(*y))
+        }))
+    }
+
+    /// `floor(self / divisor)`; terms whose coefficients divide leave the floor.
+    ///
+    /// # Panics
+    /// If `divisor` is 0.
+    #[must_use]
+    pub fn floor_div(&self, divisor: usize) -> Self {
+        let divisor = i64::try_from(divisor).unwrap_or(i64::MAX);
+        assert!(divisor > 0, "division of a dimension by zero");
+        let (mut whole, mut rest) = (Vec::new(), Vec::new());
+        for (monomial, coefficient) in &self.terms {
+            let (quotient, remainder) = (coefficient.div_euclid(divisor), coefficient.rem_euclid(divisor));
+            whole.push((monomial.clone(), quotient));
+            rest.push((monomial.clone(), remainder));
+        }
+        let rest = Self::collect(rest);
+        if rest.constant().is_none() {
+            whole.push((vec![Atom::FloorDiv(Arc::new(rest), divisor)], 1));
+        }
+        Self::collect(whole)
+    }
+
+    /// The size under `bindings`.
+    ///
+    /// # Errors
+    /// If a symbol is not bound, or the size is negative or too large.
+    pub fn bind(&self, bindings: &Bindings) -> Result<usize> {
+        match self.evaluate(bindings)? {
+            Some(value) if value >= 0 => Ok(usize::try_from(value).unwrap_or(usize::MAX)),
+            Some(value) => fail!(Shape, "dimension {self} comes out as {value}"),
+            None => fail!(Shape, "dimension {self} is too large"),
+        }
+    }
+
+    fn evaluate(&self, bindings: &Bindings) -> Result<Option<i64>> {
+        let mut total = 0_i64;
+        for (monomial, coefficient) in &self.terms {
+            let mut product = *coefficient;
+            for atom in monomial {
+                let value = match atom {
+                    Atom::Symbol(name) => match bindings.get(name) {
+                        Some(&size) => i64::try_from(size).ok(),
+                        None => fail!(Shape, "dimension `{name}` has no value"),
+                    },
+                    Atom::FloorDiv(inner, divisor) => inner.evaluate(bindings)?.map(|v| v.div_euclid(*divisor)),
+                };
+                let Some(next) = value.and_then(|value| product.checked_mul(value)) else { return Ok(None) };
+                product = next;
+            }
+            let Some(next) = total.checked_add(product) else { return Ok(None) };
+            total = next;
+        }
+        Ok(Some(total))
+    }
+
+    /// The symbol, if the dimension is nothing but one.
+    #[must_use]
+    pub fn as_symbol(&self) -> Option<&Arc<str>> {
+        match self.terms.as_slice() {
+            [(monomial, 1)] => match monomial.as_slice() {
+                [Atom::Symbol(name)] => Some(name),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Adds every symbol of the dimension to `names`.
+    pub fn symbols(&self, names: &mut std::collections::BTreeSet<Arc<str>>) {
+        for atom in self.terms.iter().flat_map(|(monomial, _)| monomial) {
+            match atom {
+                Atom::Symbol(name) => {
+                    names.insert(name.clone());
+                }
+                Atom::FloorDiv(inner, _) => inner.symbols(names),
+            }
+        }
+    }
+}
+
+impl From<usize> for Dim {
+    fn from(size: usize) -> Self {
+        Self::from_i64(i64::try_from(size).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<&str> for Dim {
+    fn from(name: &str) -> Self {
+        Self::symbol(name)
+    }
+}
+
+impl From<&Dim> for Dim {
+    fn from(dim: &Dim) -> Self {
+        dim.clone()
+    }
+}
+
+impl<R: Into<Dim>> std::ops::Add<R> for &Dim {
+    type Output = Dim;
+    fn add(self, other: R) -> Dim {
+        self.sum(&other.into(), 1)
+    }
+}
+
+impl<R: Into<Dim>> std::ops::Sub<R> for &Dim {
+    type Output = Dim;
+    fn sub(self, other: R) -> Dim {
+        self.sum(&other.into(), -1)
+    }
+}
+
+impl<R: Into<Dim>> std::ops::Mul<R> for &Dim {
+    type Output = Dim;
+    fn mul(self, other: R) -> Dim {
+        self.product(&other.into())
+    }
+}
+
+impl fmt::Display for Atom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Symbol(name) => f.write_str(name),
+            Self::FloorDiv(inner, divisor) => write!(f, "floor(({inner})/{divisor})"),
+        }
+    }
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.terms.is_empty() {
+            return f.write_str("0");
+        }
+        // The constant sorts first; people expect it last.
+        let ordered = self.terms.iter().filter(|t| !t.0.is_empty()).chain(self.terms.iter().filter(|t| t.0.is_empty()));
+        for (i, (monomial, coefficient)) in ordered.enumerate() {
+            match (i, *coefficient < 0) {
+                (0, false) => {}
+                (0, true) | (_, true) => f.write_str("-")?,
+                (_, false) => f.write_str("+")?,
+            }
+            let size = coefficient.unsigned_abs();
+            if monomial.is_empty() {
+                write!(f, "{size}")?;
+            } else if size != 1 {
+                write!(f, "{size}*")?;
+            }
+            for (j, atom) in monomial.iter().enumerate() {
+                write!(f, "{}{atom}", if j == 0 { "" } else { "*" })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A shape: dimensions from the slowest to the fastest in memory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Shape(pub Vec<Dim>);
+
+impl Shape {
+    /// The number of dimensions.
+    #[must_use]
+    pub fn rank(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The number of elements, as a dimension.
+    #[must_use]
+    pub fn elements(&self) -> Dim {
+        self.0.iter().fold(Dim::from(1), |product, dim| &product * dim)
+    }
+
+    /// All sizes, if none is symbolic.
+    #[must_use]
+    pub fn fixed(&self) -> Option<Vec<usize>> {
+        self.0.iter().map(Dim::fixed).collect()
+    }
+
+    /// All sizes under `bindings`.
+    ///
+    /// # Errors
+    /// As [`Dim::bind`].
+    pub fn bind(&self, bindings: &Bindings) -> Result<Vec<usize>> {
+        self.0.iter().map(|dim| dim.bind(bindings)).collect()
+    }
+
+    /// The last dimension.
+    ///
+    /// # Errors
+    /// If the shape has no dimension.
+    pub fn last(&self) -> Result<&Dim> {
+        match self.0.last() {
+            Some(dim) => Ok(dim),
+            None => fail!(Shape, "a scalar has no last dimension"),
+        }
+    }
+}
+
+impl<D: Into<Dim>> FromIterator<D> for Shape {
+    fn from_iter<I: IntoIterator<Item = D>>(dims: I) -> Self {
+        Self(dims.into_iter().map(Into::into).collect())
+    }
+}
+
+impl<D: Into<Dim> + Clone, const N: usize> From<[D; N]> for Shape {
+    fn from(dims: [D; N]) -> Self {
+        dims.into_iter().collect()
+    }
+}
+
+impl From<&[usize]> for Shape {
+    fn from(dims: &[usize]) -> Self {
+        dims.iter().copied().collect()
+    }
+}
+
+impl From<Vec<Dim>> for Shape {
+    fn from(dims: Vec<Dim>) -> Self {
+        Self(dims)
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[")?;
+        for (i, dim) in self.0.iter().enumerate() {
+            write!(f, "{}{dim}", if i == 0 { "" } else { ", " })?;
+        }
+        f.write_str("]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strided_convolutions_and_their_upsampling_cancel_when_sizes_divide() {
+        let height = &Dim::symbol("h") * 8;
+        let down = (&height - 1).floor_div(2);
+        let out = &down + 1;
+        assert_eq!(out, &Dim::symbol("h") * 4);
+        assert_eq!(&out * 2, height);
+    }
+
+    #[test]
+    fn floors_stay_when_the_size_is_unknown() {
+        let half = (&Dim::symbol("h") - 1).floor_div(2);
+        let bind = |h| half.bind(&Bindings::from([("h".into(), h)])).ok();
+        assert_eq!((bind(7), bind(8)), (Some(3), Some(3)));
+        assert_eq!(half.to_string(), "floor((h+1)/2)-1");
+    }
+
+    #[test]
+    fn unbound_and_overflowing_dimensions_are_errors() {
+        let huge = &Dim::symbol("a") * usize::MAX;
+        assert!(huge.bind(&Bindings::new()).is_err());
+        assert!(huge.bind(&Bindings::from([("a".into(), usize::MAX)])).is_err());
+    }
+}

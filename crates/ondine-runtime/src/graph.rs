@@ -1,0 +1,368 @@
+//! The graph of one function, and the methods that build it.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use crate::{
+    dim::{Dim, Shape},
+    dtype::DType,
+    error::{Context, Result, fail},
+    infer::{Signature, infer},
+    ndarray::NDArray,
+    op::{Activation, Attention, Binary, Conv2d, Epilogue, Op, Reduce, Resample, Unary, WeightId},
+};
+
+/// A value of a graph: the result of one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Value(pub(crate) u32);
+
+impl Value {
+    /// Position of the node in [`Graph::nodes`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One operator with its inputs and what it yields.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What it does.
+    pub op: Op,
+    /// What it works on; always earlier in the list.
+    pub inputs: Vec<Value>,
+    /// Shape and type of the value.
+    pub signature: Signature,
+    /// The module that it stands for, such as `down_blocks.0.resnets.1`.
+    pub scope: Arc<str>,
+}
+
+/// A tensor of the checkpoint that the graph uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weight {
+    /// Its name in the checkpoint.
+    pub path: Arc<str>,
+    /// Its sizes in the checkpoint.
+    pub shape: Vec<usize>,
+}
+
+/// A buffer that outlives the calls, such as a key-value cache.
+#[derive(Clone, Debug)]
+pub struct StateSlot {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its shape and type.
+    pub signature: Signature,
+    /// The value it takes at the end of a call; none leaves it as it was.
+    pub update: Option<Value>,
+}
+
+/// One function: nodes in an order in which they can run.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    nodes: Vec<Node>,
+    inputs: Vec<(Arc<str>, Value)>,
+    outputs: Vec<(Arc<str>, Value)>,
+    weights: Vec<Weight>,
+    states: Vec<StateSlot>,
+    weight_values: HashMap<Arc<str>, Value>,
+    scope: Arc<str>,
+}
+
+impl Graph {
+    /// An empty graph.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The nodes, in an order in which they can run.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The node that yields `value`.
+    #[must_use]
+    pub fn node(&self, value: Value) -> &Node {
+        &self.nodes[value.index()]
+    }
+
+    /// The arguments, by name.
+    #[must_use]
+    pub fn inputs(&self) -> &[(Arc<str>, Value)] {
+        &self.inputs
+    }
+
+    /// The results, by name.
+    #[must_use]
+    pub fn outputs(&self) -> &[(Arc<str>, Value)] {
+        &self.outputs
+    }
+
+    /// The tensors of the checkpoint that are used.
+    #[must_use]
+    pub fn weights(&self) -> &[Weight] {
+        &self.weights
+    }
+
+    /// The states.
+    #[must_use]
+    pub fn states(&self) -> &[StateSlot] {
+        &self.states
+    }
+
+    /// The weight behind `id`.
+    #[must_use]
+    pub fn weight_info(&self, id: WeightId) -> &Weight {
+        &self.weights[id.0 as usize]
+    }
+
+    /// The shape of `value`.
+    #[must_use]
+    pub fn shape(&self, value: Value) -> &Shape {
+        &self.node(value).signature.shape
+    }
+
+    /// Dimension `axis` of `value`.
+    ///
+    /// # Panics
+    /// If it has no such dimension.
+    #[must_use]
+    pub fn dim(&self, value: Value, axis: usize) -> Dim {
+        self.shape(value).0[axis].clone()
+    }
+
+    /// Names the module that the nodes to come stand for.
+    pub fn enter(&mut self, scope: impl Into<Arc<str>>) {
+        self.scope = scope.into();
+    }
+
+    fn insert(&mut self, op: Op, inputs: Vec<Value>, signature: Signature) -> Value {
+        let value = Value(u32::try_from(self.nodes.len()).expect("a graph has fewer than 2^32 nodes"));
+        self.nodes.push(Node { op, inputs, signature, scope: self.scope.clone() });
+        value
+    }
+
+    /// Adds a node, which takes the scope last entered.
+    ///
+    /// # Errors
+    /// If the operator cannot take these inputs.
+    pub fn push(&mut self, op: Op, inputs: &[Value]) -> Result<Value> {
+        let signatures: Vec<_> = inputs.iter().map(|&input| &self.node(input).signature).collect();
+        let signature = infer(&op, &signatures).at(|| format!("{} ({op})", self.scope))?;
+        Ok(self.insert(op, inputs.to_vec(), signature))
+    }
+
+    /// Adds an argument.
+    pub fn input(&mut self, name: &str, dtype: DType, shape: impl Into<Shape>) -> Value {
+        let value = self.insert(Op::Input, Vec::new(), Signature { shape: shape.into(), dtype });
+        self.inputs.push((name.into(), value));
+        value
+    }
+
+    /// Names `value` a result.
+    pub fn output(&mut self, name: &str, value: Value) {
+        self.outputs.push((name.into(), value));
+    }
+
+    /// The tensor `path` of the checkpoint, as numbers of type F32 whatever the file holds.
+    ///
+    /// # Errors
+    /// If the path was used before with another shape.
+    pub fn weight(&mut self, path: &str, shape: &[usize]) -> Result<Value> {
+        if let Some(&value) = self.weight_values.get(path) {
+            if *self.shape(value) != Shape::from(shape) {
+                fail!(Shape, "weight `{path}` is used with shapes {} and {shape:?}", self.shape(value));
+            }
+            return Ok(value);
+        }
+        let path: Arc<str> = path.into();
+        let id = WeightId(u32::try_from(self.weights.len()).expect("a graph has fewer than 2^32 weights"));
+        self.weights.push(Weight { path: path.clone(), shape: shape.to_vec() });
+        let signature = Signature { shape: shape.into(), dtype: DType::F32 };
+        let value = self.insert(Op::Weight(id), Vec::new(), signature);
+        self.weight_values.insert(path, value);
+        Ok(value)
+    }
+
+    /// A tensor known now.
+    pub fn constant(&mut self, array: NDArray) -> Value {
+        let signature = Signature { shape: array.shape().into(), dtype: array.dtype() };
+        self.insert(Op::Const(array), Vec::new(), signature)
+    }
+
+    /// A number known now, as a rank-0 F32.
+    pub fn scalar(&mut self, value: f32) -> Value {
+        self.constant(NDArray::scalar(value))
+    }
+
+    /// Adds a state and yields the value that it has when a call begins.
+    pub fn state(&mut self, name: &str, dtype: DType, shape: impl Into<Shape>) -> Value {
+        let signature = Signature { shape: shape.into(), dtype };
+        self.states.push(StateSlot { name: name.into(), signature: signature.clone(), update: None });
+        self.insert(Op::State(self.states.len() - 1), Vec::new(), signature)
+    }
+
+    /// Makes `value` what the state `name` holds after a call.
+    ///
+    /// # Errors
+    /// If there is no such state, or its shape or type differs.
+    pub fn update_state(&mut self, name: &str, value: Value) -> Result<()> {
+        let signature = self.node(value).signature.clone();
+        let Some(slot) = self.states.iter_mut().find(|slot| &*slot.name == name) else {
+            fail!(Missing, "there is no state `{name}`");
+        };
+        if slot.signature != signature {
+            fail!(Shape, "state `{name}` has shape {}, its update {}", slot.signature.shape, signature.shape);
+        }
+        slot.update = Some(value);
+        Ok(())
+    }
+}
+
+/// One method per operator; see [`Op`] for what each computes. All fail if the shapes do not fit.
+#[expect(clippy::missing_errors_doc, reason = "said once above")]
+impl Graph {
+    /// `a + b`, broadcast.
+    pub fn add(&mut self, a: Value, b: Value) -> Result<Value> {
+        self.push(Op::Binary(Binary::Add), &[a, b])
+    }
+
+    /// `a * b`, broadcast.
+    pub fn mul(&mut self, a: Value, b: Value) -> Result<Value> {
+        self.push(Op::Binary(Binary::Mul), &[a, b])
+    }
+
+    /// Any operator of two numbers, broadcast.
+    pub fn binary(&mut self, op: Binary, a: Value, b: Value) -> Result<Value> {
+        self.push(Op::Binary(op), &[a, b])
+    }
+
+    /// Any operator of one number.
+    pub fn unary(&mut self, op: Unary, x: Value) -> Result<Value> {
+        self.push(Op::Unary(op), &[x])
+    }
+
+    /// An activation function.
+    pub fn activation(&mut self, activation: Activation, x: Value) -> Result<Value> {
+        match activation {
+            Activation::None => Ok(x),
+            _ => self.unary(Unary::Activation(activation), x),
+        }
+    }
+
+    /// `scale * x + offset`
+    pub fn affine(&mut self, x: Value, scale: f32, offset: f32) -> Result<Value> {
+        self.unary(Unary::Affine { scale, offset }, x)
+    }
+
+    /// `x` as another element type.
+    pub fn cast(&mut self, x: Value, dtype: DType) -> Result<Value> {
+        if self.node(x).signature.dtype == dtype { Ok(x) } else { self.push(Op::Cast(dtype), &[x]) }
+    }
+
+    /// `x` under another shape.
+    pub fn reshape(&mut self, x: Value, shape: impl Into<Shape>) -> Result<Value> {
+        self.push(Op::Reshape(shape.into()), &[x])
+    }
+
+    /// `x` with its dimensions in another order.
+    pub fn permute(&mut self, x: Value, axes: &[usize]) -> Result<Value> {
+        self.push(Op::Permute(axes.to_vec()), &[x])
+    }
+
+    /// `x[start..end]` along `axis`.
+    pub fn slice(&mut self, x: Value, axis: usize, start: impl Into<Dim>, end: impl Into<Dim>) -> Result<Value> {
+        self.push(Op::Slice { axis, start: start.into(), end: end.into() }, &[x])
+    }
+
+    /// `parts`, one after the other along `axis`.
+    pub fn concat(&mut self, parts: &[Value], axis: usize) -> Result<Value> {
+        self.push(Op::Concat { axis }, parts)
+    }
+
+    /// Rows of `table` by integer `indices`.
+    pub fn gather(&mut self, table: Value, indices: Value) -> Result<Value> {
+        self.push(Op::Gather, &[table, indices])
+    }
+
+    /// `x` folded along `axes`.
+    pub fn reduce(&mut self, how: Reduce, x: Value, axes: &[usize], keep: bool) -> Result<Value> {
+        self.push(Op::Reduce { how, axes: axes.to_vec(), keep }, &[x])
+    }
+
+    /// Softmax over the last dimension.
+    pub fn softmax(&mut self, x: Value) -> Result<Value> {
+        self.push(Op::Softmax, &[x])
+    }
+
+    /// Layer normalization over the last dimension.
+    pub fn layer_norm(&mut self, x: Value, weight: Value, bias: Value, eps: f32) -> Result<Value> {
+        self.push(Op::LayerNorm { eps }, &[x, weight, bias])
+    }
+
+    /// Group normalization, channels last.
+    pub fn group_norm(&mut self, x: Value, weight: Value, bias: Value, groups: usize, eps: f32) -> Result<Value> {
+        self.push(Op::GroupNorm { groups, eps, activation: Activation::None }, &[x, weight, bias])
+    }
+
+    /// `x` times the transposed `weight`, plus `bias`.
+    pub fn linear(&mut self, x: Value, weight: Value, bias: Option<Value>) -> Result<Value> {
+        let epilogue = Epilogue { bias: bias.is_some(), ..Epilogue::default() };
+        let inputs: Vec<_> = [x, weight].into_iter().chain(bias).collect();
+        self.push(Op::Linear(epilogue), &inputs)
+    }
+
+    /// Convolution, channels last.
+    pub fn conv2d(&mut self, x: Value, weight: Value, bias: Option<Value>, conv: Conv2d) -> Result<Value> {
+        let epilogue = Epilogue { bias: bias.is_some(), ..Epilogue::default() };
+        let inputs: Vec<_> = [x, weight].into_iter().chain(bias).collect();
+        self.push(Op::Conv2d(conv, epilogue), &inputs)
+    }
+
+    /// Scaled dot-product attention; `mask` must be there exactly if `attention.mask` asks for one.
+    pub fn attention(&mut self, attention: Attention, qkv: [Value; 3], mask: Option<Value>) -> Result<Value> {
+        let inputs: Vec<_> = qkv.into_iter().chain(mask).collect();
+        self.push(Op::Attention(attention), &inputs)
+    }
+
+    /// The first half of the last dimension times the activated second half.
+    pub fn glu(&mut self, x: Value, activation: Activation) -> Result<Value> {
+        self.push(Op::Glu(activation), &[x])
+    }
+
+    /// `x` (channels last) at another height and width.
+    pub fn resize(&mut self, x: Value, how: Resample, height: Dim, width: Dim) -> Result<Value> {
+        self.push(Op::Resize { how, height, width }, &[x])
+    }
+
+    /// Feature maps `[batch, channels, height, width]` as this engine holds them, channels last.
+    pub fn channels_last(&mut self, x: Value) -> Result<Value> {
+        self.permute(x, &[0, 2, 3, 1])
+    }
+
+    /// The inverse of [`Graph::channels_last`].
+    pub fn channels_first(&mut self, x: Value) -> Result<Value> {
+        self.permute(x, &[0, 3, 1, 2])
+    }
+}
+
+impl fmt::Display for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, node) in self.nodes.iter().enumerate() {
+            write!(f, "%{i}: {} {} = {}(", node.signature.dtype, node.signature.shape, node.op)?;
+            for (j, input) in node.inputs.iter().enumerate() {
+                write!(f, "{}%{}", if j == 0 { "" } else { ", " }, input.0)?;
+            }
+            write!(f, ")")?;
+            if let Op::Weight(id) = node.op {
+                write!(f, " {}", self.weight_info(id).path)?;
+            }
+            writeln!(f, "  # {}", node.scope)?;
+        }
+        for (name, value) in &self.outputs {
+            writeln!(f, "return {name} = %{}", value.0)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,363 @@
+//! Shape and type inference: what an operator yields, or why it cannot take its inputs.
+
+use crate::{
+    dim::{Dim, Shape},
+    dtype::DType,
+    error::{Result, fail},
+    op::{Attention, Conv2d, Epilogue, Mask, Op, Unary},
+};
+
+/// Shape and element type of a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// Its sizes.
+    pub shape: Shape,
+    /// Its element type.
+    pub dtype: DType,
+}
+
+impl Signature {
+    fn new(shape: impl Into<Shape>, dtype: DType) -> Self {
+        Self { shape: shape.into(), dtype }
+    }
+}
+
+/// The signature of `op`'s value.
+///
+/// # Errors
+/// If the inputs do not fit the operator. The three operators without inputs have no rule here: the graph
+/// knows their signatures.
+pub(crate) fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
+    let count = |wanted: usize| -> Result<()> {
+        if inputs.len() != wanted {
+            fail!(Shape, "{op} takes {wanted} inputs, got {}", inputs.len());
+        }
+        Ok(())
+    };
+    let first = || inputs.first().map(|s| (*s).clone());
+    match op {
+        Op::Input | Op::Weight(_) | Op::Const(_) | Op::State(_) => fail!(Shape, "{op} has no inputs to infer from"),
+        Op::Unary(unary) => {
+            count(1)?;
+            if !inputs[0].dtype.is_float() && !matches!(unary, Unary::Neg | Unary::Abs) {
+                fail!(Shape, "{op} needs floating-point numbers, got {}", inputs[0].dtype);
+            }
+            Ok(inputs[0].clone())
+        }
+        Op::Binary(binary) => {
+            count(2)?;
+            let shape = broadcast(&inputs[0].shape, &inputs[1].shape)?;
+            let dtype = same_dtype(&inputs[..2])?;
+            Ok(Signature::new(shape, if binary.is_comparison() { DType::Bool } else { dtype }))
+        }
+        Op::Select => {
+            count(3)?;
+            let shape = broadcast(&inputs[0].shape, &broadcast(&inputs[1].shape, &inputs[2].shape)?)?;
+            Ok(Signature::new(shape, same_dtype(&inputs[1..])?))
+        }
+        Op::Cast(dtype) => {
+            count(1)?;
+            Ok(Signature::new(inputs[0].shape.clone(), *dtype))
+        }
+        Op::Reshape(shape) => {
+            count(1)?;
+            let (from, to) = (inputs[0].shape.elements(), shape.elements());
+            if from.fixed().is_some() && to.fixed().is_some() && from != to {
+                fail!(Shape, "{} cannot be reshaped to {shape}", inputs[0].shape);
+            }
+            Ok(Signature::new(shape.clone(), inputs[0].dtype))
+        }
+        Op::Permute(axes) => {
+            count(1)?;
+            permute(inputs[0], axes)
+        }
+        Op::Expand(shape) => {
+            count(1)?;
+            if broadcast(&inputs[0].shape, shape)? != *shape {
+                fail!(Shape, "{} cannot be expanded to {shape}", inputs[0].shape);
+            }
+            Ok(Signature::new(shape.clone(), inputs[0].dtype))
+        }
+        Op::Slice { axis, start, end } => {
+            count(1)?;
+            let mut signature = inputs[0].clone();
+            let size = dim_mut(&mut signature.shape, *axis)?;
+            if let (Some(start), Some(end), Some(size)) = (start.fixed(), end.fixed(), size.fixed())
+                && (start > end || end > size)
+            {
+                fail!(Shape, "slice {start}..{end} is outside dimension {axis} of size {size}");
+            }
+            *size = end - start;
+            Ok(signature)
+        }
+        Op::Concat { axis } => concat(inputs, *axis),
+        Op::Pad { amounts } => {
+            count(1)?;
+            if amounts.len() != inputs[0].shape.rank() {
+                fail!(Shape, "pad lists {} dimensions, the input has {}", amounts.len(), inputs[0].shape.rank());
+            }
+            let dims = inputs[0].shape.0.iter().zip(amounts).map(|(dim, [before, after])| &(dim + *before) + *after);
+            Ok(Signature::new(dims.collect::<Shape>(), inputs[0].dtype))
+        }
+        Op::Gather => {
+            count(2)?;
+            let [table, indices] = [inputs[0], inputs[1]];
+            if table.shape.rank() == 0 || !matches!(indices.dtype, DType::I64 | DType::I32) {
+                fail!(Shape, "gather takes a table and integer indices, got {} and {}", table.shape, indices.dtype);
+            }
+            let dims = indices.shape.0.iter().chain(&table.shape.0[1..]);
+            Ok(Signature::new(dims.collect::<Shape>(), table.dtype))
+        }
+        Op::TakeRow => {
+            count(2)?;
+            let [batch, _, width] = rank(inputs[0])?;
+            Ok(Signature::new(vec![batch, width], inputs[0].dtype))
+        }
+        Op::ArgMax => {
+            count(1)?;
+            let dims = &inputs[0].shape.0;
+            inputs[0].shape.last()?;
+            Ok(Signature::new(dims[..dims.len() - 1].to_vec(), DType::I64))
+        }
+        Op::Reduce { axes, keep, .. } => {
+            count(1)?;
+            reduce(inputs[0], axes, *keep)
+        }
+        Op::Softmax => {
+            count(1)?;
+            inputs[0].shape.last()?;
+            Ok(inputs[0].clone())
+        }
+        Op::LayerNorm { .. } => {
+            count(3)?;
+            norm(inputs)
+        }
+        Op::RmsNorm { .. } => {
+            count(2)?;
+            norm(inputs)
+        }
+        Op::GroupNorm { groups, .. } => {
+            count(3)?;
+            let channels = inputs[0].shape.last()?.fixed();
+            if *groups == 0 || channels.is_none_or(|channels| channels % groups != 0) {
+                fail!(Shape, "{groups} groups do not divide {} channels", inputs[0].shape.last()?);
+            }
+            norm(inputs)
+        }
+        Op::Linear(epilogue) => linear(*epilogue, inputs),
+        Op::Conv2d(conv, epilogue) => conv2d(*conv, *epilogue, inputs),
+        Op::MatMul { transposed } => {
+            count(2)?;
+            matmul(inputs[0], inputs[1], *transposed)
+        }
+        Op::Attention(attention) => self::attention(attention, inputs),
+        Op::Glu(_) => {
+            count(1)?;
+            let mut signature = inputs[0].clone();
+            let rank = signature.shape.rank();
+            let Some(size) = signature.shape.last()?.fixed().filter(|size| size % 2 == 0) else {
+                fail!(Shape, "glu needs an even last dimension, got {}", inputs[0].shape);
+            };
+            signature.shape.0[rank - 1] = (size / 2).into();
+            Ok(signature)
+        }
+        Op::Resize { height, width, .. } => {
+            count(1)?;
+            let [batch, _, _, channels] = rank(inputs[0])?;
+            let dtype = first().map_or(DType::F32, |s| s.dtype);
+            Ok(Signature::new(vec![batch, height.clone(), width.clone(), channels], dtype))
+        }
+    }
+}
+
+fn same_dtype(inputs: &[&Signature]) -> Result<DType> {
+    match inputs {
+        [first, rest @ ..] if rest.iter().all(|s| s.dtype == first.dtype) => Ok(first.dtype),
+        _ => fail!(Shape, "element types differ: {:?}", inputs.iter().map(|s| s.dtype).collect::<Vec<_>>()),
+    }
+}
+
+fn dim_mut(shape: &mut Shape, axis: usize) -> Result<&mut Dim> {
+    let rank = shape.rank();
+    match shape.0.get_mut(axis) {
+        Some(dim) => Ok(dim),
+        None => fail!(Shape, "dimension {axis} does not exist in rank {rank}"),
+    }
+}
+
+fn rank<const N: usize>(signature: &Signature) -> Result<[Dim; N]> {
+    match <[Dim; N]>::try_from(signature.shape.0.clone()) {
+        Ok(dims) => Ok(dims),
+        Err(dims) => fail!(Shape, "needs {N} dimensions, got {}", Shape(dims)),
+    }
+}
+
+/// The shape of an element-by-element operation on `a` and `b`, by numpy's rules.
+pub(crate) fn broadcast(a: &Shape, b: &Shape) -> Result<Shape> {
+    let (long, short) = if a.rank() >= b.rank() { (a, b) } else { (b, a) };
+    let mut dims = long.0.clone();
+    let one = Dim::from(1);
+    let offset = long.rank() - short.rank();
+    for (dim, other) in dims[offset..].iter_mut().zip(&short.0) {
+        if *dim == one {
+            *dim = other.clone();
+        } else if *other != one && dim != other {
+            fail!(Shape, "shapes {a} and {b} do not broadcast");
+        }
+    }
+    Ok(Shape(dims))
+}
+
+fn permute(input: &Signature, axes: &[usize]) -> Result<Signature> {
+    let mut sorted = axes.to_vec();
+    sorted.sort_unstable();
+    if sorted.into_iter().ne(0..input.shape.rank()) {
+        fail!(Shape, "{axes:?} is no permutation of the dimensions of {}", input.shape);
+    }
+    Ok(Signature::new(axes.iter().map(|&axis| &input.shape.0[axis]).collect::<Shape>(), input.dtype))
+}
+
+fn concat(inputs: &[&Signature], axis: usize) -> Result<Signature> {
+    let [first, rest @ ..] = inputs else { fail!(Shape, "concat needs an input") };
+    let mut result = (*first).clone();
+    same_dtype(inputs)?;
+    for input in rest {
+        let mut other = input.shape.clone();
+        let added = dim_mut(&mut other, axis)?.clone();
+        let size = dim_mut(&mut result.shape, axis)?;
+        *dim_mut(&mut other, axis)? = size.clone();
+        if other != result.shape {
+            fail!(Shape, "{} and {} differ outside dimension {axis}", first.shape, input.shape);
+        }
+        let sum = &other.0[axis] + &added;
+        *dim_mut(&mut result.shape, axis)? = sum;
+    }
+    Ok(result)
+}
+
+fn reduce(input: &Signature, axes: &[usize], keep: bool) -> Result<Signature> {
+    if let Some(axis) = axes.iter().find(|&&axis| axis >= input.shape.rank()) {
+        fail!(Shape, "dimension {axis} does not exist in {}", input.shape);
+    }
+    let one = Dim::from(1);
+    let dims = input.shape.0.iter().enumerate().filter_map(|(i, dim)| match (axes.contains(&i), keep) {
+        (false, _) => Some(dim),
+        (true, true) => Some(&one),
+        (true, false) => None,
+    });
+    Ok(Signature::new(dims.collect::<Shape>(), input.dtype))
+}
+
+fn norm(inputs: &[&Signature]) -> Result<Signature> {
+    let width = inputs[0].shape.last()?;
+    for vector in &inputs[1..] {
+        if vector.shape.0 != std::slice::from_ref(width) {
+            fail!(Shape, "the last dimension is {width}, its weight or bias {}", vector.shape);
+        }
+    }
+    Ok(inputs[0].clone())
+}
+
+/// Checks the optional inputs that follow the weight, and that there are no more.
+fn check_epilogue(epilogue: Epilogue, inputs: &[&Signature], result: &Signature) -> Result<()> {
+    let wanted = 2 + usize::from(epilogue.bias) + usize::from(epilogue.residual);
+    if inputs.len() != wanted {
+        fail!(Shape, "takes {wanted} inputs, got {}", inputs.len());
+    }
+    if epilogue.bias && inputs[2].shape.0 != std::slice::from_ref(result.shape.last()?) {
+        fail!(Shape, "a bias of shape {} does not fit a result of shape {}", inputs[2].shape, result.shape);
+    }
+    match inputs.last() {
+        Some(residual) if epilogue.residual && residual.shape != result.shape => {
+            fail!(Shape, "cannot add {} to a result of shape {}", residual.shape, result.shape)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn linear(epilogue: Epilogue, inputs: &[&Signature]) -> Result<Signature> {
+    let [x, weight, ..] = inputs else { fail!(Shape, "linear needs an input and a weight") };
+    let [out, width] = rank(weight)?;
+    if *x.shape.last()? != width {
+        fail!(Shape, "a weight of shape {} does not fit an input of shape {}", weight.shape, x.shape);
+    }
+    let mut result = (*x).clone();
+    let last = result.shape.rank() - 1;
+    result.shape.0[last] = out;
+    check_epilogue(epilogue, inputs, &result)?;
+    Ok(result)
+}
+
+fn conv2d(conv: Conv2d, epilogue: Epilogue, inputs: &[&Signature]) -> Result<Signature> {
+    let [x, weight, ..] = inputs else { fail!(Shape, "conv2d needs an input and a weight") };
+    let [batch, height, width, channels] = rank(x)?;
+    let [out, group_channels, kernel_h, kernel_w] = rank(weight)?;
+    let divides = out.fixed().is_some_and(|out| conv.groups > 0 && out % conv.groups == 0);
+    if !divides || &group_channels * conv.groups != channels {
+        fail!(
+            Shape,
+            "a weight of shape {} in {} groups does not fit an input of shape {} (channels last)",
+            weight.shape,
+            conv.groups,
+            x.shape
+        );
+    }
+    let [top, bottom, left, right] = conv.padding;
+    let scale = if conv.upsample { 2 } else { 1 };
+    let along = |size: &Dim, before: usize, after: usize, kernel: &Dim, axis: usize| -> Result<Dim> {
+        let Some(kernel) = kernel.fixed().filter(|&kernel| kernel > 0) else { fail!(Shape, "the kernel has no size") };
+        if conv.stride[axis] == 0 || conv.dilation[axis] == 0 {
+            fail!(Shape, "stride and dilation must not be 0");
+        }
+        let padded = &(&(size * scale) + before) + after;
+        let room = &padded - ((kernel - 1) * conv.dilation[axis] + 1);
+        if padded.fixed().is_some_and(|padded| padded < (kernel - 1) * conv.dilation[axis] + 1) {
+            fail!(Shape, "a kernel of size {kernel} does not fit an input of shape {}", x.shape);
+        }
+        Ok(&room.floor_div(conv.stride[axis]) + 1)
+    };
+    let height = along(&height, top, bottom, &kernel_h, 0)?;
+    let width = along(&width, left, right, &kernel_w, 1)?;
+    let result = Signature::new(vec![batch, height, width, out], x.dtype);
+    check_epilogue(epilogue, inputs, &result)?;
+    Ok(result)
+}
+
+fn matmul(a: &Signature, b: &Signature, transposed: bool) -> Result<Signature> {
+    let (Some((a_head, [m, k])), Some((b_head, [b0, b1]))) =
+        (a.shape.0.split_last_chunk::<2>(), b.shape.0.split_last_chunk::<2>())
+    else {
+        fail!(Shape, "matmul needs matrices, got {} and {}", a.shape, b.shape);
+    };
+    let (inner, n) = if transposed { (b1, b0) } else { (b0, b1) };
+    if inner != k || a_head != b_head {
+        fail!(Shape, "cannot multiply {} by {}{}", a.shape, b.shape, if transposed { " transposed" } else { "" });
+    }
+    Ok(Signature::new(a_head.iter().chain([m, n]).collect::<Shape>(), a.dtype))
+}
+
+fn attention(attention: &Attention, inputs: &[&Signature]) -> Result<Signature> {
+    let wanted = if attention.mask == Mask::None { 3 } else { 4 };
+    if inputs.len() != wanted {
+        fail!(Shape, "attention takes {wanted} inputs, got {}", inputs.len());
+    }
+    let [batch, queries, width] = rank(inputs[0])?;
+    let [k_batch, keys, k_width] = rank(inputs[1])?;
+    let [v_batch, values, v_width] = rank(inputs[2])?;
+    let Attention { heads, kv_heads, mask, .. } = *attention;
+    let split = |width: &Dim, heads: usize| width.fixed().filter(|w| heads > 0 && w % heads == 0).map(|w| w / heads);
+    let (head_dim, k_dim, v_dim) = (split(&width, heads), split(&k_width, kv_heads), split(&v_width, kv_heads));
+    let Some(v_dim) = v_dim.filter(|_| head_dim.is_some() && head_dim == k_dim && heads % kv_heads == 0) else {
+        fail!(Shape, "{heads} heads ({kv_heads} for keys) do not fit widths {width}, {k_width} and {v_width}");
+    };
+    if k_batch != batch || v_batch != batch || values != keys {
+        fail!(Shape, "queries {}, keys {} and values {} differ", inputs[0].shape, inputs[1].shape, inputs[2].shape);
+    }
+    if mask == Mask::Keys && inputs[3].shape != Shape(vec![batch.clone(), keys]) {
+        fail!(Shape, "a key mask of shape {} does not fit keys of shape {}", inputs[3].shape, inputs[1].shape);
+    }
+    if mask == Mask::Additive && inputs[3].shape.rank() != 4 {
+        fail!(Shape, "an additive mask has 4 dimensions, got {}", inputs[3].shape);
+    }
+    Ok(Signature::new(vec![batch, queries, (heads * v_dim).into()], inputs[0].dtype))
+}

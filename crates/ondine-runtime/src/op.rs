@@ -1,0 +1,338 @@
+//! The operators, as data.
+//!
+//! Every operator yields one value. Feature maps are channels-last: `[batch, height, width, channels]`; importers
+//! and builders put a [`Op::Permute`] at the edge where a file or a caller thinks otherwise. Weights keep the
+//! checkpoint's shape: linear `[out, in]`, convolution `[out, in / groups, kernel_h, kernel_w]`.
+
+use std::fmt;
+
+use crate::{
+    dim::{Dim, Shape},
+    dtype::DType,
+    ndarray::NDArray,
+};
+
+pub use ondine_kernels::Activation;
+
+/// Index of a weight in [`crate::Graph::weights`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WeightId(pub(crate) u32);
+
+/// A function of one number, applied to every element.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Unary {
+    /// One of the activation functions of neural networks.
+    Activation(Activation),
+    /// `-x`
+    Neg,
+    /// `|x|`
+    Abs,
+    /// `e^x`
+    Exp,
+    /// Natural logarithm.
+    Log,
+    /// Square root.
+    Sqrt,
+    /// `1 / sqrt(x)`
+    Rsqrt,
+    /// Sine of radians.
+    Sin,
+    /// Cosine of radians.
+    Cos,
+    /// `scale * x + offset`
+    Affine {
+        /// The factor.
+        scale: f32,
+        /// What is added after.
+        offset: f32,
+    },
+}
+
+/// A function of two numbers, applied element by element with numpy's broadcasting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binary {
+    /// `a + b`
+    Add,
+    /// `a - b`
+    Sub,
+    /// `a * b`
+    Mul,
+    /// `a / b`
+    Div,
+    /// The smaller.
+    Min,
+    /// The larger.
+    Max,
+    /// `a` to the power of `b`.
+    Pow,
+    /// `a == b`, a truth value.
+    Equal,
+    /// `a < b`, a truth value.
+    Less,
+}
+
+impl Binary {
+    /// True if the result is a truth value.
+    #[must_use]
+    pub fn is_comparison(self) -> bool {
+        matches!(self, Self::Equal | Self::Less)
+    }
+}
+
+/// How a dimension is folded away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduce {
+    /// The sum.
+    Sum,
+    /// The arithmetic mean.
+    Mean,
+    /// The largest.
+    Max,
+    /// The smallest.
+    Min,
+}
+
+/// How a feature map is resized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resample {
+    /// The nearest source element, `floor(i * in / out)`.
+    Nearest,
+    /// Between the four nearest, pixel centres at halves (`align_corners = false`).
+    Bilinear,
+}
+
+/// What keeps queries from attending to keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mask {
+    /// Nothing: every key is seen.
+    None,
+    /// A truth value per key, `[batch, keys]`; false hides the key.
+    Keys,
+    /// A number added to the scores, `[batch or 1, heads or 1, queries, keys]`.
+    Additive,
+}
+
+/// Attributes of [`Op::Attention`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    /// Number of query heads; queries are `[batch, queries, heads * head_dim]`.
+    pub heads: usize,
+    /// Number of key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// What the scores are multiplied by, usually `1 / sqrt(head_dim)`.
+    pub scale: f32,
+    /// True if query `i` sees keys `0..=i + keys - queries` only.
+    pub causal: bool,
+    /// The mask input, if any.
+    pub mask: Mask,
+}
+
+/// Attributes of [`Op::Conv2d`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Conv2d {
+    /// Step along height and width.
+    pub stride: [usize; 2],
+    /// Zeros around the input: top, bottom, left, right.
+    pub padding: [usize; 4],
+    /// Distance between the taps of the kernel.
+    pub dilation: [usize; 2],
+    /// Number of independent groups of channels.
+    pub groups: usize,
+    /// True if the input is first doubled in height and width by repetition.
+    pub upsample: bool,
+}
+
+impl Default for Conv2d {
+    fn default() -> Self {
+        Self { stride: [1; 2], padding: [0; 4], dilation: [1; 2], groups: 1, upsample: false }
+    }
+}
+
+impl Conv2d {
+    /// A convolution that keeps height and width, for an odd `kernel`.
+    #[must_use]
+    pub fn same(kernel: usize) -> Self {
+        Self { padding: [kernel / 2; 4], ..Self::default() }
+    }
+}
+
+/// What a weighted operator does to its result before it is stored: optional inputs and an activation.
+///
+/// Order: product, `+ bias`, activation, `+ residual`.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct Epilogue {
+    /// True if a bias `[out]` follows the weight among the inputs.
+    pub bias: bool,
+    /// Applied after the bias.
+    pub activation: Activation,
+    /// True if the last input, of the result's shape, is added at the end.
+    pub residual: bool,
+}
+
+/// One operator. Its inputs are listed in the order in which the variant's text names them.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// An argument of the function.
+    Input,
+    /// A tensor of the checkpoint.
+    Weight(WeightId),
+    /// A tensor known when the graph was built.
+    Const(NDArray),
+    /// The value that a state had when the call began, by its index in [`crate::Graph::states`].
+    State(usize),
+    /// `x`
+    Unary(Unary),
+    /// `a`, `b`
+    Binary(Binary),
+    /// `condition`, `a`, `b`: `a` where the condition holds, else `b`; broadcast.
+    Select,
+    /// `x` as another element type.
+    Cast(DType),
+    /// `x` with the same elements under another shape.
+    Reshape(Shape),
+    /// `x` with output dimension `i` being input dimension `axes[i]`.
+    Permute(Vec<usize>),
+    /// `x` repeated along dimensions of size 1.
+    Expand(Shape),
+    /// `x[start..end]` along `axis`.
+    Slice {
+        /// The dimension that is cut.
+        axis: usize,
+        /// First index kept.
+        start: Dim,
+        /// First index dropped.
+        end: Dim,
+    },
+    /// All inputs, one after the other along `axis`.
+    Concat {
+        /// The dimension that grows.
+        axis: usize,
+    },
+    /// `x` with zeros around it.
+    Pad {
+        /// Zeros before and after, per dimension.
+        amounts: Vec<[usize; 2]>,
+    },
+    /// `table`, `indices`: rows of the table along `axis` 0; an embedding. Indices out of range are an error.
+    Gather,
+    /// `x` (rank 3), `position` `[batch]`: `x[b, position[b]]`.
+    TakeRow,
+    /// `x`: the index of the first largest element along the last dimension, as I64.
+    ArgMax,
+    /// `x` folded along `axes`, which stay with size 1 if `keep`.
+    Reduce {
+        /// How.
+        how: Reduce,
+        /// Which dimensions, ascending.
+        axes: Vec<usize>,
+        /// True if folded dimensions stay with size 1.
+        keep: bool,
+    },
+    /// `x`: `e^x` over its sum along the last dimension.
+    Softmax,
+    /// `x`, `weight`, `bias`: normalized over the last dimension (Ba et al. 2016).
+    LayerNorm {
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// `x`, `weight`: divided by the root mean square of the last dimension (Zhang and Sennrich 2019).
+    RmsNorm {
+        /// Added to the mean square.
+        eps: f32,
+    },
+    /// `x` (channels-last), `weight`, `bias`: normalized over groups of channels (Wu and He 2018), then activated.
+    GroupNorm {
+        /// Number of groups; divides the channels.
+        groups: usize,
+        /// Added to the variance.
+        eps: f32,
+        /// Applied to the result.
+        activation: Activation,
+    },
+    /// `x` `[.., in]`, `weight` `[out, in]`, and what the epilogue says.
+    Linear(Epilogue),
+    /// `x` `[b, h, w, in]`, `weight` `[out, in / groups, kh, kw]`, and what the epilogue says.
+    Conv2d(Conv2d, Epilogue),
+    /// `a` `[.., m, k]`, `b` `[.., k, n]` (or `[.., n, k]` if `transposed`); leading dimensions are equal.
+    MatMul {
+        /// True if `b` comes with its last two dimensions swapped.
+        transposed: bool,
+    },
+    /// `q`, `k`, `v`, and what the mask says; see [`Attention`].
+    Attention(Attention),
+    /// `x` `[.., 2 n]`: the first half of the last dimension times the activated second half (Shazeer 2020).
+    Glu(Activation),
+    /// `x` (channels-last) resized to `height` x `width`.
+    Resize {
+        /// How.
+        how: Resample,
+        /// New height.
+        height: Dim,
+        /// New width.
+        width: Dim,
+    },
+}
+
+impl Op {
+    /// A short lower-case name, such as `conv2d`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Weight(_) => "weight",
+            Self::Const(_) => "const",
+            Self::State(_) => "state",
+            Self::Unary(unary) => match unary {
+                Unary::Activation(_) => "activation",
+                Unary::Neg => "neg",
+                Unary::Abs => "abs",
+                Unary::Exp => "exp",
+                Unary::Log => "log",
+                Unary::Sqrt => "sqrt",
+                Unary::Rsqrt => "rsqrt",
+                Unary::Sin => "sin",
+                Unary::Cos => "cos",
+                Unary::Affine { .. } => "affine",
+            },
+            Self::Binary(binary) => match binary {
+                Binary::Add => "add",
+                Binary::Sub => "sub",
+                Binary::Mul => "mul",
+                Binary::Div => "div",
+                Binary::Min => "min",
+                Binary::Max => "max",
+                Binary::Pow => "pow",
+                Binary::Equal => "equal",
+                Binary::Less => "less",
+            },
+            Self::Select => "select",
+            Self::Cast(_) => "cast",
+            Self::Reshape(_) => "reshape",
+            Self::Permute(_) => "permute",
+            Self::Expand(_) => "expand",
+            Self::Slice { .. } => "slice",
+            Self::Concat { .. } => "concat",
+            Self::Pad { .. } => "pad",
+            Self::Gather => "gather",
+            Self::TakeRow => "take_row",
+            Self::ArgMax => "argmax",
+            Self::Reduce { .. } => "reduce",
+            Self::Softmax => "softmax",
+            Self::LayerNorm { .. } => "layer_norm",
+            Self::RmsNorm { .. } => "rms_norm",
+            Self::GroupNorm { .. } => "group_norm",
+            Self::Linear(_) => "linear",
+            Self::Conv2d(..) => "conv2d",
+            Self::MatMul { .. } => "matmul",
+            Self::Attention(_) => "attention",
+            Self::Glu(_) => "glu",
+            Self::Resize { .. } => "resize",
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
