@@ -1,6 +1,11 @@
 //! Shared read-only bytes: a mapped file, a part of the program, or memory.
 
-use std::{fmt, ops::Deref, path::Path, sync::Arc};
+use std::{
+    fmt,
+    ops::Deref,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use memmap2::Mmap;
 
@@ -16,7 +21,7 @@ pub struct Bytes {
 
 #[derive(Clone)]
 enum Owner {
-    Mapped(Arc<Mmap>),
+    Mapped(Arc<(Mmap, PathBuf)>),
     Static(&'static [u8]),
     Memory(Arc<AlignedBytes>),
 }
@@ -32,7 +37,7 @@ impl Bytes {
         }
         let map = mmap::map(path)?;
         let len = map.len();
-        Ok(Self { owner: Owner::Mapped(Arc::new(map)), start: 0, len })
+        Ok(Self { owner: Owner::Mapped(Arc::new((map, path.to_path_buf()))), start: 0, len })
     }
 
     /// Bytes that are part of the program.
@@ -58,15 +63,35 @@ impl Bytes {
             let start = self.start.next_multiple_of(page);
             let end = (self.start + self.len) / page * page;
             if start < end {
-                mmap::forget(map, start, end - start);
+                mmap::forget(&map.0, start, end - start);
             }
         }
+    }
+
+    /// The file whose bytes these are or are part of, if they are mapped.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match &self.owner {
+            Owner::Mapped(map) => Some(&map.1),
+            Owner::Static(_) | Owner::Memory(_) => None,
+        }
+    }
+
+    /// The whole file, program part or memory that these bytes are a range of.
+    #[must_use]
+    pub fn whole(&self) -> Self {
+        let len = match &self.owner {
+            Owner::Mapped(map) => map.0.len(),
+            Owner::Static(bytes) => bytes.len(),
+            Owner::Memory(bytes) => bytes.as_slice().len(),
+        };
+        Self { owner: self.owner.clone(), start: 0, len }
     }
 
     /// Tells the system that the bytes will be read soon.
     pub fn will_need(&self) {
         if let Owner::Mapped(map) = &self.owner {
-            mmap::will_need(map);
+            mmap::will_need(&map.0);
         }
     }
 
@@ -97,7 +122,7 @@ impl Deref for Bytes {
 
     fn deref(&self) -> &[u8] {
         let all = match &self.owner {
-            Owner::Mapped(map) => &map[..],
+            Owner::Mapped(map) => &map.0[..],
             Owner::Static(bytes) => bytes,
             Owner::Memory(bytes) => bytes.as_slice(),
         };

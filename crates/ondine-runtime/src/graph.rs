@@ -203,6 +203,24 @@ impl Graph {
         self.insert(Op::State(self.states.len() - 1), Vec::new(), signature)
     }
 
+    /// Adds a state that nothing reads yet; passes carry states over with it.
+    pub(crate) fn declare_state(&mut self, slot: &StateSlot) {
+        self.states.push(StateSlot { update: None, ..slot.clone() });
+    }
+
+    /// The value that the state of this index has when a call begins.
+    pub(crate) fn state_value(&mut self, index: usize) -> Value {
+        let signature = self.states[index].signature.clone();
+        self.insert(Op::State(index), Vec::new(), signature)
+    }
+
+    /// As [`Graph::push`], for an operator whose result is held in `dtype` whatever its inputs are.
+    pub(crate) fn push_typed(&mut self, op: Op, inputs: &[Value], dtype: DType) -> Result<Value> {
+        let value = self.push(op, inputs)?;
+        self.nodes[value.index()].signature.dtype = dtype;
+        Ok(value)
+    }
+
     /// Makes `value` what the state `name` holds after a call.
     ///
     /// # Errors

@@ -1,0 +1,148 @@
+//! Passes: named rewrites of a graph, in the order in which specialization applies them.
+//!
+//! A pass reads a graph and builds a new one through [`Rewrite`], so no pass ever edits a graph in place and every
+//! new node goes through shape inference.
+
+pub(crate) mod fold;
+pub(crate) mod fuse;
+pub(crate) mod layout;
+pub(crate) mod plan;
+pub(crate) mod precision;
+
+use crate::{
+    error::{Context, Result},
+    graph::{Graph, Node, Value},
+    op::Op,
+};
+
+/// A new graph in the making, and where the values of the old one went.
+pub(crate) struct Rewrite<'a> {
+    pub(crate) old: &'a Graph,
+    pub(crate) new: Graph,
+    map: Vec<Option<Value>>,
+}
+
+impl<'a> Rewrite<'a> {
+    /// Starts a rewrite; arguments and states are carried over at once.
+    pub(crate) fn new(old: &'a Graph) -> Self {
+        let mut rewrite = Self { old, new: Graph::new(), map: vec![None; old.nodes().len()] };
+        for (name, value) in old.inputs() {
+            let signature = &old.node(*value).signature;
+            let input = rewrite.new.input(name, signature.dtype, signature.shape.clone());
+            rewrite.set(*value, input);
+        }
+        for slot in old.states() {
+            rewrite.new.declare_state(slot);
+        }
+        rewrite
+    }
+
+    /// Where the old value went.
+    ///
+    /// # Panics
+    /// If it has no successor yet; passes go through the nodes in order.
+    pub(crate) fn get(&self, value: Value) -> Value {
+        self.map[value.index()].expect("an input comes before the node that uses it")
+    }
+
+    /// Makes `new` what the old value is from now on.
+    pub(crate) fn set(&mut self, value: Value, new: Value) {
+        self.map[value.index()] = Some(new);
+    }
+
+    /// Copies a node as it is, and remembers where it went.
+    pub(crate) fn keep(&mut self, value: Value) -> Result<Value> {
+        let node = self.old.node(value);
+        if let Some(done) = self.map[value.index()] {
+            return Ok(done);
+        }
+        self.new.enter(node.scope.clone());
+        let new = match &node.op {
+            Op::Input => unreachable!("arguments are carried over at the start"),
+            Op::Weight(id) => {
+                let weight = self.old.weight_info(*id);
+                self.new.weight(&weight.path, &weight.shape)?
+            }
+            Op::Const(array) => self.new.constant(array.clone()),
+            Op::State(slot) => self.new.state_value(*slot),
+            op => {
+                let inputs: Vec<_> = node.inputs.iter().map(|&input| self.get(input)).collect();
+                self.new.push(op.clone(), &inputs)?
+            }
+        };
+        self.set(value, new);
+        Ok(new)
+    }
+
+    /// Carries results and state updates over, and yields the new graph.
+    pub(crate) fn finish(mut self) -> Result<Graph> {
+        for (name, value) in self.old.outputs() {
+            let value = self.get(*value);
+            self.new.output(name, value);
+        }
+        for slot in self.old.states() {
+            if let Some(update) = slot.update {
+                let update = self.get(update);
+                self.new.update_state(&slot.name, update)?;
+            }
+        }
+        Ok(self.new)
+    }
+}
+
+/// Values in order, with their nodes.
+pub(crate) fn values(graph: &Graph) -> impl Iterator<Item = (Value, &Node)> {
+    (0..).map(Value).zip(graph.nodes())
+}
+
+/// How often each value is used: by nodes, as a result, or as the update of a state.
+pub(crate) fn uses(graph: &Graph) -> Vec<usize> {
+    let mut uses = vec![0; graph.nodes().len()];
+    let by_nodes = graph.nodes().iter().flat_map(|node| &node.inputs);
+    let results = graph.outputs().iter().map(|(_, value)| value);
+    let updates = graph.states().iter().filter_map(|slot| slot.update.as_ref());
+    for value in by_nodes.chain(results).chain(updates) {
+        uses[value.index()] += 1;
+    }
+    uses
+}
+
+/// Rewrites node by node: `rule` yields what takes the place of a node, or `None` to keep it.
+///
+/// Nodes that no result needs are dropped. An error names the pass.
+pub(crate) fn rewrite(
+    name: &'static str,
+    graph: &Graph,
+    mut rule: impl FnMut(&mut Rewrite<'_>, Value, &Node) -> Result<Option<Value>>,
+) -> Result<Graph> {
+    let live = live(graph);
+    let mut rewrite = Rewrite::new(graph);
+    for (value, node) in values(graph) {
+        if !live[value.index()] || matches!(node.op, Op::Input) {
+            continue;
+        }
+        rewrite.new.enter(node.scope.clone());
+        match rule(&mut rewrite, value, node).at(|| format!("pass {name}"))? {
+            Some(new) => rewrite.set(value, new),
+            None => {
+                rewrite.keep(value).at(|| format!("pass {name}"))?;
+            }
+        }
+    }
+    rewrite.finish()
+}
+
+/// Which nodes a result or a state's update depends on.
+fn live(graph: &Graph) -> Vec<bool> {
+    let mut live = vec![false; graph.nodes().len()];
+    let updates = graph.states().iter().filter_map(|slot| slot.update);
+    for value in graph.outputs().iter().map(|(_, value)| *value).chain(updates) {
+        live[value.index()] = true;
+    }
+    for (value, node) in (0..graph.nodes().len()).rev().zip(graph.nodes().iter().rev()) {
+        if live[value] {
+            node.inputs.iter().for_each(|input| live[input.index()] = true);
+        }
+    }
+    live
+}

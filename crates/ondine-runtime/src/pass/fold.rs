@@ -1,0 +1,40 @@
+//! Fold: evaluates what depends on constants only, and drops what no result needs.
+
+use crate::{
+    error::Result,
+    graph::{Graph, Node},
+    ndarray::NDArray,
+    op::Op,
+    pass::rewrite,
+};
+
+/// Constants above this many bytes are computed at run time rather than stored.
+const MAX_CONSTANT: usize = 1 << 20;
+
+/// The pass; `evaluate` runs one node on constant inputs.
+pub(crate) fn fold(graph: &Graph, evaluate: impl Fn(&Node, &[&NDArray]) -> Result<NDArray>) -> Result<Graph> {
+    let folded = rewrite("fold", graph, |rewrite, _, node| {
+        let small = node.signature.shape.elements().fixed().is_some_and(|n| n * 8 <= MAX_CONSTANT);
+        let inputs: Option<Vec<_>> = node.inputs.iter().map(|&input| constant(&rewrite.new, rewrite.get(input))).collect();
+        match inputs {
+            Some(inputs) if small && !inputs.is_empty() => {
+                let array = evaluate(node, &inputs)?;
+                Ok(Some(rewrite.new.constant(array)))
+            }
+            _ => Ok(None),
+        }
+    })?;
+    sweep(&folded)
+}
+
+fn constant(graph: &Graph, value: crate::Value) -> Option<&NDArray> {
+    match &graph.node(value).op {
+        Op::Const(array) => Some(array),
+        _ => None,
+    }
+}
+
+/// Drops nodes that no result needs.
+pub(crate) fn sweep(graph: &Graph) -> Result<Graph> {
+    rewrite("sweep", graph, |_, _, _| Ok(None))
+}

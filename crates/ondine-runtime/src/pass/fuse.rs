@@ -1,0 +1,129 @@
+//! Fuse: lets an operator do to its result, while it is at hand, what the next operators would read it again for.
+//!
+//! - activation after linear, convolution or group normalization
+//! - addition of a value of the same shape after linear or convolution (the residual connection)
+
+use crate::{
+    error::Result,
+    graph::{Graph, Node, Value},
+    op::{Activation, Binary, Epilogue, Op, Unary},
+    pass::{Rewrite, rewrite, uses},
+};
+
+/// The pass.
+pub(crate) fn fuse(graph: &Graph) -> Result<Graph> {
+    let activated = fuse_activations(graph)?;
+    fuse_residuals(&activated)
+}
+
+fn fuse_activations(graph: &Graph) -> Result<Graph> {
+    let uses = uses(graph);
+    rewrite("fuse activations", graph, |rewrite, _, node| {
+        let Op::Unary(Unary::Activation(activation)) = node.op else { return Ok(None) };
+        let producer = node.inputs[0];
+        if uses[producer.index()] != 1 {
+            return Ok(None);
+        }
+        let op = match &graph.node(producer).op {
+            Op::Linear(epilogue) => with_activation(*epilogue, activation).map(Op::Linear),
+            Op::Conv2d(conv, epilogue) => with_activation(*epilogue, activation).map(|e| Op::Conv2d(*conv, e)),
+            Op::GroupNorm { groups, eps, activation: Activation::None } => {
+                Some(Op::GroupNorm { groups: *groups, eps: *eps, activation })
+            }
+            _ => None,
+        };
+        replace(rewrite, graph.node(producer), op, &[])
+    })
+}
+
+fn with_activation(epilogue: Epilogue, activation: Activation) -> Option<Epilogue> {
+    let free = epilogue.activation == Activation::None && !epilogue.residual;
+    free.then_some(Epilogue { activation, ..epilogue })
+}
+
+fn fuse_residuals(graph: &Graph) -> Result<Graph> {
+    let uses = uses(graph);
+    rewrite("fuse residuals", graph, |rewrite, _, node| {
+        if !matches!(node.op, Op::Binary(Binary::Add)) {
+            return Ok(None);
+        }
+        // The later operand: what the earlier one holds must be there when the fused operator runs.
+        let (earlier, later) = match node.inputs[..] {
+            [a, b] if a < b => (a, b),
+            [a, b] if a > b => (b, a),
+            _ => return Ok(None),
+        };
+        let producer = graph.node(later);
+        let same = graph.node(earlier).signature == producer.signature;
+        if !same || uses[later.index()] != 1 {
+            return Ok(None);
+        }
+        let op = match &producer.op {
+            Op::Linear(epilogue) => with_residual(*epilogue).map(Op::Linear),
+            Op::Conv2d(conv, epilogue) => with_residual(*epilogue).map(|e| Op::Conv2d(*conv, e)),
+            _ => None,
+        };
+        replace(rewrite, producer, op, &[earlier])
+    })
+}
+
+fn with_residual(epilogue: Epilogue) -> Option<Epilogue> {
+    (!epilogue.residual).then_some(Epilogue { residual: true, ..epilogue })
+}
+
+/// Adds `op` with the inputs of `producer` and `more`, in the producer's scope.
+fn replace(rewrite: &mut Rewrite<'_>, producer: &Node, op: Option<Op>, more: &[Value]) -> Result<Option<Value>> {
+    let Some(op) = op else { return Ok(None) };
+    let inputs: Vec<_> = producer.inputs.iter().chain(more).map(|&input| rewrite.get(input)).collect();
+    rewrite.new.enter(producer.scope.clone());
+    rewrite.new.push(op, &inputs).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::DType;
+
+    fn linear(graph: &mut Graph) -> (Value, Value) {
+        let x = graph.input("x", DType::F32, [2, 3]);
+        let weight = graph.weight("w", &[3, 3]).unwrap();
+        (x, graph.linear(x, weight, None).unwrap())
+    }
+
+    fn last(graph: &Graph) -> &Op {
+        &graph.nodes().last().unwrap().op
+    }
+
+    #[test]
+    fn activation_and_residual_become_an_epilogue() {
+        let mut graph = Graph::new();
+        let (x, y) = linear(&mut graph);
+        let y = graph.activation(Activation::Silu, y).unwrap();
+        let y = graph.add(y, x).unwrap();
+        graph.output("y", y);
+        let fused = crate::pass::fold::sweep(&fuse(&graph).unwrap()).unwrap();
+        let wanted = Epilogue { bias: false, activation: Activation::Silu, residual: true };
+        assert!(matches!(last(&fused), Op::Linear(epilogue) if *epilogue == wanted), "{fused}");
+        assert_eq!(fused.nodes().len(), 3);
+    }
+
+    #[test]
+    fn a_value_that_is_used_twice_stays() {
+        let mut graph = Graph::new();
+        let (_, y) = linear(&mut graph);
+        let z = graph.activation(Activation::Silu, y).unwrap();
+        graph.output("y", y);
+        graph.output("z", z);
+        assert!(matches!(last(&fuse(&graph).unwrap()), Op::Unary(_)));
+    }
+
+    #[test]
+    fn activation_after_a_residual_stays() {
+        let mut graph = Graph::new();
+        let (x, y) = linear(&mut graph);
+        let y = graph.add(x, y).unwrap();
+        let y = graph.activation(Activation::Relu, y).unwrap();
+        graph.output("y", y);
+        assert!(matches!(last(&fuse(&graph).unwrap()), Op::Unary(_)));
+    }
+}

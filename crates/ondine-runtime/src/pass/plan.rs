@@ -1,0 +1,232 @@
+//! Plan: where every value of a call lives, and how much memory the call takes, before it runs.
+
+use crate::{
+    dim::Bindings,
+    error::{Context, Error, ErrorKind, Result},
+    graph::{Graph, Value},
+    ndarray::element_count,
+    op::Op,
+    pass::values,
+};
+
+/// Values begin at multiples of this many bytes.
+const ALIGNMENT: usize = 64;
+
+/// Where a value lives during a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// An argument of the caller, by position.
+    Input(usize),
+    /// The packed weights.
+    Weight,
+    /// The constants of the graph.
+    Const,
+    /// A state of the caller, by position.
+    State(usize),
+    /// The workspace.
+    Arena(Region),
+}
+
+/// A range of the workspace, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Region {
+    pub(crate) offset: usize,
+    pub(crate) len: usize,
+}
+
+/// One operator to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    /// The node it runs, whose place is the result's.
+    pub(crate) value: Value,
+    /// Memory for the operator's own use.
+    pub(crate) scratch: Region,
+}
+
+/// The memory plan of one function for one binding of its symbols.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(crate) shapes: Vec<Vec<usize>>,
+    pub(crate) places: Vec<Place>,
+    /// The node whose bytes the value's are: itself, or the source of a reshape.
+    pub(crate) roots: Vec<Value>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) arena: usize,
+}
+
+impl Plan {
+    /// Bytes of workspace that a call takes beside weights, arguments and states.
+    #[must_use]
+    pub fn arena_bytes(&self) -> usize {
+        self.arena
+    }
+
+    /// How many operators a call runs.
+    #[must_use]
+    pub fn steps(&self) -> usize {
+        self.steps.len()
+    }
+}
+
+/// A piece of workspace that is needed from one step to another, both included.
+struct Piece {
+    len: usize,
+    first: usize,
+    last: usize,
+}
+
+/// Plans a call; `scratch` says how many bytes a node needs for itself, given all shapes.
+pub(crate) fn plan(
+    graph: &Graph,
+    bindings: &Bindings,
+    scratch: impl Fn(Value, &[Vec<usize>]) -> usize,
+) -> Result<Plan> {
+    let shapes = bind_shapes(graph, bindings)?;
+    let roots = roots(graph);
+    let order: Vec<Value> = values(graph).filter(|(_, node)| runs(&node.op)).map(|(value, _)| value).collect();
+    let last_use = last_uses(graph, &roots, &order);
+    let mut pieces = Vec::new();
+    for (step, &value) in order.iter().enumerate() {
+        let len = bytes(graph, &shapes, value)?;
+        pieces.push(Piece { len, first: step, last: last_use[value.index()].max(step) });
+        pieces.push(Piece { len: scratch(value, &shapes), first: step, last: step });
+    }
+    let (regions, arena) = arrange(&pieces)?;
+    let mut places: Vec<_> = values(graph).map(|(value, node)| fixed_place(graph, value, &node.op)).collect();
+    let mut steps = Vec::with_capacity(order.len());
+    for (&value, regions) in order.iter().zip(regions.chunks(2)) {
+        places[value.index()] = Place::Arena(regions[0]);
+        steps.push(Step { value, scratch: regions[1] });
+    }
+    let places = roots.iter().map(|root| places[root.index()]).collect();
+    Ok(Plan { shapes, places, roots, steps, arena })
+}
+
+fn bind_shapes(graph: &Graph, bindings: &Bindings) -> Result<Vec<Vec<usize>>> {
+    let bind = |node: &crate::Node| {
+        let shape = node.signature.shape.bind(bindings)?;
+        match element_count(&shape) {
+            Some(_) => Ok(shape),
+            None => Err(Error::new(ErrorKind::Shape, format!("a value of shape {shape:?} is too large"))),
+        }
+    };
+    graph.nodes().iter().map(|node| bind(node).at(|| format!("{} ({})", node.scope, node.op))).collect()
+}
+
+/// True if the operator computes or moves anything.
+fn runs(op: &Op) -> bool {
+    !matches!(op, Op::Input | Op::Weight(_) | Op::Const(_) | Op::State(_) | Op::Reshape(_))
+}
+
+fn roots(graph: &Graph) -> Vec<Value> {
+    let mut roots: Vec<Value> = Vec::with_capacity(graph.nodes().len());
+    for (value, node) in values(graph) {
+        roots.push(match node.op {
+            Op::Reshape(_) => roots[node.inputs[0].index()],
+            _ => value,
+        });
+    }
+    roots
+}
+
+fn last_uses(graph: &Graph, roots: &[Value], order: &[Value]) -> Vec<usize> {
+    let mut last = vec![0; graph.nodes().len()];
+    for (step, value) in order.iter().enumerate() {
+        for input in &graph.node(*value).inputs {
+            last[roots[input.index()].index()] = step;
+        }
+    }
+    let updates = graph.states().iter().filter_map(|slot| slot.update);
+    for value in graph.outputs().iter().map(|(_, value)| *value).chain(updates) {
+        last[roots[value.index()].index()] = order.len();
+    }
+    last
+}
+
+fn bytes(graph: &Graph, shapes: &[Vec<usize>], value: Value) -> Result<usize> {
+    let dtype = graph.node(value).signature.dtype;
+    let bytes = element_count(&shapes[value.index()]).and_then(|n| n.checked_mul(dtype.size()));
+    bytes.ok_or_else(|| Error::new(ErrorKind::Shape, format!("a value of shape {:?} is too large", shapes[value.index()])))
+}
+
+fn fixed_place(graph: &Graph, value: Value, op: &Op) -> Place {
+    match op {
+        Op::Input => {
+            let position = graph.inputs().iter().position(|(_, input)| *input == value);
+            Place::Input(position.expect("an input node is listed among the inputs"))
+        }
+        Op::Weight(_) => Place::Weight,
+        Op::Const(_) => Place::Const,
+        Op::State(slot) => Place::State(*slot),
+        _ => Place::Arena(Region::default()),
+    }
+}
+
+/// Places pieces so that those needed at the same time do not overlap: the largest first, each as low as it fits.
+fn arrange(pieces: &[Piece]) -> Result<(Vec<Region>, usize)> {
+    let mut order: Vec<usize> = (0..pieces.len()).filter(|&i| pieces[i].len > 0).collect();
+    order.sort_by_key(|&i| (std::cmp::Reverse(pieces[i].len), pieces[i].first));
+    let mut regions = vec![Region::default(); pieces.len()];
+    let mut placed: Vec<usize> = Vec::with_capacity(order.len());
+    let mut arena = 0;
+    let mut busy = Vec::new();
+    for i in order {
+        let piece = &pieces[i];
+        busy.clear();
+        let meets = |&&j: &&usize| pieces[j].first <= piece.last && piece.first <= pieces[j].last;
+        busy.extend(placed.iter().filter(meets).map(|&j| regions[j]));
+        busy.sort_unstable();
+        let mut offset = 0_usize;
+        for region in &busy {
+            if offset.saturating_add(piece.len) <= region.offset {
+                break;
+            }
+            offset = offset.max((region.offset + region.len).next_multiple_of(ALIGNMENT));
+        }
+        let Some(end) = offset.checked_add(piece.len).filter(|&end| end < isize::MAX as usize - ALIGNMENT) else {
+            return Err(Error::new(ErrorKind::Memory, "the workspace is larger than memory can be; ask for less"));
+        };
+        regions[i] = Region { offset, len: piece.len };
+        arena = arena.max(end.next_multiple_of(ALIGNMENT));
+        placed.push(i);
+    }
+    Ok((regions, arena))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::DType;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn pieces_alive_together_never_overlap(spec in prop::collection::vec((0_usize..300, 0_usize..20, 0_usize..6), 1..60)) {
+            let pieces: Vec<_> =
+                spec.into_iter().map(|(len, first, span)| Piece { len, first, last: first + span }).collect();
+            let (regions, arena) = arrange(&pieces).unwrap();
+            for (i, a) in pieces.iter().enumerate() {
+                prop_assert_eq!(regions[i].len, a.len);
+                prop_assert!(regions[i].offset % ALIGNMENT == 0 && regions[i].offset + a.len <= arena);
+                for (j, b) in pieces.iter().enumerate().skip(i + 1) {
+                    let together = a.first <= b.last && b.first <= a.last;
+                    let (r, s) = (regions[i], regions[j]);
+                    let apart = r.len == 0 || s.len == 0 || r.offset + r.len <= s.offset || s.offset + s.len <= r.offset;
+                    prop_assert!(!together || apart);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_chain_needs_two_buffers() {
+        let mut graph = Graph::new();
+        let mut x = graph.input("x", DType::F32, [1024]);
+        for _ in 0..10 {
+            x = graph.affine(x, 2.0, 0.0).unwrap();
+        }
+        graph.output("x", x);
+        let plan = plan(&graph, &Bindings::new(), |_, _| 0).unwrap();
+        assert_eq!((plan.arena, plan.steps.len()), (2 * 4096, 10));
+    }
+}

@@ -1,0 +1,95 @@
+//! Precision: which values are held in the faster type.
+//!
+//! Everything that comes out of weights is held in `precision`; what only depends on arguments and constants (the
+//! angles of a timestep embedding, for instance, which lose their meaning in 8 bits of mantissa) stays F32, and so do
+//! the results of the function and the parameters of norms and biases, which are small.
+
+use crate::{
+    dtype::DType,
+    error::Result,
+    graph::{Graph, Node, Value},
+    op::{Op, Unary},
+    pass::{Rewrite, rewrite},
+};
+
+/// The pass.
+pub(crate) fn lower(graph: &Graph, dtype: DType) -> Result<Graph> {
+    if dtype == DType::F32 {
+        return Ok(graph.clone());
+    }
+    let lowered = mark(graph);
+    rewrite("precision", graph, |rewrite, value, node| {
+        let is_result = graph.outputs().iter().any(|(_, result)| *result == value)
+            || graph.states().iter().any(|slot| slot.update == Some(value));
+        let new = if lowered[value.index()] {
+            lower_node(rewrite, node, dtype)?
+        } else {
+            raise_node(rewrite, value, node, &lowered)?
+        };
+        // Results keep the type that the caller was promised.
+        if is_result && lowered[value.index()] { rewrite.new.cast(new, DType::F32).map(Some) } else { Ok(Some(new)) }
+    })
+}
+
+/// Which values are held in the faster type.
+fn mark(graph: &Graph) -> Vec<bool> {
+    let mut lowered = vec![false; graph.nodes().len()];
+    for (i, node) in graph.nodes().iter().enumerate() {
+        let float = node.signature.dtype == DType::F32;
+        let weighted = match node.op {
+            Op::Linear(_) | Op::Conv2d(..) | Op::Gather => true,
+            Op::GroupNorm { .. } | Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::Attention(_) => true,
+            Op::Weight(_) | Op::Input | Op::Const(_) | Op::State(_) => false,
+            Op::Unary(Unary::Sin | Unary::Cos | Unary::Exp | Unary::Log) => false,
+            _ => node.inputs.iter().any(|input| lowered[input.index()]),
+        };
+        lowered[i] = float && weighted;
+    }
+    lowered
+}
+
+/// The node with its big operands in `dtype`; parameters of norms, biases and masks stay as they are.
+fn lower_node(rewrite: &mut Rewrite<'_>, node: &Node, dtype: DType) -> Result<Value> {
+    let mut inputs = Vec::with_capacity(node.inputs.len());
+    for (position, &input) in node.inputs.iter().enumerate() {
+        let new = rewrite.get(input);
+        let is_float = rewrite.old.node(input).signature.dtype == DType::F32;
+        let wanted = is_float && is_activation(&node.op, position);
+        inputs.push(if wanted { lowered_value(rewrite, new, dtype)? } else { new });
+    }
+    rewrite.new.push_typed(node.op.clone(), &inputs, dtype)
+}
+
+/// `value` in `dtype`. Results of the function were cast back; their lowered users want what was there before.
+fn lowered_value(rewrite: &mut Rewrite<'_>, value: Value, dtype: DType) -> Result<Value> {
+    let node = rewrite.new.node(value);
+    match node.op {
+        Op::Cast(DType::F32) if rewrite.new.node(node.inputs[0]).signature.dtype == dtype => Ok(node.inputs[0]),
+        _ => rewrite.new.cast(value, dtype),
+    }
+}
+
+/// The node as it is, its lowered inputs widened again.
+fn raise_node(rewrite: &mut Rewrite<'_>, value: Value, node: &Node, lowered: &[bool]) -> Result<Value> {
+    if !node.inputs.iter().any(|input| lowered[input.index()]) {
+        return rewrite.keep(value);
+    }
+    let mut inputs = Vec::with_capacity(node.inputs.len());
+    for &input in &node.inputs {
+        let new = rewrite.get(input);
+        inputs.push(if lowered[input.index()] { rewrite.new.cast(new, DType::F32)? } else { new });
+    }
+    rewrite.new.push(node.op.clone(), &inputs)
+}
+
+/// True if input `position` of `op` is data rather than a parameter or a mask.
+fn is_activation(op: &Op, position: usize) -> bool {
+    match op {
+        // Weights are packed in the precision of their operator; a residual is data.
+        Op::Linear(epilogue) | Op::Conv2d(_, epilogue) => position == 0 || position > 1 + usize::from(epilogue.bias),
+        Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::GroupNorm { .. } => position == 0,
+        Op::Attention(_) => position < 3,
+        Op::Gather => false,
+        _ => true,
+    }
+}
