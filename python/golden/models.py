@@ -1,0 +1,200 @@
+"""Tiny models of every architecture with golden inputs and outputs, for the tests of the Rust definitions.
+
+    python models.py OUT [--only NAME]
+
+Each OUT/NAME holds `config.json`, the weights under the file name that a real folder uses, and
+`golden.safetensors`: inputs and outputs by the names of the PyTorch `forward`, computed in f32
+from the weights as stored. Several models are stored in f16 or bf16, to keep them small.
+"""
+import argparse
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from diffusers.utils import logging
+from safetensors.torch import save_file
+from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from weights import prefix_keys, randomize, rescale, rounded, scrub
+
+VOCABULARY, CONTEXT = 96, 16
+START, END = VOCABULARY - 2, VOCABULARY - 1
+
+CLIP = dict(vocab_size=VOCABULARY, max_position_embeddings=CONTEXT, hidden_size=24, intermediate_size=80,
+            num_hidden_layers=3, num_attention_heads=3, bos_token_id=START)
+
+UNETS = {
+    # Stable Diffusion 1: four levels, convolutions around attention, one head count for all levels.
+    "unet_sd15": dict(
+        block_out_channels=(8, 12, 16, 16), norm_num_groups=4, cross_attention_dim=24, attention_head_dim=4),
+    # Stable Diffusion 2: linear layers around attention, head counts per level.
+    "unet_sd21": dict(
+        block_out_channels=(8, 12, 20), norm_num_groups=4, cross_attention_dim=20, attention_head_dim=(2, 3, 5),
+        use_linear_projection=True, upcast_attention=True,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D")),
+    # Stable Diffusion XL: added text and size embeddings, several transformer layers per block.
+    "unet_sdxl": dict(
+        block_out_channels=(8, 12, 20), norm_num_groups=4, cross_attention_dim=28, attention_head_dim=(1, 2, 5),
+        use_linear_projection=True, transformer_layers_per_block=(1, 1, 2), layers_per_block=1,
+        addition_embed_type="text_time", addition_time_embed_dim=6, projection_class_embeddings_input_dim=6 * 6 + 10,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D")),
+    # Latent consistency: the guidance strength enters through the time embedding.
+    "unet_lcm": dict(
+        block_out_channels=(16, 24), norm_num_groups=8, cross_attention_dim=12, attention_head_dim=2,
+        layers_per_block=1, time_cond_proj_dim=10,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D")),
+    # The default emoji model: a pooled text vector as the class, scale-and-shift resnets, attention in the middle level.
+    "unet_genmoji": dict(
+        block_out_channels=(8, 20, 24), norm_num_groups=4, cross_attention_dim=16, attention_head_dim=(2, 5, 6),
+        layers_per_block=1, use_linear_projection=True, resnet_time_scale_shift="scale_shift",
+        class_embed_type="simple_projection", projection_class_embeddings_input_dim=16,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D")),
+    # Distilled networks: no middle block, unlike layer counts, and the other order of sine and cosine.
+    "unet_no_mid": dict(
+        block_out_channels=(12, 20), norm_num_groups=4, cross_attention_dim=8, attention_head_dim=(3, 5),
+        layers_per_block=(1, 2), mid_block_type=None, flip_sin_to_cos=False, freq_shift=1,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D")),
+}
+
+KL = dict(block_out_channels=(8, 8, 16, 16), layers_per_block=1, norm_num_groups=4, latent_channels=4,
+          down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4)
+TINY = dict(encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(12,) * 4,
+            num_encoder_blocks=(1, 2, 1, 1), num_decoder_blocks=(2, 1, 1, 1))
+
+
+def noise(seed, *shape):
+    """Standard normal values from their own seed."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def prompt_ids():
+    """Two prompts: a short one padded with the end token, and one that fills the context."""
+    words = torch.randint(0, START, (2, CONTEXT), generator=torch.Generator().manual_seed(5))
+    words[:, 0] = START
+    words[0, 6:] = END
+    words[1, -1] = END
+    return words
+
+
+def clip(activation, projection=None, end=END):
+    """A CLIP text encoder: final, penultimate and pooled states, and the projected vector where it has one."""
+    config = CLIPTextConfig(**CLIP, hidden_act=activation, eos_token_id=end, projection_dim=projection or 24)
+    model = randomize((CLIPTextModelWithProjection if projection else CLIPTextModel)(config), 11)
+    ids = prompt_ids()
+    states = model(input_ids=ids, output_hidden_states=True)
+    golden = dict(input_ids=ids, last_hidden_state=states.last_hidden_state, penultimate=states.hidden_states[-2])
+    golden["text_embeds" if projection else "pooler_output"] = states.text_embeds if projection else states.pooler_output
+    return model, golden
+
+
+def bert():
+    """A BERT encoder without its pooler, on a full row and a padded one."""
+    config = BertConfig(vocab_size=VOCABULARY, max_position_embeddings=CONTEXT, hidden_size=24, intermediate_size=64,
+                        num_hidden_layers=2, num_attention_heads=3)
+    model = randomize(BertModel(config, add_pooling_layer=False), 12)
+    ids, mask = prompt_ids()[:, :10], torch.ones(2, 10, dtype=torch.long)
+    ids[0, 6:], mask[0, 6:] = 0, 0
+    states = model(input_ids=ids, attention_mask=mask).last_hidden_state
+    return model, dict(input_ids=ids, attention_mask=mask, last_hidden_state=states)
+
+
+def unet_inputs(config):
+    """Inputs for a U-Net of `config`: two prompts, a latent that is not square and whose sides halve unevenly."""
+    inputs = dict(sample=noise(1, 2, 4, 9, 14), timestep=torch.tensor([421.0, 421.0]),
+                  encoder_hidden_states=noise(2, 2, 7, config.cross_attention_dim))
+    if config.class_embed_type:
+        mask = torch.ones(2, 7)
+        mask[0, 3:] = 0
+        inputs |= dict(class_labels=noise(3, 2, config.projection_class_embeddings_input_dim), encoder_attention_mask=mask)
+    if config.addition_embed_type:
+        inputs |= dict(text_embeds=noise(4, 2, 10),
+                       time_ids=torch.tensor([[64.0, 96, 0, 0, 64, 96], [128.0, 128, 8, 16, 64, 96]]))
+        inputs["timestep"] = torch.full((2,), 613.25)
+    if config.time_cond_proj_dim:
+        inputs["timestep_cond"] = noise(6, 2, config.time_cond_proj_dim)
+    return inputs
+
+
+def run_unet(model, inputs):
+    """Call diffusers with flat inputs, grouping the two that it wants in a dictionary."""
+    inputs = dict(inputs)
+    added = {name: inputs.pop(name) for name in ("text_embeds", "time_ids") if name in inputs}
+    if "encoder_attention_mask" in inputs:
+        inputs["encoder_attention_mask"] = inputs["encoder_attention_mask"].bool()
+    return model(**inputs, added_cond_kwargs=added or None).sample
+
+
+def unet(name):
+    """A U-Net at one step, its weights stored in f16."""
+    model = randomize(UNet2DConditionModel(sample_size=8, **UNETS[name]), 13)
+    inputs = unet_inputs(model.config)
+    rescale(model.conv_out, run_unet(model, inputs), 1.0)
+    rounded(model, torch.float16)
+    return model, inputs | dict(output=run_unet(model, inputs))
+
+
+def vae_kl(**changes):
+    """An AutoencoderKL both ways: a picture to its posterior (mean, then log variance), a latent to a picture."""
+    model = randomize(AutoencoderKL(**KL | changes), 14)
+    picture, latent = noise(7, 1, 3, 32, 48).clamp(-1, 1), noise(8, 2, 4, 4, 6)
+    rescale(model.decoder.conv_out, model.decode(latent).sample, 0.4)
+    rounded(model, torch.bfloat16)
+    moments = model.encode(picture).latent_dist.parameters
+    return model, dict(picture=picture, moments=moments, latent=latent, decoded=model.decode(latent).sample)
+
+
+def vae_tiny():
+    """An AutoencoderTiny both ways; the latent is large enough that the decoder's soft clamp matters."""
+    model = randomize(AutoencoderTiny(**TINY), 15)
+    picture, latent = noise(9, 1, 3, 32, 48).clamp(-1, 1), 2 * noise(10, 2, 4, 4, 6)
+    rescale(model.decoder.layers[-1], model.decode(latent).sample, 0.5)
+    rounded(model, torch.float16)
+    return model, dict(picture=picture, latents=model.encode(picture).latents, latent=latent,
+                       decoded=model.decode(latent).sample)
+
+
+MODELS = {
+    "clip_quick_gelu": (lambda: clip("quick_gelu"), torch.float32),
+    "clip_gelu": (lambda: clip("gelu"), torch.float32),
+    "clip_projection": (lambda: clip("gelu", projection=10, end=2), torch.float32),
+    "bert": (bert, torch.float32),
+    **{name: (lambda name=name: unet(name), torch.float16) for name in UNETS},
+    "vae_kl": (vae_kl, torch.bfloat16),
+    "vae_kl_plain": (lambda: vae_kl(use_quant_conv=False, use_post_quant_conv=False, mid_block_add_attention=False),
+                     torch.bfloat16),
+    "vae_tiny": (vae_tiny, torch.float16),
+}
+
+
+def write(folder, make, dtype):
+    """Save one model and its golden tensors, and report the folder's size."""
+    model, golden = make()
+    spread = {name: round(tensor.float().std().item(), 3) for name, tensor in golden.items()}
+    model.to(dtype).save_pretrained(folder)
+    if folder.name.startswith("clip"):
+        prefix_keys(folder / "model.safetensors", "text_model.")
+    scrub(folder)
+    save_file({name: tensor.contiguous() for name, tensor in golden.items()}, folder / "golden.safetensors")
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    print(f"{folder.name:16} {size / 1024:7.1f} KiB  std {spread}")
+    return size
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", choices=MODELS)
+    arguments = parser.parse_args()
+    logging.set_verbosity_error()
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        sizes = [write(arguments.out / name, *MODELS[name]) for name in MODELS if arguments.only in (None, name)]
+    print(f"{sum(sizes) / 2**20:.2f} MiB in all")
+
+
+if __name__ == "__main__":
+    main()
