@@ -1,0 +1,84 @@
+//! Linear multistep (Adams-Bashforth on unequal steps), order up to 4.
+
+use std::collections::VecDeque;
+
+use super::forms::{SigmaForm, denoised, scale_input};
+use super::{NoiseLevel, Sampler, check};
+use crate::error::Result;
+use crate::noise::NoiseSource;
+use crate::schedule::SchedulerConfig;
+
+const ORDER: usize = 4;
+
+/// `x' = x + sum_k c_k d_k` over the last slopes `d_k`, `c_k` the integral from `sigma` to `sigma'` of
+/// the Lagrange polynomial that is 1 at the `k`-th of their sigmas.
+pub(super) struct Lms {
+    form: SigmaForm,
+    /// Slopes, newest first.
+    slopes: VecDeque<Vec<f32>>,
+}
+
+impl Lms {
+    pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Self {
+        Self { form: SigmaForm::new(config, steps, false), slopes: VecDeque::new() }
+    }
+
+    fn coefficients(&self, call: usize) -> Vec<f64> {
+        let nodes: Vec<f64> = (0..self.slopes.len()).map(|k| f64::from(self.form.sigma(call - k))).collect();
+        let (from, to) = (self.form.sigma(call).into(), self.form.sigma(call + 1).into());
+        (0..nodes.len()).map(|k| integrate_basis(&nodes, k, from, to)).collect()
+    }
+}
+
+/// Integrates the Lagrange basis polynomial of node `k` exactly: two Gauss points for cubics.
+fn integrate_basis(nodes: &[f64], k: usize, from: f64, to: f64) -> f64 {
+    let basis = |x: f64| -> f64 {
+        let others = nodes.iter().enumerate().filter(|&(j, _)| j != k);
+        others.map(|(_, node)| (x - node) / (nodes[k] - node)).product()
+    };
+    let (centre, half) = (0.5 * (from + to), 0.5 * (to - from));
+    let offset = half / 3.0f64.sqrt();
+    half * (basis(centre - offset) + basis(centre + offset))
+}
+
+impl Sampler for Lms {
+    fn timesteps(&self) -> &[f32] {
+        &self.form.levels.timesteps
+    }
+
+    fn sigmas(&self) -> &[f32] {
+        &self.form.levels.sigmas
+    }
+
+    fn init_noise_sigma(&self) -> f32 {
+        self.form.init_noise_sigma
+    }
+
+    fn scale_model_input(&self, call: usize, sample: &[f32], out: &mut [f32]) {
+        scale_input(self.form.sigma(call), sample, out);
+    }
+
+    fn noise_level(&self, call: usize) -> NoiseLevel {
+        self.form.noise_level(call)
+    }
+
+    fn step(
+        &mut self,
+        call: usize,
+        model_output: &[f32],
+        sample: &mut [f32],
+        _noise: &mut dyn NoiseSource,
+    ) -> Result<()> {
+        check(call, self.form.calls(), model_output, sample)?;
+        let sigma = self.form.sigma(call);
+        let slope = |(&x, &output)| (x - denoised(self.form.prediction, sigma, x, output)) / sigma;
+        self.slopes.push_front(sample.iter().zip(model_output).map(slope).collect());
+        self.slopes.truncate(ORDER.min(call + 1));
+        let coefficients = self.coefficients(call);
+        for (i, x) in sample.iter_mut().enumerate() {
+            let pairs = coefficients.iter().zip(&self.slopes);
+            *x += pairs.map(|(&c, slope)| c as f32 * slope[i]).sum::<f32>();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,271 @@
+//! Samplers and schedules by the names people know them by.
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::schedule::{SchedulerClass, SchedulerConfig, SigmaSchedule, Spacing};
+
+/// One sampler as a person chooses it.
+#[derive(Debug, Clone, Copy)]
+pub struct SamplerEntry {
+    /// The name on our command line, such as `dpm++-2m`.
+    pub id: &'static str,
+    /// The name in A1111 and in picture metadata, such as `DPM++ 2M`.
+    pub label: &'static str,
+    /// Other tools' names.
+    pub aliases: &'static [&'static str],
+    /// The scheduler class that runs it.
+    pub class: SchedulerClass,
+    /// The curve A1111 pairs it with under "Automatic".
+    pub automatic: SigmaSchedule,
+    keys: &'static [(&'static str, Setting)],
+}
+
+/// A config value that makes a class into the sampler of an entry.
+#[derive(Debug, Clone, Copy)]
+enum Setting {
+    Word(&'static str),
+    Count(u64),
+    Flag(bool),
+}
+
+impl From<Setting> for Value {
+    fn from(setting: Setting) -> Self {
+        match setting {
+            Setting::Word(word) => word.into(),
+            Setting::Count(count) => count.into(),
+            Setting::Flag(flag) => flag.into(),
+        }
+    }
+}
+
+/// One noise schedule as a person chooses it.
+#[derive(Debug, Clone, Copy)]
+pub struct ScheduleEntry {
+    /// The name on our command line.
+    pub id: &'static str,
+    /// The name in A1111 and in picture metadata.
+    pub label: &'static str,
+    /// Other tools' names.
+    pub aliases: &'static [&'static str],
+    choice: Choice,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Choice {
+    Automatic,
+    Sigmas(SigmaSchedule),
+    Spaced(Spacing),
+}
+
+const fn entry(
+    id: &'static str,
+    label: &'static str,
+    aliases: &'static [&'static str],
+    class: SchedulerClass,
+) -> SamplerEntry {
+    SamplerEntry { id, label, aliases, class, automatic: SigmaSchedule::Table, keys: &[] }
+}
+
+/// DPM-Solver++ of one order and equation.
+const ODE: (&str, Setting) = ("algorithm_type", Setting::Word("dpmsolver++"));
+const SDE: (&str, Setting) = ("algorithm_type", Setting::Word("sde-dpmsolver++"));
+const MIDPOINT: (&str, Setting) = ("solver_type", Setting::Word("midpoint"));
+const HEUN: (&str, Setting) = ("solver_type", Setting::Word("heun"));
+const ORDER_2: (&str, Setting) = ("solver_order", Setting::Count(2));
+const ORDER_3: (&str, Setting) = ("solver_order", Setting::Count(3));
+
+static SAMPLERS: [SamplerEntry; 20] = {
+    use SchedulerClass as C;
+    use SigmaSchedule::{Exponential, Karras};
+    let dpm = C::DpmMultistep;
+    [
+        entry("euler", "Euler", &[], C::Euler),
+        entry("euler-a", "Euler a", &["euler_ancestral"], C::EulerAncestral),
+        entry("heun", "Heun", &[], C::Heun),
+        entry("lms", "LMS", &[], C::Lms),
+        SamplerEntry { automatic: Karras, ..entry("dpm2", "DPM2", &["dpm_2", "kdpm_2"], C::Kdpm2) },
+        SamplerEntry {
+            automatic: Karras,
+            ..entry("dpm2-a", "DPM2 a", &["dpm_2_a", "dpm_2_ancestral", "kdpm_2_a"], C::Kdpm2Ancestral)
+        },
+        SamplerEntry {
+            automatic: Karras,
+            keys: &[ODE, MIDPOINT, ORDER_2],
+            ..entry("dpm++-2m", "DPM++ 2M", &["dpmsolver++"], dpm)
+        },
+        SamplerEntry {
+            automatic: Karras,
+            keys: &[ODE, HEUN, ORDER_2],
+            ..entry("dpm++-2m-heun", "DPM++ 2M Heun", &[], dpm)
+        },
+        SamplerEntry {
+            automatic: Exponential,
+            keys: &[SDE, MIDPOINT, ORDER_2],
+            ..entry("dpm++-2m-sde", "DPM++ 2M SDE", &[], dpm)
+        },
+        SamplerEntry {
+            automatic: Exponential,
+            keys: &[SDE, HEUN, ORDER_2],
+            ..entry("dpm++-2m-sde-heun", "DPM++ 2M SDE Heun", &[], dpm)
+        },
+        SamplerEntry { keys: &[ODE, ORDER_3], ..entry("dpm++-3m", "DPM++ 3M", &[], dpm) },
+        SamplerEntry {
+            automatic: Exponential,
+            keys: &[SDE, ORDER_3],
+            ..entry("dpm++-3m-sde", "DPM++ 3M SDE", &[], dpm)
+        },
+        entry("deis", "DEIS", &[], C::Deis),
+        entry("unipc", "UniPC", &["uni_pc", "uni_pc_bh2"], C::UniPc),
+        entry("ddim", "DDIM", &[], C::Ddim),
+        entry("ddpm", "DDPM", &[], C::Ddpm),
+        SamplerEntry { keys: &[("skip_prk_steps", Setting::Flag(true))], ..entry("plms", "PLMS", &["pndm"], C::Pndm) },
+        entry("lcm", "LCM", &[], C::Lcm),
+        entry("tcd", "TCD", &[], C::Tcd),
+        entry("flow-euler", "Flow Euler", &["euler_flow", "flow_match_euler"], C::FlowEuler),
+    ]
+};
+
+static SCHEDULES: [ScheduleEntry; 8] = {
+    const fn of(
+        id: &'static str,
+        label: &'static str,
+        aliases: &'static [&'static str],
+        choice: Choice,
+    ) -> ScheduleEntry {
+        ScheduleEntry { id, label, aliases, choice }
+    }
+    [
+        of("automatic", "Automatic", &["auto"], Choice::Automatic),
+        of("uniform", "Uniform", &["normal", "discrete"], Choice::Sigmas(SigmaSchedule::Table)),
+        of("karras", "Karras", &[], Choice::Sigmas(SigmaSchedule::Karras)),
+        of("exponential", "Exponential", &[], Choice::Sigmas(SigmaSchedule::Exponential)),
+        of("beta", "Beta", &[], Choice::Sigmas(SigmaSchedule::Beta)),
+        of("leading", "Leading", &["ddim"], Choice::Spaced(Spacing::Leading)),
+        of("linspace", "Linspace", &[], Choice::Spaced(Spacing::Linspace)),
+        of("trailing", "Trailing", &["sgm_uniform", "simple"], Choice::Spaced(Spacing::Trailing)),
+    ]
+};
+
+/// Every sampler by name.
+#[must_use]
+pub fn sampler_entries() -> &'static [SamplerEntry] {
+    &SAMPLERS
+}
+
+/// Every schedule by name.
+#[must_use]
+pub fn schedule_entries() -> &'static [ScheduleEntry] {
+    &SCHEDULES
+}
+
+/// A name without what the tools write differently: case, blanks, `_`, `-`, and `++` for `pp`.
+fn plain(name: &str) -> String {
+    let lower = name.to_lowercase().replace("++", "pp");
+    lower.chars().filter(|c| c.is_alphanumeric()).collect()
+}
+
+impl SamplerEntry {
+    fn answers_to(&self, plain_name: &str) -> bool {
+        let names = [self.id, self.label, self.class.name()];
+        names.iter().chain(self.aliases).any(|name| plain(name) == plain_name)
+    }
+}
+
+fn find_sampler(plain_name: &str) -> Option<&'static SamplerEntry> {
+    let found = |name: &str| SAMPLERS.iter().find(|entry| entry.answers_to(name));
+    // k-diffusion's names carry a k in front.
+    found(plain_name).or_else(|| plain_name.strip_prefix('k').and_then(found))
+}
+
+fn find_schedule(plain_name: &str) -> Option<&'static ScheduleEntry> {
+    SCHEDULES.iter().find(|entry| {
+        let names = [entry.id, entry.label];
+        names.iter().chain(entry.aliases).any(|name| plain(name) == plain_name)
+    })
+}
+
+impl SamplerEntry {
+    /// Finds a sampler by any of its names, in any of the tools' spellings, and the schedule that
+    /// older metadata writes behind it: `DPM++ 2M Karras`, `k_dpmpp_2m`, `euler_a karras`.
+    ///
+    /// # Errors
+    /// An unknown name; the message lists the known ones.
+    pub fn find(name: &str) -> Result<(&'static Self, Option<&'static ScheduleEntry>)> {
+        let whole = plain(name);
+        if let Some(entry) = find_sampler(&whole) {
+            return Ok((entry, None));
+        }
+        let split = SCHEDULES.iter().find_map(|schedule| {
+            let rest = whole.strip_suffix(plain(schedule.id).as_str())?;
+            Some((find_sampler(rest)?, Some(schedule)))
+        });
+        split.ok_or_else(|| {
+            let known: Vec<_> = SAMPLERS.iter().map(|entry| entry.label).collect();
+            Error::argument(format!("sampler {name:?} is not known; known are {}", known.join(", ")))
+        })
+    }
+
+    /// The entry that a config amounts to, for metadata; the first of its class where none fits.
+    #[must_use]
+    pub fn of(config: &SchedulerConfig) -> Option<&'static Self> {
+        let of_class = || SAMPLERS.iter().filter(|entry| entry.class == config.class);
+        let fits = |entry: &&Self| {
+            entry
+                .configure(config)
+                .is_ok_and(|other| other.solver == config.solver && other.skip_prk_steps == config.skip_prk_steps)
+        };
+        of_class().find(fits).or_else(|| of_class().next())
+    }
+
+    fn configure(&self, config: &SchedulerConfig) -> Result<SchedulerConfig> {
+        let switched = config.with_class(self.class)?;
+        self.keys.iter().try_fold(switched, |config, &(key, setting)| config.with_key(key, setting.into()))
+    }
+}
+
+impl SchedulerConfig {
+    /// The same model with the sampler of this name, and the schedule if the name carries one.
+    ///
+    /// What the model states (variances, prediction, offset, spacing, sigma schedule) stays.
+    ///
+    /// # Errors
+    /// An unknown name, or a sampler that cannot serve this model.
+    pub fn with_sampler(&self, name: &str) -> Result<Self> {
+        let (entry, schedule) = SamplerEntry::find(name)?;
+        let config = entry.configure(self)?;
+        match schedule {
+            Some(schedule) => config.with_schedule(schedule.id),
+            None => Ok(config),
+        }
+    }
+
+    /// The same model and sampler with the schedule of this name.
+    ///
+    /// `automatic` takes what A1111 pairs the sampler with. Euler a takes sigma schedules too, which
+    /// it cannot in diffusers. `sgm_uniform` and `simple` are trailing spacing, as diffusers has it.
+    ///
+    /// # Errors
+    /// An unknown name, or a sigma schedule for a sampler that runs on timesteps alone.
+    pub fn with_schedule(&self, name: &str) -> Result<Self> {
+        let known: Vec<_> = SCHEDULES.iter().map(|entry| entry.id).collect();
+        let entry = find_schedule(&plain(name)).ok_or_else(|| {
+            Error::argument(format!("schedule {name:?} is not known; known are {}", known.join(", ")))
+        })?;
+        match entry.choice {
+            Choice::Spaced(spacing) => {
+                let word = match spacing {
+                    Spacing::Leading => "leading",
+                    Spacing::Linspace => "linspace",
+                    Spacing::Trailing => "trailing",
+                };
+                self.with_sigma_schedule(SigmaSchedule::Table)?.with_key("timestep_spacing", word.into())
+            }
+            Choice::Sigmas(schedule) => self.with_sigma_schedule(schedule),
+            Choice::Automatic => {
+                let automatic = SamplerEntry::of(self).map(|entry| entry.automatic);
+                self.with_sigma_schedule(automatic.unwrap_or(SigmaSchedule::Table))
+            }
+        }
+    }
+}

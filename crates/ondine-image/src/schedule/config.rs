@@ -1,0 +1,390 @@
+//! `scheduler_config.json`: the facts a checkpoint states about its noise schedule and sampler.
+
+use serde_json::{Map, Value};
+
+use super::classes::SchedulerClass;
+use super::keys::{self, Keys};
+use crate::error::{Error, Result};
+
+/// The largest training schedule that is believed; real ones have 1000 timesteps.
+const MOST_TRAIN_TIMESTEPS: usize = 100_000;
+
+/// What the network predicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prediction {
+    /// The noise.
+    Epsilon,
+    /// The velocity `sqrt(alpha_bar) * noise - sqrt(1 - alpha_bar) * x0` (Salimans & Ho).
+    Velocity,
+    /// The clean latents `x0`.
+    Sample,
+}
+
+/// How the timesteps of a run are spread over the training schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spacing {
+    /// Even multiples from 0 up, plus an offset.
+    Leading,
+    /// Even from the first timestep to the last.
+    Linspace,
+    /// Even multiples down from the last timestep.
+    Trailing,
+}
+
+/// The variances of the training schedule.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BetaSchedule {
+    /// Even from `beta_start` to `beta_end`.
+    Linear,
+    /// Square roots even from `sqrt(beta_start)` to `sqrt(beta_end)`: Stable Diffusion's.
+    ScaledLinear,
+    /// `alpha_bar(t) = cos^2((t + 0.008) / 1.008 * pi / 2)` (Nichol & Dhariwal).
+    SquaredCosine,
+    /// Given one by one.
+    Trained(Vec<f32>),
+}
+
+/// The curve of noise levels from the highest to the lowest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SigmaSchedule {
+    /// Those of the spaced timesteps.
+    Table,
+    /// Even in `sigma^(1/7)` (Karras et al. 2022).
+    Karras,
+    /// Even in `log sigma`.
+    Exponential,
+    /// Quantiles of Beta(0.6, 0.6).
+    Beta,
+}
+
+/// The noise level after the last step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinalSigma {
+    /// No noise.
+    Zero,
+    /// The lowest level of training.
+    SigmaMin,
+}
+
+/// Which equation a DPM solver integrates, and in which variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// The ODE in predictions of `x0`.
+    DpmSolverPlusPlus,
+    /// The SDE in predictions of `x0`.
+    SdeDpmSolverPlusPlus,
+}
+
+/// The second-order term of a solver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SolverType {
+    /// DPM-Solver++: midpoint.
+    Midpoint,
+    /// DPM-Solver++: Heun.
+    Heun,
+    /// UniPC: `B(h) = h`.
+    Bh1,
+    /// UniPC: `B(h) = exp(h) - 1`.
+    Bh2,
+}
+
+/// The variance of DDPM's reverse step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variance {
+    /// The posterior variance.
+    FixedSmall,
+    /// `beta` itself.
+    FixedLarge,
+}
+
+/// Options of the multistep solvers (DPM-Solver++, DEIS, UniPC).
+#[derive(Debug, Clone, PartialEq)]
+pub struct SolverOptions {
+    /// Highest order, 1 to 3.
+    pub order: usize,
+    /// Equation, for DPM-Solver++.
+    pub algorithm: Algorithm,
+    /// Second-order term.
+    pub solver_type: SolverType,
+    /// Lower orders for the last steps of a short run.
+    pub lower_order_final: bool,
+    /// First order for the last step.
+    pub euler_at_final: bool,
+    /// Timesteps whose log signal-to-noise ratio lies below this are not visited.
+    pub lambda_min_clipped: f64,
+    /// UniPC calls after which no correction is made.
+    pub disable_corrector: Vec<usize>,
+}
+
+/// Options of the consistency samplers (LCM, TCD).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ConsistencyOptions {
+    /// Steps of the schedule the model was distilled on.
+    pub original_steps: usize,
+    /// Scale of the timestep in LCM's boundary condition.
+    pub timestep_scaling: f64,
+}
+
+/// Options of the rectified-flow samplers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FlowOptions {
+    /// `sigma -> shift * sigma / (1 + (shift - 1) * sigma)`.
+    pub shift: f64,
+    /// The shift is `exp(mu)` with a `mu` given by the caller from the picture's size.
+    pub dynamic: bool,
+}
+
+/// Everything a sampler needs to know of a model's scheduler, absent keys filled by class defaults.
+///
+/// The keys that were given stay with the config, so that [`SchedulerConfig::with_class`] switches
+/// the sampler as diffusers' `from_config` does: what the file says is kept, what it leaves open
+/// takes the new class's default.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SchedulerConfig {
+    /// The sampler.
+    pub class: SchedulerClass,
+    /// Training timesteps, `T`.
+    pub train_timesteps: usize,
+    /// First variance.
+    pub beta_start: f64,
+    /// Last variance.
+    pub beta_end: f64,
+    /// Curve between them.
+    pub betas: BetaSchedule,
+    /// Rescale to zero signal at the last timestep.
+    pub zero_snr: bool,
+    /// What the network predicts.
+    pub prediction: Prediction,
+    /// Spread of the timesteps.
+    pub spacing: Spacing,
+    /// Added to timesteps with leading spacing.
+    pub steps_offset: usize,
+    /// Curve of the noise levels.
+    pub sigma_schedule: SigmaSchedule,
+    /// Lowest level of that curve, where it is not the table's.
+    pub sigma_min: Option<f64>,
+    /// Highest level of that curve, where it is not the table's.
+    pub sigma_max: Option<f64>,
+    /// Level after the last step.
+    pub final_sigma: FinalSigma,
+    /// `alpha_bar` before timestep 0 is 1, not that of timestep 0.
+    pub alpha_one: bool,
+    /// Clamp predictions of `x0` to plus or minus this.
+    pub clip: Option<f32>,
+    /// PNDM without its Runge-Kutta start.
+    pub skip_prk_steps: bool,
+    /// Euler's timesteps are `ln(sigma) / 4`.
+    pub continuous_timesteps: bool,
+    /// DDPM's variance.
+    pub variance: Variance,
+    /// Multistep solvers.
+    pub solver: SolverOptions,
+    /// Consistency samplers.
+    pub consistency: ConsistencyOptions,
+    /// Rectified flow.
+    pub flow: FlowOptions,
+    given: Map<String, Value>,
+}
+
+impl SchedulerConfig {
+    /// Reads the text of a `scheduler_config.json`.
+    ///
+    /// # Errors
+    /// Text that is not a JSON object, no or an unknown `_class_name`, and any value of a wrong
+    /// type, out of range or unknown; the message names the key and what is known.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let given: Map<String, Value> = serde_json::from_str(&quote_infinities(text)).map_err(|error| {
+            Error::config(format!("not a JSON object ({error}); give diffusers' scheduler_config.json"))
+                .caused_by(error)
+        })?;
+        let keys = Keys(&given);
+        let name = keys
+            .text("_class_name")?
+            .ok_or_else(|| Error::config("_class_name is missing; name the scheduler, such as \"DDIMScheduler\""))?;
+        Self::resolve(SchedulerClass::from_name(name)?, given)
+    }
+
+    /// A config with nothing given: every value is the class's default.
+    ///
+    /// # Errors
+    /// None for the classes there are; the signature is that of [`SchedulerConfig::with_class`].
+    pub fn new(class: SchedulerClass) -> Result<Self> {
+        Self::resolve(class, Map::new())
+    }
+
+    /// The same model with another sampler.
+    ///
+    /// # Errors
+    /// A given value that the new class does not take, such as `sample` prediction for PNDM.
+    pub fn with_class(&self, class: SchedulerClass) -> Result<Self> {
+        Self::resolve(class, self.given.clone())
+    }
+
+    /// The same config with one more key given, as if the file had it.
+    ///
+    /// # Errors
+    /// A value that the class does not take.
+    pub fn with_key(&self, key: &str, value: Value) -> Result<Self> {
+        let mut given = self.given.clone();
+        given.insert(key.to_owned(), value);
+        Self::resolve(self.class, given)
+    }
+
+    /// The same config with another curve of noise levels.
+    ///
+    /// # Errors
+    /// A curve other than the table's, for a class that runs on timesteps alone.
+    pub fn with_sigma_schedule(&self, schedule: SigmaSchedule) -> Result<Self> {
+        if schedule != SigmaSchedule::Table && !self.class.takes_sigma_schedule() {
+            return Err(Error::argument(format!(
+                "{} runs on timesteps and takes no sigma schedule; use leading, linspace or trailing",
+                self.class
+            )));
+        }
+        let mut given = self.given.clone();
+        for (key, of_key) in keys::SIGMA_FLAGS {
+            given.insert(key.to_owned(), (of_key == schedule).into());
+        }
+        let mut config = Self::resolve(self.class, given)?;
+        config.sigma_schedule = schedule;
+        Ok(config)
+    }
+
+    fn resolve(class: SchedulerClass, given: Map<String, Value>) -> Result<Self> {
+        let facts = class.facts();
+        let keys = Keys(&given);
+        keys.refuse_unsupported(class)?;
+        let train_timesteps = keys.count("num_train_timesteps", 1000, 1..=MOST_TRAIN_TIMESTEPS)?;
+        let clip = keys.flag("clip_sample", facts.clip)?
+            && (facts.clip || matches!(class, SchedulerClass::Heun | SchedulerClass::Lcm));
+        let clip = if clip { Some(keys.number("clip_sample_range", 1.0)? as f32) } else { None };
+        let alpha_one = keys.flag("set_alpha_to_one", facts.alpha_one)?;
+        let (sigma_min, sigma_max) = match class {
+            SchedulerClass::Euler | SchedulerClass::UniPc => (keys.positive("sigma_min")?, keys.positive("sigma_max")?),
+            _ => (None, None),
+        };
+        let config = Self {
+            class,
+            train_timesteps,
+            beta_start: keys.variance("beta_start", facts.betas.0)?,
+            beta_end: keys.variance("beta_end", facts.betas.1)?,
+            betas: keys.betas(train_timesteps, facts)?,
+            zero_snr: facts.zero_snr && keys.flag("rescale_betas_zero_snr", false)?,
+            prediction: keys.prediction(facts)?,
+            spacing: keys.choice("timestep_spacing", facts.spacing, &keys::SPACINGS)?,
+            steps_offset: keys.count("steps_offset", 0, 0..=train_timesteps)?,
+            sigma_schedule: keys.sigma_schedule(facts)?,
+            sigma_min,
+            sigma_max,
+            final_sigma: keys.final_sigma(facts)?,
+            alpha_one: alpha_one || class == SchedulerClass::Ddpm,
+            clip,
+            skip_prk_steps: keys.flag("skip_prk_steps", false)?,
+            continuous_timesteps: keys.choice("timestep_type", "discrete", &keys::TIMESTEP_TYPES)?,
+            variance: keys.choice("variance_type", "fixed_small", &keys::VARIANCES)?,
+            solver: keys.solver(class)?,
+            consistency: ConsistencyOptions {
+                original_steps: keys.count("original_inference_steps", 50, 1..=train_timesteps)?,
+                timestep_scaling: keys.number("timestep_scaling", 10.0)?,
+            },
+            flow: FlowOptions {
+                shift: keys.positive("shift")?.unwrap_or(1.0),
+                dynamic: keys.flag("use_dynamic_shifting", false)?,
+            },
+            given,
+        };
+        Ok(config)
+    }
+}
+
+/// Puts Python's bare `Infinity`, `-Infinity` and `NaN` in quotes: diffusers writes them, JSON has
+/// no such words.
+fn quote_infinities(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len());
+    let mut in_string = false;
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let word = ["-Infinity", "Infinity", "NaN"].into_iter().find(|word| rest.starts_with(word));
+        let taken = match word {
+            Some(word) if !in_string => {
+                quoted.extend(["\"", word, "\""]);
+                word.len()
+            }
+            _ if in_string && first == '\\' => {
+                let escaped = rest.chars().take(2).map(char::len_utf8).sum();
+                quoted.push_str(&rest[..escaped]);
+                escaped
+            }
+            _ => {
+                in_string ^= first == '"';
+                quoted.push(first);
+                first.len_utf8()
+            }
+        };
+        rest = &rest[taken..];
+    }
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> String {
+        SchedulerConfig::from_json(text).expect_err("a config to refuse").to_string()
+    }
+
+    #[test]
+    fn unknown_values_are_named_with_what_is_known() {
+        let text = message(r#"{"_class_name": "NoScheduler"}"#);
+        assert!(text.contains("NoScheduler") && text.contains("DDIMScheduler"), "{text}");
+        let text = message(r#"{"_class_name": "DDIMScheduler", "beta_schedule": "cubic"}"#);
+        assert_eq!(text, "beta_schedule is \"cubic\"; known are linear, scaled_linear, squaredcos_cap_v2");
+        let text = message(r#"{"_class_name": "PNDMScheduler", "prediction_type": "sample"}"#);
+        assert!(text.starts_with("PNDMScheduler: prediction_type is \"sample\""), "{text}");
+    }
+
+    #[test]
+    fn absurd_values_are_refused() {
+        for value in [
+            r#""num_train_timesteps": 0"#,
+            r#""num_train_timesteps": 99999999999"#,
+            r#""num_train_timesteps": "1000""#,
+            r#""beta_start": -1"#,
+            r#""beta_end": 1e999"#,
+            r#""trained_betas": [0.1, 0.2]"#,
+            r#""steps_offset": 1.5"#,
+            r#""clip_sample": 1"#,
+            r#""thresholding": true"#,
+            r#""original_inference_steps": 0"#,
+        ] {
+            message(&format!(r#"{{"_class_name": "DDIMScheduler", {value}}}"#));
+        }
+        for text in ["", "[]", "nonsense", "{", r#"{"_class_name": 3}"#, "{}"] {
+            message(text);
+        }
+    }
+
+    #[test]
+    fn pythons_infinities_are_read() {
+        let config = SchedulerConfig::from_json(
+            r#"{"_class_name": "DPMSolverMultistepScheduler", "note": "a \" -Infinity",
+                "lambda_min_clipped": -Infinity}"#,
+        )
+        .expect("a config as diffusers writes it");
+        assert_eq!(config.solver.lambda_min_clipped, f64::NEG_INFINITY);
+    }
+
+    #[test]
+    fn another_class_keeps_what_was_given_and_fills_in_its_own_defaults() {
+        let pndm = SchedulerConfig::from_json(
+            r#"{"_class_name": "PNDMScheduler", "beta_start": 0.00085, "beta_end": 0.012,
+                "beta_schedule": "scaled_linear", "skip_prk_steps": true, "steps_offset": 1}"#,
+        )
+        .expect("Stable Diffusion's config");
+        assert_eq!(pndm.spacing, Spacing::Leading);
+        let euler = pndm.with_class(SchedulerClass::Euler).expect("a class that takes this model");
+        assert_eq!(euler.spacing, Spacing::Linspace);
+        assert_eq!((euler.beta_end, euler.steps_offset), (0.012, 1));
+    }
+}

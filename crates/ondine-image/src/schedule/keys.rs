@@ -1,0 +1,222 @@
+//! Typed reading of a scheduler config's keys, with the words each key knows.
+
+use serde_json::{Map, Value};
+
+use super::classes::{ClassFacts, SchedulerClass};
+use super::config::{
+    Algorithm, BetaSchedule, FinalSigma, Prediction, SigmaSchedule, SolverOptions, SolverType, Spacing, Variance,
+};
+use crate::error::{Error, ErrorKind, Result};
+
+pub(super) const SPACINGS: [(&str, Spacing); 3] =
+    [("leading", Spacing::Leading), ("linspace", Spacing::Linspace), ("trailing", Spacing::Trailing)];
+pub(super) const FINAL_SIGMAS: [(&str, FinalSigma); 2] =
+    [("zero", FinalSigma::Zero), ("sigma_min", FinalSigma::SigmaMin)];
+pub(super) const TIMESTEP_TYPES: [(&str, bool); 2] = [("discrete", false), ("continuous", true)];
+pub(super) const VARIANCES: [(&str, Variance); 2] =
+    [("fixed_small", Variance::FixedSmall), ("fixed_large", Variance::FixedLarge)];
+const PREDICTIONS: [(&str, Prediction); 3] =
+    [("epsilon", Prediction::Epsilon), ("v_prediction", Prediction::Velocity), ("sample", Prediction::Sample)];
+pub(super) const SIGMA_FLAGS: [(&str, SigmaSchedule); 3] = [
+    ("use_karras_sigmas", SigmaSchedule::Karras),
+    ("use_exponential_sigmas", SigmaSchedule::Exponential),
+    ("use_beta_sigmas", SigmaSchedule::Beta),
+];
+/// The other classes' words are those diffusers turns into this class's own default.
+const ALGORITHMS: [(&str, Algorithm); 3] = [
+    ("dpmsolver++", Algorithm::DpmSolverPlusPlus),
+    ("sde-dpmsolver++", Algorithm::SdeDpmSolverPlusPlus),
+    ("deis", Algorithm::DpmSolverPlusPlus),
+];
+const DPM_TYPES: [(&str, SolverType); 5] = [
+    ("midpoint", SolverType::Midpoint),
+    ("heun", SolverType::Heun),
+    ("logrho", SolverType::Midpoint),
+    ("bh1", SolverType::Midpoint),
+    ("bh2", SolverType::Midpoint),
+];
+const UNIPC_TYPES: [(&str, SolverType); 5] = [
+    ("bh1", SolverType::Bh1),
+    ("bh2", SolverType::Bh2),
+    ("midpoint", SolverType::Bh2),
+    ("heun", SolverType::Bh2),
+    ("logrho", SolverType::Bh2),
+];
+
+/// Typed reading of the given keys; `null` counts as absent.
+pub(super) struct Keys<'a>(pub(super) &'a Map<String, Value>);
+
+impl<'a> Keys<'a> {
+    fn get(&self, key: &str) -> Option<&'a Value> {
+        self.0.get(key).filter(|value| !value.is_null())
+    }
+
+    fn wrong(&self, key: &str, expected: &str) -> Error {
+        let value = self.get(key).map(Value::to_string).unwrap_or_default();
+        let shown: String = value.chars().take(40).collect();
+        Error::config(format!("{key} is {shown}; {expected}"))
+    }
+
+    fn read<T>(&self, key: &str, default: T, expected: &str, convert: impl Fn(&'a Value) -> Option<T>) -> Result<T> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(value) => convert(value).ok_or_else(|| self.wrong(key, expected)),
+        }
+    }
+
+    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>> {
+        self.read(key, None, "give a string", |value| value.as_str().map(Some))
+    }
+
+    pub(super) fn flag(&self, key: &str, default: bool) -> Result<bool> {
+        self.read(key, default, "give true or false", Value::as_bool)
+    }
+
+    pub(super) fn number(&self, key: &str, default: f64) -> Result<f64> {
+        self.read(key, default, "give a finite number", |value| value.as_f64().filter(|number| number.is_finite()))
+    }
+
+    pub(super) fn positive(&self, key: &str) -> Result<Option<f64>> {
+        self.read(key, None, "give a number above 0", |value| {
+            value.as_f64().filter(|number| number.is_finite() && *number > 0.0).map(Some)
+        })
+    }
+
+    pub(super) fn variance(&self, key: &str, default: f64) -> Result<f64> {
+        self.read(key, default, "give a number above 0 and below 1", |value| {
+            value.as_f64().filter(|number| *number > 0.0 && *number < 1.0)
+        })
+    }
+
+    pub(super) fn count(&self, key: &str, default: usize, range: std::ops::RangeInclusive<usize>) -> Result<usize> {
+        let expected = format!("give a whole number from {} to {}", range.start(), range.end());
+        // A default above the range belongs to a shorter training schedule.
+        let default = default.min(*range.end());
+        self.read(key, default, &expected, |value| {
+            value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| range.contains(n))
+        })
+    }
+
+    pub(super) fn choice<T: Copy>(&self, key: &str, default: &str, known: &[(&str, T)]) -> Result<T> {
+        let find = |name: &str| known.iter().find(|(n, _)| *n == name).map(|&(_, value)| value);
+        let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+        let expected = format!("known are {}", names.join(", "));
+        let name = self.text(key)?.unwrap_or(default);
+        find(name).ok_or_else(|| self.wrong(key, &expected))
+    }
+
+    pub(super) fn prediction(&self, facts: &ClassFacts) -> Result<Prediction> {
+        let known = if facts.sample_prediction { &PREDICTIONS[..] } else { &PREDICTIONS[..2] };
+        self.choice("prediction_type", "epsilon", known).map_err(|error| error.context(facts.name))
+    }
+
+    pub(super) fn betas(&self, count: usize, facts: &ClassFacts) -> Result<BetaSchedule> {
+        if let Some(value) = self.get("trained_betas") {
+            let numbers = value.as_array().map(Vec::as_slice).unwrap_or_default();
+            let valid = |beta: f64| (beta > 0.0 && beta < 1.0).then_some(beta as f32);
+            let betas: Option<Vec<f32>> = numbers.iter().map(|number| number.as_f64().and_then(valid)).collect();
+            return betas.filter(|betas| betas.len() == count).map(BetaSchedule::Trained).ok_or_else(|| {
+                let expected = format!("give {count} numbers above 0 and below 1");
+                self.wrong("trained_betas", &expected)
+            });
+        }
+        const NAMES: [(&str, usize); 3] = [("linear", 0), ("scaled_linear", 1), ("squaredcos_cap_v2", 2)];
+        Ok(match self.choice("beta_schedule", facts.betas.2, &NAMES)? {
+            0 => BetaSchedule::Linear,
+            1 => BetaSchedule::ScaledLinear,
+            _ => BetaSchedule::SquaredCosine,
+        })
+    }
+
+    pub(super) fn sigma_schedule(&self, facts: &ClassFacts) -> Result<SigmaSchedule> {
+        let mut chosen = SigmaSchedule::Table;
+        let mut count = 0;
+        for (key, schedule) in SIGMA_FLAGS {
+            if self.flag(key, false)? {
+                chosen = schedule;
+                count += 1;
+            }
+        }
+        if count > 1 {
+            return Err(Error::config(
+                "more than one of use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas is \
+                 true; set one",
+            ));
+        }
+        Ok(if facts.sigma_schedules { chosen } else { SigmaSchedule::Table })
+    }
+
+    pub(super) fn final_sigma(&self, facts: &ClassFacts) -> Result<FinalSigma> {
+        match facts.class {
+            SchedulerClass::Deis => Ok(FinalSigma::SigmaMin),
+            _ if facts.final_sigma => self.choice("final_sigmas_type", "zero", &FINAL_SIGMAS),
+            _ => Ok(FinalSigma::Zero),
+        }
+    }
+
+    pub(super) fn solver(&self, class: SchedulerClass) -> Result<SolverOptions> {
+        let unipc = class == SchedulerClass::UniPc;
+        let dpm = class == SchedulerClass::DpmMultistep;
+        let disabled = self.read("disable_corrector", Vec::new(), "give a list of call numbers", |value| {
+            let number = |n: &Value| n.as_u64().and_then(|n| usize::try_from(n).ok());
+            value.as_array()?.iter().map(number).collect()
+        })?;
+        let lambda_min_clipped = match self.get("lambda_min_clipped") {
+            Some(Value::String(text)) if text == "-Infinity" => f64::NEG_INFINITY,
+            Some(_) if dpm => self.number("lambda_min_clipped", f64::NEG_INFINITY)?,
+            _ => f64::NEG_INFINITY,
+        };
+        Ok(SolverOptions {
+            order: self.count("solver_order", 2, 1..=3)?,
+            algorithm: if dpm {
+                self.choice("algorithm_type", "dpmsolver++", &ALGORITHMS)?
+            } else {
+                Algorithm::DpmSolverPlusPlus
+            },
+            solver_type: match (unipc, dpm) {
+                (true, _) => self.choice("solver_type", "bh2", &UNIPC_TYPES)?,
+                (_, true) => self.choice("solver_type", "midpoint", &DPM_TYPES)?,
+                _ => SolverType::Midpoint,
+            },
+            lower_order_final: self.flag("lower_order_final", true)?,
+            euler_at_final: self.flag("euler_at_final", false)?,
+            lambda_min_clipped,
+            disable_corrector: disabled,
+        })
+    }
+
+    /// Options that would change the result and are not carried out.
+    pub(super) fn refuse_unsupported(&self, class: SchedulerClass) -> Result<()> {
+        const FLAGS: [(&str, &str); 6] = [
+            ("thresholding", "dynamic thresholding serves pixel-space models; use clip_sample"),
+            ("use_flow_sigmas", "use FlowMatchEulerDiscreteScheduler for flow models"),
+            ("use_lu_lambdas", "use use_karras_sigmas"),
+            ("invert_sigmas", "leave it out"),
+            ("stochastic_sampling", "leave it out"),
+            ("shift_terminal", "leave it out"),
+        ];
+        for (key, advice) in FLAGS {
+            let set = self.get(key).is_some_and(|value| *value != Value::Bool(false));
+            if set {
+                return Err(Error::new(ErrorKind::Unsupported, format!("{key} is not supported; {advice}")));
+            }
+        }
+        let interpolation = self.text("interpolation_type")?.unwrap_or("linear");
+        if class == SchedulerClass::Euler && interpolation != "linear" {
+            return Err(self.wrong("interpolation_type", "known is linear"));
+        }
+        let flow = matches!(class, SchedulerClass::FlowEuler | SchedulerClass::FlowHeun);
+        if flow && self.text("time_shift_type")?.unwrap_or("exponential") != "exponential" {
+            return Err(self.wrong("time_shift_type", "known is exponential"));
+        }
+        for (key, _) in SIGMA_FLAGS {
+            if flow && self.flag(key, false)? {
+                return Err(self.wrong(key, "flow samplers take no sigma schedule"));
+            }
+        }
+        if class == SchedulerClass::UniPc && !self.flag("predict_x0", true)? {
+            return Err(self.wrong("predict_x0", "only true is supported"));
+        }
+        Ok(())
+    }
+}
