@@ -1,0 +1,90 @@
+//! The rules of the repository's shape that no compiler and no linter knows.
+//!
+//! A check is a function from the tree of files to findings; it stands in [`CHECKS`] and has a test that sees it fail.
+
+mod layout;
+mod rust;
+mod text;
+mod tree;
+mod walls;
+
+use std::{fmt, path::Path};
+
+use tree::Tree;
+
+/// Every rule, in the order in which their findings are printed.
+const CHECKS: &[fn(&Tree) -> Vec<Finding>] = &[
+    walls::arrows,
+    walls::reserved_dependencies,
+    walls::workspace_lints,
+    walls::sockets,
+    walls::model_names,
+    rust::lexes,
+    rust::unsafe_only_where_allowed,
+    rust::unsafe_has_a_reason,
+    rust::unfinished,
+    rust::lint_exceptions,
+    rust::long_functions,
+    layout::long_files,
+    layout::declared_tables,
+    layout::vague_names,
+    layout::crate_docs,
+    layout::long_examples,
+    layout::architecture,
+    text::trailing_whitespace,
+    text::final_newline,
+    text::machine_paths,
+    text::private_hosts,
+];
+
+/// One thing to repair: prints as `path:line: what; what to do`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    path: String,
+    line: usize,
+    message: String,
+}
+
+impl Finding {
+    fn new(path: &str, line: usize, message: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), line, message: message.into() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.path, self.line, self.message)
+    }
+}
+
+/// Checks the repository that this program was built from.
+///
+/// # Errors
+/// If its files cannot be listed or read.
+pub(crate) fn repository() -> anyhow::Result<Vec<Finding>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let tree = Tree::read(&root)?;
+    Ok(CHECKS.iter().flat_map(|check| check(&tree)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines that `check` finds in a tree of one file.
+    pub(super) fn lines(check: fn(&Tree) -> Vec<Finding>, path: &str, text: &str) -> Vec<usize> {
+        check(&Tree::of(&[(path, text)])).iter().map(|finding| finding.line).collect()
+    }
+
+    #[test]
+    fn the_repository_is_tidy() {
+        let findings = repository().unwrap();
+        let list: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        assert!(list.is_empty(), "{} to repair:\n{}", list.len(), list.join("\n"));
+    }
+
+    #[test]
+    fn a_finding_prints_as_one_line() {
+        assert_eq!(Finding::new("a/b.rs", 7, "what; what to do").to_string(), "a/b.rs:7: what; what to do");
+    }
+}

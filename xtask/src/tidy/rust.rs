@@ -1,0 +1,215 @@
+//! Rules about Rust code, found in its tokens: so they hold inside macros and for processors that are not this one.
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+
+use super::{
+    Finding,
+    tree::{File, Tree},
+};
+
+/// The longest function, from `fn` to its closing brace.
+const MAX_FUNCTION: usize = 80;
+
+/// Where the compiler's proofs may be replaced by ours.
+const UNSAFE_ALLOWED: &[&str] = &["crates/ondine-kernels/", "crates/ondine-runtime/src/mmap.rs"];
+
+/// Rust files are made of Rust's tokens.
+pub(super) fn lexes(tree: &Tree) -> Vec<Finding> {
+    let broken = tree.rust().filter_map(|file| Some((file, file.tokens.as_ref().err()?)));
+    broken
+        .map(|(file, error)| {
+            let line = error.span().start().line;
+            Finding::new(&file.path, line, format!("no Rust ({error}); repair it, the other checks skip this file"))
+        })
+        .collect()
+}
+
+/// `unsafe` stays in the kernels and in the one module that maps files.
+pub(super) fn unsafe_only_where_allowed(tree: &Tree) -> Vec<Finding> {
+    let message = "`unsafe` outside of the kernels and mmap.rs; find a safe way, or move it there";
+    let files = tree.rust().filter(|file| !UNSAFE_ALLOWED.iter().any(|allowed| file.path.starts_with(allowed)));
+    find(files, |tokens| word(tokens, 0, "unsafe").then(|| message.to_owned()))
+}
+
+/// Above every `unsafe` block and implementation stands why it is sound.
+pub(super) fn unsafe_has_a_reason(tree: &Tree) -> Vec<Finding> {
+    let mut findings = find(tree.rust(), |tokens| {
+        let block = group(tokens, 1, Delimiter::Brace).is_some();
+        let found = word(tokens, 0, "unsafe") && (block || word(tokens, 1, "impl"));
+        found.then(|| "`unsafe` without a reason; write `// SAFETY:` above it, with what makes it sound".to_owned())
+    });
+    findings.retain(|finding| {
+        let file = tree.get(&finding.path);
+        !file.is_some_and(|file| has_safety_comment(file, finding.line))
+    });
+    findings
+}
+
+/// Looks upwards from the statement that `line` (from one) belongs to.
+fn has_safety_comment(file: &File, line: usize) -> bool {
+    let above: Vec<&str> = file.text.lines().take(line - 1).map(str::trim).collect();
+    let mut above = above.into_iter().rev().peekable();
+    // A statement goes on from a line that does not end one; attributes belong to it.
+    let goes_on = |line: &&str| !line.is_empty() && !line.starts_with("//") && !line.ends_with([';', '{', '}', ',']);
+    while above.next_if(goes_on).is_some() {}
+    above.take_while(|line| line.starts_with("//")).any(|line| line.contains("SAFETY:"))
+}
+
+/// No code that is announced instead of written, and none that was left from debugging.
+pub(super) fn unfinished(tree: &Tree) -> Vec<Finding> {
+    find(tree.rust(), |tokens| {
+        let name = ["todo", "unimplemented", "dbg"].into_iter().find(|name| word(tokens, 0, name))?;
+        punct(tokens, 1, '!').then(|| format!("`{name}!`; finish it, or return an error that says what is missing"))
+    })
+}
+
+/// Lints are not switched off silently: `expect` tells when it is no longer needed, and its reason why it is.
+pub(super) fn lint_exceptions(tree: &Tree) -> Vec<Finding> {
+    find(tree.rust(), |tokens| {
+        if !punct(tokens, 0, '#') {
+            return None;
+        }
+        let attribute = group(tokens, 1, Delimiter::Bracket).or_else(|| group(tokens, 2, Delimiter::Bracket))?;
+        let mut message = None;
+        each_level(&attribute, &mut |tokens| {
+            let Some(arguments) = group(tokens, 1, Delimiter::Parenthesis) else { return };
+            if word(tokens, 0, "allow") {
+                message = Some("`allow` of a lint; write `#[expect(lint, reason = \"...\")]`");
+            } else if word(tokens, 0, "expect") && !arguments.into_iter().any(|token| is_word(&token, "reason")) {
+                message = Some("`expect` of a lint without a reason; add `reason = \"...\"`");
+            }
+        });
+        message.map(str::to_owned)
+    })
+}
+
+/// A function fits on a screen or two.
+pub(super) fn long_functions(tree: &Tree) -> Vec<Finding> {
+    find(tree.rust(), |tokens| {
+        let name = if punct(tokens, 1, '$') { tokens.get(2) } else { tokens.get(1) };
+        let (true, Some(TokenTree::Ident(name))) = (word(tokens, 0, "fn"), name) else { return None };
+        let length = body_end(tokens)? + 1 - tokens[0].span().start().line;
+        let message = format!("function `{name}` has {length} lines, the limit is {MAX_FUNCTION}; split it by meaning");
+        (length > MAX_FUNCTION).then_some(message)
+    })
+}
+
+/// The line of the brace that closes the function whose tokens these are; none if it has no body.
+fn body_end(function: &[TokenTree]) -> Option<usize> {
+    let ends = |token: &&TokenTree| match token {
+        TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
+        TokenTree::Punct(punct) => punct.as_char() == ';',
+        TokenTree::Ident(_) | TokenTree::Literal(_) => false,
+    };
+    match function.iter().find(ends)? {
+        TokenTree::Group(body) => Some(body.span_close().end().line),
+        _ => None,
+    }
+}
+
+/// Findings where `message` says something to the tokens from some place on.
+pub(super) fn find<'a>(
+    files: impl Iterator<Item = &'a File>,
+    message: impl Fn(&[TokenTree]) -> Option<String>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for file in files {
+        let Ok(tokens) = &file.tokens else { continue };
+        each_level(tokens, &mut |tokens| {
+            if let Some(message) = message(tokens) {
+                findings.push(Finding::new(&file.path, tokens[0].span().start().line, message));
+            }
+        });
+    }
+    findings
+}
+
+/// Calls `see` for every token with those that follow it between the same delimiters.
+fn each_level(stream: &TokenStream, see: &mut impl FnMut(&[TokenTree])) {
+    let tokens: Vec<TokenTree> = stream.clone().into_iter().collect();
+    for (index, token) in tokens.iter().enumerate() {
+        see(&tokens[index..]);
+        if let TokenTree::Group(group) = token {
+            each_level(&group.stream(), see);
+        }
+    }
+}
+
+/// True if token `index` is the word `text`.
+pub(super) fn word(tokens: &[TokenTree], index: usize, text: &str) -> bool {
+    tokens.get(index).is_some_and(|token| is_word(token, text))
+}
+
+fn is_word(token: &TokenTree, text: &str) -> bool {
+    matches!(token, TokenTree::Ident(ident) if ident == text)
+}
+
+/// True if token `index` is the character `mark`.
+pub(super) fn punct(tokens: &[TokenTree], index: usize, mark: char) -> bool {
+    matches!(tokens.get(index), Some(TokenTree::Punct(punct)) if punct.as_char() == mark)
+}
+
+/// What token `index` encloses, if it is a group between such delimiters.
+pub(super) fn group(tokens: &[TokenTree], index: usize, delimiter: Delimiter) -> Option<TokenStream> {
+    match tokens.get(index) {
+        Some(TokenTree::Group(group)) if group.delimiter() == delimiter => Some(group.stream()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::lines, *};
+
+    #[test]
+    fn broken_files_are_named() {
+        assert_eq!(lines(lexes, "a.rs", "fn a() {}\nfn b( {\n"), [2]);
+        assert!(lines(lexes, "a.md", "fn b( {").is_empty());
+    }
+
+    #[test]
+    fn unsafe_stays_in_the_kernels() {
+        let code =
+            "// unsafe\n#![expect(unsafe_code, reason = \"unsafe\")]\nmacro_rules! m { () => { unsafe { f() } } }";
+        assert_eq!(lines(unsafe_only_where_allowed, "crates/ondine-image/src/a.rs", code), [3]);
+        assert_eq!(lines(unsafe_only_where_allowed, "crates/ondine-runtime/src/mmap/a.rs", code), [3]);
+        assert!(lines(unsafe_only_where_allowed, "crates/ondine-runtime/src/mmap.rs", code).is_empty());
+        assert!(lines(unsafe_only_where_allowed, "crates/ondine-kernels/src/arch/avx2.rs", code).is_empty());
+    }
+
+    #[test]
+    fn unsafe_needs_a_reason() {
+        let check = |code| lines(unsafe_has_a_reason, "a.rs", code);
+        assert_eq!(check("fn f() {\n    unsafe { g() }\n}"), [2]);
+        assert_eq!(check("unsafe impl Send for A {}"), [1]);
+        assert_eq!(check("// SAFETY: of g.\nlet a = 1;\nlet b = unsafe { h() };"), [3]);
+        assert_eq!(check("macro_rules! m {\n () => {\n  unsafe { g() } };\n}"), [3]);
+        assert!(check("unsafe fn f() {}").is_empty());
+        assert!(check("// SAFETY: long\n// story.\nunsafe { g() }").is_empty());
+        assert!(check("// SAFETY: story.\n#[inline]\nlet a: usize =\n    unsafe { g() };").is_empty());
+    }
+
+    #[test]
+    fn unfinished_code_is_found() {
+        assert_eq!(lines(unfinished, "a.rs", "fn f() {\n g(todo!());\n}\n/// todo!()\nfn todo() {}"), [2]);
+        assert_eq!(lines(unfinished, "a.rs", "unimplemented!()\n;dbg!(1)"), [1, 2]);
+    }
+
+    #[test]
+    fn lints_are_expected_with_reasons() {
+        let check = |code| lines(lint_exceptions, "a.rs", code);
+        assert_eq!(check("#[allow(dead_code)]\nfn f() {}"), [1]);
+        assert_eq!(check("\n#![cfg_attr(windows, allow(dead_code, reason = \"x\"))]"), [2]);
+        assert_eq!(check("#[expect(dead_code)]"), [1]);
+        assert!(check("#[expect(dead_code, reason = \"x\")]\nfn allow() { allow(1).expect(2) }").is_empty());
+    }
+
+    #[test]
+    fn long_functions_are_found() {
+        let function = |lines: usize| format!("\nfn f(a: [u8; 2]) -> u8 {{{}}}\nfn g();", "\n".repeat(lines - 1));
+        assert!(lines(long_functions, "a.rs", &function(MAX_FUNCTION)).is_empty());
+        assert_eq!(lines(long_functions, "a.rs", &function(MAX_FUNCTION + 1)), [2]);
+        let by_macro = format!("macro_rules! m {{ () => {{ fn $name() {{{}}} }} }}", "\n".repeat(MAX_FUNCTION));
+        assert_eq!(lines(long_functions, "a.rs", &by_macro), [1]);
+    }
+}
