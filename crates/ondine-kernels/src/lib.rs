@@ -10,18 +10,33 @@
 #![expect(unsafe_code, reason = "SIMD intrinsics and disjoint writes from several threads")]
 
 mod arch;
+mod binary;
 mod convert;
 mod elementwise;
+mod layout;
 mod math;
 mod norm;
 mod quant;
+mod reduce;
 mod resize;
 mod rowwise;
 mod softmax;
+mod strided;
 mod table;
 mod threads;
 
+pub use binary::{Binary, Comparison, binary, compare, select};
+pub use convert::{Scalar, convert, truth};
+pub use elementwise::{Unary, glu, integer_unary, unary};
+pub use layout::{IndexError, concat, expand, gather_rows, pad, permute, slice, take_row};
 pub use math::Activation;
+pub use norm::{GroupNorm, group_norm, layer_norm, rms_norm};
+pub use quant::{RowScale, dequantize_rows, quantize_rows, quantize_weights};
+pub use reduce::{Reduce, argmax, reduce};
+pub use resize::{Size, resize_bilinear, resize_nearest};
+pub use rowwise::{Float, Lane, Number, RowwiseKernels, Total};
+pub use softmax::softmax;
+pub use strided::{Strided, broadcast_strides, dense_strides};
 pub use table::{Kernels, Tier, TierError, detect, kernels};
 pub use threads::Pool;
 

@@ -1,0 +1,161 @@
+//! Functions of one operand, element by element, and gated linear units.
+
+use crate::{
+    Activation,
+    arch::Isa,
+    math,
+    rowwise::{BLOCK, Float, GRAIN, Lane, Number, RowKernel, for_rows, load, piece_rows, store},
+    table::Kernels,
+    threads::Pool,
+};
+
+/// A function of one number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Unary {
+    /// One of the activation functions of neural networks.
+    Activation(Activation),
+    /// `-x`
+    Neg,
+    /// `|x|`
+    Abs,
+    /// `e^x`
+    Exp,
+    /// Natural logarithm.
+    Log,
+    /// Square root.
+    Sqrt,
+    /// `1 / sqrt(x)`
+    Rsqrt,
+    /// Sine of radians.
+    Sin,
+    /// Cosine of radians.
+    Cos,
+    /// `scale * x + offset`, rounded twice.
+    Affine {
+        /// The factor.
+        scale: f32,
+        /// What is added after.
+        offset: f32,
+    },
+}
+
+/// `out = op(x)` for every element.
+///
+/// # Panics
+/// If `x` and `out` differ in length.
+pub fn unary<T: Float>(pool: &Pool, kernels: &Kernels, op: Unary, x: &[T], out: &mut [T]) {
+    assert_eq!(x.len(), out.len(), "input and output differ in length");
+    for_rows(pool, out, 1, GRAIN, |first, out| {
+        (kernels.float::<T>().unary)(UnaryMap { op, x: &x[first..first + out.len()], out });
+    });
+}
+
+/// `out = -x` or, for `Unary::Abs`, `|x|`, for every element; the smallest integer stays as it is.
+///
+/// # Panics
+/// If `x` and `out` differ in length, or `op` is neither of the two.
+pub fn integer_unary<T: Number<Lane = T> + Lane + Eq>(pool: &Pool, op: Unary, x: &[T], out: &mut [T]) {
+    assert_eq!(x.len(), out.len(), "input and output differ in length");
+    let negate = |value: T| T::default().sub(value);
+    let function: &(dyn Fn(T) -> T + Sync) = match op {
+        Unary::Neg => &negate,
+        Unary::Abs => &|value| if value < T::default() { negate(value) } else { value },
+        _ => panic!("{op:?} is no function of integers"),
+    };
+    for_rows(pool, out, 1, GRAIN, |first, out| {
+        for (value, &x) in out.iter_mut().zip(&x[first..]) {
+            *value = function(x);
+        }
+    });
+}
+
+/// `out = a * activation(b)`, where each row of `x` is `a` and then `b`, of `width` elements each.
+///
+/// # Panics
+/// If `out` is not rows of `width` elements or `x` not as many rows of twice as many.
+pub fn glu<T: Float>(pool: &Pool, kernels: &Kernels, activation: Activation, width: usize, x: &[T], out: &mut [T]) {
+    assert!(width > 0 && out.len() % width == 0, "the output is not rows of {width} elements");
+    assert_eq!(x.len(), 2 * out.len(), "the input is not twice as wide as the output");
+    for_rows(pool, out, width, piece_rows(width), |first, out| {
+        let x = &x[2 * first * width..][..2 * out.len()];
+        (kernels.float::<T>().glu)(GluRows { activation, width, x, out });
+    });
+}
+
+/// A piece of [`unary`].
+pub(crate) struct UnaryMap<'a, T> {
+    op: Unary,
+    x: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Float> RowKernel for UnaryMap<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        for (x, out) in self.x.chunks(BLOCK).zip(self.out.chunks_mut(BLOCK)) {
+            let mut block = load(x, 0.0);
+            unary_block::<I>(self.op, &mut block, x.len());
+            store(&block, out);
+        }
+    }
+}
+
+/// A piece of [`glu`].
+pub(crate) struct GluRows<'a, T> {
+    activation: Activation,
+    width: usize,
+    x: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Float> RowKernel for GluRows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        for (x, out) in self.x.chunks_exact(2 * self.width).zip(self.out.chunks_exact_mut(self.width)) {
+            let (values, gates) = x.split_at(self.width);
+            for ((value, gate), out) in values.chunks(BLOCK).zip(gates.chunks(BLOCK)).zip(out.chunks_mut(BLOCK)) {
+                let mut block = load(gate, 0.0);
+                math::activate::<I>(self.activation, &mut block);
+                for (lane, value) in block.iter_mut().zip(load(value, 0.0)) {
+                    *lane *= value;
+                }
+                store(&block, out);
+            }
+        }
+    }
+}
+
+/// Applies `op` to the first `len` lanes; those after them may hold anything.
+#[inline(always)]
+fn unary_block<I: Isa>(op: Unary, block: &mut [f32; BLOCK], len: usize) {
+    match op {
+        Unary::Activation(activation) => math::activate::<I>(activation, block),
+        Unary::Neg => map(block, |x| -x),
+        Unary::Abs => map(block, f32::abs),
+        Unary::Exp => map(block, math::exp::<I>),
+        Unary::Log => map_each(&mut block[..len], f32::ln),
+        Unary::Sqrt => map(block, f32::sqrt),
+        Unary::Rsqrt => map(block, |x| 1.0 / x.sqrt()),
+        Unary::Sin => map_each(&mut block[..len], f32::sin),
+        Unary::Cos => map_each(&mut block[..len], f32::cos),
+        Unary::Affine { scale, offset } => map(block, |x| x * scale + offset),
+    }
+}
+
+#[inline(always)]
+fn map(block: &mut [f32; BLOCK], function: impl Fn(f32) -> f32) {
+    for lane in block {
+        *lane = function(*lane);
+    }
+}
+
+/// For functions that are calls: no lane is computed in vain.
+fn map_each(lanes: &mut [f32], function: impl Fn(f32) -> f32) {
+    for lane in lanes {
+        *lane = function(*lane);
+    }
+}

@@ -1,0 +1,367 @@
+//! Normalizations: over rows, and over groups of channels.
+
+use crate::{
+    arch::Isa,
+    math::{self, Activation},
+    rowwise::{BLOCK, BlockSum, Float, RowKernel, for_rows, load, piece_rows, store},
+    table::Kernels,
+    threads::Pool,
+};
+
+/// Positions whose deviations are summed in `f32`. One of them is the origin, so the sum of squares is at most one more
+/// than this many times that of the deviations from the mean: what cancels is bounded.
+const MOMENT_ROWS: usize = 32;
+
+/// Normalizes each row of `x`: `(x - mean) / sqrt(variance + eps) * weight + bias` (Ba et al. 2016).
+///
+/// The rows are as wide as `weight`. Mean and variance are found in two passes, so a mean far from zero costs no
+/// digits.
+///
+/// # Panics
+/// If `x` and `out` differ in length, `weight` and `bias` do, or the data is not rows of their length.
+pub fn layer_norm<T: Float>(
+    pool: &Pool,
+    kernels: &Kernels,
+    eps: f32,
+    weight: &[f32],
+    bias: &[f32],
+    x: &[T],
+    out: &mut [T],
+) {
+    assert_eq!(weight.len(), bias.len(), "weight and bias differ in length");
+    let width = check_rows(weight, x, out);
+    for_rows(pool, out, width, piece_rows(width), |first, out| {
+        let x = &x[first * width..][..out.len()];
+        (kernels.float::<T>().layer_norm)(LayerNormRows { eps, weight, bias, x, out });
+    });
+}
+
+/// Divides each row of `x` by its root mean square: `x / sqrt(mean(x^2) + eps) * weight` (Zhang and Sennrich 2019).
+///
+/// The rows are as wide as `weight`.
+///
+/// # Panics
+/// If `x` and `out` differ in length, or are not rows as wide as `weight`.
+pub fn rms_norm<T: Float>(pool: &Pool, kernels: &Kernels, eps: f32, weight: &[f32], x: &[T], out: &mut [T]) {
+    let width = check_rows(weight, x, out);
+    for_rows(pool, out, width, piece_rows(width), |first, out| {
+        let x = &x[first * width..][..out.len()];
+        (kernels.float::<T>().rms_norm)(RmsNormRows { eps, weight, x, out });
+    });
+}
+
+fn check_rows<T>(weight: &[f32], x: &[T], out: &[T]) -> usize {
+    let width = weight.len();
+    assert_eq!(x.len(), out.len(), "input and output differ in length");
+    assert!(out.is_empty() || width > 0 && out.len() % width == 0, "the data is not rows of {width} elements");
+    width
+}
+
+/// What [`group_norm`] does to its input.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupNorm<'a, T> {
+    /// Positions of one batch element: height times width.
+    pub spatial: usize,
+    /// Number of groups; divides the channels.
+    pub groups: usize,
+    /// Added to the variance.
+    pub eps: f32,
+    /// A factor per channel.
+    pub weight: &'a [f32],
+    /// What is added to each channel.
+    pub bias: &'a [f32],
+    /// A second scale and shift, `y * (1 + scale) + shift`, each `[batch, channels]`.
+    pub modulation: Option<(&'a [T], &'a [T])>,
+    /// Applied at the end.
+    pub activation: Activation,
+}
+
+/// Normalizes each group of neighbouring channels of each batch element (Wu and He 2018).
+///
+/// `x` and `out` are channels-last, `[batch, spatial, channels]`, with as many channels as `norm.weight` has. The
+/// input is read once for the statistics and once to be normalized. Deviations are taken from a sample of each
+/// channel, so a mean far from zero costs no digits.
+///
+/// # Panics
+/// If a length does not fit the shapes, or the groups do not divide the channels.
+pub fn group_norm<T: Float>(pool: &Pool, kernels: &Kernels, norm: &GroupNorm<'_, T>, x: &[T], out: &mut [T]) {
+    let (channels, image) = (norm.weight.len(), norm.weight.len() * norm.spatial);
+    assert_eq!(norm.bias.len(), channels, "weight and bias differ in length");
+    assert!(norm.groups > 0 && channels % norm.groups == 0, "{} groups of {channels} channels", norm.groups);
+    assert_eq!(x.len(), out.len(), "input and output differ in length");
+    if out.is_empty() {
+        return;
+    }
+    assert!(image > 0 && x.len() % image == 0, "the input is not [batch, {}, {channels}]", norm.spatial);
+    if let Some((scale, shift)) = norm.modulation {
+        let wanted = x.len() / norm.spatial;
+        assert!(scale.len() == wanted && shift.len() == wanted, "the modulation is not [batch, {channels}]");
+    }
+    let lines = group_lines(norm, &group_moments(pool, kernels, norm, x));
+    for_rows(pool, out, channels, piece_rows(channels), |first, out| {
+        let (spatial, activation) = (norm.spatial, norm.activation);
+        let x = &x[first * channels..][..out.len()];
+        (kernels.float::<T>().group_apply)(GroupApply { spatial, channels, activation, first, lines: &lines, x, out });
+    });
+}
+
+/// Mean and sum of squared deviations of some numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Moments {
+    mean: f64,
+    squares: f64,
+}
+
+impl Moments {
+    /// The moments of several sets of numbers, given with their sizes.
+    #[inline(always)]
+    fn combined(sets: impl Iterator<Item = (f64, Self)> + Clone) -> Self {
+        let (count, sum) = sets.clone().fold((0.0, 0.0), |(count, sum), (n, set)| (count + n, sum + n * set.mean));
+        let mean = sum / count;
+        let squares = sets.map(|(n, set)| set.squares + n * (set.mean - mean) * (set.mean - mean)).sum();
+        Self { mean, squares }
+    }
+}
+
+/// The moments of each group of each batch element.
+fn group_moments<T: Float>(pool: &Pool, kernels: &Kernels, norm: &GroupNorm<'_, T>, x: &[T]) -> Vec<Moments> {
+    let (channels, groups, spatial) = (norm.weight.len(), norm.groups, norm.spatial);
+    let rows = piece_rows(channels).next_multiple_of(MOMENT_ROWS);
+    let images = x.chunks_exact(spatial * channels);
+    let pieces: Vec<&[T]> = images.flat_map(|image| image.chunks(rows * channels)).collect();
+    let mut partials = vec![Moments::default(); pieces.len() * groups];
+    for_rows(pool, &mut partials, groups, 1, |index, moments| {
+        (kernels.float::<T>().group_moments)(GroupMoments { channels, x: pieces[index], moments });
+    });
+    let per_image = spatial.div_ceil(rows) * groups;
+    let count = |piece: usize| (rows.min(spatial - piece * rows) * channels / groups) as f64;
+    let group = |partials: &[Moments], group: usize| {
+        let sets = partials[group..].iter().step_by(groups).enumerate().map(|(piece, set)| (count(piece), *set));
+        Moments::combined(sets)
+    };
+    partials.chunks_exact(per_image).flat_map(|image| (0..groups).map(move |index| group(image, index))).collect()
+}
+
+/// `(x - mean) * factor + offset` for each channel of a batch element.
+#[derive(Clone, Debug)]
+pub(crate) struct Lines {
+    mean: Vec<f32>,
+    factor: Vec<f32>,
+    offset: Vec<f32>,
+}
+
+/// What [`group_norm`] does to each channel of each batch element.
+fn group_lines<T: Float>(norm: &GroupNorm<'_, T>, moments: &[Moments]) -> Lines {
+    let (channels, size) = (norm.weight.len(), norm.weight.len() / norm.groups);
+    let total = moments.len() * size;
+    let mut lines =
+        Lines { mean: Vec::with_capacity(total), factor: Vec::with_capacity(total), offset: Vec::with_capacity(total) };
+    for (index, moments) in (0..total).zip(moments.iter().flat_map(|moments| std::iter::repeat_n(moments, size))) {
+        let channel = index % channels;
+        let variance = moments.squares / (size * norm.spatial) as f64;
+        let mean = moments.mean as f32;
+        let mut factor = f64::from(norm.weight[channel]) / (variance + f64::from(norm.eps)).sqrt();
+        // What the mean loses by rounding goes into the offset.
+        let mut offset = f64::from(norm.bias[channel]) - (moments.mean - f64::from(mean)) * factor;
+        if let Some((scale, shift)) = norm.modulation {
+            let scale = 1.0 + f64::from(scale[index].widen());
+            factor *= scale;
+            offset = offset * scale + f64::from(shift[index].widen());
+        }
+        lines.mean.push(mean);
+        lines.factor.push(factor as f32);
+        lines.offset.push(offset as f32);
+    }
+    lines
+}
+
+/// The moments of each group over some positions.
+pub(crate) struct GroupMoments<'a, T> {
+    channels: usize,
+    x: &'a [T],
+    moments: &'a mut [Moments],
+}
+
+impl<T: Float> RowKernel for GroupMoments<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let (channels, size) = (self.channels, self.channels / self.moments.len());
+        let mut per_channel = vec![Moments::default(); channels];
+        let mut done = 0.0;
+        for x in self.x.chunks(MOMENT_ROWS * channels) {
+            for (index, moments) in per_channel.chunks_mut(BLOCK).enumerate() {
+                strip_moments::<I, T>(x, channels, index * BLOCK, moments);
+            }
+            let count = (x.len() / channels) as f64;
+            for (group, per_channel) in self.moments.iter_mut().zip(per_channel.chunks_exact(size)) {
+                let new = Moments::combined(per_channel.iter().map(|channel| (count, *channel)));
+                let sets = [(done * size as f64, *group), (count * size as f64, new)];
+                *group = if done == 0.0 { new } else { Moments::combined(sets.into_iter()) };
+            }
+            done += count;
+        }
+    }
+}
+
+/// The moments of the channels from `first` on, as many as `moments` has.
+#[inline(always)]
+fn strip_moments<I: Isa, T: Float>(x: &[T], channels: usize, first: usize, moments: &mut [Moments]) {
+    let strip = first..first + moments.len();
+    let origin = load(&x[strip.clone()], 0.0);
+    let mut sums = [0.0_f32; BLOCK];
+    let mut squares = [0.0_f32; BLOCK];
+    for row in x.chunks_exact(channels).skip(1) {
+        let row = load(&row[strip.clone()], 0.0);
+        for i in 0..BLOCK {
+            let deviation = row[i] - origin[i];
+            sums[i] += deviation;
+            squares[i] = I::mul_add(deviation, deviation, squares[i]);
+        }
+    }
+    let inverse = 1.0 / (x.len() / channels) as f64;
+    let (mut means, mut deviations) = ([0.0_f64; BLOCK], [0.0_f64; BLOCK]);
+    for i in 0..BLOCK {
+        let sum = f64::from(sums[i]);
+        means[i] = f64::from(origin[i]) + sum * inverse;
+        deviations[i] = (f64::from(squares[i]) - sum * sum * inverse).max(0.0);
+    }
+    for ((moments, mean), squares) in moments.iter_mut().zip(means).zip(deviations) {
+        *moments = Moments { mean, squares };
+    }
+}
+
+/// A piece of the second pass of [`group_norm`].
+pub(crate) struct GroupApply<'a, T> {
+    spatial: usize,
+    channels: usize,
+    activation: Activation,
+    first: usize,
+    lines: &'a Lines,
+    x: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Float> RowKernel for GroupApply<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let rows = self.x.chunks_exact(self.channels).zip(self.out.chunks_exact_mut(self.channels));
+        for (index, (x, out)) in (self.first..).zip(rows) {
+            let channels = index / self.spatial * self.channels..(index / self.spatial + 1) * self.channels;
+            let mean = self.lines.mean[channels.clone()].chunks(BLOCK);
+            let factor = self.lines.factor[channels.clone()].chunks(BLOCK);
+            let offset = self.lines.offset[channels].chunks(BLOCK);
+            for ((((x, out), mean), factor), offset) in
+                x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)).zip(mean).zip(factor).zip(offset)
+            {
+                let mut block = apply_line::<I>(load(x, 0.0), load(mean, 0.0), load(factor, 0.0), load(offset, 0.0));
+                math::activate::<I>(self.activation, &mut block);
+                store(&block, out);
+            }
+        }
+    }
+}
+
+/// `(x - mean) * factor + offset`
+#[inline(always)]
+fn apply_line<I: Isa>(
+    mut x: [f32; BLOCK],
+    mean: [f32; BLOCK],
+    factor: [f32; BLOCK],
+    offset: [f32; BLOCK],
+) -> [f32; BLOCK] {
+    for i in 0..BLOCK {
+        x[i] = I::mul_add(x[i] - mean[i], factor[i], offset[i]);
+    }
+    x
+}
+
+/// A piece of [`layer_norm`].
+pub(crate) struct LayerNormRows<'a, T> {
+    eps: f32,
+    weight: &'a [f32],
+    bias: &'a [f32],
+    x: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Float> RowKernel for LayerNormRows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let width = self.weight.len();
+        for (x, out) in self.x.chunks_exact(width).zip(self.out.chunks_exact_mut(width)) {
+            let Moments { mean, squares } = row_moments::<I, T>(x);
+            let deviation = (squares / width as f64 + f64::from(self.eps)).sqrt();
+            let (high, inverse) = (mean as f32, (1.0 / deviation) as f32);
+            // What the mean loses by rounding.
+            let low = ((mean - f64::from(high)) / deviation) as f32;
+            let parameters = self.weight.chunks(BLOCK).zip(self.bias.chunks(BLOCK));
+            for ((x, out), (weight, bias)) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)).zip(parameters) {
+                let (weight, bias) = (load(weight, 0.0), load(bias, 0.0));
+                let mut block = load(x, high);
+                for i in 0..BLOCK {
+                    let normal = I::mul_add(block[i] - high, inverse, -low);
+                    block[i] = I::mul_add(normal, weight[i], bias[i]);
+                }
+                store(&block, out);
+            }
+        }
+    }
+}
+
+/// The moments of a row: the mean by deviations from its first element, then the squares by those from the mean.
+#[inline(always)]
+fn row_moments<I: Isa, T: Float>(x: &[T]) -> Moments {
+    let width = x.len() as f64;
+    let origin = x[0].widen();
+    let mut sum = BlockSum::new();
+    for x in x.chunks(BLOCK) {
+        sum.add(&load(x, origin).map(|lane| lane - origin));
+    }
+    let center = (f64::from(origin) + sum.total() / width) as f32;
+    let (mut sum, mut squares) = (BlockSum::new(), BlockSum::new());
+    for x in x.chunks(BLOCK) {
+        let deviations = load(x, center).map(|lane| lane - center);
+        sum.add(&deviations);
+        squares.add(&deviations.map(|lane| lane * lane));
+    }
+    let rest = sum.total();
+    Moments { mean: f64::from(center) + rest / width, squares: (squares.total() - rest * rest / width).max(0.0) }
+}
+
+/// A piece of [`rms_norm`].
+pub(crate) struct RmsNormRows<'a, T> {
+    eps: f32,
+    weight: &'a [f32],
+    x: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Float> RowKernel for RmsNormRows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let width = self.weight.len();
+        for (x, out) in self.x.chunks_exact(width).zip(self.out.chunks_exact_mut(width)) {
+            let mut squares = BlockSum::new();
+            for x in x.chunks(BLOCK) {
+                squares.add(&load(x, 0.0).map(|lane| lane * lane));
+            }
+            let inverse = (1.0 / (squares.total() / width as f64 + f64::from(self.eps)).sqrt()) as f32;
+            for ((x, out), weight) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)).zip(self.weight.chunks(BLOCK)) {
+                let weight = load(weight, 0.0);
+                let mut block = load(x, 0.0);
+                for i in 0..BLOCK {
+                    block[i] = block[i] * inverse * weight[i];
+                }
+                store(&block, out);
+            }
+        }
+    }
+}

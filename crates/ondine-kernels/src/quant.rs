@@ -1,0 +1,227 @@
+//! 8-bit numbers: activations quantized row by row as the network runs, weights once and for all.
+
+use half::f16;
+
+use crate::{
+    arch::Isa,
+    rowwise::{BLOCK, Float, Lane, RowKernel, fold, for_pieces, load, piece_rows, store},
+    table::Kernels,
+    threads::Pool,
+};
+
+/// How to read a row of quantized activations: `x = scale * (q - zero)`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RowScale {
+    /// The distance between neighbouring values.
+    pub scale: f32,
+    /// The value that stands for exactly 0, in `0..=255`.
+    pub zero: i32,
+}
+
+/// Quantizes each row of `x`, of `width` elements, to the 256 values that span it and zero.
+///
+/// The error is at most half a `scale`, that is (max - min) / 510 with zero among them. A row of zeros has the scale 1.
+/// A row that holds NaN or an infinity gets the scale NaN and zeros: it stays wrong in what follows.
+///
+/// # Panics
+/// If `x` and `out` differ in length, or are not as many rows of `width` elements as there are `scales`.
+pub fn quantize_rows<T: Float>(
+    pool: &Pool,
+    kernels: &Kernels,
+    width: usize,
+    x: &[T],
+    out: &mut [u8],
+    scales: &mut [RowScale],
+) {
+    assert_eq!(x.len(), out.len(), "input and output differ in length");
+    assert_eq!(x.len(), width * scales.len(), "the input is not {} rows of {width} elements", scales.len());
+    if x.is_empty() {
+        scales.fill(RowScale { scale: 1.0, zero: 0 });
+        return;
+    }
+    let rows = piece_rows(width);
+    let pieces = x.chunks(rows * width).zip(out.chunks_mut(rows * width)).zip(scales.chunks_mut(rows));
+    for_pieces(pool, pieces.collect(), |_, ((x, out), scales)| {
+        (kernels.float::<T>().quantize)(QuantizeRows { width, x, out, scales });
+    });
+}
+
+/// Quantizes each row of weights `[rows, width]` to -127..=127 with one `f16` scale, so that `w = scale * q`.
+///
+/// The scale is rounded up, so no weight is cut off unless one exceeds 127 times the largest `f16`. The error is at
+/// most half a scale. `sums` gets the sum of each row of `out`, which corrects products with activations whose zero
+/// is not 0. A row that holds NaN or an infinity gets the scale NaN and zeros.
+///
+/// # Panics
+/// If `weights` and `out` differ in length, or are not as many rows of `width` as there are `scales` and `sums`.
+pub fn quantize_weights<T: Float>(
+    pool: &Pool,
+    kernels: &Kernels,
+    width: usize,
+    weights: &[T],
+    out: &mut [i8],
+    scales: &mut [f16],
+    sums: &mut [i32],
+) {
+    assert_eq!(weights.len(), out.len(), "input and output differ in length");
+    assert_eq!(weights.len(), width * scales.len(), "the input is not {} rows of {width} elements", scales.len());
+    assert_eq!(scales.len(), sums.len(), "scales and sums differ in length");
+    if weights.is_empty() {
+        scales.fill(f16::ZERO);
+        sums.fill(0);
+        return;
+    }
+    let rows = piece_rows(width);
+    let results = out.chunks_mut(rows * width).zip(scales.chunks_mut(rows).zip(sums.chunks_mut(rows)));
+    let pieces = weights.chunks(rows * width).zip(results);
+    for_pieces(pool, pieces.collect(), |_, (x, (out, (scales, sums)))| {
+        (kernels.float::<T>().quantize_weights)(QuantizeWeights { width, x, out, scales, sums });
+    });
+}
+
+/// `out = scale * q` for rows of `width` elements, one scale for each row.
+///
+/// # Panics
+/// If `q` and `out` differ in length, or are not as many rows of `width` elements as there are `scales`.
+pub fn dequantize_rows<T: Float>(
+    pool: &Pool,
+    kernels: &Kernels,
+    width: usize,
+    q: &[i8],
+    scales: &[f16],
+    out: &mut [T],
+) {
+    assert_eq!(q.len(), out.len(), "input and output differ in length");
+    assert_eq!(q.len(), width * scales.len(), "the input is not {} rows of {width} elements", scales.len());
+    if q.is_empty() {
+        return;
+    }
+    let rows = piece_rows(width);
+    let pieces = q.chunks(rows * width).zip(scales.chunks(rows)).zip(out.chunks_mut(rows * width));
+    for_pieces(pool, pieces.collect(), |_, ((q, scales), out)| {
+        (kernels.float::<T>().dequantize)(DequantizeRows { width, q, scales, out });
+    });
+}
+
+/// A piece of [`quantize_rows`].
+pub(crate) struct QuantizeRows<'a, T> {
+    width: usize,
+    x: &'a [T],
+    out: &'a mut [u8],
+    scales: &'a mut [RowScale],
+}
+
+impl<T: Float> RowKernel for QuantizeRows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let rows = self.x.chunks_exact(self.width).zip(self.out.chunks_exact_mut(self.width));
+        for ((x, out), result) in rows.zip(self.scales) {
+            let (low, high) = row_range(x);
+            let range = high - low;
+            if !range.is_finite() {
+                *result = RowScale { scale: f32::NAN, zero: 0 };
+                out.fill(0);
+                continue;
+            }
+            let scale = range / 255.0;
+            let scale = if scale < f32::MIN_POSITIVE { 1.0 } else { scale };
+            let zero = round(-low / scale);
+            *result = RowScale { scale, zero: zero as i32 };
+            for (x, out) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
+                let block = load(x, 0.0).map(|lane| (round(lane / scale) + zero).clamp(0.0, 255.0) as i32 as u8);
+                out.copy_from_slice(&block[..out.len()]);
+            }
+        }
+    }
+}
+
+/// A piece of [`quantize_weights`].
+pub(crate) struct QuantizeWeights<'a, T> {
+    width: usize,
+    x: &'a [T],
+    out: &'a mut [i8],
+    scales: &'a mut [f16],
+    sums: &'a mut [i32],
+}
+
+impl<T: Float> RowKernel for QuantizeWeights<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let rows = self.x.chunks_exact(self.width).zip(self.out.chunks_exact_mut(self.width));
+        for ((x, out), (result, sum)) in rows.zip(self.scales.iter_mut().zip(self.sums)) {
+            let (low, high) = row_range(x);
+            let largest = high.max(-low);
+            *sum = 0;
+            if !(high - low).is_finite() {
+                *result = f16::NAN;
+                out.fill(0);
+                continue;
+            }
+            *result = scale_for(largest);
+            let scale = if *result == f16::ZERO { 1.0 } else { result.to_f32() };
+            for (x, out) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
+                let block = load(x, 0.0).map(|lane| round((lane / scale).clamp(-127.0, 127.0)) as i32 as i8);
+                *sum += block.iter().map(|&q| i32::from(q)).sum::<i32>();
+                out.copy_from_slice(&block[..out.len()]);
+            }
+        }
+    }
+}
+
+/// The smallest finite `f16` of which 127 reach `largest`.
+fn scale_for(largest: f32) -> f16 {
+    let scale = f16::from_f32((largest / 127.0).min(f16::MAX.to_f32()));
+    if scale.to_f32() * 127.0 < largest && scale < f16::MAX { f16::from_bits(scale.to_bits() + 1) } else { scale }
+}
+
+/// A piece of [`dequantize_rows`].
+pub(crate) struct DequantizeRows<'a, T> {
+    width: usize,
+    q: &'a [i8],
+    scales: &'a [f16],
+    out: &'a mut [T],
+}
+
+impl<T: Float> RowKernel for DequantizeRows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let rows = self.q.chunks_exact(self.width).zip(self.out.chunks_exact_mut(self.width));
+        for ((q, out), scale) in rows.zip(self.scales) {
+            let scale = scale.to_f32();
+            for (q, out) in q.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
+                let mut block = [0.0; BLOCK];
+                for (lane, &q) in block.iter_mut().zip(q) {
+                    *lane = scale * f32::from(q);
+                }
+                store(&block, out);
+            }
+        }
+    }
+}
+
+/// The smallest and the largest element of a row and zero; NaN if it holds one.
+#[inline(always)]
+fn row_range<T: Float>(row: &[T]) -> (f32, f32) {
+    let (mut low, mut high) = ([0.0; BLOCK], [0.0; BLOCK]);
+    for chunk in row.chunks(BLOCK) {
+        let block = load(chunk, 0.0);
+        for i in 0..BLOCK {
+            low[i] = f32::least(low[i], block[i]);
+            high[i] = f32::greatest(high[i], block[i]);
+        }
+    }
+    (fold(low, f32::least), fold(high, f32::greatest))
+}
+
+/// The nearest integer, ties to even, of a number below 2^22 in magnitude.
+#[inline(always)]
+fn round(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0;
+    (x + ROUND) - ROUND
+}

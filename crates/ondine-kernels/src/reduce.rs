@@ -1,0 +1,216 @@
+//! Dimensions folded away: sums, means, extrema, and where a row is largest.
+
+use crate::{
+    arch::Isa,
+    rowwise::{
+        BLOCK, BlockSum, Float, GRAIN, Lane, Number, RowKernel, Total, fold, for_pieces, for_rows, load, piece_rows,
+    },
+    softmax::row_max,
+    table::Kernels,
+    threads::Pool,
+};
+
+/// How a dimension is folded away.
+///
+/// Nothing sums to 0 and has the mean NaN (0 for integers), the largest element negative infinity and the smallest
+/// positive infinity (the extreme integers). Integers wrap around; their mean is truncated toward zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduce {
+    /// The sum.
+    Sum,
+    /// The arithmetic mean.
+    Mean,
+    /// The largest; NaN if any is NaN.
+    Max,
+    /// The smallest; NaN if any is NaN.
+    Min,
+}
+
+/// Columns of a panel at most.
+const COLUMNS: usize = 1024;
+
+/// Folds the middle dimension of `x`, `[outer, reduced, inner]`, into `out`, `[outer, inner]`.
+///
+/// Floating-point numbers are added in `f32` a few dozen at a time, and these sums in `f64`.
+///
+/// # Panics
+/// If the lengths are not those of the shapes.
+pub fn reduce<T: Number>(
+    pool: &Pool,
+    kernels: &Kernels,
+    how: Reduce,
+    [outer, reduced, inner]: [usize; 3],
+    x: &[T],
+    out: &mut [T],
+) {
+    assert_eq!(x.len(), outer * reduced * inner, "the input is not [{outer}, {reduced}, {inner}]");
+    assert_eq!(out.len(), outer * inner, "the output is not [{outer}, {inner}]");
+    if out.is_empty() {
+        return;
+    }
+    let width = inner.min(COLUMNS);
+    let rows = piece_rows(width).max(64).min(reduced.max(1));
+    let panels = reduced.div_ceil(rows).max(1);
+    let mut partials = vec![<T::Lane as Lane>::Total::default(); outer * panels * inner];
+    // Narrow panels go several to a piece, a wide one into pieces of some columns.
+    let grouped = if inner <= COLUMNS { inner * (GRAIN / (rows * inner)).max(1) } else { inner };
+    let pieces = partials.chunks_mut(grouped).enumerate().flat_map(|(index, piece)| {
+        let first = index * grouped / inner;
+        let width = if inner <= COLUMNS { piece.len() } else { COLUMNS };
+        piece.chunks_mut(width).enumerate().map(move |(column, out)| (first, column * COLUMNS, out))
+    });
+    for_pieces(pool, pieces.collect(), |_, (first, column, out)| {
+        let size = PanelSize { reduced, inner, rows, panels };
+        (kernels.number::<T>().reduce)(ReducePanels { how, size, first, column, x, out });
+    });
+    for (out, partials) in out.chunks_exact_mut(inner).zip(partials.chunks_exact(panels * inner)) {
+        for (column, out) in out.iter_mut().enumerate() {
+            let column = partials[column..].iter().step_by(inner).copied();
+            *out = T::narrow(match how {
+                Reduce::Sum => column.fold(Default::default(), Total::add).lane(),
+                Reduce::Mean => column.fold(<T::Lane as Lane>::Total::default(), Total::add).divide(reduced).lane(),
+                Reduce::Max => column.map(Total::lane).fold(T::Lane::LOWEST, Lane::greatest),
+                Reduce::Min => column.map(Total::lane).fold(T::Lane::HIGHEST, Lane::least),
+            });
+        }
+    }
+}
+
+/// The index of the first largest element of each row of `width`; the first NaN counts as the largest.
+///
+/// # Panics
+/// If `x` is not one row of `width` elements for each element of `out`, or `width` is 0.
+pub fn argmax<T: Float>(pool: &Pool, kernels: &Kernels, width: usize, x: &[T], out: &mut [i64]) {
+    assert!(width > 0 && x.len() == width * out.len(), "the input is not {} rows of {width} elements", out.len());
+    for_rows(pool, out, 1, piece_rows(width), |first, out| {
+        let x = &x[first * width..][..out.len() * width];
+        (kernels.float::<T>().argmax)(ArgmaxRows { width, x, out });
+    });
+}
+
+/// How the input of [`reduce`] is cut: panels of `rows` rows, `panels` for each outer index.
+#[derive(Clone, Copy)]
+struct PanelSize {
+    reduced: usize,
+    inner: usize,
+    rows: usize,
+    panels: usize,
+}
+
+/// A piece of [`reduce`]: whole panels from `first` on, or one panel from `column` on.
+pub(crate) struct ReducePanels<'a, T: Number> {
+    how: Reduce,
+    size: PanelSize,
+    first: usize,
+    column: usize,
+    x: &'a [T],
+    out: &'a mut [<T::Lane as Lane>::Total],
+}
+
+impl<T: Number> RowKernel for ReducePanels<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let PanelSize { reduced, inner, rows, panels } = self.size;
+        for (panel, out) in (self.first..).zip(self.out.chunks_mut(inner)) {
+            let (outer, start) = (panel / panels, panel % panels * rows);
+            let end = reduced.min(start + rows);
+            let x = &self.x[(outer * reduced + start) * inner..(outer * reduced + end) * inner];
+            if inner == 1 {
+                out[0] = reduce_run(self.how, x);
+            } else {
+                reduce_columns(self.how, inner, self.column, x, out);
+            }
+        }
+    }
+}
+
+/// All of `x`.
+#[inline(always)]
+fn reduce_run<T: Number>(how: Reduce, x: &[T]) -> <T::Lane as Lane>::Total {
+    match how {
+        Reduce::Sum | Reduce::Mean => {
+            let mut sum = BlockSum::new();
+            x.chunks(BLOCK).for_each(|x| sum.add(&load(x, T::Lane::default())));
+            sum.total()
+        }
+        Reduce::Max => extremum(x, T::Lane::LOWEST, T::Lane::greatest).total(),
+        Reduce::Min => extremum(x, T::Lane::HIGHEST, T::Lane::least).total(),
+    }
+}
+
+#[inline(always)]
+fn extremum<T: Number>(x: &[T], start: T::Lane, better: impl Fn(T::Lane, T::Lane) -> T::Lane) -> T::Lane {
+    let mut best = [start; BLOCK];
+    for x in x.chunks(BLOCK) {
+        for (best, lane) in best.iter_mut().zip(load(x, start)) {
+            *best = better(*best, lane);
+        }
+    }
+    fold(best, better)
+}
+
+/// Each of the columns from `first` on, as many as `out` has, of rows of `inner` elements.
+#[inline(always)]
+fn reduce_columns<T: Number>(how: Reduce, inner: usize, first: usize, x: &[T], out: &mut [<T::Lane as Lane>::Total]) {
+    for (index, out) in out.chunks_mut(BLOCK).enumerate() {
+        let columns = first + index * BLOCK..first + index * BLOCK + out.len();
+        let rows = x.chunks_exact(inner).map(|row| load(&row[columns.clone()], T::Lane::default()));
+        let totals = match how {
+            Reduce::Sum | Reduce::Mean => {
+                let mut sum = BlockSum::new();
+                rows.for_each(|row| sum.add(&row));
+                sum.totals()
+            }
+            Reduce::Max => column_extremum(rows, T::Lane::LOWEST, T::Lane::greatest),
+            Reduce::Min => column_extremum(rows, T::Lane::HIGHEST, T::Lane::least),
+        };
+        out.copy_from_slice(&totals[..out.len()]);
+    }
+}
+
+#[inline(always)]
+fn column_extremum<L: Lane>(
+    rows: impl Iterator<Item = [L; BLOCK]>,
+    start: L,
+    better: impl Fn(L, L) -> L,
+) -> [L::Total; BLOCK] {
+    let mut best = [start; BLOCK];
+    for row in rows {
+        for (best, lane) in best.iter_mut().zip(row) {
+            *best = better(*best, lane);
+        }
+    }
+    best.map(L::total)
+}
+
+/// A piece of [`argmax`].
+pub(crate) struct ArgmaxRows<'a, T> {
+    width: usize,
+    x: &'a [T],
+    out: &'a mut [i64],
+}
+
+impl<T: Float> RowKernel for ArgmaxRows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        for (x, out) in self.x.chunks_exact(self.width).zip(self.out) {
+            let largest = row_max(x);
+            let found = |value: f32| value == largest || value.is_nan();
+            let mut start = 0;
+            for chunk in x.chunks(BLOCK) {
+                // The padding is never reached: it comes after an element that is the largest.
+                let block = load(chunk, largest);
+                if block.iter().fold(false, |any, &value| any | found(value)) {
+                    break;
+                }
+                start += BLOCK;
+            }
+            let offset = x[start.min(x.len())..].iter().position(|value| found(value.widen()));
+            *out = (start + offset.unwrap_or(0)) as i64;
+        }
+    }
+}

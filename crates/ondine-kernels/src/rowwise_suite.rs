@@ -1,0 +1,1 @@
+//! Properties of the row-wise operations, checked for every tier.

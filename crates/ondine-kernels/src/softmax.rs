@@ -1,0 +1,76 @@
+//! Softmax over rows.
+
+use crate::{
+    arch::Isa,
+    math,
+    rowwise::{BLOCK, BlockSum, Float, Lane, RowKernel, fold, for_rows, load, piece_rows, store},
+    table::Kernels,
+    threads::Pool,
+};
+
+/// `out = e^x / sum(e^x)` over each row of `width` elements.
+///
+/// The largest element is subtracted first, so nothing overflows. A row of negative infinities yields zeros; a row
+/// that holds NaN or positive infinity yields NaN.
+///
+/// # Panics
+/// If `x` and `out` differ in length or are not rows of `width` elements.
+pub fn softmax<T: Float>(pool: &Pool, kernels: &Kernels, width: usize, x: &[T], out: &mut [T]) {
+    assert_eq!(x.len(), out.len(), "input and output differ in length");
+    assert!(out.is_empty() || width > 0 && out.len() % width == 0, "the data is not rows of {width} elements");
+    for_rows(pool, out, width, piece_rows(width), |first, out| {
+        let x = &x[first * width..][..out.len()];
+        (kernels.float::<T>().softmax)(SoftmaxRows { width, x, out });
+    });
+}
+
+/// A piece of [`softmax`].
+pub(crate) struct SoftmaxRows<'a, T> {
+    width: usize,
+    x: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Float> RowKernel for SoftmaxRows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let mut powers = vec![[0.0; BLOCK]; self.width.div_ceil(BLOCK)];
+        for (x, out) in self.x.chunks_exact(self.width).zip(self.out.chunks_exact_mut(self.width)) {
+            let largest = row_max(x);
+            if largest == f32::NEG_INFINITY {
+                out.fill(T::narrow(0.0));
+                continue;
+            }
+            let mut sum = BlockSum::new();
+            for (x, power) in x.chunks(BLOCK).zip(&mut powers) {
+                let mut block = load(x, f32::NEG_INFINITY);
+                for lane in &mut block {
+                    *lane = math::exp::<I>(*lane - largest);
+                }
+                sum.add(&block);
+                *power = block;
+            }
+            let factor = (1.0 / sum.total()) as f32;
+            for (power, out) in powers.iter_mut().zip(out.chunks_mut(BLOCK)) {
+                for lane in power.iter_mut() {
+                    *lane *= factor;
+                }
+                store(power, out);
+            }
+        }
+    }
+}
+
+/// The largest element of a row; NaN if it holds one.
+#[inline(always)]
+pub(crate) fn row_max<T: Float>(row: &[T]) -> f32 {
+    let mut largest = [f32::NEG_INFINITY; BLOCK];
+    for chunk in row.chunks(BLOCK) {
+        for (largest, lane) in largest.iter_mut().zip(load(chunk, f32::NEG_INFINITY)) {
+            *largest = largest.greatest(lane);
+        }
+    }
+    fold(largest, f32::greatest)
+}
