@@ -1,0 +1,222 @@
+//! The tiny autoencoder TAESD (Boer Bohan 2023), as in diffusers: `AutoencoderTiny`.
+//!
+//! A stack of plain convolutions, without norms or attention; its latents are those of diffusion, already scaled.
+
+use ondine_runtime::{Activation, Conv2d, Dim, Graph, Result, Value};
+use serde::Deserialize;
+
+use crate::{
+    blocks::{Path, conv_same, conv2d, upsample, width},
+    config::{self, MAX_DEPTH, MAX_WIDTH, activation, bounded, same_length, supported},
+    fail,
+    registry::Functions,
+};
+
+pub use crate::autoencoder_kl::Options;
+
+/// `config.json` of a tiny autoencoder; defaults are those of `AutoencoderTiny`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Channels of the pictures that are encoded.
+    pub in_channels: usize,
+    /// Channels of the pictures that are decoded.
+    pub out_channels: usize,
+    /// Channels of each level of the encoder; all the same.
+    pub encoder_block_out_channels: Vec<usize>,
+    /// Channels of each level of the decoder; all the same.
+    pub decoder_block_out_channels: Vec<usize>,
+    /// Activation inside the blocks.
+    pub act_fn: String,
+    /// How maps are enlarged; only `nearest` is supported.
+    pub upsample_fn: String,
+    /// Channels of the latents.
+    pub latent_channels: usize,
+    /// By how much each level of the decoder enlarges.
+    pub upsampling_scaling_factor: usize,
+    /// Blocks of each level of the encoder.
+    pub num_encoder_blocks: Vec<usize>,
+    /// Blocks of each level of the decoder.
+    pub num_decoder_blocks: Vec<usize>,
+    /// What latents are multiplied by before diffusion.
+    pub scaling_factor: f32,
+    /// What is subtracted from latents before they are multiplied.
+    pub shift_factor: Option<f32>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            in_channels: 3,
+            out_channels: 3,
+            encoder_block_out_channels: vec![64; 4],
+            decoder_block_out_channels: vec![64; 4],
+            act_fn: "relu".into(),
+            upsample_fn: "nearest".into(),
+            latent_channels: 4,
+            upsampling_scaling_factor: 2,
+            num_encoder_blocks: vec![1, 3, 3, 3],
+            num_decoder_blocks: vec![3, 3, 3, 1],
+            scaling_factor: 1.0,
+            shift_factor: Some(0.0),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks the text of a `config.json`.
+    ///
+    /// # Errors
+    /// If it is no valid config, or asks for something absurd or unknown.
+    pub fn from_json(json: &str) -> Result<Self> {
+        let config: Self = config::parse(json)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// How many pixels a latent stands for, along each side.
+    #[must_use]
+    pub fn downscale(&self) -> usize {
+        self.upsampling_scaling_factor.saturating_pow(self.num_decoder_blocks.len() as u32 - 1)
+    }
+
+    fn check(&self) -> Result<Activation> {
+        let sides = [
+            ("encoder_block_out_channels", &self.encoder_block_out_channels, &self.num_encoder_blocks),
+            ("decoder_block_out_channels", &self.decoder_block_out_channels, &self.num_decoder_blocks),
+        ];
+        for (option, channels, blocks) in sides {
+            same_length(option, channels, bounded(option, blocks.len(), 16)?)?;
+            bounded(option, channels[0], MAX_WIDTH)?;
+            if channels.iter().any(|&other| other != channels[0]) {
+                fail!(Unsupported, "`{option}` = {channels:?} is not supported; the levels must agree");
+            }
+            if let Some(count) = blocks.iter().find(|&&count| count > MAX_DEPTH) {
+                fail!(Shape, "a level of {count} blocks is not supported; the most are {MAX_DEPTH}");
+            }
+        }
+        bounded("in_channels", self.in_channels, MAX_WIDTH)?;
+        bounded("out_channels", self.out_channels, MAX_WIDTH)?;
+        bounded("latent_channels", self.latent_channels, MAX_WIDTH)?;
+        bounded("upsampling_scaling_factor", self.upsampling_scaling_factor, 16)?;
+        supported("upsample_fn", &self.upsample_fn.as_str(), &["nearest"])?;
+        activation("act_fn", &self.act_fn)
+    }
+}
+
+/// Builds the encoder.
+///
+/// Input: `sample` `[batch, in_channels, height, width]` in -1..1. Output: `latents`
+/// `[batch, latent_channels, height', width']`, each level but the first halving the sides.
+///
+/// # Errors
+/// If the config is absurd or asks for something that is not supported.
+pub fn build_encoder(config: &Config, options: &Options) -> Result<Graph> {
+    let activation = config.check()?;
+    let mut graph = Graph::new();
+    let g = &mut graph;
+    let mut layers = Layers::new("encoder");
+    let mut x = options.input(g, "sample", config.in_channels)?;
+    x = g.affine(x, 0.5, 0.5)?;
+    for (i, (&blocks, &channels)) in
+        config.num_encoder_blocks.iter().zip(&config.encoder_block_out_channels).enumerate()
+    {
+        let w = layers.next();
+        x = match i {
+            0 => conv_same(g, &w, x, channels, 3)?,
+            _ => conv2d(g, &w, x, [channels, 3], Conv2d { stride: [2; 2], ..Conv2d::same(3) }, false)?,
+        };
+        for _ in 0..blocks {
+            x = block(g, &layers.next(), x, activation)?;
+        }
+    }
+    x = conv_same(g, &layers.next(), x, config.latent_channels, 3)?;
+    x = g.channels_first(x)?;
+    g.output("latents", x);
+    Ok(graph)
+}
+
+/// Builds the decoder.
+///
+/// Input: `latents` `[batch, latent_channels, height, width]`, already divided by `scaling_factor` and shifted.
+/// Output: `sample` `[batch, out_channels, height', width']`, each side multiplied by [`Config::downscale`], about
+/// -1..1.
+///
+/// # Errors
+/// If the config is absurd or asks for something that is not supported.
+pub fn build_decoder(config: &Config, options: &Options) -> Result<Graph> {
+    let activation = config.check()?;
+    let mut graph = Graph::new();
+    let g = &mut graph;
+    let mut layers = Layers::new("decoder");
+    let x = options.input(g, "latents", config.latent_channels)?;
+    let x = clamp(g, x)?;
+    let mut x = conv_same(g, &layers.next(), x, config.decoder_block_out_channels[0], 3)?;
+    x = g.activation(activation, x)?;
+    layers.skip();
+    let last = config.num_decoder_blocks.len() - 1;
+    for (i, &blocks) in config.num_decoder_blocks.iter().enumerate() {
+        for _ in 0..blocks {
+            x = block(g, &layers.next(), x, activation)?;
+        }
+        if i < last {
+            layers.skip();
+            let factor = config.upsampling_scaling_factor;
+            let size: [Dim; 2] = [1, 2].map(|axis| &g.dim(x, axis) * factor);
+            x = upsample(g, &layers.next(), x, size, false)?;
+        }
+    }
+    x = conv_same(g, &layers.next(), x, config.out_channels, 3)?;
+    x = g.affine(x, 2.0, -1.0)?;
+    x = g.channels_first(x)?;
+    g.output("sample", x);
+    Ok(graph)
+}
+
+/// The numbered entries of a `torch.nn.Sequential`, some of which have no weights.
+struct Layers {
+    path: Path,
+    count: usize,
+}
+
+impl Layers {
+    fn new(side: &str) -> Self {
+        Self { path: Path::root().at(side).at("layers"), count: 0 }
+    }
+
+    fn next(&mut self) -> Path {
+        self.count += 1;
+        self.path.at(self.count - 1)
+    }
+
+    fn skip(&mut self) {
+        self.count += 1;
+    }
+}
+
+/// `3 * tanh(x / 3)`: keeps outliers of a sampler within reach.
+fn clamp(g: &mut Graph, x: Value) -> Result<Value> {
+    let x = g.affine(x, 1.0 / 3.0, 0.0)?;
+    let x = g.activation(Activation::Tanh, x)?;
+    g.affine(x, 3.0, 0.0)
+}
+
+/// `AutoencoderTinyBlock` of diffusers: three convolutions and a residual, ended by a `ReLU` whatever `act_fn` says.
+fn block(g: &mut Graph, w: &Path, x: Value, activation: Activation) -> Result<Value> {
+    let channels = width(g, x)?;
+    let w_conv = w.at("conv");
+    let h = conv_same(g, &w_conv.at(0), x, channels, 3)?;
+    let h = g.activation(activation, h)?;
+    let h = conv_same(g, &w_conv.at(2), h, channels, 3)?;
+    let h = g.activation(activation, h)?;
+    let h = conv_same(g, &w_conv.at(4), h, channels, 3)?;
+    w.enter(g);
+    let sum = g.add(h, x)?;
+    g.activation(Activation::Relu, sum)
+}
+
+/// The registry's entry.
+pub(crate) fn functions(json: &str) -> Result<Functions> {
+    let (config, options) = (Config::from_json(json)?, Options::default());
+    Ok(vec![("encode", build_encoder(&config, &options)?), ("decode", build_decoder(&config, &options)?)])
+}

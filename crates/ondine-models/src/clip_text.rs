@@ -1,0 +1,239 @@
+//! The text encoder of CLIP (Radford et al. 2021), as in transformers: `CLIPTextModel` and
+//! `CLIPTextModelWithProjection`.
+//!
+//! One definition serves CLIP-L (Stable Diffusion 1, `SDXL`), OpenCLIP-H (Stable Diffusion 2) and OpenCLIP-bigG
+//! (`SDXL`): they differ in sizes, activation and in which output is used.
+
+use ondine_runtime::{Activation, Binary, DType, Dim, Graph, NDArray, Op, Result, Value};
+use serde::Deserialize;
+
+use crate::{
+    blocks::{AttentionSpec, Path, Projections, attention, embedding, feed_forward, layer_norm, linear, positions},
+    config::{self, MAX_DEPTH, MAX_ROWS, MAX_WIDTH, activation, bounded, divides, epsilon},
+    fail,
+    registry::Functions,
+    weights::Rename,
+};
+
+/// `config.json` of a text encoder; defaults are those of `CLIPTextConfig`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Number of tokens in the vocabulary.
+    pub vocab_size: usize,
+    /// Width of the hidden states.
+    pub hidden_size: usize,
+    /// Width inside the feed-forward layers.
+    pub intermediate_size: usize,
+    /// Width of `text_embeds`.
+    pub projection_dim: usize,
+    /// Number of layers.
+    pub num_hidden_layers: usize,
+    /// Number of attention heads; divides `hidden_size`.
+    pub num_attention_heads: usize,
+    /// The longest sequence.
+    pub max_position_embeddings: usize,
+    /// Activation inside the feed-forward layers.
+    pub hidden_act: String,
+    /// Added to the variance in layer norms.
+    pub layer_norm_eps: f32,
+    /// The token whose state is pooled; 2 stands for the token with the highest id, as in old configs.
+    pub eos_token_id: i64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            vocab_size: 49408,
+            hidden_size: 512,
+            intermediate_size: 2048,
+            projection_dim: 512,
+            num_hidden_layers: 12,
+            num_attention_heads: 8,
+            max_position_embeddings: 77,
+            hidden_act: "quick_gelu".into(),
+            layer_norm_eps: 1e-5,
+            eos_token_id: 49407,
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks the text of a `config.json`.
+    ///
+    /// # Errors
+    /// If it is no valid config, or asks for something absurd or unknown.
+    pub fn from_json(json: &str) -> Result<Self> {
+        let config: Self = config::parse(json)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<Activation> {
+        bounded("vocab_size", self.vocab_size, MAX_ROWS)?;
+        bounded("hidden_size", self.hidden_size, MAX_WIDTH)?;
+        bounded("intermediate_size", self.intermediate_size, MAX_WIDTH)?;
+        bounded("projection_dim", self.projection_dim, MAX_WIDTH)?;
+        bounded("num_hidden_layers", self.num_hidden_layers, MAX_DEPTH)?;
+        bounded("max_position_embeddings", self.max_position_embeddings, MAX_ROWS)?;
+        divides("num_attention_heads", self.num_attention_heads, "`hidden_size`", self.hidden_size)?;
+        epsilon("layer_norm_eps", self.layer_norm_eps)?;
+        activation("hidden_act", &self.hidden_act)
+    }
+}
+
+/// An output that a graph can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// `last_hidden_state` `[batch, tokens, hidden_size]`: the last layer's states after the final norm.
+    LastHiddenState,
+    /// `penultimate` `[batch, tokens, hidden_size]`: what enters the last layer, `hidden_states[-2]`, not normed.
+    Penultimate,
+    /// `pooler_output` `[batch, hidden_size]`: `last_hidden_state` at the end-of-text token.
+    PoolerOutput,
+    /// `text_embeds` `[batch, projection_dim]`: `pooler_output` after `text_projection`.
+    TextEmbeds,
+}
+
+impl Output {
+    /// The name of the output.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LastHiddenState => "last_hidden_state",
+            Self::Penultimate => "penultimate",
+            Self::PoolerOutput => "pooler_output",
+            Self::TextEmbeds => "text_embeds",
+        }
+    }
+}
+
+/// What is asked of a graph.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Number of sequences.
+    pub batch: Dim,
+    /// Length of the sequences.
+    pub tokens: Dim,
+    /// What is computed, and nothing else.
+    pub outputs: Vec<Output>,
+    /// Layers that [`Output::LastHiddenState`] and [`Output::Penultimate`] leave out at the end ("clip skip",
+    /// counted from 0). The pooled outputs always come from the last layer.
+    pub skip: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let outputs = vec![Output::LastHiddenState, Output::Penultimate, Output::PoolerOutput];
+        Self { batch: "batch".into(), tokens: "tokens".into(), outputs, skip: 0 }
+    }
+}
+
+/// Builds the encoder.
+///
+/// Input: `input_ids` I64 `[batch, tokens]`. Outputs: those of `options`, by [`Output::name`].
+///
+/// # Errors
+/// If the config is absurd, or `options` skip more layers than there are.
+pub fn build(config: &Config, options: &Options) -> Result<Graph> {
+    let activation = config.check()?;
+    let mut graph = Graph::new();
+    let g = &mut graph;
+    let w = &Path::root().at("text_model");
+    let ids = g.input("input_ids", DType::I64, [options.batch.clone(), options.tokens.clone()]);
+    let wants = |output: Output| options.outputs.contains(&output);
+    let pools = wants(Output::PoolerOutput) || wants(Output::TextEmbeds);
+
+    // States by how many layers made them; only as many layers as some output needs.
+    let skipped = |from: usize| match from.checked_sub(options.skip) {
+        Some(layers) => Ok(layers),
+        None => fail!(Shape, "cannot skip {} of {} layers", options.skip, config.num_hidden_layers),
+    };
+    let (last, penultimate) = (skipped(config.num_hidden_layers)?, skipped(config.num_hidden_layers - 1)?);
+    let layers = match (pools, wants(Output::LastHiddenState)) {
+        (true, _) => config.num_hidden_layers,
+        (false, true) => last,
+        (false, false) => penultimate,
+    };
+    let mut states = vec![embeddings(g, &w.at("embeddings"), ids, config)?];
+    for i in 0..layers {
+        let x = encoder_layer(g, &w.at("encoder.layers").at(i), states[i], config, activation)?;
+        states.push(x);
+    }
+
+    let norm = |g: &mut Graph, x| layer_norm(g, &w.at("final_layer_norm"), x, config.layer_norm_eps);
+    if wants(Output::Penultimate) {
+        g.output(Output::Penultimate.name(), states[penultimate]);
+    }
+    if wants(Output::LastHiddenState) {
+        let x = norm(g, states[last])?;
+        g.output(Output::LastHiddenState.name(), x);
+    }
+    if pools {
+        let x = norm(g, states[config.num_hidden_layers])?;
+        let pooled = pool(g, ids, x, config.eos_token_id)?;
+        if wants(Output::PoolerOutput) {
+            g.output(Output::PoolerOutput.name(), pooled);
+        }
+        if wants(Output::TextEmbeds) {
+            let embeds = linear(g, &Path::root().at("text_projection"), pooled, config.projection_dim, false)?;
+            g.output(Output::TextEmbeds.name(), embeds);
+        }
+    }
+    Ok(graph)
+}
+
+fn embeddings(g: &mut Graph, w: &Path, ids: Value, config: &Config) -> Result<Value> {
+    let tokens = embedding(g, &w.at("token_embedding"), ids, [config.vocab_size, config.hidden_size])?;
+    let length = g.dim(ids, 1);
+    let table = [config.max_position_embeddings, config.hidden_size];
+    let positions = positions(g, &w.at("position_embedding"), length, table)?;
+    g.add(tokens, positions)
+}
+
+fn encoder_layer(g: &mut Graph, w: &Path, x: Value, config: &Config, activation: Activation) -> Result<Value> {
+    let spec = AttentionSpec {
+        names: Projections { q: "q_proj", k: "k_proj", v: "v_proj", out: "out_proj" },
+        heads: config.num_attention_heads,
+        bias: true,
+        causal: true,
+        mask: None,
+    };
+    let h = layer_norm(g, &w.at("layer_norm1"), x, config.layer_norm_eps)?;
+    let h = attention(g, &w.at("self_attn"), h, None, &spec)?;
+    let x = g.add(x, h)?;
+    let h = layer_norm(g, &w.at("layer_norm2"), x, config.layer_norm_eps)?;
+    let h = feed_forward(g, &w.at("mlp"), h, ["fc1", "fc2"], config.intermediate_size, activation)?;
+    g.add(x, h)
+}
+
+/// The state at the first end-of-text token of each sequence.
+fn pool(g: &mut Graph, ids: Value, x: Value, eos_token_id: i64) -> Result<Value> {
+    let score = if eos_token_id == 2 {
+        ids
+    } else {
+        let eos = g.constant(NDArray::scalar(eos_token_id));
+        g.binary(Binary::Equal, ids, eos)?
+    };
+    let score = g.cast(score, DType::F32)?;
+    let position = g.push(Op::ArgMax, &[score])?;
+    g.push(Op::TakeRow, &[x, position])
+}
+
+/// The registry's entry for `CLIPTextModel`.
+pub(crate) fn functions(json: &str) -> Result<Functions> {
+    Ok(vec![("main", build(&Config::from_json(json)?, &Options::default())?)])
+}
+
+/// The registry's entry for `CLIPTextModelWithProjection`.
+pub(crate) fn functions_with_projection(json: &str) -> Result<Functions> {
+    let outputs = vec![Output::LastHiddenState, Output::Penultimate, Output::TextEmbeds];
+    Ok(vec![("main", build(&Config::from_json(json)?, &Options { outputs, ..Options::default() })?)])
+}
+
+/// Names without the outer module, as newer versions of transformers save them.
+pub(crate) const RENAMES: &[Rename] = &[
+    Rename { from: "^embeddings.", to: "text_model.embeddings." },
+    Rename { from: "^encoder.", to: "text_model.encoder." },
+    Rename { from: "^final_layer_norm.", to: "text_model.final_layer_norm." },
+];

@@ -1,0 +1,111 @@
+//! What all configs share: reading them, and refusing absurd values before anything is built.
+
+use std::fmt;
+
+use ondine_runtime::{Activation, Error, ErrorKind, Result};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::fail;
+
+/// The most channels, features or units that a layer may have.
+pub(crate) const MAX_WIDTH: usize = 1 << 16;
+/// The most layers, blocks or levels that a network may repeat.
+pub(crate) const MAX_DEPTH: usize = 256;
+/// The most rows of an embedding table; token ids stay exact as f32.
+pub(crate) const MAX_ROWS: usize = 1 << 24;
+
+/// Reads the text of a `config.json`.
+pub(crate) fn parse<T: DeserializeOwned>(json: &str) -> Result<T> {
+    serde_json::from_str(json).map_err(|error| Error::new(ErrorKind::Format, format!("not a valid config: {error}")))
+}
+
+/// An option that is one value for all levels of a network, or a list with one per level.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged, expecting = "expected one value or a list of values")]
+pub enum PerLevel<T> {
+    /// One per level, from the outermost. Stands first because a value may be a list itself.
+    Each(Vec<T>),
+    /// The same everywhere.
+    All(T),
+}
+
+impl<T: Clone> PerLevel<T> {
+    /// The values of `levels` levels.
+    ///
+    /// # Errors
+    /// If it is a list of another length; `option` names it.
+    pub fn levels(&self, option: &str, levels: usize) -> Result<Vec<T>> {
+        match self {
+            Self::All(value) => Ok(vec![value.clone(); levels]),
+            Self::Each(values) => {
+                same_length(option, values, levels)?;
+                Ok(values.clone())
+            }
+        }
+    }
+}
+
+/// Refuses a list that has not one element per level.
+pub(crate) fn same_length<T>(option: &str, values: &[T], levels: usize) -> Result<()> {
+    if values.len() != levels {
+        fail!(Shape, "`{option}` lists {} values for {levels} levels", values.len());
+    }
+    Ok(())
+}
+
+/// Refuses a size of zero or above `max`.
+pub(crate) fn bounded(option: &str, value: usize, max: usize) -> Result<usize> {
+    if value == 0 || value > max {
+        fail!(Shape, "`{option}` is {value}, it must be between 1 and {max}");
+    }
+    Ok(value)
+}
+
+/// Refuses a `size` that does not split into `parts` equal parts.
+pub(crate) fn divides(option: &str, parts: usize, what: &str, size: usize) -> Result<()> {
+    if parts == 0 || !size.is_multiple_of(parts) {
+        fail!(Shape, "`{option}` is {parts}, which does not divide {what} {size}");
+    }
+    Ok(())
+}
+
+/// Refuses a number that is not a usable epsilon.
+pub(crate) fn epsilon(option: &str, value: f32) -> Result<f32> {
+    if !(value.is_finite() && value >= 0.0) {
+        fail!(Shape, "`{option}` is {value}, it must be a number from 0 up");
+    }
+    Ok(value)
+}
+
+/// Refuses every value but those that this engine knows how to compute.
+pub(crate) fn supported<T: PartialEq + fmt::Debug>(option: &str, value: &T, known: &[T]) -> Result<()> {
+    if !known.contains(value) {
+        fail!(Unsupported, "`{option}` = {value:?} is not supported; supported: {known:?}");
+    }
+    Ok(())
+}
+
+/// Names of activation functions in diffusers and transformers.
+const ACTIVATIONS: &[(&str, Activation)] = &[
+    ("silu", Activation::Silu),
+    ("swish", Activation::Silu),
+    ("gelu", Activation::Gelu),
+    ("gelu_new", Activation::GeluTanh),
+    ("gelu_pytorch_tanh", Activation::GeluTanh),
+    ("quick_gelu", Activation::QuickGelu),
+    ("relu", Activation::Relu),
+    ("sigmoid", Activation::Sigmoid),
+    ("tanh", Activation::Tanh),
+];
+
+/// The activation function that `option` names.
+pub(crate) fn activation(option: &str, name: &str) -> Result<Activation> {
+    let lower = name.to_lowercase();
+    match ACTIVATIONS.iter().find(|(known, _)| *known == lower) {
+        Some(&(_, activation)) => Ok(activation),
+        None => {
+            let known: Vec<_> = ACTIVATIONS.iter().map(|(known, _)| *known).collect();
+            fail!(Unsupported, "`{option}` = {name:?} is not supported; supported: {known:?}")
+        }
+    }
+}

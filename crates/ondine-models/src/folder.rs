@@ -1,0 +1,141 @@
+//! Folders in the layout of diffusers: `model_index.json` and a folder per component.
+
+use ondine_runtime::{Context, Result};
+use serde_json::{Map, Value};
+
+use crate::{
+    fail,
+    registry::Network,
+    weights::{Source, plain_name},
+};
+
+/// One entry of a `model_index.json`, such as `unet: [diffusers, UNet2DConditionModel]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Component {
+    /// Its name, which is also that of its folder.
+    pub name: String,
+    /// The library of its class.
+    pub library: String,
+    /// Its class.
+    pub class: String,
+}
+
+/// A folder with a `model_index.json`: the parts of a pipeline, none of which is opened before it is asked for.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    /// Where the files are.
+    pub source: Source,
+    /// The class of the pipeline, if the file names it. Which parts there are says more.
+    pub class: Option<String>,
+    /// The components that are there.
+    pub components: Vec<Component>,
+    /// The other entries, such as `force_zeros_for_empty_prompt`.
+    pub options: Map<String, Value>,
+}
+
+const INDEX: &str = "model_index.json";
+
+impl Pipeline {
+    /// Reads the `model_index.json` of `source`.
+    ///
+    /// # Errors
+    /// If it is missing or broken.
+    pub fn open(source: Source) -> Result<Self> {
+        let text = source.text(INDEX)?;
+        let entries: Map<String, Value> = crate::config::parse(&text).at(|| source.describe(INDEX))?;
+        let (mut class, mut components, mut options) = (None, Vec::new(), Map::new());
+        for (name, value) in entries {
+            match value {
+                Value::String(value) if name == "_class_name" => class = Some(value),
+                // Entries of a component that was left out are null, or a list of nulls.
+                Value::Null => {}
+                Value::Array(list) if list.iter().all(Value::is_null) => {}
+                Value::Array(list) if !name.starts_with('_') => {
+                    components.push(component(&name, &list).at(|| source.describe(INDEX))?);
+                }
+                value => {
+                    options.insert(name, value);
+                }
+            }
+        }
+        Ok(Self { source, class, components, options })
+    }
+
+    /// The component `name`, if it is there.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Component> {
+        self.components.iter().find(|component| component.name == name)
+    }
+
+    /// The component `name`.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn component(&self, name: &str) -> Result<&Component> {
+        match self.get(name) {
+            Some(component) => Ok(component),
+            None => {
+                let names: Vec<_> = self.components.iter().map(|component| component.name.as_str()).collect();
+                let (place, class) = (self.source.describe(INDEX), self.class.as_deref().unwrap_or("pipeline"));
+                fail!(Missing, "{place}: the {class} has no component `{name}`; it has: {}", names.join(", "))
+            }
+        }
+    }
+
+    /// Opens the network that is the component `name`.
+    ///
+    /// # Errors
+    /// As [`Network::open`], and if there is no such component.
+    pub fn network(&self, name: &str) -> Result<Network> {
+        let component = self.component(name)?;
+        Network::open(&self.source, &component.name, Some(&component.class))
+    }
+}
+
+fn component(name: &str, list: &[Value]) -> Result<Component> {
+    match list {
+        [Value::String(library), Value::String(class)] => {
+            Ok(Component { name: plain_name(name)?.to_owned(), library: library.clone(), class: class.clone() })
+        }
+        _ => fail!(Format, "component `{name}` must be a list of library and class"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(index: &'static str) -> Result<Pipeline> {
+        let file: &'static [(&str, &[u8])] = Box::leak(Box::new([(INDEX, index.as_bytes())]));
+        Pipeline::open(Source::Embedded(file))
+    }
+
+    #[test]
+    fn components_options_and_gaps_are_told_apart() {
+        let pipeline = open(
+            r#"{"_class_name": "X", "_diffusers_version": "0.1", "unet": ["diffusers", "UNet2DConditionModel"],
+                "safety_checker": [null, null], "image_encoder": null, "requires_safety_checker": false}"#,
+        )
+        .unwrap();
+        assert_eq!(pipeline.class.as_deref(), Some("X"));
+        assert_eq!(pipeline.components.len(), 1);
+        assert_eq!(pipeline.component("unet").unwrap().class, "UNet2DConditionModel");
+        assert!(pipeline.options.contains_key("requires_safety_checker"));
+        let error = pipeline.component("vae").unwrap_err().to_string();
+        assert_eq!(error, "built-in model_index.json: the X has no component `vae`; it has: unet");
+    }
+
+    #[test]
+    fn hostile_entries_are_refused() {
+        for index in ["", "[]", r#"{"unet": [1, 2]}"#, r#"{"../unet": ["a", "b"]}"#, r#"{"unet": ["a"]}"#] {
+            assert!(open(index).is_err(), "{index}");
+        }
+    }
+
+    #[test]
+    fn unknown_classes_are_named() {
+        let pipeline = open(r#"{"transformer": ["diffusers", "FluxTransformer2DModel"]}"#).unwrap();
+        let error = pipeline.network("transformer").unwrap_err().to_string();
+        assert!(error.starts_with("built-in transformer: class `FluxTransformer2DModel`"), "{error}");
+    }
+}

@@ -1,0 +1,396 @@
+//! From text to token ids: CLIP's byte-pair encoding and BERT's word pieces, as in transformers.
+//!
+//! Only the vocabulary, the merges and the special tokens are read from files; the steps around them are those of
+//! `CLIPTokenizer` and `BertTokenizer`, so a file cannot bring in anything else.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ondine_runtime::{Context, Error, ErrorKind, Result};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokenizers::{
+    AddedToken, SplitDelimiterBehavior, Tokenizer as Inner,
+    models::{bpe::BPE, wordpiece::WordPiece},
+    normalizers::{self, bert::BertNormalizer, replace::ReplacePattern},
+    pre_tokenizers::{self, bert::BertPreTokenizer, byte_level::ByteLevel, split::SplitPattern},
+};
+
+use crate::{
+    config, fail,
+    weights::{Source, join},
+};
+
+/// Text as a network takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoding {
+    /// The token ids, with the special tokens at both ends and the padding.
+    pub ids: Vec<i64>,
+    /// How many of the ids are not padding; these come first.
+    pub len: usize,
+    /// How many tokens of the text did not fit and were dropped at its end.
+    pub truncated: usize,
+}
+
+impl Encoding {
+    /// 1 for each id that is not padding, 0 for each that is.
+    #[must_use]
+    pub fn attention_mask(&self) -> Vec<i64> {
+        (0..self.ids.len()).map(|i| i64::from(i < self.len)).collect()
+    }
+}
+
+/// A tokenizer of one of the supported kinds.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    inner: Inner,
+    start: u32,
+    end: u32,
+    pad: u32,
+    max_length: usize,
+}
+
+impl Tokenizer {
+    /// Reads the tokenizer in `folder`: `tokenizer.json`, or `vocab.json` with `merges.txt`, or `vocab.txt`.
+    ///
+    /// Sequences have at most `limit` tokens, which is the network's longest, or fewer if the files say so.
+    ///
+    /// # Errors
+    /// If files are missing or broken, or the tokenizer is of another kind.
+    pub fn open(source: &Source, folder: &str, limit: usize) -> Result<Self> {
+        let files = Files::read(source, folder)?;
+        files.build(limit).at(|| source.describe(folder))
+    }
+
+    /// The longest sequence.
+    #[must_use]
+    pub fn max_length(&self) -> usize {
+        self.max_length
+    }
+
+    /// The ids of `text` between the special tokens, not padded.
+    ///
+    /// # Errors
+    /// If the vocabulary cannot express the text and has no token that stands for the unknown.
+    pub fn encode(&self, text: &str) -> Result<Encoding> {
+        let encoded = self.inner.encode_fast(text, false).map_err(invalid)?;
+        let room = self.max_length - 2;
+        let kept = encoded.get_ids().iter().take(room);
+        let ids: Vec<_> = [&self.start].into_iter().chain(kept).chain([&self.end]).map(|&id| i64::from(id)).collect();
+        Ok(Encoding { len: ids.len(), ids, truncated: encoded.len().saturating_sub(room) })
+    }
+
+    /// The ids of `text` between the special tokens, padded to `length` or at least to the end of the text.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_padded(&self, text: &str, length: usize) -> Result<Encoding> {
+        let mut encoding = self.encode(text)?;
+        let length = length.min(self.max_length).max(encoding.len);
+        encoding.ids.resize(length, i64::from(self.pad));
+        Ok(encoding)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
+fn invalid(error: tokenizers::Error) -> Error {
+    Error::new(ErrorKind::Format, error.to_string())
+}
+
+/// The model part of a `tokenizer.json`, or what stands in its place.
+#[derive(Deserialize)]
+struct Vocabulary {
+    vocab: HashMap<String, u32>,
+    #[serde(default)]
+    merges: Option<Vec<Merge>>,
+    #[serde(default)]
+    end_of_word_suffix: Option<String>,
+    #[serde(default)]
+    continuing_subword_prefix: Option<String>,
+    #[serde(default)]
+    max_input_chars_per_word: Option<usize>,
+}
+
+/// Two tokens that become one.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a merge of two tokens")]
+enum Merge {
+    Pair(String, String),
+    Line(String),
+}
+
+impl Merge {
+    fn parts(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Pair(a, b) => Some((a, b)),
+            Self::Line(line) => line.split_once(' '),
+        }
+    }
+}
+
+/// A special token as files write it: plain, or with its properties.
+#[derive(Clone, Deserialize)]
+#[serde(untagged, expecting = "expected a token")]
+enum Special {
+    Plain(String),
+    Full {
+        content: String,
+        #[serde(default)]
+        single_word: bool,
+        #[serde(default)]
+        lstrip: bool,
+        #[serde(default)]
+        rstrip: bool,
+        #[serde(default)]
+        normalized: bool,
+        #[serde(default)]
+        special: bool,
+    },
+}
+
+impl Special {
+    fn content(&self) -> &str {
+        match self {
+            Self::Plain(content) | Self::Full { content, .. } => content,
+        }
+    }
+
+    fn token(&self, named: bool) -> AddedToken {
+        match self.clone() {
+            Self::Plain(content) => AddedToken::from(content, true),
+            Self::Full { content, single_word, lstrip, rstrip, normalized, special } => {
+                AddedToken { content, single_word, lstrip, rstrip, normalized, special: special || named }
+            }
+        }
+    }
+}
+
+/// Options that name special tokens, and the tokens if they do not: start, end, padding, unknown, masked.
+type Kind = [(&'static str, &'static str); 5];
+
+const CLIP: Kind = [
+    ("bos_token", "<|startoftext|>"),
+    ("eos_token", "<|endoftext|>"),
+    ("pad_token", "<|endoftext|>"),
+    ("unk_token", "<|endoftext|>"),
+    ("mask_token", "<|endoftext|>"),
+];
+
+const BERT: Kind = [
+    ("cls_token", "[CLS]"),
+    ("sep_token", "[SEP]"),
+    ("pad_token", "[PAD]"),
+    ("unk_token", "[UNK]"),
+    ("mask_token", "[MASK]"),
+];
+
+/// What the files of a tokenizer say.
+struct Files {
+    vocabulary: Vocabulary,
+    /// Tokens that are cut out of the text before anything else, by id.
+    added: BTreeMap<u32, Special>,
+    /// `tokenizer_config.json`, completed by `special_tokens_map.json`.
+    options: serde_json::Map<String, Value>,
+}
+
+impl Files {
+    fn read(source: &Source, folder: &str) -> Result<Self> {
+        let exists = |name: &str| source.exists(&join(folder, name));
+        let place = |name: &str| source.describe(&join(folder, name));
+        let text = |name: &str| source.text(&join(folder, name));
+        let mut options = serde_json::Map::new();
+        for name in ["special_tokens_map.json", "tokenizer_config.json"] {
+            if exists(name) {
+                let read: serde_json::Map<_, _> = config::parse(&text(name)?).at(|| place(name))?;
+                options.extend(read);
+            }
+        }
+        let added = options.get("added_tokens_decoder").cloned().unwrap_or_else(|| json!({}));
+        let mut added: BTreeMap<u32, Special> =
+            serde_json::from_value(added).map_err(|error| broken(&error)).at(|| place("tokenizer_config.json"))?;
+        let vocabulary = if exists("tokenizer.json") {
+            let (vocabulary, more) = whole(&text("tokenizer.json")?).at(|| place("tokenizer.json"))?;
+            for (id, token) in more {
+                added.entry(id).or_insert(token);
+            }
+            vocabulary
+        } else if exists("vocab.json") {
+            let vocab = config::parse(&text("vocab.json")?).at(|| place("vocab.json"))?;
+            byte_pairs(vocab, &text("merges.txt")?)
+        } else if exists("vocab.txt") {
+            word_pieces(&text("vocab.txt")?)
+        } else {
+            let place = source.describe(folder);
+            fail!(
+                Missing,
+                "{place}: no tokenizer here; expected tokenizer.json, or vocab.json and merges.txt, or vocab.txt"
+            )
+        };
+        Ok(Self { vocabulary, added, options })
+    }
+
+    fn build(&self, limit: usize) -> Result<Tokenizer> {
+        let kind = self.kind();
+        let mut inner = if self.vocabulary.merges.is_some() { self.clip()? } else { self.bert()? };
+        let mut tokens: Vec<_> = self.added.values().map(|token| token.token(false)).collect();
+        for (option, default) in kind {
+            let token = self.special(option, default)?;
+            if inner.token_to_id(token.content()).is_some() || self.options.contains_key(option) {
+                tokens.push(token.token(true));
+            }
+        }
+        inner.add_special_tokens(tokens).map_err(invalid)?;
+        let id = |(option, default): (&str, &str)| {
+            let token = self.special(option, default)?;
+            match inner.token_to_id(token.content()) {
+                Some(id) => Ok(id),
+                None => fail!(Missing, "`{option}` {:?} is not in the vocabulary", token.content()),
+            }
+        };
+        let [start, end, pad, ..] = kind;
+        let (start, end, pad) = (id(start)?, id(end)?, id(pad)?);
+        Ok(Tokenizer { start, end, pad, max_length: self.max_length(limit)?, inner })
+    }
+
+    /// The special tokens.
+    fn kind(&self) -> Kind {
+        if self.vocabulary.merges.is_some() { CLIP } else { BERT }
+    }
+
+    /// The special token that `option` names.
+    fn special(&self, option: &str, default: &str) -> Result<Special> {
+        match self.options.get(option) {
+            None | Some(Value::Null) => Ok(Special::Plain(default.to_owned())),
+            Some(value) => {
+                serde_json::from_value(value.clone()).map_err(|error| broken(&error)).at(|| option.to_owned())
+            }
+        }
+    }
+
+    fn unknown(&self) -> Result<Special> {
+        let [_, _, _, (option, default), _] = self.kind();
+        self.special(option, default)
+    }
+
+    fn max_length(&self, limit: usize) -> Result<usize> {
+        // Files without a limit hold 1e30 here.
+        let stated = self.options.get("model_max_length").and_then(Value::as_f64).unwrap_or(f64::INFINITY);
+        let length = if stated < limit as f64 { stated as usize } else { limit };
+        if length < 2 {
+            fail!(Format, "`model_max_length` is {stated}, which leaves no room for the special tokens");
+        }
+        Ok(length)
+    }
+
+    /// The steps of `CLIPTokenizer`.
+    fn clip(&self) -> Result<Inner> {
+        let unknown = self.unknown()?;
+        let mut inner = Inner::new(self.byte_pair_model(unknown.content())?);
+        let spaces = normalizers::Replace::new(ReplacePattern::Regex(r"\s+".into()), " ").map_err(invalid)?;
+        let steps = vec![normalizers::NFC.into(), spaces.into(), normalizers::Lowercase.into()];
+        inner.with_normalizer(Some(normalizers::Sequence::new(steps))).map_err(invalid)?;
+        let words = SplitPattern::Regex(CLIP_WORDS.into());
+        let words = pre_tokenizers::split::Split::new(words, SplitDelimiterBehavior::Removed, true).map_err(invalid)?;
+        let steps = vec![words.into(), ByteLevel::new(false, true, true).into()];
+        inner.with_pre_tokenizer(Some(pre_tokenizers::sequence::Sequence::new(steps)));
+        Ok(inner)
+    }
+
+    /// The merges, each checked: the library indexes out of bounds if the result of one is not a token.
+    fn byte_pair_model(&self, unknown: &str) -> Result<BPE> {
+        let Vocabulary { vocab, merges, end_of_word_suffix, continuing_subword_prefix, .. } = &self.vocabulary;
+        if end_of_word_suffix.as_deref() != Some("</w>")
+            || continuing_subword_prefix.as_deref().is_some_and(|p| !p.is_empty())
+        {
+            fail!(Unsupported, "byte pairs without the word ending `</w>` are not supported; only CLIP's are");
+        }
+        let mut pairs = Vec::new();
+        for (i, merge) in merges.iter().flatten().enumerate() {
+            let Some((a, b)) = merge.parts() else { fail!(Format, "merge {i} is not two tokens") };
+            for token in [a, b, &format!("{a}{b}")] {
+                if !vocab.contains_key(token) {
+                    fail!(Format, "merge {i} needs the token {token:?}, which is not in the vocabulary");
+                }
+            }
+            pairs.push([a, b]);
+        }
+        let model =
+            json!({"type": "BPE", "vocab": vocab, "merges": pairs, "unk_token": unknown, "end_of_word_suffix": "</w>"});
+        serde_json::from_value(model).map_err(|error| broken(&error))
+    }
+
+    /// The steps of `BertTokenizer`.
+    fn bert(&self) -> Result<Inner> {
+        let unknown = self.unknown()?;
+        let model = json!({
+            "type": "WordPiece",
+            "vocab": self.vocabulary.vocab,
+            "unk_token": unknown.content(),
+            "continuing_subword_prefix": self.vocabulary.continuing_subword_prefix.as_deref().unwrap_or("##"),
+            "max_input_chars_per_word": self.vocabulary.max_input_chars_per_word.unwrap_or(100),
+        });
+        let model: WordPiece = serde_json::from_value(model).map_err(|error| broken(&error))?;
+        let mut inner = Inner::new(model);
+        let flag = |name: &str| self.options.get(name).and_then(Value::as_bool);
+        let normalizer = BertNormalizer::new(
+            true,
+            flag("tokenize_chinese_chars").unwrap_or(true),
+            flag("strip_accents"),
+            flag("do_lower_case").unwrap_or(true),
+        );
+        inner.with_normalizer(Some(normalizer)).map_err(invalid)?;
+        inner.with_pre_tokenizer(Some(BertPreTokenizer));
+        Ok(inner)
+    }
+}
+
+/// What CLIP takes for a word.
+const CLIP_WORDS: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+
+fn broken(error: &serde_json::Error) -> Error {
+    Error::new(ErrorKind::Format, format!("not a valid tokenizer: {error}"))
+}
+
+/// A `tokenizer.json`: its vocabulary and added tokens.
+fn whole(text: &str) -> Result<(Vocabulary, BTreeMap<u32, Special>)> {
+    #[derive(Deserialize)]
+    struct Added {
+        id: u32,
+        #[serde(flatten)]
+        token: Special,
+    }
+    #[derive(Deserialize)]
+    struct File {
+        #[serde(default)]
+        added_tokens: Vec<Added>,
+        model: Value,
+    }
+    let file: File = serde_json::from_str(text).map_err(|error| broken(&error))?;
+    if let Some(kind) = file.model.get("type").and_then(Value::as_str) {
+        config::supported("model.type", &kind, &["BPE", "WordPiece"])?;
+    }
+    let vocabulary = serde_json::from_value(file.model).map_err(|error| broken(&error))?;
+    Ok((vocabulary, file.added_tokens.into_iter().map(|added| (added.id, added.token)).collect()))
+}
+
+/// A `vocab.json` with a `merges.txt`.
+fn byte_pairs(vocab: HashMap<String, u32>, merges: &str) -> Vocabulary {
+    let lines = merges.lines().filter(|line| !line.starts_with("#version") && !line.trim().is_empty());
+    Vocabulary {
+        vocab,
+        merges: Some(lines.map(|line| Merge::Line(line.to_owned())).collect()),
+        end_of_word_suffix: Some("</w>".into()),
+        continuing_subword_prefix: None,
+        max_input_chars_per_word: None,
+    }
+}
+
+/// A `vocab.txt`: one token per line.
+fn word_pieces(lines: &str) -> Vocabulary {
+    Vocabulary {
+        vocab: lines.lines().map(|line| line.trim_end().to_owned()).zip(0..).collect(),
+        merges: None,
+        end_of_word_suffix: None,
+        continuing_subword_prefix: None,
+        max_input_chars_per_word: None,
+    }
+}
