@@ -126,16 +126,19 @@ impl Dim {
         Ok(Some(total))
     }
 
-    /// The symbol, if the dimension is nothing but one.
-    #[must_use]
-    pub fn as_symbol(&self) -> Option<&Arc<str>> {
-        match self.terms.as_slice() {
-            [(monomial, 1)] => match monomial.as_slice() {
-                [Atom::Symbol(name)] => Some(name),
-                _ => None,
-            },
-            _ => None,
+    /// The symbol and its value if the dimension is to come out as `size`, for dimensions that are a symbol or a
+    /// multiple of one.
+    ///
+    /// # Errors
+    /// If `size` is not such a multiple.
+    pub fn solve(&self, size: usize) -> Result<Option<(&Arc<str>, usize)>> {
+        let [(monomial, factor @ 1..)] = self.terms.as_slice() else { return Ok(None) };
+        let [Atom::Symbol(name)] = monomial.as_slice() else { return Ok(None) };
+        let factor = usize::try_from(*factor).unwrap_or(usize::MAX);
+        if size % factor != 0 {
+            fail!(Shape, "a dimension of size {size} must be a multiple of {factor}");
         }
+        Ok(Some((name, size / factor)))
     }
 
     /// Adds every symbol of the dimension to `names`.

@@ -1,6 +1,9 @@
 //! Graphs of tensor operators: built or imported, specialized for this machine, planned in memory, run.
+mod asset;
 mod bytes;
 mod cache;
+mod cpu;
+mod device;
 mod dim;
 mod dtype;
 mod error;
@@ -8,19 +11,26 @@ pub mod file;
 mod graph;
 mod infer;
 mod mmap;
+mod model;
 mod ndarray;
 mod op;
 mod pass;
+mod run;
+mod specialize;
 mod weights;
 
+pub use asset::Asset;
 pub use bytes::Bytes;
 pub use cache::{Cache, Digest};
+pub use device::{Cancel, Device};
 pub use dim::{Bindings, Dim, Shape};
 pub use dtype::DType;
 pub use error::{Context, Error, ErrorKind, Result};
 pub use graph::{Graph, Node, StateSlot, Value, Weight};
 pub use infer::Signature;
+pub use model::{Function, Model, Outputs, State};
 pub use ndarray::{AlignedBytes, Element, NDArray, element_count};
 pub use op::{Activation, Attention, Binary, Conv2d, Epilogue, Mask, Op, Reduce, Resample, Unary, WeightId};
 pub use pass::plan::Plan;
+pub use specialize::{Options, Precision, Prepared, Specialized};
 pub use weights::{Tensor, Weights, write_safetensors};

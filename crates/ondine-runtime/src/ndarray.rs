@@ -11,13 +11,13 @@ use crate::{
 };
 
 /// Bytes aligned to a cache line, zeroed by the operating system until they are touched.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Debug)]
 pub struct AlignedBytes {
     lines: Vec<Line>,
     len: usize,
 }
 
-#[derive(Clone, Copy, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
@@ -26,6 +26,15 @@ impl AlignedBytes {
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
         Self { lines: bytemuck::zeroed_vec(len.div_ceil(64)), len }
+    }
+
+    /// Makes it `len` bytes long; what they hold is unspecified, but never uninitialized.
+    pub fn resize(&mut self, len: usize) {
+        let lines = len.div_ceil(64);
+        if lines > self.lines.len() {
+            self.lines = bytemuck::zeroed_vec(lines);
+        }
+        self.len = len;
     }
 
     /// The bytes.

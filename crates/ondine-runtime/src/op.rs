@@ -7,8 +7,9 @@
 use std::fmt;
 
 use crate::{
-    dim::{Dim, Shape},
+    dim::{Bindings, Dim, Shape},
     dtype::DType,
+    error::Result,
     ndarray::NDArray,
 };
 
@@ -274,6 +275,21 @@ pub enum Op {
 }
 
 impl Op {
+    /// The same operator with all its sizes as numbers.
+    ///
+    /// # Errors
+    /// As [`Dim::bind`].
+    pub fn bind(&self, bindings: &Bindings) -> Result<Self> {
+        let bind = |dim: &Dim| dim.bind(bindings).map(Dim::from);
+        Ok(match self {
+            Self::Slice { axis, start, end } => Self::Slice { axis: *axis, start: bind(start)?, end: bind(end)? },
+            Self::Resize { how, height, width } => {
+                Self::Resize { how: *how, height: bind(height)?, width: bind(width)? }
+            }
+            op => op.clone(),
+        })
+    }
+
     /// A short lower-case name, such as `conv2d`.
     #[must_use]
     pub fn name(&self) -> &'static str {

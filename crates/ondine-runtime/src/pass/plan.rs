@@ -39,6 +39,8 @@ pub(crate) struct Region {
 pub(crate) struct Step {
     /// The node it runs, whose place is the result's.
     pub(crate) value: Value,
+    /// Its operator, all sizes bound.
+    pub(crate) op: Op,
     /// Memory for the operator's own use.
     pub(crate) scratch: Region,
 }
@@ -96,7 +98,8 @@ pub(crate) fn plan(
     let mut steps = Vec::with_capacity(order.len());
     for (&value, regions) in order.iter().zip(regions.chunks(2)) {
         places[value.index()] = Place::Arena(regions[0]);
-        steps.push(Step { value, scratch: regions[1] });
+        let op = graph.node(value).op.bind(bindings)?;
+        steps.push(Step { value, op, scratch: regions[1] });
     }
     let places = roots.iter().map(|root| places[root.index()]).collect();
     Ok(Plan { shapes, places, roots, steps, arena })

@@ -1,0 +1,108 @@
+//! The portable stage: functions and the checkpoint they use, of no particular machine.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    cache::Cache,
+    device::Device,
+    error::{Context, Result, fail},
+    graph::Graph,
+    specialize::{Options, Prepared, Specialized},
+    weights::Weights,
+};
+
+/// Named functions over one checkpoint.
+#[derive(Clone, Debug)]
+pub struct Asset {
+    name: Arc<str>,
+    functions: Arc<BTreeMap<Arc<str>, Graph>>,
+    weights: Arc<Weights>,
+}
+
+impl Asset {
+    /// Puts functions and checkpoint together; `name` stands for the asset in messages.
+    ///
+    /// # Errors
+    /// If a tensor that a function uses is missing or has another shape.
+    pub fn new<N: Into<Arc<str>>>(
+        name: impl Into<Arc<str>>,
+        functions: impl IntoIterator<Item = (N, Graph)>,
+        weights: Weights,
+    ) -> Result<Self> {
+        let name = name.into();
+        let functions: BTreeMap<Arc<str>, Graph> = functions.into_iter().map(|(n, graph)| (n.into(), graph)).collect();
+        for weight in functions.values().flat_map(Graph::weights) {
+            weights.expect(&weight.path, &weight.shape).at(|| &name)?;
+        }
+        Ok(Self { name, functions: Arc::new(functions), weights: Arc::new(weights) })
+    }
+
+    /// What the asset is called in messages.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The functions by name.
+    #[must_use]
+    pub fn functions(&self) -> &BTreeMap<Arc<str>, Graph> {
+        &self.functions
+    }
+
+    /// The function `name`.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn function(&self, name: &str) -> Result<&Graph> {
+        match self.functions.get(name) {
+            Some(graph) => Ok(graph),
+            None => {
+                let known: Vec<_> = self.functions.keys().map(|name| &**name).collect();
+                fail!(Missing, "{}: there is no function `{name}`; it has {}", self.name, known.join(", "))
+            }
+        }
+    }
+
+    /// The checkpoint.
+    #[must_use]
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Tensors of the checkpoint that no function uses.
+    #[must_use]
+    pub fn unused(&self) -> Vec<&str> {
+        let used: std::collections::HashSet<&str> =
+            self.functions.values().flat_map(Graph::weights).map(|weight| &*weight.path).collect();
+        self.weights.paths().map(|path| &**path).filter(|path| !used.contains(path)).collect()
+    }
+
+    /// How many numbers the functions' weights are made of.
+    #[must_use]
+    pub fn parameters(&self) -> u64 {
+        let sizes: BTreeMap<&str, u64> = self
+            .functions
+            .values()
+            .flat_map(Graph::weights)
+            .map(|weight| (&*weight.path, weight.shape.iter().map(|&n| n as u64).product()))
+            .collect();
+        sizes.values().sum()
+    }
+
+    /// Rewrites the graphs for `device`, which says all sizes before any weight is touched.
+    ///
+    /// # Errors
+    /// If an operator cannot run on the device.
+    pub fn prepare(&self, options: &Options, device: &Device) -> Result<Prepared> {
+        Prepared::new(self, options, device).at(|| &self.name)
+    }
+
+    /// Prepares the asset for `device`: graphs rewritten, weights packed or, if `cache` has them from an earlier
+    /// start, mapped.
+    ///
+    /// # Errors
+    /// As [`Asset::prepare`] and [`Prepared::specialize`].
+    pub fn specialize(&self, options: &Options, device: &Device, cache: Option<&Cache>) -> Result<Specialized> {
+        self.prepare(options, device)?.specialize(cache)
+    }
+}

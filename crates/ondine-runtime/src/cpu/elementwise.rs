@@ -1,0 +1,179 @@
+//! Operators that look at each element, or each row, by itself.
+
+use half::{bf16, f16};
+use ondine_kernels as k;
+
+use super::dispatch;
+use crate::{
+    device::Device,
+    dtype::DType,
+    error::{Result, fail},
+    op::{Activation, Binary, Reduce, Unary},
+    run::{Operand, Target},
+};
+
+pub(super) fn unary(op: Unary, x: Operand<'_>, mut out: Target<'_>, device: &Device) -> Result<()> {
+    let (pool, kernels) = (&device.pool, device.kernels);
+    let op = match op {
+        Unary::Activation(activation) => k::Unary::Activation(activation),
+        Unary::Neg => k::Unary::Neg,
+        Unary::Abs => k::Unary::Abs,
+        Unary::Exp => k::Unary::Exp,
+        Unary::Log => k::Unary::Log,
+        Unary::Sqrt => k::Unary::Sqrt,
+        Unary::Rsqrt => k::Unary::Rsqrt,
+        Unary::Sin => k::Unary::Sin,
+        Unary::Cos => k::Unary::Cos,
+        Unary::Affine { scale, offset } => k::Unary::Affine { scale, offset },
+    };
+    match x.dtype {
+        DType::I64 => k::integer_unary(pool, op, x.view::<i64>(), out.view()),
+        DType::I32 => k::integer_unary(pool, op, x.view::<i32>(), out.view()),
+        dtype => {
+            return dispatch!("arithmetic", dtype, [F32 => f32, BF16 => bf16], T => {
+                k::unary(pool, kernels, op, x.view::<T>(), out.view())
+            });
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn binary(op: Binary, a: Operand<'_>, b: Operand<'_>, mut out: Target<'_>, device: &Device) -> Result<()> {
+    let (pool, kernels) = (&device.pool, device.kernels);
+    let shape = out.shape;
+    let (a_strides, b_strides) = (k::broadcast_strides(a.shape, shape), k::broadcast_strides(b.shape, shape));
+    let arithmetic = match op {
+        Binary::Add => k::Binary::Add,
+        Binary::Sub => k::Binary::Sub,
+        Binary::Mul => k::Binary::Mul,
+        Binary::Div => k::Binary::Div,
+        Binary::Min => k::Binary::Min,
+        Binary::Max => k::Binary::Max,
+        Binary::Pow => k::Binary::Pow,
+        Binary::Equal | Binary::Less => {
+            let op = if op == Binary::Equal { k::Comparison::Equal } else { k::Comparison::Less };
+            return dispatch!("comparison", a.dtype, [F32 => f32, BF16 => bf16, I64 => i64, I32 => i32], T => {
+                let a = k::Strided { data: a.view::<T>(), strides: &a_strides };
+                let b = k::Strided { data: b.view::<T>(), strides: &b_strides };
+                k::compare(pool, kernels, op, shape, a, b, out.bytes)
+            });
+        }
+    };
+    dispatch!("arithmetic", a.dtype, [F32 => f32, BF16 => bf16, I64 => i64, I32 => i32], T => {
+        let a = k::Strided { data: a.view::<T>(), strides: &a_strides };
+        let b = k::Strided { data: b.view::<T>(), strides: &b_strides };
+        k::binary(pool, kernels, arithmetic, shape, a, b, out.view::<T>())
+    })
+}
+
+pub(super) fn select(inputs: &[Operand<'_>], out: Target<'_>, device: &Device) -> Result<()> {
+    let strides: Vec<_> = inputs.iter().map(|input| k::broadcast_strides(input.shape, out.shape)).collect();
+    let strided = |i: usize| k::Strided { data: inputs[i].bytes, strides: &strides[i] };
+    k::select(&device.pool, out.dtype.size(), out.shape, strided(0), strided(1), strided(2), out.bytes);
+    Ok(())
+}
+
+pub(super) fn cast(x: Operand<'_>, mut out: Target<'_>, device: &Device) -> Result<()> {
+    let (pool, kernels) = (&device.pool, device.kernels);
+    macro_rules! from {
+        ($A:ty) => {
+            match out.dtype {
+                DType::F32 => k::convert(pool, kernels, x.view::<$A>(), out.view::<f32>()),
+                DType::F16 => k::convert(pool, kernels, x.view::<$A>(), out.view::<f16>()),
+                DType::BF16 => k::convert(pool, kernels, x.view::<$A>(), out.view::<bf16>()),
+                DType::I64 => k::convert(pool, kernels, x.view::<$A>(), out.view::<i64>()),
+                DType::I32 => k::convert(pool, kernels, x.view::<$A>(), out.view::<i32>()),
+                DType::I8 => k::convert(pool, kernels, x.view::<$A>(), out.view::<i8>()),
+                DType::U8 => k::convert(pool, kernels, x.view::<$A>(), out.view::<u8>()),
+                DType::Bool => k::truth(pool, kernels, x.view::<$A>(), out.bytes),
+            }
+        };
+    }
+    match x.dtype {
+        DType::F32 => from!(f32),
+        DType::F16 => from!(f16),
+        DType::BF16 => from!(bf16),
+        DType::I64 => from!(i64),
+        DType::I32 => from!(i32),
+        DType::I8 => from!(i8),
+        DType::U8 | DType::Bool => from!(u8),
+    }
+    Ok(())
+}
+
+pub(super) fn glu(activation: Activation, x: Operand<'_>, mut out: Target<'_>, device: &Device) -> Result<()> {
+    let width = out.shape.last().copied().unwrap_or(1);
+    dispatch!("glu", x.dtype, [F32 => f32, BF16 => bf16], T => {
+        k::glu(&device.pool, device.kernels, activation, width, x.view::<T>(), out.view())
+    })
+}
+
+pub(super) fn softmax(x: Operand<'_>, mut out: Target<'_>, device: &Device) -> Result<()> {
+    let width = out.shape.last().copied().unwrap_or(1);
+    dispatch!("softmax", x.dtype, [F32 => f32, BF16 => bf16], T => {
+        k::softmax(&device.pool, device.kernels, width, x.view::<T>(), out.view())
+    })
+}
+
+pub(super) fn argmax(x: Operand<'_>, mut out: Target<'_>, device: &Device) -> Result<()> {
+    let width = x.shape.last().copied().unwrap_or(1);
+    if width == 0 {
+        fail!(Shape, "argmax of an empty row");
+    }
+    dispatch!("argmax", x.dtype, [F32 => f32, BF16 => bf16], T => {
+        k::argmax(&device.pool, device.kernels, width, x.view::<T>(), out.view())
+    })
+}
+
+/// Folds dimensions that are neighbours at once; others one after the other would need a workspace.
+pub(super) fn reduce(how: Reduce, axes: &[usize], x: Operand<'_>, mut out: Target<'_>, device: &Device) -> Result<()> {
+    let (Some(&first), Some(&last)) = (axes.first(), axes.last()) else {
+        out.bytes.copy_from_slice(x.bytes);
+        return Ok(());
+    };
+    if last - first + 1 != axes.len() {
+        fail!(Unsupported, "folding dimensions {axes:?} that are no neighbours");
+    }
+    let product = |dims: &[usize]| dims.iter().product::<usize>();
+    let view = [product(&x.shape[..first]), product(&x.shape[first..=last]), product(&x.shape[last + 1..])];
+    let how = match how {
+        Reduce::Sum => k::Reduce::Sum,
+        Reduce::Mean => k::Reduce::Mean,
+        Reduce::Max => k::Reduce::Max,
+        Reduce::Min => k::Reduce::Min,
+    };
+    dispatch!("reduction", x.dtype, [F32 => f32, BF16 => bf16, I64 => i64], T => {
+        k::reduce(&device.pool, device.kernels, how, view, x.view::<T>(), out.view())
+    })
+}
+
+pub(super) fn layer_norm(eps: f32, inputs: &[Operand<'_>], mut out: Target<'_>, device: &Device) -> Result<()> {
+    let [x, weight, bias] = inputs else { fail!(Shape, "layer_norm takes 3 inputs") };
+    dispatch!("layer_norm", x.dtype, [F32 => f32, BF16 => bf16], T => {
+        k::layer_norm(&device.pool, device.kernels, eps, weight.view(), bias.view(), x.view::<T>(), out.view())
+    })
+}
+
+pub(super) fn rms_norm(eps: f32, inputs: &[Operand<'_>], mut out: Target<'_>, device: &Device) -> Result<()> {
+    let [x, weight] = inputs else { fail!(Shape, "rms_norm takes 2 inputs") };
+    dispatch!("rms_norm", x.dtype, [F32 => f32, BF16 => bf16], T => {
+        k::rms_norm(&device.pool, device.kernels, eps, weight.view(), x.view::<T>(), out.view())
+    })
+}
+
+pub(super) fn group_norm(
+    groups: usize,
+    eps: f32,
+    activation: Activation,
+    inputs: &[Operand<'_>],
+    mut out: Target<'_>,
+    device: &Device,
+) -> Result<()> {
+    let [x, weight, bias] = inputs else { fail!(Shape, "group_norm takes 3 inputs") };
+    let spatial = x.shape[1..x.shape.len() - 1].iter().product();
+    let (weight, bias) = (weight.view(), bias.view());
+    dispatch!("group_norm", x.dtype, [F32 => f32, BF16 => bf16], T => {
+        let norm = k::GroupNorm { spatial, groups, eps, weight, bias, modulation: None, activation };
+        k::group_norm(&device.pool, device.kernels, &norm, x.view::<T>(), out.view())
+    })
+}

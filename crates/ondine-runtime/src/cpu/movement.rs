@@ -1,0 +1,94 @@
+//! Operators that move elements without changing them.
+
+use half::{bf16, f16};
+use ondine_kernels as k;
+
+use super::dispatch;
+use crate::{
+    device::Device,
+    dim::Dim,
+    dtype::DType,
+    error::{Error, ErrorKind, Result, fail},
+    op::Resample,
+    run::{Operand, Target},
+};
+
+pub(super) fn permute(axes: &[usize], x: Operand<'_>, out: Target<'_>, device: &Device) -> Result<()> {
+    k::permute(&device.pool, x.dtype.size(), x.shape, axes, x.bytes, out.bytes);
+    Ok(())
+}
+
+pub(super) fn expand(x: Operand<'_>, out: Target<'_>, device: &Device) -> Result<()> {
+    k::expand(&device.pool, x.dtype.size(), x.shape, out.shape, x.bytes, out.bytes);
+    Ok(())
+}
+
+pub(super) fn slice(axis: usize, start: &Dim, x: Operand<'_>, out: Target<'_>, device: &Device) -> Result<()> {
+    let Some(start) = start.fixed() else { fail!(Shape, "a slice that begins at {start}, which is not bound") };
+    let end = start.saturating_add(out.shape[axis]);
+    if end > x.shape[axis] {
+        fail!(Shape, "slice {start}..{end} is outside dimension {axis} of size {}", x.shape[axis]);
+    }
+    k::slice(&device.pool, x.dtype.size(), x.shape, axis, start..end, x.bytes, out.bytes);
+    Ok(())
+}
+
+pub(super) fn concat(axis: usize, inputs: &[Operand<'_>], out: Target<'_>, device: &Device) -> Result<()> {
+    let outer = out.shape[..axis].iter().product();
+    let parts: Vec<_> = inputs.iter().map(|input| input.bytes).collect();
+    k::concat(&device.pool, outer, &parts, out.bytes);
+    Ok(())
+}
+
+pub(super) fn pad(amounts: &[[usize; 2]], x: Operand<'_>, out: Target<'_>, device: &Device) -> Result<()> {
+    k::pad(&device.pool, x.dtype.size(), x.shape, amounts, x.bytes, out.bytes);
+    Ok(())
+}
+
+pub(super) fn gather(table: Operand<'_>, indices: Operand<'_>, mut out: Target<'_>, device: &Device) -> Result<()> {
+    let indices = wide_indices(indices)?;
+    let columns: usize = table.shape[1..].iter().product();
+    if columns == 0 || out.bytes.is_empty() {
+        return Ok(());
+    }
+    let place = |error: k::IndexError| Error::new(ErrorKind::Shape, error.to_string());
+    if table.dtype == out.dtype {
+        return k::gather_rows(&device.pool, columns * table.dtype.size(), table.bytes, &indices, out.bytes).map_err(place);
+    }
+    // Tables stay in 32 bits; only the rows that are looked up are rounded.
+    let mut rows = vec![0_f32; indices.len() * columns];
+    let bytes = bytemuck::cast_slice_mut(&mut rows);
+    k::gather_rows(&device.pool, columns * table.dtype.size(), table.bytes, &indices, bytes).map_err(place)?;
+    dispatch!("gather", out.dtype, [BF16 => bf16, F16 => f16], T => {
+        k::convert(&device.pool, device.kernels, &rows, out.view::<T>())
+    })
+}
+
+pub(super) fn take_row(x: Operand<'_>, position: Operand<'_>, out: Target<'_>, _device: &Device) -> Result<()> {
+    let [_, rows, width] = x.shape else { fail!(Shape, "take_row of rank {}", x.shape.len()) };
+    let indices = wide_indices(position)?;
+    k::take_row(*rows, width * x.dtype.size(), x.bytes, &indices, out.bytes)
+        .map_err(|error| Error::new(ErrorKind::Shape, error.to_string()))
+}
+
+fn wide_indices(indices: Operand<'_>) -> Result<Vec<i64>> {
+    match indices.dtype {
+        DType::I64 => Ok(indices.view::<i64>().to_vec()),
+        DType::I32 => Ok(indices.view::<i32>().iter().map(|&index| i64::from(index)).collect()),
+        other => fail!(Shape, "indices of type {other}"),
+    }
+}
+
+pub(super) fn resize(how: Resample, x: Operand<'_>, mut out: Target<'_>, device: &Device) -> Result<()> {
+    let ([_, from_h, from_w, channels], [_, to_h, to_w, _]) = (x.shape, out.shape) else {
+        fail!(Shape, "resize of rank {}", x.shape.len());
+    };
+    let size = |height: usize, width: usize| k::Size { height, width };
+    let (from, to) = (size(*from_h, *from_w), size(*to_h, *to_w));
+    dispatch!("resize", x.dtype, [F32 => f32, BF16 => bf16], T => match how {
+        Resample::Nearest => k::resize_nearest(&device.pool, *channels, from, to, x.view::<T>(), out.view()),
+        Resample::Bilinear => {
+            k::resize_bilinear(&device.pool, device.kernels, *channels, from, to, x.view::<T>(), out.view());
+        }
+    })
+}

@@ -1,0 +1,97 @@
+//! The processor that runs the kernels, and the wish to stop.
+
+use std::{
+    fmt,
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use ondine_kernels::{Kernels, Pool, Tier};
+
+use crate::error::{Error, ErrorKind, Result, fail};
+
+/// Asks running functions to stop; clones share the wish.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Makes functions that see it end with [`ErrorKind::Cancelled`] before their next operator.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// True once [`Cancel::cancel`] was called.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// # Errors
+    /// With [`ErrorKind::Cancelled`] once [`Cancel::cancel`] was called.
+    pub fn check(&self) -> Result<()> {
+        if self.is_cancelled() {
+            fail!(Cancelled, "stopped on request");
+        }
+        Ok(())
+    }
+}
+
+/// The CPU: its kernels, and the threads that share their work. Cheap to clone.
+#[derive(Clone)]
+pub struct Device {
+    pub(crate) kernels: &'static Kernels,
+    pub(crate) pool: Arc<Pool>,
+    cancel: Cancel,
+}
+
+impl Device {
+    /// The most threads that are accepted.
+    pub const MAX_THREADS: usize = 1024;
+
+    /// The CPU with this many threads, or one per available core.
+    ///
+    /// # Errors
+    /// If the environment asks for kernels that this processor does not have, or the number of threads is absurd.
+    pub fn cpu(threads: Option<NonZeroUsize>) -> Result<Self> {
+        let kernels = Kernels::from_env().map_err(|error| Error::new(ErrorKind::Unsupported, error.to_string()))?;
+        let available = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let threads = threads.map_or_else(available, NonZeroUsize::get);
+        if threads > Self::MAX_THREADS {
+            fail!(Unsupported, "{threads} threads are too many; ask for at most {}", Self::MAX_THREADS);
+        }
+        Ok(Self { kernels, pool: Arc::new(Pool::new(threads)), cancel: Cancel::default() })
+    }
+
+    /// The same device, whose functions stop when `cancel` asks for it.
+    #[must_use]
+    pub fn with_cancel(self, cancel: Cancel) -> Self {
+        Self { cancel, ..self }
+    }
+
+    /// The wish to stop that its functions look at.
+    #[must_use]
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    /// The number of threads.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// The set of instructions that its kernels use.
+    #[must_use]
+    pub fn tier(&self) -> Tier {
+        self.kernels.tier
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Device({:?}, {} threads)", self.tier(), self.threads())
+    }
+}

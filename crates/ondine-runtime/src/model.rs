@@ -1,0 +1,165 @@
+//! The running stage: functions that can be called.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::{
+    dim::Bindings,
+    error::{Context, Result, fail},
+    graph::Graph,
+    ndarray::{AlignedBytes, NDArray},
+    pass::plan::Plan,
+    run,
+    specialize::{Lowered, Specialized, plan_of},
+};
+
+/// A loaded asset; clones share weights and plans.
+#[derive(Clone, Debug)]
+pub struct Model {
+    specialized: Arc<Specialized>,
+}
+
+/// One function of a model, callable from many threads at once.
+#[derive(Clone, Debug)]
+pub struct Function {
+    model: Model,
+    name: Arc<str>,
+    lowered: Arc<Lowered>,
+    plans: Arc<Mutex<HashMap<Bindings, Arc<Plan>>>>,
+}
+
+/// What a caller keeps between calls of a function: its states, and the workspace, which saves asking for memory
+/// at every call. A fresh one has all states zero.
+#[derive(Debug, Default)]
+pub struct State {
+    pub(crate) states: BTreeMap<Arc<str>, NDArray>,
+    pub(crate) arena: AlignedBytes,
+}
+
+impl State {
+    /// The state `name`, if a call has used it.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&NDArray> {
+        self.states.get(name)
+    }
+}
+
+/// The results of a call, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Outputs(pub(crate) BTreeMap<Arc<str>, NDArray>);
+
+impl Outputs {
+    /// Takes the result `name`.
+    ///
+    /// # Errors
+    /// If the function has no such result, or it was taken before.
+    pub fn take(&mut self, name: &str) -> Result<NDArray> {
+        match self.0.remove(name) {
+            Some(array) => Ok(array),
+            None => fail!(Missing, "there is no result `{name}`"),
+        }
+    }
+
+    /// All results by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &NDArray)> {
+        self.0.iter()
+    }
+}
+
+impl Model {
+    pub(crate) fn new(specialized: Specialized) -> Self {
+        Self { specialized: Arc::new(specialized) }
+    }
+
+    /// What was loaded.
+    #[must_use]
+    pub fn specialized(&self) -> &Specialized {
+        &self.specialized
+    }
+
+    /// The function `name`.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn function(&self, name: &str) -> Result<Function> {
+        let Some((name, lowered)) = self.specialized.functions.get_key_value(name) else {
+            fail!(Missing, "{}: there is no function `{name}`", self.specialized.name);
+        };
+        Ok(Function { model: self.clone(), name: name.clone(), lowered: lowered.clone(), plans: Arc::default() })
+    }
+}
+
+impl Function {
+    /// The rewritten graph: its inputs and outputs are the function's.
+    #[must_use]
+    pub fn graph(&self) -> &Graph {
+        &self.lowered.graph
+    }
+
+    /// The memory plan for one binding of the symbols; kept for the next call.
+    ///
+    /// # Errors
+    /// If a symbol is missing or has no possible value.
+    pub fn plan(&self, bindings: &Bindings) -> Result<Arc<Plan>> {
+        let known = |plans: &Mutex<HashMap<_, Arc<Plan>>>| {
+            plans.lock().unwrap_or_else(PoisonError::into_inner).get(bindings).cloned()
+        };
+        if let Some(plan) = known(&self.plans) {
+            return Ok(plan);
+        }
+        let plan = Arc::new(plan_of(&self.lowered, bindings, &self.model.specialized.device)?);
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        plans.insert(bindings.clone(), plan.clone());
+        Ok(plan)
+    }
+
+    /// Calls the function with all its inputs by name, in any order; symbols take the sizes of the inputs.
+    ///
+    /// # Errors
+    /// If an input is missing, unknown, or has a type or shape that does not fit, if an index is out of its table,
+    /// or on the device's wish to stop. The state is as before then, but for its workspace.
+    pub fn run(&self, inputs: &[(&str, &NDArray)], state: &mut State) -> Result<Outputs> {
+        let place = || format!("{}.{}", self.model.specialized.name, self.name);
+        let (arguments, bindings) = self.bind(inputs).at(place)?;
+        let plan = self.plan(&bindings).at(place)?;
+        run::run(&self.model.specialized, &self.lowered, &plan, &arguments, &bindings, state).at(place)
+    }
+
+    /// The inputs in the graph's order, and what they bind.
+    fn bind<'a>(&self, inputs: &[(&str, &'a NDArray)]) -> Result<(Vec<&'a NDArray>, Bindings)> {
+        let graph = self.graph();
+        let names = || graph.inputs().iter().map(|(name, _)| &**name).collect::<Vec<_>>().join(", ");
+        if let Some((name, _)) = inputs.iter().find(|(name, _)| graph.inputs().iter().all(|(known, _)| **known != **name))
+        {
+            fail!(Extra, "there is no input `{name}`; the inputs are {}", names());
+        }
+        let mut arguments = Vec::with_capacity(inputs.len());
+        let mut bindings = Bindings::new();
+        for (name, value) in graph.inputs() {
+            let Some((_, array)) = inputs.iter().find(|(given, _)| **given == **name) else {
+                fail!(Missing, "input `{name}` is missing; the inputs are {}", names());
+            };
+            let signature = &graph.node(*value).signature;
+            if array.dtype() != signature.dtype || array.shape().len() != signature.shape.rank() {
+                let (dtype, shape) = (array.dtype(), array.shape());
+                fail!(Shape, "input `{name}` is {dtype} {shape:?}, wanted {} {}", signature.dtype, signature.shape);
+            }
+            for (dim, &size) in signature.shape.0.iter().zip(array.shape()) {
+                if let Some((symbol, value)) = dim.solve(size).at(|| format!("input `{name}`"))? {
+                    bindings.entry(symbol.clone()).or_insert(value);
+                }
+            }
+            arguments.push(*array);
+        }
+        for ((name, value), array) in graph.inputs().iter().zip(&arguments) {
+            let signature = &graph.node(*value).signature;
+            if signature.shape.bind(&bindings)? != array.shape() {
+                let shape = array.shape();
+                fail!(Shape, "input `{name}` has shape {shape:?}, wanted {} with {bindings:?}", signature.shape);
+            }
+        }
+        Ok((arguments, bindings))
+    }
+}

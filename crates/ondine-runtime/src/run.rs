@@ -1,0 +1,172 @@
+//! The executor: runs the steps of a plan on one workspace.
+
+use std::borrow::Cow;
+
+use crate::{
+    cpu,
+    dim::Bindings,
+    dtype::DType,
+    error::{Context, Result, fail},
+    graph::{Graph, Value},
+    model::{Outputs, State},
+    ndarray::NDArray,
+    op::Op,
+    pass::plan::{Place, Plan, Region, Step},
+    specialize::{Lowered, Specialized},
+};
+
+/// An operand of a kernel: plain row-major elements, or a packed weight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Operand<'a> {
+    pub(crate) dtype: DType,
+    pub(crate) shape: &'a [usize],
+    pub(crate) bytes: &'a [u8],
+}
+
+/// The result of a kernel, to be written whole.
+#[derive(Debug)]
+pub(crate) struct Target<'a> {
+    pub(crate) dtype: DType,
+    pub(crate) shape: &'a [usize],
+    pub(crate) bytes: &'a mut [u8],
+}
+
+/// Everything a call reads that is not in the workspace.
+struct Call<'a> {
+    specialized: &'a Specialized,
+    lowered: &'a Lowered,
+    plan: &'a Plan,
+    arguments: &'a [&'a NDArray],
+    states: Vec<Cow<'a, NDArray>>,
+}
+
+pub(crate) fn run(
+    specialized: &Specialized,
+    lowered: &Lowered,
+    plan: &Plan,
+    arguments: &[&NDArray],
+    bindings: &Bindings,
+    state: &mut State,
+) -> Result<Outputs> {
+    let graph = &lowered.graph;
+    if state.arena.as_slice().len() < plan.arena {
+        state.arena.resize(plan.arena);
+    }
+    let states = graph.states().iter().map(|slot| {
+        Ok(match state.states.get(&slot.name) {
+            Some(array) => Cow::Borrowed(array),
+            None => Cow::Owned(NDArray::zeros(slot.signature.dtype, &slot.signature.shape.bind(bindings)?)?),
+        })
+    });
+    let states = states.collect::<Result<Vec<_>>>()?;
+    let call = Call { specialized, lowered, plan, arguments, states };
+    let arena = state.arena.as_mut_slice();
+    for step in &plan.steps {
+        specialized.device.cancel().check()?;
+        call.step(step, arena).at(|| {
+            let node = graph.node(step.value);
+            format!("{} ({})", node.scope, node.op)
+        })?;
+    }
+    let mut outputs = Outputs::default();
+    for (name, value) in graph.outputs() {
+        outputs.0.insert(name.clone(), call.array(*value, arena)?);
+    }
+    let updates = graph.states().iter().filter_map(|slot| Some((slot.name.clone(), slot.update?)));
+    let updates = updates.map(|(name, value)| Ok((name, call.array(value, arena)?))).collect::<Result<Vec<_>>>()?;
+    drop(call);
+    state.states.extend(updates);
+    Ok(outputs)
+}
+
+impl Call<'_> {
+    fn step(&self, step: &Step, arena: &mut [u8]) -> Result<()> {
+        let graph = &self.lowered.graph;
+        let node = graph.node(step.value);
+        let Place::Arena(result) = self.plan.places[step.value.index()] else {
+            fail!(Unsupported, "the result has no place in the workspace");
+        };
+        let cut = Cut::new(arena, [result, step.scratch]);
+        let mut operands = Vec::with_capacity(node.inputs.len());
+        for (position, &input) in node.inputs.iter().enumerate() {
+            operands.push(self.operand(graph, &node.op, position, input, &cut.rest));
+        }
+        let [result, scratch] = cut.taken;
+        let target =
+            Target { dtype: node.signature.dtype, shape: &self.plan.shapes[step.value.index()], bytes: result };
+        cpu::run(&step.op, &operands, target, scratch, &self.specialized.device)
+    }
+
+    fn operand<'a>(
+        &'a self,
+        graph: &'a Graph,
+        op: &Op,
+        position: usize,
+        value: Value,
+        rest: &[(usize, &'a [u8])],
+    ) -> Operand<'a> {
+        let (dtype, shape) = (graph.node(value).signature.dtype, self.plan.shapes[value.index()].as_slice());
+        let root = graph.node(self.plan.roots[value.index()]);
+        let bytes = match (self.plan.places[value.index()], &root.op) {
+            (Place::Arena(region), _) => find(rest, region),
+            (Place::Input(position), _) => self.arguments[position].bytes(),
+            (Place::State(slot), _) => self.states[slot].bytes(),
+            (Place::Weight, Op::Weight(id)) => {
+                // Through a reshape it is the reshape that reads the weight.
+                let direct = self.plan.roots[value.index()] == value;
+                let (op, position) = if direct { (op, position) } else { (&graph.node(value).op, 0) };
+                let pack = self.lowered.pack(op, position, *id, self.specialized.options);
+                self.specialized.packed.get(pack.expect("specialization packs every use of a weight"))
+            }
+            (_, Op::Const(array)) => array.bytes(),
+            (place, op) => unreachable!("a value of {op} is never placed at {place:?}"),
+        };
+        Operand { dtype, shape, bytes }
+    }
+
+    /// A value at the end of the call, copied out.
+    fn array(&self, value: Value, arena: &[u8]) -> Result<NDArray> {
+        let operand = self.operand(&self.lowered.graph, &Op::Input, 0, value, &[(0, arena)]);
+        NDArray::from_bytes(operand.dtype, operand.shape, operand.bytes)
+    }
+}
+
+/// The workspace cut into what a step writes and what is left to read.
+struct Cut<'a, const N: usize> {
+    taken: [&'a mut [u8]; N],
+    rest: Vec<(usize, &'a [u8])>,
+}
+
+impl<'a, const N: usize> Cut<'a, N> {
+    /// Cuts `regions`, which do not overlap, out of `arena`.
+    fn new(mut arena: &'a mut [u8], regions: [Region; N]) -> Self {
+        let mut order: [usize; N] = std::array::from_fn(|i| i);
+        order.sort_by_key(|&i| (regions[i].offset, regions[i].len));
+        let mut taken = std::array::from_fn(|_| <&mut [u8]>::default());
+        let mut rest = Vec::with_capacity(N + 1);
+        let mut position = 0;
+        for i in order {
+            let Region { offset, len } = regions[i];
+            if len == 0 {
+                continue;
+            }
+            let (before, tail) = arena.split_at_mut(offset - position);
+            let (part, tail) = tail.split_at_mut(len);
+            rest.push((position, &*before));
+            taken[i] = part;
+            arena = tail;
+            position = offset + len;
+        }
+        rest.push((position, &*arena));
+        Self { taken, rest }
+    }
+}
+
+/// The bytes of `region` among the pieces of the workspace; each piece comes with its position.
+fn find<'a>(pieces: &[(usize, &'a [u8])], region: Region) -> &'a [u8] {
+    let holds = |(start, piece): &&(usize, &[u8])| {
+        *start <= region.offset && region.offset + region.len <= start + piece.len()
+    };
+    let (start, piece) = pieces.iter().find(holds).expect("the plan keeps what a step reads apart from what it writes");
+    &piece[region.offset - start..][..region.len]
+}

@@ -1,0 +1,340 @@
+//! The stage of one machine: graphs rewritten for its kernels, weights packed in the order in which they read.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::Write,
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    asset::Asset,
+    bytes::Bytes,
+    cache::{Cache, Digest},
+    cpu::{self, Format},
+    device::Device,
+    dim::Bindings,
+    dtype::DType,
+    error::{Context, Error, ErrorKind, Result, fail},
+    graph::Graph,
+    model::Model,
+    ndarray::AlignedBytes,
+    op::{Op, WeightId},
+    pass::{
+        fold::fold,
+        fuse::fuse,
+        layout::layout,
+        plan::{Plan, plan},
+        precision::lower,
+        values,
+    },
+    weights::Weights,
+};
+
+/// The type in which weights are packed and activations are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floating point, the reference.
+    #[default]
+    F32,
+    /// The upper half of it: half the memory, products in twice the speed where the processor has them; sums, norms
+    /// and softmax stay in 32 bits.
+    BF16,
+}
+
+impl Precision {
+    /// The element type of activations.
+    #[must_use]
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::BF16 => DType::BF16,
+        }
+    }
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::BF16 => "bf16",
+        })
+    }
+}
+
+impl std::str::FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::BF16),
+            _ => fail!(Unsupported, "there is no precision `{text}`; choose f32 or bf16"),
+        }
+    }
+}
+
+/// Choices of a specialization.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The type of weights and activations.
+    pub precision: Precision,
+}
+
+/// A function ready for the kernels.
+#[derive(Debug)]
+pub(crate) struct Lowered {
+    pub(crate) graph: Graph,
+    /// For each weight of the graph, its packed forms.
+    packs: HashMap<(WeightId, Format), usize>,
+}
+
+impl Lowered {
+    /// The packed weight that input `position` of a node reads, by its position in [`Packed`].
+    pub(crate) fn pack(&self, graph_op: &Op, position: usize, id: WeightId, options: Options) -> Option<usize> {
+        self.packs.get(&(id, cpu::format(graph_op, position, options))).copied()
+    }
+}
+
+/// Packed weights: one block of bytes, each weight aligned to a cache line.
+#[derive(Clone, Debug)]
+pub(crate) struct Packed {
+    pub(crate) bytes: Bytes,
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// One packed weight.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) path: Arc<str>,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) format: Format,
+    /// Position in the file.
+    pub(crate) offset: usize,
+    pub(crate) len: usize,
+}
+
+impl Packed {
+    pub(crate) fn get(&self, index: usize) -> &[u8] {
+        let entry = &self.entries[index];
+        &self.bytes[entry.offset..entry.offset + entry.len]
+    }
+}
+
+/// An asset whose graphs are rewritten for a machine, but whose weights are not packed yet: all sizes are known.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    asset: Asset,
+    functions: BTreeMap<Arc<str>, Arc<Lowered>>,
+    entries: Vec<Entry>,
+    options: Options,
+    device: Device,
+}
+
+impl Prepared {
+    pub(crate) fn new(asset: &Asset, options: &Options, device: &Device) -> Result<Self> {
+        let mut entries = Vec::new();
+        let mut known = HashMap::new();
+        let mut functions = BTreeMap::new();
+        for (name, graph) in asset.functions() {
+            let graph = rewrite(graph, *options, device).at(|| name)?;
+            let packs = assign_packs(&graph, *options, device, &mut entries, &mut known);
+            functions.insert(name.clone(), Arc::new(Lowered { graph, packs }));
+        }
+        Ok(Self { asset: asset.clone(), functions, entries, options: *options, device: device.clone() })
+    }
+
+    /// Bytes of packed weights, all functions together.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        self.entries.iter().map(|entry| entry.len).sum()
+    }
+
+    /// The memory plan of a function for one binding of its symbols.
+    ///
+    /// # Errors
+    /// If there is no such function, or a symbol is missing or has no possible value.
+    pub fn plan(&self, function: &str, bindings: &Bindings) -> Result<Plan> {
+        self.asset.function(function)?;
+        plan_of(&self.functions[function], bindings, &self.device).at(|| format!("{}.{function}", self.asset.name()))
+    }
+
+    /// Packs the weights or, if `cache` has them from an earlier start, maps them.
+    ///
+    /// # Errors
+    /// If a tensor of the checkpoint cannot be read. A cache that cannot be written is no error: the weights are
+    /// then packed in memory.
+    pub fn specialize(&self, cache: Option<&Cache>) -> Result<Specialized> {
+        let mut entries = self.entries.clone();
+        let weights = self.asset.weights();
+        let (bytes, from_cache) =
+            obtain(weights, &mut entries, self.options, &self.device, cache).at(|| self.asset.name())?;
+        Ok(Specialized {
+            name: self.asset.name().clone(),
+            functions: self.functions.clone(),
+            packed: Packed { bytes, entries },
+            options: self.options,
+            device: self.device.clone(),
+            from_cache,
+        })
+    }
+}
+
+/// An asset prepared for one machine.
+#[derive(Clone, Debug)]
+pub struct Specialized {
+    pub(crate) name: Arc<str>,
+    pub(crate) functions: BTreeMap<Arc<str>, Arc<Lowered>>,
+    pub(crate) packed: Packed,
+    pub(crate) options: Options,
+    pub(crate) device: Device,
+    from_cache: bool,
+}
+
+impl Specialized {
+    /// True if the packed weights were mapped from the cache rather than packed now.
+    #[must_use]
+    pub fn from_cache(&self) -> bool {
+        self.from_cache
+    }
+
+    /// Makes the functions callable.
+    #[must_use]
+    pub fn load(self) -> Model {
+        Model::new(self)
+    }
+}
+
+/// Plans a call of a lowered function.
+pub(crate) fn plan_of(lowered: &Lowered, bindings: &Bindings, device: &Device) -> Result<Plan> {
+    let graph = &lowered.graph;
+    plan(graph, bindings, |value, shapes| cpu::scratch_bytes(graph, value, shapes, device))
+}
+
+/// The passes, in order.
+fn rewrite(graph: &Graph, options: Options, device: &Device) -> Result<Graph> {
+    let graph = fold(graph, |node, inputs| cpu::evaluate(node, inputs, device))?;
+    let graph = layout(&graph)?;
+    let graph = fuse(&graph)?;
+    let graph = lower(&graph, options.precision.dtype())?;
+    layout(&graph)
+}
+
+/// Gives every use of a weight a packed form; uses of one weight in one format share it.
+fn assign_packs(
+    graph: &Graph,
+    options: Options,
+    device: &Device,
+    entries: &mut Vec<Entry>,
+    known: &mut HashMap<(Arc<str>, Format), usize>,
+) -> HashMap<(WeightId, Format), usize> {
+    let mut packs = HashMap::new();
+    let by_nodes = values(graph).flat_map(|(_, node)| (0..).zip(&node.inputs).map(move |(i, &input)| (&node.op, i, input)));
+    let results = graph.outputs().iter().map(|&(_, value)| (&Op::Input, 0, value));
+    for (op, position, input) in by_nodes.chain(results) {
+        if let Op::Weight(id) = graph.node(input).op {
+            let format = cpu::format(op, position, options);
+            let weight = graph.weight_info(id);
+            let index = *known.entry((weight.path.clone(), format)).or_insert_with(|| {
+                let offset = entries.last().map_or(0, |last: &Entry| last.offset + last.len).next_multiple_of(64);
+                let len = cpu::packed_bytes(format, &weight.shape, device);
+                let (path, shape) = (weight.path.clone(), weight.shape.clone());
+                entries.push(Entry { path, shape, format, offset, len });
+                entries.len() - 1
+            });
+            packs.insert((id, format), index);
+        }
+    }
+    packs
+}
+
+/// What a cache entry begins with, and is checked for.
+const MAGIC: &[u8; 8] = b"ONDPACK1";
+
+/// Yields the packed weights: from the cache, into the cache, or packed in memory; offsets become positions in them.
+fn obtain(
+    weights: &Weights,
+    entries: &mut [Entry],
+    options: Options,
+    device: &Device,
+    cache: Option<&Cache>,
+) -> Result<(Bytes, bool)> {
+    let total = entries.last().map_or(0, |last| last.offset + last.len);
+    let Some(cache) = cache else { return Ok((pack_in_memory(weights, entries, total, device)?, false)) };
+    let key = key(weights, entries, options, device, cache);
+    let header = serde_json::to_vec(&entries).map_err(|error| Error::new(ErrorKind::Format, error.to_string()))?;
+    let start = (MAGIC.len() + 8 + header.len()).next_multiple_of(4096);
+    let whole = |bytes: &Bytes| bytes.len() == start + total && bytes[16..].starts_with(&header);
+    let (bytes, found) = match cache.get(key).filter(whole) {
+        Some(bytes) => (bytes, true),
+        None => {
+            let written = cache.put(key, (start + total) as u64, |file| {
+                file.write_all(MAGIC)?;
+                file.write_all(&(header.len() as u64).to_le_bytes())?;
+                file.write_all(&header)?;
+                file.write_all(&vec![0; start - 16 - header.len()])?;
+                write_packed(weights, entries, device, file)
+            });
+            match written {
+                Ok(bytes) => (bytes, false),
+                // A full or read-only disk costs the next start its speed, not this one its result. What is wrong
+                // with the weights themselves shows again below.
+                Err(_) => return Ok((pack_in_memory(weights, entries, total, device)?, false)),
+            }
+        }
+    };
+    entries.iter_mut().for_each(|entry| entry.offset += start);
+    Ok((bytes, found))
+}
+
+/// The hash of everything that the packed bytes depend on.
+fn key(weights: &Weights, entries: &[Entry], options: Options, device: &Device, cache: &Cache) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(env!("CARGO_PKG_VERSION").as_bytes());
+    hasher.update(format!("{:?} {options:?} {entries:?}", device.tier()).as_bytes());
+    let mut files = BTreeMap::new();
+    for (_, tensor) in weights.iter() {
+        let whole = tensor.bytes.whole();
+        files.entry((whole.as_ptr() as usize, whole.len())).or_insert((tensor.file.clone(), whole));
+    }
+    let mut files: Vec<_> = files.into_values().collect();
+    files.sort_by(|a, b| a.0.cmp(&b.0));
+    for (_, bytes) in files {
+        hasher.update(cache.content_hash(&bytes).as_bytes());
+    }
+    Digest(hasher.finalize())
+}
+
+fn pack_in_memory(weights: &Weights, entries: &[Entry], total: usize, device: &Device) -> Result<Bytes> {
+    let mut bytes = AlignedBytes::zeroed(total);
+    let all = bytes.as_mut_slice();
+    for entry in entries {
+        pack(weights, entry, &mut all[entry.offset..entry.offset + entry.len], device)?;
+    }
+    Ok(bytes.into())
+}
+
+/// Writes packed weights one by one, so that only one at a time is in memory.
+fn write_packed(weights: &Weights, entries: &[Entry], device: &Device, file: &mut impl Write) -> Result<()> {
+    let mut position = 0;
+    let mut buffer = AlignedBytes::default();
+    for entry in entries {
+        file.write_all(&[0; 64][..entry.offset - position])?;
+        buffer.resize(entry.len);
+        pack(weights, entry, buffer.as_mut_slice(), device)?;
+        file.write_all(buffer.as_slice())?;
+        position = entry.offset + entry.len;
+    }
+    Ok(())
+}
+
+fn pack(weights: &Weights, entry: &Entry, out: &mut [u8], device: &Device) -> Result<()> {
+    let tensor = weights.expect(&entry.path, &entry.shape)?;
+    let values = weights.to_f32(&entry.path)?;
+    cpu::pack(entry.format, &entry.shape, &values, out, device);
+    // The checkpoint is not read again: its pages need not stay.
+    tensor.bytes.forget();
+    Ok(())
+}
