@@ -61,7 +61,8 @@ impl Sampler for Ddim {
         let variance = (1.0 - previous) / (1.0 - alpha) * (1.0 - alpha / previous);
         let fresh = self.eta * variance.sqrt();
         let signal = previous.sqrt();
-        let direction = (1.0 - previous - fresh * fresh).sqrt();
+        // Rounding may leave less than nothing where eta is 1.
+        let direction = (1.0 - previous - fresh * fresh).max(0.0).sqrt();
         for (x, &output) in sample.iter_mut().zip(model_output) {
             let x0 = clipped(self.clip, level.x0(self.prediction, *x, output));
             let epsilon = level.epsilon(self.prediction, *x, output);

@@ -89,7 +89,7 @@ impl Sampler for Kdpm2 {
         let prediction = self.form.prediction;
         let slope = |x: f32, output: f32| (x - denoised(prediction, sigma, x, output)) / sigma;
         let step = call / 2;
-        if call % 2 == 0 {
+        if call.is_multiple_of(2) {
             self.start = sample.to_vec();
             let dt = self.sigmas[call + 1] - sigma;
             for (x, &output) in sample.iter_mut().zip(model_output) {

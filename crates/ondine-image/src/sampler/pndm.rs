@@ -64,7 +64,7 @@ impl Pndm {
     /// One call of the Runge-Kutta start: weights 1/6, 1/3, 1/3, 1/6, all from the same latents.
     fn runge_kutta(&mut self, output: &[f32], sample: &mut [f32], t: i64) {
         let stage = self.made % 4;
-        let halved = if self.made % 2 == 0 { self.stride / 2 } else { 0 };
+        let halved = if self.made.is_multiple_of(2) { self.stride / 2 } else { 0 };
         let from = self.timesteps[self.made / 4 * 4] as i64;
         let weight = if stage == 0 || stage == 3 { 1.0 / 6.0 } else { 1.0 / 3.0 };
         if stage == 0 {

@@ -62,16 +62,18 @@ impl Terms {
 fn solve(mut rows: Vec<Vec<f32>>, mut right: Vec<f32>) -> Vec<f32> {
     let n = right.len();
     for column in 0..n {
-        let pivot =
-            (column..n).max_by(|&a, &b| rows[a][column].abs().total_cmp(&rows[b][column].abs())).unwrap_or(column);
+        let size = |row: &usize| rows[*row][column].abs();
+        let pivot = (column..n).max_by(|a, b| size(a).total_cmp(&size(b))).unwrap_or(column);
         rows.swap(column, pivot);
         right.swap(column, pivot);
-        for row in column + 1..n {
-            let factor = rows[row][column] / rows[column][column];
-            for k in column..n {
-                rows[row][k] -= factor * rows[column][k];
+        let (above, below) = rows.split_at_mut(column + 1);
+        let top = &above[column];
+        for (i, row) in below.iter_mut().enumerate() {
+            let factor = row[column] / top[column];
+            for (value, top) in row.iter_mut().zip(top) {
+                *value -= factor * top;
             }
-            right[row] -= factor * right[column];
+            right[column + 1 + i] -= factor * right[column];
         }
     }
     for row in (0..n).rev() {
@@ -122,9 +124,11 @@ impl UniPc {
         };
         let m0 = &self.run.history[0];
         for (i, x) in sample.iter_mut().enumerate() {
-            let base = terms.of_x * *x - terms.alpha * terms.phi * m0[i];
-            let sum = self.differences(&terms, &weights, i);
-            *x = base - terms.alpha * terms.scale * sum;
+            *x = terms.of_x * *x - terms.alpha * terms.phi * m0[i];
+            // B(h) is infinite at zero noise, where the order is 1.
+            if order > 1 {
+                *x -= terms.alpha * terms.scale * self.differences(&terms, &weights, i);
+            }
         }
     }
 
