@@ -20,6 +20,7 @@ GROUP_SHARE = {
     "people": 0.4, "symbols": 0.4, "flags": 0.1,
 }  # fmt: skip
 SKIN_SHARE = 0.1
+PAINTED_SHARE = 0.08  # of a recoloured copy
 
 
 def read_pack(path, wanted=lambda record: True):
@@ -42,8 +43,8 @@ def to_signed(pictures):
 
 def share(record):
     """Relative frequency of a picture in training."""
-    skin = SKIN_SHARE if record["skin"] else 1.0
-    return STYLE_SHARE[record["style"]] * GROUP_SHARE[record["group"]] * skin
+    part = SKIN_SHARE if record["skin"] else PAINTED_SHARE if record.get("painted") else 1.0
+    return STYLE_SHARE[record["style"]] * GROUP_SHARE[record["group"]] * part
 
 
 FRAMES = ("a {}", "the {}", "{} emoji", "an emoji of a {}", "a picture of {}", "a cute {}")

@@ -22,6 +22,7 @@ from diffusers import AutoencoderTiny, UNet2DConditionModel
 from diffusion import STEPS, UNET, signal_share, velocity
 from muon import optimizers
 from pack import PLAIN_STYLE, describe, read_pack, share, to_signed
+from recolour import recoloured
 from text import WIDTH, TextEncoder
 from torch.nn import functional as F
 
@@ -43,36 +44,57 @@ def arguments():
     p.add_argument("--batch", type=int, default=64)
     p.add_argument("--lr", type=float, default=8e-4)
     p.add_argument("--average", type=float, default=0.998, help="decay of the averaged weights, per step")
-    p.add_argument("--captions", type=int, default=12, help="prepared per picture")
+    p.add_argument("--captions", type=int, default=12, help="different ones per picture")
     p.add_argument("--device", default="cpu")
     return p.parse_args()
 
 
 class Captions:
-    """Prepared captions of every picture, encoded once; equal captions share a row, row 0 is the empty one."""
+    """`each` captions of every picture, encoded when first drawn; equal captions share a row, row 0 is the empty one."""
 
-    def __init__(self, records, each, encoder, device):
-        rng, row_of = random.Random(time.time_ns()), {"": 0}
-        rows = [row_of.setdefault(describe(r, rng), len(row_of)) for r in records for _ in range(each)]
-        self.rows = torch.tensor(rows, device=device).view(len(records), each)
-        words = list(row_of)
-        self.hidden = torch.zeros(len(words), TOKENS, WIDTH, dtype=torch.bfloat16, device=device)
-        self.mask = torch.zeros(len(words), TOKENS, device=device)
-        self.sentence = torch.zeros(len(words), WIDTH, dtype=torch.bfloat16, device=device)
-        by_length = sorted(range(len(words)), key=lambda n: len(words[n]))
-        for begin in range(0, len(words), 128):
-            part = by_length[begin : begin + 128]
-            with torch.autocast(torch.device(device).type, torch.bfloat16):
-                hidden, mask, sentence = encoder([words[n] for n in part])
-            kept, part = min(TOKENS, mask.shape[1]), torch.tensor(part, device=device)
-            self.hidden[part, :kept] = hidden[:, :kept].bfloat16()
-            self.mask[part, :kept] = mask[:, :kept]
-            self.sentence[part] = sentence.bfloat16()
+    def __init__(self, records, each, encoder):
+        self.records, self.encoder, device = records, encoder, encoder.device
+        self.rows = torch.full((len(records), each), -1, device=device)
+        most = len(records) * each + 1
+        self.hidden = torch.zeros(most, TOKENS, WIDTH, dtype=torch.bfloat16, device=device)
+        self.mask = torch.zeros(most, TOKENS, device=device)
+        self.sentence = torch.zeros(most, WIDTH, dtype=torch.bfloat16, device=device)
+        self.row_of, self.rng = {}, random.Random(time.time_ns())
+        self.encode([""])
+
+    def encode(self, words):
+        """The rows of captions, after encoding those not met before."""
+        new = [text for text in dict.fromkeys(words) if text not in self.row_of]
+        if new:
+            begin, end = len(self.row_of), len(self.row_of) + len(new)
+            with torch.autocast(self.mask.device.type, torch.bfloat16):
+                hidden, mask, sentence = self.encoder(new)
+            kept = min(TOKENS, mask.shape[1])
+            self.hidden[begin:end, :kept] = hidden[:, :kept].bfloat16()
+            self.mask[begin:end, :kept] = mask[:, :kept]
+            self.sentence[begin:end] = sentence.bfloat16()
+            self.row_of.update(zip(new, range(begin, end), strict=True))
+        return torch.tensor([self.row_of[text] for text in words], device=self.mask.device)
 
     def __call__(self, pictures):
-        rows = self.rows[pictures, torch.randint(self.rows.shape[1], pictures.shape, device=pictures.device)]
+        column = torch.randint(self.rows.shape[1], pictures.shape, device=pictures.device)
+        new = self.rows[pictures, column] < 0
+        if new.any():
+            words = [describe(self.records[n], self.rng) for n in pictures[new].tolist()]
+            self.rows[pictures[new], column[new]] = self.encode(words)
+        rows = self.rows[pictures, column]
         rows = rows.masked_fill(torch.rand(rows.shape, device=rows.device) < EMPTY, 0)
         return self.hidden[rows], self.mask[rows], self.sentence[rows]
+
+
+def training_set(pack, styles):
+    """The pictures and records of `styles` without the held-out names, and recoloured copies of the plain style."""
+    pictures, records = read_pack(pack, lambda r: r["style"] in styles)
+    forbidden = {r["name"] for r in records if r["heldout"]}
+    allowed = [n for n, r in enumerate(records) if not r["heldout"]]
+    pictures, records = pictures[allowed], [records[n] for n in allowed]
+    painted, told = recoloured(pictures, records, PLAIN_STYLE, forbidden)
+    return torch.cat([pictures, painted]), records + told
 
 
 @torch.no_grad()
@@ -144,18 +166,17 @@ def main():
     a = arguments()
     a.out.mkdir(parents=True, exist_ok=True)
     torch.set_float32_matmul_precision("high")
-    styles = set(a.styles.split(","))
-    pictures, records = read_pack(a.pack, lambda r: not r["heldout"] and r["style"] in styles)
+    pictures, records = training_set(a.pack, set(a.styles.split(",")))
     vae = AutoencoderTiny.from_pretrained(a.vae, torch_dtype=torch.float32).to(a.device).eval()
     latents = encode_pictures(vae, pictures, a.device)
-    captions = Captions(records, a.captions, TextEncoder(a.text, a.device), a.device)
+    captions = Captions(records, a.captions, TextEncoder(a.text, a.device))
     odds = torch.tensor([share(r) for r in records], device=a.device)
     run = Run(a)
     compiled = torch.compile(run.net)
     abar = signal_share().to(a.device)
     worth = (5 * (1 - abar)).clamp(max=1)  # min(SNR + 1, 5) / (SNR + 1)
     plain = sum(r["style"] == PLAIN_STYLE for r in records)
-    print(f"{len(records)} pictures ({plain} {PLAIN_STYLE}), {len(captions.hidden)} captions", flush=True)
+    print(f"{len(records)} pictures, {plain} of them {PLAIN_STYLE}", flush=True)
 
     log = csv.writer((a.out / "loss.csv").open("a", newline=""))
     saved, losses, before = time.monotonic(), [], time.monotonic()
