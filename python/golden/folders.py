@@ -177,8 +177,11 @@ def healthy_vae(config, seed):
     """A random autoencoder whose pictures are mostly inside 0..1."""
     model = randomize(autoencoder(config), seed)
     latent = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
-    last = model.decoder.conv_out if isinstance(model, AutoencoderKL) else model.decoder.layers[-1]
-    rescale(last, model.decode(latent).sample, 0.4)
+    if isinstance(model, AutoencoderKL):
+        rescale(model.decoder.conv_out, model.decode(latent).sample, 0.4)
+    else:
+        rescale(model.decoder.layers[-1], model.decode(latent).sample, 0.4)
+        model.decoder.layers[-1].bias.sub_(model.decode(latent).sample.mean() / 2)
     return model
 
 
