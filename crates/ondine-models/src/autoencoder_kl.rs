@@ -9,7 +9,7 @@ use crate::{
         width,
     },
     config::{self, MAX_DEPTH, MAX_WIDTH, activation, bounded, divides, same_length, supported},
-    registry::Functions,
+    registry::{Functions, GraphSizes, LatentSpace},
     weights::Rename,
 };
 
@@ -240,8 +240,19 @@ fn head(g: &mut Graph, w: &Path, x: Value, out: usize, spec: &ResnetSpec) -> Res
     conv_same(g, &w.at("conv_out"), x, out, 3)
 }
 
+/// The registry's facts of the latents.
+pub(crate) fn latent_space(json: &str) -> Result<LatentSpace> {
+    let config = Config::from_json(json)?;
+    Ok(LatentSpace {
+        factor: config.downscale(),
+        channels: config.latent_channels,
+        scaling: config.scaling_factor,
+        shift: config.shift_factor.unwrap_or(0.0),
+    })
+}
+
 /// The registry's entry.
-pub(crate) fn functions(json: &str) -> Result<Functions> {
+pub(crate) fn functions(json: &str, _: GraphSizes) -> Result<Functions> {
     let (config, options) = (Config::from_json(json)?, Options::default());
     Ok(vec![("encode", build_encoder(&config, &options)?), ("decode", build_decoder(&config, &options)?)])
 }

@@ -9,7 +9,7 @@ use crate::{
     blocks::{Path, conv_same, conv2d, upsample, width},
     config::{self, MAX_DEPTH, MAX_WIDTH, activation, bounded, same_length, supported},
     fail,
-    registry::Functions,
+    registry::{Functions, GraphSizes, LatentSpace},
 };
 
 pub use crate::autoencoder_kl::Options;
@@ -215,8 +215,19 @@ fn block(g: &mut Graph, w: &Path, x: Value, activation: Activation) -> Result<Va
     g.activation(Activation::Relu, sum)
 }
 
+/// The registry's facts of the latents.
+pub(crate) fn latent_space(json: &str) -> Result<LatentSpace> {
+    let config = Config::from_json(json)?;
+    Ok(LatentSpace {
+        factor: config.downscale(),
+        channels: config.latent_channels,
+        scaling: config.scaling_factor,
+        shift: config.shift_factor.unwrap_or(0.0),
+    })
+}
+
 /// The registry's entry.
-pub(crate) fn functions(json: &str) -> Result<Functions> {
+pub(crate) fn functions(json: &str, _: GraphSizes) -> Result<Functions> {
     let (config, options) = (Config::from_json(json)?, Options::default());
     Ok(vec![("encode", build_encoder(&config, &options)?), ("decode", build_decoder(&config, &options)?)])
 }

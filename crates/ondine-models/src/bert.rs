@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::{
     blocks::{AttentionSpec, Path, Projections, attention, embedding, feed_forward, layer_norm, positions},
     config::{self, MAX_DEPTH, MAX_ROWS, MAX_WIDTH, activation, bounded, divides, epsilon, supported},
-    registry::Functions,
+    registry::{Functions, GraphSizes},
     weights::Rename,
 };
 
@@ -176,7 +176,7 @@ fn masked_mean(g: &mut Graph, x: Value, seen: Value) -> Result<Value> {
 }
 
 /// The registry's entry.
-pub(crate) fn functions(json: &str) -> Result<Functions> {
+pub(crate) fn functions(json: &str, _: GraphSizes) -> Result<Functions> {
     Ok(vec![("main", build(&Config::from_json(json)?, &Options::default())?)])
 }
 

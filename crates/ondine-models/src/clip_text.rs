@@ -11,7 +11,7 @@ use crate::{
     blocks::{AttentionSpec, Path, Projections, attention, embedding, feed_forward, layer_norm, linear, positions},
     config::{self, MAX_DEPTH, MAX_ROWS, MAX_WIDTH, activation, bounded, divides, epsilon},
     fail,
-    registry::Functions,
+    registry::{Functions, GraphSizes},
     weights::Rename,
 };
 
@@ -221,12 +221,12 @@ fn pool(g: &mut Graph, ids: Value, x: Value, eos_token_id: i64) -> Result<Value>
 }
 
 /// The registry's entry for `CLIPTextModel`.
-pub(crate) fn functions(json: &str) -> Result<Functions> {
+pub(crate) fn functions(json: &str, _: GraphSizes) -> Result<Functions> {
     Ok(vec![("main", build(&Config::from_json(json)?, &Options::default())?)])
 }
 
 /// The registry's entry for `CLIPTextModelWithProjection`.
-pub(crate) fn functions_with_projection(json: &str) -> Result<Functions> {
+pub(crate) fn functions_with_projection(json: &str, _: GraphSizes) -> Result<Functions> {
     let outputs = vec![Output::LastHiddenState, Output::Penultimate, Output::TextEmbeds];
     Ok(vec![("main", build(&Config::from_json(json)?, &Options { outputs, ..Options::default() })?)])
 }

@@ -46,6 +46,7 @@ pub mod weights;
 
 pub use config::PerLevel;
 pub use folder::{Component, Pipeline};
+pub use registry::{GraphSizes, LatentSpace, Network};
 pub use tokenizer::{Encoding, Tokenizer};
 pub use weights::Source;
 

@@ -27,14 +27,14 @@ impl Asset {
     pub fn new<N: Into<Arc<str>>>(
         name: impl Into<Arc<str>>,
         functions: impl IntoIterator<Item = (N, Graph)>,
-        weights: Weights,
+        weights: impl Into<Arc<Weights>>,
     ) -> Result<Self> {
-        let name = name.into();
+        let (name, weights) = (name.into(), weights.into());
         let functions: BTreeMap<Arc<str>, Graph> = functions.into_iter().map(|(n, graph)| (n.into(), graph)).collect();
         for weight in functions.values().flat_map(Graph::weights) {
             weights.expect(&weight.path, &weight.shape).at(|| &name)?;
         }
-        Ok(Self { name, functions: Arc::new(functions), weights: Arc::new(weights) })
+        Ok(Self { name, functions: Arc::new(functions), weights })
     }
 
     /// What the asset is called in messages.
@@ -61,6 +61,15 @@ impl Asset {
                 fail!(Missing, "{}: there is no function `{name}`; it has {}", self.name, known.join(", "))
             }
         }
+    }
+
+    /// The same asset with the function `name` alone.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn only(&self, name: &str) -> Result<Self> {
+        let functions = BTreeMap::from([(name.into(), self.function(name)?.clone())]);
+        Ok(Self { functions: Arc::new(functions), ..self.clone() })
     }
 
     /// The checkpoint.

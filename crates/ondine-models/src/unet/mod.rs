@@ -15,7 +15,7 @@ use crate::{
     },
     config::activation,
     fail,
-    registry::Functions,
+    registry::{Functions, GraphSizes},
 };
 use config::{Level, Plan};
 
@@ -262,6 +262,9 @@ fn needed(config: &Config) -> Result<usize> {
 }
 
 /// The registry's entry.
-pub(crate) fn functions(json: &str) -> Result<Functions> {
-    Ok(vec![("main", build(&Config::from_json(json)?, &Options::default())?)])
+pub(crate) fn functions(json: &str, sizes: GraphSizes) -> Result<Functions> {
+    let side = |name: &str| &Dim::symbol(name) * sizes.multiple;
+    let options =
+        Options { height: side("height"), width: side("width"), mask: sizes.mask, ..Options::default() };
+    Ok(vec![("main", build(&Config::from_json(json)?, &options)?)])
 }
