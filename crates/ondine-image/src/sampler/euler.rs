@@ -12,13 +12,13 @@ pub(super) struct Euler {
 }
 
 impl Euler {
-    pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Self {
-        let mut form = SigmaForm::new(config, steps, false);
+    pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Result<Self> {
+        let mut form = SigmaForm::new(config, steps, false)?;
         if config.continuous_timesteps && config.prediction == Prediction::Velocity {
             let levels = &mut form.levels;
             levels.timesteps = levels.sigmas.iter().take(steps).map(|&sigma| 0.25 * ln(sigma)).collect();
         }
-        Self { form }
+        Ok(Self { form })
     }
 }
 

@@ -15,8 +15,8 @@ pub(super) struct EulerAncestral {
 }
 
 impl EulerAncestral {
-    pub(super) fn new(config: &SchedulerConfig, steps: usize, eta: Option<f64>) -> Self {
-        Self { form: SigmaForm::new(config, steps, false), eta: eta.unwrap_or(1.0) as f32 }
+    pub(super) fn new(config: &SchedulerConfig, steps: usize, eta: Option<f64>) -> Result<Self> {
+        Ok(Self { form: SigmaForm::new(config, steps, false)?, eta: eta.unwrap_or(1.0) as f32 })
     }
 }
 

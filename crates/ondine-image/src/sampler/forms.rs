@@ -74,6 +74,17 @@ pub(super) fn expm1(x: f32) -> f32 {
     f64::from(x).exp_m1() as f32
 }
 
+/// Refuses a timestep past the last one of training.
+pub(super) fn within_table(config: &SchedulerConfig, timestep: f64) -> Result<()> {
+    let last = config.train_timesteps - 1;
+    if timestep <= last as f64 {
+        return Ok(());
+    }
+    Err(Error::argument(format!(
+        "timestep {timestep} is past the last one, {last}; ask for fewer steps or a smaller steps_offset"
+    )))
+}
+
 /// `alpha_bar` by whole timestep, for the variance-preserving samplers.
 #[derive(Debug, Clone)]
 pub(super) struct Alphas {
@@ -98,14 +109,8 @@ impl Alphas {
 
     /// Refuses timesteps outside the table, and noise predictions where there is no signal.
     pub(super) fn check(&self, config: &SchedulerConfig, timesteps: &[i64]) -> Result<()> {
-        let end = self.table.len() as i64;
-        if let Some(outside) = timesteps.iter().find(|&&t| t >= end) {
-            return Err(Error::argument(format!(
-                "timestep {outside} is past the last one, {}; ask for fewer steps or a smaller \
-                 steps_offset",
-                end - 1
-            )));
-        }
+        let highest = timesteps.iter().copied().max().unwrap_or_default();
+        within_table(config, highest as f64)?;
         let silent = timesteps.iter().any(|&t| self.at(t) <= 0.0);
         if silent && config.prediction == Prediction::Epsilon {
             return Err(Error::config(
@@ -137,16 +142,18 @@ pub(super) struct SigmaForm {
 
 impl SigmaForm {
     /// Levels of a run whose timesteps stay fractional; `round_karras` as in [`LevelRules`].
-    pub(super) fn new(config: &SchedulerConfig, steps: usize, round_karras: bool) -> Self {
+    pub(super) fn new(config: &SchedulerConfig, steps: usize, round_karras: bool) -> Result<Self> {
         let rules = LevelRules { whole_table: false, round_karras, whole_timesteps: false, repeat_last: false };
         let schedule = NoiseSchedule::for_sigmas(config);
-        let levels = levels(config, &schedule, timesteps(config, steps), rules);
+        let spaced = timesteps(config, steps);
+        within_table(config, spaced.first().copied().unwrap_or_default())?;
+        let levels = levels(config, &schedule, spaced, rules);
         let highest = levels.sigmas.iter().copied().fold(0.0, f32::max);
         let init_noise_sigma = match config.spacing {
             Spacing::Linspace | Spacing::Trailing => highest,
             Spacing::Leading => (highest * highest + 1.0).sqrt(),
         };
-        Self { levels, init_noise_sigma, prediction: config.prediction }
+        Ok(Self { levels, init_noise_sigma, prediction: config.prediction })
     }
 
     /// The sigma of a call, that of the last for calls past the end.

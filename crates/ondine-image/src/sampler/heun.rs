@@ -21,10 +21,10 @@ pub(super) struct FirstHalf {
 }
 
 impl Heun {
-    pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Self {
-        let mut form = SigmaForm::new(config, steps, false);
+    pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Result<Self> {
+        let mut form = SigmaForm::new(config, steps, false)?;
         form.levels = doubled(&form.levels);
-        Self { form, clip: config.clip, first: None }
+        Ok(Self { form, clip: config.clip, first: None })
     }
 }
 

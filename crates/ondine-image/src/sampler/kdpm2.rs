@@ -21,16 +21,16 @@ pub(super) struct Kdpm2 {
 }
 
 impl Kdpm2 {
-    pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Self {
+    pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Result<Self> {
         Self::build(config, steps, None)
     }
 
-    pub(super) fn ancestral(config: &SchedulerConfig, steps: usize, eta: Option<f64>) -> Self {
+    pub(super) fn ancestral(config: &SchedulerConfig, steps: usize, eta: Option<f64>) -> Result<Self> {
         Self::build(config, steps, Some(eta.unwrap_or(1.0) as f32))
     }
 
-    fn build(config: &SchedulerConfig, steps: usize, eta: Option<f32>) -> Self {
-        let form = SigmaForm::new(config, steps, true);
+    fn build(config: &SchedulerConfig, steps: usize, eta: Option<f32>) -> Result<Self> {
+        let form = SigmaForm::new(config, steps, true)?;
         let logs = log_table(&NoiseSchedule::for_sigmas(config).sigmas());
         let mut timesteps = Vec::with_capacity(2 * steps);
         let mut sigmas = Vec::with_capacity(2 * steps);
@@ -46,7 +46,7 @@ impl Kdpm2 {
             }
         }
         sigmas.push(0.0);
-        Self { form, timesteps, sigmas, eta, start: Vec::new() }
+        Ok(Self { form, timesteps, sigmas, eta, start: Vec::new() })
     }
 }
 

@@ -19,8 +19,8 @@ pub(super) struct Lms {
 }
 
 impl Lms {
-    pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Self {
-        Self { form: SigmaForm::new(config, steps, false), slopes: VecDeque::new() }
+    pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Result<Self> {
+        Ok(Self { form: SigmaForm::new(config, steps, false)?, slopes: VecDeque::new() })
     }
 
     fn coefficients(&self, call: usize) -> Vec<f64> {
