@@ -16,6 +16,10 @@ pub enum ErrorKind {
     Codec,
     /// Reading or writing failed.
     Io,
+    /// A network, its weights or its tokenizer: broken, missing or not fitting.
+    Model,
+    /// The caller asked to stop.
+    Cancelled,
 }
 
 /// An error of this crate: a kind, one sentence (what, and what to do), and the places it passed through.
@@ -70,6 +74,17 @@ impl Error {
     pub(crate) fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.source = Some(Box::new(source));
         self
+    }
+}
+
+impl From<ondine_runtime::Error> for Error {
+    fn from(error: ondine_runtime::Error) -> Self {
+        let kind = match error.kind() {
+            ondine_runtime::ErrorKind::Cancelled => ErrorKind::Cancelled,
+            ondine_runtime::ErrorKind::Io => ErrorKind::Io,
+            _ => ErrorKind::Model,
+        };
+        Self::new(kind, error.to_string())
     }
 }
 

@@ -44,13 +44,15 @@
 //! # }
 //! ```
 //!
-//! All of it works on float32 slices: it knows no tensor, no graph and no model.
+//! These work on float32 slices: they know no tensor, no graph and no model. [`pipeline`] brings them together with
+//! the networks of a model and draws.
 
 pub mod codec;
 pub mod error;
 pub mod guidance;
 pub mod infotext;
 pub mod noise;
+pub mod pipeline;
 pub mod sampler;
 pub mod schedule;
 

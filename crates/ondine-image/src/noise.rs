@@ -64,6 +64,16 @@ impl Generator {
             Self::NumPy => Box::new(NumPy::new(seed)),
         }
     }
+
+    /// What A1111 calls it in the metadata of pictures.
+    #[must_use]
+    pub fn a1111(self) -> &'static str {
+        match self {
+            Self::TorchCpu => "CPU",
+            Self::Philox => "NV",
+            Self::NumPy => "NumPy",
+        }
+    }
 }
 
 impl fmt::Display for Generator {

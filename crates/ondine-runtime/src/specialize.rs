@@ -106,7 +106,7 @@ pub(crate) struct Packed {
 }
 
 /// One packed weight.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Entry {
     pub(crate) path: Arc<str>,
     pub(crate) shape: Vec<usize>,

@@ -224,6 +224,18 @@ impl SamplerEntry {
     }
 }
 
+impl ScheduleEntry {
+    /// The entry that a config amounts to, for metadata: its sigma schedule, else its spacing.
+    #[must_use]
+    pub fn of(config: &SchedulerConfig) -> Option<&'static Self> {
+        SCHEDULES.iter().find(|entry| match entry.choice {
+            Choice::Automatic => false,
+            Choice::Sigmas(sigmas) => sigmas != SigmaSchedule::Table && sigmas == config.sigma_schedule,
+            Choice::Spaced(spacing) => config.sigma_schedule == SigmaSchedule::Table && spacing == config.spacing,
+        })
+    }
+}
+
 impl SchedulerConfig {
     /// The same model with the sampler of this name, and the schedule if the name carries one.
     ///

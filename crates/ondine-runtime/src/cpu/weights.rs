@@ -1,31 +1,63 @@
-//! How weights are packed.
+//! The forms in which weights are packed: in the order in which kernels read them.
 
-use half::bf16;
-use serde::{Deserialize, Serialize};
+use ondine_kernels::{self as k, WeightShape, WeightSource, WeightType};
+use serde::Serialize;
 
-use crate::{device::Device, op::Op, specialize::{Options, Precision}};
+use crate::{
+    device::Device,
+    op::Op,
+    specialize::{Options, Precision},
+};
 
 /// The form in which an operator reads a weight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub(crate) enum Format {
-    /// Row-major f32.
+    /// Row-major f32: biases, parameters of norms, tables, everything that is not multiplied as a matrix.
     Plain,
+    /// Panels for matrix products, rounded to the precision.
+    Panels {
+        /// Type of the packed elements and of the activations that they meet.
+        precision: Precision,
+        /// Independent groups of a convolution.
+        groups: usize,
+    },
 }
 
 /// The form in which input `position` of `op` is read.
 pub(crate) fn format(op: &Op, position: usize, options: Options) -> Format {
-    let _ = (op, position, options);
-    Format::Plain
+    let precision = options.precision;
+    match op {
+        Op::Linear(_) if position == 1 => Format::Panels { precision, groups: 1 },
+        Op::Conv2d(conv, _) if position == 1 => Format::Panels { precision, groups: conv.groups },
+        _ => Format::Plain,
+    }
+}
+
+/// What the kernels call a weight of this shape: `[out, in / groups, ..]`, what follows being the kernel's taps.
+pub(super) fn panels(precision: Precision, groups: usize, shape: &[usize]) -> WeightShape {
+    let dtype = match precision {
+        Precision::F32 => WeightType::F32,
+        Precision::BF16 => WeightType::Bf16,
+    };
+    let taps = shape[2..].iter().product();
+    WeightShape { taps, groups, ..WeightShape::linear(dtype, shape[0], shape[1] * groups) }
 }
 
 /// Bytes of a packed weight.
 pub(crate) fn packed_bytes(format: Format, shape: &[usize], device: &Device) -> usize {
-    let _ = (format, device);
-    shape.iter().product::<usize>() * 4
+    match format {
+        Format::Plain => shape.iter().product::<usize>() * size_of::<f32>(),
+        Format::Panels { precision, groups } => panels(precision, groups, shape).packed_size(device.kernels),
+    }
 }
 
-/// Packs a weight.
+/// Packs a weight of [`packed_bytes`] bytes, aligned to a cache line.
 pub(crate) fn pack(format: Format, shape: &[usize], values: &[f32], out: &mut [u8], device: &Device) {
-    let _ = (format, shape, device);
-    bytemuck::cast_slice_mut(out).copy_from_slice(values);
+    match format {
+        Format::Plain => bytemuck::cast_slice_mut(out).copy_from_slice(values),
+        Format::Panels { precision, groups } => {
+            let shape = panels(precision, groups, shape);
+            k::pack(&device.pool, device.kernels, &shape, WeightSource::F32(values), out);
+        }
+    }
 }

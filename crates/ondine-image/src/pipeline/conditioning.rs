@@ -1,0 +1,192 @@
+//! What the prompt becomes: the tensors that guide the U-Net.
+
+use std::collections::BTreeMap;
+
+use ondine_models::{Encoding, Tokenizer};
+use ondine_runtime::{Bindings, Cache, DType, Function, Graph, NDArray, Outputs, Prepared, State};
+
+use super::plan::StagePlan;
+use crate::error::{Error, Result};
+
+/// A tokenizer with the network that reads its tokens.
+#[derive(Debug)]
+pub(super) struct TextEncoder {
+    pub(super) name: String,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) network: Prepared,
+    /// True if the network can be told which tokens are padding.
+    pub(super) takes_mask: bool,
+}
+
+/// A prompt as the U-Net takes it: one row each, batch 1.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Conditioning {
+    /// `encoder_hidden_states` `[1, tokens, width]`.
+    pub(super) hidden: Option<NDArray>,
+    /// Which tokens are no padding, if the encoder says.
+    pub(super) mask: Option<Vec<i64>>,
+    /// One vector for the whole prompt: `text_embeds` or the sentence embedding, `[1, width]`.
+    pub(super) pooled: Option<NDArray>,
+}
+
+/// What the U-Net wants to know of the prompt, read off its inputs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wants {
+    /// Takes `text_embeds`, as SDXL does: then the states before the last layer are the prompt's, and the pooled,
+    /// projected vector goes along (Podell et al. 2023).
+    pub(super) text_embeds: bool,
+    /// Takes `class_labels`: the sentence embedding.
+    pub(super) class_labels: bool,
+}
+
+impl Wants {
+    pub(super) fn of(unet: &Graph) -> Self {
+        let takes = |wanted: &str| unet.inputs().iter().any(|(name, _)| &**name == wanted);
+        Self { text_embeds: takes("text_embeds"), class_labels: takes("class_labels") }
+    }
+}
+
+impl TextEncoder {
+    /// Memory of encoding `tokens` tokens.
+    pub(super) fn plan(&self, tokens: usize) -> Result<StagePlan> {
+        let bindings = Bindings::from([("batch".into(), 1), ("tokens".into(), tokens)]);
+        let plan = self.network.plan("main", &bindings)?;
+        Ok(StagePlan {
+            name: self.name.clone(),
+            weights: self.network.weight_bytes() as u64,
+            workspace: plan.arena_bytes() as u64,
+        })
+    }
+
+    /// The tokens of a text. A network that cannot be told of padding was trained with texts padded to full length.
+    fn tokens(&self, text: &str) -> Result<Encoding> {
+        Ok(if self.takes_mask {
+            self.tokenizer.encode(text)?
+        } else {
+            self.tokenizer.encode_padded(text, self.tokenizer.max_length())?
+        })
+    }
+
+    /// Encodes the texts one by one; the network is loaded for that and dropped after.
+    fn encode(&self, encodings: &[Encoding], cache: Option<&Cache>) -> Result<Vec<Outputs>> {
+        let function = self.network.specialize(cache)?.load().function("main")?;
+        let mut state = State::default();
+        encodings.iter().map(|encoding| run(&function, encoding, &mut state)).collect()
+    }
+}
+
+fn run(function: &Function, encoding: &Encoding, state: &mut State) -> Result<Outputs> {
+    let ids = NDArray::new(&[1, encoding.ids.len()], &encoding.ids)?;
+    let mask = encoding.attention_mask();
+    let mask = NDArray::new(&[1, mask.len()], &mask)?;
+    let mut inputs = vec![("input_ids", &ids)];
+    if function.graph().inputs().iter().any(|(name, _)| &**name == "attention_mask") {
+        inputs.push(("attention_mask", &mask));
+    }
+    Ok(function.run(&inputs, state)?)
+}
+
+/// Encodes texts with all encoders; encoders stand side by side in the width of the states.
+pub(super) fn encode(
+    encoders: &[TextEncoder],
+    texts: &[&str],
+    wants: Wants,
+    cache: Option<&Cache>,
+    warn: &mut dyn FnMut(&str),
+) -> Result<Vec<Conditioning>> {
+    let mut rows = vec![Conditioning::default(); texts.len()];
+    for (position, encoder) in encoders.iter().enumerate() {
+        let encodings = texts.iter().map(|text| encoder.tokens(text)).collect::<Result<Vec<_>>>()?;
+        for encoding in &encodings {
+            if position == 0 && encoding.truncated > 0 {
+                let read = encoding.ids.len();
+                warn(&format!("the model reads {read} tokens of the prompt; the last {} are left out", encoding.truncated));
+            }
+        }
+        let outputs = encoder.encode(&encodings, cache)?;
+        for ((row, encoding), mut outputs) in rows.iter_mut().zip(&encodings).zip(outputs) {
+            row.add(encoding, &mut outputs, wants)?;
+        }
+    }
+    Ok(rows)
+}
+
+impl Conditioning {
+    /// Adds what one encoder made of the prompt.
+    fn add(&mut self, encoding: &Encoding, outputs: &mut Outputs, wants: Wants) -> Result<()> {
+        let states = outputs.take(if wants.text_embeds { "penultimate" } else { "last_hidden_state" })?;
+        self.hidden = Some(match self.hidden.take() {
+            None => states,
+            Some(first) => side_by_side(&first, &states)?,
+        });
+        if let (true, Ok(pooled)) = (wants.text_embeds, outputs.take("text_embeds")) {
+            self.pooled = Some(pooled);
+        }
+        if wants.class_labels {
+            self.pooled = Some(scaled_to_unit_variance(&outputs.take("sentence_embedding")?)?);
+            self.mask = Some(encoding.attention_mask());
+        }
+        Ok(())
+    }
+
+    /// The same shapes, all zero.
+    pub(super) fn zeros_like(&self) -> Result<Self> {
+        let zero = |array: &Option<NDArray>| array.as_ref().map(|a| NDArray::zeros(a.dtype(), a.shape())).transpose();
+        Ok(Self { hidden: zero(&self.hidden)?, mask: self.mask.clone(), pooled: zero(&self.pooled)? })
+    }
+
+    /// The states `[1, tokens, width]`.
+    pub(super) fn hidden(&self) -> Result<&NDArray> {
+        self.hidden.as_ref().ok_or_else(|| Error::unsupported("the model has no text encoder"))
+    }
+}
+
+/// `[1, tokens, a]` and `[1, tokens, b]` as `[1, tokens, a + b]`.
+fn side_by_side(a: &NDArray, b: &NDArray) -> Result<NDArray> {
+    let ([_, tokens, a_width], [_, b_tokens, b_width]) = (a.shape(), b.shape()) else {
+        return Err(Error::unsupported("text encoders whose states are no matrices"));
+    };
+    if tokens != b_tokens {
+        return Err(Error::unsupported(format!("text encoders that read {tokens} and {b_tokens} tokens")));
+    }
+    let (left, right) = (a.view::<f32>()?.chunks(*a_width), b.view::<f32>()?.chunks(*b_width));
+    let rows: Vec<f32> = left.zip(right).flat_map(|(a, b)| a.iter().chain(b).copied()).collect();
+    Ok(NDArray::new(&[1, *tokens, a_width + b_width], &rows)?)
+}
+
+/// A vector scaled to the length `sqrt(width)`, so that its elements have the size that a network likes.
+fn scaled_to_unit_variance(vector: &NDArray) -> Result<NDArray> {
+    let values = vector.view::<f32>()?;
+    let length = values.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+    let factor = (values.len() as f32).sqrt() / length;
+    let scaled: Vec<f32> = values.iter().map(|x| x * factor).collect();
+    Ok(NDArray::new(vector.shape(), &scaled)?)
+}
+
+/// Rows of a batch put together: states padded with zeros to one length, and the mask that says so if they were.
+pub(super) fn batch(rows: &[&Conditioning]) -> Result<BTreeMap<&'static str, NDArray>> {
+    let mut inputs = BTreeMap::new();
+    let states = rows.iter().map(|row| row.hidden()).collect::<Result<Vec<_>>>()?;
+    let tokens = states.iter().map(|array| array.shape()[1]).max().unwrap_or_default();
+    let width = states.first().map_or(0, |array| array.shape()[2]);
+    let mut hidden = NDArray::zeros(DType::F32, &[rows.len(), tokens, width])?;
+    for (target, source) in hidden.view_mut::<f32>()?.chunks_mut((tokens * width).max(1)).zip(&states) {
+        let source = source.view::<f32>()?;
+        target[..source.len()].copy_from_slice(source);
+    }
+    inputs.insert("encoder_hidden_states", hidden);
+    if rows.iter().any(|row| row.mask.is_some()) {
+        let mut mask = vec![0_i64; rows.len() * tokens];
+        for (target, row) in mask.chunks_mut(tokens.max(1)).zip(rows) {
+            target.iter_mut().zip(row.mask.iter().flatten()).for_each(|(target, &seen)| *target = seen);
+        }
+        inputs.insert("encoder_attention_mask", NDArray::new(&[rows.len(), tokens], &mask)?);
+    }
+    let pooled: Vec<_> = rows.iter().filter_map(|row| row.pooled.as_ref()).collect();
+    if let Some(first) = pooled.first().filter(|_| pooled.len() == rows.len()) {
+        let width = first.len();
+        let values = pooled.iter().map(|array| Ok(array.view::<f32>()?)).collect::<Result<Vec<_>>>()?.concat();
+        inputs.insert("pooled", NDArray::new(&[rows.len(), width], &values)?);
+    }
+    Ok(inputs)
+}

@@ -1,0 +1,123 @@
+//! What a drawing yields: pictures, and what it takes to draw them again or to check them.
+
+use ondine_runtime::NDArray;
+
+use super::{Request, Settings, Size, TextToImage, conditioning::Conditioning, denoise::Denoised};
+use crate::{
+    codec::Picture,
+    error::{Error, Result},
+    infotext::Infotext,
+    sampler::{SamplerEntry, ScheduleEntry},
+};
+
+/// Finished pictures with the settings that made them.
+#[derive(Clone, Debug)]
+pub struct Pictures {
+    size: Size,
+    /// `[count, 3, height, width]` in 0..1.
+    images: NDArray,
+    infotext: Infotext,
+    /// The negative prompt, if guidance used one, and the prompt.
+    prompts: Vec<Conditioning>,
+    timesteps: Vec<f32>,
+    trail: Vec<NDArray>,
+}
+
+impl Pictures {
+    pub(super) fn new(
+        model: &TextToImage,
+        request: &Request,
+        settings: &Settings,
+        prompts: Vec<Conditioning>,
+        denoised: Denoised,
+        images: &[f32],
+    ) -> Result<Self> {
+        let Size { width, height } = settings.size;
+        Ok(Self {
+            size: settings.size,
+            images: NDArray::new(&[request.count, 3, height, width], images)?,
+            infotext: infotext(model, request, settings),
+            prompts,
+            timesteps: settings.sampler.timesteps().to_vec(),
+            trail: denoised.trail,
+        })
+    }
+
+    /// How many pictures there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.images.shape()[0]
+    }
+
+    /// Width and height of each.
+    #[must_use]
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// All pictures, `[count, 3, height, width]`, red, green and blue in 0..1.
+    #[must_use]
+    pub fn images(&self) -> &NDArray {
+        &self.images
+    }
+
+    /// How picture `index` was made, as A1111 writes it.
+    #[must_use]
+    pub fn infotext(&self, index: usize) -> Infotext {
+        let seed = self.infotext.seed.map(|seed| seed.wrapping_add(index as u64));
+        Infotext { seed, ..self.infotext.clone() }
+    }
+
+    /// Picture `index` in 8 bits.
+    ///
+    /// # Errors
+    /// If there is no such picture.
+    pub fn picture(&self, index: usize) -> Result<Picture> {
+        let each = 3 * self.size.width * self.size.height;
+        let Some(planes) = self.images.view::<f32>()?.chunks_exact(each).nth(index) else {
+            return Err(Error::argument(format!("there is no picture {index} of {}", self.count())));
+        };
+        let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
+        Picture::from_planes(planes, side(self.size.width), side(self.size.height))
+    }
+
+    /// Everything that a check of the drawing looks at, by name: `prompt_embeds`, `negative_embeds`, `timesteps`,
+    /// `latents_0` (the start) to `latents_n` (after the last call of the U-Net), `image`.
+    ///
+    /// # Errors
+    /// If the prompt was not encoded, which cannot be.
+    pub fn dump(&self) -> Result<Vec<(String, NDArray)>> {
+        let mut tensors = Vec::new();
+        for (conditioning, name) in self.prompts.iter().rev().zip(["prompt", "negative"]) {
+            tensors.push((format!("{name}_embeds"), conditioning.hidden()?.clone()));
+            if let Some(pooled) = &conditioning.pooled {
+                tensors.push((format!("{name}_pooled"), pooled.clone()));
+            }
+        }
+        tensors.push(("timesteps".to_owned(), NDArray::new(&[self.timesteps.len()], &self.timesteps)?));
+        tensors.extend(self.trail.iter().enumerate().map(|(i, latents)| (format!("latents_{i}"), latents.clone())));
+        tensors.push(("image".to_owned(), self.images.clone()));
+        Ok(tensors)
+    }
+}
+
+fn infotext(model: &TextToImage, request: &Request, settings: &Settings) -> Infotext {
+    let sampler = SamplerEntry::of(&settings.scheduler);
+    let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
+    Infotext {
+        prompt: request.prompt.clone(),
+        negative_prompt: request.negative.clone().unwrap_or_default(),
+        steps: u32::try_from(settings.steps).ok(),
+        sampler: Some(sampler.map_or(settings.scheduler.class.name(), |entry| entry.label).to_owned()),
+        schedule: ScheduleEntry::of(&settings.scheduler).map(|entry| entry.label.to_owned()),
+        // As written by a person: 7.1, not the 7.099999904632568 that its f32 is.
+        cfg_scale: settings.guidance.to_string().parse().ok(),
+        seed: Some(request.seed),
+        size: Some((side(settings.size.width), side(settings.size.height))),
+        model: Some(model.name.clone()),
+        extra: vec![("RNG".to_owned(), request.generator.a1111().to_owned())],
+        version: Some(concat!("Ondine ", env!("CARGO_PKG_VERSION")).to_owned()),
+        ..Infotext::default()
+    }
+}
+
