@@ -10,7 +10,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokenizers::{
     AddedToken, SplitDelimiterBehavior, Tokenizer as Inner,
-    models::{bpe::BPE, wordpiece::WordPiece},
+    models::{
+        bpe::{self, BPE},
+        wordpiece::WordPiece,
+    },
     normalizers::{self, bert::BertNormalizer, replace::ReplacePattern},
     pre_tokenizers::{self, bert::BertPreTokenizer, byte_level::ByteLevel, split::SplitPattern},
 };
@@ -208,11 +211,14 @@ impl Files {
         let mut added: BTreeMap<u32, Special> =
             serde_json::from_value(added).map_err(|error| broken(&error)).at(|| place("tokenizer_config.json"))?;
         let vocabulary = if exists("tokenizer.json") {
-            let (vocabulary, more) = whole(&text("tokenizer.json")?).at(|| place("tokenizer.json"))?;
-            for (id, token) in more {
+            let whole = Whole::read(&text("tokenizer.json")?).at(|| place("tokenizer.json"))?;
+            for (id, token) in whole.added {
                 added.entry(id).or_insert(token);
             }
-            vocabulary
+            for (option, value) in whole.options {
+                options.entry(option).or_insert(value);
+            }
+            whole.vocabulary
         } else if exists("vocab.json") {
             let vocab = config::parse(&text("vocab.json")?).at(|| place("vocab.json"))?;
             byte_pairs(vocab, &text("merges.txt")?)
@@ -281,6 +287,11 @@ impl Files {
         Ok(length)
     }
 
+    /// The vocabulary in the library's own kind of table.
+    fn table(&self) -> bpe::Vocab {
+        self.vocabulary.vocab.iter().map(|(token, &id)| (token.clone(), id)).collect()
+    }
+
     /// The steps of `CLIPTokenizer`.
     fn clip(&self) -> Result<Inner> {
         let unknown = self.unknown()?;
@@ -311,25 +322,20 @@ impl Files {
                     fail!(Format, "merge {i} needs the token {token:?}, which is not in the vocabulary");
                 }
             }
-            pairs.push([a, b]);
+            pairs.push((a.to_owned(), b.to_owned()));
         }
-        let model =
-            json!({"type": "BPE", "vocab": vocab, "merges": pairs, "unk_token": unknown, "end_of_word_suffix": "</w>"});
-        serde_json::from_value(model).map_err(|error| broken(&error))
+        let builder = BPE::builder().vocab_and_merges(self.table(), pairs).unk_token(unknown.to_owned());
+        builder.end_of_word_suffix("</w>".into()).build().map_err(invalid)
     }
 
     /// The steps of `BertTokenizer`.
     fn bert(&self) -> Result<Inner> {
         let unknown = self.unknown()?;
-        let model = json!({
-            "type": "WordPiece",
-            "vocab": self.vocabulary.vocab,
-            "unk_token": unknown.content(),
-            "continuing_subword_prefix": self.vocabulary.continuing_subword_prefix.as_deref().unwrap_or("##"),
-            "max_input_chars_per_word": self.vocabulary.max_input_chars_per_word.unwrap_or(100),
-        });
-        let model: WordPiece = serde_json::from_value(model).map_err(|error| broken(&error))?;
-        let mut inner = Inner::new(model);
+        let Vocabulary { continuing_subword_prefix, max_input_chars_per_word, .. } = &self.vocabulary;
+        let builder = WordPiece::builder().vocab(self.table()).unk_token(unknown.content().to_owned());
+        let builder = builder.continuing_subword_prefix(continuing_subword_prefix.clone().unwrap_or("##".into()));
+        let model = builder.max_input_chars_per_word(max_input_chars_per_word.unwrap_or(100)).build();
+        let mut inner = Inner::new(model.map_err(invalid)?);
         let flag = |name: &str| self.options.get(name).and_then(Value::as_bool);
         let normalizer = BertNormalizer::new(
             true,
@@ -350,27 +356,47 @@ fn broken(error: &serde_json::Error) -> Error {
     Error::new(ErrorKind::Format, format!("not a valid tokenizer: {error}"))
 }
 
-/// A `tokenizer.json`: its vocabulary and added tokens.
-fn whole(text: &str) -> Result<(Vocabulary, BTreeMap<u32, Special>)> {
-    #[derive(Deserialize)]
-    struct Added {
-        id: u32,
-        #[serde(flatten)]
-        token: Special,
-    }
-    #[derive(Deserialize)]
-    struct File {
-        #[serde(default)]
-        added_tokens: Vec<Added>,
-        model: Value,
-    }
-    let file: File = serde_json::from_str(text).map_err(|error| broken(&error))?;
-    if let Some(kind) = file.model.get("type").and_then(Value::as_str) {
-        config::supported("model.type", &kind, &["BPE", "WordPiece"])?;
-    }
-    let vocabulary = serde_json::from_value(file.model).map_err(|error| broken(&error))?;
-    Ok((vocabulary, file.added_tokens.into_iter().map(|added| (added.id, added.token)).collect()))
+/// What is read of a `tokenizer.json`.
+struct Whole {
+    vocabulary: Vocabulary,
+    added: Vec<(u32, Special)>,
+    options: Vec<(&'static str, Value)>,
 }
+
+impl Whole {
+    fn read(text: &str) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Added {
+            id: u32,
+            #[serde(flatten)]
+            token: Special,
+        }
+        #[derive(Deserialize)]
+        struct File {
+            #[serde(default)]
+            added_tokens: Vec<Added>,
+            normalizer: Option<Value>,
+            model: Value,
+        }
+        let file: File = serde_json::from_str(text).map_err(|error| broken(&error))?;
+        if let Some(kind) = file.model.get("type").and_then(Value::as_str) {
+            config::supported("model.type", &kind, &["BPE", "WordPiece"])?;
+        }
+        let vocabulary = serde_json::from_value(file.model).map_err(|error| broken(&error))?;
+        let normalizer =
+            |(option, name): (&'static str, &str)| Some((option, file.normalizer.as_ref()?.get(name)?.clone()));
+        let options = BERT_OPTIONS.into_iter().filter_map(normalizer).collect();
+        let added = file.added_tokens.into_iter().map(|added| (added.id, added.token)).collect();
+        Ok(Self { vocabulary, added, options })
+    }
+}
+
+/// Options of `BertTokenizer`, and what its normalizer in a `tokenizer.json` calls them.
+const BERT_OPTIONS: [(&str, &str); 3] = [
+    ("do_lower_case", "lowercase"),
+    ("tokenize_chinese_chars", "handle_chinese_chars"),
+    ("strip_accents", "strip_accents"),
+];
 
 /// A `vocab.json` with a `merges.txt`.
 fn byte_pairs(vocab: HashMap<String, u32>, merges: &str) -> Vocabulary {

@@ -264,7 +264,6 @@ fn needed(config: &Config) -> Result<usize> {
 /// The registry's entry.
 pub(crate) fn functions(json: &str, sizes: GraphSizes) -> Result<Functions> {
     let side = |name: &str| &Dim::symbol(name) * sizes.multiple;
-    let options =
-        Options { height: side("height"), width: side("width"), mask: sizes.mask, ..Options::default() };
+    let options = Options { height: side("height"), width: side("width"), mask: sizes.mask, ..Options::default() };
     Ok(vec![("main", build(&Config::from_json(json)?, &options)?)])
 }

@@ -1,0 +1,93 @@
+//! Tokenizers against the ids that transformers gives; `tests/tokenizers/make.py` made the files.
+
+use std::path::PathBuf;
+
+use ondine_models::{Source, Tokenizer};
+use ondine_runtime::ErrorKind;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Expected {
+    text: String,
+    ids: Vec<i64>,
+    padded: Vec<i64>,
+    truncated: usize,
+}
+
+const LENGTH: usize = 16;
+
+fn source(name: &str) -> Source {
+    Source::folder(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/tokenizers").join(name)).unwrap()
+}
+
+fn check(name: &str) {
+    let source = source(name);
+    let tokenizer = Tokenizer::open(&source, "", 77).unwrap();
+    assert_eq!(tokenizer.max_length(), LENGTH);
+    let expected: Vec<Expected> = serde_json::from_str(&source.text("expected.json").unwrap()).unwrap();
+    for Expected { text, ids, padded, truncated } in expected {
+        let encoding = tokenizer.encode(&text).unwrap();
+        assert_eq!((encoding.len, encoding.truncated), (ids.len(), truncated), "{name}: {text:?}");
+        assert_eq!(encoding.ids, ids, "{name}: {text:?}");
+        let encoding = tokenizer.encode_padded(&text, LENGTH).unwrap();
+        assert_eq!(encoding.ids, padded, "{name}: {text:?}");
+        assert_eq!(encoding.attention_mask().iter().sum::<i64>() as usize, encoding.len);
+    }
+}
+
+#[test]
+fn byte_pairs_equal_transformers() {
+    check("clip");
+}
+
+#[test]
+fn a_word_as_padding_is_special_as_in_transformers() {
+    check("clip_bang");
+}
+
+#[test]
+fn word_pieces_equal_transformers() {
+    check("bert");
+}
+
+#[test]
+fn hostile_files_are_errors() {
+    let model = |model: &str| format!(r#"{{"model": {model}}}"#);
+    let files = [
+        String::new(),
+        "[]".into(),
+        "{}".into(),
+        model("{}"),
+        model(r#"{"type": "Unigram", "vocab": []}"#),
+        model(r#"{"type": "WordPiece", "vocab": {}}"#),
+        model(r#"{"type": "WordPiece", "vocab": {"[CLS]": -1}}"#),
+        model(r#"{"type": "BPE", "vocab": {"a": 0}, "merges": ["a b"], "end_of_word_suffix": "</w>"}"#),
+        model(r#"{"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": ["a b"], "end_of_word_suffix": "</w>"}"#),
+        model(r#"{"type": "BPE", "vocab": {"a": 0}, "merges": ["a"], "end_of_word_suffix": "</w>"}"#),
+        model(r#"{"type": "BPE", "vocab": {"a": 0}, "merges": [], "end_of_word_suffix": "</w>"}"#),
+        model(r#"{"type": "BPE", "vocab": {"a": 0}, "merges": [], "continuing_subword_prefix": "ab"}"#),
+        r#"{"added_tokens": [{"id": 1}], "model": {"type": "WordPiece", "vocab": {"[CLS]": 1}}}"#.into(),
+    ];
+    for file in files {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("tokenizer.json"), &file).unwrap();
+        let error = Tokenizer::open(&Source::folder(folder.path()).unwrap(), "", 77);
+        assert!(error.is_err(), "{file}");
+    }
+}
+
+#[test]
+fn limits_without_room_are_errors() {
+    assert_eq!(Tokenizer::open(&source("clip"), "", 1).unwrap_err().kind(), ErrorKind::Format);
+    assert_eq!(Tokenizer::open(&source("clip"), "absent", 77).unwrap_err().kind(), ErrorKind::Missing);
+    let shortest = Tokenizer::open(&source("clip"), "", 2).unwrap().encode("a cat").unwrap();
+    assert_eq!((shortest.ids.len(), shortest.truncated), (2, 3));
+}
+
+#[test]
+fn long_texts_are_counted_not_refused() {
+    let tokenizer = Tokenizer::open(&source("clip"), "", 77).unwrap();
+    let encoding = tokenizer.encode(&"word ".repeat(20_000)).unwrap();
+    assert_eq!(encoding.len, LENGTH);
+    assert!(encoding.truncated >= 20_000 - LENGTH);
+}
