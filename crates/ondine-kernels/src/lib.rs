@@ -11,10 +11,14 @@
 
 mod arch;
 mod binary;
+mod conv;
 mod convert;
 mod elementwise;
+mod gemm;
 mod layout;
 mod math;
+#[cfg(test)]
+mod naive;
 mod norm;
 mod quant;
 mod reduce;
@@ -22,12 +26,21 @@ mod resize;
 mod rowwise;
 mod softmax;
 mod strided;
+#[cfg(test)]
+mod suite;
 mod table;
 mod threads;
 
 pub use binary::{Binary, Comparison, binary, compare, select};
+pub use conv::{ConvProblem, ConvShape, conv2d};
 pub use convert::{Scalar, convert, truth};
 pub use elementwise::{Unary, glu, integer_unary, unary};
+pub use gemm::{
+    Epilogue, GemmProblem, Input, Output, Values, gemm,
+    matmul::{MatmulShape, matmul},
+    micro::GemmKernels,
+    weights::{PACKED_ALIGN, PackedWeights, WeightShape, WeightSource, WeightType, pack},
+};
 pub use layout::{IndexError, concat, expand, gather_rows, pad, permute, slice, take_row};
 pub use math::Activation;
 pub use norm::{GroupNorm, group_norm, layer_norm, rms_norm};

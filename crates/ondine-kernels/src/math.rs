@@ -152,28 +152,12 @@ pub(crate) fn bf16_value(bits: u16) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::Generic;
+    use crate::{arch::Generic, naive::erf as erf_f64};
 
     /// Distance in units of the last place of `want`.
     fn ulps(got: f32, want: f64) -> f64 {
         let ulp = f64::from((want as f32).abs().next_up()) - f64::from((want as f32).abs());
         (f64::from(got) - want).abs() / ulp
-    }
-
-    /// The error function by its series (small) or continued fraction (large).
-    fn erf_f64(x: f64) -> f64 {
-        let t = x.abs();
-        if t < 3.0 {
-            let (mut term, mut sum) = (t, t);
-            for n in 1..200 {
-                term *= -t * t / f64::from(n);
-                sum += term / f64::from(2 * n + 1);
-            }
-            (sum * std::f64::consts::FRAC_2_SQRT_PI).copysign(x)
-        } else {
-            let tail = (1..100).rev().fold(t, |f, n| t + f64::from(n) / 2.0 / f);
-            (1.0 - (-t * t).exp() / tail / std::f64::consts::PI.sqrt()).copysign(x)
-        }
     }
 
     fn worst(range: f32, f: impl Fn(f32) -> f32, oracle: impl Fn(f64) -> f64) -> f64 {

@@ -2,7 +2,7 @@
 
 use std::{env, error, fmt, sync::OnceLock};
 
-use crate::rowwise::RowwiseKernels;
+use crate::{arch, gemm::micro::GemmKernels, rowwise::RowwiseKernels};
 
 /// The environment variable that forces a tier.
 const VARIABLE: &str = "ONDINE_CPU";
@@ -72,15 +72,17 @@ impl error::Error for TierError {}
 pub struct Kernels {
     /// What these functions are compiled for.
     pub tier: Tier,
+    /// Matrix products, convolutions, attention.
+    pub gemm: GemmKernels,
     /// Normalizations, activations, conversions: all that goes row by row.
     pub rowwise: RowwiseKernels,
 }
 
-static GENERIC: Kernels = Kernels { tier: Tier::Generic, rowwise: RowwiseKernels::GENERIC };
+static GENERIC: Kernels = Kernels { tier: Tier::Generic, gemm: arch::generic::GEMM, rowwise: RowwiseKernels::GENERIC };
 #[cfg(target_arch = "x86_64")]
-static AVX2: Kernels = Kernels { tier: Tier::Avx2, rowwise: RowwiseKernels::AVX2 };
+static AVX2: Kernels = Kernels { tier: Tier::Avx2, gemm: arch::avx2::GEMM, rowwise: RowwiseKernels::AVX2 };
 #[cfg(target_arch = "x86_64")]
-static AVX512: Kernels = Kernels { tier: Tier::Avx512, rowwise: RowwiseKernels::AVX512 };
+static AVX512: Kernels = Kernels { tier: Tier::Avx512, gemm: arch::avx512::GEMM, rowwise: RowwiseKernels::AVX512 };
 
 impl Kernels {
     /// The table of a tier, or `None` if this processor lacks its instructions.

@@ -1,0 +1,342 @@
+//! The loops around the micro-kernel: blocks of rows, panels, steps of the inner dimension, tiles.
+//!
+//! A step of a panel stays in the first-level cache while the tiles of a block of rows pass over it, and a block of
+//! rows in the second while the panels do. Every sum runs over the inner dimension in ascending order, one element
+//! after the other, so its bits depend neither on the blocks nor on the threads.
+
+use std::{cell::RefCell, ops::Range};
+
+use crate::{
+    gemm::{
+        Epilogue,
+        epilogue::{Dequantize, EpilogueCall, Source, Target},
+        micro::{GemmKernels, MAX_ROWS, MAX_WIDTH, MicroCall, WORD},
+        weights::{Layout, PackedWeights},
+    },
+    quant::RowScale,
+    threads::Pool,
+};
+
+/// Bytes of a step of a panel: most of a first-level cache of 32 to 48 KiB.
+const STEP_BYTES: usize = 32 << 10;
+
+/// Rows of a block, about.
+const BLOCK_ROWS: usize = 192;
+
+/// Pieces of work per thread, so that none waits long for another.
+const TASKS_PER_THREAD: usize = 4;
+
+/// Says where the rows of the left operand are.
+pub(crate) trait Rows: Sync {
+    /// Enters the addresses of `rows` in all taps of one input and group.
+    ///
+    /// Each must be valid for the bytes of the channels of a group until the product is done, or for whole words of
+    /// them if the table's `exact` is false.
+    fn locate(&self, group: usize, input: usize, rows: Range<usize>, table: &mut Table<'_>);
+}
+
+/// Addresses of rows, ordered by tile, tap, row of the tile.
+pub(crate) struct Table<'a> {
+    pointers: &'a mut [*const u8],
+    taps: usize,
+    tile: usize,
+}
+
+impl<'a> Table<'a> {
+    pub(crate) fn new(pointers: &'a mut [*const u8], taps: usize, tile: usize) -> Self {
+        Self { pointers, taps, tile }
+    }
+
+    /// Enters the address of the `row`th of the rows asked for.
+    #[inline(always)]
+    pub(crate) fn set(&mut self, row: usize, tap: usize, pointer: *const u8) {
+        self.pointers[(row / self.tile * self.taps + tap) * self.tile + row % self.tile] = pointer;
+    }
+
+    fn get(&self, row: usize, tap: usize) -> *const u8 {
+        self.pointers[(row / self.tile * self.taps + tap) * self.tile + row % self.tile]
+    }
+}
+
+/// The scales of quantized rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scales<'a> {
+    pub(crate) scales: &'a [RowScale],
+    /// Consecutive rows that share one.
+    pub(crate) rows_per_scale: usize,
+}
+
+/// A product to compute: `rows` of a left operand with packed weights.
+pub(crate) struct Product<'a, R> {
+    pub(crate) kernels: &'a GemmKernels,
+    pub(crate) weights: PackedWeights<'a>,
+    pub(crate) rows: usize,
+    pub(crate) source: R,
+    pub(crate) scales: Option<Scales<'a>>,
+    pub(crate) epilogue: &'a Epilogue<'a>,
+    pub(crate) residual: Option<Source>,
+    pub(crate) out: Target,
+    pub(crate) out_stride: usize,
+}
+
+// SAFETY: the addresses are those of slices that the callers of `Product::run` hold, and no two tasks write the same
+// elements.
+unsafe impl<R: Sync> Sync for Product<'_, R> {}
+
+/// A part of the inner dimension.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    input: usize,
+    /// First tap.
+    tap: usize,
+    /// Number of taps; more than one only with all their words.
+    taps: usize,
+    /// First word within a tap.
+    word: usize,
+    /// Words of each tap.
+    words: usize,
+    /// First word of the panel.
+    begin: usize,
+}
+
+/// 16 words on a cache line of their own.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line([u32; 16]);
+
+/// Memory of a thread that outlives a product.
+#[derive(Default)]
+struct Scratch {
+    sums: Vec<Line>,
+    pointers: [Vec<*const u8>; 2],
+    copies: [Vec<u32>; 2],
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// How a product is cut into tasks.
+struct Tasks {
+    rows: usize,
+    panels: usize,
+    row_blocks: usize,
+    panel_blocks: usize,
+}
+
+impl Tasks {
+    fn new(kernels: &GemmKernels, rows: usize, panels: usize, groups: usize, threads: usize) -> Self {
+        let row_blocks = rows.div_ceil(BLOCK_ROWS).max(1);
+        let rows = rows.div_ceil(row_blocks).next_multiple_of(kernels.rows);
+        let wanted = if threads == 1 { 1 } else { threads * TASKS_PER_THREAD };
+        let panels_per_task = panels.div_ceil(wanted.div_ceil(row_blocks * groups)).max(1);
+        Self { rows, panels: panels_per_task, row_blocks, panel_blocks: panels.div_ceil(panels_per_task) }
+    }
+}
+
+impl<R: Rows> Product<'_, R> {
+    /// Computes the product.
+    pub(crate) fn run(&self, pool: &Pool) {
+        let shape = self.weights.shape();
+        let layout = Layout::new(shape, self.kernels);
+        let tasks = Tasks::new(self.kernels, self.rows, layout.panels, shape.groups, pool.threads());
+        pool.run(shape.groups * tasks.panel_blocks * tasks.row_blocks, &|task| {
+            let (rest, row_block) = (task / tasks.row_blocks, task % tasks.row_blocks);
+            let (group, panel_block) = (rest / tasks.panel_blocks, rest % tasks.panel_blocks);
+            let rows = row_block * tasks.rows..self.rows.min((row_block + 1) * tasks.rows);
+            let panels = panel_block * tasks.panels..layout.panels.min((panel_block + 1) * tasks.panels);
+            if !rows.is_empty() {
+                SCRATCH.with_borrow_mut(|scratch| self.block(&layout, group, rows, panels, scratch));
+            }
+        });
+    }
+
+    fn block(&self, layout: &Layout, group: usize, rows: Range<usize>, panels: Range<usize>, scratch: &mut Scratch) {
+        let Scratch { sums, pointers, copies } = scratch;
+        for (input, (pointers, copies)) in pointers.iter_mut().zip(copies).enumerate() {
+            self.locate(group, input, rows.clone(), pointers, copies);
+        }
+        let tiles = rows.len().div_ceil(self.kernels.rows);
+        let tile_words = self.kernels.rows * self.kernels.width;
+        let words = (tiles * tile_words).div_ceil(16);
+        if sums.len() < words {
+            sums.resize(words, Line([0; 16]));
+        }
+        for panel in panels {
+            self.panel(&Panel { layout, group, panel, rows: rows.clone(), pointers }, sums);
+        }
+    }
+
+    /// Fills `pointers` with the addresses of the rows of one input, whole tiles of them.
+    fn locate(
+        &self,
+        group: usize,
+        input: usize,
+        rows: Range<usize>,
+        pointers: &mut Vec<*const u8>,
+        copies: &mut Vec<u32>,
+    ) {
+        let shape = self.weights.shape();
+        let (taps, tile, count) = (shape.taps, self.kernels.rows, rows.len());
+        if shape.channels[input] == 0 {
+            return;
+        }
+        pointers.clear();
+        pointers.resize(count.next_multiple_of(tile) * taps, std::ptr::null());
+        let mut table = Table::new(pointers, taps, tile);
+        self.source.locate(group, input, rows, &mut table);
+        let bytes = shape.channels[input] / shape.groups * shape.dtype.activation_bytes();
+        if bytes % WORD != 0 {
+            copy_rows(&mut table, count, bytes, copies);
+        }
+        for row in count..count.next_multiple_of(tile) {
+            for tap in 0..taps {
+                let last = table.get(count - 1, tap);
+                table.set(row, tap, last);
+            }
+        }
+    }
+
+    fn panel(&self, panel: &Panel<'_>, sums: &mut [Line]) {
+        let &Panel { layout, group, panel: index, ref rows, pointers } = panel;
+        let GemmKernels { rows: tile_rows, width, lanes, .. } = *self.kernels;
+        let shape = self.weights.shape();
+        let columns = layout.panel_columns(index);
+        let micro = self.kernels.micro(shape.dtype);
+        let words = self.weights.words(layout.panel_offset(group, index));
+        let bias = self.packed_bias(layout, group, index);
+        let sums = sums.as_mut_ptr().cast::<u32>();
+        self.steps(|step| {
+            let (first, last) = (step.begin == 0, step.begin + step.taps * step.words == layout.words);
+            for (tile, row) in rows.clone().step_by(tile_rows).enumerate() {
+                let count = tile_rows.min(rows.end - row);
+                let slot = if first && last { 0 } else { tile };
+                let rows = &pointers[step.input][(tile * shape.taps + step.tap) * tile_rows..];
+                // SAFETY: `block` made room for all tiles, `locate` filled in whole tiles of valid addresses, and the
+                // packed weights hold `layout.words` words for each column of the panel.
+                let tile = unsafe {
+                    let sums = sums.add(slot * tile_rows * width);
+                    micro(&MicroCall {
+                        rows: rows.as_ptr(),
+                        stride: tile_rows,
+                        offset: step.word * WORD,
+                        runs: step.taps,
+                        words: step.words,
+                        panel: words.add(step.begin * columns),
+                        count,
+                        vectors: columns / lanes,
+                        sums,
+                        width,
+                        clear: first,
+                    });
+                    std::slice::from_raw_parts(sums, tile_rows * width)
+                };
+                if last {
+                    self.finish(panel, &bias, row, count, tile);
+                }
+            }
+        });
+    }
+
+    /// Calls `body` for the steps of the inner dimension, in order.
+    fn steps(&self, mut body: impl FnMut(Step)) {
+        let shape = self.weights.shape();
+        let most = STEP_BYTES / (self.kernels.width * WORD);
+        let mut begin = 0;
+        for input in 0..2 {
+            let words = shape.words(input);
+            let mut step = |tap: usize, taps: usize, word: usize, words: usize| {
+                body(Step { input, tap, taps, word, words, begin });
+                begin += taps * words;
+            };
+            if words == 0 {
+                continue;
+            }
+            if words <= most {
+                let taps = most / words;
+                (0..shape.taps).step_by(taps).for_each(|tap| step(tap, taps.min(shape.taps - tap), 0, words));
+                continue;
+            }
+            let piece = words.div_ceil(words.div_ceil(most)).next_multiple_of(16);
+            for tap in 0..shape.taps {
+                (0..words).step_by(piece).for_each(|word| step(tap, 1, word, piece.min(words - word)));
+            }
+        }
+    }
+
+    /// The bias of the columns of a panel, in their packed order.
+    fn packed_bias(&self, layout: &Layout, group: usize, panel: usize) -> [f32; MAX_WIDTH] {
+        let mut packed = [0.0; MAX_WIDTH];
+        let shape = self.weights.shape();
+        if let Some(bias) = self.epilogue.bias {
+            for (lane, value) in packed.iter_mut().enumerate().take(layout.panel_columns(panel)) {
+                let output = layout.output(shape, panel * self.kernels.width + lane);
+                *value = output.map_or(0.0, |output| bias[group * (shape.outputs / shape.groups) + output]);
+            }
+        }
+        packed
+    }
+
+    fn finish(&self, panel: &Panel<'_>, bias: &[f32; MAX_WIDTH], row: usize, count: usize, sums: &[u32]) {
+        let &Panel { layout, group, panel, .. } = panel;
+        let GemmKernels { width, lanes, epilogue, .. } = *self.kernels;
+        let shape = self.weights.shape();
+        let shrink = if shape.glu { 2 } else { 1 };
+        let (begin, group_columns) = (panel * width / shrink, shape.columns() / shape.groups);
+        let columns = layout.panel_columns(panel);
+        let column = group * group_columns + begin;
+        let dequantize = self.scales.map(|Scales { scales, rows_per_scale }| {
+            let (columns, sums) = self.weights.quantization(layout, group, panel);
+            Dequantize { rows: scales, rows_per_scale, first: row, columns, sums }
+        });
+        let at = |stride: usize| row * stride + column;
+        let residual_stride = self.epilogue.residual_stride;
+        // SAFETY: the callers of `run` checked that output and residual hold `rows` rows of all columns.
+        let (residual, out) = unsafe {
+            let residual = self.residual.map(|from| (from.add(at(residual_stride)), residual_stride));
+            (residual, (self.out.add(at(self.out_stride)), self.out_stride))
+        };
+        epilogue(&EpilogueCall {
+            sums,
+            width,
+            rows: count,
+            columns,
+            results: (columns / shrink).min(group_columns - begin),
+            dequantize,
+            bias,
+            activation: self.epilogue.activation,
+            gate: if shape.glu { lanes } else { 0 },
+            residual,
+            out,
+        });
+    }
+}
+
+/// A panel and the block of rows that passes over it.
+struct Panel<'a> {
+    layout: &'a Layout,
+    group: usize,
+    panel: usize,
+    rows: Range<usize>,
+    pointers: &'a [Vec<*const u8>; 2],
+}
+
+/// Replaces rows that end within a word by copies that are filled up with zeros.
+fn copy_rows(table: &mut Table<'_>, count: usize, bytes: usize, copies: &mut Vec<u32>) {
+    let words = bytes.div_ceil(WORD);
+    copies.clear();
+    copies.resize(count * table.taps * words, 0);
+    let mut copy = copies.as_mut_ptr().cast::<u8>();
+    for row in 0..count {
+        for tap in 0..table.taps {
+            // SAFETY: each of the `count * taps` copies has `words` words of its own; the row has `bytes` bytes.
+            unsafe {
+                table.get(row, tap).copy_to_nonoverlapping(copy, bytes);
+                table.set(row, tap, copy);
+                copy = copy.add(words * WORD);
+            }
+        }
+    }
+}
+
+const _: () = assert!(MAX_ROWS >= 6, "tiles of the tiers");
