@@ -89,7 +89,8 @@ impl File {
 
     /// True if the file holds data that another program wrote: weights, vocabularies, goldens, lock files.
     pub(super) fn is_data(&self) -> bool {
-        self.path.contains("/assets/") || self.path.contains("/tests/data/") || self.extension() == "lock"
+        let stored = ["/assets/", "/tests/"].iter().any(|folder| self.path.contains(folder));
+        self.extension() == "lock" || (stored && !["rs", "py", "md"].contains(&self.extension()))
     }
 }
 
@@ -159,6 +160,15 @@ mod tests {
         assert_eq!(read_text(&folder).unwrap(), None);
         fs::remove_file(&folder).unwrap();
         assert_eq!(read_text(&folder).unwrap(), None);
+    }
+
+    #[test]
+    fn data_is_what_programs_wrote() {
+        let is_data = |path| File::new(path, String::new()).is_data();
+        assert!(
+            is_data("crates/a/tests/data/b/config.json") && is_data("crates/a/assets/b.json") && is_data("Cargo.lock")
+        );
+        assert!(!is_data("crates/a/tests/b.rs") && !is_data("crates/a/assets/README.md") && !is_data("src/b.json"));
     }
 
     #[test]
