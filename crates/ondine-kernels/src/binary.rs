@@ -2,7 +2,7 @@
 
 use crate::{
     arch::Isa,
-    rowwise::{BLOCK, GRAIN, Lane, Number, RowKernel, for_rows, store},
+    rowwise::{GRAIN, Lane, Number, RowKernel, for_rows},
     strided::{Strided, Walk},
     table::Kernels,
     threads::Pool,
@@ -59,7 +59,7 @@ pub fn binary<T: Number>(
     let walk = Walk::new(shape, [a.strides, b.strides]);
     assert_eq!(out.len(), walk.len(), "the output has not the elements of shape {shape:?}");
     for_rows(pool, out, 1, GRAIN, |first, out| {
-        (kernels.number::<T>().binary)(BinaryMap { op, walk: &walk, first, a: a.data, b: b.data, out });
+        (kernels.number::<T>().binary)(BinaryMap { op, pair: Pair { walk: &walk, first, a: a.data, b: b.data }, out });
     });
 }
 
@@ -79,7 +79,11 @@ pub fn compare<T: Number>(
     let walk = Walk::new(shape, [a.strides, b.strides]);
     assert_eq!(out.len(), walk.len(), "the output has not the elements of shape {shape:?}");
     for_rows(pool, out, 1, GRAIN, |first, out| {
-        (kernels.number::<T>().compare)(CompareMap { op, walk: &walk, first, a: a.data, b: b.data, out });
+        (kernels.number::<T>().compare)(CompareMap {
+            op,
+            pair: Pair { walk: &walk, first, a: a.data, b: b.data },
+            out,
+        });
     });
 }
 
@@ -138,13 +142,63 @@ fn select_sized<const SIZE: usize>(
     });
 }
 
-/// A piece of [`binary`]: the elements from `first` on, as many as `out` has.
-pub(crate) struct BinaryMap<'a, T> {
-    op: Binary,
+/// Two operands of a piece of work: the elements from `first` on.
+struct Pair<'a, T> {
     walk: &'a Walk<2>,
     first: usize,
     a: &'a [T],
     b: &'a [T],
+}
+
+impl<T: Number> Pair<'_, T> {
+    /// `out = function(a, b)`
+    #[inline(always)]
+    fn map<O>(&self, out: &mut [O], function: impl Fn(T::Lane, T::Lane) -> O + Copy) {
+        let strides = self.walk.row_strides();
+        for (row, [a, b]) in self.walk.rows(self.first..self.first + out.len()) {
+            map_row(strides, &self.a[a..], &self.b[b..], &mut out[row], function);
+        }
+    }
+}
+
+#[inline(always)]
+fn map_row<T: Number, O>(
+    strides: [usize; 2],
+    a: &[T],
+    b: &[T],
+    out: &mut [O],
+    function: impl Fn(T::Lane, T::Lane) -> O,
+) {
+    match strides {
+        [1, 1] => {
+            for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+                *out = function(a.widen(), b.widen());
+            }
+        }
+        [1, 0] => {
+            let b = b[0].widen();
+            for (out, a) in out.iter_mut().zip(a) {
+                *out = function(a.widen(), b);
+            }
+        }
+        [0, 1] => {
+            let a = a[0].widen();
+            for (out, b) in out.iter_mut().zip(b) {
+                *out = function(a, b.widen());
+            }
+        }
+        [a_stride, b_stride] => {
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = function(a[i * a_stride].widen(), b[i * b_stride].widen());
+            }
+        }
+    }
+}
+
+/// A piece of [`binary`].
+pub(crate) struct BinaryMap<'a, T> {
+    op: Binary,
+    pair: Pair<'a, T>,
     out: &'a mut [T],
 }
 
@@ -153,26 +207,23 @@ impl<T: Number> RowKernel for BinaryMap<'_, T> {
 
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let [a_stride, b_stride] = self.walk.row_strides();
-        for (row, [mut a, mut b]) in self.walk.rows(self.first..self.first + self.out.len()) {
-            for out in self.out[row].chunks_mut(BLOCK) {
-                let left = fetch(self.a, a, a_stride, out.len());
-                let right = fetch(self.b, b, b_stride, out.len());
-                store(&binary_block(self.op, &left, &right, out.len()), out);
-                a += BLOCK * a_stride;
-                b += BLOCK * b_stride;
-            }
+        let Self { op, pair, out } = self;
+        match op {
+            Binary::Add => pair.map(out, |a, b| T::narrow(a.add(b))),
+            Binary::Sub => pair.map(out, |a, b| T::narrow(a.sub(b))),
+            Binary::Mul => pair.map(out, |a, b| T::narrow(a.mul(b))),
+            Binary::Div => pair.map(out, |a, b| T::narrow(a.div(b))),
+            Binary::Min => pair.map(out, |a, b| T::narrow(a.least(b))),
+            Binary::Max => pair.map(out, |a, b| T::narrow(a.greatest(b))),
+            Binary::Pow => pair.map(out, |a, b| T::narrow(a.pow(b))),
         }
     }
 }
 
-/// A piece of [`compare`]: the elements from `first` on, as many as `out` has.
+/// A piece of [`compare`].
 pub(crate) struct CompareMap<'a, T> {
     op: Comparison,
-    walk: &'a Walk<2>,
-    first: usize,
-    a: &'a [T],
-    b: &'a [T],
+    pair: Pair<'a, T>,
     out: &'a mut [u8],
 }
 
@@ -181,63 +232,10 @@ impl<T: Number> RowKernel for CompareMap<'_, T> {
 
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let [a_stride, b_stride] = self.walk.row_strides();
-        for (row, [mut a, mut b]) in self.walk.rows(self.first..self.first + self.out.len()) {
-            for out in self.out[row].chunks_mut(BLOCK) {
-                let left = fetch(self.a, a, a_stride, out.len());
-                let right = fetch(self.b, b, b_stride, out.len());
-                let truths: [u8; BLOCK] = match self.op {
-                    Comparison::Equal => std::array::from_fn(|i| u8::from(left[i] == right[i])),
-                    Comparison::Less => std::array::from_fn(|i| u8::from(left[i] < right[i])),
-                };
-                out.copy_from_slice(&truths[..out.len()]);
-                a += BLOCK * a_stride;
-                b += BLOCK * b_stride;
-            }
+        let Self { op, pair, out } = self;
+        match op {
+            Comparison::Equal => pair.map(out, |a, b| u8::from(a == b)),
+            Comparison::Less => pair.map(out, |a, b| u8::from(a < b)),
         }
     }
-}
-
-/// `len` elements from `start` on, `stride` apart.
-#[inline(always)]
-fn fetch<T: Number>(data: &[T], start: usize, stride: usize, len: usize) -> [T::Lane; BLOCK] {
-    match stride {
-        1 => crate::rowwise::load(&data[start..start + len], T::Lane::default()),
-        0 => [data[start].widen(); BLOCK],
-        _ => {
-            let mut block = [T::Lane::default(); BLOCK];
-            for (lane, value) in block.iter_mut().zip(data[start..].iter().step_by(stride)).take(len) {
-                *lane = value.widen();
-            }
-            block
-        }
-    }
-}
-
-#[inline(always)]
-fn binary_block<L: Lane>(op: Binary, a: &[L; BLOCK], b: &[L; BLOCK], len: usize) -> [L; BLOCK] {
-    match op {
-        Binary::Add => zip(a, b, L::add),
-        Binary::Sub => zip(a, b, L::sub),
-        Binary::Mul => zip(a, b, L::mul),
-        Binary::Div => zip(a, b, L::div),
-        Binary::Min => zip(a, b, L::least),
-        Binary::Max => zip(a, b, L::greatest),
-        Binary::Pow => {
-            let mut block = *a;
-            for (lane, &exponent) in block.iter_mut().zip(b).take(len) {
-                *lane = lane.pow(exponent);
-            }
-            block
-        }
-    }
-}
-
-#[inline(always)]
-fn zip<L: Lane>(a: &[L; BLOCK], b: &[L; BLOCK], op: impl Fn(L, L) -> L) -> [L; BLOCK] {
-    let mut block = *a;
-    for (lane, &other) in block.iter_mut().zip(b) {
-        *lane = op(*lane, other);
-    }
-    block
 }

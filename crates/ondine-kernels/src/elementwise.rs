@@ -4,7 +4,7 @@ use crate::{
     Activation,
     arch::Isa,
     math,
-    rowwise::{BLOCK, Float, GRAIN, Lane, Number, RowKernel, for_rows, load, piece_rows, store},
+    rowwise::{Float, GRAIN, Lane, Number, RowKernel, STAGE, for_rows, piece_rows},
     table::Kernels,
     threads::Pool,
 };
@@ -94,11 +94,34 @@ impl<T: Float> RowKernel for UnaryMap<'_, T> {
 
     #[inline(always)]
     fn run<I: Isa>(self) {
-        for (x, out) in self.x.chunks(BLOCK).zip(self.out.chunks_mut(BLOCK)) {
-            let mut block = load(x, 0.0);
-            unary_block::<I>(self.op, &mut block, x.len());
-            store(&block, out);
+        let Self { op, x, out } = self;
+        match op {
+            Unary::Activation(activation) => {
+                let mut scratch = [0.0; STAGE];
+                for (x, out) in x.chunks(STAGE).zip(out.chunks_mut(STAGE)) {
+                    T::stage(out, &mut scratch, |lanes| {
+                        map(x, lanes, |x| x);
+                        math::activate::<I>(activation, lanes);
+                    });
+                }
+            }
+            Unary::Neg => map(x, out, |x| -x),
+            Unary::Abs => map(x, out, f32::abs),
+            Unary::Exp => map(x, out, math::exp::<I>),
+            Unary::Log => map(x, out, f32::ln),
+            Unary::Sqrt => map(x, out, f32::sqrt),
+            Unary::Rsqrt => map(x, out, |x| 1.0 / x.sqrt()),
+            Unary::Sin => map(x, out, f32::sin),
+            Unary::Cos => map(x, out, f32::cos),
+            Unary::Affine { scale, offset } => map(x, out, |x| x * scale + offset),
         }
+    }
+}
+
+#[inline(always)]
+fn map<A: Float, B: Float>(x: &[A], out: &mut [B], function: impl Fn(f32) -> f32) {
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = B::narrow(function(x.widen()));
     }
 }
 
@@ -115,47 +138,18 @@ impl<T: Float> RowKernel for GluRows<'_, T> {
 
     #[inline(always)]
     fn run<I: Isa>(self) {
+        let mut scratch = [0.0; STAGE];
         for (x, out) in self.x.chunks_exact(2 * self.width).zip(self.out.chunks_exact_mut(self.width)) {
             let (values, gates) = x.split_at(self.width);
-            for ((value, gate), out) in values.chunks(BLOCK).zip(gates.chunks(BLOCK)).zip(out.chunks_mut(BLOCK)) {
-                let mut block = load(gate, 0.0);
-                math::activate::<I>(self.activation, &mut block);
-                for (lane, value) in block.iter_mut().zip(load(value, 0.0)) {
-                    *lane *= value;
-                }
-                store(&block, out);
+            for ((values, gates), out) in values.chunks(STAGE).zip(gates.chunks(STAGE)).zip(out.chunks_mut(STAGE)) {
+                T::stage(out, &mut scratch, |lanes| {
+                    map(gates, lanes, |gate| gate);
+                    math::activate::<I>(self.activation, lanes);
+                    for (lane, value) in lanes.iter_mut().zip(values) {
+                        *lane *= value.widen();
+                    }
+                });
             }
         }
-    }
-}
-
-/// Applies `op` to the first `len` lanes; those after them may hold anything.
-#[inline(always)]
-fn unary_block<I: Isa>(op: Unary, block: &mut [f32; BLOCK], len: usize) {
-    match op {
-        Unary::Activation(activation) => math::activate::<I>(activation, block),
-        Unary::Neg => map(block, |x| -x),
-        Unary::Abs => map(block, f32::abs),
-        Unary::Exp => map(block, math::exp::<I>),
-        Unary::Log => map_each(&mut block[..len], f32::ln),
-        Unary::Sqrt => map(block, f32::sqrt),
-        Unary::Rsqrt => map(block, |x| 1.0 / x.sqrt()),
-        Unary::Sin => map_each(&mut block[..len], f32::sin),
-        Unary::Cos => map_each(&mut block[..len], f32::cos),
-        Unary::Affine { scale, offset } => map(block, |x| x * scale + offset),
-    }
-}
-
-#[inline(always)]
-fn map(block: &mut [f32; BLOCK], function: impl Fn(f32) -> f32) {
-    for lane in block {
-        *lane = function(*lane);
-    }
-}
-
-/// For functions that are calls: no lane is computed in vain.
-fn map_each(lanes: &mut [f32], function: impl Fn(f32) -> f32) {
-    for lane in lanes {
-        *lane = function(*lane);
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     arch::Isa,
     math::{self, Activation},
-    rowwise::{BLOCK, BlockSum, Float, RowKernel, for_rows, load, piece_rows, store},
+    rowwise::{Float, RowKernel, STAGE, for_rows, piece_rows, sum},
     table::Kernels,
     threads::Pool,
 };
@@ -189,11 +189,10 @@ impl<T: Float> RowKernel for GroupMoments<'_, T> {
     fn run<I: Isa>(self) {
         let (channels, size) = (self.channels, self.channels / self.moments.len());
         let mut per_channel = vec![Moments::default(); channels];
+        let mut scratch = vec![0.0; 3 * channels];
         let mut done = 0.0;
         for x in self.x.chunks(MOMENT_ROWS * channels) {
-            for (index, moments) in per_channel.chunks_mut(BLOCK).enumerate() {
-                strip_moments::<I, T>(x, channels, index * BLOCK, moments);
-            }
+            channel_moments::<I, T>(x, &mut scratch, &mut per_channel);
             let count = (x.len() / channels) as f64;
             for (group, per_channel) in self.moments.iter_mut().zip(per_channel.chunks_exact(size)) {
                 let new = Moments::combined(per_channel.iter().map(|channel| (count, *channel)));
@@ -205,30 +204,34 @@ impl<T: Float> RowKernel for GroupMoments<'_, T> {
     }
 }
 
-/// The moments of the channels from `first` on, as many as `moments` has.
+/// The moments of each channel over a few positions.
 #[inline(always)]
-fn strip_moments<I: Isa, T: Float>(x: &[T], channels: usize, first: usize, moments: &mut [Moments]) {
-    let strip = first..first + moments.len();
-    let origin = load(&x[strip.clone()], 0.0);
-    let mut sums = [0.0_f32; BLOCK];
-    let mut squares = [0.0_f32; BLOCK];
+fn channel_moments<I: Isa, T: Float>(x: &[T], scratch: &mut [f32], moments: &mut [Moments]) {
+    let channels = moments.len();
+    let (origin, rest) = scratch.split_at_mut(channels);
+    let (sums, squares) = rest.split_at_mut(channels);
+    for (origin, x) in origin.iter_mut().zip(x) {
+        *origin = x.widen();
+    }
+    sums.fill(0.0);
+    squares.fill(0.0);
     for row in x.chunks_exact(channels).skip(1) {
-        let row = load(&row[strip.clone()], 0.0);
-        for i in 0..BLOCK {
-            let deviation = row[i] - origin[i];
-            sums[i] += deviation;
-            squares[i] = I::mul_add(deviation, deviation, squares[i]);
-        }
+        add_deviations::<I, T>(row, origin, sums, squares);
     }
     let inverse = 1.0 / (x.len() / channels) as f64;
-    let (mut means, mut deviations) = ([0.0_f64; BLOCK], [0.0_f64; BLOCK]);
-    for i in 0..BLOCK {
-        let sum = f64::from(sums[i]);
-        means[i] = f64::from(origin[i]) + sum * inverse;
-        deviations[i] = (f64::from(squares[i]) - sum * sum * inverse).max(0.0);
+    let sums = sums.iter().zip(squares.iter().zip(&*origin));
+    for (moments, (&sum, (&squares, &origin))) in moments.iter_mut().zip(sums) {
+        let (sum, squares) = (f64::from(sum), f64::from(squares));
+        *moments = Moments { mean: f64::from(origin) + sum * inverse, squares: squares - sum * sum * inverse };
     }
-    for ((moments, mean), squares) in moments.iter_mut().zip(means).zip(deviations) {
-        *moments = Moments { mean, squares };
+}
+
+#[inline(always)]
+fn add_deviations<I: Isa, T: Float>(row: &[T], origin: &[f32], sums: &mut [f32], squares: &mut [f32]) {
+    for (((x, origin), sum), square) in row.iter().zip(origin).zip(sums).zip(squares) {
+        let deviation = x.widen() - origin;
+        *sum += deviation;
+        *square = I::mul_add(deviation, deviation, *square);
     }
 }
 
@@ -248,35 +251,30 @@ impl<T: Float> RowKernel for GroupApply<'_, T> {
 
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let rows = self.x.chunks_exact(self.channels).zip(self.out.chunks_exact_mut(self.channels));
-        for (index, (x, out)) in (self.first..).zip(rows) {
-            let channels = index / self.spatial * self.channels..(index / self.spatial + 1) * self.channels;
-            let mean = self.lines.mean[channels.clone()].chunks(BLOCK);
-            let factor = self.lines.factor[channels.clone()].chunks(BLOCK);
-            let offset = self.lines.offset[channels].chunks(BLOCK);
-            for ((((x, out), mean), factor), offset) in
-                x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)).zip(mean).zip(factor).zip(offset)
-            {
-                let mut block = apply_line::<I>(load(x, 0.0), load(mean, 0.0), load(factor, 0.0), load(offset, 0.0));
-                math::activate::<I>(self.activation, &mut block);
-                store(&block, out);
-            }
+        let channels = self.channels;
+        let mut scratch = vec![0.0; STAGE.max(channels)];
+        let stage = STAGE.max(channels) / channels * channels;
+        let mut rows = self.first..;
+        for (x, out) in self.x.chunks(stage).zip(self.out.chunks_mut(stage)) {
+            T::stage(out, &mut scratch, |lanes| {
+                for ((x, lanes), row) in x.chunks_exact(channels).zip(lanes.chunks_exact_mut(channels)).zip(&mut rows) {
+                    self.lines.apply::<I, T>(row / self.spatial * channels, x, lanes);
+                }
+                math::activate::<I>(self.activation, lanes);
+            });
         }
     }
 }
 
-/// `(x - mean) * factor + offset`
-#[inline(always)]
-fn apply_line<I: Isa>(
-    mut x: [f32; BLOCK],
-    mean: [f32; BLOCK],
-    factor: [f32; BLOCK],
-    offset: [f32; BLOCK],
-) -> [f32; BLOCK] {
-    for i in 0..BLOCK {
-        x[i] = I::mul_add(x[i] - mean[i], factor[i], offset[i]);
+impl Lines {
+    /// Applies the lines from `first` on to one position.
+    #[inline(always)]
+    fn apply<I: Isa, T: Float>(&self, first: usize, x: &[T], out: &mut [f32]) {
+        let lines = self.factor[first..].iter().zip(&self.offset[first..]);
+        for (((out, x), mean), (&factor, &offset)) in out.iter_mut().zip(x).zip(&self.mean[first..]).zip(lines) {
+            *out = I::mul_add(x.widen() - mean, factor, offset);
+        }
     }
-    x
 }
 
 /// A piece of [`layer_norm`].
@@ -295,20 +293,14 @@ impl<T: Float> RowKernel for LayerNormRows<'_, T> {
     fn run<I: Isa>(self) {
         let width = self.weight.len();
         for (x, out) in self.x.chunks_exact(width).zip(self.out.chunks_exact_mut(width)) {
-            let Moments { mean, squares } = row_moments::<I, T>(x);
+            let Moments { mean, squares } = row_moments(x);
             let deviation = (squares / width as f64 + f64::from(self.eps)).sqrt();
             let (high, inverse) = (mean as f32, (1.0 / deviation) as f32);
             // What the mean loses by rounding.
             let low = ((mean - f64::from(high)) / deviation) as f32;
-            let parameters = self.weight.chunks(BLOCK).zip(self.bias.chunks(BLOCK));
-            for ((x, out), (weight, bias)) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)).zip(parameters) {
-                let (weight, bias) = (load(weight, 0.0), load(bias, 0.0));
-                let mut block = load(x, high);
-                for i in 0..BLOCK {
-                    let normal = I::mul_add(block[i] - high, inverse, -low);
-                    block[i] = I::mul_add(normal, weight[i], bias[i]);
-                }
-                store(&block, out);
+            for ((out, x), (&weight, &bias)) in out.iter_mut().zip(x).zip(self.weight.iter().zip(self.bias)) {
+                let normal = I::mul_add(x.widen() - high, inverse, -low);
+                *out = T::narrow(I::mul_add(normal, weight, bias));
             }
         }
     }
@@ -316,22 +308,13 @@ impl<T: Float> RowKernel for LayerNormRows<'_, T> {
 
 /// The moments of a row: the mean by deviations from its first element, then the squares by those from the mean.
 #[inline(always)]
-fn row_moments<I: Isa, T: Float>(x: &[T]) -> Moments {
+fn row_moments<T: Float>(x: &[T]) -> Moments {
     let width = x.len() as f64;
     let origin = x[0].widen();
-    let mut sum = BlockSum::new();
-    for x in x.chunks(BLOCK) {
-        sum.add(&load(x, origin).map(|lane| lane - origin));
-    }
-    let center = (f64::from(origin) + sum.total() / width) as f32;
-    let (mut sum, mut squares) = (BlockSum::new(), BlockSum::new());
-    for x in x.chunks(BLOCK) {
-        let deviations = load(x, center).map(|lane| lane - center);
-        sum.add(&deviations);
-        squares.add(&deviations.map(|lane| lane * lane));
-    }
-    let rest = sum.total();
-    Moments { mean: f64::from(center) + rest / width, squares: (squares.total() - rest * rest / width).max(0.0) }
+    let center = (f64::from(origin) + sum(x, |x| x - origin) / width) as f32;
+    let rest = sum(x, |x| x - center);
+    let squares = sum(x, |x| (x - center) * (x - center));
+    Moments { mean: f64::from(center) + rest / width, squares: squares - rest * rest / width }
 }
 
 /// A piece of [`rms_norm`].
@@ -349,18 +332,10 @@ impl<T: Float> RowKernel for RmsNormRows<'_, T> {
     fn run<I: Isa>(self) {
         let width = self.weight.len();
         for (x, out) in self.x.chunks_exact(width).zip(self.out.chunks_exact_mut(width)) {
-            let mut squares = BlockSum::new();
-            for x in x.chunks(BLOCK) {
-                squares.add(&load(x, 0.0).map(|lane| lane * lane));
-            }
-            let inverse = (1.0 / (squares.total() / width as f64 + f64::from(self.eps)).sqrt()) as f32;
-            for ((x, out), weight) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)).zip(self.weight.chunks(BLOCK)) {
-                let weight = load(weight, 0.0);
-                let mut block = load(x, 0.0);
-                for i in 0..BLOCK {
-                    block[i] = block[i] * inverse * weight[i];
-                }
-                store(&block, out);
+            let mean = sum(x, |x| x * x) / width as f64;
+            let inverse = (1.0 / (mean + f64::from(self.eps)).sqrt()) as f32;
+            for ((out, x), weight) in out.iter_mut().zip(x).zip(self.weight) {
+                *out = T::narrow(x.widen() * inverse * weight);
             }
         }
     }

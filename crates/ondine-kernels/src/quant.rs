@@ -4,10 +4,13 @@ use half::f16;
 
 use crate::{
     arch::Isa,
-    rowwise::{BLOCK, Float, Lane, RowKernel, fold, for_pieces, load, piece_rows, store},
+    rowwise::{Float, Lane, RowKernel, fold, for_pieces, piece_rows},
     table::Kernels,
     threads::Pool,
 };
+
+/// 1.5 * 2^23: added to a number below 2^22, it leaves the nearest integer, ties to even, in the low bits.
+const ROUND: f32 = 12_582_912.0;
 
 /// How to read a row of quantized activations: `x = scale * (q - zero)`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -127,11 +130,11 @@ impl<T: Float> RowKernel for QuantizeRows<'_, T> {
             }
             let scale = range / 255.0;
             let scale = if scale < f32::MIN_POSITIVE { 1.0 } else { scale };
-            let zero = round(-low / scale);
+            let inverse = 1.0 / scale;
+            let zero = (-low * inverse + ROUND) - ROUND;
             *result = RowScale { scale, zero: zero as i32 };
-            for (x, out) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
-                let block = load(x, 0.0).map(|lane| (round(lane / scale) + zero).clamp(0.0, 255.0) as i32 as u8);
-                out.copy_from_slice(&block[..out.len()]);
+            for (out, x) in out.iter_mut().zip(x) {
+                *out = (within(x.widen() * inverse, -zero, 255.0 - zero) + (ROUND + zero)).to_bits() as u8;
             }
         }
     }
@@ -162,12 +165,11 @@ impl<T: Float> RowKernel for QuantizeWeights<'_, T> {
                 continue;
             }
             *result = scale_for(largest);
-            let scale = if *result == f16::ZERO { 1.0 } else { result.to_f32() };
-            for (x, out) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
-                let block = load(x, 0.0).map(|lane| round((lane / scale).clamp(-127.0, 127.0)) as i32 as i8);
-                *sum += block.iter().map(|&q| i32::from(q)).sum::<i32>();
-                out.copy_from_slice(&block[..out.len()]);
+            let inverse = if *result == f16::ZERO { 0.0 } else { 1.0 / result.to_f32() };
+            for (out, x) in out.iter_mut().zip(x) {
+                *out = (within(x.widen() * inverse, -127.0, 127.0) + ROUND).to_bits() as i8;
             }
+            *sum = out.iter().map(|&q| i32::from(q)).sum();
         }
     }
 }
@@ -194,12 +196,8 @@ impl<T: Float> RowKernel for DequantizeRows<'_, T> {
         let rows = self.q.chunks_exact(self.width).zip(self.out.chunks_exact_mut(self.width));
         for ((q, out), scale) in rows.zip(self.scales) {
             let scale = scale.to_f32();
-            for (q, out) in q.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
-                let mut block = [0.0; BLOCK];
-                for (lane, &q) in block.iter_mut().zip(q) {
-                    *lane = scale * f32::from(q);
-                }
-                store(&block, out);
+            for (out, &q) in out.iter_mut().zip(q) {
+                *out = T::narrow(scale * f32::from(q));
             }
         }
     }
@@ -208,20 +206,12 @@ impl<T: Float> RowKernel for DequantizeRows<'_, T> {
 /// The smallest and the largest element of a row and zero; NaN if it holds one.
 #[inline(always)]
 fn row_range<T: Float>(row: &[T]) -> (f32, f32) {
-    let (mut low, mut high) = ([0.0; BLOCK], [0.0; BLOCK]);
-    for chunk in row.chunks(BLOCK) {
-        let block = load(chunk, 0.0);
-        for i in 0..BLOCK {
-            low[i] = f32::least(low[i], block[i]);
-            high[i] = f32::greatest(high[i], block[i]);
-        }
-    }
-    (fold(low, f32::least), fold(high, f32::greatest))
+    (fold(row, 0.0, f32::least, |x| x), fold(row, 0.0, f32::greatest, |x| x))
 }
 
-/// The nearest integer, ties to even, of a number below 2^22 in magnitude.
+/// `x`, or the end of the range that it is beyond.
 #[inline(always)]
-fn round(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0;
-    (x + ROUND) - ROUND
+fn within(x: f32, low: f32, high: f32) -> f32 {
+    let x = if x < low { low } else { x };
+    if x > high { high } else { x }
 }

@@ -1,10 +1,10 @@
 //! Dimensions folded away: sums, means, extrema, and where a row is largest.
 
+use std::ops::Range;
+
 use crate::{
     arch::Isa,
-    rowwise::{
-        BLOCK, BlockSum, Float, GRAIN, Lane, Number, RowKernel, Total, fold, for_pieces, for_rows, load, piece_rows,
-    },
+    rowwise::{Float, GRAIN, LANES, Lane, Number, RUN, RowKernel, Total, fold, for_pieces, for_rows, piece_rows, sum},
     softmax::row_max,
     table::Kernels,
     threads::Pool,
@@ -130,59 +130,57 @@ impl<T: Number> RowKernel for ReducePanels<'_, T> {
 #[inline(always)]
 fn reduce_run<T: Number>(how: Reduce, x: &[T]) -> <T::Lane as Lane>::Total {
     match how {
-        Reduce::Sum | Reduce::Mean => {
-            let mut sum = BlockSum::new();
-            x.chunks(BLOCK).for_each(|x| sum.add(&load(x, T::Lane::default())));
-            sum.total()
-        }
-        Reduce::Max => extremum(x, T::Lane::LOWEST, T::Lane::greatest).total(),
-        Reduce::Min => extremum(x, T::Lane::HIGHEST, T::Lane::least).total(),
+        Reduce::Sum | Reduce::Mean => sum(x, |x| x),
+        Reduce::Max => fold(x, T::Lane::LOWEST, T::Lane::greatest, |x| x).total(),
+        Reduce::Min => fold(x, T::Lane::HIGHEST, T::Lane::least, |x| x).total(),
     }
-}
-
-#[inline(always)]
-fn extremum<T: Number>(x: &[T], start: T::Lane, better: impl Fn(T::Lane, T::Lane) -> T::Lane) -> T::Lane {
-    let mut best = [start; BLOCK];
-    for x in x.chunks(BLOCK) {
-        for (best, lane) in best.iter_mut().zip(load(x, start)) {
-            *best = better(*best, lane);
-        }
-    }
-    fold(best, better)
 }
 
 /// Each of the columns from `first` on, as many as `out` has, of rows of `inner` elements.
 #[inline(always)]
 fn reduce_columns<T: Number>(how: Reduce, inner: usize, first: usize, x: &[T], out: &mut [<T::Lane as Lane>::Total]) {
-    for (index, out) in out.chunks_mut(BLOCK).enumerate() {
-        let columns = first + index * BLOCK..first + index * BLOCK + out.len();
-        let rows = x.chunks_exact(inner).map(|row| load(&row[columns.clone()], T::Lane::default()));
-        let totals = match how {
-            Reduce::Sum | Reduce::Mean => {
-                let mut sum = BlockSum::new();
-                rows.for_each(|row| sum.add(&row));
-                sum.totals()
+    let mut lanes = [T::Lane::default(); COLUMNS];
+    let lanes = &mut lanes[..out.len()];
+    let columns = first..first + out.len();
+    out.fill(Default::default());
+    match how {
+        Reduce::Sum | Reduce::Mean => {
+            for run in x.chunks(RUN * inner) {
+                lanes.fill(T::Lane::default());
+                fold_columns(inner, columns.clone(), run, lanes, T::Lane::add);
+                for (out, lane) in out.iter_mut().zip(&*lanes) {
+                    *out = out.add(lane.total());
+                }
             }
-            Reduce::Max => column_extremum(rows, T::Lane::LOWEST, T::Lane::greatest),
-            Reduce::Min => column_extremum(rows, T::Lane::HIGHEST, T::Lane::least),
-        };
-        out.copy_from_slice(&totals[..out.len()]);
+            return;
+        }
+        Reduce::Max => {
+            lanes.fill(T::Lane::LOWEST);
+            fold_columns(inner, columns, x, lanes, T::Lane::greatest);
+        }
+        Reduce::Min => {
+            lanes.fill(T::Lane::HIGHEST);
+            fold_columns(inner, columns, x, lanes, T::Lane::least);
+        }
+    }
+    for (out, lane) in out.iter_mut().zip(lanes) {
+        *out = lane.total();
     }
 }
 
 #[inline(always)]
-fn column_extremum<L: Lane>(
-    rows: impl Iterator<Item = [L; BLOCK]>,
-    start: L,
-    better: impl Fn(L, L) -> L,
-) -> [L::Total; BLOCK] {
-    let mut best = [start; BLOCK];
-    for row in rows {
-        for (best, lane) in best.iter_mut().zip(row) {
-            *best = better(*best, lane);
+fn fold_columns<T: Number>(
+    inner: usize,
+    columns: Range<usize>,
+    x: &[T],
+    lanes: &mut [T::Lane],
+    combine: impl Fn(T::Lane, T::Lane) -> T::Lane,
+) {
+    for row in x.chunks_exact(inner) {
+        for (lane, x) in lanes.iter_mut().zip(&row[columns.clone()]) {
+            *lane = combine(*lane, x.widen());
         }
     }
-    best.map(L::total)
 }
 
 /// A piece of [`argmax`].
@@ -199,18 +197,11 @@ impl<T: Float> RowKernel for ArgmaxRows<'_, T> {
     fn run<I: Isa>(self) {
         for (x, out) in self.x.chunks_exact(self.width).zip(self.out) {
             let largest = row_max(x);
-            let found = |value: f32| value == largest || value.is_nan();
-            let mut start = 0;
-            for chunk in x.chunks(BLOCK) {
-                // The padding is never reached: it comes after an element that is the largest.
-                let block = load(chunk, largest);
-                if block.iter().fold(false, |any, &value| any | found(value)) {
-                    break;
-                }
-                start += BLOCK;
-            }
-            let offset = x[start.min(x.len())..].iter().position(|value| found(value.widen()));
-            *out = (start + offset.unwrap_or(0)) as i64;
+            let found = |value: &T| value.widen() == largest || value.widen().is_nan();
+            let hit = |x: &[T]| x.iter().fold(false, |any, value| any | found(value));
+            let chunk = x.chunks(LANES).position(hit).unwrap_or(0);
+            let offset = x[chunk * LANES..].iter().position(found).unwrap_or(0);
+            *out = (chunk * LANES + offset) as i64;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     arch::Isa,
-    rowwise::{BLOCK, Float, RowKernel, for_rows, load, piece_rows, store},
+    rowwise::{Float, RowKernel, for_rows, piece_rows},
     table::Kernels,
     threads::Pool,
 };
@@ -146,11 +146,12 @@ impl<T: Float> RowKernel for BilinearRows<'_, T> {
         let channels = self.channels;
         for (tap, out) in self.columns.iter().zip(self.out.chunks_exact_mut(channels)) {
             let (low, high) = (tap.low * channels, tap.high * channels);
-            for (index, out) in out.chunks_mut(BLOCK).enumerate() {
-                let corner = |row: &[T], start: usize| load(&row[start + index * BLOCK..][..out.len()], 0.0);
-                let upper = mix(corner(self.above, low), corner(self.above, high), tap.weight);
-                let lower = mix(corner(self.below, low), corner(self.below, high), tap.weight);
-                store(&mix(upper, lower, self.weight), out);
+            let upper = self.above[low..].iter().zip(&self.above[high..]);
+            let lower = self.below[low..].iter().zip(&self.below[high..]);
+            for ((out, upper), lower) in out.iter_mut().zip(upper).zip(lower) {
+                let upper = mix(upper.0.widen(), upper.1.widen(), tap.weight);
+                let lower = mix(lower.0.widen(), lower.1.widen(), tap.weight);
+                *out = T::narrow(mix(upper, lower, self.weight));
             }
         }
     }
@@ -158,9 +159,6 @@ impl<T: Float> RowKernel for BilinearRows<'_, T> {
 
 /// `(1 - weight) * a + weight * b`
 #[inline(always)]
-fn mix(mut a: [f32; BLOCK], b: [f32; BLOCK], weight: f32) -> [f32; BLOCK] {
-    for (a, b) in a.iter_mut().zip(b) {
-        *a = (1.0 - weight) * *a + weight * b;
-    }
-    a
+fn mix(a: f32, b: f32, weight: f32) -> f32 {
+    (1.0 - weight) * a + weight * b
 }

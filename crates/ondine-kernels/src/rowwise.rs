@@ -1,8 +1,8 @@
-//! What the row-wise kernels share: element types, blocks of lanes, the tables of each tier, the split over threads.
+//! What the row-wise kernels share: element types, sums, the tables of each tier, the split over threads.
 //!
-//! A kernel is written once, as a [`RowKernel`]: a struct of slices whose `run` is generic over the instruction set.
-//! It works on blocks of [`BLOCK`] lanes, arrays of fixed size that the compiler turns into vector registers; the
-//! last block of a row is padded. [`Enter`] compiles it with the features of an instruction set, and
+//! A kernel is written once, as a [`RowKernel`]: a struct of slices whose `run` is generic over the instruction set,
+//! made of plain loops over slices that the compiler turns into vector code. What is folded is folded into
+//! [`LANES`] accumulators side by side. [`Enter`] compiles the kernel with the features of an instruction set, and
 //! [`RowwiseKernels`] holds the entries of one tier.
 //!
 //! Work is cut into pieces whose size never depends on the number of threads, so results do not either.
@@ -26,8 +26,11 @@ use crate::{
     threads::Pool,
 };
 
-/// Lanes that a kernel works on at once.
-pub(crate) const BLOCK: usize = 32;
+/// Accumulators of a fold: independent of each other, so that they fill vector registers and hide their latency.
+pub(crate) const LANES: usize = 128;
+
+/// Elements of a [`Float::stage`], about: they stay in the first-level cache.
+pub(crate) const STAGE: usize = 1024;
 
 /// Elements of a piece of work, about: smaller work stays on the calling thread.
 pub(crate) const GRAIN: usize = 1 << 15;
@@ -227,6 +230,11 @@ pub trait Number: Copy + Default + Send + Sync + 'static {
 
 /// A floating-point element type that is computed in `f32`: `f32` or `bf16`.
 pub trait Float: Number<Lane = f32> {
+    /// Lets `fill` write `f32` numbers, then stores them in `out`: by way of `scratch`, which has at least as many
+    /// elements, unless this is `f32` already.
+    #[doc(hidden)]
+    fn stage(out: &mut [Self], scratch: &mut [f32], fill: impl FnOnce(&mut [f32]));
+
     #[doc(hidden)]
     fn float(kernels: &RowwiseKernels) -> &FloatKernels<Self>;
 }
@@ -257,12 +265,26 @@ number!(i32, i32, std::convert::identity, std::convert::identity);
 number!(bf16, f32, bf16_to_f32, bf16_from_f32);
 
 impl Float for f32 {
+    #[inline(always)]
+    fn stage(out: &mut [Self], _scratch: &mut [f32], fill: impl FnOnce(&mut [f32])) {
+        fill(out);
+    }
+
     fn float(kernels: &RowwiseKernels) -> &FloatKernels<Self> {
         &kernels.f32
     }
 }
 
 impl Float for bf16 {
+    #[inline(always)]
+    fn stage(out: &mut [Self], scratch: &mut [f32], fill: impl FnOnce(&mut [f32])) {
+        let scratch = &mut scratch[..out.len()];
+        fill(scratch);
+        for (out, &value) in out.iter_mut().zip(&*scratch) {
+            *out = bf16_from_f32(value);
+        }
+    }
+
     fn float(kernels: &RowwiseKernels) -> &FloatKernels<Self> {
         &kernels.bf16
     }
@@ -278,98 +300,42 @@ pub(crate) fn bf16_from_f32(value: f32) -> bf16 {
     bf16::from_bits(math::bf16_bits(value))
 }
 
-/// The first [`BLOCK`] elements of `source`, or all of them and then `pad`.
+/// All of `x`, each passed through `map`, combined: every [`LANES`]-th in order, then these results in pairs.
 #[inline(always)]
-pub(crate) fn load<T: Number>(source: &[T], pad: T::Lane) -> [T::Lane; BLOCK] {
-    let mut block = [pad; BLOCK];
-    if let Some(full) = source.first_chunk::<BLOCK>() {
-        for (lane, &value) in block.iter_mut().zip(full) {
-            *lane = value.widen();
-        }
-    } else {
-        for (lane, &value) in block.iter_mut().zip(source) {
-            *lane = value.widen();
-        }
-    }
-    block
-}
-
-/// Writes the first lanes to `target`, of at most [`BLOCK`] elements.
-#[inline(always)]
-pub(crate) fn store<T: Number>(block: &[T::Lane; BLOCK], target: &mut [T]) {
-    if let Some(full) = target.first_chunk_mut::<BLOCK>() {
-        for (value, &lane) in full.iter_mut().zip(block) {
-            *value = T::narrow(lane);
-        }
-    } else {
-        for (value, &lane) in target.iter_mut().zip(block) {
-            *value = T::narrow(lane);
+pub(crate) fn fold<T: Number>(
+    x: &[T],
+    start: T::Lane,
+    combine: impl Fn(T::Lane, T::Lane) -> T::Lane,
+    map: impl Fn(T::Lane) -> T::Lane,
+) -> T::Lane {
+    let mut lanes = [start; LANES];
+    for x in x.chunks(LANES) {
+        for (lane, x) in lanes.iter_mut().zip(x) {
+            *lane = combine(*lane, map(x.widen()));
         }
     }
-}
-
-/// A sum of many blocks: each lane by itself for a while, then in the wider type.
-pub(crate) struct BlockSum<L: Lane> {
-    lanes: [L; BLOCK],
-    pending: u32,
-    totals: [L::Total; BLOCK],
-}
-
-impl<L: Lane> BlockSum<L> {
-    /// Additions to a lane before it moves to its total: the rounding error is that of so many additions at most.
-    const RUN: u32 = 32;
-
-    #[inline(always)]
-    pub(crate) fn new() -> Self {
-        Self { lanes: [L::default(); BLOCK], pending: 0, totals: [L::Total::default(); BLOCK] }
-    }
-
-    #[inline(always)]
-    pub(crate) fn add(&mut self, block: &[L; BLOCK]) {
-        for (lane, &value) in self.lanes.iter_mut().zip(block) {
-            *lane = lane.add(value);
-        }
-        self.pending += 1;
-        if self.pending == Self::RUN {
-            self.flush();
-        }
-    }
-
-    #[inline(always)]
-    fn flush(&mut self) {
-        for (total, lane) in self.totals.iter_mut().zip(&mut self.lanes) {
-            *total = total.add(lane.total());
-            *lane = L::default();
-        }
-        self.pending = 0;
-    }
-
-    /// The sum of each lane.
-    #[inline(always)]
-    pub(crate) fn totals(mut self) -> [L::Total; BLOCK] {
-        self.flush();
-        self.totals
-    }
-
-    /// The sum of all lanes.
-    #[inline(always)]
-    pub(crate) fn total(self) -> L::Total {
-        fold(self.totals(), L::Total::add)
-    }
-}
-
-/// All lanes combined, neighbours at half the distance each time.
-#[inline(always)]
-pub(crate) fn fold<T: Copy>(mut lanes: [T; BLOCK], combine: impl Fn(T, T) -> T) -> T {
-    let mut half = BLOCK / 2;
+    let mut half = LANES / 2;
     while half > 0 {
-        for i in 0..half {
-            lanes[i] = combine(lanes[i], lanes[i + half]);
+        let (low, high) = lanes.split_at_mut(half);
+        for (low, &high) in low.iter_mut().zip(&*high) {
+            *low = combine(*low, high);
         }
         half /= 2;
     }
     lanes[0]
 }
+
+/// The sum of all of `x`, each passed through `map`: no number takes part in more than [`RUN`] + 7 additions before
+/// the sum is carried on in the wider type.
+#[inline(always)]
+pub(crate) fn sum<T: Number>(x: &[T], map: impl Fn(T::Lane) -> T::Lane + Copy) -> <T::Lane as Lane>::Total {
+    x.chunks(RUN * LANES).fold(Default::default(), |total: <T::Lane as Lane>::Total, x| {
+        total.add(fold(x, T::Lane::default(), T::Lane::add, map).total())
+    })
+}
+
+/// Numbers added to one accumulator before it is carried on in the wider type.
+pub(crate) const RUN: usize = 32;
 
 /// A kernel written once for every instruction set. `run` and all that it calls are `#[inline(always)]`, so that
 /// they are compiled with the features of the tier that enters it.

@@ -3,7 +3,7 @@
 use crate::{
     arch::Isa,
     math,
-    rowwise::{BLOCK, BlockSum, Float, Lane, RowKernel, fold, for_rows, load, piece_rows, store},
+    rowwise::{Float, Lane, RowKernel, fold, for_rows, piece_rows, sum},
     table::Kernels,
     threads::Pool,
 };
@@ -36,29 +36,22 @@ impl<T: Float> RowKernel for SoftmaxRows<'_, T> {
 
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let mut powers = vec![[0.0; BLOCK]; self.width.div_ceil(BLOCK)];
+        let mut scratch = vec![0.0; self.width];
         for (x, out) in self.x.chunks_exact(self.width).zip(self.out.chunks_exact_mut(self.width)) {
             let largest = row_max(x);
             if largest == f32::NEG_INFINITY {
                 out.fill(T::narrow(0.0));
                 continue;
             }
-            let mut sum = BlockSum::new();
-            for (x, power) in x.chunks(BLOCK).zip(&mut powers) {
-                let mut block = load(x, f32::NEG_INFINITY);
-                for lane in &mut block {
-                    *lane = math::exp::<I>(*lane - largest);
+            T::stage(out, &mut scratch, |powers| {
+                for (power, x) in powers.iter_mut().zip(x) {
+                    *power = math::exp::<I>(x.widen() - largest);
                 }
-                sum.add(&block);
-                *power = block;
-            }
-            let factor = (1.0 / sum.total()) as f32;
-            for (power, out) in powers.iter_mut().zip(out.chunks_mut(BLOCK)) {
-                for lane in power.iter_mut() {
-                    *lane *= factor;
+                let factor = (1.0 / sum(powers, |power| power)) as f32;
+                for power in powers {
+                    *power *= factor;
                 }
-                store(power, out);
-            }
+            });
         }
     }
 }
@@ -66,11 +59,5 @@ impl<T: Float> RowKernel for SoftmaxRows<'_, T> {
 /// The largest element of a row; NaN if it holds one.
 #[inline(always)]
 pub(crate) fn row_max<T: Float>(row: &[T]) -> f32 {
-    let mut largest = [f32::NEG_INFINITY; BLOCK];
-    for chunk in row.chunks(BLOCK) {
-        for (largest, lane) in largest.iter_mut().zip(load(chunk, f32::NEG_INFINITY)) {
-            *largest = largest.greatest(lane);
-        }
-    }
-    fold(largest, f32::greatest)
+    fold(row, f32::NEG_INFINITY, f32::greatest, |x| x)
 }
