@@ -515,3 +515,446 @@ fn extrema_pass_on_nan() {
         }
     }
 }
+
+/// Mean and variance of some numbers.
+fn moments(x: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+    let count = x.clone().count() as f64;
+    let mean = x.clone().sum::<f64>() / count;
+    (mean, x.map(|x| (x - mean) * (x - mean)).sum::<f64>() / count)
+}
+
+/// Numbers around `mean` with about the given deviation.
+fn around<T: Value>(count: usize, mean: f64, deviation: f64) -> Vec<T> {
+    numbers::<f32>(count, 2.0 * deviation).into_iter().map(|x| T::new(f64::from(x) + mean)).collect()
+}
+
+fn check_row_norms<T: Value + Float>(mean: f64) {
+    for (rows, width) in [(1, 1), (3, 2), (7, 77), (5, 768), (2, 10_007), (60, 1280)] {
+        let mut x: Vec<T> = around(rows * width, mean, 1.0);
+        // An outlier as the origin of the deviations.
+        x[0] = T::new(mean + 50.0);
+        let (weight, bias) = (numbers::<f32>(width, 2.0), numbers::<f32>(width + 1, 1.0)[1..].to_vec());
+        let eps = 1e-5;
+        let row = |i: usize| x[i / width * width..][..width].iter().map(|x| x.value());
+        let run = |pool: &Pool, kernels: &Kernels, out: &mut [T]| {
+            crate::layer_norm(pool, kernels, eps, &weight, &bias, &x, out);
+        };
+        let facts: Vec<(f64, f64)> = (0..rows).map(|index| moments(row(index * width))).collect();
+        everywhere(x.len(), run, |out| {
+            assert_close(out, |i| {
+                let (mean, variance) = facts[i / width];
+                let scale = f64::from(weight[i % width]) / (variance + f64::from(eps)).sqrt();
+                let (normal, bias) = ((x[i].value() - mean) * scale, f64::from(bias[i % width]));
+                // The mean lies within 39 roundings of the deviations, the variance of the squares.
+                (normal + bias, EPS * (30.0 * normal.abs() + 4.0 * bias.abs() + 10.0 * scale.abs()))
+            });
+        });
+        let run = |pool: &Pool, kernels: &Kernels, out: &mut [T]| {
+            crate::rms_norm(pool, kernels, eps, &weight, &x, out);
+        };
+        let squares: Vec<f64> =
+            (0..rows).map(|index| row(index * width).map(|x| x * x).sum::<f64>() / width as f64).collect();
+        everywhere(x.len(), run, |out| {
+            assert_close(out, |i| {
+                let scale = f64::from(weight[i % width]) / (squares[i / width] + f64::from(eps)).sqrt();
+                (x[i].value() * scale, 25.0 * EPS * (x[i].value() * scale).abs())
+            });
+        });
+    }
+}
+
+#[test]
+fn rows_are_normalized_wherever_their_mean_lies() {
+    check_row_norms::<f32>(0.0);
+    check_row_norms::<f32>(-3000.0);
+    check_row_norms::<bf16>(0.0);
+    check_row_norms::<bf16>(40.0);
+}
+
+fn check_group_norm<T: Value + Float>(mean: f64, modulated: bool, activation: Activation) {
+    for (batch, spatial, channels, groups) in [
+        (1, 1, 4, 2),
+        (2, 1, 32, 8),
+        (1, 7, 3, 1),
+        (2, 33, 12, 4),
+        (3, 400, 96, 32),
+        (1, 700, 320, 32),
+        (1, 5, 2560, 32),
+    ] {
+        let image = spatial * channels;
+        let mut x: Vec<T> = around(batch * image, mean, 1.0);
+        x[0] = T::new(mean + 30.0);
+        let (weight, bias) = (numbers::<f32>(channels, 2.0), numbers::<f32>(channels + 1, 1.0)[1..].to_vec());
+        let (scale, shift) =
+            (numbers::<T>(batch * channels, 0.5), numbers::<T>(batch * channels + 1, 0.5)[1..].to_vec());
+        let eps = 1e-5;
+        let norm = GroupNorm {
+            spatial,
+            groups,
+            eps,
+            weight: &weight,
+            bias: &bias,
+            modulation: modulated.then_some((&scale, &shift)),
+            activation,
+        };
+        let size = channels / groups;
+        let facts: Vec<(f64, f64)> = (0..batch * groups)
+            .map(|index| {
+                let rows = x[index / groups * image..][..image].chunks(channels);
+                moments(rows.flat_map(|row| &row[index % groups * size..][..size]).map(|x| x.value()))
+            })
+            .collect();
+        let run = |pool: &Pool, kernels: &Kernels, out: &mut [T]| crate::group_norm(pool, kernels, &norm, &x, out);
+        everywhere(x.len(), run, |out| {
+            assert_close(out, |i| {
+                let (image_index, channel) = (i / image, i % channels);
+                let (mean, variance) = facts[image_index * groups + channel / size];
+                let factor = f64::from(weight[channel]) / (variance + f64::from(eps)).sqrt();
+                let (mut normal, mut rest) = ((x[i].value() - mean) * factor, f64::from(bias[channel]));
+                if modulated {
+                    let scale = 1.0 + scale[image_index * channels + channel].value();
+                    (normal, rest) = (normal * scale, rest * scale + shift[image_index * channels + channel].value());
+                }
+                // Sums of squares are off by 32 roundings; the activation's slope is at most 1.2.
+                let tolerance = EPS * (40.0 * normal.abs() + 8.0 * rest.abs() + 10.0 * factor.abs() + 1.0);
+                (activated(activation, normal + rest), tolerance)
+            });
+        });
+    }
+}
+
+#[test]
+fn groups_are_normalized_wherever_their_mean_lies() {
+    check_group_norm::<f32>(0.0, false, Activation::None);
+    check_group_norm::<f32>(-2000.0, false, Activation::Silu);
+    check_group_norm::<f32>(1.0, true, Activation::Silu);
+    check_group_norm::<bf16>(0.0, false, Activation::Silu);
+    check_group_norm::<bf16>(20.0, true, Activation::None);
+}
+
+#[test]
+fn a_constant_is_normalized_to_the_bias() {
+    let (x, weight, bias) = (vec![1234.5_f32; 40 * 8], [3.0_f32; 8], [0.5_f32; 8]);
+    let (modulation, activation) = (None, Activation::None);
+    let norm = GroupNorm { spatial: 40, groups: 2, eps: 1e-6, weight: &weight, bias: &bias, modulation, activation };
+    let run = |pool: &Pool, kernels: &Kernels, out: &mut [f32]| crate::group_norm(pool, kernels, &norm, &x, out);
+    everywhere(x.len(), run, |out| assert!(out.iter().all(|&out| out == 0.5)));
+    let run = |pool: &Pool, kernels: &Kernels, out: &mut [f32]| {
+        crate::layer_norm(pool, kernels, 1e-6, &weight, &bias, &x, out);
+    };
+    everywhere(x.len(), run, |out| assert!(out.iter().all(|&out| out == 0.5)));
+}
+
+const SIZES: [(Size, Size); 6] = [
+    (Size { height: 1, width: 1 }, Size { height: 3, width: 2 }),
+    (Size { height: 3, width: 5 }, Size { height: 6, width: 10 }),
+    (Size { height: 7, width: 4 }, Size { height: 3, width: 9 }),
+    (Size { height: 6, width: 6 }, Size { height: 6, width: 6 }),
+    (Size { height: 9, width: 8 }, Size { height: 4, width: 4 }),
+    (Size { height: 33, width: 20 }, Size { height: 70, width: 41 }),
+];
+
+fn check_resize<T: Value + Float>() {
+    for channels in [1, 3, 32, 67] {
+        for (from, to) in SIZES {
+            let x: Vec<T> = numbers(2 * from.height * from.width * channels, 2.0);
+            let len = 2 * to.height * to.width * channels;
+            let at = |image: usize, row: usize, column: usize, channel: usize| {
+                x[((image * from.height + row) * from.width + column) * channels + channel].value()
+            };
+            let place = |i: usize| {
+                let (pixel, channel) = (i / channels, i % channels);
+                (pixel / to.width / to.height, pixel / to.width % to.height, pixel % to.width, channel)
+            };
+            let run = |pool: &Pool, _: &Kernels, out: &mut [T]| {
+                crate::resize_nearest(pool, channels, from, to, &x, out);
+            };
+            everywhere(len, run, |out| {
+                assert_close(out, |i| {
+                    let (image, row, column, channel) = place(i);
+                    let (row, column) = (row * from.height / to.height, column * from.width / to.width);
+                    (at(image, row, column, channel), 0.0)
+                });
+            });
+            let run = |pool: &Pool, kernels: &Kernels, out: &mut [T]| {
+                crate::resize_bilinear(pool, kernels, channels, from, to, &x, out);
+            };
+            let tap = |i: usize, from: usize, to: usize| {
+                let position = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0);
+                let low = position as usize;
+                (low, (low + 1).min(from - 1), position - low as f64)
+            };
+            everywhere(len, run, |out| {
+                assert_close(out, |i| {
+                    let (image, row, column, channel) = place(i);
+                    let (top, bottom, down) = tap(row, from.height, to.height);
+                    let (left, right, along) = tap(column, from.width, to.width);
+                    let upper = (1.0 - along) * at(image, top, left, channel) + along * at(image, top, right, channel);
+                    let lower =
+                        (1.0 - along) * at(image, bottom, left, channel) + along * at(image, bottom, right, channel);
+                    // The position is rounded too: by that of the largest index.
+                    ((1.0 - down) * upper + down * lower, EPS * 3.0 * (10.0 + 2.0 * from.height.max(from.width) as f64))
+                });
+            });
+        }
+    }
+}
+
+#[test]
+fn feature_maps_are_resized() {
+    check_resize::<f32>();
+    check_resize::<bf16>();
+}
+
+fn bytes<const SIZE: usize>(elements: &[[u8; SIZE]]) -> &[u8] {
+    elements.as_flattened()
+}
+
+/// Elements that tell where they come from.
+fn marked<const SIZE: usize>(count: usize) -> Vec<[u8; SIZE]> {
+    (1..=count as u64).map(|i| std::array::from_fn(|byte| (i.wrapping_mul(0x9e37_79b9) >> (8 * byte)) as u8)).collect()
+}
+
+fn check_views<const SIZE: usize>() {
+    let permutations: [(&[usize], &[usize]); 11] = [
+        (&[], &[]),
+        (&[5], &[0]),
+        (&[3, 4], &[1, 0]),
+        (&[70, 133], &[1, 0]),
+        (&[2, 3, 5, 7], &[0, 2, 3, 1]),
+        (&[2, 64, 17, 33], &[0, 3, 1, 2]),
+        (&[4, 33, 20], &[2, 1, 0]),
+        (&[2, 3, 4, 5, 6], &[4, 2, 0, 3, 1]),
+        (&[2, 77, 12, 64], &[0, 2, 1, 3]),
+        (&[1, 320, 16, 16], &[0, 2, 3, 1]),
+        (&[3, 0, 2], &[2, 0, 1]),
+    ];
+    for (shape, axes) in permutations {
+        let x = marked::<SIZE>(shape.iter().product());
+        let strides = dense_strides(shape);
+        let permuted: Vec<usize> = axes.iter().map(|&axis| shape[axis]).collect();
+        let want = view(&x, &permuted, &axes.iter().map(|&axis| strides[axis]).collect::<Vec<_>>());
+        let run = |pool: &Pool, _: &Kernels, out: &mut [u8]| crate::permute(pool, SIZE, shape, axes, bytes(&x), out);
+        everywhere(x.len() * SIZE, run, |out| assert!(out == bytes(&want), "{shape:?} by {axes:?}"));
+    }
+    for [from, _, to] in BROADCASTS {
+        let x = marked::<SIZE>(from.iter().product());
+        let want = broadcast(&x, from, to);
+        let run = |pool: &Pool, _: &Kernels, out: &mut [u8]| crate::expand(pool, SIZE, from, to, bytes(&x), out);
+        everywhere(want.len() * SIZE, run, |out| assert_eq!(out, bytes(&want)));
+    }
+    let shape = [6, 90, 131];
+    let x = marked::<SIZE>(6 * 90 * 131);
+    for (axis, range) in [(0, 2..5), (1, 0..90), (1, 89..90), (2, 1..130), (2, 7..8), (1, 90..90)] {
+        let strides = dense_strides(&shape);
+        let mut cut = shape;
+        cut[axis] = range.len();
+        let want = if range.is_empty() { vec![] } else { view(&x[range.start * strides[axis]..], &cut, &strides) };
+        let run = |pool: &Pool, _: &Kernels, out: &mut [u8]| {
+            crate::slice(pool, SIZE, &shape, axis, range.clone(), bytes(&x), out);
+        };
+        everywhere(want.len() * SIZE, run, |out| assert_eq!(out, bytes(&want)));
+    }
+}
+
+#[test]
+fn views_are_copied() {
+    check_views::<1>();
+    check_views::<2>();
+    check_views::<4>();
+    check_views::<8>();
+}
+
+#[test]
+fn padding_surrounds_with_zeros() {
+    let cases: [(&[usize], &[[usize; 2]]); 6] = [
+        (&[], &[]),
+        (&[3], &[[2, 1]]),
+        (&[2, 3], &[[1, 0], [0, 2]]),
+        (&[2, 5, 4, 3], &[[0, 0], [1, 1], [2, 0], [0, 0]]),
+        (&[1, 64, 64, 16], &[[0, 0], [1, 1], [1, 1], [0, 0]]),
+        (&[2, 0, 2], &[[0, 0], [1, 1], [0, 1]]),
+    ];
+    for (shape, amounts) in cases {
+        let x = marked::<2>(shape.iter().product());
+        let target: Vec<usize> =
+            shape.iter().zip(amounts).map(|(size, [before, after])| before + size + after).collect();
+        let mut want = vec![[0; 2]; target.iter().product()];
+        let (from, to) = (dense_strides(shape), dense_strides(&target));
+        for (i, x) in x.iter().enumerate() {
+            let place = |axis: usize| (i / from[axis] % shape[axis] + amounts[axis][0]) * to[axis];
+            want[(0..shape.len()).map(place).sum::<usize>()] = *x;
+        }
+        let run = |pool: &Pool, _: &Kernels, out: &mut [u8]| crate::pad(pool, 2, shape, amounts, bytes(&x), out);
+        everywhere(want.len() * 2, run, |out| assert_eq!(out, bytes(&want), "{shape:?} padded by {amounts:?}"));
+    }
+}
+
+#[test]
+fn parts_are_joined() {
+    let run = |pool: &Pool, _: &Kernels, out: &mut [u8]| crate::concat(pool, 2, &[&[1, 2], &[], &[3, 4, 5, 6]], out);
+    everywhere(6, run, |out| assert_eq!(out, [1, 3, 4, 2, 5, 6]));
+    let (a, b) = (vec![1; 300 * 128], vec![2; 300 * 256]);
+    let run = |pool: &Pool, _: &Kernels, out: &mut [u8]| crate::concat(pool, 300, &[&a, &b], out);
+    everywhere(300 * 384, run, |out| assert!(out.iter().enumerate().all(|(i, &x)| x == 1 + u8::from(i % 384 >= 128))));
+}
+
+#[test]
+fn rows_are_looked_up() {
+    let table = marked::<4>(1000);
+    let indices: Vec<i64> = (0..20_000).map(|i| i * 7 % 500).collect();
+    let run = |pool: &Pool, _: &Kernels, out: &mut [u8]| {
+        crate::gather_rows(pool, 8, bytes(&table), &indices, out).unwrap();
+    };
+    everywhere(20_000 * 8, run, |out| {
+        for (out, &index) in out.chunks(8).zip(&indices) {
+            assert_eq!(out, bytes(&table[2 * index as usize..][..2]));
+        }
+    });
+    for bad in [500, -1, i64::MIN] {
+        let error = crate::gather_rows(&pools()[0], 8, bytes(&table), &[3, bad], &mut [0; 16]).unwrap_err();
+        assert_eq!(error, IndexError { index: bad, position: 1, rows: 500 });
+    }
+    let mut out = [0; 4];
+    crate::take_row(3, 2, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], &[2, 0], &mut out).unwrap();
+    assert_eq!(out, [4, 5, 6, 7]);
+    let error = crate::take_row(3, 2, &[0; 12], &[2, 3], &mut out).unwrap_err();
+    assert_eq!(error.to_string(), "index 3 at position 1 is not in a table of 3 rows");
+}
+
+fn converted<A: Scalar, B: Scalar + PartialEq + std::fmt::Debug>(
+    x: &[A],
+    want: impl Fn(A) -> B,
+    bits: impl Fn(B) -> u64,
+) {
+    for kernels in Kernels::available() {
+        let mut out = vec![B::default(); x.len()];
+        crate::convert(&pools()[2], kernels, x, &mut out);
+        for (&x, &out) in x.iter().zip(&out) {
+            assert_eq!(bits(out), bits(want(x)), "{} from {:?}, {out:?}", kernels.tier, x.to_f32());
+        }
+    }
+}
+
+#[test]
+fn conversions_have_the_bits_of_half() {
+    let halves: Vec<u16> = (0..=u16::MAX).collect();
+    let f16s: Vec<f16> = halves.iter().map(|&bits| f16::from_bits(bits)).collect();
+    let bf16s: Vec<bf16> = halves.iter().map(|&bits| bf16::from_bits(bits)).collect();
+    let f32_bits = |x: f32| u64::from(x.to_bits());
+    converted(&f16s, f16::to_f32, f32_bits);
+    // Widening only moves bits: a signalling NaN passes as it is.
+    converted(&bf16s, |x| f32::from_bits(u32::from(x.to_bits()) << 16), f32_bits);
+    converted(&f16s, |x| bf16::from_f32(x.to_f32()), |x| u64::from(x.to_bits()));
+    converted(&bf16s, |x| f16::from_f32(x.to_f32()), |x| u64::from(x.to_bits()));
+    // Every exponent, with mantissas around every tie.
+    let f32s: Vec<f32> = (0..=0x1ff_u32)
+        .flat_map(|top| (0..0x80_0000_u32).step_by(0x1000).map(move |low| (top << 23, low)))
+        .flat_map(|(top, low)| [-1, 0, 1].map(|step| f32::from_bits(top | low.wrapping_add_signed(step) & 0x7f_ffff)))
+        .collect();
+    converted(&f32s, f16::from_f32, |x| u64::from(x.to_bits()));
+    converted(&f32s, bf16::from_f32, |x| u64::from(x.to_bits()));
+}
+
+#[test]
+fn integers_are_converted() {
+    let x = [0_i64, 1, -1, 300, -129, i64::MAX, i64::MIN, (1 << 24) + 1];
+    converted(&x, |x| x as f32, |x| u64::from(x.to_bits()));
+    converted(&x, |x| bf16::from_f32(x as f32), |x| u64::from(x.to_bits()));
+    converted(&x, |x| x as i32, |x| x as u64);
+    converted(&x, |x| x as i8, |x| x as u64);
+    converted(&x, |x| x as u8, u64::from);
+    let x = [0.0_f32, -0.9, 1.9, 300.0, -300.0, f32::NAN, f32::INFINITY];
+    converted(&x, |x| x as i64, |x| x as u64);
+    converted(&x, |x| x as u8, u64::from);
+    converted(&[-128_i8, 127, 0], f32::from, |x| u64::from(x.to_bits()));
+    let run = |pool: &Pool, kernels: &Kernels, out: &mut [u8]| crate::truth(pool, kernels, &x, out);
+    everywhere(7, run, |out| assert_eq!(out, [0, 1, 1, 1, 1, 1, 1]));
+    let run = |pool: &Pool, kernels: &Kernels, out: &mut [u8]| crate::truth(pool, kernels, &[0_i64, 1 << 40], out);
+    everywhere(2, run, |out| assert_eq!(out, [0, 1]));
+}
+
+fn check_quantization<T: Value + Float>() {
+    for (rows, width) in [(1, 1), (3, 5), (4, 320), (2, 4097), (200, 257)] {
+        let mut x: Vec<T> = around(rows * width, 0.5, 1.0);
+        x[0] = T::new(0.0);
+        for kernels in Kernels::available() {
+            let mut results = pools().each_ref().map(|pool| {
+                let (mut q, mut scales) = (vec![0; x.len()], vec![RowScale::default(); rows]);
+                crate::quantize_rows(pool, kernels, width, &x, &mut q, &mut scales);
+                (q, scales)
+            });
+            assert!(results[0] == results[1] && results[0] == results[2]);
+            let (q, scales) = std::mem::take(&mut results[0]);
+            for ((x, q), scale) in x.chunks(width).zip(q.chunks(width)).zip(scales) {
+                let (low, high) = x.iter().fold((0.0_f64, 0.0_f64), |(l, h), x| (l.min(x.value()), h.max(x.value())));
+                assert!((f64::from(scale.scale) - (high - low) / 255.0).abs() < 1e-6 || high == low);
+                for (x, &q) in x.iter().zip(q) {
+                    let error = x.value() - f64::from(scale.scale) * f64::from(i32::from(q) - scale.zero);
+                    // Zero is rounded as well: the ends may lie half a step outside.
+                    assert!(
+                        error.abs() <= f64::from(scale.scale) * 0.5001 * if q == 0 || q == 255 { 2.0 } else { 1.0 }
+                    );
+                    assert!(x.value() != 0.0 || i32::from(q) == scale.zero);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn quantized_rows_are_within_half_a_step() {
+    check_quantization::<f32>();
+    check_quantization::<bf16>();
+    let x = [0.0_f32, 0.0, 1.0, f32::NAN, f32::INFINITY, 2.0, 3e38, -3e38, 1e-40, 0.0];
+    for kernels in Kernels::available() {
+        let (mut q, mut scales) = ([9; 10], [RowScale::default(); 5]);
+        crate::quantize_rows(&pools()[0], kernels, 2, &x, &mut q, &mut scales);
+        assert_eq!((scales[0], [q[0], q[1]]), (RowScale { scale: 1.0, zero: 0 }, [0, 0]));
+        assert!(scales[1..4].iter().all(|scale| scale.scale.is_nan()) && q[2..8] == [0; 6]);
+        assert_eq!((scales[4], [q[8], q[9]]), (RowScale { scale: 1.0, zero: 0 }, [0, 0]));
+    }
+}
+
+fn check_weights<T: Value + Float>(scale: f64) {
+    for (rows, width) in [(1, 1), (3, 5), (4, 320), (200, 257)] {
+        let x: Vec<T> = numbers(rows * width, scale);
+        for kernels in Kernels::available() {
+            let results = pools().each_ref().map(|pool| {
+                let (mut q, mut scales, mut sums) = (vec![0; x.len()], vec![f16::ZERO; rows], vec![0; rows]);
+                crate::quantize_weights(pool, kernels, width, &x, &mut q, &mut scales, &mut sums);
+                let mut back = vec![T::new(0.0); x.len()];
+                crate::dequantize_rows(pool, kernels, width, &q, &scales, &mut back);
+                (q, scales, sums, back.iter().map(|x| x.bits()).collect::<Vec<_>>(), back)
+            });
+            assert!(
+                results
+                    .iter()
+                    .all(|r| (&r.0, &r.1, &r.2, &r.3) == (&results[0].0, &results[0].1, &results[0].2, &results[0].3))
+            );
+            let (q, scales, sums, _, back) = &results[0];
+            for (row, scale) in scales.iter().enumerate() {
+                let range = row * width..(row + 1) * width;
+                assert_eq!(sums[row], q[range.clone()].iter().map(|&q| i32::from(q)).sum::<i32>());
+                assert!(q[range.clone()].iter().all(|&q| q >= -127));
+                for i in range {
+                    let exact = scale.to_f64() * f64::from(q[i]);
+                    assert!((x[i].value() - exact).abs() <= scale.to_f64() * 0.5001, "{} {exact}", x[i].value());
+                    assert!((back[i].value() - exact).abs() <= T::ROUNDOFF * exact.abs());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn quantized_weights_are_within_half_a_step() {
+    check_weights::<f32>(0.1);
+    check_weights::<f32>(1e-5);
+    check_weights::<bf16>(0.1);
+    let (mut q, mut scales, mut sums) = ([9; 6], [f16::ZERO; 3], [9; 3]);
+    let x = [0.0_f32, 0.0, 1.0, f32::NAN, 1e-12, -1e-12];
+    crate::quantize_weights(&pools()[0], crate::kernels(), 2, &x, &mut q, &mut scales, &mut sums);
+    assert_eq!((q, sums, scales[0]), ([0, 0, 0, 0, 0, 0], [0, 0, 0], f16::ZERO));
+    assert!(scales[1].is_nan());
+}
