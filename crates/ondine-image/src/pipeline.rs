@@ -11,7 +11,7 @@ mod plan;
 use std::time::Duration;
 
 use ondine_models::{GraphSizes, LatentSpace, Network, Pipeline, Source, Tokenizer};
-use ondine_runtime::{Bindings, Cache, Context, Device, NDArray, Options, Precision, Prepared, State};
+use ondine_runtime::{Bindings, Cache, Device, NDArray, Options, Precision, Prepared, State};
 use serde::Deserialize;
 
 use crate::{
@@ -52,7 +52,7 @@ pub struct Request {
     /// Spacing of the noise levels by name.
     pub schedule: Option<String>,
     /// Share of fresh noise in each step, for samplers that have it.
-    pub eta: Option<f32>,
+    pub eta: Option<f64>,
     /// Where noise comes from.
     pub generator: Generator,
     /// Unit noise to start from, `[count, channels, height / 8, width / 8]`, instead of the seed's.

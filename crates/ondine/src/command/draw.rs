@@ -75,7 +75,7 @@ pub(super) struct Draw {
 
     /// Share of fresh noise in each step, for samplers that have it
     #[arg(long, value_name = "0..1")]
-    eta: Option<f32>,
+    eta: Option<f64>,
 
     /// Strength of the correction of overexposure that strong guidance causes
     #[arg(long, value_name = "0..1")]

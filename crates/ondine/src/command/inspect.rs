@@ -60,7 +60,7 @@ fn pipeline(source: Source) -> anyhow::Result<Value> {
 }
 
 fn network(network: &Network) -> anyhow::Result<Value> {
-    let asset = network.asset(&GraphSizes::default())?;
+    let asset = network.asset(GraphSizes::default())?;
     let functions: serde_json::Map<_, _> =
         asset.functions().iter().map(|(name, graph)| (name.to_string(), function(graph))).collect();
     Ok(json!({
