@@ -10,6 +10,7 @@
 #![expect(unsafe_code, reason = "SIMD intrinsics and disjoint writes from several threads")]
 
 mod arch;
+mod attention;
 mod binary;
 mod conv;
 mod convert;
@@ -31,6 +32,7 @@ mod suite;
 mod table;
 mod threads;
 
+pub use attention::{AttentionMask, AttentionShape, attention, attention_scratch_bytes};
 pub use binary::{Binary, Comparison, binary, compare, select};
 pub use conv::{ConvProblem, ConvShape, conv2d};
 pub use convert::{Scalar, convert, truth};

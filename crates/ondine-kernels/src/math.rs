@@ -26,10 +26,12 @@ pub enum Activation {
     Tanh,
 }
 
+/// 1.5 * 2^23: adding it to a number leaves the nearest integer in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
 /// `e^x`; denormal results are kept.
 #[inline(always)]
 pub(crate) fn exp<I: Isa>(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
     const COEFFICIENTS: [f32; 6] =
         [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
     let x = if x > 89.0 { 89.0 } else { x };
@@ -44,6 +46,30 @@ pub(crate) fn exp<I: Isa>(x: f32) -> f32 {
     let n = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
     let half = n >> 1;
     p * power_of_two(half) * power_of_two(n.wrapping_sub(half))
+}
+
+/// `2^x` for `x` up to 1, at least `2^-126`.
+#[inline(always)]
+pub(crate) fn exp2<I: Isa>(x: f32) -> f32 {
+    power::<I, 7>(
+        &[1.535_336_2e-4, 1.339_887_4e-3, 9.618_437e-3, 5.550_332_5e-2, 2.402_264_8e-1, 6.931_472e-1, 1.0],
+        x,
+    )
+}
+
+/// [`exp2`] with a relative error of `2^-13`.
+#[inline(always)]
+pub(crate) fn exp2_coarse<I: Isa>(x: f32) -> f32 {
+    power::<I, 4>(&[5.517_167e-2, 2.426_111_2e-1, 6.932_61e-1, 9.999_281e-1], x)
+}
+
+/// `2^x` by a polynomial for the fraction, -0.5..=0.5, to whose exponent the integer is added.
+#[inline(always)]
+fn power<I: Isa, const N: usize>(coefficients: &[f32; N], x: f32) -> f32 {
+    let x = if x < -126.0 { -126.0 } else { x };
+    let shifted = x + ROUND;
+    let p = horner::<I, N>(coefficients, x - (shifted - ROUND));
+    f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
 }
 
 #[inline(always)]
@@ -182,6 +208,15 @@ mod tests {
             assert!(worst(20.0, tanh::<Avx2>, f64::tanh) < 2.0);
             assert!(worst(80.0, sigmoid::<Avx2>, |x| 1.0 / (1.0 + (-x).exp())) < 3.5);
         }
+    }
+
+    #[test]
+    fn powers_of_two_are_close_to_f64() {
+        assert!(worst(1.0, |x| exp2::<Generic>(63.5 * x - 62.5), |x| ((63.5 * x as f32 - 62.5) as f64).exp2()) < 2.5);
+        assert!(worst(1.0, |x| exp2_coarse::<Generic>(63.5 * x - 62.5), |x| ((63.5 * x as f32 - 62.5) as f64).exp2()) < 2048.0);
+        assert_eq!([exp2::<Generic>(0.0), exp2::<Generic>(-3.0)], [1.0, 0.125]);
+        assert!(exp2::<Generic>(f32::NEG_INFINITY) < 1.2e-38);
+        assert!(exp2::<Generic>(f32::NAN).is_nan());
     }
 
     #[test]

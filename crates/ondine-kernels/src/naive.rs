@@ -1,6 +1,6 @@
 //! What the matrix kernels should compute, in f64 and in the plainest way: the oracle of the tests.
 
-use crate::{conv::ConvShape, math::Activation};
+use crate::{AttentionMask, AttentionShape, conv::ConvShape, math::Activation};
 
 /// A sum of products and the sum of their absolute values, from which the error that rounding may cause follows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,6 +63,41 @@ fn pixel(shape: &ConvShape, inputs: &[Vec<f64>], image: usize, [y, x]: [usize; 2
     let (input, channel) = if channel < shape.channels[0] { (0, channel) } else { (1, channel - shape.channels[0]) };
     let pixel = (image * shape.height + y) * shape.width + x;
     Some(inputs[input][pixel * shape.channels[input] + channel])
+}
+
+/// `[batch, queries, heads, value_dim]` of an attention; operands as [`AttentionShape`] says.
+pub(crate) fn attention(shape: &AttentionShape, [q, k, v]: [&[f64]; 3], mask: AttentionMask<'_>) -> Vec<f64> {
+    let &AttentionShape { batch, heads, kv_heads, queries, keys, head_dim, value_dim, strides, scale, causal, .. } = shape;
+    let mut out = Vec::new();
+    for (b, i, h) in (0..batch).flat_map(|b| (0..queries).flat_map(move |i| (0..heads).map(move |h| (b, i, h)))) {
+        let kv = h / (heads / kv_heads);
+        let score = |j: usize| {
+            let query = &q[(b * queries + i) * strides[0] + h * head_dim..][..head_dim];
+            let key = &k[(b * keys + j) * strides[1] + kv * head_dim..][..head_dim];
+            let score = f64::from(scale) * query.iter().zip(key).map(|(q, k)| q * k).sum::<f64>();
+            let hidden = causal && j + queries > i + keys;
+            match mask {
+                _ if hidden => f64::NEG_INFINITY,
+                AttentionMask::None => score,
+                AttentionMask::Keys(seen) => if seen[b * keys + j] { score } else { f64::NEG_INFINITY },
+                AttentionMask::Additive { values, batch, heads: per_head } => {
+                    let b = if batch { b } else { 0 };
+                    let plane = if per_head { b * heads + h } else { b };
+                    score + f64::from(values[(plane * queries + i) * keys + j])
+                }
+            }
+        };
+        let scores: Vec<f64> = (0..keys).map(score).collect();
+        let max = scores.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+        let weights: Vec<f64> = scores.iter().map(|s| if max.is_finite() { (s - max).exp() } else { 0.0 }).collect();
+        let total = weights.iter().sum::<f64>();
+        for d in 0..value_dim {
+            let value = |j: usize| v[(b * keys + j) * strides[2] + kv * value_dim + d];
+            let sum: f64 = weights.iter().enumerate().map(|(j, w)| w * value(j)).sum();
+            out.push(if total > 0.0 { sum / total } else { 0.0 });
+        }
+    }
+    out
 }
 
 /// An activation.

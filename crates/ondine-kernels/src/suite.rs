@@ -4,8 +4,9 @@ use half::{bf16, f16};
 use proptest::prelude::*;
 
 use crate::{
-    Activation, ConvProblem, ConvShape, Epilogue, GemmProblem, Input, Kernels, MatmulShape, Output, PACKED_ALIGN,
-    PackedWeights, Pool, RowScale, Values, WeightShape, WeightSource, WeightType, conv2d, gemm, matmul, naive,
+    Activation, AttentionMask, AttentionShape, ConvProblem, ConvShape, Epilogue, GemmProblem, Input, Kernels, MatmulShape, Output, PACKED_ALIGN,
+    PackedWeights, Pool, RowScale, Values, WeightShape, WeightSource, WeightType, attention,
+    attention_scratch_bytes, conv2d, gemm, matmul, naive,
     naive::Sum, pack,
 };
 
@@ -317,6 +318,121 @@ proptest! {
         seed: u64,
     ) {
         check_matmul(&MatmulShape { batch, rows, inner, columns, transposed }, dtype, out, seed);
+    }
+}
+
+/// Which mask a test of attention has.
+#[derive(Clone, Copy, Debug)]
+enum MaskKind {
+    None,
+    Keys,
+    Additive(bool, bool),
+}
+
+fn attention_shape() -> impl Strategy<Value = AttentionShape> {
+    let size = || prop_oneof![1_usize..20, proptest::sample::select(vec![63, 64, 97, 127, 128, 129, 200, 260])];
+    let dim = || proptest::sample::select(vec![1_usize, 3, 8, 20, 32, 40, 64, 65, 80]);
+    let heads = (1_usize..3, 1_usize..3, 1_usize..3);
+    (heads, size(), size(), dim(), dim(), [0_usize..3, 0_usize..3, 0_usize..3], 0_usize..2, -0.5_f32..2.0, any::<bool>()).prop_map(
+        |((batch, kv_heads, repeat), queries, keys, head_dim, value_dim, gaps, out_gap, scale, causal)| {
+            let heads = kv_heads * repeat;
+            let widths = [heads * head_dim, kv_heads * head_dim, kv_heads * value_dim];
+            let strides = [0, 1, 2].map(|i| widths[i] + gaps[i]);
+            let out_stride = heads * value_dim + out_gap;
+            AttentionShape { batch, heads, kv_heads, queries, keys, head_dim, value_dim, strides, out_stride, scale, causal }
+        },
+    )
+}
+
+fn mask_kind() -> impl Strategy<Value = MaskKind> {
+    let additive = (any::<bool>(), any::<bool>()).prop_map(|(batch, heads)| MaskKind::Additive(batch, heads));
+    prop_oneof![Just(MaskKind::None), Just(MaskKind::Keys), additive]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn attention_is_right(
+        shape in attention_shape(),
+        mask in mask_kind(),
+        dtype in float(),
+        out in float(),
+        seed: u64,
+    ) {
+        check_attention(&shape, mask, dtype, out, seed);
+    }
+}
+
+fn check_attention(shape: &AttentionShape, mask: MaskKind, dtype: WeightType, out: WeightType, seed: u64) {
+    let &AttentionShape { batch, heads, queries, keys, value_dim, strides, out_stride, .. } = shape;
+    let mut random = Random(seed);
+    let rows = [queries, keys, keys];
+    let operands = [0, 1, 2].map(|i| Tensor::new(dtype, &mut random, batch * rows[i] * strides[i], 1));
+    let numbers = operands.each_ref().map(Tensor::numbers);
+    let seen: Vec<bool> = (0..batch * keys).map(|_| random.number() > -0.3).collect();
+    let additive: Vec<f32> = (0..batch * heads * queries * keys)
+        .map(|i| if i % 5 == 0 { f32::NEG_INFINITY } else { 3.0 * random.number() })
+        .collect();
+    let mask = match mask {
+        MaskKind::None => AttentionMask::None,
+        MaskKind::Keys => AttentionMask::Keys(&seen),
+        MaskKind::Additive(batch, heads) => {
+            let count = if batch { shape.batch } else { 1 } * if heads { shape.heads } else { 1 };
+            AttentionMask::Additive { values: &additive[..count * queries * keys], batch, heads }
+        }
+    };
+    let wanted = naive::attention(shape, numbers.each_ref().map(Vec::as_slice), mask);
+    for kernels in Kernels::available() {
+        let run = |threads: usize| {
+            let mut scratch = vec![0xff; attention_scratch_bytes(kernels, shape, dtype)];
+            let operands = operands.each_ref().map(Tensor::values);
+            collect(out, batch * queries * out_stride, |out| {
+                attention(&Pool::new(threads), kernels, shape, operands, mask, out, &mut scratch);
+            })
+        };
+        let got = run(1);
+        for threads in [2, 3] {
+            assert!(bits(&got) == bits(&run(threads)), "{threads} threads, {}: {shape:?}", kernels.tier);
+        }
+        // Values are below 1. Weights of bf16 are off by 2^-9, and so may be what they sum up to.
+        let error = if dtype == WeightType::Bf16 { 6e-3 } else { 3e-5 } + if out == WeightType::Bf16 { 4e-3 } else { 0.0 };
+        for (index, want) in wanted.iter().enumerate() {
+            let (row, column) = (index / (heads * value_dim), index % (heads * value_dim));
+            let got = f64::from(got[row * out_stride + column]);
+            assert!((got - want).abs() <= error, "{got} for {want} at {index}, {}: {shape:?} {mask:?}", kernels.tier);
+        }
+        for row in got.chunks(out_stride) {
+            assert!(row[heads * value_dim..].iter().all(|&x| x == -7.0), "gap overwritten, {}", kernels.tier);
+        }
+    }
+}
+
+#[test]
+fn queries_that_see_no_key_get_zeros() {
+    let shape = AttentionShape {
+        batch: 2,
+        heads: 1,
+        kv_heads: 1,
+        queries: 3,
+        keys: 5,
+        head_dim: 2,
+        value_dim: 2,
+        strides: [2; 3],
+        out_stride: 2,
+        scale: 1.0,
+        causal: false,
+    };
+    let seen: Vec<bool> = (0..10).map(|i| i >= 5).collect();
+    let x = vec![1.5; 20];
+    for kernels in Kernels::available() {
+        let mut scratch = vec![0; attention_scratch_bytes(kernels, &shape, WeightType::F32)];
+        let mut out = vec![-7.0; 12];
+        let operands = [&x[..12], &x, &x].map(Values::F32);
+        let mask = AttentionMask::Keys(&seen);
+        attention(&Pool::new(1), kernels, &shape, operands, mask, Output::F32(&mut out), &mut scratch);
+        assert_eq!(out[..6], [0.0; 6]);
+        assert_eq!(out[6..], [1.5; 6]);
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) const GEMM: GemmKernels =
     s8: micro::<S8>,
     epilogue: |call| Avx2::enter(call),
     pack: |call| Avx2::enter(call),
+    attend: |call| Avx2::enter(call),
     depthwise: |call| Avx2::enter(call),
 };
 

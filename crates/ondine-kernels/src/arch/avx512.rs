@@ -19,6 +19,7 @@ pub(crate) const GEMM: GemmKernels =
     s8: micro::<S8>,
     epilogue: |call| Avx512::enter(call),
     pack: |call| Avx512::enter(call),
+    attend: |call| Avx512::enter(call),
     depthwise: |call| Avx512::enter(call),
 };
 

@@ -19,6 +19,7 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     s8: micro::<S8>,
     epilogue: |call| Generic::enter(call),
     pack: |call| Generic::enter(call),
+    attend: |call| Generic::enter(call),
     depthwise: |call| Generic::enter(call),
 };
 

@@ -226,7 +226,7 @@ impl<R: Rows> Product<'_, R> {
                         count,
                         vectors: columns / lanes,
                         sums,
-                        width,
+                        sum_stride: width,
                         clear: first,
                     });
                     std::slice::from_raw_parts(sums, tile_rows * width)

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Elements handled at once; divides [`MAX_WIDTH`].
-const CHUNK: usize = 16;
+pub(crate) const CHUNK: usize = 16;
 
 /// A row of a tile, before and after.
 type Row = [[f32; CHUNK]; MAX_WIDTH / CHUNK];
@@ -202,7 +202,7 @@ unsafe fn add(source: Source, count: usize, row: &mut [[f32; CHUNK]]) {
 /// # Safety
 /// `target` is valid for `count` elements.
 #[inline(always)]
-unsafe fn store(row: &[[f32; CHUNK]], count: usize, target: Target) {
+pub(crate) unsafe fn store(row: &[[f32; CHUNK]], count: usize, target: Target) {
     for (c, chunk) in row.iter().enumerate() {
         let (first, here) = (c * CHUNK, CHUNK.min(count - c * CHUNK));
         // SAFETY: `first + here <= count`, for which the caller vouches.

@@ -1,5 +1,7 @@
 //! Products of two operands known only when the network runs: the right one is packed into scratch.
 
+use std::ops::Range;
+
 use half::bf16;
 
 use crate::{
@@ -65,13 +67,13 @@ pub fn matmul(
     let stride = if transposed { inner } else { columns };
     let one = |index: usize, slot: usize| {
         // SAFETY: no two threads have the same slot.
-        let bytes = unsafe { scratch.get(slot) };
+        let bytes = unsafe { scratch.get(slot, 0..size) };
         let operand = Operand { values: right.slice(index * inner * columns, inner * columns), stride, inner, columns };
         let packing = PackOperand { operand, transposed, layout: Layout::new(&weights, &kernels.gemm), out: bytes };
         (kernels.gemm.pack)(packing);
         // SAFETY: the offset is within the result, whose length has been checked.
         let out = unsafe { out.get().add(index * rows * columns) };
-        let weights = PackedWeights::new(kernels, weights, unsafe { scratch.get(slot) });
+        let weights = PackedWeights::new(kernels, weights, unsafe { scratch.get(slot, 0..size) });
         let first = left.slice(index * rows * inner, rows * inner);
         let source = Dense { first: first.pointer(), stride: inner * weights.shape().dtype.activation_bytes() };
         let epilogue = &Epilogue::default();
@@ -117,15 +119,20 @@ impl Slots {
         Self { first: scratch.as_mut_ptr().wrapping_add(skip), size, count }
     }
 
-    /// A piece.
+    /// Bytes of a piece.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Part of a piece.
     ///
     /// # Safety
-    /// No other reference to the same piece is used while this one is, and the scratch is still borrowed.
+    /// No other reference to the same part is used to write while this one is, and the scratch is still borrowed.
     #[expect(clippy::mut_from_ref, reason = "the pieces are disjoint, the caller keeps them apart")]
-    pub(crate) unsafe fn get(&self, index: usize) -> &mut [u8] {
-        assert!(index < self.count, "piece {index} of {}", self.count);
+    pub(crate) unsafe fn get(&self, index: usize, part: Range<usize>) -> &mut [u8] {
+        assert!(index < self.count && part.end <= self.size, "piece {index} of {}", self.count);
         // SAFETY: `new` checked the length; the caller vouches for the rest.
-        unsafe { std::slice::from_raw_parts_mut(self.first.add(index * self.size), self.size) }
+        unsafe { std::slice::from_raw_parts_mut(self.first.add(index * self.size + part.start), part.len()) }
     }
 }
 

@@ -5,6 +5,7 @@
 //! by side; a word of a row is repeated in all lanes and multiplied with them, into f32 or i32 sums.
 
 use crate::{
+    attention::SoftmaxTile,
     conv::DepthwiseTile,
     gemm::{epilogue::EpilogueCall, matmul::PackKernel, weights::WeightType},
 };
@@ -63,10 +64,10 @@ pub(crate) struct MicroCall {
     pub(crate) count: usize,
     /// Vectors per word of the panel, at most `width / lanes`.
     pub(crate) vectors: usize,
-    /// The sums: row `i` at `sums[i * width]`. Rows up to the next size of tile are overwritten as well.
+    /// The sums: row `i` at `sums[i * sum_stride]`. Rows up to the next size of tile are overwritten as well.
     pub(crate) sums: *mut u32,
-    /// [`GemmKernels::width`].
-    pub(crate) width: usize,
+    /// See `sums`.
+    pub(crate) sum_stride: usize,
     /// True if the sums begin at zero, false if at what is there.
     pub(crate) clear: bool,
 }
@@ -90,7 +91,7 @@ pub(crate) unsafe fn tile<D: Dot, const R: usize, const V: usize>(call: &MicroCa
         if !call.clear {
             for (i, row) in sums.iter_mut().enumerate() {
                 for (j, sum) in row.iter_mut().enumerate() {
-                    *sum = D::load_sum(call.sums.add(i * call.width + j * D::LANES));
+                    *sum = D::load_sum(call.sums.add(i * call.sum_stride + j * D::LANES));
                 }
             }
         }
@@ -116,7 +117,7 @@ pub(crate) unsafe fn tile<D: Dot, const R: usize, const V: usize>(call: &MicroCa
         }
         for (i, row) in sums.iter().enumerate() {
             for (j, &sum) in row.iter().enumerate() {
-                D::store_sum(sum, call.sums.add(i * call.width + j * D::LANES));
+                D::store_sum(sum, call.sums.add(i * call.sum_stride + j * D::LANES));
             }
         }
     }
@@ -140,6 +141,8 @@ pub struct GemmKernels {
     pub(crate) epilogue: fn(&EpilogueCall<'_>),
     /// Packs an operand known only when the network runs.
     pub(crate) pack: PackKernel,
+    /// A tile of attention's softmax.
+    pub(crate) attend: fn(SoftmaxTile<'_>),
     /// Sums of a depthwise convolution.
     pub(crate) depthwise: fn(DepthwiseTile<'_>),
 }

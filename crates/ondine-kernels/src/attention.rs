@@ -1,0 +1,540 @@
+//! Attention without the matrix of scores: softmax is computed as the keys go by (Dao et al. 2022).
+//!
+//! Keys and values are packed once per head. A task holds a few query rows; for each tile of keys it computes the
+//! scores, turns them into weights relative to the largest score so far, and adds the weighted values to its sums,
+//! after scaling them to the new largest score. The order of all sums depends on the shape alone.
+
+use std::{cell::RefCell, f32::consts::LOG2_E, ops::Range};
+
+use crate::{
+    arch::Isa,
+    gemm::{
+        Output, Values, check_rows,
+        epilogue::{CHUNK, Target, store},
+        matmul::{Operand, PackOperand, Slots, packed_operand},
+        micro::{GemmKernels, MAX_ROWS, MicroCall, WORD},
+        weights::{Layout, PACKED_ALIGN, WeightType},
+    },
+    math::{bf16_bits, exp2, exp2_coarse},
+    rowwise::RowKernel,
+    table::Kernels,
+    threads::Pool,
+};
+
+/// Keys of a tile; a multiple of every tier's panel width.
+const TILE_KEYS: usize = 128;
+
+/// Query rows of a task, about.
+const TASK_ROWS: usize = 96;
+
+/// The shape of an attention over `batch` sequences.
+///
+/// Element `d` of head `h` of row `i` of sequence `b` is at `(b * rows + i) * stride + h * dim + d`, so queries, keys
+/// and values may be columns of one tensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AttentionShape {
+    /// Number of sequences.
+    pub batch: usize,
+    /// Number of query heads.
+    pub heads: usize,
+    /// Number of key and value heads; divides `heads`, and each serves as many consecutive ones.
+    pub kv_heads: usize,
+    /// Query rows per sequence.
+    pub queries: usize,
+    /// Key and value rows per sequence.
+    pub keys: usize,
+    /// Elements of a query or key of one head.
+    pub head_dim: usize,
+    /// Elements of a value of one head.
+    pub value_dim: usize,
+    /// Elements from one row of queries, keys, values to the next.
+    pub strides: [usize; 3],
+    /// Elements from one row of the result to the next.
+    pub out_stride: usize,
+    /// What the scores are multiplied by, usually `1 / sqrt(head_dim)`.
+    pub scale: f32,
+    /// True if query `i` sees keys `0..=i + keys - queries` only.
+    pub causal: bool,
+}
+
+/// What keeps queries from attending to keys.
+#[derive(Clone, Copy, Debug)]
+pub enum AttentionMask<'a> {
+    /// Nothing.
+    None,
+    /// `[batch, keys]`: false hides the key.
+    Keys(&'a [bool]),
+    /// `[batch or 1, heads or 1, queries, keys]`, added to the scaled scores.
+    Additive {
+        /// The numbers.
+        values: &'a [f32],
+        /// True if there is one for each sequence, false if all share it.
+        batch: bool,
+        /// True if there is one for each head, false if all share it.
+        heads: bool,
+    },
+}
+
+impl AttentionMask<'_> {
+    fn check(&self, shape: &AttentionShape) {
+        let &AttentionShape { batch, heads, queries, keys, .. } = shape;
+        match *self {
+            Self::None => {}
+            Self::Keys(seen) => assert_eq!(seen.len(), batch * keys, "mask of {shape:?}"),
+            Self::Additive { values, batch: per_batch, heads: per_head } => {
+                let count = if per_batch { batch } else { 1 } * if per_head { heads } else { 1 };
+                assert_eq!(values.len(), count * queries * keys, "mask of {shape:?}");
+            }
+        }
+    }
+}
+
+/// Bytes of scratch that [`attention`] needs for operands of f32 or bf16: the packed keys and values of all heads.
+#[must_use]
+pub fn attention_scratch_bytes(kernels: &Kernels, shape: &AttentionShape, dtype: WeightType) -> usize {
+    let (keys, values) = packings(&kernels.gemm, shape, dtype);
+    shape.batch * shape.kv_heads * (keys.1 + values.1) + PACKED_ALIGN
+}
+
+/// Layout and size of the keys and the values of one head.
+fn packings(kernels: &GemmKernels, shape: &AttentionShape, dtype: WeightType) -> ((Layout, usize), (Layout, usize)) {
+    let keys = packed_operand(dtype, shape.head_dim, shape.keys, kernels);
+    (keys, packed_operand(dtype, shape.keys, shape.value_dim, kernels))
+}
+
+/// Computes `softmax(scale * queries * keys^T + mask) * values` for each head.
+///
+/// A query that sees no key gets zeros.
+///
+/// # Panics
+/// If the operands differ in type, if a slice is too short for its rows and stride, if the mask has the wrong length,
+/// or if `scratch` has fewer bytes than [`attention_scratch_bytes`].
+pub fn attention(
+    pool: &Pool,
+    kernels: &Kernels,
+    shape: &AttentionShape,
+    operands: [Values<'_>; 3],
+    mask: AttentionMask<'_>,
+    mut out: Output<'_>,
+    scratch: &mut [u8],
+) {
+    let &AttentionShape { batch, heads, kv_heads, queries, keys, head_dim, value_dim, strides, .. } = shape;
+    let dtype = operands[0].weight_type();
+    assert!(operands.iter().all(|operand| operand.weight_type() == dtype), "operands differ in type");
+    assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "heads of {shape:?}");
+    let widths = [heads * head_dim, kv_heads * head_dim, kv_heads * value_dim];
+    for (i, what) in ["queries", "keys", "values"].into_iter().enumerate() {
+        check_rows(what, operands[i].len(), batch * [queries, keys, keys][i], widths[i], strides[i]);
+    }
+    check_rows("output", out.len(), batch * queries, heads * value_dim, shape.out_stride);
+    mask.check(shape);
+    if batch * queries * heads * value_dim == 0 {
+        return;
+    }
+    let gemm = &kernels.gemm;
+    let (key_packing, value_packing) = packings(gemm, shape, dtype);
+    let work = Attention {
+        kernels: gemm,
+        shape,
+        operands,
+        dtype,
+        mask,
+        keys: key_packing.0,
+        values: value_packing.0,
+        packed: Slots::new(scratch, key_packing.1 + value_packing.1, batch * kv_heads),
+        key_bytes: key_packing.1,
+        out: out.target(),
+    };
+    pool.run(2 * batch * kv_heads, &|task| work.pack(task / 2, task % 2 == 1));
+    let tiles = queries.div_ceil(TASK_ROWS);
+    let rows = queries.div_ceil(tiles).next_multiple_of(gemm.rows);
+    pool.run(batch * heads * tiles, &|task| {
+        let (head, first) = (task / tiles, task % tiles * rows);
+        if first < queries {
+            SCRATCH.with_borrow_mut(|scratch| work.rows(head, first..queries.min(first + rows), scratch));
+        }
+    });
+}
+
+/// Memory of a thread that outlives a call.
+#[derive(Default)]
+struct Scratch {
+    strips: Vec<Strip>,
+    /// Copies of query rows that end within a word.
+    copies: Vec<u32>,
+    /// Sums of weighted values of all strips, `[strip][row][value]`.
+    sums: Vec<f32>,
+    tile: Tile,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// An attention under way.
+struct Attention<'a> {
+    kernels: &'a GemmKernels,
+    shape: &'a AttentionShape,
+    operands: [Values<'a>; 3],
+    dtype: WeightType,
+    mask: AttentionMask<'a>,
+    keys: Layout,
+    values: Layout,
+    /// Per sequence and key head: packed keys, then packed values.
+    packed: Slots,
+    key_bytes: usize,
+    out: Target,
+}
+
+// SAFETY: the address is that of a slice that the caller of `attention` holds, and no two tasks write the same rows.
+unsafe impl Sync for Attention<'_> {}
+
+/// A few query rows of one head, no more than a tile of the micro-kernel.
+struct Strip {
+    /// The sequence.
+    batch: usize,
+    /// The head.
+    head: usize,
+    /// The first row.
+    row: usize,
+    /// Rows.
+    count: usize,
+    /// The address of each row; the last one is repeated.
+    queries: [*const u8; MAX_ROWS],
+    /// The largest score of each row so far.
+    max: [f32; MAX_ROWS],
+    /// The sum of the weights of each row so far, relative to the largest score.
+    sum: [f32; MAX_ROWS],
+}
+
+/// Scores of a strip for a tile of keys and the weights made of them, `[row][key]`.
+#[repr(C, align(64))]
+struct Tile {
+    scores: [[f32; TILE_KEYS]; MAX_ROWS],
+    /// Weights as f32.
+    single: [[f32; TILE_KEYS]; MAX_ROWS],
+    /// Weights as bits of bf16.
+    brain: [[u16; TILE_KEYS]; MAX_ROWS],
+}
+
+impl Default for Tile {
+    fn default() -> Self {
+        let zeros = [[0.0; TILE_KEYS]; MAX_ROWS];
+        Self { scores: zeros, single: zeros, brain: [[0; TILE_KEYS]; MAX_ROWS] }
+    }
+}
+
+impl Attention<'_> {
+    /// Packs the keys or the values of one sequence and head.
+    fn pack(&self, index: usize, values: bool) {
+        let &AttentionShape { kv_heads, keys, head_dim, value_dim, strides, .. } = self.shape;
+        let (batch, head) = (index / kv_heads, index % kv_heads);
+        let (dim, layout, part) = if values {
+            (value_dim, self.values, self.key_bytes..self.packed.size())
+        } else {
+            (head_dim, self.keys, 0..self.key_bytes)
+        };
+        if keys == 0 || dim == 0 {
+            return;
+        }
+        let which = 1 + usize::from(values);
+        let stride = strides[which];
+        let from = self.operands[which].slice(batch * keys * stride + head * dim, (keys - 1) * stride + dim);
+        let (inner, columns) = if values { (keys, dim) } else { (dim, keys) };
+        let operand = Operand { values: from, stride, inner, columns };
+        // SAFETY: each task has a part of its own.
+        let out = unsafe { self.packed.get(index, part) };
+        (self.kernels.pack)(PackOperand { operand, transposed: !values, layout, out });
+    }
+
+    /// Computes rows of one head; `head` counts through all sequences.
+    fn rows(&self, head: usize, rows: Range<usize>, scratch: &mut Scratch) {
+        let &AttentionShape { heads, kv_heads, keys, .. } = self.shape;
+        let Scratch { strips, copies, sums, tile } = scratch;
+        let (batch, head) = (head / heads, head % heads);
+        // SAFETY: nobody writes to the packed operands any more.
+        let packed = unsafe { self.packed.get(batch * kv_heads + head / (heads / kv_heads), 0..self.packed.size()) };
+        self.strips(batch, head, rows, strips, copies);
+        let strip_sums = self.kernels.rows * self.values.columns;
+        sums.clear();
+        sums.resize(strips.len() * strip_sums, 0.0);
+        for first in (0..keys).step_by(TILE_KEYS) {
+            let keys = first..keys.min(first + TILE_KEYS);
+            for (strip, sums) in strips.iter_mut().zip(sums.chunks_exact_mut(strip_sums)) {
+                self.tile(strip, keys.clone(), packed, tile, sums);
+            }
+        }
+        for (strip, sums) in strips.iter().zip(sums.chunks_exact(strip_sums)) {
+            self.finish(strip, sums);
+        }
+    }
+
+    /// Cuts rows into strips.
+    fn strips(&self, batch: usize, head: usize, rows: Range<usize>, strips: &mut Vec<Strip>, copies: &mut Vec<u32>) {
+        let &AttentionShape { queries, head_dim, strides: [stride, ..], .. } = self.shape;
+        let (tile, element) = (self.kernels.rows, self.dtype.activation_bytes());
+        let bytes = head_dim * element;
+        let words = bytes.div_ceil(WORD);
+        copies.clear();
+        if bytes % WORD != 0 {
+            copies.resize(rows.len() * words, 0);
+        }
+        let (first, copies) = (rows.start, copies.as_mut_ptr().cast::<u8>());
+        let address = |row: usize| {
+            let element_index = (batch * queries + row) * stride + head * head_dim;
+            let query = self.operands[0].pointer().wrapping_add(element_index * element);
+            if bytes % WORD == 0 {
+                return query;
+            }
+            let copy = copies.wrapping_add((row - first) * words * WORD);
+            // SAFETY: the row has `bytes` bytes, and each row has a copy of as many or more.
+            unsafe { query.copy_to_nonoverlapping(copy, bytes) };
+            copy.cast_const()
+        };
+        strips.clear();
+        strips.extend(rows.clone().step_by(tile).map(|row| {
+            let count = tile.min(rows.end - row);
+            let queries = std::array::from_fn(|i| address(row + i.min(count - 1)));
+            Strip { batch, head, row, count, queries, max: [f32::NEG_INFINITY; MAX_ROWS], sum: [0.0; MAX_ROWS] }
+        }));
+    }
+
+    /// Lets a tile of keys go by.
+    fn tile(&self, strip: &mut Strip, keys: Range<usize>, packed: &[u8], tile: &mut Tile, sums: &mut [f32]) {
+        let &AttentionShape { queries, keys: all, causal, scale, .. } = self.shape;
+        let seen = |row: usize| {
+            let end = if causal { (row + 1 + all).saturating_sub(queries) } else { all };
+            end.clamp(keys.start, keys.end) - keys.start
+        };
+        if seen(strip.row + strip.count - 1) == 0 {
+            return;
+        }
+        self.scores(strip, keys.clone(), packed, tile);
+        (self.kernels.attend)(SoftmaxTile {
+            scale,
+            masks: std::array::from_fn(|i| self.mask_row(strip, i, keys.clone())),
+            seen: std::array::from_fn(|i| seen(strip.row + i)),
+            keys: keys.len(),
+            bf16: self.dtype == WeightType::Bf16,
+            strip,
+            tile,
+            sums,
+            stride: self.values.columns,
+        });
+        self.add_values(strip, keys, packed, tile, sums);
+    }
+
+    fn scores(&self, strip: &Strip, keys: Range<usize>, packed: &[u8], tile: &mut Tile) {
+        let GemmKernels { width, lanes, .. } = *self.kernels;
+        let micro = self.kernels.micro(self.dtype);
+        let scores = tile.scores.as_flattened_mut().as_mut_ptr().cast::<u32>();
+        for (index, panel) in (keys.start / width..keys.end.div_ceil(width)).enumerate() {
+            // SAFETY: the packing holds `words` words for each column, the rows as many; the panels of a tile of keys
+            // have no more columns than a row of scores, of which there are as many as a tile may have rows.
+            unsafe {
+                micro(&MicroCall {
+                    rows: strip.queries.as_ptr(),
+                    stride: MAX_ROWS,
+                    offset: 0,
+                    runs: 1,
+                    words: self.keys.words,
+                    panel: packed[self.keys.panel_offset(0, panel)..].as_ptr().cast(),
+                    count: strip.count,
+                    vectors: self.keys.panel_columns(panel) / lanes,
+                    sums: scores.add(index * width),
+                    sum_stride: TILE_KEYS,
+                    clear: true,
+                });
+            }
+        }
+    }
+
+    fn add_values(&self, strip: &Strip, keys: Range<usize>, packed: &[u8], tile: &Tile, sums: &mut [f32]) {
+        let GemmKernels { width, lanes, .. } = *self.kernels;
+        let micro = self.kernels.micro(self.dtype);
+        let rows: [*const u8; MAX_ROWS] = match self.dtype {
+            WeightType::Bf16 => std::array::from_fn(|i| tile.brain[i].as_ptr().cast()),
+            _ => std::array::from_fn(|i| tile.single[i].as_ptr().cast()),
+        };
+        let per_word = self.dtype.per_word();
+        for panel in 0..self.values.panels {
+            let columns = self.values.panel_columns(panel);
+            let offset = self.key_bytes + self.values.panel_offset(0, panel) + keys.start / per_word * columns * WORD;
+            // SAFETY: the packing holds a word of each column for each word of keys, and each row of weights as many;
+            // the sums have as many rows as a tile, of all columns.
+            unsafe {
+                micro(&MicroCall {
+                    rows: rows.as_ptr(),
+                    stride: MAX_ROWS,
+                    offset: 0,
+                    runs: 1,
+                    words: keys.len().div_ceil(per_word),
+                    panel: packed[offset..].as_ptr().cast(),
+                    count: strip.count,
+                    vectors: columns / lanes,
+                    sums: sums.as_mut_ptr().add(panel * width).cast(),
+                    sum_stride: self.values.columns,
+                    clear: false,
+                });
+            }
+        }
+    }
+
+    /// The mask of a row of a strip.
+    fn mask_row(&self, strip: &Strip, i: usize, keys: Range<usize>) -> MaskRow<'_> {
+        let &AttentionShape { heads, queries, keys: all, .. } = self.shape;
+        if i >= strip.count {
+            return MaskRow::None;
+        }
+        match self.mask {
+            AttentionMask::None => MaskRow::None,
+            AttentionMask::Keys(seen) => MaskRow::Keys(&seen[strip.batch * all..][keys]),
+            AttentionMask::Additive { values, batch: per_batch, heads: per_head } => {
+                let batch = if per_batch { strip.batch } else { 0 };
+                let plane = if per_head { batch * heads + strip.head } else { batch };
+                MaskRow::Additive(&values[(plane * queries + strip.row + i) * all..][keys])
+            }
+        }
+    }
+
+    /// Divides the sums by those of the weights and writes them.
+    fn finish(&self, strip: &Strip, sums: &[f32]) {
+        let &AttentionShape { queries, value_dim, out_stride, .. } = self.shape;
+        for (i, sums) in sums.chunks_exact(self.values.columns).enumerate().take(strip.count) {
+            let row = strip.batch * queries + strip.row + i;
+            let empty = strip.max[i] == f32::NEG_INFINITY;
+            for (c, sums) in sums[..value_dim].chunks(CHUNK).enumerate() {
+                let mut result = [[0.0; CHUNK]];
+                if !empty {
+                    result[0].iter_mut().zip(sums).for_each(|(result, sum)| *result = sum / strip.sum[i]);
+                }
+                // SAFETY: `attention` checked that the output holds all rows.
+                unsafe {
+                    let out = self.out.add(row * out_stride + strip.head * value_dim + c * CHUNK);
+                    store(&result, sums.len(), out);
+                }
+            }
+        }
+    }
+}
+
+/// The mask of one row, for the keys of a tile.
+#[derive(Clone, Copy)]
+enum MaskRow<'a> {
+    None,
+    Keys(&'a [bool]),
+    Additive(&'a [f32]),
+}
+
+/// From scores to weights, for a strip and a tile of keys.
+pub(crate) struct SoftmaxTile<'a> {
+    scale: f32,
+    masks: [MaskRow<'a>; MAX_ROWS],
+    /// Of the keys of the tile, how many each row sees.
+    seen: [usize; MAX_ROWS],
+    /// Keys of the tile.
+    keys: usize,
+    /// True if the weights are to be bf16.
+    bf16: bool,
+    strip: &'a mut Strip,
+    tile: &'a mut Tile,
+    /// Sums of weighted values, rows `stride` apart.
+    sums: &'a mut [f32],
+    stride: usize,
+}
+
+impl RowKernel for SoftmaxTile<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Self { strip, tile, .. } = self;
+        let chunks = self.keys.div_ceil(CHUNK);
+        for i in 0..strip.count {
+            let scores = &mut tile.scores[i];
+            let factor = LOG2_E * mask_scores::<I>(&mut scores[..self.keys], self.masks[i], self.scale);
+            scores[self.seen[i]..chunks * CHUNK].fill(f32::NEG_INFINITY);
+            let (scores, _) = scores[..chunks * CHUNK].as_chunks::<CHUNK>();
+            let (old, max) = (strip.max[i], largest(scores));
+            let new = if max > old { max } else { old };
+            if new == f32::NEG_INFINITY {
+                tile.single[i][..chunks * CHUNK].fill(0.0);
+                tile.brain[i][..chunks * CHUNK].fill(0);
+                continue;
+            }
+            let offset = -factor * new;
+            if new > old {
+                let shrink = if old == f32::NEG_INFINITY { 0.0 } else { exp2::<I>(I::mul_add(factor, old, offset)) };
+                strip.max[i] = new;
+                strip.sum[i] *= shrink;
+                self.sums[i * self.stride..][..self.stride].iter_mut().for_each(|sum| *sum *= shrink);
+            }
+            let ends = self.seen[i]..chunks * CHUNK;
+            if self.bf16 {
+                strip.sum[i] += brain_weights::<I>(scores, factor, offset, tile.brain[i].as_chunks_mut().0);
+                tile.brain[i][ends].fill(0);
+            } else {
+                strip.sum[i] += single_weights::<I>(scores, factor, offset, tile.single[i].as_chunks_mut().0);
+                tile.single[i][ends].fill(0.0);
+            }
+        }
+    }
+}
+
+/// Applies a mask; returns what the scores are still to be multiplied by.
+#[inline(always)]
+fn mask_scores<I: Isa>(scores: &mut [f32], mask: MaskRow<'_>, scale: f32) -> f32 {
+    match mask {
+        MaskRow::None if scale >= 0.0 => return scale,
+        MaskRow::None => scores.iter_mut().for_each(|score| *score *= scale),
+        MaskRow::Keys(seen) => {
+            for (score, &seen) in scores.iter_mut().zip(seen) {
+                *score = if seen { *score * scale } else { f32::NEG_INFINITY };
+            }
+        }
+        MaskRow::Additive(mask) => {
+            for (score, &mask) in scores.iter_mut().zip(mask) {
+                *score = I::mul_add(*score, scale, mask);
+            }
+        }
+    }
+    1.0
+}
+
+#[inline(always)]
+fn largest(scores: &[[f32; CHUNK]]) -> f32 {
+    let mut max = [f32::NEG_INFINITY; CHUNK];
+    for chunk in scores {
+        for (max, &score) in max.iter_mut().zip(chunk) {
+            *max = if score > *max { score } else { *max };
+        }
+    }
+    max.into_iter().fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
+}
+
+/// Weights `2^(factor * score + offset)`; returns their sum.
+#[inline(always)]
+fn single_weights<I: Isa>(scores: &[[f32; CHUNK]], factor: f32, offset: f32, weights: &mut [[f32; CHUNK]]) -> f32 {
+    let mut sum = [0.0; CHUNK];
+    for (scores, weights) in scores.iter().zip(weights) {
+        for ((&score, weight), sum) in scores.iter().zip(weights).zip(&mut sum) {
+            *weight = exp2::<I>(I::mul_add(factor, score, offset));
+            *sum += *weight;
+        }
+    }
+    sum.into_iter().sum()
+}
+
+/// Like [`single_weights`], as precise as bf16 can show.
+#[inline(always)]
+fn brain_weights<I: Isa>(scores: &[[f32; CHUNK]], factor: f32, offset: f32, weights: &mut [[u16; CHUNK]]) -> f32 {
+    let mut sum = [0.0; CHUNK];
+    for (scores, weights) in scores.iter().zip(weights) {
+        for ((&score, weight), sum) in scores.iter().zip(weights).zip(&mut sum) {
+            let value = exp2_coarse::<I>(I::mul_add(factor, score, offset));
+            *weight = bf16_bits(value);
+            *sum += value;
+        }
+    }
+    sum.into_iter().sum()
+}
