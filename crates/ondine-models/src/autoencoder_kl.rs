@@ -9,6 +9,7 @@ use crate::{
         width,
     },
     config::{self, MAX_DEPTH, MAX_WIDTH, activation, bounded, divides, same_length, supported},
+    fail,
     registry::{Functions, GraphSizes, LatentSpace},
     weights::Rename,
 };
@@ -82,7 +83,7 @@ impl Config {
     /// How many pixels a latent stands for, along each side.
     #[must_use]
     pub fn downscale(&self) -> usize {
-        1 << (self.block_out_channels.len() - 1)
+        1 << self.block_out_channels.len().saturating_sub(1)
     }
 
     fn check(&self) -> Result<ResnetSpec> {
@@ -243,6 +244,13 @@ fn head(g: &mut Graph, w: &Path, x: Value, out: usize, spec: &ResnetSpec) -> Res
 /// The registry's facts of the latents.
 pub(crate) fn latent_space(json: &str) -> Result<LatentSpace> {
     let config = Config::from_json(json)?;
+    if config.scaling_factor == 0.0 || !config.scaling_factor.is_finite() {
+        fail!(
+            Format,
+            "`scaling_factor` of the autoencoder (vae) is {}; it must be a number other than 0",
+            config.scaling_factor
+        );
+    }
     Ok(LatentSpace {
         factor: config.downscale(),
         channels: config.latent_channels,

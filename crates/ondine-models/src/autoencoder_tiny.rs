@@ -77,7 +77,7 @@ impl Config {
     /// How many pixels a latent stands for, along each side.
     #[must_use]
     pub fn downscale(&self) -> usize {
-        self.upsampling_scaling_factor.saturating_pow(self.num_decoder_blocks.len() as u32 - 1)
+        self.upsampling_scaling_factor.saturating_pow(self.num_decoder_blocks.len().saturating_sub(1) as u32)
     }
 
     fn check(&self) -> Result<Activation> {
@@ -218,6 +218,13 @@ fn block(g: &mut Graph, w: &Path, x: Value, activation: Activation) -> Result<Va
 /// The registry's facts of the latents.
 pub(crate) fn latent_space(json: &str) -> Result<LatentSpace> {
     let config = Config::from_json(json)?;
+    if config.scaling_factor == 0.0 || !config.scaling_factor.is_finite() {
+        fail!(
+            Format,
+            "`scaling_factor` of the autoencoder (vae) is {}; it must be a number other than 0",
+            config.scaling_factor
+        );
+    }
     Ok(LatentSpace {
         factor: config.downscale(),
         channels: config.latent_channels,

@@ -16,6 +16,10 @@ pub(crate) const MAX_ROWS: usize = 1 << 24;
 
 /// Reads the text of a `config.json`.
 pub(crate) fn parse<T: DeserializeOwned>(json: &str) -> Result<T> {
+    // serde would also fill a struct from a list, and all of it by default from an empty one.
+    if !json.trim_start().starts_with('{') {
+        fail!(Format, "not a valid config: it must be a JSON object");
+    }
     serde_json::from_str(json).map_err(|error| Error::new(ErrorKind::Format, format!("not a valid config: {error}")))
 }
 

@@ -298,7 +298,12 @@ impl Config {
             Some("UNetMidBlock2D") => Some(level(1, Vec::new())),
             Some(_) => {
                 bounded("attention_head_dim", innermost.heads, innermost.channels)?;
-                Some(level(2, depth(&depths[levels - 1], 1)?))
+                // It has one transformer: of a list that is meant for several blocks, the first counts.
+                let first = match &depths[levels - 1] {
+                    PerLevel::Each(listed) => PerLevel::Each(listed.iter().copied().take(1).collect()),
+                    all => all.clone(),
+                };
+                Some(level(2, depth(&first, 1)?))
             }
         })
     }
