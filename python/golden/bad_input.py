@@ -242,7 +242,7 @@ def execute(words, place, interrupt_after=None):
                                    stdout=subprocess.DEVNULL, stderr=errors, preexec_fn=limit)
         if interrupt_after is not None:
             time.sleep(interrupt_after)
-            process.send_signal(signal.SIGINT)
+            os.kill(process.pid, signal.SIGINT)
         pid, status, usage = wait(process.pid, started + SECONDS + (interrupt_after or 0))
         process.returncode = code = os.waitstatus_to_exitcode(status)
         errors.seek(0)

@@ -9,11 +9,9 @@ mod products;
 mod weights;
 
 use bytemuck::{cast_slice, cast_slice_mut};
-use half::{bf16, f16};
 
 use crate::{
     device::Device,
-    dtype::DType,
     error::{Result, fail},
     graph::{Graph, Node, Value},
     ndarray::{Element, NDArray},
@@ -100,8 +98,7 @@ pub(crate) fn run(op: &Op, inputs: &[Operand<'_>], out: Target<'_>, scratch: &mu
 macro_rules! dispatch {
     ($op:expr, $dtype:expr, [$($variant:ident => $rust:ty),+], $T:ident => $body:expr) => {
         match $dtype {
-            $(DType::$variant => { type $T = $rust; $body; Ok(()) })+
-            #[allow(unreachable_patterns, reason = "some lists are complete")]
+            $(crate::dtype::DType::$variant => { type $T = $rust; $body; Ok(()) })+
             other => crate::error::fail!(Unsupported, "{} of {other} numbers", $op),
         }
     };

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
+
 /// Prints a failure as one line; exit code 1.
 pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
     let chain: Vec<_> = error.chain().map(ToString::to_string).collect();
@@ -9,10 +11,16 @@ pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(1)
 }
 
-/// Prints a usage error, or the help that was asked for; exit code 2 or 0.
+/// Prints a usage error as one line, or the help that was asked for; exit code 2 or 0.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
-    // If standard output or error is closed there is nobody left to tell.
-    let _ = error.print();
+    if error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let text = error.to_string();
+        let what = text.lines().take_while(|line| !line.trim().is_empty()).collect::<Vec<_>>().join(" ");
+        eprintln!("{}; see `ondine --help`", one_line(&what));
+    } else {
+        // If standard output or error is closed there is nobody left to tell.
+        let _ = error.print();
+    }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 

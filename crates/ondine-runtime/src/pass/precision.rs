@@ -54,8 +54,11 @@ fn lower_node(rewrite: &mut Rewrite<'_>, node: &Node, dtype: DType) -> Result<Va
     for (position, &input) in node.inputs.iter().enumerate() {
         let new = rewrite.get(input);
         let is_float = rewrite.old.node(input).signature.dtype == DType::F32;
-        let wanted = is_float && is_activation(&node.op, position);
-        inputs.push(if wanted { lowered_value(rewrite, new, dtype)? } else { new });
+        inputs.push(match is_float {
+            true if is_activation(&node.op, position) => lowered_value(rewrite, new, dtype)?,
+            true => rewrite.new.cast(new, DType::F32)?,
+            false => new,
+        });
     }
     rewrite.new.push_typed(node.op.clone(), &inputs, dtype)
 }
