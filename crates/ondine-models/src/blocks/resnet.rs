@@ -4,7 +4,7 @@ use ondine_runtime::{Activation, Conv2d, Dim, Graph, Resample, Result, Value};
 
 use super::{Path, conv_same, conv2d, group_norm, linear, width};
 
-/// How the embedded time enters a residual block.
+/// The facts of a residual block.
 #[derive(Clone, Copy, Debug)]
 pub struct ResnetSpec {
     /// Groups of both norms.
