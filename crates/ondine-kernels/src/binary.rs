@@ -2,7 +2,8 @@
 
 use crate::{
     arch::Isa,
-    rowwise::{GRAIN, Lane, Number, RowKernel, for_rows},
+    number::{Lane, Number},
+    rowwise::{GRAIN, RowKernel, for_rows},
     strided::{Strided, Walk},
     table::Kernels,
     threads::Pool,

@@ -4,7 +4,8 @@ use half::{bf16, f16};
 
 use crate::{
     arch::Isa,
-    rowwise::{GRAIN, RowKernel, ScalarKernels, bf16_from_f32, bf16_to_f32, for_rows},
+    number::{bf16_from_f32, bf16_to_f32},
+    rowwise::{GRAIN, RowKernel, ScalarKernels, for_rows},
     table::Kernels,
     threads::Pool,
 };

@@ -4,7 +4,8 @@ use crate::{
     Activation,
     arch::Isa,
     math,
-    rowwise::{Float, GRAIN, Lane, Number, RowKernel, STAGE, for_rows, piece_rows},
+    number::{Float, Lane, Number},
+    rowwise::{GRAIN, RowKernel, STAGE, for_rows, piece_rows},
     table::Kernels,
     threads::Pool,
 };
@@ -74,7 +75,7 @@ pub fn integer_unary<T: Number<Lane = T> + Lane + Eq>(pool: &Pool, op: Unary, x:
 /// # Panics
 /// If `out` is not rows of `width` elements or `x` not as many rows of twice as many.
 pub fn glu<T: Float>(pool: &Pool, kernels: &Kernels, activation: Activation, width: usize, x: &[T], out: &mut [T]) {
-    assert!(width > 0 && out.len() % width == 0, "the output is not rows of {width} elements");
+    assert!(width > 0 && out.len().is_multiple_of(width), "the output is not rows of {width} elements");
     assert_eq!(x.len(), 2 * out.len(), "the input is not twice as wide as the output");
     for_rows(pool, out, width, piece_rows(width), |first, out| {
         let x = &x[2 * first * width..][..2 * out.len()];

@@ -95,7 +95,7 @@ fn unpadded(mut row: usize, shape: &[usize], target: &[usize], amounts: &[[usize
 /// If a part is not `outer` blocks, or `out` not as long as all parts.
 pub fn concat(pool: &Pool, outer: usize, parts: &[&[u8]], out: &mut [u8]) {
     let width = parts.iter().map(|part| part.len()).sum::<usize>() / outer.max(1);
-    assert!(parts.iter().all(|part| part.len() % outer.max(1) == 0), "a part is not {outer} blocks");
+    assert!(parts.iter().all(|part| part.len().is_multiple_of(outer.max(1))), "a part is not {outer} blocks");
     assert_eq!(out.len(), width * outer, "the output is not as long as all parts");
     if out.is_empty() {
         return;
@@ -140,7 +140,7 @@ impl error::Error for IndexError {}
 /// # Panics
 /// If `table` is not rows of `width` bytes, or `out` is not one for each index.
 pub fn gather_rows(pool: &Pool, width: usize, table: &[u8], indices: &[i64], out: &mut [u8]) -> Result<(), IndexError> {
-    assert!(width > 0 && table.len() % width == 0, "the table is not rows of {width} bytes");
+    assert!(width > 0 && table.len().is_multiple_of(width), "the table is not rows of {width} bytes");
     assert_eq!(out.len(), width * indices.len(), "the output is not {} rows of {width} bytes", indices.len());
     let rows = check_indices(indices, table.len() / width)?;
     for_rows(pool, out, width, piece_rows(width), |first, out| {

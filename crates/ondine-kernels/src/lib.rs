@@ -21,6 +21,7 @@ mod math;
 #[cfg(test)]
 mod naive;
 mod norm;
+mod number;
 mod quant;
 mod reduce;
 mod resize;
@@ -46,10 +47,11 @@ pub use gemm::{
 pub use layout::{IndexError, concat, expand, gather_rows, pad, permute, slice, take_row};
 pub use math::Activation;
 pub use norm::{GroupNorm, group_norm, layer_norm, rms_norm};
+pub use number::{Float, Lane, Number, Total};
 pub use quant::{RowScale, dequantize_rows, quantize_rows, quantize_weights};
 pub use reduce::{Reduce, argmax, reduce};
 pub use resize::{Size, resize_bilinear, resize_nearest};
-pub use rowwise::{Float, Lane, Number, RowwiseKernels, Total};
+pub use rowwise::RowwiseKernels;
 pub use softmax::softmax;
 pub use strided::{Strided, broadcast_strides, dense_strides};
 pub use table::{Kernels, Tier, TierError, detect, kernels};

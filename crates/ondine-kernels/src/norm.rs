@@ -3,7 +3,8 @@
 use crate::{
     arch::Isa,
     math::{self, Activation},
-    rowwise::{Float, RowKernel, STAGE, for_rows, piece_rows, sum},
+    number::Float,
+    rowwise::{LANES, RUN, RowKernel, STAGE, fold_lanes, for_rows, piece_rows, sum},
     table::Kernels,
     threads::Pool,
 };
@@ -53,7 +54,7 @@ pub fn rms_norm<T: Float>(pool: &Pool, kernels: &Kernels, eps: f32, weight: &[f3
 fn check_rows<T>(weight: &[f32], x: &[T], out: &[T]) -> usize {
     let width = weight.len();
     assert_eq!(x.len(), out.len(), "input and output differ in length");
-    assert!(out.is_empty() || width > 0 && out.len() % width == 0, "the data is not rows of {width} elements");
+    assert!(out.is_empty() || width > 0 && out.len().is_multiple_of(width), "the data is not rows of {width} elements");
     width
 }
 
@@ -87,12 +88,12 @@ pub struct GroupNorm<'a, T> {
 pub fn group_norm<T: Float>(pool: &Pool, kernels: &Kernels, norm: &GroupNorm<'_, T>, x: &[T], out: &mut [T]) {
     let (channels, image) = (norm.weight.len(), norm.weight.len() * norm.spatial);
     assert_eq!(norm.bias.len(), channels, "weight and bias differ in length");
-    assert!(norm.groups > 0 && channels % norm.groups == 0, "{} groups of {channels} channels", norm.groups);
+    assert!(norm.groups > 0 && channels.is_multiple_of(norm.groups), "{} groups of {channels} channels", norm.groups);
     assert_eq!(x.len(), out.len(), "input and output differ in length");
     if out.is_empty() {
         return;
     }
-    assert!(image > 0 && x.len() % image == 0, "the input is not [batch, {}, {channels}]", norm.spatial);
+    assert!(image > 0 && x.len().is_multiple_of(image), "the input is not [batch, {}, {channels}]", norm.spatial);
     if let Some((scale, shift)) = norm.modulation {
         let wanted = x.len() / norm.spatial;
         assert!(scale.len() == wanted && shift.len() == wanted, "the modulation is not [batch, {channels}]");
@@ -293,7 +294,7 @@ impl<T: Float> RowKernel for LayerNormRows<'_, T> {
     fn run<I: Isa>(self) {
         let width = self.weight.len();
         for (x, out) in self.x.chunks_exact(width).zip(self.out.chunks_exact_mut(width)) {
-            let Moments { mean, squares } = row_moments(x);
+            let Moments { mean, squares } = row_moments::<I, T>(x);
             let deviation = (squares / width as f64 + f64::from(self.eps)).sqrt();
             let (high, inverse) = (mean as f32, (1.0 / deviation) as f32);
             // What the mean loses by rounding.
@@ -308,13 +309,29 @@ impl<T: Float> RowKernel for LayerNormRows<'_, T> {
 
 /// The moments of a row: the mean by deviations from its first element, then the squares by those from the mean.
 #[inline(always)]
-fn row_moments<T: Float>(x: &[T]) -> Moments {
+fn row_moments<I: Isa, T: Float>(x: &[T]) -> Moments {
     let width = x.len() as f64;
     let origin = x[0].widen();
     let center = (f64::from(origin) + sum(x, |x| x - origin) / width) as f32;
-    let rest = sum(x, |x| x - center);
-    let squares = sum(x, |x| (x - center) * (x - center));
+    let (rest, squares) = deviations::<I, T>(x, center);
     Moments { mean: f64::from(center) + rest / width, squares: squares - rest * rest / width }
+}
+
+/// The sums of `x - center` and of its square, as [`sum`] adds.
+#[inline(always)]
+fn deviations<I: Isa, T: Float>(x: &[T], center: f32) -> (f64, f64) {
+    x.chunks(RUN * LANES).fold((0.0, 0.0), |(sum, square), x| {
+        let (mut sums, mut squares) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+        for x in x.chunks(LANES) {
+            for ((x, sum), square) in x.iter().zip(&mut sums).zip(&mut squares) {
+                let deviation = x.widen() - center;
+                *sum += deviation;
+                *square = I::mul_add(deviation, deviation, *square);
+            }
+        }
+        let [sums, squares] = [sums, squares].map(|lanes| f64::from(fold_lanes(&lanes, |a, b| a + b)));
+        (sum + sums, square + squares)
+    })
 }
 
 /// A piece of [`rms_norm`].

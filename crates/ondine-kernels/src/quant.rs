@@ -4,7 +4,8 @@ use half::f16;
 
 use crate::{
     arch::Isa,
-    rowwise::{Float, Lane, RowKernel, fold, for_pieces, piece_rows},
+    number::Float,
+    rowwise::{RowKernel, for_pieces, max, min, piece_rows},
     table::Kernels,
     threads::Pool,
 };
@@ -206,7 +207,8 @@ impl<T: Float> RowKernel for DequantizeRows<'_, T> {
 /// The smallest and the largest element of a row and zero; NaN if it holds one.
 #[inline(always)]
 fn row_range<T: Float>(row: &[T]) -> (f32, f32) {
-    (fold(row, 0.0, f32::least, |x| x), fold(row, 0.0, f32::greatest, |x| x))
+    let (low, high) = (min(row), max(row));
+    (if low > 0.0 { 0.0 } else { low }, if high < 0.0 { 0.0 } else { high })
 }
 
 /// `x`, or the end of the range that it is beyond.

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use crate::{
     arch::Isa,
-    rowwise::{Float, GRAIN, LANES, Lane, Number, RUN, RowKernel, Total, fold, for_pieces, for_rows, piece_rows, sum},
-    softmax::row_max,
+    number::{Float, Lane, Number, Total},
+    rowwise::{GRAIN, LANES, RUN, RowKernel, for_pieces, for_rows, max, min, piece_rows, sum},
     table::Kernels,
     threads::Pool,
 };
@@ -131,54 +131,53 @@ impl<T: Number> RowKernel for ReducePanels<'_, T> {
 fn reduce_run<T: Number>(how: Reduce, x: &[T]) -> <T::Lane as Lane>::Total {
     match how {
         Reduce::Sum | Reduce::Mean => sum(x, |x| x),
-        Reduce::Max => fold(x, T::Lane::LOWEST, T::Lane::greatest, |x| x).total(),
-        Reduce::Min => fold(x, T::Lane::HIGHEST, T::Lane::least, |x| x).total(),
+        Reduce::Max => max(x).total(),
+        Reduce::Min => min(x).total(),
     }
 }
 
 /// Each of the columns from `first` on, as many as `out` has, of rows of `inner` elements.
 #[inline(always)]
 fn reduce_columns<T: Number>(how: Reduce, inner: usize, first: usize, x: &[T], out: &mut [<T::Lane as Lane>::Total]) {
-    let mut lanes = [T::Lane::default(); COLUMNS];
-    let lanes = &mut lanes[..out.len()];
     let columns = first..first + out.len();
-    out.fill(Default::default());
     match how {
         Reduce::Sum | Reduce::Mean => {
+            let mut lanes = [T::Lane::default(); COLUMNS];
+            let lanes = &mut lanes[..out.len()];
+            out.fill(Default::default());
             for run in x.chunks(RUN * inner) {
                 lanes.fill(T::Lane::default());
-                fold_columns(inner, columns.clone(), run, lanes, T::Lane::add);
+                fold_columns(inner, columns.clone(), run, lanes, T::Lane::add, |x| x);
                 for (out, lane) in out.iter_mut().zip(&*lanes) {
                     *out = out.add(lane.total());
                 }
             }
-            return;
         }
         Reduce::Max => {
-            lanes.fill(T::Lane::LOWEST);
-            fold_columns(inner, columns, x, lanes, T::Lane::greatest);
+            let mut ranks = [T::Lane::LOWEST.rank_nan_high(); COLUMNS];
+            fold_columns(inner, columns, x, &mut ranks[..out.len()], Ord::max, T::Lane::rank_nan_high);
+            out.iter_mut().zip(ranks).for_each(|(out, rank)| *out = T::Lane::ranked(rank).total());
         }
         Reduce::Min => {
-            lanes.fill(T::Lane::HIGHEST);
-            fold_columns(inner, columns, x, lanes, T::Lane::least);
+            let mut ranks = [T::Lane::HIGHEST.rank_nan_low(); COLUMNS];
+            fold_columns(inner, columns, x, &mut ranks[..out.len()], Ord::min, T::Lane::rank_nan_low);
+            out.iter_mut().zip(ranks).for_each(|(out, rank)| *out = T::Lane::ranked(rank).total());
         }
-    }
-    for (out, lane) in out.iter_mut().zip(lanes) {
-        *out = lane.total();
     }
 }
 
 #[inline(always)]
-fn fold_columns<T: Number>(
+fn fold_columns<T: Number, A: Copy>(
     inner: usize,
     columns: Range<usize>,
     x: &[T],
-    lanes: &mut [T::Lane],
-    combine: impl Fn(T::Lane, T::Lane) -> T::Lane,
+    lanes: &mut [A],
+    combine: impl Fn(A, A) -> A,
+    map: impl Fn(T::Lane) -> A,
 ) {
     for row in x.chunks_exact(inner) {
         for (lane, x) in lanes.iter_mut().zip(&row[columns.clone()]) {
-            *lane = combine(*lane, x.widen());
+            *lane = combine(*lane, map(x.widen()));
         }
     }
 }
@@ -196,7 +195,7 @@ impl<T: Float> RowKernel for ArgmaxRows<'_, T> {
     #[inline(always)]
     fn run<I: Isa>(self) {
         for (x, out) in self.x.chunks_exact(self.width).zip(self.out) {
-            let largest = row_max(x);
+            let largest = max(x);
             let found = |value: &T| value.widen() == largest || value.widen().is_nan();
             let hit = |x: &[T]| x.iter().fold(false, |any, value| any | found(value));
             let chunk = x.chunks(LANES).position(hit).unwrap_or(0);

@@ -2,7 +2,8 @@
 
 use crate::{
     arch::Isa,
-    rowwise::{Float, RowKernel, for_rows, piece_rows},
+    number::Float,
+    rowwise::{RowKernel, for_rows, piece_rows},
     table::Kernels,
     threads::Pool,
 };
@@ -101,7 +102,12 @@ fn check_sizes(channels: usize, from: Size, to: Size, x: usize, out: usize) -> b
     if out == 0 {
         return true;
     }
-    assert!(source > 0 && x % source == 0, "the input is not [batch, {}, {}, {channels}]", from.height, from.width);
+    assert!(
+        source > 0 && x.is_multiple_of(source),
+        "the input is not [batch, {}, {}, {channels}]",
+        from.height,
+        from.width
+    );
     assert_eq!(out, x / source * target, "the output is not [batch, {}, {}, {channels}]", to.height, to.width);
     false
 }

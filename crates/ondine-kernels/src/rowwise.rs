@@ -16,8 +16,8 @@ use crate::{
     binary::{BinaryMap, CompareMap},
     convert::{FromHub, Scalar, ToHub, ToTruth},
     elementwise::{GluRows, UnaryMap},
-    math,
     norm::{GroupApply, GroupMoments, LayerNormRows, RmsNormRows},
+    number::{Float, Lane, Number, Total},
     quant::{DequantizeRows, QuantizeRows, QuantizeWeights},
     reduce::{ArgmaxRows, ReducePanels},
     resize::BilinearRows,
@@ -35,303 +35,62 @@ pub(crate) const STAGE: usize = 1024;
 /// Elements of a piece of work, about: smaller work stays on the calling thread.
 pub(crate) const GRAIN: usize = 1 << 15;
 
-/// The type in which numbers of a type are computed, lane by lane.
-pub trait Lane: Copy + Default + PartialOrd + Send + Sync + 'static {
-    /// The type in which many lanes are summed.
-    type Total: Total<Lane = Self>;
-
-    /// The smallest of all, for maxima to start from.
-    #[doc(hidden)]
-    const LOWEST: Self;
-    /// The largest of all, for minima to start from.
-    #[doc(hidden)]
-    const HIGHEST: Self;
-
-    #[doc(hidden)]
-    fn total(self) -> Self::Total;
-    #[doc(hidden)]
-    fn is_nan(self) -> bool;
-    #[doc(hidden)]
-    fn add(self, other: Self) -> Self;
-    #[doc(hidden)]
-    fn sub(self, other: Self) -> Self;
-    #[doc(hidden)]
-    fn mul(self, other: Self) -> Self;
-    #[doc(hidden)]
-    fn div(self, other: Self) -> Self;
-    #[doc(hidden)]
-    fn pow(self, other: Self) -> Self;
-
-    /// The smaller, or NaN if either is NaN.
-    #[doc(hidden)]
-    #[inline(always)]
-    fn least(self, other: Self) -> Self {
-        if self < other || self.is_nan() { self } else { other }
-    }
-
-    /// The larger, or NaN if either is NaN.
-    #[doc(hidden)]
-    #[inline(always)]
-    fn greatest(self, other: Self) -> Self {
-        if self > other || self.is_nan() { self } else { other }
-    }
-}
-
-/// The type in which many lanes are summed.
-pub trait Total: Copy + Default + Send + Sync + 'static {
-    /// The type of the lanes.
-    type Lane: Lane<Total = Self>;
-
-    #[doc(hidden)]
-    fn add(self, other: Self) -> Self;
-    #[doc(hidden)]
-    fn divide(self, count: usize) -> Self;
-    #[doc(hidden)]
-    fn lane(self) -> Self::Lane;
-}
-
-impl Lane for f32 {
-    type Total = f64;
-
-    const LOWEST: Self = Self::NEG_INFINITY;
-    const HIGHEST: Self = Self::INFINITY;
-
-    #[inline(always)]
-    fn total(self) -> f64 {
-        f64::from(self)
-    }
-    #[inline(always)]
-    fn is_nan(self) -> bool {
-        Self::is_nan(self)
-    }
-    #[inline(always)]
-    fn add(self, other: Self) -> Self {
-        self + other
-    }
-    #[inline(always)]
-    fn sub(self, other: Self) -> Self {
-        self - other
-    }
-    #[inline(always)]
-    fn mul(self, other: Self) -> Self {
-        self * other
-    }
-    #[inline(always)]
-    fn div(self, other: Self) -> Self {
-        self / other
-    }
-    #[inline(always)]
-    fn pow(self, other: Self) -> Self {
-        if other == 2.0 { self * self } else { self.powf(other) }
-    }
-}
-
-impl Total for f64 {
-    type Lane = f32;
-
-    #[inline(always)]
-    fn add(self, other: Self) -> Self {
-        self + other
-    }
-    #[inline(always)]
-    fn divide(self, count: usize) -> Self {
-        self / count as Self
-    }
-    #[inline(always)]
-    fn lane(self) -> f32 {
-        self as f32
-    }
-}
-
-/// A sum of integers, modulo the size of their type.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct IntegerTotal<T>(T);
-
-macro_rules! integer_lane {
-    ($($type:ty),+) => {$(
-        impl Lane for $type {
-            type Total = IntegerTotal<$type>;
-
-            const LOWEST: Self = Self::MIN;
-            const HIGHEST: Self = Self::MAX;
-
-            #[inline(always)]
-            fn total(self) -> Self::Total {
-                IntegerTotal(self)
-            }
-            #[inline(always)]
-            fn is_nan(self) -> bool {
-                false
-            }
-            #[inline(always)]
-            fn add(self, other: Self) -> Self {
-                self.wrapping_add(other)
-            }
-            #[inline(always)]
-            fn sub(self, other: Self) -> Self {
-                self.wrapping_sub(other)
-            }
-            #[inline(always)]
-            fn mul(self, other: Self) -> Self {
-                self.wrapping_mul(other)
-            }
-            #[inline(always)]
-            fn div(self, other: Self) -> Self {
-                if other == 0 { 0 } else { self.wrapping_div(other) }
-            }
-            #[inline(always)]
-            fn pow(self, other: Self) -> Self {
-                match (self, u32::try_from(other)) {
-                    (_, Ok(exponent)) => self.wrapping_pow(exponent),
-                    (1, Err(_)) => 1,
-                    (-1, Err(_)) => 1 - 2 * (other & 1),
-                    (_, Err(_)) => 0,
-                }
-            }
-        }
-
-        impl Total for IntegerTotal<$type> {
-            type Lane = $type;
-
-            #[inline(always)]
-            fn add(self, other: Self) -> Self {
-                Self(self.0.wrapping_add(other.0))
-            }
-            #[inline(always)]
-            fn divide(self, count: usize) -> Self {
-                Self(<$type>::try_from(count).map_or(0, |count| Lane::div(self.0, count)))
-            }
-            #[inline(always)]
-            fn lane(self) -> $type {
-                self.0
-            }
-        }
-    )+};
-}
-
-integer_lane!(i32, i64);
-
-/// An element type of arithmetic: `f32`, `bf16`, `i64` or `i32`.
-pub trait Number: Copy + Default + Send + Sync + 'static {
-    /// The type in which it is computed.
-    type Lane: Lane;
-
-    /// The number, ready to be computed with.
-    #[doc(hidden)]
-    fn widen(self) -> Self::Lane;
-
-    /// The nearest number of this type, ties to even.
-    #[doc(hidden)]
-    fn narrow(lane: Self::Lane) -> Self;
-
-    #[doc(hidden)]
-    fn number(kernels: &RowwiseKernels) -> &NumberKernels<Self>;
-}
-
-/// A floating-point element type that is computed in `f32`: `f32` or `bf16`.
-pub trait Float: Number<Lane = f32> {
-    /// Lets `fill` write `f32` numbers, then stores them in `out`: by way of `scratch`, which has at least as many
-    /// elements, unless this is `f32` already.
-    #[doc(hidden)]
-    fn stage(out: &mut [Self], scratch: &mut [f32], fill: impl FnOnce(&mut [f32]));
-
-    #[doc(hidden)]
-    fn float(kernels: &RowwiseKernels) -> &FloatKernels<Self>;
-}
-
-macro_rules! number {
-    ($type:ident, $lane:ty, $widen:expr, $narrow:expr) => {
-        impl Number for $type {
-            type Lane = $lane;
-
-            #[inline(always)]
-            fn widen(self) -> $lane {
-                $widen(self)
-            }
-            #[inline(always)]
-            fn narrow(lane: $lane) -> Self {
-                $narrow(lane)
-            }
-            fn number(kernels: &RowwiseKernels) -> &NumberKernels<Self> {
-                &kernels.numbers.$type
-            }
-        }
-    };
-}
-
-number!(f32, f32, std::convert::identity, std::convert::identity);
-number!(i64, i64, std::convert::identity, std::convert::identity);
-number!(i32, i32, std::convert::identity, std::convert::identity);
-number!(bf16, f32, bf16_to_f32, bf16_from_f32);
-
-impl Float for f32 {
-    #[inline(always)]
-    fn stage(out: &mut [Self], _scratch: &mut [f32], fill: impl FnOnce(&mut [f32])) {
-        fill(out);
-    }
-
-    fn float(kernels: &RowwiseKernels) -> &FloatKernels<Self> {
-        &kernels.f32
-    }
-}
-
-impl Float for bf16 {
-    #[inline(always)]
-    fn stage(out: &mut [Self], scratch: &mut [f32], fill: impl FnOnce(&mut [f32])) {
-        let scratch = &mut scratch[..out.len()];
-        fill(scratch);
-        for (out, &value) in out.iter_mut().zip(&*scratch) {
-            *out = bf16_from_f32(value);
-        }
-    }
-
-    fn float(kernels: &RowwiseKernels) -> &FloatKernels<Self> {
-        &kernels.bf16
-    }
-}
-
-#[inline(always)]
-pub(crate) fn bf16_to_f32(value: bf16) -> f32 {
-    math::bf16_value(value.to_bits())
-}
-
-#[inline(always)]
-pub(crate) fn bf16_from_f32(value: f32) -> bf16 {
-    bf16::from_bits(math::bf16_bits(value))
-}
-
 /// All of `x`, each passed through `map`, combined: every [`LANES`]-th in order, then these results in pairs.
 #[inline(always)]
-pub(crate) fn fold<T: Number>(
+pub(crate) fn fold<T: Number, A: Copy>(
     x: &[T],
-    start: T::Lane,
-    combine: impl Fn(T::Lane, T::Lane) -> T::Lane,
-    map: impl Fn(T::Lane) -> T::Lane,
-) -> T::Lane {
+    start: A,
+    combine: impl Fn(A, A) -> A + Copy,
+    map: impl Fn(T::Lane) -> A,
+) -> A {
     let mut lanes = [start; LANES];
     for x in x.chunks(LANES) {
         for (lane, x) in lanes.iter_mut().zip(x) {
             *lane = combine(*lane, map(x.widen()));
         }
     }
-    let mut half = LANES / 2;
-    while half > 0 {
-        let (low, high) = lanes.split_at_mut(half);
-        for (low, &high) in low.iter_mut().zip(&*high) {
-            *low = combine(*low, high);
-        }
-        half /= 2;
-    }
-    lanes[0]
+    fold_lanes(&lanes, combine)
 }
 
-/// The sum of all of `x`, each passed through `map`: no number takes part in more than [`RUN`] + 7 additions before
+/// All lanes combined in pairs.
+#[inline(always)]
+pub(crate) fn fold_lanes<L: Copy>(lanes: &[L; LANES], combine: impl Fn(L, L) -> L + Copy) -> L {
+    #[inline(always)]
+    fn halved<L: Copy, const HALF: usize>(lanes: &[L], combine: impl Fn(L, L) -> L) -> [L; HALF] {
+        let mut half = [lanes[0]; HALF];
+        for (half, (&low, &high)) in half.iter_mut().zip(lanes.iter().zip(&lanes[HALF..])) {
+            *half = combine(low, high);
+        }
+        half
+    }
+    let lanes: [L; 64] = halved(lanes, combine);
+    let lanes: [L; 32] = halved(&lanes, combine);
+    let lanes: [L; 16] = halved(&lanes, combine);
+    let lanes: [L; 8] = halved(&lanes, combine);
+    let lanes: [L; 4] = halved(&lanes, combine);
+    let lanes: [L; 2] = halved(&lanes, combine);
+    combine(lanes[0], lanes[1])
+}
+
+/// The sum of all of `x`, each passed through `map`: no number takes part in more than [`RUN`] + 6 additions before
 /// the sum is carried on in the wider type.
 #[inline(always)]
 pub(crate) fn sum<T: Number>(x: &[T], map: impl Fn(T::Lane) -> T::Lane + Copy) -> <T::Lane as Lane>::Total {
     x.chunks(RUN * LANES).fold(Default::default(), |total: <T::Lane as Lane>::Total, x| {
         total.add(fold(x, T::Lane::default(), T::Lane::add, map).total())
     })
+}
+
+/// The largest of `x`: NaN if there is one, the lowest number if there is none.
+#[inline(always)]
+pub(crate) fn max<T: Number>(x: &[T]) -> T::Lane {
+    T::Lane::ranked(fold(x, T::Lane::LOWEST.rank_nan_high(), Ord::max, T::Lane::rank_nan_high))
+}
+
+/// The smallest of `x`: NaN if there is one, the highest number if there is none.
+#[inline(always)]
+pub(crate) fn min<T: Number>(x: &[T]) -> T::Lane {
+    T::Lane::ranked(fold(x, T::Lane::HIGHEST.rank_nan_low(), Ord::min, T::Lane::rank_nan_low))
 }
 
 /// Numbers added to one accumulator before it is carried on in the wider type.
@@ -389,9 +148,9 @@ mod x86 {
 
 /// The row-wise kernels of one tier.
 pub struct RowwiseKernels {
-    f32: FloatKernels<f32>,
-    bf16: FloatKernels<bf16>,
-    numbers: Numbers,
+    pub(crate) f32: FloatKernels<f32>,
+    pub(crate) bf16: FloatKernels<bf16>,
+    pub(crate) numbers: Numbers,
     pub(crate) scalars: Scalars,
 }
 
@@ -455,11 +214,11 @@ impl<T: Number> NumberKernels<T> {
     }
 }
 
-struct Numbers {
-    f32: NumberKernels<f32>,
-    bf16: NumberKernels<bf16>,
-    i64: NumberKernels<i64>,
-    i32: NumberKernels<i32>,
+pub(crate) struct Numbers {
+    pub(crate) f32: NumberKernels<f32>,
+    pub(crate) bf16: NumberKernels<bf16>,
+    pub(crate) i64: NumberKernels<i64>,
+    pub(crate) i32: NumberKernels<i32>,
 }
 
 /// The conversions of one element type.

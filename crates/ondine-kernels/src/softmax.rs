@@ -3,7 +3,8 @@
 use crate::{
     arch::Isa,
     math,
-    rowwise::{Float, Lane, RowKernel, fold, for_rows, piece_rows, sum},
+    number::Float,
+    rowwise::{RowKernel, for_rows, max, piece_rows, sum},
     table::Kernels,
     threads::Pool,
 };
@@ -17,7 +18,7 @@ use crate::{
 /// If `x` and `out` differ in length or are not rows of `width` elements.
 pub fn softmax<T: Float>(pool: &Pool, kernels: &Kernels, width: usize, x: &[T], out: &mut [T]) {
     assert_eq!(x.len(), out.len(), "input and output differ in length");
-    assert!(out.is_empty() || width > 0 && out.len() % width == 0, "the data is not rows of {width} elements");
+    assert!(out.is_empty() || width > 0 && out.len().is_multiple_of(width), "the data is not rows of {width} elements");
     for_rows(pool, out, width, piece_rows(width), |first, out| {
         let x = &x[first * width..][..out.len()];
         (kernels.float::<T>().softmax)(SoftmaxRows { width, x, out });
@@ -38,7 +39,7 @@ impl<T: Float> RowKernel for SoftmaxRows<'_, T> {
     fn run<I: Isa>(self) {
         let mut scratch = vec![0.0; self.width];
         for (x, out) in self.x.chunks_exact(self.width).zip(self.out.chunks_exact_mut(self.width)) {
-            let largest = row_max(x);
+            let largest = max(x);
             if largest == f32::NEG_INFINITY {
                 out.fill(T::narrow(0.0));
                 continue;
@@ -54,10 +55,4 @@ impl<T: Float> RowKernel for SoftmaxRows<'_, T> {
             });
         }
     }
-}
-
-/// The largest element of a row; NaN if it holds one.
-#[inline(always)]
-pub(crate) fn row_max<T: Float>(row: &[T]) -> f32 {
-    fold(row, f32::NEG_INFINITY, f32::greatest, |x| x)
 }
