@@ -1,7 +1,7 @@
 //! Any text as each of the JSON files of a model folder: an error or a whole graph, in little time and memory.
 #![no_main]
 
-use std::{fs, path::PathBuf, slice, sync::LazyLock};
+use std::{collections::BTreeSet, fs, num::NonZero, path::PathBuf, sync::LazyLock};
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use ondine_image::{
@@ -9,7 +9,11 @@ use ondine_image::{
     sampler,
     schedule::{SchedulerClass, SchedulerConfig},
 };
-use ondine_models::{Pipeline, Source, Tokenizer, registry};
+use ondine_models::{
+    Pipeline, Source, Tokenizer,
+    registry::{self, Functions, GraphSizes},
+};
+use ondine_runtime::{Asset, Bindings, Bytes, DType, Device, Options, Tensor, Weights};
 
 fuzz_target!(|text: &str| {
     network(text);
@@ -17,14 +21,39 @@ fuzz_target!(|text: &str| {
     folder(text);
 });
 
-/// The config of a network: of the class that it names, or of any.
+/// The config of a network: of the class that it names, or of one chosen by its length.
 fn network(json: &str) {
-    let named = registry::class_of(json).and_then(|class| registry::find(&class));
-    for architecture in named.map_or(registry::ARCHITECTURES, slice::from_ref) {
-        let Ok(functions) = (architecture.functions)(json) else { continue };
-        for (name, graph) in functions {
-            assert!(!graph.outputs().is_empty(), "{}: {name}", architecture.class);
+    let any = &registry::ARCHITECTURES[json.len() % registry::ARCHITECTURES.len()];
+    let architecture = registry::class_of(json).and_then(|class| registry::find(&class)).unwrap_or(any);
+    if let Some(latent_space) = architecture.latent_space {
+        let _ = latent_space(json);
+    }
+    if let Ok(functions) = (architecture.functions)(json, GraphSizes::default()) {
+        // Large graphs repeat the blocks of small ones, slowly.
+        if functions.iter().all(|(_, graph)| graph.nodes().len() < 600) {
+            plan(architecture.class, functions);
         }
+    }
+}
+
+/// Everything that is known of a network before its weights are touched, which the config may make of any size.
+fn plan(class: &str, functions: Functions) {
+    static DEVICE: LazyLock<Device> = LazyLock::new(|| Device::cpu(NonZero::new(1)).expect("there is a processor"));
+    let mut weights = Weights::default();
+    for weight in functions.iter().flat_map(|(_, graph)| graph.weights()) {
+        let (shape, bytes) = (weight.shape.clone(), Bytes::from_static(&[]));
+        weights.insert(&weight.path, Tensor { dtype: DType::F16, shape, bytes, file: class.into() });
+    }
+    let asset = Asset::new(class, functions, weights).expect("the weights are those of the graphs");
+    let Ok(prepared) = asset.prepare(&Options::default(), &DEVICE) else { return };
+    let _ = (asset.parameters(), prepared.weight_bytes());
+    for (name, graph) in asset.functions() {
+        assert!(!graph.outputs().is_empty(), "{class}: {name}");
+        let mut symbols = BTreeSet::new();
+        let dims = graph.inputs().iter().flat_map(|(_, value)| &graph.shape(*value).0);
+        dims.for_each(|dim| dim.symbols(&mut symbols));
+        let bindings: Bindings = symbols.into_iter().map(|symbol| (symbol, 8)).collect();
+        let _ = prepared.plan(name, &bindings);
     }
 }
 
