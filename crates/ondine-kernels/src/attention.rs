@@ -7,15 +7,15 @@
 use std::{cell::RefCell, f32::consts::LOG2_E, ops::Range};
 
 use crate::{
-    arch::Isa,
+    arch::{Isa, vector::Vector},
     gemm::{
         Output, Values, check_rows,
-        epilogue::{CHUNK, Target, store},
+        epilogue::{Target, store},
         matmul::{Operand, PackOperand, Slots, packed_operand},
         micro::{GemmKernels, MAX_ROWS, MicroCall, WORD},
         weights::{Layout, PACKED_ALIGN, WeightType},
     },
-    math::{bf16_bits, exp2, exp2_coarse},
+    math::{exp, exp2, exp2_coarse},
     rowwise::RowKernel,
     table::Kernels,
     threads::Pool,
@@ -400,18 +400,40 @@ impl Attention<'_> {
     /// Divides the sums by those of the weights and writes them.
     fn finish(&self, strip: &Strip, sums: &[f32]) {
         let &AttentionShape { queries, value_dim, out_stride, .. } = self.shape;
-        for (i, sums) in sums.chunks_exact(self.values.columns).enumerate().take(strip.count) {
-            let row = strip.batch * queries + strip.row + i;
-            let empty = strip.max[i] == f32::NEG_INFINITY;
-            for (c, sums) in sums[..value_dim].chunks(CHUNK).enumerate() {
-                let mut result = [[0.0; CHUNK]];
-                if !empty {
-                    result[0].iter_mut().zip(sums).for_each(|(result, sum)| *result = sum / strip.sum[i]);
-                }
-                // SAFETY: `attention` checked that the output holds all rows.
+        let first = (strip.batch * queries + strip.row) * out_stride + strip.head * value_dim;
+        // SAFETY: `attention` checked that the output holds all rows.
+        let out = unsafe { self.out.add(first) };
+        (self.kernels.attend_end)(AttentionEnd { strip, sums, stride: self.values.columns, value_dim, out, out_stride });
+    }
+}
+
+/// From sums of weighted values to results.
+pub(crate) struct AttentionEnd<'a> {
+    strip: &'a Strip,
+    /// Rows `stride` apart.
+    sums: &'a [f32],
+    stride: usize,
+    value_dim: usize,
+    /// Rows `out_stride` apart.
+    out: Target,
+    out_stride: usize,
+}
+
+impl RowKernel for AttentionEnd<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        for i in 0..self.strip.count {
+            let empty = self.strip.max[i] == f32::NEG_INFINITY;
+            let total = I::Vector::splat(if empty { 1.0 } else { self.strip.sum[i] });
+            let sums = &self.sums[i * self.stride..][..self.stride];
+            for first in (0..self.value_dim).step_by(I::Vector::LANES) {
+                let count = I::Vector::LANES.min(self.value_dim - first);
+                // SAFETY: the stride is whole vectors; whoever made the call vouches for the output.
                 unsafe {
-                    let out = self.out.add(row * out_stride + strip.head * value_dim + c * CHUNK);
-                    store(&result, sums.len(), out);
+                    let sum = I::Vector::load(sums.as_ptr().add(first));
+                    store(sum.div(total), count, self.out.add(i * self.out_stride + first));
                 }
             }
         }
@@ -448,35 +470,35 @@ impl RowKernel for SoftmaxTile<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let Self { strip, tile, .. } = self;
-        let chunks = self.keys.div_ceil(CHUNK);
+        let Self { strip, tile, seen, .. } = self;
+        let end = self.keys.next_multiple_of(I::Vector::LANES);
         for i in 0..strip.count {
-            let scores = &mut tile.scores[i];
-            let factor = LOG2_E * mask_scores::<I>(&mut scores[..self.keys], self.masks[i], self.scale);
-            scores[self.seen[i]..chunks * CHUNK].fill(f32::NEG_INFINITY);
-            let (scores, _) = scores[..chunks * CHUNK].as_chunks::<CHUNK>();
-            let (old, max) = (strip.max[i], largest(scores));
+            let factor = LOG2_E * mask_scores::<I>(&mut tile.scores[i][..self.keys], self.masks[i], self.scale);
+            tile.scores[i][seen[i]..end].fill(f32::NEG_INFINITY);
+            let scores = &tile.scores[i][..end];
+            let (old, max) = (strip.max[i], largest::<I::Vector>(scores));
             let new = if max > old { max } else { old };
             if new == f32::NEG_INFINITY {
-                tile.single[i][..chunks * CHUNK].fill(0.0);
-                tile.brain[i][..chunks * CHUNK].fill(0);
+                tile.single[i][..end].fill(0.0);
+                tile.brain[i][..end].fill(0);
                 continue;
             }
             let offset = -factor * new;
             if new > old {
-                let shrink = if old == f32::NEG_INFINITY { 0.0 } else { exp2::<I>(I::mul_add(factor, old, offset)) };
+                let shrink = if old == f32::NEG_INFINITY { 0.0 } else { exp::<I>(factor / LOG2_E * (old - new)) };
                 strip.max[i] = new;
                 strip.sum[i] *= shrink;
                 self.sums[i * self.stride..][..self.stride].iter_mut().for_each(|sum| *sum *= shrink);
             }
-            let ends = self.seen[i]..chunks * CHUNK;
-            if self.bf16 {
-                strip.sum[i] += brain_weights::<I>(scores, factor, offset, tile.brain[i].as_chunks_mut().0);
-                tile.brain[i][ends].fill(0);
+            strip.sum[i] += if self.bf16 {
+                let sum = brain_weights::<I::Vector>(scores, factor, offset, &mut tile.brain[i]);
+                tile.brain[i][seen[i]..end].fill(0);
+                sum
             } else {
-                strip.sum[i] += single_weights::<I>(scores, factor, offset, tile.single[i].as_chunks_mut().0);
-                tile.single[i][ends].fill(0.0);
-            }
+                let sum = single_weights::<I::Vector>(scores, factor, offset, &mut tile.single[i]);
+                tile.single[i][seen[i]..end].fill(0.0);
+                sum
+            };
         }
     }
 }
@@ -502,39 +524,42 @@ fn mask_scores<I: Isa>(scores: &mut [f32], mask: MaskRow<'_>, scale: f32) -> f32
 }
 
 #[inline(always)]
-fn largest(scores: &[[f32; CHUNK]]) -> f32 {
-    let mut max = [f32::NEG_INFINITY; CHUNK];
-    for chunk in scores {
-        for (max, &score) in max.iter_mut().zip(chunk) {
-            *max = if score > *max { score } else { *max };
-        }
+fn largest<V: Vector>(scores: &[f32]) -> f32 {
+    let mut max = V::splat(f32::NEG_INFINITY);
+    for scores in scores.chunks_exact(V::LANES) {
+        // SAFETY: a chunk is a vector.
+        let score = unsafe { V::load(scores.as_ptr()) };
+        max = score.if_greater(max, score, max);
     }
-    max.into_iter().fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
+    max.largest()
 }
 
 /// Weights `2^(factor * score + offset)`; returns their sum.
 #[inline(always)]
-fn single_weights<I: Isa>(scores: &[[f32; CHUNK]], factor: f32, offset: f32, weights: &mut [[f32; CHUNK]]) -> f32 {
-    let mut sum = [0.0; CHUNK];
-    for (scores, weights) in scores.iter().zip(weights) {
-        for ((&score, weight), sum) in scores.iter().zip(weights).zip(&mut sum) {
-            *weight = exp2::<I>(I::mul_add(factor, score, offset));
-            *sum += *weight;
+fn single_weights<V: Vector>(scores: &[f32], factor: f32, offset: f32, weights: &mut [f32; TILE_KEYS]) -> f32 {
+    let mut sum = V::splat(0.0);
+    for (scores, weights) in scores.chunks_exact(V::LANES).zip(weights.chunks_exact_mut(V::LANES)) {
+        // SAFETY: chunks are vectors.
+        unsafe {
+            let weight = exp2(V::load(scores.as_ptr()).mul_add(V::splat(factor), V::splat(offset)));
+            weight.store(weights.as_mut_ptr());
+            sum = sum.add(weight);
         }
     }
-    sum.into_iter().sum()
+    sum.sum()
 }
 
 /// Like [`single_weights`], as precise as bf16 can show.
 #[inline(always)]
-fn brain_weights<I: Isa>(scores: &[[f32; CHUNK]], factor: f32, offset: f32, weights: &mut [[u16; CHUNK]]) -> f32 {
-    let mut sum = [0.0; CHUNK];
-    for (scores, weights) in scores.iter().zip(weights) {
-        for ((&score, weight), sum) in scores.iter().zip(weights).zip(&mut sum) {
-            let value = exp2_coarse::<I>(I::mul_add(factor, score, offset));
-            *weight = bf16_bits(value);
-            *sum += value;
+fn brain_weights<V: Vector>(scores: &[f32], factor: f32, offset: f32, weights: &mut [u16; TILE_KEYS]) -> f32 {
+    let mut sum = V::splat(0.0);
+    for (scores, weights) in scores.chunks_exact(V::LANES).zip(weights.chunks_exact_mut(V::LANES)) {
+        // SAFETY: chunks are vectors.
+        unsafe {
+            let weight = exp2_coarse(V::load(scores.as_ptr()).mul_add(V::splat(factor), V::splat(offset)));
+            weight.store_bf16(weights.as_mut_ptr());
+            sum = sum.add(weight);
         }
     }
-    sum.into_iter().sum()
+    sum.sum()
 }

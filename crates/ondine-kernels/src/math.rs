@@ -2,7 +2,10 @@
 //!
 //! All are within 3.5 ulp of the true value, keep NaN, and have the right limits at the infinities.
 
-use crate::arch::Isa;
+use crate::arch::{
+    Isa,
+    vector::{Lane, Vector},
+};
 
 /// A function applied to each element of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -29,29 +32,43 @@ pub enum Activation {
 /// 1.5 * 2^23: adding it to a number leaves the nearest integer in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
+/// A polynomial, the highest power first.
+#[inline(always)]
+fn horner<V: Vector, const N: usize>(coefficients: &[f32; N], x: V) -> V {
+    let mut p = V::splat(coefficients[0]);
+    for &c in &coefficients[1..] {
+        p = p.mul_add(x, V::splat(c));
+    }
+    p
+}
+
+#[inline(always)]
+fn at_most<V: Vector>(x: V, limit: f32) -> V {
+    x.if_greater(V::splat(limit), V::splat(limit), x)
+}
+
+#[inline(always)]
+fn at_least<V: Vector>(x: V, limit: f32) -> V {
+    V::splat(limit).if_greater(x, V::splat(limit), x)
+}
+
 /// `e^x`; denormal results are kept.
 #[inline(always)]
-pub(crate) fn exp<I: Isa>(x: f32) -> f32 {
+pub(crate) fn exp_lanes<V: Vector>(x: V) -> V {
     const COEFFICIENTS: [f32; 6] =
         [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
-    let x = if x > 89.0 { 89.0 } else { x };
-    let x = if x < -104.0 { -104.0 } else { x };
-    let shifted = I::mul_add(x, std::f32::consts::LOG2_E, ROUND);
-    let n = shifted - ROUND;
-    let r = I::mul_add(n, -0.693_359_4, x);
-    let r = I::mul_add(n, 2.121_944_4e-4, r);
-    let p = horner::<I, 6>(&COEFFICIENTS, r);
-    let p = I::mul_add(p, r * r, r + 1.0);
-    // 2^n in two factors, since n may lie outside the range of exponents.
-    let n = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
-    let half = n >> 1;
-    p * power_of_two(half) * power_of_two(n.wrapping_sub(half))
+    let x = at_least(at_most(x, 89.0), -104.0);
+    let n = x.mul_add(V::splat(std::f32::consts::LOG2_E), V::splat(ROUND)).sub(V::splat(ROUND));
+    let r = n.mul_add(V::splat(-0.693_359_4), x);
+    let r = n.mul_add(V::splat(2.121_944_4e-4), r);
+    let p = horner(&COEFFICIENTS, r);
+    p.mul_add(r.mul(r), r.add(V::splat(1.0))).scale(n)
 }
 
 /// `2^x` for `x` up to 1, at least `2^-126`.
 #[inline(always)]
-pub(crate) fn exp2<I: Isa>(x: f32) -> f32 {
-    power::<I, 7>(
+pub(crate) fn exp2<V: Vector>(x: V) -> V {
+    power(
         &[1.535_336_2e-4, 1.339_887_4e-3, 9.618_437e-3, 5.550_332_5e-2, 2.402_264_8e-1, 6.931_472e-1, 1.0],
         x,
     )
@@ -59,37 +76,21 @@ pub(crate) fn exp2<I: Isa>(x: f32) -> f32 {
 
 /// [`exp2`] with a relative error of `2^-13`.
 #[inline(always)]
-pub(crate) fn exp2_coarse<I: Isa>(x: f32) -> f32 {
-    power::<I, 4>(&[5.517_167e-2, 2.426_111_2e-1, 6.932_61e-1, 9.999_281e-1], x)
+pub(crate) fn exp2_coarse<V: Vector>(x: V) -> V {
+    power(&[5.517_167e-2, 2.426_111_2e-1, 6.932_61e-1, 9.999_281e-1], x)
 }
 
 /// `2^x` by a polynomial for the fraction, -0.5..=0.5, to whose exponent the integer is added.
 #[inline(always)]
-fn power<I: Isa, const N: usize>(coefficients: &[f32; N], x: f32) -> f32 {
-    let x = if x < -126.0 { -126.0 } else { x };
-    let shifted = x + ROUND;
-    let p = horner::<I, N>(coefficients, x - (shifted - ROUND));
-    f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
-}
-
-#[inline(always)]
-fn power_of_two(n: i32) -> f32 {
-    f32::from_bits((n.wrapping_add(127) as u32) << 23)
-}
-
-/// A polynomial, the highest power first.
-#[inline(always)]
-fn horner<I: Isa, const N: usize>(coefficients: &[f32; N], x: f32) -> f32 {
-    let mut p = coefficients[0];
-    for &c in &coefficients[1..] {
-        p = I::mul_add(p, x, c);
-    }
-    p
+fn power<V: Vector, const N: usize>(coefficients: &[f32; N], x: V) -> V {
+    let x = at_least(x, -126.0);
+    let shifted = x.add(V::splat(ROUND));
+    horner(coefficients, x.sub(shifted.sub(V::splat(ROUND)))).add_exponent(shifted)
 }
 
 /// The error function. Two minimax polynomials by N. Juffa.
 #[inline(always)]
-pub(crate) fn erf<I: Isa>(x: f32) -> f32 {
+fn erf_lanes<V: Vector>(x: V) -> V {
     const NEAR: [f32; 6] =
         [-5.991_05e-4, 4.993_396e-3, -2.676_673_4e-2, 1.128_180_2e-1, -3.761_248_6e-1, 1.283_791_5e-1];
     const FAR: [f32; 7] = [
@@ -102,41 +103,58 @@ pub(crate) fn erf<I: Isa>(x: f32) -> f32 {
         1.287_175_1e-1,
     ];
     let t = x.abs();
-    let near = I::mul_add(horner::<I, 6>(&NEAR, x * x), x, x);
-    let capped = if t > 4.0 { 4.0 } else { t };
-    let far = I::mul_add(horner::<I, 7>(&FAR, capped), capped, capped);
-    let far = (1.0 - exp::<I>(-far)).copysign(x);
-    if t > 0.927_734_4 { far } else { near }
+    let near = horner(&NEAR, x.mul(x)).mul_add(x, x);
+    let capped = at_most(t, 4.0);
+    let far = horner(&FAR, capped).mul_add(capped, capped);
+    let far = V::splat(1.0).sub(exp_lanes(V::splat(0.0).sub(far))).copysign(x);
+    t.if_greater(V::splat(0.927_734_4), far, near)
 }
 
 /// The hyperbolic tangent.
 #[inline(always)]
-pub(crate) fn tanh<I: Isa>(x: f32) -> f32 {
+fn tanh_lanes<V: Vector>(x: V) -> V {
     const NEAR: [f32; 5] = [-5.704_988_7e-3, 2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1];
     let t = x.abs();
-    let square = x * x;
-    let near = I::mul_add(horner::<I, 5>(&NEAR, square) * square, x, x);
-    let far = (1.0 - 2.0 / (exp::<I>(t + t) + 1.0)).copysign(x);
-    if t > 0.625 { far } else { near }
+    let square = x.mul(x);
+    let near = horner(&NEAR, square).mul(square).mul_add(x, x);
+    let one = V::splat(1.0);
+    let far = one.sub(V::splat(2.0).div(exp_lanes(t.add(t)).add(one))).copysign(x);
+    t.if_greater(V::splat(0.625), far, near)
 }
 
 /// `1 / (1 + e^-x)`
 #[inline(always)]
-pub(crate) fn sigmoid<I: Isa>(x: f32) -> f32 {
-    1.0 / (1.0 + exp::<I>(-x))
+fn sigmoid_lanes<V: Vector>(x: V) -> V {
+    let one = V::splat(1.0);
+    one.div(one.add(exp_lanes(V::splat(0.0).sub(x))))
 }
 
+/// One activation of a vector; the match goes away if `activation` is constant.
 #[inline(always)]
-fn gelu<I: Isa>(x: f32) -> f32 {
-    let half = 0.5 * x;
-    I::mul_add(half, erf::<I>(x * std::f32::consts::FRAC_1_SQRT_2), half)
+pub(crate) fn activate_lanes<V: Vector>(activation: Activation, x: V) -> V {
+    let half = || V::splat(0.5).mul(x);
+    match activation {
+        Activation::None => x,
+        Activation::Silu => x.mul(sigmoid_lanes(x)),
+        Activation::Gelu => {
+            let erf = erf_lanes(x.mul(V::splat(std::f32::consts::FRAC_1_SQRT_2)));
+            half().mul_add(erf, half())
+        }
+        Activation::GeluTanh => {
+            let cubic = V::splat(0.044_715).mul(x).mul(x).mul_add(x, x);
+            half().mul_add(tanh_lanes(V::splat(0.797_884_6).mul(cubic)), half())
+        }
+        Activation::QuickGelu => x.mul(sigmoid_lanes(V::splat(1.702).mul(x))),
+        Activation::Relu => V::splat(0.0).if_greater(x, V::splat(0.0), x),
+        Activation::Sigmoid => sigmoid_lanes(x),
+        Activation::Tanh => tanh_lanes(x),
+    }
 }
 
+/// `e^x` of one number, for loops that the compiler makes vectors of.
 #[inline(always)]
-fn gelu_tanh<I: Isa>(x: f32) -> f32 {
-    let half = 0.5 * x;
-    let inner = 0.797_884_6 * I::mul_add(0.044_715 * x * x, x, x);
-    I::mul_add(half, tanh::<I>(inner), half)
+pub(crate) fn exp<I: Isa>(x: f32) -> f32 {
+    exp_lanes(Lane::<I>::new(x)).0
 }
 
 /// Applies `activation` to every element.
@@ -148,16 +166,17 @@ pub(crate) fn activate<I: Isa>(activation: Activation, values: &mut [f32]) {
             *value = f(*value);
         }
     }
-    match activation {
-        Activation::None => {}
-        Activation::Silu => each(values, |x| x * sigmoid::<I>(x)),
-        Activation::Gelu => each(values, gelu::<I>),
-        Activation::GeluTanh => each(values, gelu_tanh::<I>),
-        Activation::QuickGelu => each(values, |x| x * sigmoid::<I>(1.702 * x)),
-        Activation::Relu => each(values, |x| if x < 0.0 { 0.0 } else { x }),
-        Activation::Sigmoid => each(values, sigmoid::<I>),
-        Activation::Tanh => each(values, tanh::<I>),
+    macro_rules! each {
+        ($($name:ident),*) => {
+            match activation {
+                Activation::None => {}
+                $(Activation::$name => {
+                    each(values, |x| activate_lanes(Activation::$name, Lane::<I>::new(x)).0);
+                })*
+            }
+        };
     }
+    each!(Silu, Gelu, GeluTanh, QuickGelu, Relu, Sigmoid, Tanh);
 }
 
 /// The bits of the nearest bf16, ties to even; a NaN stays a NaN.
@@ -180,6 +199,10 @@ mod tests {
     use super::*;
     use crate::{arch::Generic, naive::erf as erf_f64};
 
+    fn one<I: Isa>(f: impl Fn(Lane<I>) -> Lane<I>) -> impl Fn(f32) -> f32 {
+        move |x| f(Lane::new(x)).0
+    }
+
     /// Distance in units of the last place of `want`.
     fn ulps(got: f32, want: f64) -> f64 {
         let ulp = f64::from((want as f32).abs().next_up()) - f64::from((want as f32).abs());
@@ -197,39 +220,42 @@ mod tests {
     #[test]
     fn functions_are_close_to_f64() {
         assert!(worst(104.0, exp::<Generic>, f64::exp) < 2.5);
-        assert!(worst(6.0, erf::<Generic>, erf_f64) < 2.5);
-        assert!(worst(20.0, tanh::<Generic>, f64::tanh) < 2.5);
-        assert!(worst(80.0, sigmoid::<Generic>, |x| 1.0 / (1.0 + (-x).exp())) < 3.5);
+        assert!(worst(6.0, one(erf_lanes::<Lane<Generic>>), erf_f64) < 2.5);
+        assert!(worst(20.0, one(tanh_lanes::<Lane<Generic>>), f64::tanh) < 2.5);
+        assert!(worst(80.0, one(sigmoid_lanes::<Lane<Generic>>), |x| 1.0 / (1.0 + (-x).exp())) < 3.5);
         #[cfg(target_arch = "x86_64")]
         {
             use crate::arch::Avx2;
             assert!(worst(104.0, exp::<Avx2>, f64::exp) < 2.0);
-            assert!(worst(6.0, erf::<Avx2>, erf_f64) < 2.0);
-            assert!(worst(20.0, tanh::<Avx2>, f64::tanh) < 2.0);
-            assert!(worst(80.0, sigmoid::<Avx2>, |x| 1.0 / (1.0 + (-x).exp())) < 3.5);
+            assert!(worst(6.0, one(erf_lanes::<Lane<Avx2>>), erf_f64) < 2.0);
+            assert!(worst(20.0, one(tanh_lanes::<Lane<Avx2>>), f64::tanh) < 2.0);
+            assert!(worst(80.0, one(sigmoid_lanes::<Lane<Avx2>>), |x| 1.0 / (1.0 + (-x).exp())) < 3.5);
         }
     }
 
     #[test]
     fn powers_of_two_are_close_to_f64() {
-        assert!(worst(1.0, |x| exp2::<Generic>(63.5 * x - 62.5), |x| ((63.5 * x as f32 - 62.5) as f64).exp2()) < 2.5);
-        assert!(worst(1.0, |x| exp2_coarse::<Generic>(63.5 * x - 62.5), |x| ((63.5 * x as f32 - 62.5) as f64).exp2()) < 2048.0);
-        assert_eq!([exp2::<Generic>(0.0), exp2::<Generic>(-3.0)], [1.0, 0.125]);
-        assert!(exp2::<Generic>(f32::NEG_INFINITY) < 1.2e-38);
-        assert!(exp2::<Generic>(f32::NAN).is_nan());
+        // Arguments from -126 to 1, each exact in f32.
+        let range = |x: f32| (63.5 * x * 256.0).round() / 256.0 - 62.5;
+        let oracle = |x: f64| f64::from(range(x as f32)).exp2();
+        assert!(worst(1.0, |x| one::<Generic>(exp2)(range(x)), oracle) < 2.5);
+        assert!(worst(1.0, |x| one::<Generic>(exp2_coarse)(range(x)), oracle) < 1500.0);
+        let exp2 = one::<Generic>(exp2);
+        assert_eq!([exp2(0.0), exp2(-3.0)], [1.0, 0.125]);
+        assert!(exp2(f32::NEG_INFINITY) < 1.2e-38);
+        assert!(exp2(f32::NAN).is_nan());
     }
 
     #[test]
     fn limits_hold() {
         let inf = f32::INFINITY;
-        assert_eq!([exp::<Generic>(inf), exp::<Generic>(-inf), exp::<Generic>(0.0)], [inf, 0.0, 1.0]);
-        assert_eq!([exp::<Generic>(1e30), exp::<Generic>(-1e30)], [inf, 0.0]);
-        assert_eq!([erf::<Generic>(inf), erf::<Generic>(-inf), erf::<Generic>(1e30)], [1.0, -1.0, 1.0]);
-        assert_eq!([tanh::<Generic>(inf), tanh::<Generic>(-inf), tanh::<Generic>(1e30)], [1.0, -1.0, 1.0]);
-        assert_eq!([sigmoid::<Generic>(inf), sigmoid::<Generic>(-inf)], [1.0, 0.0]);
-        for f in [exp::<Generic>, erf::<Generic>, tanh::<Generic>, sigmoid::<Generic>] {
-            assert!(f(f32::NAN).is_nan());
-        }
+        let (exp, erf) = (one::<Generic>(exp_lanes), one::<Generic>(erf_lanes));
+        let (tanh, sigmoid) = (one::<Generic>(tanh_lanes), one::<Generic>(sigmoid_lanes));
+        assert_eq!([exp(inf), exp(-inf), exp(0.0), exp(1e30), exp(-1e30)], [inf, 0.0, 1.0, inf, 0.0]);
+        assert_eq!([erf(inf), erf(-inf), erf(1e30)], [1.0, -1.0, 1.0]);
+        assert_eq!([tanh(inf), tanh(-inf), tanh(1e30)], [1.0, -1.0, 1.0]);
+        assert_eq!([sigmoid(inf), sigmoid(-inf)], [1.0, 0.0]);
+        assert!([exp(f32::NAN), erf(f32::NAN), tanh(f32::NAN), sigmoid(f32::NAN)].iter().all(|x| x.is_nan()));
     }
 
     #[test]

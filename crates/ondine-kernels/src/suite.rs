@@ -432,7 +432,7 @@ fn queries_that_see_no_key_get_zeros() {
         let mask = AttentionMask::Keys(&seen);
         attention(&Pool::new(1), kernels, &shape, operands, mask, Output::F32(&mut out), &mut scratch);
         assert_eq!(out[..6], [0.0; 6]);
-        assert_eq!(out[6..], [1.5; 6]);
+        assert!(out[6..].iter().all(|x| (x - 1.5).abs() < 1e-6));
     }
 }
 

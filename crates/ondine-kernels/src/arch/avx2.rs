@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use crate::{
-    arch::Avx2,
+    arch::{Avx2, vector::Vector},
     gemm::micro::{Dot, GemmKernels, MicroCall, tile},
     rowwise::Enter,
 };
@@ -20,6 +20,7 @@ pub(crate) const GEMM: GemmKernels =
     epilogue: |call| Avx2::enter(call),
     pack: |call| Avx2::enter(call),
     attend: |call| Avx2::enter(call),
+    attend_end: |call| Avx2::enter(call),
     depthwise: |call| Avx2::enter(call),
 };
 
@@ -196,5 +197,150 @@ impl Dot for S8 {
     unsafe fn store_sum(sum: __m256i, sums: *mut u32) {
         // SAFETY: as the trait demands.
         unsafe { _mm256_storeu_si256(sums.cast(), sum) }
+    }
+}
+
+impl Vector for __m256 {
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm256_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast())))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: as the trait says.
+        unsafe { _mm256_storeu_ps(to, self) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16) {
+        // SAFETY: as the trait says.
+        unsafe {
+            let bits = _mm256_castps_si256(self);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(self, self));
+            let kept = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan));
+            let halves = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi32(kept, kept));
+            _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(halves));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn corrected(sums: *const i32, zero: i32, weights: *const i32) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let weights = _mm256_mullo_epi32(_mm256_set1_epi32(zero), _mm256_loadu_si256(weights.cast()));
+            _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_loadu_si256(sums.cast()), weights))
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, b: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm256_add_ps(self, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, b: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm256_sub_ps(self, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, b: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm256_mul_ps(self, b) }
+    }
+
+    #[inline(always)]
+    fn div(self, b: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm256_div_ps(self, b) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm256_fmadd_ps(self, b, c) }
+    }
+
+    #[inline(always)]
+    fn if_greater(self, than: Self, yes: Self, no: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_GT_OQ>(self, than)) }
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self) }
+    }
+
+    #[inline(always)]
+    fn copysign(self, sign: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let mask = _mm256_set1_ps(-0.0);
+            _mm256_or_ps(_mm256_andnot_ps(mask, self), _mm256_and_ps(mask, sign))
+        }
+    }
+
+    #[inline(always)]
+    fn add_exponent(self, n: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let n = _mm256_slli_epi32::<23>(_mm256_castps_si256(n));
+            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(self), n))
+        }
+    }
+
+    #[inline(always)]
+    fn scale(self, n: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            // In two factors, since `n` may lie outside the range of exponents.
+            let n = _mm256_cvtps_epi32(n);
+            let half = _mm256_srai_epi32::<1>(n);
+            let bias = _mm256_set1_epi32(127);
+            let power = |n| _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(n, bias)));
+            _mm256_mul_ps(_mm256_mul_ps(self, power(half)), power(_mm256_sub_epi32(n, half)))
+        }
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        // SAFETY: as the trait says.
+        unsafe {
+            let half = _mm_add_ps(_mm256_castps256_ps128(self), _mm256_extractf128_ps::<1>(self));
+            let quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
+            _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)))
+        }
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        // SAFETY: as the trait says.
+        unsafe {
+            let half = _mm_max_ps(_mm256_castps256_ps128(self), _mm256_extractf128_ps::<1>(self));
+            let quarter = _mm_max_ps(half, _mm_movehl_ps(half, half));
+            _mm_cvtss_f32(_mm_max_ss(quarter, _mm_movehdup_ps(quarter)))
+        }
     }
 }

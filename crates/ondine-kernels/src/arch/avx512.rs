@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use crate::{
-    arch::Avx512,
+    arch::{Avx512, vector::Vector},
     gemm::micro::{Dot, GemmKernels, MicroCall, tile},
     rowwise::Enter,
 };
@@ -20,6 +20,7 @@ pub(crate) const GEMM: GemmKernels =
     epilogue: |call| Avx512::enter(call),
     pack: |call| Avx512::enter(call),
     attend: |call| Avx512::enter(call),
+    attend_end: |call| Avx512::enter(call),
     depthwise: |call| Avx512::enter(call),
 };
 
@@ -187,5 +188,130 @@ impl Dot for S8 {
     unsafe fn store_sum(sum: __m512i, sums: *mut u32) {
         // SAFETY: as the trait demands.
         unsafe { _mm512_storeu_si512(sums.cast(), sum) }
+    }
+}
+
+impl Vector for __m512 {
+    const LANES: usize = 16;
+
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast())))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: as the trait says.
+        unsafe { _mm512_storeu_ps(to, self) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16) {
+        // SAFETY: as the trait says.
+        unsafe {
+            let bits = _mm512_castps_si512(self);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self, self);
+            let kept = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x40_0000));
+            _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(kept)));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn corrected(sums: *const i32, zero: i32, weights: *const i32) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let weights = _mm512_mullo_epi32(_mm512_set1_epi32(zero), _mm512_loadu_si512(weights.cast()));
+            _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(sums.cast()), weights))
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, b: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm512_add_ps(self, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, b: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm512_sub_ps(self, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, b: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm512_mul_ps(self, b) }
+    }
+
+    #[inline(always)]
+    fn div(self, b: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm512_div_ps(self, b) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm512_fmadd_ps(self, b, c) }
+    }
+
+    #[inline(always)]
+    fn if_greater(self, than: Self, yes: Self, no: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(self, than), no, yes) }
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm512_abs_ps(self) }
+    }
+
+    #[inline(always)]
+    fn copysign(self, sign: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm512_or_ps(_mm512_abs_ps(self), _mm512_and_ps(sign, _mm512_set1_ps(-0.0))) }
+    }
+
+    #[inline(always)]
+    fn add_exponent(self, n: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let n = _mm512_slli_epi32::<23>(_mm512_castps_si512(n));
+            _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(self), n))
+        }
+    }
+
+    #[inline(always)]
+    fn scale(self, n: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm512_scalef_ps(self, n) }
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        // SAFETY: as the trait says.
+        unsafe { _mm512_reduce_add_ps(self) }
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        // SAFETY: as the trait says.
+        unsafe { _mm512_reduce_max_ps(self) }
     }
 }

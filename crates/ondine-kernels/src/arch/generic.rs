@@ -20,6 +20,7 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     epilogue: |call| Generic::enter(call),
     pack: |call| Generic::enter(call),
     attend: |call| Generic::enter(call),
+    attend_end: |call| Generic::enter(call),
     depthwise: |call| Generic::enter(call),
 };
 

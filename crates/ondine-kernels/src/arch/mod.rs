@@ -1,18 +1,24 @@
 //! Instruction sets as zero-sized types.
 //!
 //! An algorithm is written once over slices and fixed-size arrays, generic over [`Isa`], and compiled per tier by
-//! [`crate::rowwise::Enter`]. Only the tiles of matrix products use intrinsics; they are in the files here.
+//! [`crate::rowwise::Enter`]. Only matrix products and their like use intrinsics; they are in the
+//! files here.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 pub(crate) mod generic;
+pub(crate) mod vector;
+
+use vector::{Lane, Vector};
 
 /// What an algorithm may ask of the instruction set it is compiled for.
 pub(crate) trait Isa: Copy + 'static {
     /// True if `a * b + c` with one rounding is a single instruction.
     const FMA: bool;
+    /// The vectors of the instruction set.
+    type Vector: Vector;
 
     /// `a * b + c`, rounded once if [`Isa::FMA`], else twice.
     #[inline(always)]
@@ -27,6 +33,7 @@ pub(crate) struct Generic;
 
 impl Isa for Generic {
     const FMA: bool = false;
+    type Vector = Lane<Self>;
 }
 
 /// AVX2, FMA and F16C.
@@ -37,6 +44,7 @@ pub(crate) struct Avx2;
 #[cfg(target_arch = "x86_64")]
 impl Isa for Avx2 {
     const FMA: bool = true;
+    type Vector = std::arch::x86_64::__m256;
 }
 
 /// AVX-512 F, BW, DQ, VL, BF16 and VNNI, and all of [`Avx2`].
@@ -47,4 +55,5 @@ pub(crate) struct Avx512;
 #[cfg(target_arch = "x86_64")]
 impl Isa for Avx512 {
     const FMA: bool = true;
+    type Vector = std::arch::x86_64::__m512;
 }

@@ -3,18 +3,15 @@
 use half::bf16;
 
 use crate::{
-    arch::Isa,
+    arch::{Isa, vector::Vector},
     gemm::micro::MAX_WIDTH,
-    math::{Activation, activate, bf16_bits},
+    math::{Activation, activate_lanes, bf16_bits},
     quant::RowScale,
     rowwise::RowKernel,
 };
 
-/// Elements handled at once; divides [`MAX_WIDTH`].
-pub(crate) const CHUNK: usize = 16;
-
-/// A row of a tile, before and after.
-type Row = [[f32; CHUNK]; MAX_WIDTH / CHUNK];
+/// The most lanes that a vector of any tier has.
+const MAX_LANES: usize = 16;
 
 /// Elements to read at an address.
 #[derive(Clone, Copy, Debug)]
@@ -104,124 +101,102 @@ impl RowKernel for &EpilogueCall<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self) {
-        for i in 0..self.rows {
-            let mut row = Row::default();
-            let mut chunks = self.columns.div_ceil(CHUNK);
-            self.load::<I>(i, &mut row[..chunks]);
-            if self.gate == 0 {
-                row[..chunks].iter_mut().for_each(|chunk| activate::<I>(self.activation, chunk));
-            } else {
-                row = self.gated::<I>(&row);
-                chunks = self.results.div_ceil(CHUNK);
-            }
-            // SAFETY: whoever made the call vouches for `rows` rows of `results` elements at these addresses.
-            unsafe {
-                if let Some((residual, stride)) = self.residual {
-                    add(residual.add(i * stride), self.results, &mut row[..chunks]);
-                }
-                let (out, stride) = self.out;
-                store(&row[..chunks], self.results, out.add(i * stride));
-            }
+        // One loop for each activation, so that none is chosen inside.
+        match self.activation {
+            Activation::None => self.finish::<I::Vector>(|x| x),
+            Activation::Silu => self.finish::<I::Vector>(|x| activate_lanes(Activation::Silu, x)),
+            Activation::Gelu => self.finish::<I::Vector>(|x| activate_lanes(Activation::Gelu, x)),
+            Activation::GeluTanh => self.finish::<I::Vector>(|x| activate_lanes(Activation::GeluTanh, x)),
+            Activation::QuickGelu => self.finish::<I::Vector>(|x| activate_lanes(Activation::QuickGelu, x)),
+            Activation::Relu => self.finish::<I::Vector>(|x| activate_lanes(Activation::Relu, x)),
+            Activation::Sigmoid => self.finish::<I::Vector>(|x| activate_lanes(Activation::Sigmoid, x)),
+            Activation::Tanh => self.finish::<I::Vector>(|x| activate_lanes(Activation::Tanh, x)),
         }
     }
 }
 
 impl EpilogueCall<'_> {
-    /// Row `i` of the sums, as numbers, with the bias.
     #[inline(always)]
-    fn load<I: Isa>(&self, i: usize, row: &mut [[f32; CHUNK]]) {
-        let (sums, _) = self.sums[i * self.width..].as_chunks::<CHUNK>();
-        let (bias, _) = self.bias.as_chunks::<CHUNK>();
-        let Some(quantized) = &self.dequantize else {
-            for ((chunk, sums), bias) in row.iter_mut().zip(sums).zip(bias) {
-                for j in 0..CHUNK {
-                    chunk[j] = f32::from_bits(sums[j]) + bias[j];
-                }
-            }
-            return;
-        };
-        let RowScale { scale, zero } = quantized.rows[(quantized.first + i) / quantized.rows_per_scale];
-        for (c, ((chunk, sums), bias)) in row.iter_mut().zip(sums).zip(bias).enumerate() {
-            let (scales, weights) = (&quantized.columns[c * CHUNK..], &quantized.sums[c * CHUNK..]);
-            for (j, value) in chunk.iter_mut().enumerate().take(scales.len()) {
-                let sum = (sums[j] as i32).wrapping_sub(zero.wrapping_mul(weights[j]));
-                *value = I::mul_add(sum as f32, scale * scales[j], bias[j]);
-            }
-        }
-    }
-
-    /// Values times activated gates.
-    #[inline(always)]
-    fn gated<I: Isa>(&self, row: &Row) -> Row {
-        let (mut values, mut gates) = (Row::default(), Row::default());
-        let pairs = row.as_flattened().chunks_exact(2 * self.gate);
-        let outs = values.as_flattened_mut().chunks_exact_mut(self.gate);
-        for ((pair, value), gate) in pairs.zip(outs).zip(gates.as_flattened_mut().chunks_exact_mut(self.gate)) {
-            value.copy_from_slice(&pair[..self.gate]);
-            gate.copy_from_slice(&pair[self.gate..]);
-        }
-        for (values, gates) in values.iter_mut().zip(&mut gates).take(self.results.div_ceil(CHUNK)) {
-            activate::<I>(self.activation, gates);
-            for (value, gate) in values.iter_mut().zip(gates) {
-                *value *= *gate;
-            }
-        }
-        values
-    }
-}
-
-/// Adds `count` elements to a row.
-///
-/// # Safety
-/// `source` is valid for `count` elements.
-#[inline(always)]
-unsafe fn add(source: Source, count: usize, row: &mut [[f32; CHUNK]]) {
-    for (c, chunk) in row.iter_mut().enumerate() {
-        let (first, here) = (c * CHUNK, CHUNK.min(count - c * CHUNK));
-        let mut other = [0.0; CHUNK];
-        // SAFETY: `first + here <= count`, for which the caller vouches.
-        unsafe {
-            match source.add(first) {
-                Source::F32(from) if here == CHUNK => other = from.cast::<[f32; CHUNK]>().read_unaligned(),
-                Source::F32(from) => (0..here).for_each(|j| other[j] = *from.add(j)),
-                Source::Bf16(from) if here == CHUNK => {
-                    let bits = from.cast::<[u16; CHUNK]>().read_unaligned();
-                    other = bits.map(crate::math::bf16_value);
-                }
-                Source::Bf16(from) => (0..here).for_each(|j| other[j] = (*from.add(j)).to_f32()),
-            }
-        }
-        for j in 0..CHUNK {
-            chunk[j] += other[j];
-        }
-    }
-}
-
-/// Writes the first `count` elements of a row.
-///
-/// # Safety
-/// `target` is valid for `count` elements.
-#[inline(always)]
-pub(crate) unsafe fn store(row: &[[f32; CHUNK]], count: usize, target: Target) {
-    for (c, chunk) in row.iter().enumerate() {
-        let (first, here) = (c * CHUNK, CHUNK.min(count - c * CHUNK));
-        // SAFETY: `first + here <= count`, for which the caller vouches.
-        unsafe {
-            match target.add(first) {
-                Target::F32(to) if here == CHUNK => to.cast::<[f32; CHUNK]>().write_unaligned(*chunk),
-                Target::F32(to) => (0..here).for_each(|j| *to.add(j) = chunk[j]),
-                Target::Bf16(to) => {
-                    let mut bits = [0_u16; CHUNK];
-                    for j in 0..CHUNK {
-                        bits[j] = bf16_bits(chunk[j]);
-                    }
-                    if here == CHUNK {
-                        to.cast::<[u16; CHUNK]>().write_unaligned(bits);
+    fn finish<V: Vector>(&self, activate: impl Fn(V) -> V) {
+        assert!(self.rows * self.width <= self.sums.len() && self.columns <= self.width, "sums of a tile");
+        for row in 0..self.rows {
+            for column in (0..self.results).step_by(V::LANES) {
+                let count = V::LANES.min(self.results - column);
+                // SAFETY: packed columns are whole vectors, so all lanes can be read from the sums; whoever made the
+                // call vouches for `rows` rows of `results` elements of residual and output.
+                unsafe {
+                    let mut x = if self.gate == 0 {
+                        activate(self.number(row, column))
                     } else {
-                        (0..here).for_each(|j| *to.add(j) = bf16::from_bits(bits[j]));
+                        let value = column / self.gate * 2 * self.gate + column % self.gate;
+                        self.number::<V>(row, value).mul(activate(self.number(row, value + self.gate)))
+                    };
+                    if let Some((residual, stride)) = self.residual {
+                        x = x.add(load(residual.add(row * stride + column), count));
                     }
+                    let (out, stride) = self.out;
+                    store(x, count, out.add(row * stride + column));
                 }
             }
+        }
+    }
+
+    /// Sums as numbers, with the bias.
+    ///
+    /// # Safety
+    /// The sums have `row` and all lanes from `column` on.
+    #[inline(always)]
+    unsafe fn number<V: Vector>(&self, row: usize, column: usize) -> V {
+        // SAFETY: the caller vouches for the sums; the others are as long as the packed columns, or longer.
+        unsafe {
+            let sums = self.sums.as_ptr().add(row * self.width + column);
+            let bias = V::load(self.bias.as_ptr().add(column));
+            let Some(quantized) = &self.dequantize else {
+                return V::load(sums.cast()).add(bias);
+            };
+            let RowScale { scale, zero } = quantized.rows[(quantized.first + row) / quantized.rows_per_scale];
+            let scale = V::splat(scale).mul(V::load(quantized.columns.as_ptr().add(column)));
+            V::corrected(sums.cast(), zero, quantized.sums.as_ptr().add(column)).mul_add(scale, bias)
+        }
+    }
+}
+
+/// Reads the first `count` lanes.
+///
+/// # Safety
+/// `from` is valid for `count` elements.
+#[inline(always)]
+unsafe fn load<V: Vector>(from: Source, count: usize) -> V {
+    let mut lanes = [0.0; MAX_LANES];
+    // SAFETY: as the caller says; with fewer elements than lanes, they are read one by one.
+    unsafe {
+        match from {
+            Source::F32(from) if count == V::LANES => return V::load(from),
+            Source::Bf16(from) if count == V::LANES => return V::load_bf16(from.cast()),
+            Source::F32(from) => (0..count).for_each(|i| lanes[i] = *from.add(i)),
+            Source::Bf16(from) => (0..count).for_each(|i| lanes[i] = (*from.add(i)).to_f32()),
+        }
+        V::load(lanes.as_ptr())
+    }
+}
+
+/// Writes the first `count` lanes.
+///
+/// # Safety
+/// `to` is valid for `count` elements.
+#[inline(always)]
+pub(crate) unsafe fn store<V: Vector>(x: V, count: usize, to: Target) {
+    let mut lanes = [0.0; MAX_LANES];
+    // SAFETY: as the caller says; with fewer elements than lanes, they are written one by one.
+    unsafe {
+        match to {
+            Target::F32(to) if count == V::LANES => return x.store(to),
+            Target::Bf16(to) if count == V::LANES => return x.store_bf16(to.cast()),
+            Target::F32(_) | Target::Bf16(_) => x.store(lanes.as_mut_ptr()),
+        }
+        match to {
+            Target::F32(to) => (0..count).for_each(|i| *to.add(i) = lanes[i]),
+            Target::Bf16(to) => (0..count).for_each(|i| *to.add(i) = bf16::from_bits(bf16_bits(lanes[i]))),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! by side; a word of a row is repeated in all lanes and multiplied with them, into f32 or i32 sums.
 
 use crate::{
-    attention::SoftmaxTile,
+    attention::{AttentionEnd, SoftmaxTile},
     conv::DepthwiseTile,
     gemm::{epilogue::EpilogueCall, matmul::PackKernel, weights::WeightType},
 };
@@ -143,6 +143,8 @@ pub struct GemmKernels {
     pub(crate) pack: PackKernel,
     /// A tile of attention's softmax.
     pub(crate) attend: fn(SoftmaxTile<'_>),
+    /// The results of attention.
+    pub(crate) attend_end: fn(AttentionEnd<'_>),
     /// Sums of a depthwise convolution.
     pub(crate) depthwise: fn(DepthwiseTile<'_>),
 }

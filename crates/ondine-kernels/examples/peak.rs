@@ -1,0 +1,305 @@
+//! Speed of the matrix kernels as a fraction of what the processor can do, measured in the same run.
+//!
+//! `cargo run --release -p ondine-kernels --example peak [-- --threads N] [--only NAME]`
+
+#![expect(unsafe_code, reason = "the probe of the peak is a loop over registers in intrinsics")]
+
+use std::{env, hint::black_box};
+
+use half::bf16;
+use ondine_kernels::{
+    AttentionMask, AttentionShape, ConvProblem, ConvShape, Epilogue, Input, Kernels, Output, PACKED_ALIGN,
+    PackedWeights, Pool, RowScale, Tier, Values, WeightSource, WeightType, attention, attention_scratch_bytes, conv2d,
+    kernels, pack,
+};
+
+fn main() {
+    let arguments: Vec<String> = env::args().collect();
+    let after = |flag: &str| arguments.iter().position(|a| a == flag).and_then(|i| arguments.get(i + 1));
+    let threads = after("--threads").and_then(|n| n.parse().ok()).unwrap_or(2);
+    let only = after("--only").map_or("", String::as_str);
+    let pool = Pool::new(threads);
+    println!("{} on {threads} threads; G operations per second, medians", kernels().tier);
+    for dtype in [WeightType::F32, WeightType::Bf16, WeightType::S8] {
+        let mut bench = Bench { pool: &pool, kernels: kernels(), dtype, only };
+        bench.run();
+    }
+}
+
+/// The measurements of one element type.
+struct Bench<'a> {
+    pool: &'a Pool,
+    kernels: &'static Kernels,
+    dtype: WeightType,
+    only: &'a str,
+}
+
+impl Bench<'_> {
+    fn run(&mut self) {
+        println!("{:?}: peak {:.0}", self.dtype, self.peak());
+        for (rows, inner, outputs) in [
+            (4096, 320, 320),
+            (4096, 320, 2560),
+            (4096, 1280, 320),
+            (1024, 640, 640),
+            (256, 1280, 10240),
+            (256, 5120, 1280),
+            (64, 1280, 1280),
+            (77, 768, 3072),
+            (1, 1280, 1280),
+        ] {
+            self.conv(&format!("linear {rows}x{inner}x{outputs}"), [rows, 1], [inner, 0], outputs, 1);
+        }
+        for (size, channels, outputs) in
+            [(64, 320, 320), (32, 640, 640), (16, 1280, 1280), (8, 1280, 1280), (64, 4, 320), (64, 320, 4), (256, 128, 128), (256, 64, 64)]
+        {
+            self.conv(&format!("conv 3x3 {size}x{size} {channels}->{outputs}"), [size; 2], [channels, 0], outputs, 3);
+        }
+        self.conv("conv 3x3 32x32 1280+640->640", [32; 2], [1280, 640], 640, 3);
+        if self.dtype != WeightType::S8 {
+            self.attention("attention 4096x4096 8x40", 4096, 4096, 8, 40);
+            self.attention("attention 1024x1024 8x80", 1024, 1024, 8, 80);
+            self.attention("attention 4096x77 8x40", 4096, 77, 8, 40);
+            self.attention("attention 4096x4096 10x64", 4096, 4096, 10, 64);
+            self.attention("attention 77x77 12x64", 77, 77, 12, 64);
+        }
+    }
+
+    fn conv(&self, name: &str, [height, width]: [usize; 2], channels: [usize; 2], outputs: usize, kernel: usize) {
+        if !name.contains(self.only) {
+            return;
+        }
+        let shape = ConvShape {
+            batch: 1,
+            height,
+            width,
+            channels,
+            outputs,
+            kernel: [kernel; 2],
+            stride: [1; 2],
+            padding: [kernel / 2; 4],
+            dilation: [1; 2],
+            groups: 1,
+            upsample: false,
+        };
+        let weight_shape = shape.weights(self.dtype);
+        let weights = numbers(weight_shape.elements());
+        let mut bytes = vec![0; weight_shape.packed_size(self.kernels) + PACKED_ALIGN];
+        let skip = bytes.as_ptr().align_offset(PACKED_ALIGN);
+        let bytes = &mut bytes[skip..][..weight_shape.packed_size(self.kernels)];
+        pack(self.pool, self.kernels, &weight_shape, WeightSource::F32(&weights), bytes);
+        let weights = PackedWeights::new(self.kernels, weight_shape, bytes);
+        let pixels = height * width;
+        let inputs: Vec<Vec<f32>> = channels.iter().map(|c| numbers(pixels * c)).collect();
+        let brain: Vec<Vec<bf16>> = inputs.iter().map(|x| x.iter().map(|&x| bf16::from_f32(x)).collect()).collect();
+        let bytes: Vec<Vec<u8>> = inputs.iter().map(|x| x.iter().map(|&x| (x * 100.0 + 120.0) as u8).collect()).collect();
+        let scales = [RowScale { scale: 0.01, zero: 120 }];
+        let count = if channels[1] == 0 { 1 } else { 2 };
+        let inputs: Vec<Input<'_>> = (0..count)
+            .map(|i| match self.dtype {
+                WeightType::F32 => Input::F32(&inputs[i]),
+                WeightType::Bf16 => Input::Bf16(&brain[i]),
+                WeightType::S8 => Input::U8 { values: &bytes[i], scales: &scales },
+            })
+            .collect();
+        let bias = numbers(outputs);
+        let epilogue = Epilogue { bias: Some(&bias), ..Epilogue::default() };
+        let problem = ConvProblem { shape, inputs: &inputs, weights, epilogue, out_stride: outputs };
+        let operations = 2.0 * (pixels * weight_shape.elements()) as f64;
+        let (mut single, mut half) = (vec![0.0; pixels * outputs], vec![bf16::ZERO; pixels * outputs]);
+        self.report(name, operations, || match self.dtype {
+            WeightType::F32 => conv2d(self.pool, self.kernels, &problem, Output::F32(&mut single)),
+            _ => conv2d(self.pool, self.kernels, &problem, Output::Bf16(&mut half)),
+        });
+    }
+
+    fn attention(&self, name: &str, queries: usize, keys: usize, heads: usize, dim: usize) {
+        if !name.contains(self.only) {
+            return;
+        }
+        let width = heads * dim;
+        let shape = AttentionShape {
+            batch: 1,
+            heads,
+            kv_heads: heads,
+            queries,
+            keys,
+            head_dim: dim,
+            value_dim: dim,
+            strides: [width; 3],
+            out_stride: width,
+            scale: (dim as f32).powf(-0.5),
+            causal: false,
+        };
+        let single = [queries, keys, keys].map(|rows| numbers(rows * width));
+        let half = single.each_ref().map(|x| x.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<_>>());
+        let mut scratch = vec![0; attention_scratch_bytes(self.kernels, &shape, self.dtype)];
+        let (mut out, mut brain) = (vec![0.0; queries * width], vec![bf16::ZERO; queries * width]);
+        let operations = 4.0 * (queries * keys * width) as f64;
+        self.report(name, operations, || {
+            let (operands, out) = if self.dtype == WeightType::F32 {
+                (single.each_ref().map(|x| Values::F32(x)), Output::F32(&mut out))
+            } else {
+                (half.each_ref().map(|x| Values::Bf16(x)), Output::Bf16(&mut brain))
+            };
+            attention(self.pool, self.kernels, &shape, operands, AttentionMask::None, out, &mut scratch);
+        });
+    }
+
+    /// Runs `body` again and again, each time beside the probe, and prints the median speed and fraction.
+    fn report(&self, name: &str, operations: f64, mut body: impl FnMut()) {
+        body();
+        let mut samples: Vec<(f64, f64)> = (0..7)
+            .map(|_| {
+                let peak = self.peak();
+                let (start, mut calls) = (self.now(), 0);
+                while self.now() - start < 0.02 {
+                    body();
+                    calls += 1;
+                }
+                let speed = operations * f64::from(calls) / (self.now() - start) / 1e9;
+                (speed / peak, speed)
+            })
+            .collect();
+        samples.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let (fraction, speed) = samples[3];
+        println!("  {name:34} {speed:7.0}  {:3.0} % of the peak", 100.0 * fraction);
+    }
+
+    /// Billions of operations per second that all threads do in registers alone.
+    fn peak(&self) -> f64 {
+        let threads = self.pool.threads();
+        let loops = 200_000;
+        let start = self.now();
+        self.pool.run(threads, &|_| probe(self.kernels.tier, self.dtype, loops));
+        let operations = (threads * loops) as f64 * operations_per_loop(self.kernels.tier, self.dtype);
+        operations / (self.now() - start) / 1e9
+    }
+
+    /// Seconds of wall time or, with one thread, of that thread's processor time: the machine may be busy.
+    fn now(&self) -> f64 {
+        #[cfg(target_os = "linux")]
+        {
+            let mut time = [0_i64; 2];
+            let clock = if self.pool.threads() == 1 { CLOCK_THREAD_CPUTIME_ID } else { CLOCK_MONOTONIC };
+            // SAFETY: on 64-bit Linux the function writes two numbers of 64 bits.
+            unsafe { clock_gettime(clock, &mut time) };
+            time[0] as f64 + time[1] as f64 / 1e9
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+            START.elapsed().as_secs_f64()
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+const CLOCK_MONOTONIC: i32 = 1;
+#[cfg(target_os = "linux")]
+const CLOCK_THREAD_CPUTIME_ID: i32 = 3;
+
+#[cfg(target_os = "linux")]
+unsafe extern "C" {
+    fn clock_gettime(clock: i32, time: &mut [i64; 2]) -> i32;
+}
+
+fn numbers(count: usize) -> Vec<f32> {
+    (0..count).map(|i| ((i * 7919 % 2003) as f32 - 1001.0) / 1001.0).collect()
+}
+
+/// Accumulators of the probe.
+const CHAINS: usize = 16;
+
+fn operations_per_loop(tier: Tier, dtype: WeightType) -> f64 {
+    let words = match (tier, dtype) {
+        (Tier::Avx512, WeightType::F32) => 16,
+        (Tier::Avx512, WeightType::Bf16) => 32,
+        (Tier::Avx512, WeightType::S8) => 64,
+        (Tier::Avx2, _) => 8,
+        (Tier::Generic, _) => 4,
+    };
+    (2 * words * CHAINS) as f64
+}
+
+#[cfg(target_arch = "x86_64")]
+fn probe(tier: Tier, dtype: WeightType, loops: usize) {
+    // SAFETY: the tier is one that this processor has.
+    unsafe {
+        match (tier, dtype) {
+            (Tier::Avx512, WeightType::F32) => probe_f32_512(loops),
+            (Tier::Avx512, WeightType::Bf16) => probe_bf16_512(loops),
+            (Tier::Avx512, WeightType::S8) => probe_s8_512(loops),
+            (Tier::Avx2, _) => probe_f32_256(loops),
+            (Tier::Generic, _) => probe_f32_128(loops),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn probe_f32_512(loops: usize) {
+    let (a, b) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(1e-3)));
+    let mut sums = [_mm512_setzero_ps(); CHAINS];
+    for _ in 0..loops {
+        sums.iter_mut().for_each(|sum| *sum = _mm512_fmadd_ps(a, b, *sum));
+    }
+    black_box(sums);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn probe_bf16_512(loops: usize) {
+    let (a, b) = (_mm512_set1_epi32(black_box(0x3f80_3f80)), _mm512_set1_epi32(black_box(0x3a80_3a80)));
+    // SAFETY: both types are 64 bytes of which any bits are valid.
+    let (a, b) = unsafe { (std::mem::transmute::<__m512i, __m512bh>(a), std::mem::transmute::<__m512i, __m512bh>(b)) };
+    let mut sums = [_mm512_setzero_ps(); CHAINS];
+    for _ in 0..loops {
+        sums.iter_mut().for_each(|sum| *sum = _mm512_dpbf16_ps(*sum, a, b));
+    }
+    black_box(sums);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn probe_s8_512(loops: usize) {
+    let (a, b) = (_mm512_set1_epi32(black_box(0x0102_0304)), _mm512_set1_epi32(black_box(0x0101_0101)));
+    let mut sums = [_mm512_setzero_si512(); CHAINS];
+    for _ in 0..loops {
+        sums.iter_mut().for_each(|sum| *sum = _mm512_dpbusd_epi32(*sum, a, b));
+    }
+    black_box(sums);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn probe_f32_256(loops: usize) {
+    let (a, b) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(1e-3)));
+    let mut sums = [_mm256_setzero_ps(); CHAINS];
+    for _ in 0..loops {
+        // Only 12 sums, so that the operands fit into registers beside them.
+        sums[..12].iter_mut().for_each(|sum| *sum = _mm256_fmadd_ps(a, b, *sum));
+        sums[..4].iter_mut().for_each(|sum| *sum = _mm256_fmadd_ps(a, b, *sum));
+    }
+    black_box(sums);
+}
+
+#[cfg(target_arch = "x86_64")]
+fn probe_f32_128(loops: usize) {
+    let (a, b) = (black_box([0.999_f32; 4]), black_box([1e-3_f32; 4]));
+    let mut sums = [[0.0_f32; 4]; 8];
+    for _ in 0..2 * loops {
+        for sum in &mut sums {
+            (0..4).for_each(|i| sum[i] += a[i] * b[i]);
+        }
+        black_box(&mut sums);
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn probe(_tier: Tier, _dtype: WeightType, loops: usize) {
+    black_box(loops);
+}
