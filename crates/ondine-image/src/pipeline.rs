@@ -123,6 +123,13 @@ struct Settings {
     sampler: Box<dyn Sampler>,
 }
 
+impl Settings {
+    /// Height and width of the latents.
+    fn latents(&self, facts: &Facts) -> [usize; 2] {
+        [self.size.height, self.size.width].map(|side| side / facts.latents.factor)
+    }
+}
+
 /// What the model likes when the request leaves it open: the entry `ondine` of its `model_index.json`.
 #[derive(Clone, Copy, Debug, Default, serde::Deserialize)]
 #[serde(default)]
@@ -318,9 +325,8 @@ impl TextToImage {
     /// The networks, their graphs fitted to the request.
     fn stages(&self, request: &Request, settings: &Settings) -> Result<Stages> {
         let options = Options { precision: self.precision };
-        let latents = [settings.size.height, settings.size.width].map(|side| side / self.facts.latents.factor);
-        let whole = latents.iter().all(|side| side % self.facts.divisor == 0);
-        let sizes = GraphSizes { multiple: if whole { self.facts.divisor } else { 1 }, mask: false };
+        let whole = settings.latents(&self.facts).iter().all(|side| side % self.facts.divisor == 0);
+        let multiple = if whole { self.facts.divisor } else { 1 };
         let mut encoders = Vec::new();
         let mut mask = false;
         for (tokenizer, network) in &self.encoders {
@@ -332,12 +338,12 @@ impl TextToImage {
             encoders.push(TextEncoder { name, tokenizer: tokenizer.clone(), network, takes_mask });
         }
         // Prompts of different length meet in one batch: then the padding must not be attended to.
-        let sizes = GraphSizes { mask: mask && settings.passes * request.count > 1, ..sizes };
-        let unet = self.unet.asset(sizes)?;
+        let mask = mask && settings.passes * request.count > 1;
+        let unet = self.unet.asset(GraphSizes { multiple, mask })?;
         let wants = Wants::of(unet.function("main")?);
         let unet = unet.prepare(&options, &self.device)?;
         let autoencoder = self.autoencoder.asset(GraphSizes::default())?.only("decode")?.prepare(&options, &self.device)?;
-        Ok(Stages { encoders, wants, unet, autoencoder })
+        Ok(Stages { encoders, wants, unet, multiple, autoencoder })
     }
 }
 
@@ -346,6 +352,8 @@ struct Stages {
     encoders: Vec<TextEncoder>,
     wants: Wants,
     unet: Prepared,
+    /// What the sides of the U-Net's graph are multiples of.
+    multiple: usize,
     autoencoder: Prepared,
 }
 
@@ -353,20 +361,19 @@ impl Stages {
     fn plan(&self, model: &TextToImage, request: &Request, settings: &Settings) -> Result<MemoryPlan> {
         let tokens = self.encoders.iter().map(|encoder| encoder.tokenizer.max_length()).max().unwrap_or(1);
         let mut stages = self.encoders.iter().map(|encoder| encoder.plan(tokens)).collect::<Result<Vec<_>>>()?;
-        let [height, width] = [settings.size.height, settings.size.width].map(|side| side / model.facts.latents.factor);
-        let sizes = |batch: usize| {
-            Bindings::from([("batch", batch), ("tokens", tokens), ("height", height), ("width", width)].map(|(n, s)| (n.into(), s)))
-        };
-        let stage = |name: &str, network: &Prepared, function: &str, batch: usize| -> Result<StagePlan> {
-            let plan = network.plan(function, &sizes(batch))?;
+        let [height, width] = settings.latents(&model.facts);
+        let stage = |name: &str, network: &Prepared, function: &str, batch: usize, multiple: usize| -> Result<StagePlan> {
+            let sizes =
+                [("batch", batch), ("tokens", tokens), ("height", height / multiple), ("width", width / multiple)];
+            let plan = network.plan(function, &Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size))))?;
             Ok(StagePlan {
                 name: name.to_owned(),
                 weights: network.weight_bytes() as u64,
                 workspace: plan.arena_bytes() as u64,
             })
         };
-        stages.push(stage("U-Net", &self.unet, "main", settings.passes * request.count)?);
-        stages.push(stage("decoder", &self.autoencoder, "decode", 1)?);
+        stages.push(stage("U-Net", &self.unet, "main", settings.passes * request.count, self.multiple)?);
+        stages.push(stage("decoder", &self.autoencoder, "decode", 1, 1)?);
         Ok(MemoryPlan { stages })
     }
 }

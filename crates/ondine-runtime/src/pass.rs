@@ -67,7 +67,8 @@ impl<'a> Rewrite<'a> {
             Op::State(slot) => self.new.state_value(*slot),
             op => {
                 let inputs: Vec<_> = node.inputs.iter().map(|&input| self.get(input)).collect();
-                self.new.push(op.clone(), &inputs)?
+                // Some operators hold their result in another type than their inputs have.
+                self.new.push_typed(op.clone(), &inputs, node.signature.dtype)?
             }
         };
         self.set(value, new);

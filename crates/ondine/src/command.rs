@@ -7,7 +7,7 @@ mod models;
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use ondine_runtime::{Cache, Cancel, Device, Options, Precision};
+use ondine_runtime::{Cache, Cancel, Device, Precision};
 
 /// On-device inference: draws pictures and runs networks on this machine, offline.
 #[derive(Parser)]
@@ -66,10 +66,6 @@ struct Running {
 impl Running {
     fn device(&self, cancel: Cancel) -> anyhow::Result<Device> {
         Ok(Device::cpu(self.threads)?.with_cancel(cancel))
-    }
-
-    fn options(&self) -> Options {
-        Options { precision: self.precision.unwrap_or_default() }
     }
 
     /// The cache of packed weights, unless it is unwanted or there is no home for it.

@@ -43,7 +43,7 @@ pub(super) fn denoise(
     facts: &Facts,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Denoised> {
-    let [height, width] = [settings.size.height, settings.size.width].map(|pixels| pixels / facts.latents.factor);
+    let [height, width] = settings.latents(facts);
     let shape = [request.count, facts.latents.channels, height, width];
     let mut noise = PerPicture(
         (0..request.count as u64).map(|i| request.generator.seeded(request.seed.wrapping_add(i))).collect(),
@@ -54,6 +54,7 @@ pub(super) fn denoise(
     let mut trail = Vec::new();
     let mut state = State::default();
     let mut scaled = vec![0.0; latents.len()];
+    observe(Event::Stage("denoising"));
     for (call, &timestep) in timesteps.iter().enumerate() {
         let start = Instant::now();
         keep(request, &mut trail, &shape, &latents)?;

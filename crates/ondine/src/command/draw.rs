@@ -12,7 +12,7 @@ use ondine_image::{
     pipeline::{Event, Pictures, Request, TextToImage},
 };
 use ondine_runtime::{NDArray, Weights, file::write_whole, write_safetensors};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{Running, models::find};
 use crate::{interrupt, progress::Progress};
@@ -143,8 +143,12 @@ impl Draw {
             eprintln!("{plan}");
         }
         let progress = Progress::new(self.quiet);
+        let mut stages = Map::new();
         let pictures = pipeline.draw(&request, &mut |event| match event {
-            Event::Stage(name) => progress.stage(name),
+            Event::Stage(name) => {
+                stages.insert(name.to_owned(), start.elapsed().as_secs_f64().into());
+                progress.stage(name);
+            }
             Event::Step { done, total, time } => progress.step(done, total, time),
             Event::Warning(text) => {
                 if !self.quiet {
@@ -154,7 +158,7 @@ impl Draw {
         });
         progress.finish();
         let files = self.write(&pictures?)?;
-        self.say(&files, start, plan.peak_bytes());
+        self.say(&files, start, stages, plan.peak_bytes());
         Ok(())
     }
 
@@ -216,12 +220,19 @@ impl Draw {
         Ok(files)
     }
 
-    fn say(&self, files: &[PathBuf], start: Instant, planned: u64) {
+    fn say(&self, files: &[PathBuf], start: Instant, stages: Map<String, Value>, planned: u64) {
         let seconds = start.elapsed().as_secs_f64();
         if self.json {
             let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
             let seeds: Vec<_> = (0..files.len() as u64).map(|i| self.seed.wrapping_add(i)).collect();
-            println!("{}", json!({"files": files, "seeds": seeds, "seconds": seconds, "planned_peak_bytes": planned}));
+            let facts = json!({
+                "files": files,
+                "seeds": seeds,
+                "seconds": seconds,
+                "stages_began_at_seconds": stages,
+                "planned_peak_bytes": planned,
+            });
+            println!("{facts}");
         } else if !self.quiet {
             for file in files {
                 println!("{}", file.display());
