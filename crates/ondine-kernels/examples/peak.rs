@@ -50,9 +50,16 @@ impl Bench<'_> {
         ] {
             self.conv(&format!("linear {rows}x{inner}x{outputs}"), [rows, 1], [inner, 0], outputs, 1);
         }
-        for (size, channels, outputs) in
-            [(64, 320, 320), (32, 640, 640), (16, 1280, 1280), (8, 1280, 1280), (64, 4, 320), (64, 320, 4), (256, 128, 128), (256, 64, 64)]
-        {
+        for (size, channels, outputs) in [
+            (64, 320, 320),
+            (32, 640, 640),
+            (16, 1280, 1280),
+            (8, 1280, 1280),
+            (64, 4, 320),
+            (64, 320, 4),
+            (256, 128, 128),
+            (256, 64, 64),
+        ] {
             self.conv(&format!("conv 3x3 {size}x{size} {channels}->{outputs}"), [size; 2], [channels, 0], outputs, 3);
         }
         self.conv("conv 3x3 32x32 1280+640->640", [32; 2], [1280, 640], 640, 3);
@@ -92,7 +99,8 @@ impl Bench<'_> {
         let pixels = height * width;
         let inputs: Vec<Vec<f32>> = channels.iter().map(|c| numbers(pixels * c)).collect();
         let brain: Vec<Vec<bf16>> = inputs.iter().map(|x| x.iter().map(|&x| bf16::from_f32(x)).collect()).collect();
-        let bytes: Vec<Vec<u8>> = inputs.iter().map(|x| x.iter().map(|&x| (x * 100.0 + 120.0) as u8).collect()).collect();
+        let bytes: Vec<Vec<u8>> =
+            inputs.iter().map(|x| x.iter().map(|&x| (x * 100.0 + 120.0) as u8).collect()).collect();
         let scales = [RowScale { scale: 0.01, zero: 120 }];
         let count = if channels[1] == 0 { 1 } else { 2 };
         let inputs: Vec<Input<'_>> = (0..count)

@@ -10,7 +10,7 @@ use crate::{
     arch::{Isa, vector::Vector},
     gemm::{
         Output, Values, check_rows,
-        epilogue::{Target, store},
+        epilogue::{MAX_LANES, Target, store},
         matmul::{Operand, PackOperand, Slots, packed_operand},
         micro::{GemmKernels, MAX_ROWS, MicroCall, WORD},
         weights::{Layout, PACKED_ALIGN, WeightType},
@@ -203,8 +203,8 @@ struct Strip {
     queries: [*const u8; MAX_ROWS],
     /// The largest score of each row so far.
     max: [f32; MAX_ROWS],
-    /// The sum of the weights of each row so far, relative to the largest score.
-    sum: [f32; MAX_ROWS],
+    /// The sums of the weights of each row so far, relative to the largest score, lane by lane.
+    sum: [[f32; MAX_LANES]; MAX_ROWS],
 }
 
 /// Scores of a strip for a tile of keys and the weights made of them, `[row][key]`.
@@ -276,14 +276,14 @@ impl Attention<'_> {
         let bytes = head_dim * element;
         let words = bytes.div_ceil(WORD);
         copies.clear();
-        if bytes % WORD != 0 {
+        if !bytes.is_multiple_of(WORD) {
             copies.resize(rows.len() * words, 0);
         }
         let (first, copies) = (rows.start, copies.as_mut_ptr().cast::<u8>());
         let address = |row: usize| {
             let element_index = (batch * queries + row) * stride + head * head_dim;
             let query = self.operands[0].pointer().wrapping_add(element_index * element);
-            if bytes % WORD == 0 {
+            if bytes.is_multiple_of(WORD) {
                 return query;
             }
             let copy = copies.wrapping_add((row - first) * words * WORD);
@@ -295,25 +295,32 @@ impl Attention<'_> {
         strips.extend(rows.clone().step_by(tile).map(|row| {
             let count = tile.min(rows.end - row);
             let queries = std::array::from_fn(|i| address(row + i.min(count - 1)));
-            Strip { batch, head, row, count, queries, max: [f32::NEG_INFINITY; MAX_ROWS], sum: [0.0; MAX_ROWS] }
+            Strip {
+                batch,
+                head,
+                row,
+                count,
+                queries,
+                max: [f32::NEG_INFINITY; MAX_ROWS],
+                sum: [[0.0; MAX_LANES]; MAX_ROWS],
+            }
         }));
     }
 
     /// Lets a tile of keys go by.
     fn tile(&self, strip: &mut Strip, keys: Range<usize>, packed: &[u8], tile: &mut Tile, sums: &mut [f32]) {
         let &AttentionShape { queries, keys: all, causal, scale, .. } = self.shape;
-        let seen = |row: usize| {
-            let end = if causal { (row + 1 + all).saturating_sub(queries) } else { all };
-            end.clamp(keys.start, keys.end) - keys.start
-        };
-        if seen(strip.row + strip.count - 1) == 0 {
+        // Keys of the tile that the first row sees; each row sees one more than the row before.
+        let seen =
+            if causal { (strip.row + 1 + all) as isize - (queries + keys.start) as isize } else { isize::MAX / 2 };
+        if seen + strip.count as isize <= 1 {
             return;
         }
         self.scores(strip, keys.clone(), packed, tile);
         (self.kernels.attend)(SoftmaxTile {
             scale,
-            masks: std::array::from_fn(|i| self.mask_row(strip, i, keys.clone())),
-            seen: std::array::from_fn(|i| seen(strip.row + i)),
+            mask: self.mask_tile(strip, keys.clone()),
+            seen,
             keys: keys.len(),
             bf16: self.dtype == WeightType::Bf16,
             strip,
@@ -380,19 +387,16 @@ impl Attention<'_> {
         }
     }
 
-    /// The mask of a row of a strip.
-    fn mask_row(&self, strip: &Strip, i: usize, keys: Range<usize>) -> MaskRow<'_> {
-        let &AttentionShape { heads, queries, keys: all, .. } = self.shape;
-        if i >= strip.count {
-            return MaskRow::None;
-        }
+    /// The mask of a strip and a tile of keys.
+    fn mask_tile(&self, strip: &Strip, tile: Range<usize>) -> MaskTile<'_> {
+        let &AttentionShape { heads, queries, keys, .. } = self.shape;
         match self.mask {
-            AttentionMask::None => MaskRow::None,
-            AttentionMask::Keys(seen) => MaskRow::Keys(&seen[strip.batch * all..][keys]),
+            AttentionMask::None => MaskTile::None,
+            AttentionMask::Keys(seen) => MaskTile::Keys(&seen[strip.batch * keys..][tile]),
             AttentionMask::Additive { values, batch: per_batch, heads: per_head } => {
                 let batch = if per_batch { strip.batch } else { 0 };
                 let plane = if per_head { batch * heads + strip.head } else { batch };
-                MaskRow::Additive(&values[(plane * queries + strip.row + i) * all..][keys])
+                MaskTile::Additive(&values[(plane * queries + strip.row) * keys + tile.start..], keys)
             }
         }
     }
@@ -403,7 +407,14 @@ impl Attention<'_> {
         let first = (strip.batch * queries + strip.row) * out_stride + strip.head * value_dim;
         // SAFETY: `attention` checked that the output holds all rows.
         let out = unsafe { self.out.add(first) };
-        (self.kernels.attend_end)(AttentionEnd { strip, sums, stride: self.values.columns, value_dim, out, out_stride });
+        (self.kernels.attend_end)(AttentionEnd {
+            strip,
+            sums,
+            stride: self.values.columns,
+            value_dim,
+            out,
+            out_stride,
+        });
     }
 }
 
@@ -426,7 +437,8 @@ impl RowKernel for AttentionEnd<'_> {
     fn run<I: Isa>(self) {
         for i in 0..self.strip.count {
             let empty = self.strip.max[i] == f32::NEG_INFINITY;
-            let total = I::Vector::splat(if empty { 1.0 } else { self.strip.sum[i] });
+            let lanes = &self.strip.sum[i][..I::Vector::LANES];
+            let total = I::Vector::splat(if empty { 1.0 } else { lanes.iter().sum() });
             let sums = &self.sums[i * self.stride..][..self.stride];
             for first in (0..self.value_dim).step_by(I::Vector::LANES) {
                 let count = I::Vector::LANES.min(self.value_dim - first);
@@ -440,20 +452,22 @@ impl RowKernel for AttentionEnd<'_> {
     }
 }
 
-/// The mask of one row, for the keys of a tile.
+/// The mask of the rows of a strip, for the keys of a tile.
 #[derive(Clone, Copy)]
-enum MaskRow<'a> {
+enum MaskTile<'a> {
     None,
+    /// The same for all rows.
     Keys(&'a [bool]),
-    Additive(&'a [f32]),
+    /// Rows at a distance.
+    Additive(&'a [f32], usize),
 }
 
 /// From scores to weights, for a strip and a tile of keys.
 pub(crate) struct SoftmaxTile<'a> {
     scale: f32,
-    masks: [MaskRow<'a>; MAX_ROWS],
-    /// Of the keys of the tile, how many each row sees.
-    seen: [usize; MAX_ROWS],
+    mask: MaskTile<'a>,
+    /// How many keys the first row sees, counted from the first of the tile; each row sees one more than the one before.
+    seen: isize,
     /// Keys of the tile.
     keys: usize,
     /// True if the weights are to be bf16.
@@ -470,52 +484,57 @@ impl RowKernel for SoftmaxTile<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let Self { strip, tile, seen, .. } = self;
         let end = self.keys.next_multiple_of(I::Vector::LANES);
-        for i in 0..strip.count {
-            let factor = LOG2_E * mask_scores::<I>(&mut tile.scores[i][..self.keys], self.masks[i], self.scale);
-            tile.scores[i][seen[i]..end].fill(f32::NEG_INFINITY);
-            let scores = &tile.scores[i][..end];
-            let (old, max) = (strip.max[i], largest::<I::Vector>(scores));
-            let new = if max > old { max } else { old };
-            if new == f32::NEG_INFINITY {
-                tile.single[i][..end].fill(0.0);
-                tile.brain[i][..end].fill(0);
-                continue;
-            }
-            let offset = -factor * new;
-            if new > old {
+        for i in 0..self.strip.count {
+            let seen = (self.seen + i as isize).clamp(0, self.keys as isize) as usize;
+            let scores = &mut self.tile.scores[i][..end];
+            let factor = LOG2_E * mask_scores::<I>(&mut scores[..self.keys], i, self.mask, self.scale);
+            scores[seen..].fill(f32::NEG_INFINITY);
+            let max = largest::<I::Vector>(scores);
+            if max.any_greater(I::Vector::splat(self.strip.max[i])) {
+                let (old, new) = (self.strip.max[i], max.largest());
                 let shrink = if old == f32::NEG_INFINITY { 0.0 } else { exp::<I>(factor / LOG2_E * (old - new)) };
-                strip.max[i] = new;
-                strip.sum[i] *= shrink;
+                self.strip.max[i] = new;
+                self.strip.sum[i].iter_mut().for_each(|sum| *sum *= shrink);
                 self.sums[i * self.stride..][..self.stride].iter_mut().for_each(|sum| *sum *= shrink);
             }
-            strip.sum[i] += if self.bf16 {
-                let sum = brain_weights::<I::Vector>(scores, factor, offset, &mut tile.brain[i]);
-                tile.brain[i][seen[i]..end].fill(0);
-                sum
+            let max = self.strip.max[i];
+            if max == f32::NEG_INFINITY {
+                self.tile.single[i][..end].fill(0.0);
+                self.tile.brain[i][..end].fill(0);
+                continue;
+            }
+            let (power, sum) = ([factor, -factor * max], &mut self.strip.sum[i]);
+            if self.bf16 {
+                let weights = &mut self.tile.brain[i][..end];
+                // SAFETY: a chunk of weights is a vector.
+                add_weights::<I::Vector, _>(scores, power, exp2_coarse, sum, weights, |x, to| unsafe {
+                    x.store_bf16(to)
+                });
+                weights[seen..].fill(0);
             } else {
-                let sum = single_weights::<I::Vector>(scores, factor, offset, &mut tile.single[i]);
-                tile.single[i][seen[i]..end].fill(0.0);
-                sum
-            };
+                let weights = &mut self.tile.single[i][..end];
+                // SAFETY: a chunk of weights is a vector.
+                add_weights::<I::Vector, _>(scores, power, exp2, sum, weights, |x, to| unsafe { x.store(to) });
+                weights[seen..].fill(0.0);
+            }
         }
     }
 }
 
-/// Applies a mask; returns what the scores are still to be multiplied by.
+/// Applies the mask of row `i`; returns what the scores are still to be multiplied by.
 #[inline(always)]
-fn mask_scores<I: Isa>(scores: &mut [f32], mask: MaskRow<'_>, scale: f32) -> f32 {
+fn mask_scores<I: Isa>(scores: &mut [f32], i: usize, mask: MaskTile<'_>, scale: f32) -> f32 {
     match mask {
-        MaskRow::None if scale >= 0.0 => return scale,
-        MaskRow::None => scores.iter_mut().for_each(|score| *score *= scale),
-        MaskRow::Keys(seen) => {
+        MaskTile::None if scale >= 0.0 => return scale,
+        MaskTile::None => scores.iter_mut().for_each(|score| *score *= scale),
+        MaskTile::Keys(seen) => {
             for (score, &seen) in scores.iter_mut().zip(seen) {
                 *score = if seen { *score * scale } else { f32::NEG_INFINITY };
             }
         }
-        MaskRow::Additive(mask) => {
-            for (score, &mask) in scores.iter_mut().zip(mask) {
+        MaskTile::Additive(mask, stride) => {
+            for (score, &mask) in scores.iter_mut().zip(&mask[i * stride..]) {
                 *score = I::mul_add(*score, scale, mask);
             }
         }
@@ -523,43 +542,36 @@ fn mask_scores<I: Isa>(scores: &mut [f32], mask: MaskRow<'_>, scale: f32) -> f32
     1.0
 }
 
+/// The largest score of each lane.
 #[inline(always)]
-fn largest<V: Vector>(scores: &[f32]) -> f32 {
+fn largest<V: Vector>(scores: &[f32]) -> V {
     let mut max = V::splat(f32::NEG_INFINITY);
     for scores in scores.chunks_exact(V::LANES) {
-        // SAFETY: a chunk is a vector.
-        let score = unsafe { V::load(scores.as_ptr()) };
-        max = score.if_greater(max, score, max);
+        // SAFETY: a chunk is a vector. A score that is NaN is passed over here; its weight is NaN.
+        max = unsafe { V::load(scores.as_ptr()) }.max(max);
     }
-    max.largest()
+    max
 }
 
-/// Weights `2^(factor * score + offset)`; returns their sum.
+/// Writes the weights, `exp2(factor * score + offset)`, and adds them to the sums of their lanes.
 #[inline(always)]
-fn single_weights<V: Vector>(scores: &[f32], factor: f32, offset: f32, weights: &mut [f32; TILE_KEYS]) -> f32 {
-    let mut sum = V::splat(0.0);
-    for (scores, weights) in scores.chunks_exact(V::LANES).zip(weights.chunks_exact_mut(V::LANES)) {
-        // SAFETY: chunks are vectors.
-        unsafe {
-            let weight = exp2(V::load(scores.as_ptr()).mul_add(V::splat(factor), V::splat(offset)));
-            weight.store(weights.as_mut_ptr());
+fn add_weights<V: Vector, T>(
+    scores: &[f32],
+    [factor, offset]: [f32; 2],
+    exp2: impl Fn(V) -> V,
+    sums: &mut [f32; MAX_LANES],
+    weights: &mut [T],
+    store: impl Fn(V, *mut T),
+) {
+    let (factor, offset) = (V::splat(factor), V::splat(offset));
+    // SAFETY: chunks are vectors, and there are at least as many sums as lanes.
+    unsafe {
+        let mut sum = V::load(sums.as_ptr());
+        for (scores, weights) in scores.chunks_exact(V::LANES).zip(weights.chunks_exact_mut(V::LANES)) {
+            let weight = exp2(V::load(scores.as_ptr()).mul_add(factor, offset));
+            store(weight, weights.as_mut_ptr());
             sum = sum.add(weight);
         }
+        sum.store(sums.as_mut_ptr());
     }
-    sum.sum()
-}
-
-/// Like [`single_weights`], as precise as bf16 can show.
-#[inline(always)]
-fn brain_weights<V: Vector>(scores: &[f32], factor: f32, offset: f32, weights: &mut [u16; TILE_KEYS]) -> f32 {
-    let mut sum = V::splat(0.0);
-    for (scores, weights) in scores.chunks_exact(V::LANES).zip(weights.chunks_exact_mut(V::LANES)) {
-        // SAFETY: chunks are vectors.
-        unsafe {
-            let weight = exp2_coarse(V::load(scores.as_ptr()).mul_add(V::splat(factor), V::splat(offset)));
-            weight.store_bf16(weights.as_mut_ptr());
-            sum = sum.add(weight);
-        }
-    }
-    sum.sum()
 }

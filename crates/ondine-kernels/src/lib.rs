@@ -6,6 +6,35 @@
 //!
 //! - [`kernels()`] gives the table of functions for this processor; [`Kernels::for_tier`] any other that it can run.
 //! - [`Pool`] holds the threads. Results have the same bits for any number of them.
+//! - [`pack`] brings weights into the order of a tier, once; [`gemm`] and [`conv2d`] multiply with them, and
+//!   [`Epilogue`] says what happens to the product. [`matmul`] and [`attention`] multiply what is known only now.
+//!
+//! ```
+//! use ondine_kernels::{
+//!     Activation, Epilogue, GemmProblem, Input, Output, PACKED_ALIGN, PackedWeights, Pool, WeightShape, WeightSource,
+//!     WeightType, gemm, kernels, pack,
+//! };
+//!
+//! // Two outputs of three channels each.
+//! let shape = WeightShape::linear(WeightType::F32, 2, 3);
+//! let (pool, kernels) = (Pool::new(2), kernels());
+//! let mut memory = vec![0; shape.packed_size(kernels) + PACKED_ALIGN];
+//! let first = memory.as_ptr().align_offset(PACKED_ALIGN);
+//! let packed = &mut memory[first..][..shape.packed_size(kernels)];
+//! pack(&pool, kernels, &shape, WeightSource::F32(&[1.0, 0.0, -1.0, 0.5, 0.5, 0.5]), packed);
+//!
+//! let problem = GemmProblem {
+//!     rows: 1,
+//!     input: Input::F32(&[3.0, 4.0, 5.0]),
+//!     input_stride: 3,
+//!     weights: PackedWeights::new(kernels, shape, packed),
+//!     epilogue: Epilogue { bias: Some(&[0.5, 0.0]), activation: Activation::Relu, ..Epilogue::default() },
+//!     out_stride: 2,
+//! };
+//! let mut out = [0.0; 2];
+//! gemm(&pool, kernels, &problem, Output::F32(&mut out));
+//! assert_eq!(out, [0.0, 6.0]);
+//! ```
 
 #![expect(unsafe_code, reason = "SIMD intrinsics and disjoint writes from several threads")]
 

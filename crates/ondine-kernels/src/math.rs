@@ -44,19 +44,19 @@ fn horner<V: Vector, const N: usize>(coefficients: &[f32; N], x: V) -> V {
 
 #[inline(always)]
 fn at_most<V: Vector>(x: V, limit: f32) -> V {
-    x.if_greater(V::splat(limit), V::splat(limit), x)
+    V::splat(limit).min(x)
 }
 
 #[inline(always)]
 fn at_least<V: Vector>(x: V, limit: f32) -> V {
-    V::splat(limit).if_greater(x, V::splat(limit), x)
+    V::splat(limit).max(x)
 }
 
 /// `e^x`; denormal results are kept.
 #[inline(always)]
 pub(crate) fn exp_lanes<V: Vector>(x: V) -> V {
     const COEFFICIENTS: [f32; 6] =
-        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
+        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.500_000_1];
     let x = at_least(at_most(x, 89.0), -104.0);
     let n = x.mul_add(V::splat(std::f32::consts::LOG2_E), V::splat(ROUND)).sub(V::splat(ROUND));
     let r = n.mul_add(V::splat(-0.693_359_4), x);
@@ -68,10 +68,7 @@ pub(crate) fn exp_lanes<V: Vector>(x: V) -> V {
 /// `2^x` for `x` up to 1, at least `2^-126`.
 #[inline(always)]
 pub(crate) fn exp2<V: Vector>(x: V) -> V {
-    power(
-        &[1.535_336_2e-4, 1.339_887_4e-3, 9.618_437e-3, 5.550_332_5e-2, 2.402_264_8e-1, 6.931_472e-1, 1.0],
-        x,
-    )
+    power(&[1.535_336_2e-4, 1.339_887_4e-3, 9.618_437e-3, 5.550_332_5e-2, 2.402_264_8e-1, 6.931_472e-1, 1.0], x)
 }
 
 /// [`exp2`] with a relative error of `2^-13`.
@@ -93,15 +90,8 @@ fn power<V: Vector, const N: usize>(coefficients: &[f32; N], x: V) -> V {
 fn erf_lanes<V: Vector>(x: V) -> V {
     const NEAR: [f32; 6] =
         [-5.991_05e-4, 4.993_396e-3, -2.676_673_4e-2, 1.128_180_2e-1, -3.761_248_6e-1, 1.283_791_5e-1];
-    const FAR: [f32; 7] = [
-        1.729_489_3e-5,
-        -3.832_086_8e-4,
-        3.883_934_4e-3,
-        -2.425_456e-2,
-        1.067_778_5e-1,
-        6.348_466_9e-1,
-        1.287_175_1e-1,
-    ];
+    const FAR: [f32; 7] =
+        [1.729_489_3e-5, -3.832_086_8e-4, 3.883_934_4e-3, -2.425_456e-2, 1.067_778_5e-1, 0.634_846_7, 1.287_175_1e-1];
     let t = x.abs();
     let near = horner(&NEAR, x.mul(x)).mul_add(x, x);
     let capped = at_most(t, 4.0);
@@ -113,7 +103,7 @@ fn erf_lanes<V: Vector>(x: V) -> V {
 /// The hyperbolic tangent.
 #[inline(always)]
 fn tanh_lanes<V: Vector>(x: V) -> V {
-    const NEAR: [f32; 5] = [-5.704_988_7e-3, 2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1];
+    const NEAR: [f32; 5] = [-5.704_988_7e-3, 2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1];
     let t = x.abs();
     let square = x.mul(x);
     let near = horner(&NEAR, square).mul(square).mul_add(x, x);
@@ -145,7 +135,7 @@ pub(crate) fn activate_lanes<V: Vector>(activation: Activation, x: V) -> V {
             half().mul_add(tanh_lanes(V::splat(0.797_884_6).mul(cubic)), half())
         }
         Activation::QuickGelu => x.mul(sigmoid_lanes(V::splat(1.702).mul(x))),
-        Activation::Relu => V::splat(0.0).if_greater(x, V::splat(0.0), x),
+        Activation::Relu => V::splat(0.0).max(x),
         Activation::Sigmoid => sigmoid_lanes(x),
         Activation::Tanh => tanh_lanes(x),
     }

@@ -41,10 +41,8 @@ fn conv_at(shape: &ConvShape, inputs: &[Vec<f64>], weights: &[f64], [image, y, x
     for channel in 0..channels {
         for tap_y in 0..kernel_height {
             for tap_x in 0..kernel_width {
-                let place = [
-                    y * shape.stride[0] + tap_y * shape.dilation[0],
-                    x * shape.stride[1] + tap_x * shape.dilation[1],
-                ];
+                let place =
+                    [y * shape.stride[0] + tap_y * shape.dilation[0], x * shape.stride[1] + tap_x * shape.dilation[1]];
                 let weight = weights[((output * channels + channel) * kernel_height + tap_y) * kernel_width + tap_x];
                 if let Some(value) = pixel(shape, inputs, image, place, group * channels + channel) {
                     sum.add(value, weight);
@@ -67,7 +65,8 @@ fn pixel(shape: &ConvShape, inputs: &[Vec<f64>], image: usize, [y, x]: [usize; 2
 
 /// `[batch, queries, heads, value_dim]` of an attention; operands as [`AttentionShape`] says.
 pub(crate) fn attention(shape: &AttentionShape, [q, k, v]: [&[f64]; 3], mask: AttentionMask<'_>) -> Vec<f64> {
-    let &AttentionShape { batch, heads, kv_heads, queries, keys, head_dim, value_dim, strides, scale, causal, .. } = shape;
+    let &AttentionShape { batch, heads, kv_heads, queries, keys, head_dim, value_dim, strides, scale, causal, .. } =
+        shape;
     let mut out = Vec::new();
     for (b, i, h) in (0..batch).flat_map(|b| (0..queries).flat_map(move |i| (0..heads).map(move |h| (b, i, h)))) {
         let kv = h / (heads / kv_heads);
@@ -79,7 +78,13 @@ pub(crate) fn attention(shape: &AttentionShape, [q, k, v]: [&[f64]; 3], mask: At
             match mask {
                 _ if hidden => f64::NEG_INFINITY,
                 AttentionMask::None => score,
-                AttentionMask::Keys(seen) => if seen[b * keys + j] { score } else { f64::NEG_INFINITY },
+                AttentionMask::Keys(seen) => {
+                    if seen[b * keys + j] {
+                        score
+                    } else {
+                        f64::NEG_INFINITY
+                    }
+                }
                 AttentionMask::Additive { values, batch, heads: per_head } => {
                     let b = if batch { b } else { 0 };
                     let plane = if per_head { b * heads + h } else { b };

@@ -9,8 +9,7 @@ use crate::{
 };
 
 /// The matrix kernels of this tier.
-pub(crate) const GEMM: GemmKernels =
-    GemmKernels {
+pub(crate) const GEMM: GemmKernels = GemmKernels {
     lanes: 8,
     width: 16,
     rows: 6,
@@ -288,6 +287,24 @@ impl Vector for __m256 {
     }
 
     #[inline(always)]
+    fn max(self, b: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm256_max_ps(self, b) }
+    }
+
+    #[inline(always)]
+    fn min(self, b: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm256_min_ps(self, b) }
+    }
+
+    #[inline(always)]
+    fn any_greater(self, than: Self) -> bool {
+        // SAFETY: as the trait says.
+        unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(self, than)) != 0 }
+    }
+
+    #[inline(always)]
     fn abs(self) -> Self {
         // SAFETY: as the trait says.
         unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self) }
@@ -321,16 +338,6 @@ impl Vector for __m256 {
             let bias = _mm256_set1_epi32(127);
             let power = |n| _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(n, bias)));
             _mm256_mul_ps(_mm256_mul_ps(self, power(half)), power(_mm256_sub_epi32(n, half)))
-        }
-    }
-
-    #[inline(always)]
-    fn sum(self) -> f32 {
-        // SAFETY: as the trait says.
-        unsafe {
-            let half = _mm_add_ps(_mm256_castps256_ps128(self), _mm256_extractf128_ps::<1>(self));
-            let quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
-            _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)))
         }
     }
 

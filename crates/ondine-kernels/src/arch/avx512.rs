@@ -5,24 +5,33 @@ use std::arch::x86_64::*;
 use crate::{
     arch::{Avx512, vector::Vector},
     gemm::micro::{Dot, GemmKernels, MicroCall, tile},
-    rowwise::Enter,
+    rowwise::RowKernel,
 };
 
 /// The matrix kernels of this tier.
-pub(crate) const GEMM: GemmKernels =
-    GemmKernels {
+pub(crate) const GEMM: GemmKernels = GemmKernels {
     lanes: 16,
     width: 64,
     rows: 6,
     f32: micro::<F32>,
     bf16: micro::<Bf16>,
     s8: micro::<S8>,
-    epilogue: |call| Avx512::enter(call),
-    pack: |call| Avx512::enter(call),
-    attend: |call| Avx512::enter(call),
-    attend_end: |call| Avx512::enter(call),
-    depthwise: |call| Avx512::enter(call),
+    epilogue: |call| enter(call),
+    pack: |call| enter(call),
+    attend: |call| enter(call),
+    attend_end: |call| enter(call),
+    depthwise: |call| enter(call),
 };
+
+/// Runs a kernel with all features of this tier.
+fn enter<K: RowKernel>(kernel: K) -> K::Output {
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni")]
+    fn inner<K: RowKernel>(kernel: K) -> K::Output {
+        kernel.run::<Avx512>()
+    }
+    // SAFETY: only the table of a tier that the processor has refers to this function.
+    unsafe { inner(kernel) }
+}
 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni")]
 fn micro<D: Dot>(call: &MicroCall) {
@@ -222,12 +231,8 @@ impl Vector for __m512 {
     unsafe fn store_bf16(self, to: *mut u16) {
         // SAFETY: as the trait says.
         unsafe {
-            let bits = _mm512_castps_si512(self);
-            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self, self);
-            let kept = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x40_0000));
-            _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(kept)));
+            let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(self));
+            _mm256_storeu_si256(to.cast(), rounded);
         }
     }
 
@@ -277,6 +282,24 @@ impl Vector for __m512 {
     }
 
     #[inline(always)]
+    fn max(self, b: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm512_max_ps(self, b) }
+    }
+
+    #[inline(always)]
+    fn min(self, b: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm512_min_ps(self, b) }
+    }
+
+    #[inline(always)]
+    fn any_greater(self, than: Self) -> bool {
+        // SAFETY: as the trait says.
+        unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self, than) != 0 }
+    }
+
+    #[inline(always)]
     fn abs(self) -> Self {
         // SAFETY: as the trait says.
         unsafe { _mm512_abs_ps(self) }
@@ -301,12 +324,6 @@ impl Vector for __m512 {
     fn scale(self, n: Self) -> Self {
         // SAFETY: as the trait says.
         unsafe { _mm512_scalef_ps(self, n) }
-    }
-
-    #[inline(always)]
-    fn sum(self) -> f32 {
-        // SAFETY: as the trait says.
-        unsafe { _mm512_reduce_add_ps(self) }
     }
 
     #[inline(always)]

@@ -3,8 +3,8 @@
 use crate::{
     arch::Generic,
     gemm::micro::{Dot, GemmKernels, MicroCall, tile},
-    rowwise::Enter,
     math::bf16_value,
+    rowwise::Enter,
 };
 
 const LANES: usize = 8;

@@ -37,7 +37,7 @@ pub(crate) trait Vector: Copy {
     /// The address is valid for that.
     unsafe fn store(self, to: *mut f32);
 
-    /// Writes `LANES` bf16, rounded to nearest even.
+    /// Writes `LANES` bf16, rounded to nearest even; denormals may become 0.
     ///
     /// # Safety
     /// The address is valid for that.
@@ -61,6 +61,12 @@ pub(crate) trait Vector: Copy {
     fn mul_add(self, b: Self, c: Self) -> Self;
     /// `yes` where `self > than`, else, also where either is NaN, `no`.
     fn if_greater(self, than: Self, yes: Self, no: Self) -> Self;
+    /// The larger; `b` where either is NaN.
+    fn max(self, b: Self) -> Self;
+    /// The smaller; `b` where either is NaN.
+    fn min(self, b: Self) -> Self;
+    /// True if any lane is greater.
+    fn any_greater(self, than: Self) -> bool;
     /// `|self|`
     fn abs(self) -> Self;
     /// `|self|` with the sign of `sign`.
@@ -69,8 +75,6 @@ pub(crate) trait Vector: Copy {
     fn add_exponent(self, n: Self) -> Self;
     /// `self * 2^n` for an integer `n` in -300..=300.
     fn scale(self, n: Self) -> Self;
-    /// The sum of the lanes.
-    fn sum(self) -> f32;
     /// The largest lane.
     fn largest(self) -> f32;
 }
@@ -155,6 +159,21 @@ impl<I: Isa> Vector for Lane<I> {
     }
 
     #[inline(always)]
+    fn max(self, b: Self) -> Self {
+        self.if_greater(b, self, b)
+    }
+
+    #[inline(always)]
+    fn min(self, b: Self) -> Self {
+        b.if_greater(self, self, b)
+    }
+
+    #[inline(always)]
+    fn any_greater(self, than: Self) -> bool {
+        self.0 > than.0
+    }
+
+    #[inline(always)]
     fn abs(self) -> Self {
         Self::new(self.0.abs())
     }
@@ -177,11 +196,6 @@ impl<I: Isa> Vector for Lane<I> {
         let power = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
         let half = n >> 1;
         Self::new(self.0 * power(half) * power(n.wrapping_sub(half)))
-    }
-
-    #[inline(always)]
-    fn sum(self) -> f32 {
-        self.0
     }
 
     #[inline(always)]

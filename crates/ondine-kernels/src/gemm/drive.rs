@@ -102,6 +102,7 @@ struct Step {
 /// 16 words on a cache line of their own.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
+#[expect(dead_code, reason = "the words are reached through the address of the first line")]
 struct Line([u32; 16]);
 
 /// Memory of a thread that outlives a product.
@@ -186,7 +187,7 @@ impl<R: Rows> Product<'_, R> {
         let mut table = Table::new(pointers, taps, tile);
         self.source.locate(group, input, rows, &mut table);
         let bytes = shape.channels[input] / shape.groups * shape.dtype.activation_bytes();
-        if bytes % WORD != 0 {
+        if !bytes.is_multiple_of(WORD) {
             copy_rows(&mut table, count, bytes, copies);
         }
         for row in count..count.next_multiple_of(tile) {

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The most lanes that a vector of any tier has.
-const MAX_LANES: usize = 16;
+pub(crate) const MAX_LANES: usize = 16;
 
 /// Elements to read at an address.
 #[derive(Clone, Copy, Debug)]
@@ -120,16 +120,19 @@ impl EpilogueCall<'_> {
     fn finish<V: Vector>(&self, activate: impl Fn(V) -> V) {
         assert!(self.rows * self.width <= self.sums.len() && self.columns <= self.width, "sums of a tile");
         for row in 0..self.rows {
+            let scale = self.dequantize.as_ref().map(|of| of.rows[(of.first + row) / of.rows_per_scale]);
             for column in (0..self.results).step_by(V::LANES) {
                 let count = V::LANES.min(self.results - column);
                 // SAFETY: packed columns are whole vectors, so all lanes can be read from the sums; whoever made the
                 // call vouches for `rows` rows of `results` elements of residual and output.
                 unsafe {
                     let mut x = if self.gate == 0 {
-                        activate(self.number(row, column))
+                        activate(self.number(row, column, scale))
                     } else {
-                        let value = column / self.gate * 2 * self.gate + column % self.gate;
-                        self.number::<V>(row, value).mul(activate(self.number(row, value + self.gate)))
+                        // The gates before, a power of two at a time.
+                        let value = column + (column & !(self.gate - 1));
+                        let gate = activate(self.number(row, value + self.gate, scale));
+                        gate.mul(self.number(row, value, scale))
                     };
                     if let Some((residual, stride)) = self.residual {
                         x = x.add(load(residual.add(row * stride + column), count));
@@ -146,15 +149,14 @@ impl EpilogueCall<'_> {
     /// # Safety
     /// The sums have `row` and all lanes from `column` on.
     #[inline(always)]
-    unsafe fn number<V: Vector>(&self, row: usize, column: usize) -> V {
+    unsafe fn number<V: Vector>(&self, row: usize, column: usize, scale: Option<RowScale>) -> V {
         // SAFETY: the caller vouches for the sums; the others are as long as the packed columns, or longer.
         unsafe {
             let sums = self.sums.as_ptr().add(row * self.width + column);
             let bias = V::load(self.bias.as_ptr().add(column));
-            let Some(quantized) = &self.dequantize else {
+            let (Some(quantized), Some(RowScale { scale, zero })) = (&self.dequantize, scale) else {
                 return V::load(sums.cast()).add(bias);
             };
-            let RowScale { scale, zero } = quantized.rows[(quantized.first + row) / quantized.rows_per_scale];
             let scale = V::splat(scale).mul(V::load(quantized.columns.as_ptr().add(column)));
             V::corrected(sums.cast(), zero, quantized.sums.as_ptr().add(column)).mul_add(scale, bias)
         }

@@ -69,17 +69,27 @@ pub fn matmul(
         // SAFETY: no two threads have the same slot.
         let bytes = unsafe { scratch.get(slot, 0..size) };
         let operand = Operand { values: right.slice(index * inner * columns, inner * columns), stride, inner, columns };
-        let packing = PackOperand { operand, transposed, layout: Layout::new(&weights, &kernels.gemm), out: bytes };
+        let packing =
+            PackOperand { operand, transposed, layout: Layout::new(&weights, &kernels.gemm), out: &mut *bytes };
         (kernels.gemm.pack)(packing);
         // SAFETY: the offset is within the result, whose length has been checked.
         let out = unsafe { out.get().add(index * rows * columns) };
-        let weights = PackedWeights::new(kernels, weights, unsafe { scratch.get(slot, 0..size) });
+        let weights = PackedWeights::new(kernels, weights, bytes);
         let first = left.slice(index * rows * inner, rows * inner);
         let source = Dense { first: first.pointer(), stride: inner * weights.shape().dtype.activation_bytes() };
         let epilogue = &Epilogue::default();
         let gemm = &kernels.gemm;
-        let product =
-            Product { kernels: gemm, weights, rows, source, scales: None, epilogue, residual: None, out, out_stride: columns };
+        let product = Product {
+            kernels: gemm,
+            weights,
+            rows,
+            source,
+            scales: None,
+            epilogue,
+            residual: None,
+            out,
+            out_stride: columns,
+        };
         product.run(pool);
     };
     if slots > 1 {
@@ -289,7 +299,12 @@ impl Packer {
 }
 
 /// The bytes of a packed right operand.
-pub(crate) fn packed_operand(dtype: WeightType, inner: usize, columns: usize, kernels: &GemmKernels) -> (Layout, usize) {
+pub(crate) fn packed_operand(
+    dtype: WeightType,
+    inner: usize,
+    columns: usize,
+    kernels: &GemmKernels,
+) -> (Layout, usize) {
     let layout = Layout::new(&WeightShape::linear(dtype, columns, inner), kernels);
     (layout, (layout.columns * layout.words * WORD).next_multiple_of(PACKED_ALIGN))
 }

@@ -8,7 +8,12 @@ use std::mem;
 
 use half::{bf16, f16};
 
-use crate::{gemm::micro::{GemmKernels, WORD}, math::bf16_bits, table::Kernels, threads::Pool};
+use crate::{
+    gemm::micro::{GemmKernels, WORD},
+    math::bf16_bits,
+    table::Kernels,
+    threads::Pool,
+};
 
 /// Alignment that packed bytes must have.
 pub const PACKED_ALIGN: usize = 64;
@@ -100,7 +105,10 @@ impl WeightShape {
 
     fn check(&self) {
         let divides = |n: usize| n.is_multiple_of(self.groups);
-        assert!(self.groups > 0 && divides(self.outputs) && divides(self.channels[0]), "groups do not divide: {self:?}");
+        assert!(
+            self.groups > 0 && divides(self.outputs) && divides(self.channels[0]),
+            "groups do not divide: {self:?}"
+        );
         assert!(self.groups == 1 || self.channels[1] == 0, "groups of two inputs: {self:?}");
         assert!(!self.glu || (self.groups == 1 && self.outputs.is_multiple_of(2)), "cannot be gated: {self:?}");
     }
@@ -169,7 +177,8 @@ impl Layout {
         shape.check();
         let GemmKernels { lanes, width, .. } = *kernels;
         let outputs = shape.outputs / shape.groups;
-        let columns = if shape.glu { (outputs / 2).next_multiple_of(lanes) * 2 } else { outputs.next_multiple_of(lanes) };
+        let columns =
+            if shape.glu { (outputs / 2).next_multiple_of(lanes) * 2 } else { outputs.next_multiple_of(lanes) };
         let words = shape.taps * (shape.words(0) + shape.words(1));
         let panels = columns.div_ceil(width);
         let scales = shape.groups * columns * words * WORD;
@@ -293,7 +302,8 @@ pub fn pack(pool: &Pool, kernels: &Kernels, shape: &WeightShape, source: WeightS
         packing.quantization(pool, cast_mut(scales), &mut cast_mut(sums)[..columns]);
     }
     let scales = &cast_mut::<f32>(scales)[..];
-    let jobs: Vec<_> = packing.split(cast_mut(panels)).into_iter().map(|job| std::sync::Mutex::new(Some(job))).collect();
+    let jobs: Vec<_> =
+        packing.split(cast_mut(panels)).into_iter().map(|job| std::sync::Mutex::new(Some(job))).collect();
     pool.run(jobs.len(), &|task| {
         let job = mem::take(&mut *jobs[task].lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         if let Some((group, panel, words)) = job {
