@@ -81,6 +81,8 @@ def run_pipeline(pipe, case):
     words = dict(prompt=[case.prompt] * case.batch, guidance_scale=case.guidance, num_inference_steps=case.steps,
                  width=case.width, height=case.height, latents=case.initial_noise(), output_type="pt",
                  generator=generators(case) if case.batch > 1 else generators(case)[0], callback_on_step_end=stepped)
+    if case.sampler == "tcd":
+        words["eta"] = 0.3  # the default of the scheduler, which the pipeline overrides with 0
     if case.negative is not None:
         words["negative_prompt"] = [case.negative] * case.batch
     pipe.prepare_latents = prepared

@@ -199,7 +199,10 @@ impl TextToImage {
         let scheduler = scheduler(&pipeline)?;
         let defaults = pipeline.options.get("ondine").map_or_else(
             || Ok(Defaults::default()),
-            |value| Defaults::deserialize(value).map_err(|error| Error::config(format!("model_index.json: ondine: {error}"))),
+            |value| {
+                Defaults::deserialize(value)
+                    .map_err(|error| Error::config(format!("model_index.json: ondine: {error}")))
+            },
         )?;
         let facts = Facts::of(&pipeline, &unet, &autoencoder)?;
         Ok(Self {
@@ -283,7 +286,10 @@ impl TextToImage {
             return Err(Error::argument(format!("a prompt of {len} bytes is too long; shorten it to {MAX_PROMPT}")));
         }
         if request.count == 0 || request.count > MAX_COUNT {
-            return Err(Error::argument(format!("cannot draw {} pictures at once; ask for 1 to {MAX_COUNT}", request.count)));
+            return Err(Error::argument(format!(
+                "cannot draw {} pictures at once; ask for 1 to {MAX_COUNT}",
+                request.count
+            )));
         }
         let scheduler = self.scheduler_for(request)?;
         let few_steps = matches!(scheduler.class, SchedulerClass::Lcm | SchedulerClass::Tcd);
@@ -305,7 +311,9 @@ impl TextToImage {
         for (name, side) in [("height", height), ("width", width)] {
             if side == 0 || side % factor != 0 || side > MAX_SIDE {
                 let near = (side / factor * factor).clamp(factor, MAX_SIDE / factor * factor);
-                return Err(Error::argument(format!("{name} {side} is no multiple of {factor} up to {MAX_SIDE}; try {near}")));
+                return Err(Error::argument(format!(
+                    "{name} {side} is no multiple of {factor} up to {MAX_SIDE}; try {near}"
+                )));
             }
         }
         Ok(Size { width, height })
@@ -342,7 +350,8 @@ impl TextToImage {
         let unet = self.unet.asset(GraphSizes { multiple, mask })?;
         let wants = Wants::of(unet.function("main")?);
         let unet = unet.prepare(&options, &self.device)?;
-        let autoencoder = self.autoencoder.asset(GraphSizes::default())?.only("decode")?.prepare(&options, &self.device)?;
+        let autoencoder =
+            self.autoencoder.asset(GraphSizes::default())?.only("decode")?.prepare(&options, &self.device)?;
         Ok(Stages { encoders, wants, unet, multiple, autoencoder })
     }
 }
@@ -362,16 +371,18 @@ impl Stages {
         let tokens = self.encoders.iter().map(|encoder| encoder.tokenizer.max_length()).max().unwrap_or(1);
         let mut stages = self.encoders.iter().map(|encoder| encoder.plan(tokens)).collect::<Result<Vec<_>>>()?;
         let [height, width] = settings.latents(&model.facts);
-        let stage = |name: &str, network: &Prepared, function: &str, batch: usize, multiple: usize| -> Result<StagePlan> {
-            let sizes =
-                [("batch", batch), ("tokens", tokens), ("height", height / multiple), ("width", width / multiple)];
-            let plan = network.plan(function, &Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size))))?;
-            Ok(StagePlan {
-                name: name.to_owned(),
-                weights: network.weight_bytes() as u64,
-                workspace: plan.arena_bytes() as u64,
-            })
-        };
+        let stage =
+            |name: &str, network: &Prepared, function: &str, batch: usize, multiple: usize| -> Result<StagePlan> {
+                let sizes =
+                    [("batch", batch), ("tokens", tokens), ("height", height / multiple), ("width", width / multiple)];
+                let plan =
+                    network.plan(function, &Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size))))?;
+                Ok(StagePlan {
+                    name: name.to_owned(),
+                    weights: network.weight_bytes() as u64,
+                    workspace: plan.arena_bytes() as u64,
+                })
+            };
         stages.push(stage("U-Net", &self.unet, "main", settings.passes * request.count, self.multiple)?);
         stages.push(stage("decoder", &self.autoencoder, "decode", 1, 1)?);
         Ok(MemoryPlan { stages })

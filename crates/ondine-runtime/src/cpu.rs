@@ -50,8 +50,10 @@ pub(crate) fn evaluate(node: &Node, inputs: &[&NDArray], device: &Device) -> Res
         return inputs[0].clone().reshape(&shape);
     }
     let mut result = NDArray::zeros(node.signature.dtype, &shape)?;
-    let operands: Vec<_> =
-        inputs.iter().map(|array| Operand { dtype: array.dtype(), shape: array.shape(), bytes: array.bytes() }).collect();
+    let operands: Vec<_> = inputs
+        .iter()
+        .map(|array| Operand { dtype: array.dtype(), shape: array.shape(), bytes: array.bytes() })
+        .collect();
     let shapes: Vec<&[usize]> = inputs.iter().map(|array| array.shape()).collect();
     let scratch = products::scratch_bytes(&node.op, operands[0].dtype, &shapes, device);
     let mut scratch = crate::ndarray::AlignedBytes::zeroed(scratch);

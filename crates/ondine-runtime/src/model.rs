@@ -131,7 +131,8 @@ impl Function {
     fn bind<'a>(&self, inputs: &[(&str, &'a NDArray)]) -> Result<(Vec<&'a NDArray>, Bindings)> {
         let graph = self.graph();
         let names = || graph.inputs().iter().map(|(name, _)| &**name).collect::<Vec<_>>().join(", ");
-        if let Some((name, _)) = inputs.iter().find(|(name, _)| graph.inputs().iter().all(|(known, _)| **known != **name))
+        if let Some((name, _)) =
+            inputs.iter().find(|(name, _)| graph.inputs().iter().all(|(known, _)| **known != **name))
         {
             fail!(Extra, "there is no input `{name}`; the inputs are {}", names());
         }

@@ -164,9 +164,8 @@ impl<'a, const N: usize> Cut<'a, N> {
 
 /// The bytes of `region` among the pieces of the workspace; each piece comes with its position.
 fn find<'a>(pieces: &[(usize, &'a [u8])], region: Region) -> &'a [u8] {
-    let holds = |(start, piece): &&(usize, &[u8])| {
-        *start <= region.offset && region.offset + region.len <= start + piece.len()
-    };
+    let holds =
+        |(start, piece): &&(usize, &[u8])| *start <= region.offset && region.offset + region.len <= start + piece.len();
     let (start, piece) = pieces.iter().find(holds).expect("the plan keeps what a step reads apart from what it writes");
     &piece[region.offset - start..][..region.len]
 }

@@ -231,7 +231,8 @@ fn assign_packs(
     known: &mut HashMap<(Arc<str>, Format), usize>,
 ) -> HashMap<(WeightId, Format), usize> {
     let mut packs = HashMap::new();
-    let by_nodes = values(graph).flat_map(|(_, node)| (0..).zip(&node.inputs).map(move |(i, &input)| (&node.op, i, input)));
+    let by_nodes =
+        values(graph).flat_map(|(_, node)| (0..).zip(&node.inputs).map(move |(i, &input)| (&node.op, i, input)));
     let results = graph.outputs().iter().map(|&(_, value)| (&Op::Input, 0, value));
     for (op, position, input) in by_nodes.chain(results) {
         if let Op::Weight(id) = graph.node(input).op {

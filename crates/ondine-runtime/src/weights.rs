@@ -136,7 +136,7 @@ impl Weights {
     /// The tensor `path` of shape `shape`.
     ///
     /// # Errors
-    /// If it is missing or has another shape.
+    /// If it is missing, has another shape, or holds integers that are not scaled.
     pub fn expect(&self, path: &str, shape: &[usize]) -> Result<&Tensor> {
         let Some(tensor) = self.get(path) else {
             let file = self.tensors.values().next().map_or("the checkpoint", |tensor| &*tensor.file);
@@ -145,6 +145,10 @@ impl Weights {
         if tensor.shape != shape {
             let (file, found) = (&tensor.file, &tensor.shape);
             fail!(Shape, "{file}: tensor `{path}` has shape {found:?}, the config asks for {shape:?}");
+        }
+        let scaled = tensor.dtype == DType::I8 && self.tensors.contains_key(&*format!("{path}{SCALE}"));
+        if !tensor.dtype.is_float() && !scaled {
+            fail!(Format, "{}: tensor `{path}` holds {}, which are no weights", tensor.file, tensor.dtype);
         }
         Ok(tensor)
     }

@@ -7,15 +7,16 @@
 //! - [`models`]: architectures, checkpoints, tokenizers
 //! - [`genmoji`]: the built-in picture model
 //!
-//! ```no_run
+//! ```
 //! use ondine::image::pipeline::{Request, TextToImage};
 //! use ondine::runtime::Device;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let mut pipeline = TextToImage::open(ondine::genmoji::source(), Device::cpu(None)?, None)?;
-//! let pictures = pipeline.draw(&Request::new("a laughing cat"), &mut |_| {})?;
-//! let (pixels, size) = pictures.pixels(0);
-//! assert_eq!(pixels.len(), 3 * size.width * size.height);
+//! let model = TextToImage::open(ondine::genmoji::source(), Device::cpu(None)?, None)?;
+//! let request = Request { steps: Some(2), ..Request::new("a laughing cat") };
+//! let pictures = model.draw(&request, &mut |_| {})?;
+//! let picture = pictures.picture(0)?;
+//! assert_eq!((picture.width, picture.height), (128, 128));
 //! # Ok(())
 //! # }
 //! ```

@@ -100,7 +100,10 @@ pub(super) fn encode(
         for encoding in &encodings {
             if position == 0 && encoding.truncated > 0 {
                 let read = encoding.ids.len();
-                warn(&format!("the model reads {read} tokens of the prompt; the last {} are left out", encoding.truncated));
+                warn(&format!(
+                    "the model reads {read} tokens of the prompt; the last {} are left out",
+                    encoding.truncated
+                ));
             }
         }
         let outputs = encoder.encode(&encodings, cache)?;

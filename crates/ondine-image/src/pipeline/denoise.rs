@@ -45,9 +45,8 @@ pub(super) fn denoise(
 ) -> Result<Denoised> {
     let [height, width] = settings.latents(facts);
     let shape = [request.count, facts.latents.channels, height, width];
-    let mut noise = PerPicture(
-        (0..request.count as u64).map(|i| request.generator.seeded(request.seed.wrapping_add(i))).collect(),
-    );
+    let mut noise =
+        PerPicture((0..request.count as u64).map(|i| request.generator.seeded(request.seed.wrapping_add(i))).collect());
     let mut latents = initial_latents(request, &mut noise, &shape, settings.sampler.init_noise_sigma())?;
     let mut inputs = fixed_inputs(unet, prompts, request.count, settings, facts)?;
     let timesteps = settings.sampler.timesteps().to_vec();
@@ -59,8 +58,12 @@ pub(super) fn denoise(
         let start = Instant::now();
         keep(request, &mut trail, &shape, &latents)?;
         settings.sampler.scale_model_input(call, &latents, &mut scaled);
-        inputs.insert("sample", NDArray::new(&[prompts.len() * shape[0], shape[1], height, width], &scaled.repeat(prompts.len()))?);
-        inputs.insert("timestep", NDArray::new(&[prompts.len() * shape[0]], &vec![timestep; prompts.len() * shape[0]])?);
+        inputs.insert(
+            "sample",
+            NDArray::new(&[prompts.len() * shape[0], shape[1], height, width], &scaled.repeat(prompts.len()))?,
+        );
+        inputs
+            .insert("timestep", NDArray::new(&[prompts.len() * shape[0]], &vec![timestep; prompts.len() * shape[0]])?);
         let named: Vec<_> = inputs.iter().map(|(name, array)| (*name, array)).collect();
         let output = unet.run(&named, &mut state)?.take("out_sample")?;
         let prediction = guided(output.view::<f32>()?, prompts.len(), request, settings)?;
@@ -88,7 +91,10 @@ fn initial_latents(request: &Request, noise: &mut PerPicture, shape: &[usize], s
         None => noise.normal(&mut latents),
         Some(given) if given.shape() == shape => latents.copy_from_slice(given.view::<f32>()?),
         Some(given) => {
-            return Err(Error::argument(format!("the noise has shape {:?}, the latents have {shape:?}", given.shape())));
+            return Err(Error::argument(format!(
+                "the noise has shape {:?}, the latents have {shape:?}",
+                given.shape()
+            )));
         }
     }
     latents.iter_mut().for_each(|x| *x *= sigma);
@@ -112,7 +118,8 @@ fn fixed_inputs(
     }
     for name in ["class_labels", "text_embeds"] {
         if takes(name) {
-            let pooled = pooled.clone().ok_or_else(|| Error::unsupported(format!("the text encoder yields no {name}")))?;
+            let pooled =
+                pooled.clone().ok_or_else(|| Error::unsupported(format!("the text encoder yields no {name}")))?;
             inputs.insert(name, pooled);
         }
     }

@@ -120,4 +120,3 @@ fn infotext(model: &TextToImage, request: &Request, settings: &Settings) -> Info
         ..Infotext::default()
     }
 }
-

@@ -32,9 +32,7 @@ impl MemoryPlan {
     /// The plan as one JSON object.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
-        let stage = |stage: &StagePlan| {
-            json!({"name": stage.name, "weight_bytes": stage.weights, "workspace_bytes": stage.workspace})
-        };
+        let stage = |stage: &StagePlan| json!({"name": stage.name, "weight_bytes": stage.weights, "workspace_bytes": stage.workspace});
         let stages: Vec<_> = self.stages.iter().map(stage).collect();
         json!({"peak_bytes": self.peak_bytes(), "stages": stages})
     }

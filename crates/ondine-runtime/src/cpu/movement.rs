@@ -53,7 +53,8 @@ pub(super) fn gather(table: Operand<'_>, indices: Operand<'_>, mut out: Target<'
     }
     let place = |error: k::IndexError| Error::new(ErrorKind::Shape, error.to_string());
     if table.dtype == out.dtype {
-        return k::gather_rows(&device.pool, columns * table.dtype.size(), table.bytes, &indices, out.bytes).map_err(place);
+        return k::gather_rows(&device.pool, columns * table.dtype.size(), table.bytes, &indices, out.bytes)
+            .map_err(place);
     }
     // Tables stay in 32 bits; only the rows that are looked up are rounded.
     let mut rows = vec![0_f32; indices.len() * columns];

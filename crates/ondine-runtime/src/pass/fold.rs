@@ -15,7 +15,8 @@ const MAX_CONSTANT: usize = 1 << 20;
 pub(crate) fn fold(graph: &Graph, evaluate: impl Fn(&Node, &[&NDArray]) -> Result<NDArray>) -> Result<Graph> {
     let folded = rewrite("fold", graph, |rewrite, _, node| {
         let small = node.signature.shape.elements().fixed().is_some_and(|n| n * 8 <= MAX_CONSTANT);
-        let inputs: Option<Vec<_>> = node.inputs.iter().map(|&input| constant(&rewrite.new, rewrite.get(input))).collect();
+        let inputs: Option<Vec<_>> =
+            node.inputs.iter().map(|&input| constant(&rewrite.new, rewrite.get(input))).collect();
         match inputs {
             Some(inputs) if small && !inputs.is_empty() => {
                 let array = evaluate(node, &inputs)?;

@@ -149,7 +149,9 @@ fn last_uses(graph: &Graph, roots: &[Value], order: &[Value]) -> Vec<usize> {
 fn bytes(graph: &Graph, shapes: &[Vec<usize>], value: Value) -> Result<usize> {
     let dtype = graph.node(value).signature.dtype;
     let bytes = element_count(&shapes[value.index()]).and_then(|n| n.checked_mul(dtype.size()));
-    bytes.ok_or_else(|| Error::new(ErrorKind::Shape, format!("a value of shape {:?} is too large", shapes[value.index()])))
+    bytes.ok_or_else(|| {
+        Error::new(ErrorKind::Shape, format!("a value of shape {:?} is too large", shapes[value.index()]))
+    })
 }
 
 fn fixed_place(graph: &Graph, value: Value, op: &Op) -> Place {

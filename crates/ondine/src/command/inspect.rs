@@ -33,7 +33,11 @@ impl Inspect {
             json!({"file": self.model, "tensors": tensors(&Weights::open(path)?)})
         } else {
             let source = find(&self.model)?;
-            if source.exists("model_index.json") { pipeline(source)? } else { network(&Network::open(&source, "", None)?)? }
+            if source.exists("model_index.json") {
+                pipeline(source)?
+            } else {
+                network(&Network::open(&source, "", None)?)?
+            }
         };
         if self.json {
             println!("{facts}");

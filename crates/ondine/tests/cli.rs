@@ -1,0 +1,102 @@
+//! The command as people and programs meet it.
+
+use std::{
+    fs,
+    process::{Command, Output},
+};
+
+use ondine::image::{codec::Picture, infotext::Infotext};
+use tempfile::TempDir;
+
+/// Runs `ondine` in `folder`, its cache there too.
+fn ondine(folder: &TempDir, words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ondine"))
+        .args(words)
+        .current_dir(folder)
+        .env("ONDINE_CACHE", folder.path().join("cache"))
+        .output()
+        .expect("the command starts")
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("there is room for a folder")
+}
+
+fn names(folder: &TempDir) -> Vec<String> {
+    let entries = fs::read_dir(folder.path()).expect("the folder is there");
+    entries.map(|entry| entry.expect("it can be listed").file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn the_same_request_gives_the_same_bytes() {
+    let folder = folder();
+    for (file, threads) in [("a.png", "1"), ("b.png", "2"), ("c.png", "2"), ("d.png", "3")] {
+        let words = ["draw", "a laughing cat", "--steps", "4", "--threads", threads, "--output", file];
+        let output = ondine(&folder, &words);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let read = |name: &str| fs::read(folder.path().join(name)).expect("it was drawn");
+    let first = read("a.png");
+    assert!(["b.png", "c.png", "d.png"].iter().all(|name| read(name) == first));
+}
+
+#[test]
+fn pictures_carry_what_made_them() {
+    let folder = folder();
+    let words =
+        ["draw", "a cat, 1:1", "--negative", "dog", "--steps", "2", "--seed", "5", "--sampler", "Euler a", "--json"];
+    let output = ondine(&folder, &words);
+    let facts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    assert_eq!(facts["files"][0], "ondine.png");
+    let bytes = fs::read(folder.path().join("ondine.png")).expect("it was drawn");
+    let picture = Picture::read_png(std::io::Cursor::new(bytes)).expect("it is a PNG");
+    let text = Infotext::parse(picture.text("parameters").expect("it carries its parameters"));
+    assert_eq!((text.prompt.as_str(), text.negative_prompt.as_str()), ("a cat, 1:1", "dog"));
+    assert_eq!((text.steps, text.seed, text.size), (Some(2), Some(5), Some((128, 128))));
+    assert_eq!(text.sampler.as_deref(), Some("Euler a"));
+}
+
+#[test]
+fn failures_are_one_line_and_leave_nothing() {
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["draw", "cat", "--model", "nowhere"], 1, "nowhere"),
+        (&["draw", "cat", "--width", "100"], 1, "multiple of 8"),
+        (&["draw", "cat", "--steps", "0"], 1, "0 steps"),
+        (&["draw", "cat", "--guidance", "NaN"], 1, "guidance"),
+        (&["draw", "cat", "--sampler", "nonsense"], 1, "nonsense"),
+        (&["draw", "cat", "--memory", "1MB"], 1, "--memory"),
+        (&["draw", "cat", "--output", "nowhere/cat.png"], 1, "nowhere"),
+        (&["draw", "cat", "--noise", "nowhere.safetensors"], 1, "nowhere.safetensors"),
+        (&["draw", "cat", "--steps", "many"], 2, "--steps"),
+        (&["draw"], 2, "PROMPT"),
+        (&["inspect", "nowhere"], 1, "nowhere"),
+        (&["models", "path", "nowhere"], 1, "nowhere"),
+    ];
+    for (words, code, part) in cases {
+        let folder = folder();
+        let output = ondine(&folder, words);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(*code), "{words:?}: {error}");
+        assert!(
+            error.lines().count() == 1 && error.starts_with("error: ") && error.contains(part),
+            "{words:?}: {error}"
+        );
+        assert_eq!(names(&folder), Vec::<String>::new(), "{words:?}");
+    }
+}
+
+#[test]
+fn the_built_in_model_can_be_looked_at() {
+    let folder = folder();
+    let output = ondine(&folder, &["inspect", "genmoji", "--json"]);
+    let facts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    assert_eq!(facts["components"]["unet"]["class"], "UNet2DConditionModel");
+    let listed = ondine(&folder, &["models", "list"]);
+    assert!(String::from_utf8_lossy(&listed.stdout).starts_with("genmoji"));
+}
+
+#[test]
+fn help_shows_examples() {
+    let output = ondine(&folder(), &["draw", "--help"]);
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("Examples:"));
+}

@@ -1,0 +1,81 @@
+//! The built-in model against tensors that PyTorch made of the same weights.
+
+use ondine::{
+    genmoji,
+    image::pipeline::{Pictures, Request, TextToImage},
+    runtime::{Bytes, Device, NDArray, Precision, Weights},
+};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn reference() -> Weights {
+    let file = include_bytes!("data/genmoji_reference.safetensors");
+    Weights::from_safetensors("reference", &Bytes::from(&file[..])).expect("the reference is a safetensors file")
+}
+
+/// The drawing of the reference's first or second prompt.
+fn draw(index: usize, precision: Precision) -> Result<Pictures, Box<dyn std::error::Error>> {
+    let prompt = ["red heart", "a sleepy bear, noto style"][index];
+    let mut model = TextToImage::open(genmoji::source(), Device::cpu(None)?, None)?;
+    model.set_precision(precision);
+    let request = Request { steps: Some(8), guidance: Some(4.0), keep_latents: true, ..Request::new(prompt) };
+    Ok(model.draw(&request, &mut |_| {})?)
+}
+
+/// The norm of the difference over the norm of what it should be.
+fn relative_error(found: &[f32], wanted: &[f32]) -> f64 {
+    assert_eq!(found.len(), wanted.len());
+    let square = |x: f32| f64::from(x).powi(2);
+    let difference: f64 = found.iter().zip(wanted).map(|(a, b)| square(a - b)).sum();
+    (difference / wanted.iter().map(|&x| square(x)).sum::<f64>()).sqrt()
+}
+
+fn tensor(dump: &[(String, NDArray)], name: &str) -> Vec<f32> {
+    dump.iter().find(|(known, _)| known == name).map(|(_, array)| array.to_f32()).expect("the dump has it")
+}
+
+#[test]
+fn drawings_are_those_of_pytorch() -> Outcome {
+    let reference = reference();
+    for index in 0..2 {
+        let dump = draw(index, Precision::F32)?.dump()?;
+        let wanted = |name: &str| reference.to_f32(&format!("p{index}.{name}"));
+        let noise = reference.to_f32("noise")?;
+        assert_eq!(tensor(&dump, "latents_0"), *noise, "the noise of a seed is torch's, bit by bit");
+        let hidden = relative_error(&tensor(&dump, "prompt_embeds"), &wanted("hidden")?);
+        assert!(hidden < 1e-5, "text embeddings of prompt {index}: {hidden:e}");
+        let latents = wanted("latents")?;
+        for (step, latents) in latents.chunks(latents.len() / 8).enumerate() {
+            let error = relative_error(&tensor(&dump, &format!("latents_{}", step + 1)), latents);
+            assert!(error < 1e-4, "latents of prompt {index} after step {step}: {error:e}");
+        }
+        let image = relative_error(&tensor(&dump, "image"), &wanted("image")?);
+        assert!(image < 1e-4, "picture of prompt {index}: {image:e}");
+    }
+    Ok(())
+}
+
+#[test]
+fn half_precision_draws_nearly_the_same() -> Outcome {
+    let reference = reference();
+    let image = tensor(&draw(0, Precision::BF16)?.dump()?, "image");
+    let wanted = reference.to_f32("p0.image")?;
+    let square = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
+    let error = image.iter().zip(&*wanted).map(square).sum::<f64>() / image.len() as f64;
+    let psnr = -10.0 * error.log10();
+    assert!(psnr > 30.0, "PSNR {psnr:.1} dB");
+    Ok(())
+}
+
+#[test]
+fn a_picture_of_a_batch_is_the_one_drawn_alone() -> Outcome {
+    let model = TextToImage::open(genmoji::source(), Device::cpu(None)?, None)?;
+    let request = |seed, count| Request { seed, count, steps: Some(2), ..Request::new("red heart") };
+    let both = model.draw(&request(7, 2), &mut |_| {})?;
+    for index in 0..2 {
+        let alone = model.draw(&request(7 + index as u64, 1), &mut |_| {})?;
+        assert_eq!(both.picture(index)?.rgb, alone.picture(0)?.rgb);
+        assert_eq!(both.infotext(index), alone.infotext(0));
+    }
+    Ok(())
+}
