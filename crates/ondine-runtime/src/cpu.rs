@@ -57,13 +57,19 @@ pub(crate) fn evaluate(node: &Node, inputs: &[&NDArray], device: &Device) -> Res
     let shapes: Vec<&[usize]> = inputs.iter().map(|array| array.shape()).collect();
     let scratch = products::scratch_bytes(&node.op, operands[0].dtype, &shapes, device);
     let mut scratch = crate::ndarray::AlignedBytes::zeroed(scratch);
-    let target = Target { dtype: node.signature.dtype, shape: &shape, bytes: result.bytes_mut() };
-    run(&node.op, &operands, target, scratch.as_mut_slice(), device)?;
+    let mut target = Target { dtype: node.signature.dtype, shape: &shape, bytes: result.bytes_mut() };
+    run(&node.op, &operands, &mut target, scratch.as_mut_slice(), device)?;
     Ok(result)
 }
 
 /// Runs an operator: reads `inputs`, writes all of `out`.
-pub(crate) fn run(op: &Op, inputs: &[Operand<'_>], out: Target<'_>, scratch: &mut [u8], device: &Device) -> Result<()> {
+pub(crate) fn run(
+    op: &Op,
+    inputs: &[Operand<'_>],
+    out: &mut Target<'_>,
+    scratch: &mut [u8],
+    device: &Device,
+) -> Result<()> {
     match op {
         Op::Input | Op::Weight(_) | Op::Const(_) | Op::State(_) | Op::Reshape(_) => {
             fail!(Unsupported, "{op} is a place, not something to run")

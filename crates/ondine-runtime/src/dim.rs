@@ -135,7 +135,7 @@ impl Dim {
         let [(monomial, factor @ 1..)] = self.terms.as_slice() else { return Ok(None) };
         let [Atom::Symbol(name)] = monomial.as_slice() else { return Ok(None) };
         let factor = usize::try_from(*factor).unwrap_or(usize::MAX);
-        if size % factor != 0 {
+        if !size.is_multiple_of(factor) {
             fail!(Shape, "a dimension of size {size} must be a multiple of {factor}");
         }
         Ok(Some((name, size / factor)))

@@ -4,7 +4,7 @@ use crate::{
     dim::{Dim, Shape},
     dtype::DType,
     error::{Result, fail},
-    op::{Attention, Conv2d, Epilogue, Mask, Op, Unary},
+    op::{Attention, Binary, Conv2d, Epilogue, Mask, Op, Unary},
 };
 
 /// Shape and element type of a value.
@@ -25,149 +25,144 @@ impl Signature {
 /// The signature of `op`'s value.
 ///
 /// # Errors
-/// If the inputs do not fit the operator. The three operators without inputs have no rule here: the graph
-/// knows their signatures.
+/// If the inputs do not fit the operator. The operators without inputs have no rule here: the graph knows their
+/// signatures.
 pub(crate) fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
-    let count = |wanted: usize| -> Result<()> {
-        if inputs.len() != wanted {
-            fail!(Shape, "{op} takes {wanted} inputs, got {}", inputs.len());
-        }
-        Ok(())
-    };
-    let first = || inputs.first().map(|s| (*s).clone());
+    if let Some(wanted) = arity(op)
+        && inputs.len() != wanted
+    {
+        fail!(Shape, "takes {wanted} inputs, got {}", inputs.len());
+    }
     match op {
         Op::Input | Op::Weight(_) | Op::Const(_) | Op::State(_) => fail!(Shape, "{op} has no inputs to infer from"),
-        Op::Unary(unary) => {
-            count(1)?;
-            if !inputs[0].dtype.is_float() && !matches!(unary, Unary::Neg | Unary::Abs) {
-                fail!(Shape, "{op} needs floating-point numbers, got {}", inputs[0].dtype);
-            }
-            Ok(inputs[0].clone())
-        }
-        Op::Binary(binary) => {
-            count(2)?;
-            let shape = broadcast(&inputs[0].shape, &inputs[1].shape)?;
-            let dtype = same_dtype(&inputs[..2])?;
-            Ok(Signature::new(shape, if binary.is_comparison() { DType::Bool } else { dtype }))
-        }
-        Op::Select => {
-            count(3)?;
-            let shape = broadcast(&inputs[0].shape, &broadcast(&inputs[1].shape, &inputs[2].shape)?)?;
-            Ok(Signature::new(shape, same_dtype(&inputs[1..])?))
-        }
-        Op::Cast(dtype) => {
-            count(1)?;
-            Ok(Signature::new(inputs[0].shape.clone(), *dtype))
-        }
-        Op::Reshape(shape) => {
-            count(1)?;
-            let (from, to) = (inputs[0].shape.elements(), shape.elements());
-            if from.fixed().is_some() && to.fixed().is_some() && from != to {
-                fail!(Shape, "{} cannot be reshaped to {shape}", inputs[0].shape);
-            }
-            Ok(Signature::new(shape.clone(), inputs[0].dtype))
-        }
-        Op::Permute(axes) => {
-            count(1)?;
-            permute(inputs[0], axes)
-        }
-        Op::Expand(shape) => {
-            count(1)?;
-            if broadcast(&inputs[0].shape, shape)? != *shape {
-                fail!(Shape, "{} cannot be expanded to {shape}", inputs[0].shape);
-            }
-            Ok(Signature::new(shape.clone(), inputs[0].dtype))
-        }
-        Op::Slice { axis, start, end } => {
-            count(1)?;
-            let mut signature = inputs[0].clone();
-            let size = dim_mut(&mut signature.shape, *axis)?;
-            if let (Some(start), Some(end), Some(size)) = (start.fixed(), end.fixed(), size.fixed())
-                && (start > end || end > size)
-            {
-                fail!(Shape, "slice {start}..{end} is outside dimension {axis} of size {size}");
-            }
-            *size = end - start;
-            Ok(signature)
-        }
+        Op::Unary(op) => unary(*op, inputs[0]),
+        Op::Binary(op) => binary(*op, inputs),
+        Op::Select => select(inputs),
+        Op::Cast(dtype) => Ok(Signature::new(inputs[0].shape.clone(), *dtype)),
+        Op::Reshape(shape) => reshape(inputs[0], shape),
+        Op::Permute(axes) => permute(inputs[0], axes),
+        Op::Expand(shape) => expand(inputs[0], shape),
+        Op::Slice { axis, start, end } => slice(inputs[0], *axis, start, end),
         Op::Concat { axis } => concat(inputs, *axis),
-        Op::Pad { amounts } => {
-            count(1)?;
-            if amounts.len() != inputs[0].shape.rank() {
-                fail!(Shape, "pad lists {} dimensions, the input has {}", amounts.len(), inputs[0].shape.rank());
-            }
-            let dims = inputs[0].shape.0.iter().zip(amounts).map(|(dim, [before, after])| &(dim + *before) + *after);
-            Ok(Signature::new(dims.collect::<Shape>(), inputs[0].dtype))
-        }
-        Op::Gather => {
-            count(2)?;
-            let [table, indices] = [inputs[0], inputs[1]];
-            if table.shape.rank() == 0 || !matches!(indices.dtype, DType::I64 | DType::I32) {
-                fail!(Shape, "gather takes a table and integer indices, got {} and {}", table.shape, indices.dtype);
-            }
-            let dims = indices.shape.0.iter().chain(&table.shape.0[1..]);
-            Ok(Signature::new(dims.collect::<Shape>(), table.dtype))
-        }
+        Op::Pad { amounts } => pad(inputs[0], amounts),
+        Op::Gather => gather(inputs[0], inputs[1]),
         Op::TakeRow => {
-            count(2)?;
             let [batch, _, width] = rank(inputs[0])?;
             Ok(Signature::new(vec![batch, width], inputs[0].dtype))
         }
         Op::ArgMax => {
-            count(1)?;
-            let dims = &inputs[0].shape.0;
             inputs[0].shape.last()?;
-            Ok(Signature::new(dims[..dims.len() - 1].to_vec(), DType::I64))
+            let last = inputs[0].shape.rank() - 1;
+            Ok(Signature::new(inputs[0].shape.0[..last].to_vec(), DType::I64))
         }
-        Op::Reduce { axes, keep, .. } => {
-            count(1)?;
-            reduce(inputs[0], axes, *keep)
-        }
+        Op::Reduce { axes, keep, .. } => reduce(inputs[0], axes, *keep),
         Op::Softmax => {
-            count(1)?;
             inputs[0].shape.last()?;
             Ok(inputs[0].clone())
         }
-        Op::LayerNorm { .. } => {
-            count(3)?;
-            norm(inputs)
-        }
-        Op::RmsNorm { .. } => {
-            count(2)?;
-            norm(inputs)
-        }
-        Op::GroupNorm { groups, .. } => {
-            count(3)?;
-            let channels = inputs[0].shape.last()?.fixed();
-            if *groups == 0 || channels.is_none_or(|channels| channels % groups != 0) {
-                fail!(Shape, "{groups} groups do not divide {} channels", inputs[0].shape.last()?);
-            }
-            norm(inputs)
-        }
+        Op::LayerNorm { .. } | Op::RmsNorm { .. } => norm(inputs),
+        Op::GroupNorm { groups, .. } => group_norm(inputs, *groups),
         Op::Linear(epilogue) => linear(*epilogue, inputs),
         Op::Conv2d(conv, epilogue) => conv2d(*conv, *epilogue, inputs),
-        Op::MatMul { transposed } => {
-            count(2)?;
-            matmul(inputs[0], inputs[1], *transposed)
-        }
+        Op::MatMul { transposed } => matmul(inputs[0], inputs[1], *transposed),
         Op::Attention(attention) => self::attention(attention, inputs),
-        Op::Glu(_) => {
-            count(1)?;
-            let mut signature = inputs[0].clone();
-            let rank = signature.shape.rank();
-            let Some(size) = signature.shape.last()?.fixed().filter(|size| size % 2 == 0) else {
-                fail!(Shape, "glu needs an even last dimension, got {}", inputs[0].shape);
-            };
-            signature.shape.0[rank - 1] = (size / 2).into();
-            Ok(signature)
-        }
+        Op::Glu(_) => glu(inputs[0]),
         Op::Resize { height, width, .. } => {
-            count(1)?;
             let [batch, _, _, channels] = rank(inputs[0])?;
-            let dtype = first().map_or(DType::F32, |s| s.dtype);
-            Ok(Signature::new(vec![batch, height.clone(), width.clone(), channels], dtype))
+            Ok(Signature::new(vec![batch, height.clone(), width.clone(), channels], inputs[0].dtype))
         }
     }
+}
+
+/// How many inputs an operator takes, unless its attributes decide.
+fn arity(op: &Op) -> Option<usize> {
+    match op {
+        Op::Input | Op::Weight(_) | Op::Const(_) | Op::State(_) => Some(0),
+        Op::Unary(_) | Op::Cast(_) | Op::Reshape(_) | Op::Permute(_) | Op::Expand(_) | Op::Slice { .. } => Some(1),
+        Op::Pad { .. } | Op::ArgMax | Op::Reduce { .. } | Op::Softmax | Op::Glu(_) | Op::Resize { .. } => Some(1),
+        Op::Binary(_) | Op::Gather | Op::TakeRow | Op::RmsNorm { .. } | Op::MatMul { .. } => Some(2),
+        Op::Select | Op::LayerNorm { .. } | Op::GroupNorm { .. } => Some(3),
+        Op::Concat { .. } | Op::Linear(_) | Op::Conv2d(..) | Op::Attention(_) => None,
+    }
+}
+
+fn unary(op: Unary, x: &Signature) -> Result<Signature> {
+    if !x.dtype.is_float() && !matches!(op, Unary::Neg | Unary::Abs) {
+        fail!(Shape, "needs floating-point numbers, got {}", x.dtype);
+    }
+    Ok(x.clone())
+}
+
+fn binary(op: Binary, inputs: &[&Signature]) -> Result<Signature> {
+    let shape = broadcast(&inputs[0].shape, &inputs[1].shape)?;
+    let dtype = same_dtype(inputs)?;
+    Ok(Signature::new(shape, if op.is_comparison() { DType::Bool } else { dtype }))
+}
+
+fn select(inputs: &[&Signature]) -> Result<Signature> {
+    let shape = broadcast(&inputs[0].shape, &broadcast(&inputs[1].shape, &inputs[2].shape)?)?;
+    Ok(Signature::new(shape, same_dtype(&inputs[1..])?))
+}
+
+fn reshape(x: &Signature, shape: &Shape) -> Result<Signature> {
+    let (from, to) = (x.shape.elements(), shape.elements());
+    if from.fixed().is_some() && to.fixed().is_some() && from != to {
+        fail!(Shape, "{} cannot be reshaped to {shape}", x.shape);
+    }
+    Ok(Signature::new(shape.clone(), x.dtype))
+}
+
+fn expand(x: &Signature, shape: &Shape) -> Result<Signature> {
+    if broadcast(&x.shape, shape)? != *shape {
+        fail!(Shape, "{} cannot be expanded to {shape}", x.shape);
+    }
+    Ok(Signature::new(shape.clone(), x.dtype))
+}
+
+fn slice(x: &Signature, axis: usize, start: &Dim, end: &Dim) -> Result<Signature> {
+    let mut signature = x.clone();
+    let size = dim_mut(&mut signature.shape, axis)?;
+    if let (Some(start), Some(end), Some(size)) = (start.fixed(), end.fixed(), size.fixed())
+        && (start > end || end > size)
+    {
+        fail!(Shape, "slice {start}..{end} is outside dimension {axis} of size {size}");
+    }
+    *size = end - start;
+    Ok(signature)
+}
+
+fn pad(x: &Signature, amounts: &[[usize; 2]]) -> Result<Signature> {
+    if amounts.len() != x.shape.rank() {
+        fail!(Shape, "pad lists {} dimensions, the input has {}", amounts.len(), x.shape.rank());
+    }
+    let dims = x.shape.0.iter().zip(amounts).map(|(dim, [before, after])| &(dim + *before) + *after);
+    Ok(Signature::new(dims.collect::<Shape>(), x.dtype))
+}
+
+fn gather(table: &Signature, indices: &Signature) -> Result<Signature> {
+    if table.shape.rank() == 0 || !matches!(indices.dtype, DType::I64 | DType::I32) {
+        fail!(Shape, "gather takes a table and integer indices, got {} and {}", table.shape, indices.dtype);
+    }
+    let dims = indices.shape.0.iter().chain(&table.shape.0[1..]);
+    Ok(Signature::new(dims.collect::<Shape>(), table.dtype))
+}
+
+fn group_norm(inputs: &[&Signature], groups: usize) -> Result<Signature> {
+    let channels = inputs[0].shape.last()?.fixed();
+    if groups == 0 || channels.is_none_or(|channels| channels % groups != 0) {
+        fail!(Shape, "{groups} groups do not divide {} channels", inputs[0].shape.last()?);
+    }
+    norm(inputs)
+}
+
+fn glu(x: &Signature) -> Result<Signature> {
+    let mut signature = x.clone();
+    let last = x.shape.rank().saturating_sub(1);
+    let Some(size) = x.shape.last()?.fixed().filter(|size| size % 2 == 0) else {
+        fail!(Shape, "glu needs an even last dimension, got {}", x.shape);
+    };
+    signature.shape.0[last] = (size / 2).into();
+    Ok(signature)
 }
 
 fn same_dtype(inputs: &[&Signature]) -> Result<DType> {

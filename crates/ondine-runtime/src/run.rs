@@ -92,9 +92,9 @@ impl Call<'_> {
             operands.push(self.operand(graph, &node.op, position, input, &cut.rest));
         }
         let [result, scratch] = cut.taken;
-        let target =
+        let mut target =
             Target { dtype: node.signature.dtype, shape: &self.plan.shapes[step.value.index()], bytes: result };
-        cpu::run(&step.op, &operands, target, scratch, &self.specialized.device)
+        cpu::run(&step.op, &operands, &mut target, scratch, &self.specialized.device)
     }
 
     fn operand<'a>(

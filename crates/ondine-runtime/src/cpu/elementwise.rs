@@ -12,7 +12,7 @@ use crate::{
     run::{Operand, Target},
 };
 
-pub(super) fn unary(op: Unary, x: Operand<'_>, mut out: Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn unary(op: Unary, x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
     let (pool, kernels) = (&device.pool, device.kernels);
     let op = match op {
         Unary::Activation(activation) => k::Unary::Activation(activation),
@@ -31,14 +31,14 @@ pub(super) fn unary(op: Unary, x: Operand<'_>, mut out: Target<'_>, device: &Dev
         DType::I32 => k::integer_unary(pool, op, x.view::<i32>(), out.view()),
         dtype => {
             return dispatch!("arithmetic", dtype, [F32 => f32, BF16 => bf16], T => {
-                k::unary(pool, kernels, op, x.view::<T>(), out.view())
+                k::unary(pool, kernels, op, x.view::<T>(), out.view());
             });
         }
     }
     Ok(())
 }
 
-pub(super) fn binary(op: Binary, a: Operand<'_>, b: Operand<'_>, mut out: Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn binary(op: Binary, a: Operand<'_>, b: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
     let (pool, kernels) = (&device.pool, device.kernels);
     let shape = out.shape;
     let (a_strides, b_strides) = (k::broadcast_strides(a.shape, shape), k::broadcast_strides(b.shape, shape));
@@ -55,25 +55,25 @@ pub(super) fn binary(op: Binary, a: Operand<'_>, b: Operand<'_>, mut out: Target
             return dispatch!("comparison", a.dtype, [F32 => f32, BF16 => bf16, I64 => i64, I32 => i32], T => {
                 let a = k::Strided { data: a.view::<T>(), strides: &a_strides };
                 let b = k::Strided { data: b.view::<T>(), strides: &b_strides };
-                k::compare(pool, kernels, op, shape, a, b, out.bytes)
+                k::compare(pool, kernels, op, shape, a, b, out.bytes);
             });
         }
     };
     dispatch!("arithmetic", a.dtype, [F32 => f32, BF16 => bf16, I64 => i64, I32 => i32], T => {
         let a = k::Strided { data: a.view::<T>(), strides: &a_strides };
         let b = k::Strided { data: b.view::<T>(), strides: &b_strides };
-        k::binary(pool, kernels, arithmetic, shape, a, b, out.view::<T>())
+        k::binary(pool, kernels, arithmetic, shape, a, b, out.view::<T>());
     })
 }
 
-pub(super) fn select(inputs: &[Operand<'_>], out: Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn select(inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Device) -> Result<()> {
     let strides: Vec<_> = inputs.iter().map(|input| k::broadcast_strides(input.shape, out.shape)).collect();
     let strided = |i: usize| k::Strided { data: inputs[i].bytes, strides: &strides[i] };
     k::select(&device.pool, out.dtype.size(), out.shape, strided(0), strided(1), strided(2), out.bytes);
     Ok(())
 }
 
-pub(super) fn cast(x: Operand<'_>, mut out: Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn cast(x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
     let (pool, kernels) = (&device.pool, device.kernels);
     macro_rules! from {
         ($A:ty) => {
@@ -101,32 +101,32 @@ pub(super) fn cast(x: Operand<'_>, mut out: Target<'_>, device: &Device) -> Resu
     Ok(())
 }
 
-pub(super) fn glu(activation: Activation, x: Operand<'_>, mut out: Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn glu(activation: Activation, x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
     let width = out.shape.last().copied().unwrap_or(1);
     dispatch!("glu", x.dtype, [F32 => f32, BF16 => bf16], T => {
-        k::glu(&device.pool, device.kernels, activation, width, x.view::<T>(), out.view())
+        k::glu(&device.pool, device.kernels, activation, width, x.view::<T>(), out.view());
     })
 }
 
-pub(super) fn softmax(x: Operand<'_>, mut out: Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn softmax(x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
     let width = out.shape.last().copied().unwrap_or(1);
     dispatch!("softmax", x.dtype, [F32 => f32, BF16 => bf16], T => {
-        k::softmax(&device.pool, device.kernels, width, x.view::<T>(), out.view())
+        k::softmax(&device.pool, device.kernels, width, x.view::<T>(), out.view());
     })
 }
 
-pub(super) fn argmax(x: Operand<'_>, mut out: Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn argmax(x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
     let width = x.shape.last().copied().unwrap_or(1);
     if width == 0 {
         fail!(Shape, "argmax of an empty row");
     }
     dispatch!("argmax", x.dtype, [F32 => f32, BF16 => bf16], T => {
-        k::argmax(&device.pool, device.kernels, width, x.view::<T>(), out.view())
+        k::argmax(&device.pool, device.kernels, width, x.view::<T>(), out.view());
     })
 }
 
 /// Folds dimensions that are neighbours at once; others one after the other would need a workspace.
-pub(super) fn reduce(how: Reduce, axes: &[usize], x: Operand<'_>, mut out: Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn reduce(how: Reduce, axes: &[usize], x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
     let (Some(&first), Some(&last)) = (axes.first(), axes.last()) else {
         out.bytes.copy_from_slice(x.bytes);
         return Ok(());
@@ -143,21 +143,21 @@ pub(super) fn reduce(how: Reduce, axes: &[usize], x: Operand<'_>, mut out: Targe
         Reduce::Min => k::Reduce::Min,
     };
     dispatch!("reduction", x.dtype, [F32 => f32, BF16 => bf16, I64 => i64], T => {
-        k::reduce(&device.pool, device.kernels, how, view, x.view::<T>(), out.view())
+        k::reduce(&device.pool, device.kernels, how, view, x.view::<T>(), out.view());
     })
 }
 
-pub(super) fn layer_norm(eps: f32, inputs: &[Operand<'_>], mut out: Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn layer_norm(eps: f32, inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Device) -> Result<()> {
     let [x, weight, bias] = inputs else { fail!(Shape, "layer_norm takes 3 inputs") };
     dispatch!("layer_norm", x.dtype, [F32 => f32, BF16 => bf16], T => {
-        k::layer_norm(&device.pool, device.kernels, eps, weight.view(), bias.view(), x.view::<T>(), out.view())
+        k::layer_norm(&device.pool, device.kernels, eps, weight.view(), bias.view(), x.view::<T>(), out.view());
     })
 }
 
-pub(super) fn rms_norm(eps: f32, inputs: &[Operand<'_>], mut out: Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn rms_norm(eps: f32, inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Device) -> Result<()> {
     let [x, weight] = inputs else { fail!(Shape, "rms_norm takes 2 inputs") };
     dispatch!("rms_norm", x.dtype, [F32 => f32, BF16 => bf16], T => {
-        k::rms_norm(&device.pool, device.kernels, eps, weight.view(), x.view::<T>(), out.view())
+        k::rms_norm(&device.pool, device.kernels, eps, weight.view(), x.view::<T>(), out.view());
     })
 }
 
@@ -166,7 +166,7 @@ pub(super) fn group_norm(
     eps: f32,
     activation: Activation,
     inputs: &[Operand<'_>],
-    mut out: Target<'_>,
+    out: &mut Target<'_>,
     device: &Device,
 ) -> Result<()> {
     let [x, weight, bias] = inputs else { fail!(Shape, "group_norm takes 3 inputs") };
@@ -174,6 +174,6 @@ pub(super) fn group_norm(
     let (weight, bias) = (weight.view(), bias.view());
     dispatch!("group_norm", x.dtype, [F32 => f32, BF16 => bf16], T => {
         let norm = k::GroupNorm { spatial, groups, eps, weight, bias, modulation: None, activation };
-        k::group_norm(&device.pool, device.kernels, &norm, x.view::<T>(), out.view())
+        k::group_norm(&device.pool, device.kernels, &norm, x.view::<T>(), out.view());
     })
 }

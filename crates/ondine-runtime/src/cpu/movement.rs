@@ -13,17 +13,17 @@ use crate::{
     run::{Operand, Target},
 };
 
-pub(super) fn permute(axes: &[usize], x: Operand<'_>, out: Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn permute(axes: &[usize], x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
     k::permute(&device.pool, x.dtype.size(), x.shape, axes, x.bytes, out.bytes);
     Ok(())
 }
 
-pub(super) fn expand(x: Operand<'_>, out: Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn expand(x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
     k::expand(&device.pool, x.dtype.size(), x.shape, out.shape, x.bytes, out.bytes);
     Ok(())
 }
 
-pub(super) fn slice(axis: usize, start: &Dim, x: Operand<'_>, out: Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn slice(axis: usize, start: &Dim, x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
     let Some(start) = start.fixed() else { fail!(Shape, "a slice that begins at {start}, which is not bound") };
     let end = start.saturating_add(out.shape[axis]);
     if end > x.shape[axis] {
@@ -33,19 +33,19 @@ pub(super) fn slice(axis: usize, start: &Dim, x: Operand<'_>, out: Target<'_>, d
     Ok(())
 }
 
-pub(super) fn concat(axis: usize, inputs: &[Operand<'_>], out: Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn concat(axis: usize, inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Device) -> Result<()> {
     let outer = out.shape[..axis].iter().product();
     let parts: Vec<_> = inputs.iter().map(|input| input.bytes).collect();
     k::concat(&device.pool, outer, &parts, out.bytes);
     Ok(())
 }
 
-pub(super) fn pad(amounts: &[[usize; 2]], x: Operand<'_>, out: Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn pad(amounts: &[[usize; 2]], x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
     k::pad(&device.pool, x.dtype.size(), x.shape, amounts, x.bytes, out.bytes);
     Ok(())
 }
 
-pub(super) fn gather(table: Operand<'_>, indices: Operand<'_>, mut out: Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn gather(table: Operand<'_>, indices: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
     let indices = wide_indices(indices)?;
     let columns: usize = table.shape[1..].iter().product();
     if columns == 0 || out.bytes.is_empty() {
@@ -61,11 +61,11 @@ pub(super) fn gather(table: Operand<'_>, indices: Operand<'_>, mut out: Target<'
     let bytes = bytemuck::cast_slice_mut(&mut rows);
     k::gather_rows(&device.pool, columns * table.dtype.size(), table.bytes, &indices, bytes).map_err(place)?;
     dispatch!("gather", out.dtype, [BF16 => bf16, F16 => f16], T => {
-        k::convert(&device.pool, device.kernels, &rows, out.view::<T>())
+        k::convert(&device.pool, device.kernels, &rows, out.view::<T>());
     })
 }
 
-pub(super) fn take_row(x: Operand<'_>, position: Operand<'_>, out: Target<'_>, _device: &Device) -> Result<()> {
+pub(super) fn take_row(x: Operand<'_>, position: Operand<'_>, out: &mut Target<'_>, _device: &Device) -> Result<()> {
     let [_, rows, width] = x.shape else { fail!(Shape, "take_row of rank {}", x.shape.len()) };
     let indices = wide_indices(position)?;
     k::take_row(*rows, width * x.dtype.size(), x.bytes, &indices, out.bytes)
@@ -80,7 +80,7 @@ fn wide_indices(indices: Operand<'_>) -> Result<Vec<i64>> {
     }
 }
 
-pub(super) fn resize(how: Resample, x: Operand<'_>, mut out: Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn resize(how: Resample, x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
     let ([_, from_h, from_w, channels], [_, to_h, to_w, _]) = (x.shape, out.shape) else {
         fail!(Shape, "resize of rank {}", x.shape.len());
     };

@@ -73,7 +73,7 @@ fn finish<'a>(epilogue: Epilogue, inputs: &[Operand<'a>], columns: usize) -> Res
     })
 }
 
-pub(super) fn linear(epilogue: Epilogue, inputs: &[Operand<'_>], mut out: Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn linear(epilogue: Epilogue, inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Device) -> Result<()> {
     let [x, weight, ..] = inputs else { fail!(Shape, "linear needs an input and a weight") };
     let (channels, columns) = (weight.shape[1], weight.shape[0]);
     let problem = GemmProblem {
@@ -92,7 +92,7 @@ pub(super) fn conv2d(
     conv: Conv2d,
     epilogue: Epilogue,
     inputs: &[Operand<'_>],
-    mut out: Target<'_>,
+    out: &mut Target<'_>,
     device: &Device,
 ) -> Result<()> {
     let [x, weight, ..] = inputs else { fail!(Shape, "conv2d needs an input and a weight") };
@@ -140,7 +140,7 @@ fn matmul_shape(transposed: bool, inputs: &[&[usize]]) -> MatmulShape {
 pub(super) fn matmul(
     transposed: bool,
     inputs: &[Operand<'_>],
-    mut out: Target<'_>,
+    out: &mut Target<'_>,
     scratch: &mut [u8],
     device: &Device,
 ) -> Result<()> {
@@ -170,7 +170,7 @@ fn attention_shape(attention: &Attention, inputs: &[&[usize]]) -> AttentionShape
 pub(super) fn attention(
     attention: &Attention,
     inputs: &[Operand<'_>],
-    mut out: Target<'_>,
+    out: &mut Target<'_>,
     scratch: &mut [u8],
     device: &Device,
 ) -> Result<()> {

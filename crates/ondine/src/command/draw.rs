@@ -158,7 +158,7 @@ impl Draw {
         });
         progress.finish();
         let files = self.write(&pictures?)?;
-        self.say(&files, start, stages, plan.peak_bytes());
+        self.say(&files, start, &stages, plan.peak_bytes());
         Ok(())
     }
 
@@ -220,7 +220,7 @@ impl Draw {
         Ok(files)
     }
 
-    fn say(&self, files: &[PathBuf], start: Instant, stages: Map<String, Value>, planned: u64) {
+    fn say(&self, files: &[PathBuf], start: Instant, stages: &Map<String, Value>, planned: u64) {
         let seconds = start.elapsed().as_secs_f64();
         if self.json {
             let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
