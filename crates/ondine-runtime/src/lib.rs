@@ -51,6 +51,7 @@ mod model;
 mod ndarray;
 mod op;
 mod pass;
+pub mod profile;
 mod run;
 mod specialize;
 mod weights;

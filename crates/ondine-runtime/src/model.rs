@@ -11,6 +11,7 @@ use crate::{
     graph::Graph,
     ndarray::{AlignedBytes, NDArray},
     pass::plan::Plan,
+    profile::Profile,
     run,
     specialize::{Lowered, Specialized, plan_of},
 };
@@ -36,9 +37,21 @@ pub struct Function {
 pub struct State {
     pub(crate) states: BTreeMap<Arc<str>, NDArray>,
     pub(crate) arena: AlignedBytes,
+    pub(crate) profile: Option<Profile>,
 }
 
 impl State {
+    /// A fresh state that measures every operator of its calls.
+    #[must_use]
+    pub fn profiled() -> Self {
+        Self { profile: Some(Profile::default()), ..Self::default() }
+    }
+
+    /// The measurements since the last time, if the state measures.
+    pub fn take_profile(&mut self) -> Option<Profile> {
+        self.profile.as_mut().map(std::mem::take)
+    }
+
     /// The state `name`, if a call has used it.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&NDArray> {

@@ -1,6 +1,6 @@
 //! The executor: runs the steps of a plan on one workspace.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Instant};
 
 use crate::{
     cpu,
@@ -12,6 +12,7 @@ use crate::{
     ndarray::NDArray,
     op::Op,
     pass::plan::{Place, Plan, Region, Step},
+    profile::{self, Sample},
     specialize::{Lowered, Specialized},
 };
 
@@ -63,10 +64,21 @@ pub(crate) fn run(
     let arena = state.arena.as_mut_slice();
     for step in &plan.steps {
         specialized.device.cancel().check()?;
+        let start = state.profile.is_some().then(Instant::now);
         call.step(step, arena).at(|| {
             let node = graph.node(step.value);
             format!("{} ({})", node.scope, node.op)
         })?;
+        if let (Some(profile), Some(start)) = (&mut state.profile, start) {
+            let node = graph.node(step.value);
+            profile.samples.push(Sample {
+                op: node.op.name(),
+                scope: node.scope.clone(),
+                time: start.elapsed(),
+                flops: profile::step_flops(graph, plan, step.value),
+                bytes: profile::step_bytes(graph, plan, step.value),
+            });
+        }
     }
     let mut outputs = Outputs::default();
     for (name, value) in graph.outputs() {
