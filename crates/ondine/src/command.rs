@@ -1,5 +1,6 @@
 //! The commands and the options that they share.
 
+mod bench;
 mod draw;
 mod inspect;
 mod models;
@@ -21,6 +22,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Draw pictures from a text
     Draw(Box<draw::Draw>),
+    /// Time networks of well-known shapes on random weights
+    Bench(bench::Bench),
     /// Show what a model is made of, without running it
     Inspect(inspect::Inspect),
     /// List the models at hand, or say where they are
@@ -32,6 +35,7 @@ impl Cli {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Draw(draw) => draw.run(),
+            Command::Bench(bench) => bench.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Models(models) => models.run(),
         }
