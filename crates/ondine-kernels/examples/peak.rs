@@ -1,6 +1,6 @@
 //! Speed of the matrix kernels as a fraction of what the processor can do, measured in the same run.
 //!
-//! `cargo run --release -p ondine-kernels --example peak [-- --threads N] [--only NAME]`
+//! `cargo run --release -p ondine-kernels --example peak [-- --threads N] [--only NAME] [--type f32|bf16|s8]`
 
 #![expect(unsafe_code, reason = "the probe of the peak is a loop over registers in intrinsics")]
 
@@ -18,9 +18,13 @@ fn main() {
     let after = |flag: &str| arguments.iter().position(|a| a == flag).and_then(|i| arguments.get(i + 1));
     let threads = after("--threads").and_then(|n| n.parse().ok()).unwrap_or(2);
     let only = after("--only").map_or("", String::as_str);
+    let types = after("--type").map_or("f32 bf16 s8", String::as_str);
     let pool = Pool::new(threads);
     println!("{} on {threads} threads; G operations per second, medians", kernels().tier);
-    for dtype in [WeightType::F32, WeightType::Bf16, WeightType::S8] {
+    for (name, dtype) in [("f32", WeightType::F32), ("bf16", WeightType::Bf16), ("s8", WeightType::S8)] {
+        if !types.contains(name) {
+            continue;
+        }
         let mut bench = Bench { pool: &pool, kernels: kernels(), dtype, only };
         bench.run();
     }

@@ -35,7 +35,12 @@ fn micro<D: Dot>(call: &MicroCall) {
             (3 | 4, 1) => tile::<D, 4, 1>(call),
             (3 | 4, _) => tile::<D, 4, 2>(call),
             (_, 1) => tile::<D, 6, 1>(call),
-            _ => tile::<D, 6, 2>(call),
+            _ if D::ROWS >= 6 => tile::<D, 6, 2>(call),
+            _ => {
+                tile::<D, 4, 2>(call);
+                let rest = MicroCall { rows: call.rows.add(4), sums: call.sums.add(4 * call.sum_stride), ..*call };
+                tile::<D, 2, 2>(&rest);
+            }
         }
     }
 }
@@ -94,6 +99,8 @@ impl Dot for Bf16 {
     type Right = (__m256, __m256);
     type Sum = __m256;
     const LANES: usize = 8;
+    // Words taken apart need two registers each, and there are 16.
+    const ROWS: usize = 4;
 
     #[inline(always)]
     unsafe fn zero() -> __m256 {

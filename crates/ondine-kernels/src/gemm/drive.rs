@@ -10,15 +10,15 @@ use crate::{
     gemm::{
         Epilogue,
         epilogue::{Dequantize, EpilogueCall, Source, Target},
-        micro::{GemmKernels, MAX_ROWS, MAX_WIDTH, MicroCall, WORD},
+        micro::{GemmKernels, MAX_WIDTH, MicroCall, WORD},
         weights::{Layout, PackedWeights},
     },
     quant::RowScale,
     threads::Pool,
 };
 
-/// Bytes of a step of a panel: most of a first-level cache of 32 to 48 KiB.
-const STEP_BYTES: usize = 32 << 10;
+/// Bytes of a step of a panel, at most: the better part of a first-level cache of 48 KiB.
+const STEP_BYTES: usize = 40 << 10;
 
 /// Rows of a block, about.
 const BLOCK_ROWS: usize = 192;
@@ -209,6 +209,7 @@ impl<R: Rows> Product<'_, R> {
         let sums = sums.as_mut_ptr().cast::<u32>();
         self.steps(|step| {
             let (first, last) = (step.begin == 0, step.begin + step.taps * step.words == layout.words);
+            let panel_words = words.wrapping_add(step.begin * columns);
             for (tile, row) in rows.clone().step_by(tile_rows).enumerate() {
                 let count = tile_rows.min(rows.end - row);
                 let slot = if first && last { 0 } else { tile };
@@ -223,7 +224,7 @@ impl<R: Rows> Product<'_, R> {
                         offset: step.word * WORD,
                         runs: step.taps,
                         words: step.words,
-                        panel: words.add(step.begin * columns),
+                        panel: panel_words,
                         count,
                         vectors: columns / lanes,
                         sums,
@@ -254,7 +255,7 @@ impl<R: Rows> Product<'_, R> {
                 continue;
             }
             if words <= most {
-                let taps = most / words;
+                let taps = shape.taps.div_ceil(shape.taps.div_ceil(most / words));
                 (0..shape.taps).step_by(taps).for_each(|tap| step(tap, taps.min(shape.taps - tap), 0, words));
                 continue;
             }
@@ -339,5 +340,3 @@ fn copy_rows(table: &mut Table<'_>, count: usize, bytes: usize, copies: &mut Vec
         }
     }
 }
-
-const _: () = assert!(MAX_ROWS >= 6, "tiles of the tiers");

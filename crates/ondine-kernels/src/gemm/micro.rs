@@ -29,6 +29,8 @@ pub(crate) trait Dot {
     type Sum: Copy;
     /// Lanes of a vector.
     const LANES: usize;
+    /// The most rows of a full panel that fit into the registers.
+    const ROWS: usize = MAX_ROWS;
 
     /// Sums of nothing.
     unsafe fn zero() -> Self::Sum;
