@@ -509,13 +509,15 @@ impl RowKernel for SoftmaxTile<'_> {
                 let weights = &mut self.tile.brain[i][..end];
                 // SAFETY: a chunk of weights is a vector.
                 add_weights::<I::Vector, _>(scores, power, exp2_coarse, sum, weights, |x, to| unsafe {
-                    x.store_bf16(to)
+                    x.store_bf16(to);
                 });
                 weights[seen..].fill(0);
             } else {
                 let weights = &mut self.tile.single[i][..end];
                 // SAFETY: a chunk of weights is a vector.
-                add_weights::<I::Vector, _>(scores, power, exp2, sum, weights, |x, to| unsafe { x.store(to) });
+                add_weights::<I::Vector, _>(scores, power, exp2, sum, weights, |x, to| unsafe {
+                    x.store(to);
+                });
                 weights[seen..].fill(0.0);
             }
         }
