@@ -72,7 +72,7 @@ pub(crate) fn fold_lanes<L: Copy>(lanes: &[L; LANES], combine: impl Fn(L, L) -> 
     combine(lanes[0], lanes[1])
 }
 
-/// The sum of all of `x`, each passed through `map`: no number takes part in more than [`RUN`] + 6 additions before
+/// The sum of all of `x`, each passed through `map`: no number takes part in more than [`RUN`] + 7 additions before
 /// the sum is carried on in the wider type.
 #[inline(always)]
 pub(crate) fn sum<T: Number>(x: &[T], map: impl Fn(T::Lane) -> T::Lane + Copy) -> <T::Lane as Lane>::Total {
