@@ -54,7 +54,7 @@ struct Running {
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
 
-    /// Most memory to use, such as 1.5GB; refuses at once if the plan needs more
+    /// Most memory to use, such as 1.5GB: takes half precision if that fits, else refuses at once
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     memory: Option<u64>,
 

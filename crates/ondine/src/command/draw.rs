@@ -5,13 +5,13 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 use ondine_image::{
     codec::PARAMETERS,
-    pipeline::{Event, Pictures, Request, TextToImage},
+    pipeline::{Event, MemoryPlan, Pictures, Request, TextToImage},
 };
-use ondine_runtime::{NDArray, Weights, file::write_whole, write_safetensors};
+use ondine_runtime::{NDArray, Precision, Weights, file::write_whole, write_safetensors};
 use serde_json::{Map, Value, json};
 
 use super::{Running, models::find};
@@ -124,17 +124,7 @@ impl Draw {
             pipeline.set_precision(precision);
         }
         let request = self.request()?;
-        let plan = pipeline.plan(&request)?;
-        if let Some(limit) = self.running.memory {
-            let needed = plan.peak_bytes();
-            ensure!(
-                needed <= limit,
-                "{}: this picture takes {}, --memory allows {}; try --precision bf16, fewer pixels or fewer pictures",
-                self.model,
-                megabytes(needed),
-                megabytes(limit)
-            );
-        }
+        let plan = self.fitting_plan(&mut pipeline, &request)?;
         if self.plan {
             println!("{}", if self.json { plan.to_json().to_string() } else { plan.to_string() });
             return Ok(());
@@ -160,6 +150,32 @@ impl Draw {
         let files = self.write(&pictures?)?;
         self.say(&files, start, &stages, plan.peak_bytes());
         Ok(())
+    }
+
+    /// The memory plan within `--memory`: in half precision if that is what it takes and nobody chose one.
+    fn fitting_plan(&self, pipeline: &mut TextToImage, request: &Request) -> anyhow::Result<MemoryPlan> {
+        let plan = pipeline.plan(request)?;
+        let fits = |plan: &MemoryPlan| self.running.memory.is_none_or(|limit| plan.peak_bytes() <= limit);
+        if fits(&plan) {
+            return Ok(plan);
+        }
+        let mut least = plan.peak_bytes();
+        if self.running.precision.is_none() {
+            pipeline.set_precision(Precision::BF16);
+            let plan = pipeline.plan(request)?;
+            if fits(&plan) {
+                return Ok(plan);
+            }
+            least = least.min(plan.peak_bytes());
+        }
+        let limit = self.running.memory.unwrap_or_default();
+        let hint = if self.running.precision == Some(Precision::F32) { "--precision bf16, " } else { "" };
+        bail!(
+            "{}: this picture takes {}, --memory allows {}; try {hint}fewer pixels or fewer pictures",
+            self.model,
+            megabytes(least),
+            megabytes(limit)
+        );
     }
 
     /// Finds out that the pictures have no place before drawing them.
