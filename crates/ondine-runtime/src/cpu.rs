@@ -17,6 +17,7 @@ use crate::{
     ndarray::{Element, NDArray},
     op::Op,
     run::{Operand, Target},
+    specialize::Options,
 };
 
 pub(crate) use weights::{Format, format, pack, packed_bytes};
@@ -36,11 +37,17 @@ impl Target<'_> {
 }
 
 /// Bytes that an operator needs beside its inputs and result.
-pub(crate) fn scratch_bytes(graph: &Graph, value: Value, shapes: &[Vec<usize>], device: &Device) -> usize {
+pub(crate) fn scratch_bytes(
+    graph: &Graph,
+    value: Value,
+    shapes: &[Vec<usize>],
+    options: Options,
+    device: &Device,
+) -> usize {
     let node = graph.node(value);
     let inputs: Vec<&[usize]> = node.inputs.iter().map(|input| shapes[input.index()].as_slice()).collect();
     let dtype = node.inputs.first().map_or(node.signature.dtype, |&input| graph.node(input).signature.dtype);
-    products::scratch_bytes(&node.op, dtype, &inputs, device)
+    products::scratch_bytes(&node.op, dtype, &inputs, options, device)
 }
 
 /// Runs one node on constant inputs.
@@ -52,10 +59,10 @@ pub(crate) fn evaluate(node: &Node, inputs: &[&NDArray], device: &Device) -> Res
     let mut result = NDArray::zeros(node.signature.dtype, &shape)?;
     let operands: Vec<_> = inputs
         .iter()
-        .map(|array| Operand { dtype: array.dtype(), shape: array.shape(), bytes: array.bytes() })
+        .map(|array| Operand { dtype: array.dtype(), shape: array.shape(), bytes: array.bytes(), format: None })
         .collect();
     let shapes: Vec<&[usize]> = inputs.iter().map(|array| array.shape()).collect();
-    let scratch = products::scratch_bytes(&node.op, operands[0].dtype, &shapes, device);
+    let scratch = products::scratch_bytes(&node.op, operands[0].dtype, &shapes, Options::default(), device);
     let mut scratch = crate::ndarray::AlignedBytes::zeroed(scratch);
     let mut target = Target { dtype: node.signature.dtype, shape: &shape, bytes: result.bytes_mut() };
     run(&node.op, &operands, &mut target, scratch.as_mut_slice(), device)?;
@@ -95,8 +102,8 @@ pub(crate) fn run(
         Op::Gather => movement::gather(inputs[0], inputs[1], out, device),
         Op::TakeRow => movement::take_row(inputs[0], inputs[1], out, device),
         Op::Resize { how, .. } => movement::resize(*how, inputs[0], out, device),
-        Op::Linear(epilogue) => products::linear(*epilogue, inputs, out, device),
-        Op::Conv2d(conv, epilogue) => products::conv2d(*conv, *epilogue, inputs, out, device),
+        Op::Linear(epilogue) => products::linear(*epilogue, inputs, out, scratch, device),
+        Op::Conv2d(conv, epilogue) => products::conv2d(*conv, *epilogue, inputs, out, scratch, device),
         Op::MatMul { transposed } => products::matmul(*transposed, inputs, out, scratch, device),
         Op::Attention(attention) => products::attention(attention, inputs, out, scratch, device),
     }
@@ -106,7 +113,7 @@ pub(crate) fn run(
 macro_rules! dispatch {
     ($op:expr, $dtype:expr, [$($variant:ident => $rust:ty),+], $T:ident => $body:expr) => {
         match $dtype {
-            $(crate::dtype::DType::$variant => { type $T = $rust; $body; Ok(()) })+
+            $(crate::dtype::DType::$variant => { type $T = $rust; $body; Ok::<(), crate::Error>(()) })+
             other => crate::error::fail!(Unsupported, "{} of {other} numbers", $op),
         }
     };

@@ -122,7 +122,8 @@ impl Function {
         if let Some(plan) = known(&self.plans) {
             return Ok(plan);
         }
-        let plan = Arc::new(plan_of(&self.lowered, bindings, &self.model.specialized.device)?);
+        let specialized = &self.model.specialized;
+        let plan = Arc::new(plan_of(&self.lowered, bindings, specialized.options, &specialized.device)?);
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         plans.insert(bindings.clone(), plan.clone());
         Ok(plan)

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, time::Instant};
 
 use crate::{
-    cpu,
+    cpu::{self, Format},
     dim::Bindings,
     dtype::DType,
     error::{Context, Result, fail},
@@ -22,6 +22,8 @@ pub(crate) struct Operand<'a> {
     pub(crate) dtype: DType,
     pub(crate) shape: &'a [usize],
     pub(crate) bytes: &'a [u8],
+    /// How the bytes are packed, if it is a weight.
+    pub(crate) format: Option<Format>,
 }
 
 /// The result of a kernel, to be written whole.
@@ -119,6 +121,7 @@ impl Call<'_> {
     ) -> Operand<'a> {
         let (dtype, shape) = (graph.node(value).signature.dtype, self.plan.shapes[value.index()].as_slice());
         let root = graph.node(self.plan.roots[value.index()]);
+        let mut format = None;
         let bytes = match (self.plan.places[value.index()], &root.op) {
             (Place::Arena(region), _) => find(rest, region),
             (Place::Input(position), _) => self.arguments[position].bytes(),
@@ -128,12 +131,14 @@ impl Call<'_> {
                 let direct = self.plan.roots[value.index()] == value;
                 let (op, position) = if direct { (op, position) } else { (&graph.node(value).op, 0) };
                 let pack = self.lowered.pack(op, position, *id, self.specialized.options);
-                self.specialized.packed.get(pack.expect("specialization packs every use of a weight"))
+                let pack = pack.expect("specialization packs every use of a weight");
+                format = Some(self.specialized.packed.entries[pack].format);
+                self.specialized.packed.get(pack)
             }
             (_, Op::Const(array)) => array.bytes(),
             (place, op) => unreachable!("a value of {op} is never placed at {place:?}"),
         };
-        Operand { dtype, shape, bytes }
+        Operand { dtype, shape, bytes, format }
     }
 
     /// A value at the end of the call, copied out.

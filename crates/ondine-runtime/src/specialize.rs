@@ -42,6 +42,9 @@ pub enum Precision {
     /// The upper half of it: half the memory, products in twice the speed where the processor has them; sums, norms
     /// and softmax stay in 32 bits.
     BF16,
+    /// Weights in 8 bits with a scale per output, and what they are multiplied with in 8 bits too, scaled at run
+    /// time; no calibration. Layers with few channels, and everything between the products, are as in [`Self::BF16`].
+    Int8,
 }
 
 impl Precision {
@@ -50,7 +53,7 @@ impl Precision {
     pub fn dtype(self) -> DType {
         match self {
             Self::F32 => DType::F32,
-            Self::BF16 => DType::BF16,
+            Self::BF16 | Self::Int8 => DType::BF16,
         }
     }
 }
@@ -60,6 +63,7 @@ impl std::fmt::Display for Precision {
         f.write_str(match self {
             Self::F32 => "f32",
             Self::BF16 => "bf16",
+            Self::Int8 => "int8",
         })
     }
 }
@@ -71,7 +75,8 @@ impl std::str::FromStr for Precision {
         match text {
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::BF16),
-            _ => fail!(Unsupported, "there is no precision `{text}`; choose f32 or bf16"),
+            "int8" => Ok(Self::Int8),
+            _ => fail!(Unsupported, "there is no precision `{text}`; choose f32, bf16 or int8"),
         }
     }
 }
@@ -93,8 +98,9 @@ pub(crate) struct Lowered {
 
 impl Lowered {
     /// The packed weight that input `position` of a node reads, by its position in [`Packed`].
-    pub(crate) fn pack(&self, graph_op: &Op, position: usize, id: WeightId, options: Options) -> Option<usize> {
-        self.packs.get(&(id, cpu::format(graph_op, position, options))).copied()
+    pub(crate) fn pack(&self, op: &Op, position: usize, id: WeightId, options: Options) -> Option<usize> {
+        let shape = &self.graph.weight_info(id).shape;
+        self.packs.get(&(id, cpu::format(op, position, shape, options))).copied()
     }
 }
 
@@ -158,7 +164,8 @@ impl Prepared {
     /// If there is no such function, or a symbol is missing or has no possible value.
     pub fn plan(&self, function: &str, bindings: &Bindings) -> Result<Plan> {
         self.asset.function(function)?;
-        plan_of(&self.functions[function], bindings, &self.device).at(|| format!("{}.{function}", self.asset.name()))
+        plan_of(&self.functions[function], bindings, self.options, &self.device)
+            .at(|| format!("{}.{function}", self.asset.name()))
     }
 
     /// Packs the weights or, if `cache` has them from an earlier start, maps them.
@@ -208,9 +215,9 @@ impl Specialized {
 }
 
 /// Plans a call of a lowered function.
-pub(crate) fn plan_of(lowered: &Lowered, bindings: &Bindings, device: &Device) -> Result<Plan> {
+pub(crate) fn plan_of(lowered: &Lowered, bindings: &Bindings, options: Options, device: &Device) -> Result<Plan> {
     let graph = &lowered.graph;
-    plan(graph, bindings, |value, shapes| cpu::scratch_bytes(graph, value, shapes, device))
+    plan(graph, bindings, |value, shapes| cpu::scratch_bytes(graph, value, shapes, options, device))
 }
 
 /// The passes, in order.
@@ -236,8 +243,8 @@ fn assign_packs(
     let results = graph.outputs().iter().map(|&(_, value)| (&Op::Input, 0, value));
     for (op, position, input) in by_nodes.chain(results) {
         if let Op::Weight(id) = graph.node(input).op {
-            let format = cpu::format(op, position, options);
             let weight = graph.weight_info(id);
+            let format = cpu::format(op, position, &weight.shape, options);
             let index = *known.entry((weight.path.clone(), format)).or_insert_with(|| {
                 let offset = entries.last().map_or(0, |last: &Entry| last.offset + last.len).next_multiple_of(64);
                 let len = cpu::packed_bytes(format, &weight.shape, device);

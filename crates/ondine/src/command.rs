@@ -46,7 +46,7 @@ impl Cli {
 #[derive(Args)]
 #[command(next_help_heading = "Running")]
 struct Running {
-    /// Type of weights and activations: f32 or bf16 [default: the model's own, else f32]
+    /// Type of weights and activations: f32, bf16 or int8 [default: the model's own, else f32]
     #[arg(long, value_name = "TYPE", value_parser = str::parse::<Precision>)]
     precision: Option<Precision>,
 

@@ -56,14 +56,16 @@ fn drawings_are_those_of_pytorch() -> Outcome {
 }
 
 #[test]
-fn half_precision_draws_nearly_the_same() -> Outcome {
+fn lower_precisions_draw_nearly_the_same() -> Outcome {
     let reference = reference();
-    let image = tensor(&draw(0, Precision::BF16)?.dump()?, "image");
     let wanted = reference.to_f32("p0.image")?;
-    let square = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
-    let error = image.iter().zip(&*wanted).map(square).sum::<f64>() / image.len() as f64;
-    let psnr = -10.0 * error.log10();
-    assert!(psnr > 30.0, "PSNR {psnr:.1} dB");
+    for (precision, least) in [(Precision::BF16, 30.0), (Precision::Int8, 20.0)] {
+        let image = tensor(&draw(0, precision)?.dump()?, "image");
+        let square = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
+        let error = image.iter().zip(&*wanted).map(square).sum::<f64>() / image.len() as f64;
+        let psnr = -10.0 * error.log10();
+        assert!(psnr > least, "PSNR of {precision} {psnr:.1} dB");
+    }
     Ok(())
 }
 

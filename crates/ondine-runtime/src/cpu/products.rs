@@ -1,23 +1,31 @@
 //! Operators that multiply: linear layers, convolutions, matrix products, attention.
 
+use half::bf16;
 use ondine_kernels::{
     self as k, AttentionMask, AttentionShape, ConvProblem, ConvShape, GemmProblem, Input, MatmulShape, Output,
-    PackedWeights, Values, WeightType,
+    PackedWeights, RowScale, Values, WeightType,
 };
 
-use super::weights::panels;
+use super::{
+    dispatch,
+    weights::{Format, format, panels},
+};
 use crate::{
     device::Device,
     dtype::DType,
     error::{Result, fail},
     op::{Attention, Conv2d, Epilogue, Mask, Op},
     run::{Operand, Target},
-    specialize::Precision,
+    specialize::{Options, Precision},
 };
 
 /// Bytes that an operator needs beside its inputs and result.
-pub(super) fn scratch_bytes(op: &Op, dtype: DType, inputs: &[&[usize]], device: &Device) -> usize {
+pub(super) fn scratch_bytes(op: &Op, dtype: DType, inputs: &[&[usize]], options: Options, device: &Device) -> usize {
     match op {
+        Op::Linear(_) | Op::Conv2d(..) => match format(op, 1, inputs[1], options) {
+            Format::Panels { precision: Precision::Int8, .. } => inputs[0].iter().product(),
+            _ => 0,
+        },
         Op::MatMul { transposed } => {
             matmul_shape(*transposed, inputs).scratch_bytes(device.kernels, device.pool.threads())
         }
@@ -46,11 +54,35 @@ impl<'a> Operand<'a> {
         }
     }
 
-    /// The packed weight, for activations of type `dtype`.
-    fn packed(&self, dtype: DType, groups: usize, device: &Device) -> PackedWeights<'a> {
-        let precision = if dtype == DType::BF16 { Precision::BF16 } else { Precision::F32 };
-        PackedWeights::new(device.kernels, panels(precision, groups, self.shape), self.bytes)
+    /// The packed weight.
+    fn packed(&self, device: &Device) -> Result<PackedWeights<'a>> {
+        match self.format {
+            Some(Format::Panels { precision, groups }) => {
+                Ok(PackedWeights::new(device.kernels, panels(precision, groups, self.shape), self.bytes))
+            }
+            _ => fail!(Unsupported, "products with a weight that is computed at run time"),
+        }
     }
+
+    /// The operand in 8 bits, written to `quantized`, with a scale for each row of `width` elements.
+    fn quantize(&self, width: usize, quantized: &mut [u8], device: &Device) -> Result<Vec<RowScale>> {
+        let rows = self.shape.iter().product::<usize>() / width.max(1);
+        let mut scales = vec![RowScale::default(); rows];
+        dispatch!("quantization", self.dtype, [F32 => f32, BF16 => bf16], T => {
+            k::quantize_rows(&device.pool, device.kernels, width, self.view::<T>(), quantized, &mut scales);
+        })?;
+        Ok(scales)
+    }
+}
+
+/// What a weight is multiplied with: the operand itself, or its quantized form for a quantized weight.
+fn activations<'a>(
+    x: Operand<'a>,
+    weights: &PackedWeights<'_>,
+    quantized: &'a [u8],
+    scales: &'a [RowScale],
+) -> Result<Input<'a>> {
+    if weights.shape().dtype == WeightType::S8 { Ok(Input::U8 { values: quantized, scales }) } else { x.input() }
 }
 
 impl Target<'_> {
@@ -73,14 +105,23 @@ fn finish<'a>(epilogue: Epilogue, inputs: &[Operand<'a>], columns: usize) -> Res
     })
 }
 
-pub(super) fn linear(epilogue: Epilogue, inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn linear(
+    epilogue: Epilogue,
+    inputs: &[Operand<'_>],
+    out: &mut Target<'_>,
+    scratch: &mut [u8],
+    device: &Device,
+) -> Result<()> {
     let [x, weight, ..] = inputs else { fail!(Shape, "linear needs an input and a weight") };
     let (channels, columns) = (weight.shape[1], weight.shape[0]);
+    let weights = weight.packed(device)?;
+    let quantizes = weights.shape().dtype == WeightType::S8;
+    let scales = if quantizes { x.quantize(channels, scratch, device)? } else { Vec::new() };
     let problem = GemmProblem {
         rows: x.shape[..x.shape.len() - 1].iter().product(),
-        input: x.input()?,
+        input: activations(*x, &weights, scratch, &scales)?,
         input_stride: channels,
-        weights: weight.packed(x.dtype, 1, device),
+        weights,
         epilogue: finish(epilogue, inputs, columns)?,
         out_stride: columns,
     };
@@ -93,11 +134,20 @@ pub(super) fn conv2d(
     epilogue: Epilogue,
     inputs: &[Operand<'_>],
     out: &mut Target<'_>,
+    scratch: &mut [u8],
     device: &Device,
 ) -> Result<()> {
     let [x, weight, ..] = inputs else { fail!(Shape, "conv2d needs an input and a weight") };
     let ([batch, height, width, channels], [outputs, _, kernel_h, kernel_w]) = (x.shape, weight.shape) else {
         fail!(Shape, "conv2d of rank {}", x.shape.len());
+    };
+    let weights = weight.packed(device)?;
+    let scales = if weights.shape().dtype == WeightType::S8 {
+        // Taps of one product come from several pixels, which then need one scale.
+        let alone = [*kernel_h, *kernel_w] == [1; 2] && conv == Conv2d::default();
+        x.quantize(if alone { *channels } else { height * width * channels }, scratch, device)?
+    } else {
+        Vec::new()
     };
     let problem = ConvProblem {
         shape: ConvShape {
@@ -113,8 +163,8 @@ pub(super) fn conv2d(
             groups: conv.groups,
             upsample: conv.upsample,
         },
-        inputs: &[x.input()?],
-        weights: weight.packed(x.dtype, conv.groups, device),
+        inputs: &[activations(*x, &weights, scratch, &scales)?],
+        weights,
         epilogue: finish(epilogue, inputs, *outputs)?,
         out_stride: *outputs,
     };

@@ -14,23 +14,32 @@ use crate::{
 pub(crate) enum Format {
     /// Row-major f32: biases, parameters of norms, tables, everything that is not multiplied as a matrix.
     Plain,
-    /// Panels for matrix products, rounded to the precision.
+    /// Panels for matrix products.
     Panels {
-        /// Type of the packed elements and of the activations that they meet.
+        /// Type of the packed elements, which decides that of the activations that they meet.
         precision: Precision,
         /// Independent groups of a convolution.
         groups: usize,
     },
 }
 
-/// The form in which input `position` of `op` is read.
-pub(crate) fn format(op: &Op, position: usize, options: Options) -> Format {
-    let precision = options.precision;
-    match op {
-        Op::Linear(_) if position == 1 => Format::Panels { precision, groups: 1 },
-        Op::Conv2d(conv, _) if position == 1 => Format::Panels { precision, groups: conv.groups },
-        _ => Format::Plain,
-    }
+/// Layers with fewer channels in or out than this are not quantized: they are at the border of a network, where
+/// errors count most and there is little to gain.
+const FEWEST_CHANNELS: usize = 32;
+
+/// The form in which input `position` of `op`, a weight of this shape, is read.
+pub(crate) fn format(op: &Op, position: usize, shape: &[usize], options: Options) -> Format {
+    let groups = match op {
+        Op::Linear(_) if position == 1 => 1,
+        Op::Conv2d(conv, _) if position == 1 => conv.groups,
+        _ => return Format::Plain,
+    };
+    let large = shape[..2].iter().all(|&channels| channels >= FEWEST_CHANNELS) && groups == 1;
+    let precision = match options.precision {
+        Precision::Int8 if !large => Precision::BF16,
+        precision => precision,
+    };
+    Format::Panels { precision, groups }
 }
 
 /// What the kernels call a weight of this shape: `[out, in / groups, ..]`, what follows being the kernel's taps.
@@ -38,6 +47,7 @@ pub(super) fn panels(precision: Precision, groups: usize, shape: &[usize]) -> We
     let dtype = match precision {
         Precision::F32 => WeightType::F32,
         Precision::BF16 => WeightType::Bf16,
+        Precision::Int8 => WeightType::S8,
     };
     let taps = shape[2..].iter().product();
     WeightShape { taps, groups, ..WeightShape::linear(dtype, shape[0], shape[1] * groups) }
