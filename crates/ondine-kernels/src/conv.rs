@@ -105,6 +105,7 @@ pub fn conv2d(pool: &Pool, kernels: &Kernels, problem: &ConvProblem<'_>, mut out
     let out_size = shape.out_size();
     let rows = shape.batch * out_size[0] * out_size[1];
     check_rows("output", out.len(), rows, weights.shape().columns(), out_stride);
+    weights.check(kernels);
     epilogue.check(&weights, rows);
     let zeros = zero_rows(&shape, &inputs[0], dtype);
     let source = Pixels::new(&shape, inputs, dtype, out_size, &zeros);

@@ -45,7 +45,7 @@ impl MatmulShape {
 /// Computes a batch of products.
 ///
 /// # Panics
-/// If the operands differ in type, if a slice has the wrong length, or if `scratch` has fewer bytes than
+/// If `inner` is 0, if the operands differ in type, if a slice has the wrong length, or if `scratch` has fewer bytes than
 /// [`MatmulShape::scratch_bytes`] for the threads of `pool`.
 pub fn matmul(
     pool: &Pool,
@@ -60,6 +60,9 @@ pub fn matmul(
     assert_eq!(right.len(), batch * inner * columns, "right operand of {shape:?}");
     assert_eq!(out.len(), batch * rows * columns, "result of {shape:?}");
     assert_eq!(left.weight_type(), right.weight_type(), "operands differ in type");
+    if out.is_empty() {
+        return;
+    }
     let weights = WeightShape::linear(right.weight_type(), columns, inner);
     let (size, slots) = (weights.packed_size(kernels), pool.threads().clamp(1, batch.max(1)));
     let scratch = Slots::new(scratch, size, slots);

@@ -202,6 +202,7 @@ pub fn gemm(pool: &Pool, kernels: &Kernels, problem: &GemmProblem<'_>, mut out: 
     assert!(shape.taps == 1 && shape.groups == 1 && shape.channels[1] == 0, "not a linear layer: {shape:?}");
     check_rows("input", input.len(), rows, shape.channels[0], input_stride);
     check_rows("output", out.len(), rows, shape.columns(), out_stride);
+    weights.check(kernels);
     epilogue.check(&weights, rows);
     let source = Dense { first: input.pointer(), stride: input_stride * shape.dtype.activation_bytes() };
     Product {

@@ -4,13 +4,16 @@
 //! Output columns are cut into panels of the tier's width, the last one narrower but of whole vectors. The bytes of a
 //! packing are a pure function of its [`WeightShape`], the tier and the weights, so they can be kept in a file.
 
-use std::mem;
+use std::{
+    mem,
+    sync::{Mutex, PoisonError},
+};
 
 use half::{bf16, f16};
 
 use crate::{
-    gemm::micro::{GemmKernels, WORD},
-    math::bf16_bits,
+    gemm::micro::{GemmKernels, MAX_WIDTH, WORD},
+    math::{bf16_bits, bf16_value, f16_value},
     table::Kernels,
     threads::Pool,
 };
@@ -141,16 +144,6 @@ impl WeightSource<'_> {
             Self::S8 { values, .. } => values.len(),
         }
     }
-
-    #[inline(always)]
-    fn get(&self, index: usize) -> f32 {
-        match self {
-            Self::F32(values) => values[index],
-            Self::F16(values) => values[index].to_f32(),
-            Self::Bf16(values) => values[index].to_f32(),
-            Self::S8 { values, .. } => f32::from(values[index]),
-        }
-    }
 }
 
 /// Where things are in packed weights.
@@ -224,9 +217,11 @@ impl<'a> PackedWeights<'a> {
     /// What [`pack`] wrote for this shape and the same tier.
     ///
     /// # Panics
-    /// If `bytes` has another length than [`WeightShape::packed_size`] or is not aligned to [`PACKED_ALIGN`].
+    /// If the weights are empty, if `bytes` has another length than [`WeightShape::packed_size`] or is not aligned to
+    /// [`PACKED_ALIGN`].
     #[must_use]
     pub fn new(kernels: &Kernels, shape: WeightShape, bytes: &'a [u8]) -> Self {
+        assert!(shape.elements() > 0, "empty weights: {shape:?}");
         assert_eq!(bytes.len(), shape.packed_size(kernels), "packed bytes of {shape:?}");
         assert!(bytes.as_ptr().addr().is_multiple_of(PACKED_ALIGN), "packed bytes are not aligned");
         Self { shape, bytes }
@@ -236,6 +231,11 @@ impl<'a> PackedWeights<'a> {
     #[must_use]
     pub fn shape(&self) -> &WeightShape {
         &self.shape
+    }
+
+    /// Checks that the weights were packed for a tier of the same layout as `kernels`.
+    pub(crate) fn check(&self, kernels: &Kernels) {
+        assert_eq!(self.bytes.len(), self.shape.packed_size(kernels), "weights packed for another tier");
     }
 
     /// The words from `offset` bytes on.
@@ -280,11 +280,12 @@ fn cast_mut<T: Word>(bytes: &mut [u8]) -> &mut [T] {
 /// Weights that become [`WeightType::S8`] get a scale per output, the largest absolute value over 127.
 ///
 /// # Panics
-/// If `source` does not have [`WeightShape::elements`] elements, if `out` does not have
+/// If the weights are empty, if `source` does not have [`WeightShape::elements`] elements, if `out` does not have
 /// [`WeightShape::packed_size`] bytes or is not aligned to [`PACKED_ALIGN`], or if quantized weights are to be packed
 /// to another type.
 pub fn pack(pool: &Pool, kernels: &Kernels, shape: &WeightShape, source: WeightSource<'_>, out: &mut [u8]) {
     let layout = Layout::new(shape, &kernels.gemm);
+    assert!(shape.elements() > 0, "empty weights: {shape:?}");
     assert_eq!(source.len(), shape.elements(), "weights of {shape:?}");
     assert_eq!(out.len(), layout.size, "packed bytes of {shape:?}");
     assert!(out.as_ptr().addr().is_multiple_of(PACKED_ALIGN), "packed bytes are not aligned");
@@ -294,131 +295,205 @@ pub fn pack(pool: &Pool, kernels: &Kernels, shape: &WeightShape, source: WeightS
     if shape.is_depthwise() {
         return pack_depthwise(shape, source, cast_mut(out));
     }
-    let (panels, quantization) = out.split_at_mut(layout.scales);
-    let (scales, sums) = quantization.split_at_mut(quantization.len().min(shape.groups * layout.columns * WORD));
-    let packing = Packing { shape, layout, source };
-    if shape.dtype == WeightType::S8 {
-        let columns = scales.len() / WORD;
-        packing.quantization(pool, cast_mut(scales), &mut cast_mut(sums)[..columns]);
+    match source {
+        WeightSource::F32(values) => Packing { shape, layout, values, scales: None }.run(pool, out),
+        WeightSource::F16(values) => Packing { shape, layout, values, scales: None }.run(pool, out),
+        WeightSource::Bf16(values) => Packing { shape, layout, values, scales: None }.run(pool, out),
+        WeightSource::S8 { values, scales } => Packing { shape, layout, values, scales: Some(scales) }.run(pool, out),
     }
-    let scales = &cast_mut::<f32>(scales)[..];
-    let jobs: Vec<_> =
-        packing.split(cast_mut(panels)).into_iter().map(|job| std::sync::Mutex::new(Some(job))).collect();
-    pool.run(jobs.len(), &|task| {
-        let job = mem::take(&mut *jobs[task].lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-        if let Some((group, panel, words)) = job {
-            packing.panel(group, panel, scales, words);
-        }
-    });
 }
 
 fn pack_depthwise(shape: &WeightShape, source: WeightSource<'_>, out: &mut [f32]) {
     for (index, value) in out.iter_mut().take(shape.elements()).enumerate() {
         let (tap, output) = (index / shape.outputs, index % shape.outputs);
-        let scale = if let WeightSource::S8 { scales, .. } = source { scales[output] } else { 1.0 };
-        *value = source.get(output * shape.taps + tap) * scale;
+        let at = output * shape.taps + tap;
+        *value = match source {
+            WeightSource::F32(values) => values[at],
+            WeightSource::F16(values) => values[at].number(),
+            WeightSource::Bf16(values) => values[at].number(),
+            WeightSource::S8 { values, scales } => values[at].number() * scales[output],
+        };
+    }
+}
+
+/// An element of weights to pack.
+trait Weight: Copy + Sync {
+    fn number(self) -> f32;
+}
+
+impl Weight for f32 {
+    #[inline(always)]
+    fn number(self) -> f32 {
+        self
+    }
+}
+
+impl Weight for f16 {
+    #[inline(always)]
+    fn number(self) -> f32 {
+        f16_value(self.to_bits())
+    }
+}
+
+impl Weight for bf16 {
+    #[inline(always)]
+    fn number(self) -> f32 {
+        bf16_value(self.to_bits())
+    }
+}
+
+impl Weight for i8 {
+    #[inline(always)]
+    fn number(self) -> f32 {
+        f32::from(self)
     }
 }
 
 /// A packing under way.
-struct Packing<'a> {
+struct Packing<'a, T> {
     shape: &'a WeightShape,
     layout: Layout,
-    source: WeightSource<'a>,
+    values: &'a [T],
+    /// Of weights that are quantized already.
+    scales: Option<&'a [f32]>,
 }
 
-impl Packing<'_> {
-    /// The words of each panel, with its group and index.
-    fn split<'w>(&self, mut words: &'w mut [u32]) -> Vec<(usize, usize, &'w mut [u32])> {
-        let mut jobs = Vec::with_capacity(self.shape.groups * self.layout.panels);
+/// A panel to fill.
+struct Panel<'a> {
+    group: usize,
+    index: usize,
+    words: &'a mut [u32],
+    /// Of [`WeightType::S8`]: the scale and the sum of each column.
+    scales: &'a mut [f32],
+    sums: &'a mut [i32],
+}
+
+/// Where a column comes from: its first element and what elements are multiplied by.
+#[derive(Clone, Copy)]
+struct Column {
+    first: usize,
+    factor: f32,
+}
+
+impl<T: Weight> Packing<'_, T> {
+    fn run(&self, pool: &Pool, out: &mut [u8]) {
+        let panels: Vec<_> = self.panels(out).into_iter().map(|panel| Mutex::new(Some(panel))).collect();
+        pool.run(panels.len(), &|task| {
+            let panel = panels[task].lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(panel) = panel {
+                self.fill(panel);
+            }
+        });
+    }
+
+    /// Cuts the bytes into panels.
+    fn panels<'o>(&self, out: &'o mut [u8]) -> Vec<Panel<'o>> {
+        let Layout { columns, panels, scales, words, .. } = self.layout;
+        let quantized = if self.shape.dtype == WeightType::S8 { self.shape.groups * columns * WORD } else { 0 };
+        let (mut bytes, rest) = out.split_at_mut(scales);
+        let (mut scales, rest) = rest.split_at_mut(quantized);
+        let mut sums = &mut rest[..quantized];
+        let mut all = Vec::with_capacity(self.shape.groups * panels);
         for group in 0..self.shape.groups {
-            for panel in 0..self.layout.panels {
-                let count = self.layout.panel_columns(panel) * self.layout.words;
-                let (head, tail) = mem::take(&mut words).split_at_mut(count);
-                jobs.push((group, panel, head));
-                words = tail;
+            for index in 0..panels {
+                let size = self.layout.panel_columns(index) * WORD;
+                let words = cast_mut(take(&mut bytes, size * words));
+                let size = size.min(quantized);
+                let (scales, sums) = (cast_mut(take(&mut scales, size)), cast_mut(take(&mut sums, size)));
+                all.push(Panel { group, index, words, scales, sums });
             }
         }
-        jobs
+        all
     }
 
-    /// The row of the weights that is packed at a column of a group.
-    fn row(&self, group: usize, column: usize) -> Option<usize> {
-        Some(group * (self.shape.outputs / self.shape.groups) + self.layout.output(self.shape, column)?)
-    }
-
-    fn panel(&self, group: usize, panel: usize, scales: &[f32], words: &mut [u32]) {
-        let columns = self.layout.panel_columns(panel);
-        for column in 0..columns {
-            let packed = panel * self.layout.width + column;
-            let Some(row) = self.row(group, packed) else {
-                words.iter_mut().skip(column).step_by(columns).for_each(|word| *word = 0);
-                continue;
-            };
-            let inverse = match (self.shape.dtype, self.source) {
-                (WeightType::S8, WeightSource::S8 { .. }) => 1.0,
-                (WeightType::S8, _) => invert(scales[group * self.layout.columns + packed]),
-                _ => 1.0,
-            };
-            self.column(row, inverse, words.iter_mut().skip(column).step_by(columns));
+    fn fill(&self, panel: Panel<'_>) {
+        let Panel { group, index, words, scales, sums } = panel;
+        let count = self.layout.panel_columns(index);
+        let row_length = self.values.len() / self.shape.outputs;
+        let mut columns = [None; MAX_WIDTH];
+        for (lane, column) in columns[..count].iter_mut().enumerate() {
+            let output = self.layout.output(self.shape, index * self.layout.width + lane);
+            *column = output.map(|output| {
+                let row = group * (self.shape.outputs / self.shape.groups) + output;
+                Column { first: row * row_length, factor: 1.0 }
+            });
+        }
+        match self.shape.dtype {
+            WeightType::F32 => self.words(&columns[..count], words, |_, _, [x]: [f32; 1]| x.to_bits()),
+            WeightType::Bf16 => self.words(&columns[..count], words, |_, _, [x, y]: [f32; 2]| {
+                u32::from(bf16_bits(x)) | u32::from(bf16_bits(y)) << 16
+            }),
+            WeightType::S8 => {
+                self.scale(&mut columns[..count], row_length, scales);
+                sums.fill(0);
+                self.words(&columns[..count], words, |lane, factor, quad: [f32; 4]| {
+                    let quad = quad.map(|x| quantize(x * factor));
+                    sums[lane] += quad.into_iter().map(i32::from).sum::<i32>();
+                    u32::from_le_bytes(quad.map(|q| q as u8))
+                });
+            }
         }
     }
 
-    /// Fills the words of one column.
-    fn column<'w>(&self, row: usize, inverse: f32, mut words: impl Iterator<Item = &'w mut u32>) {
-        let WeightShape { dtype, taps, channels, groups, .. } = *self.shape;
-        let [first, second] = channels.map(|count| count / groups);
-        let row = row * (first + second) * taps;
-        for (begin, count) in [(0, first), (first, second)] {
-            for tap in 0..taps {
-                let value = |channel: usize| self.source.get(row + (begin + channel) * taps + tap);
-                for (channel, word) in (0..count).step_by(dtype.per_word()).zip(&mut words) {
-                    *word = encode(dtype, count - channel, |i| value(channel + i) * inverse);
+    /// Chooses the scale of each column.
+    fn scale(&self, columns: &mut [Option<Column>], row_length: usize, scales: &mut [f32]) {
+        for (column, scale) in columns.iter_mut().zip(scales) {
+            *scale = 0.0;
+            let Some(column) = column else { continue };
+            if let Some(scales) = self.scales {
+                *scale = scales[column.first / row_length];
+                continue;
+            }
+            let row = &self.values[column.first..column.first + row_length];
+            *scale = row.iter().fold(0.0_f32, |most, value| most.max(value.number().abs())) / 127.0;
+            column.factor = if *scale > 0.0 { 1.0 / *scale } else { 0.0 };
+        }
+    }
+
+    /// Fills the words of a panel, each made by `encode` of the lane, its factor and `N` elements.
+    #[inline(always)]
+    fn words<const N: usize>(
+        &self,
+        columns: &[Option<Column>],
+        words: &mut [u32],
+        mut encode: impl FnMut(usize, f32, [f32; N]) -> u32,
+    ) {
+        let WeightShape { taps, channels, groups, .. } = *self.shape;
+        let mut begin = 0;
+        let mut before = 0;
+        for (input, channels) in channels.map(|count| count / groups).into_iter().enumerate() {
+            let run = self.shape.words(input);
+            for (word, channel) in (0..channels).step_by(N).enumerate() {
+                let there = N.min(channels - channel);
+                for tap in 0..taps {
+                    let place = (begin + tap * run + word) * columns.len();
+                    let first = (before + channel) * taps + tap;
+                    let out = &mut words[place..place + columns.len()];
+                    for (lane, (column, out)) in columns.iter().zip(out).enumerate() {
+                        *out = column.map_or(0, |Column { first: row, factor }| {
+                            let value =
+                                |i: usize| if i < there { self.values[row + first + i * taps].number() } else { 0.0 };
+                            encode(lane, factor, std::array::from_fn(value))
+                        });
+                    }
                 }
             }
-        }
-    }
-
-    /// Finds the scale of each packed column and the sum of its quantized weights.
-    fn quantization(&self, _pool: &Pool, scales: &mut [f32], sums: &mut [i32]) {
-        let length = self.shape.elements() / self.shape.outputs.max(1);
-        for (index, (scale, sum)) in scales.iter_mut().zip(sums).enumerate() {
-            (*scale, *sum) = (0.0, 0);
-            let Some(row) = self.row(index / self.layout.columns, index % self.layout.columns) else { continue };
-            let values = || (row * length..(row + 1) * length).map(|i| self.source.get(i));
-            if let WeightSource::S8 { scales, .. } = self.source {
-                *scale = scales[row];
-                *sum = values().map(|value| value as i32).sum();
-            } else {
-                *scale = values().fold(0.0_f32, |most, value| most.max(value.abs())) / 127.0;
-                let inverse = invert(*scale);
-                *sum = values().map(|value| i32::from(quantize(value * inverse))).sum();
-            }
+            begin += taps * run;
+            before += channels;
         }
     }
 }
 
-/// `1 / scale`, or 0 for a row of zeros.
-fn invert(scale: f32) -> f32 {
-    if scale > 0.0 { 1.0 / scale } else { 0.0 }
+/// Takes bytes off the front.
+fn take<'o>(bytes: &mut &'o mut [u8], count: usize) -> &'o mut [u8] {
+    let (head, tail) = mem::take(bytes).split_at_mut(count);
+    *bytes = tail;
+    head
 }
 
-fn quantize(value: f32) -> i8 {
-    value.round_ties_even().clamp(-127.0, 127.0) as i8
-}
-
-/// The word of elements `value(0..)`, of which `count` exist.
+/// The nearest of -127..=127, ties to even; 0 for NaN.
 #[inline(always)]
-fn encode(dtype: WeightType, count: usize, value: impl Fn(usize) -> f32) -> u32 {
-    match dtype {
-        WeightType::F32 => value(0).to_bits(),
-        WeightType::Bf16 => {
-            let high = if count > 1 { bf16_bits(value(1)) } else { 0 };
-            u32::from(bf16_bits(value(0))) | u32::from(high) << 16
-        }
-        WeightType::S8 => {
-            let byte = |i: usize| if i < count { quantize(value(i)) } else { 0 };
-            u32::from_le_bytes([0, 1, 2, 3].map(|i| byte(i) as u8))
-        }
-    }
+fn quantize(value: f32) -> i8 {
+    // Adding 1.5 * 2^23 rounds and leaves the integer in the low bits.
+    (value.clamp(-127.0, 127.0) + 12_582_912.0).to_bits() as i8
 }
