@@ -1,6 +1,6 @@
 //! Memory bandwidth of row-wise operations, beside that of a plain copy.
 //!
-//! `cargo run --release --example rowwise [THREADS [PART OF A NAME]]`
+//! `cargo bench -p ondine-kernels --bench rowwise -- [THREADS [PART OF A NAME]]`
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ const ELEMENTS: usize = SHAPE[1] * SHAPE[2];
 
 /// Prints the bytes moved in a second, by the fastest of the calls made in a fifth of a second.
 fn report(name: &str, bytes: usize, mut call: impl FnMut()) {
-    if std::env::args().nth(2).is_some_and(|part| !name.contains(&part)) {
+    if arguments().nth(1).is_some_and(|part| !name.contains(&part)) {
         return;
     }
     let start = Instant::now();
@@ -97,8 +97,13 @@ fn moves(pool: &Pool, kernels: &Kernels) {
     report("bf16 -> f32", ELEMENTS * 6, || ondine_kernels::convert(pool, kernels, &brains, &mut back));
 }
 
+/// The arguments that are ours: cargo adds flags of its own.
+fn arguments() -> impl Iterator<Item = String> {
+    std::env::args().skip(1).filter(|argument| !argument.starts_with("--"))
+}
+
 fn main() {
-    let threads = std::env::args().nth(1).and_then(|threads| threads.parse().ok()).unwrap_or(2);
+    let threads = arguments().next().and_then(|threads| threads.parse().ok()).unwrap_or(2);
     let pool = Pool::new(threads);
     for kernels in Kernels::available() {
         println!("\n{} with {threads} threads", kernels.tier);
