@@ -24,6 +24,7 @@ INDEX = {
     "tokenizer": ["transformers", "BertTokenizer"],
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderTiny"],
+    "ondine": {"steps": 20, "guidance": 3.0},  # what Ondine takes unless it is told otherwise
 }
 
 

@@ -296,7 +296,12 @@ impl TextToImage {
         let steps = request.steps.or(self.defaults.steps).unwrap_or(if few_steps { 4 } else { 20 });
         let options = sampler::Options { eta: request.eta, ..sampler::Options::default() };
         let sampler = sampler::sampler(&scheduler, steps, &options)?;
-        let guidance = request.guidance.or(self.defaults.guidance).unwrap_or(if few_steps { 1.0 } else { 7.5 });
+        let usual = match self.facts.guidance_width {
+            Some(_) => 8.5,
+            None if few_steps => 1.0,
+            None => 7.5,
+        };
+        let guidance = request.guidance.or(self.defaults.guidance).unwrap_or(usual);
         if !guidance.is_finite() || guidance < 0.0 {
             return Err(Error::argument(format!("guidance is {guidance}; give a number from 0 on, such as 7.5")));
         }
