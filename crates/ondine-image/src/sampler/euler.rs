@@ -1,7 +1,7 @@
 //! Euler (Karras et al. 2022, algorithm 2 without churn) on the probability-flow ODE.
 
-use super::forms::{SigmaForm, denoised, ln, scale_input};
-use super::{NoiseLevel, Sampler, check};
+use super::check;
+use super::forms::{InSigmaForm, SigmaForm, denoised, ln};
 use crate::error::Result;
 use crate::noise::NoiseSource;
 use crate::schedule::{Prediction, SchedulerConfig};
@@ -22,28 +22,12 @@ impl Euler {
     }
 }
 
-impl Sampler for Euler {
-    fn timesteps(&self) -> &[f32] {
-        &self.form.levels.timesteps
+impl InSigmaForm for Euler {
+    fn form(&self) -> &SigmaForm {
+        &self.form
     }
 
-    fn sigmas(&self) -> &[f32] {
-        &self.form.levels.sigmas
-    }
-
-    fn init_noise_sigma(&self) -> f32 {
-        self.form.init_noise_sigma
-    }
-
-    fn scale_model_input(&self, call: usize, sample: &[f32], out: &mut [f32]) {
-        scale_input(self.form.sigma(call), sample, out);
-    }
-
-    fn noise_level(&self, call: usize) -> NoiseLevel {
-        self.form.noise_level(call)
-    }
-
-    fn step(
+    fn advance(
         &mut self,
         call: usize,
         model_output: &[f32],

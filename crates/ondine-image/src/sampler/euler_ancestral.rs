@@ -1,7 +1,7 @@
 //! Euler with ancestral noise ("Euler a"): each step goes below the next level and is noised back up.
 
-use super::forms::{SigmaForm, denoised, scale_input};
-use super::{NoiseLevel, Sampler, add_fresh_noise, check};
+use super::forms::{InSigmaForm, SigmaForm, denoised};
+use super::{add_fresh_noise, check};
 use crate::error::Result;
 use crate::noise::NoiseSource;
 use crate::schedule::SchedulerConfig;
@@ -27,28 +27,12 @@ pub(super) fn split(from: f32, to: f32, eta: f32) -> (f32, f32) {
     (up, (to2 - up * up).sqrt())
 }
 
-impl Sampler for EulerAncestral {
-    fn timesteps(&self) -> &[f32] {
-        &self.form.levels.timesteps
+impl InSigmaForm for EulerAncestral {
+    fn form(&self) -> &SigmaForm {
+        &self.form
     }
 
-    fn sigmas(&self) -> &[f32] {
-        &self.form.levels.sigmas
-    }
-
-    fn init_noise_sigma(&self) -> f32 {
-        self.form.init_noise_sigma
-    }
-
-    fn scale_model_input(&self, call: usize, sample: &[f32], out: &mut [f32]) {
-        scale_input(self.form.sigma(call), sample, out);
-    }
-
-    fn noise_level(&self, call: usize) -> NoiseLevel {
-        self.form.noise_level(call)
-    }
-
-    fn step(
+    fn advance(
         &mut self,
         call: usize,
         model_output: &[f32],

@@ -2,8 +2,9 @@
 //!
 //! Variance-preserving: `x = sqrt(a) x0 + sqrt(1 - a) n`. Sigma form: `x = x0 + sigma n`.
 
-use super::NoiseLevel;
+use super::{NoiseLevel, Sampler};
 use crate::error::{Error, Result};
+use crate::noise::NoiseSource;
 use crate::schedule::{LevelRules, Levels, NoiseSchedule, Prediction, SchedulerConfig, Spacing, levels, timesteps};
 
 impl NoiseLevel {
@@ -168,6 +169,53 @@ impl SigmaForm {
 
     pub(super) fn noise_level(&self, call: usize) -> NoiseLevel {
         NoiseLevel { signal: 1.0, noise: self.sigma(call.min(self.calls() - 1)) }
+    }
+}
+
+/// A sampler that differs from the others in sigma form by nothing but its step.
+pub(super) trait InSigmaForm: Send {
+    /// What it shares with them.
+    fn form(&self) -> &SigmaForm;
+
+    /// As [`Sampler::step`].
+    fn advance(
+        &mut self,
+        call: usize,
+        model_output: &[f32],
+        sample: &mut [f32],
+        noise: &mut dyn NoiseSource,
+    ) -> Result<()>;
+}
+
+impl<S: InSigmaForm> Sampler for S {
+    fn timesteps(&self) -> &[f32] {
+        &self.form().levels.timesteps
+    }
+
+    fn sigmas(&self) -> &[f32] {
+        &self.form().levels.sigmas
+    }
+
+    fn init_noise_sigma(&self) -> f32 {
+        self.form().init_noise_sigma
+    }
+
+    fn scale_model_input(&self, call: usize, sample: &[f32], out: &mut [f32]) {
+        scale_input(self.form().sigma(call), sample, out);
+    }
+
+    fn noise_level(&self, call: usize) -> NoiseLevel {
+        self.form().noise_level(call)
+    }
+
+    fn step(
+        &mut self,
+        call: usize,
+        model_output: &[f32],
+        sample: &mut [f32],
+        noise: &mut dyn NoiseSource,
+    ) -> Result<()> {
+        self.advance(call, model_output, sample, noise)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Heun (Karras et al. 2022): an Euler step, then again with the mean of both slopes.
 
-use super::forms::{SigmaForm, clipped, denoised, scale_input};
-use super::{NoiseLevel, Sampler, check};
+use super::check;
+use super::forms::{InSigmaForm, SigmaForm, clipped, denoised};
 use crate::error::Result;
 use crate::noise::NoiseSource;
 use crate::schedule::{Levels, SchedulerConfig};
@@ -36,28 +36,12 @@ pub(super) fn doubled(levels: &Levels) -> Levels {
     Levels { timesteps: twice(&levels.timesteps), sigmas }
 }
 
-impl Sampler for Heun {
-    fn timesteps(&self) -> &[f32] {
-        &self.form.levels.timesteps
+impl InSigmaForm for Heun {
+    fn form(&self) -> &SigmaForm {
+        &self.form
     }
 
-    fn sigmas(&self) -> &[f32] {
-        &self.form.levels.sigmas
-    }
-
-    fn init_noise_sigma(&self) -> f32 {
-        self.form.init_noise_sigma
-    }
-
-    fn scale_model_input(&self, call: usize, sample: &[f32], out: &mut [f32]) {
-        scale_input(self.form.sigma(call), sample, out);
-    }
-
-    fn noise_level(&self, call: usize) -> NoiseLevel {
-        self.form.noise_level(call)
-    }
-
-    fn step(
+    fn advance(
         &mut self,
         call: usize,
         model_output: &[f32],

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::forms::{SigmaForm, denoised, scale_input};
-use super::{NoiseLevel, Sampler, check};
+use super::check;
+use super::forms::{InSigmaForm, SigmaForm, denoised};
 use crate::error::Result;
 use crate::noise::NoiseSource;
 use crate::schedule::SchedulerConfig;
@@ -41,28 +41,12 @@ fn integrate_basis(nodes: &[f64], k: usize, from: f64, to: f64) -> f64 {
     half * (basis(centre - offset) + basis(centre + offset))
 }
 
-impl Sampler for Lms {
-    fn timesteps(&self) -> &[f32] {
-        &self.form.levels.timesteps
+impl InSigmaForm for Lms {
+    fn form(&self) -> &SigmaForm {
+        &self.form
     }
 
-    fn sigmas(&self) -> &[f32] {
-        &self.form.levels.sigmas
-    }
-
-    fn init_noise_sigma(&self) -> f32 {
-        self.form.init_noise_sigma
-    }
-
-    fn scale_model_input(&self, call: usize, sample: &[f32], out: &mut [f32]) {
-        scale_input(self.form.sigma(call), sample, out);
-    }
-
-    fn noise_level(&self, call: usize) -> NoiseLevel {
-        self.form.noise_level(call)
-    }
-
-    fn step(
+    fn advance(
         &mut self,
         call: usize,
         model_output: &[f32],
