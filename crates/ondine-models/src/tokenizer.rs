@@ -32,6 +32,8 @@ pub struct Encoding {
     pub len: usize,
     /// How many tokens of the text did not fit and were dropped at its end.
     pub truncated: usize,
+    /// True if the text has words and the vocabulary knows none of them.
+    pub all_unknown: bool,
 }
 
 impl Encoding {
@@ -41,6 +43,9 @@ impl Encoding {
         (0..self.ids.len()).map(|i| i64::from(i < self.len)).collect()
     }
 }
+
+/// What WordPiece puts for a word that it cannot spell; byte-level vocabularies can spell everything.
+const UNKNOWN: &str = "[UNK]";
 
 /// A tokenizer of one of the supported kinds.
 #[derive(Clone, Debug)]
@@ -79,7 +84,9 @@ impl Tokenizer {
         let room = self.max_length - 2;
         let kept = encoded.get_ids().iter().take(room);
         let ids: Vec<_> = [&self.start].into_iter().chain(kept).chain([&self.end]).map(|&id| i64::from(id)).collect();
-        Ok(Encoding { len: ids.len(), ids, truncated: encoded.len().saturating_sub(room) })
+        let unknown = self.inner.token_to_id(UNKNOWN);
+        let all_unknown = !encoded.is_empty() && encoded.get_ids().iter().all(|&id| Some(id) == unknown);
+        Ok(Encoding { len: ids.len(), ids, truncated: encoded.len().saturating_sub(room), all_unknown })
     }
 
     /// The ids of `text` between the special tokens, padded to `length` or at least to the end of the text.

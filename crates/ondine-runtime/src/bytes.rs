@@ -87,19 +87,6 @@ impl Bytes {
         };
         Self { owner: self.owner.clone(), start: 0, len }
     }
-
-    /// Tells the system that the bytes will be read soon.
-    pub fn will_need(&self) {
-        if let Owner::Mapped(map) = &self.owner {
-            mmap::will_need(&map.0);
-        }
-    }
-
-    /// True if the bytes are a file's, and take memory only as far as they are touched.
-    #[must_use]
-    pub fn is_mapped(&self) -> bool {
-        matches!(self.owner, Owner::Mapped(_))
-    }
 }
 
 impl From<AlignedBytes> for Bytes {

@@ -3,7 +3,7 @@
 
 use std::{fs::File, path::Path};
 
-use memmap2::{Advice, Mmap, UncheckedAdvice};
+use memmap2::{Mmap, UncheckedAdvice};
 
 use crate::error::{Context, Result};
 
@@ -21,10 +21,4 @@ pub(crate) fn forget(map: &Mmap, offset: usize, len: usize) {
     // SAFETY: the mapping is read-only and backed by a file, so dropped pages come back with the same bytes.
     // A refusal only means that the pages stay.
     let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) };
-}
-
-/// Tells the system that `map` will be read soon.
-pub(crate) fn will_need(map: &Mmap) {
-    // Advice only; a system that does not take it loses nothing.
-    let _ = map.advise(Advice::WillNeed);
 }

@@ -60,6 +60,7 @@ fn pictures_carry_what_made_them() {
 fn failures_are_one_line_and_leave_nothing() {
     let cases: &[(&[&str], i32, &str)] = &[
         (&["draw", "cat", "--model", "nowhere"], 1, "nowhere"),
+        (&["draw", "😀🐈", "--quiet"], 1, "knows no word"),
         (&["draw", "cat", "--width", "100"], 1, "multiple of 8"),
         (&["draw", "cat", "--steps", "0"], 1, "0 steps"),
         (&["draw", "cat", "--guidance", "NaN"], 1, "guidance"),

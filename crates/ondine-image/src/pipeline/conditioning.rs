@@ -97,6 +97,11 @@ pub(super) fn encode(
     let mut rows = vec![Conditioning::default(); texts.len()];
     for (position, encoder) in encoders.iter().enumerate() {
         let encodings = texts.iter().map(|text| encoder.tokens(text)).collect::<Result<Vec<_>>>()?;
+        if let Some((text, _)) = texts.iter().zip(&encodings).find(|(_, encoding)| encoding.all_unknown) {
+            return Err(Error::argument(format!(
+                "the model knows no word of the prompt {text:?}; describe it in words"
+            )));
+        }
         for encoding in &encodings {
             if position == 0 && encoding.truncated > 0 {
                 let read = encoding.ids.len();
