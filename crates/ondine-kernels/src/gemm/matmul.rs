@@ -34,11 +34,17 @@ pub struct MatmulShape {
 }
 
 impl MatmulShape {
+    /// Packed operands that exist at a time: one per thread, whichever of them come to work, if there are several
+    /// products.
+    fn slots(&self, threads: usize) -> usize {
+        if self.batch > 1 { threads } else { 1 }
+    }
+
     /// Bytes of scratch that [`matmul`] needs on `threads` threads, for f32 operands (enough for bf16).
     #[must_use]
     pub fn scratch_bytes(&self, kernels: &Kernels, threads: usize) -> usize {
         let packed = WeightShape::linear(WeightType::F32, self.columns, self.inner).packed_size(kernels);
-        packed * threads.clamp(1, self.batch.max(1)) + PACKED_ALIGN
+        packed * self.slots(threads) + PACKED_ALIGN
     }
 }
 
@@ -64,7 +70,7 @@ pub fn matmul(
         return;
     }
     let weights = WeightShape::linear(right.weight_type(), columns, inner);
-    let (size, slots) = (weights.packed_size(kernels), pool.threads().clamp(1, batch.max(1)));
+    let (size, slots) = (weights.packed_size(kernels), shape.slots(pool.threads()));
     let scratch = Slots::new(scratch, size, slots);
     let out = Shared(out.target());
     let stride = if transposed { inner } else { columns };
