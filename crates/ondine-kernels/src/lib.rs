@@ -61,6 +61,7 @@ mod strided;
 mod suite;
 mod table;
 mod threads;
+mod winograd;
 
 pub use attention::{AttentionMask, AttentionShape, attention, attention_scratch_bytes};
 pub use binary::{Binary, Comparison, binary, compare, select};
@@ -85,6 +86,7 @@ pub use softmax::softmax;
 pub use strided::{Strided, broadcast_strides, dense_strides};
 pub use table::{Kernels, Tier, TierError, detect, kernels};
 pub use threads::Pool;
+pub use winograd::{WinogradProblem, WinogradShape, pack_winograd, winograd, winograd_scratch_bytes};
 
 #[cfg(test)]
 mod rowwise_suite;

@@ -21,6 +21,8 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     attend: |call| Avx2::enter(call),
     attend_end: |call| Avx2::enter(call),
     depthwise: |call| Avx2::enter(call),
+    winograd_input: |call| Avx2::enter(call),
+    winograd_output: |call| Avx2::enter(call),
 };
 
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -245,6 +247,23 @@ impl Vector for __m256 {
             let kept = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan));
             let halves = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi32(kept, kept));
             _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(halves));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i32(from: *const i32) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm256_cvtepi32_ps(_mm256_loadu_si256(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8) {
+        // SAFETY: as the trait says.
+        unsafe {
+            let low = _mm256_and_si256(_mm256_castps_si256(self), _mm256_set1_epi32(0xff));
+            let words = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi32(low, low));
+            let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_castsi256_si128(words));
+            _mm_storel_epi64(to.cast(), bytes);
         }
     }
 

@@ -21,6 +21,8 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     attend: |call| enter(call),
     attend_end: |call| enter(call),
     depthwise: |call| enter(call),
+    winograd_input: |call| enter(call),
+    winograd_output: |call| enter(call),
 };
 
 /// Runs a kernel with all features of this tier.
@@ -234,6 +236,18 @@ impl Vector for __m512 {
             let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(self));
             _mm256_storeu_si256(to.cast(), rounded);
         }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i32(from: *const i32) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm512_cvtepi32_ps(_mm512_loadu_si512(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8) {
+        // SAFETY: as the trait says.
+        unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_castps_si512(self))) }
     }
 
     #[inline(always)]

@@ -22,6 +22,8 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     attend: |call| Generic::enter(call),
     attend_end: |call| Generic::enter(call),
     depthwise: |call| Generic::enter(call),
+    winograd_input: |call| Generic::enter(call),
+    winograd_output: |call| Generic::enter(call),
 };
 
 /// # Safety

@@ -43,6 +43,18 @@ pub(crate) trait Vector: Copy {
     /// The address is valid for that.
     unsafe fn store_bf16(self, to: *mut u16);
 
+    /// Reads `LANES` integers as numbers.
+    ///
+    /// # Safety
+    /// The address is valid for that.
+    unsafe fn load_i32(from: *const i32) -> Self;
+
+    /// Writes the lowest byte of each lane.
+    ///
+    /// # Safety
+    /// The address is valid for `LANES` bytes.
+    unsafe fn store_bytes(self, to: *mut u8);
+
     /// `sums - zero * weights` of `LANES` integers.
     ///
     /// # Safety
@@ -120,6 +132,18 @@ impl<I: Isa> Vector for Lane<I> {
     unsafe fn store_bf16(self, to: *mut u16) {
         // SAFETY: as the caller says.
         unsafe { to.write_unaligned(bf16_bits(self.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i32(from: *const i32) -> Self {
+        // SAFETY: as the caller says.
+        Self::new(unsafe { from.read_unaligned() } as f32)
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8) {
+        // SAFETY: as the caller says.
+        unsafe { to.write(self.0.to_bits() as u8) }
     }
 
     #[inline(always)]

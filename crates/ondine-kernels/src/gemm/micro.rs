@@ -8,6 +8,7 @@ use crate::{
     attention::{AttentionEnd, SoftmaxTile},
     conv::DepthwiseTile,
     gemm::{epilogue::EpilogueCall, matmul::PackKernel, weights::WeightType},
+    winograd::{TileInput, TileOutput, TileScales},
 };
 
 /// Bytes of a word.
@@ -149,6 +150,10 @@ pub struct GemmKernels {
     pub(crate) attend_end: fn(AttentionEnd<'_>),
     /// Sums of a depthwise convolution.
     pub(crate) depthwise: fn(DepthwiseTile<'_>),
+    /// The input of a tile of Winograd's convolution, transformed.
+    pub(crate) winograd_input: fn(TileInput<'_>) -> TileScales,
+    /// The sums of tiles of Winograd's convolution, transformed back.
+    pub(crate) winograd_output: fn(TileOutput<'_>),
 }
 
 impl GemmKernels {

@@ -1,0 +1,338 @@
+//! The two transforms of a tile and that of the weights, in vectors over channels.
+
+use std::ops::Range;
+
+use super::{PLACES, TileScales};
+use crate::{
+    arch::{Isa, vector::Vector},
+    gemm::epilogue::MAX_LANES,
+    quant::RowScale,
+    rowwise::RowKernel,
+    threads::Pool,
+};
+
+/// 1.5 * 2^23: added to a number below 2^22, it leaves the nearest integer, ties to even, in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// The lines of the matrix that transforms three weights of a line: the values of a polynomial at 0, 1, -1, infinity.
+const WEIGHTS: [[f32; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
+
+/// The numbers of one place for weights `[.., 3, 3]`.
+pub(super) fn weights(pool: &Pool, place: usize, weights: &[f32], out: &mut [f32]) {
+    let (line, column) = (WEIGHTS[place / 4], WEIGHTS[place % 4]);
+    let taps = (0..9).map(|tap| (tap, line[tap / 3] * column[tap % 3])).filter(|&(_, factor)| factor != 0.0);
+    let taps: Vec<_> = taps.collect();
+    crate::rowwise::for_rows(pool, out, 1, 1 << 14, |first, out| {
+        for (out, weights) in out.iter_mut().zip(weights[9 * first..].chunks_exact(9)) {
+            *out = taps.iter().map(|&(tap, factor)| factor * weights[tap]).sum();
+        }
+    });
+}
+
+/// What the transformed numbers of a tile are stored as.
+#[derive(Clone, Copy)]
+pub(crate) enum Elements {
+    F32,
+    Bf16,
+    /// Bytes, with a scale for each place. They are first held as f32 at this address, `[place][channel]`, channels
+    /// filled up to [`MAX_LANES`].
+    U8(*mut f32),
+}
+
+/// A tile of the input to transform.
+pub(crate) struct TileInput<'a> {
+    /// 4x4 pixels.
+    pub(super) pixels: &'a [*const u8; PLACES],
+    /// True if they are bf16, false if f32.
+    pub(super) bf16: bool,
+    pub(super) channels: usize,
+    /// The places wanted.
+    pub(super) places: &'a [usize],
+    /// The first place; channels are filled up to [`MAX_LANES`] with zeros.
+    pub(super) out: *mut u8,
+    /// From one place to the next.
+    pub(super) place_bytes: usize,
+    pub(super) elements: Elements,
+}
+
+impl RowKernel for TileInput<'_> {
+    /// The scales of the places, if they are quantized.
+    type Output = TileScales;
+
+    #[inline(always)]
+    fn run<I: Isa>(self) -> Self::Output {
+        if self.bf16 {
+            // SAFETY: whoever made the call vouches for the addresses.
+            self.forward::<I::Vector>(|from, channel| unsafe { I::Vector::load_bf16(from.cast::<u16>().add(channel)) })
+        } else {
+            // SAFETY: as above.
+            self.forward::<I::Vector>(|from, channel| unsafe { I::Vector::load(from.cast::<f32>().add(channel)) })
+        }
+    }
+}
+
+impl TileInput<'_> {
+    #[inline(always)]
+    fn forward<V: Vector>(&self, load: impl Fn(*const u8, usize) -> V) -> TileScales {
+        let at = |place: usize, offset: usize| self.out.wrapping_add(place * self.place_bytes + offset);
+        match self.elements {
+            // SAFETY: whoever made the call vouches for whole vectors at each place.
+            Elements::F32 => {
+                self.places(&load, |place, channel, x: V| unsafe { x.store(at(place, 4 * channel).cast()) })
+            }
+            // SAFETY: as above.
+            Elements::Bf16 => {
+                self.places(&load, |place, channel, x: V| unsafe { x.store_bf16(at(place, 2 * channel).cast()) });
+            }
+            Elements::U8(stage) => return self.quantized(&load, stage, at),
+        }
+        [RowScale::default(); PLACES]
+    }
+
+    #[inline(always)]
+    fn quantized<V: Vector>(
+        &self,
+        load: impl Fn(*const u8, usize) -> V,
+        stage: *mut f32,
+        at: impl Fn(usize, usize) -> *mut u8,
+    ) -> TileScales {
+        let padded = self.channels.next_multiple_of(MAX_LANES);
+        let mut ranges = [[V::splat(0.0); 2]; PLACES];
+        let mut whole = V::splat(0.0);
+        self.places(load, |place, channel, x: V| {
+            // SAFETY: the stage has room for all places.
+            unsafe { x.store(stage.wrapping_add(place * padded + channel)) };
+            let [low, high] = ranges[place];
+            ranges[place] = [low.min(x), high.max(x)];
+            whole = x.mul_add(V::splat(0.0), whole);
+        });
+        let finite = !is_nan(whole);
+        let mut scales = [RowScale::default(); PLACES];
+        for place in 0..self.places.len() {
+            let [low, high] = ranges[place];
+            scales[place] = row_scale(-V::splat(0.0).sub(low).largest(), high.largest(), finite);
+            // SAFETY: the stage is filled up to whole vectors, and so are the places.
+            unsafe { quantize::<V>(stage.wrapping_add(place * padded), padded, scales[place], at(place, 0)) };
+        }
+        scales
+    }
+
+    /// Calls `store` with the places wanted, by their index among them, for each vector of channels.
+    #[inline(always)]
+    fn places<V: Vector>(&self, load: impl Fn(*const u8, usize) -> V, mut store: impl FnMut(usize, usize, V)) {
+        let whole = self.channels / V::LANES * V::LANES;
+        for channel in (0..whole).step_by(V::LANES) {
+            let mut tile = [[V::splat(0.0); 4]; 4];
+            for (place, &pixel) in self.pixels.iter().enumerate() {
+                tile[place / 4][place % 4] = load(pixel, channel);
+            }
+            self.vector(channel, &tile, &mut store);
+        }
+        // The last channels one by one, and zeros up to whole vectors of any tier.
+        for channel in (whole..self.channels.next_multiple_of(MAX_LANES)).step_by(V::LANES) {
+            let mut tile = [[V::splat(0.0); 4]; 4];
+            for (place, &pixel) in self.pixels.iter().enumerate() {
+                tile[place / 4][place % 4] = self.lanes(pixel, channel);
+            }
+            self.vector(channel, &tile, &mut store);
+        }
+    }
+
+    /// The channels from `channel` on, zeros after the last.
+    #[inline(always)]
+    fn lanes<V: Vector>(&self, pixel: *const u8, channel: usize) -> V {
+        let mut lanes = [0.0; MAX_LANES];
+        let count = V::LANES.min(self.channels.saturating_sub(channel));
+        for (lane, value) in lanes.iter_mut().enumerate().take(count) {
+            // SAFETY: whoever made the call vouches for the channels of each pixel.
+            *value = unsafe {
+                if self.bf16 {
+                    crate::math::bf16_value(*pixel.cast::<u16>().add(channel + lane))
+                } else {
+                    *pixel.cast::<f32>().add(channel + lane)
+                }
+            };
+        }
+        // SAFETY: there are at least as many lanes as a vector has.
+        unsafe { V::load(lanes.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn vector<V: Vector>(&self, channel: usize, tile: &[[V; 4]; 4], store: &mut impl FnMut(usize, usize, V)) {
+        let mut lines = [[V::splat(0.0); 4]; 4];
+        for x in 0..4 {
+            let column = differences([tile[0][x], tile[1][x], tile[2][x], tile[3][x]]);
+            for (line, value) in lines.iter_mut().zip(column) {
+                line[x] = value;
+            }
+        }
+        let mut index = 0;
+        for (y, line) in lines.into_iter().enumerate() {
+            for (x, value) in differences(line).into_iter().enumerate() {
+                if self.places.len() == PLACES || (x != 2 && y != 2) {
+                    store(index, channel, value);
+                    index += 1;
+                }
+            }
+        }
+    }
+}
+
+/// The transform of four numbers in a line.
+#[inline(always)]
+fn differences<V: Vector>([a, b, c, d]: [V; 4]) -> [V; 4] {
+    [a.sub(c), b.add(c), c.sub(b), b.sub(d)]
+}
+
+/// True if any lane is NaN, when all others are 0.
+#[inline(always)]
+fn is_nan<V: Vector>(x: V) -> bool {
+    let mut lanes = [0.0; MAX_LANES];
+    // SAFETY: there are at least as many lanes as a vector has.
+    unsafe { x.store(lanes.as_mut_ptr()) };
+    lanes.iter().any(|lane| lane.is_nan())
+}
+
+/// The scale of numbers from `low`, at most 0, to `high`, at least 0; NaN if they are not finite.
+fn row_scale(low: f32, high: f32, finite: bool) -> RowScale {
+    let range = high - low;
+    if !finite || !range.is_finite() {
+        return RowScale { scale: f32::NAN, zero: 0 };
+    }
+    let scale = range / 255.0;
+    let scale = if scale < f32::MIN_POSITIVE { 1.0 } else { scale };
+    RowScale { scale, zero: ((-low / scale + ROUND) - ROUND) as i32 }
+}
+
+/// Writes `count` numbers as bytes.
+///
+/// # Safety
+/// The addresses are valid for `count` elements, a multiple of the lanes.
+#[inline(always)]
+unsafe fn quantize<V: Vector>(from: *const f32, count: usize, scale: RowScale, to: *mut u8) {
+    let (inverse, zero) = (V::splat(1.0 / scale.scale), scale.zero as f32);
+    let (low, high) = (V::splat(ROUND), V::splat(ROUND + 255.0));
+    for channel in (0..count).step_by(V::LANES) {
+        // SAFETY: as the caller says.
+        unsafe {
+            let x = V::load(from.add(channel)).mul_add(inverse, V::splat(ROUND + zero));
+            x.max(low).min(high).store_bytes(to.add(channel));
+        }
+    }
+}
+
+/// Scales of the sums of quantized products of a panel.
+pub(crate) struct Quantized<'a> {
+    /// Of each place: the scales of the columns, and the sums of their weights times the scale.
+    columns: Vec<(&'a [f32], Vec<f32>)>,
+    /// `[place][tile]`
+    scales: &'a [RowScale],
+}
+
+impl<'a> Quantized<'a> {
+    /// `places` yields scales and sums of weights of the columns of each place.
+    pub(super) fn new(places: impl Iterator<Item = (&'a [f32], &'a [i32])>, scales: &'a [RowScale]) -> Self {
+        let scaled = |(scales, sums): (&'a [f32], &[i32])| {
+            (scales, scales.iter().zip(sums).map(|(scale, &sum)| scale * sum as f32).collect())
+        };
+        Self { columns: places.map(scaled).collect(), scales }
+    }
+}
+
+/// Sums of neighbouring tiles to transform back.
+pub(crate) struct TileOutput<'a> {
+    /// `[place][tile][column]`, f32 or, if quantized, i32.
+    pub(super) sums: *const u32,
+    /// From one place to the next.
+    pub(super) place_words: usize,
+    pub(super) tiles: Range<usize>,
+    /// From one tile to the next.
+    pub(super) width: usize,
+    /// Columns, whole vectors.
+    pub(super) columns: usize,
+    pub(super) quantized: Option<&'a Quantized<'a>>,
+    /// True if the places of the third line and column are left out, being zero.
+    pub(super) doubled: bool,
+    /// `[line][pixel][column]`: two lines of two pixels of each tile.
+    pub(super) results: *mut f32,
+}
+
+impl RowKernel for TileOutput<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        match (self.quantized, self.doubled) {
+            (None, false) => self.back::<I::Vector, false>(|place, tile, column| self.plain(place, tile, column)),
+            (None, true) => self.back::<I::Vector, true>(|place, tile, column| self.plain(place, tile, column)),
+            (Some(by), false) => {
+                self.back::<I::Vector, false>(|place, tile, column| self.scaled(by, place, tile, column));
+            }
+            (Some(by), true) => {
+                self.back::<I::Vector, true>(|place, tile, column| self.scaled(by, place, tile, column))
+            }
+        }
+    }
+}
+
+impl TileOutput<'_> {
+    #[inline(always)]
+    fn plain<V: Vector>(&self, place: usize, tile: usize, column: usize) -> V {
+        // SAFETY: whoever made the call vouches for the sums of all tiles and columns.
+        unsafe { V::load(self.sums.add(place * self.place_words + tile * self.width + column).cast()) }
+    }
+
+    /// Integers as numbers. They are corrected for the zero of the row as f32: beside the rounding of the operands to
+    /// 8 bits that of a sum to 24 does not count.
+    #[inline(always)]
+    fn scaled<V: Vector>(&self, by: &Quantized<'_>, place: usize, tile: usize, column: usize) -> V {
+        let (columns, sums) = &by.columns[place];
+        let RowScale { scale, zero } = by.scales[place * (by.scales.len() / by.columns.len()) + tile];
+        // SAFETY: as above; scales and sums are as many as columns.
+        unsafe {
+            let sum = V::load_i32(self.sums.add(place * self.place_words + tile * self.width + column).cast());
+            let offset = V::load(sums.as_ptr().add(column)).mul(V::splat(-zero as f32));
+            sum.mul_add(V::load(columns.as_ptr().add(column)), offset).mul(V::splat(scale))
+        }
+    }
+
+    #[inline(always)]
+    fn back<V: Vector, const DOUBLED: bool>(&self, number: impl Fn(usize, usize, usize) -> V) {
+        let line = 2 * self.tiles.len() * self.width;
+        for (index, tile) in self.tiles.clone().enumerate() {
+            for column in (0..self.columns).step_by(V::LANES) {
+                let mut place = 0;
+                let mut lines = [[V::splat(0.0); 4]; 4];
+                for y in 0..4 {
+                    for x in 0..4 {
+                        if !DOUBLED || (x != 2 && y != 2) {
+                            lines[y][x] = number(place, tile, column);
+                            place += 1;
+                        }
+                    }
+                }
+                let mut halves = [[V::splat(0.0); 4]; 2];
+                for x in 0..4 {
+                    let [first, second] = sums::<V, DOUBLED>([lines[0][x], lines[1][x], lines[2][x], lines[3][x]]);
+                    halves[0][x] = first;
+                    halves[1][x] = second;
+                }
+                for (y, half) in halves.into_iter().enumerate() {
+                    let [first, second] = sums::<V, DOUBLED>(half);
+                    let to = self.results.wrapping_add(y * line + 2 * index * self.width + column);
+                    // SAFETY: whoever made the call vouches for two lines of two pixels of each tile.
+                    unsafe {
+                        first.store(to);
+                        second.store(to.wrapping_add(self.width));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The transform of four sums in a line; doubled, the third is zero.
+#[inline(always)]
+fn sums<V: Vector, const DOUBLED: bool>([a, b, c, d]: [V; 4]) -> [V; 2] {
+    if DOUBLED { [a.add(b), b.sub(d)] } else { [a.add(b).add(c), b.sub(c).sub(d)] }
+}
