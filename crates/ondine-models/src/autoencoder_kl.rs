@@ -8,7 +8,7 @@ use crate::{
         AttentionSpec, Path, Projections, ResnetSpec, attention, conv_same, downsample, group_norm, resnet, upsample,
         width,
     },
-    config::{self, MAX_DEPTH, MAX_WIDTH, activation, bounded, divides, same_length, supported},
+    config::{self, MAX_DEPTH, MAX_WIDTH, TYPICAL_LATENTS, activation, bounded, divides, same_length, supported},
     fail,
     registry::{Functions, GraphSizes, LatentSpace},
     weights::Rename,
@@ -262,7 +262,12 @@ pub(crate) fn latent_space(json: &str) -> Result<LatentSpace> {
 /// The registry's entry.
 pub(crate) fn functions(json: &str, _: GraphSizes) -> Result<Functions> {
     let (config, options) = (Config::from_json(json)?, Options::default());
-    Ok(vec![("encode", build_encoder(&config, &options)?), ("decode", build_decoder(&config, &options)?)])
+    let (mut encode, mut decode) = (build_encoder(&config, &options)?, build_decoder(&config, &options)?);
+    for symbol in ["height", "width"] {
+        encode.expect(symbol, TYPICAL_LATENTS * config.downscale());
+        decode.expect(symbol, TYPICAL_LATENTS);
+    }
+    Ok(vec![("encode", encode), ("decode", decode)])
 }
 
 /// Names that attentions had before diffusers 0.15.

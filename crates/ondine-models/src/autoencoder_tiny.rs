@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     blocks::{Path, conv_same, conv2d, upsample, width},
-    config::{self, MAX_DEPTH, MAX_WIDTH, activation, bounded, same_length, supported},
+    config::{self, MAX_DEPTH, MAX_WIDTH, TYPICAL_LATENTS, activation, bounded, same_length, supported},
     fail,
     registry::{Functions, GraphSizes, LatentSpace},
 };
@@ -236,5 +236,10 @@ pub(crate) fn latent_space(json: &str) -> Result<LatentSpace> {
 /// The registry's entry.
 pub(crate) fn functions(json: &str, _: GraphSizes) -> Result<Functions> {
     let (config, options) = (Config::from_json(json)?, Options::default());
-    Ok(vec![("encode", build_encoder(&config, &options)?), ("decode", build_decoder(&config, &options)?)])
+    let (mut encode, mut decode) = (build_encoder(&config, &options)?, build_decoder(&config, &options)?);
+    for symbol in ["height", "width"] {
+        encode.expect(symbol, TYPICAL_LATENTS * config.downscale());
+        decode.expect(symbol, TYPICAL_LATENTS);
+    }
+    Ok(vec![("encode", encode), ("decode", decode)])
 }

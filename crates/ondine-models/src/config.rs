@@ -14,6 +14,9 @@ pub(crate) const MAX_DEPTH: usize = 256;
 /// The most rows of an embedding table; token ids stay exact as f32.
 pub(crate) const MAX_ROWS: usize = 1 << 24;
 
+/// Side of the latents that networks are made fast for, if their config does not say.
+pub(crate) const TYPICAL_LATENTS: usize = 64;
+
 /// Reads the text of a `config.json`.
 pub(crate) fn parse<T: DeserializeOwned>(json: &str) -> Result<T> {
     // serde would also fill a struct from a list, and all of it by default from an empty one.

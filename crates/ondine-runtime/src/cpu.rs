@@ -20,6 +20,7 @@ use crate::{
     specialize::Options,
 };
 
+pub(crate) use products::prefers_winograd;
 pub(crate) use weights::{Format, format, pack, packed_bytes};
 
 impl<'a> Operand<'a> {

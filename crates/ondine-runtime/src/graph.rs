@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use crate::{
-    dim::{Dim, Shape},
+    dim::{Bindings, Dim, Shape},
     dtype::DType,
     error::{Context, Result, fail},
     infer::{Signature, infer},
@@ -66,6 +66,7 @@ pub struct Graph {
     states: Vec<StateSlot>,
     weight_values: HashMap<Arc<str>, Value>,
     scope: Arc<str>,
+    typical: Bindings,
 }
 
 impl Graph {
@@ -130,6 +131,17 @@ impl Graph {
     #[must_use]
     pub fn dim(&self, value: Value, axis: usize) -> Dim {
         self.shape(value).0[axis].clone()
+    }
+
+    /// Says which value of a symbol to expect: it decides nothing but what calls are made fast for.
+    pub fn expect(&mut self, symbol: &str, size: usize) {
+        self.typical.insert(symbol.into(), size);
+    }
+
+    /// The values of symbols that calls are likely to have.
+    #[must_use]
+    pub fn typical(&self) -> &Bindings {
+        &self.typical
     }
 
     /// Names the module that the nodes to come stand for.

@@ -141,11 +141,13 @@ pub struct Conv2d {
     pub groups: usize,
     /// True if the input is first doubled in height and width by repetition.
     pub upsample: bool,
+    /// True if it is computed by Winograd's algorithm, for which weights are packed in another form; a pass decides.
+    pub winograd: bool,
 }
 
 impl Default for Conv2d {
     fn default() -> Self {
-        Self { stride: [1; 2], padding: [0; 4], dilation: [1; 2], groups: 1, upsample: false }
+        Self { stride: [1; 2], padding: [0; 4], dilation: [1; 2], groups: 1, upsample: false, winograd: false }
     }
 }
 

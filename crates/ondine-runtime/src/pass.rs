@@ -3,6 +3,7 @@
 //! A pass reads a graph and builds a new one through [`Rewrite`], so no pass ever edits a graph in place and every
 //! new node goes through shape inference.
 
+pub(crate) mod algorithm;
 pub(crate) mod fold;
 pub(crate) mod fuse;
 pub(crate) mod layout;
@@ -26,6 +27,9 @@ impl<'a> Rewrite<'a> {
     /// Starts a rewrite; arguments and states are carried over at once.
     pub(crate) fn new(old: &'a Graph) -> Self {
         let mut rewrite = Self { old, new: Graph::new(), map: vec![None; old.nodes().len()] };
+        for (symbol, &size) in old.typical() {
+            rewrite.new.expect(symbol, size);
+        }
         for (name, value) in old.inputs() {
             let signature = &old.node(*value).signature;
             let input = rewrite.new.input(name, signature.dtype, signature.shape.clone());

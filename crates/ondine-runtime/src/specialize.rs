@@ -22,6 +22,7 @@ use crate::{
     ndarray::AlignedBytes,
     op::{Op, WeightId},
     pass::{
+        algorithm::algorithm,
         fold::fold,
         fuse::fuse,
         layout::layout,
@@ -226,7 +227,7 @@ fn rewrite(graph: &Graph, options: Options, device: &Device) -> Result<Graph> {
     let graph = layout(&graph)?;
     let graph = fuse(&graph)?;
     let graph = lower(&graph, options.precision.dtype())?;
-    layout(&graph)
+    layout(&algorithm(&graph)?)
 }
 
 /// Gives every use of a weight a packed form; uses of one weight in one format share it.

@@ -13,7 +13,7 @@ use crate::{
         Path, ResnetSpec, Transformer2D, conv_same, downsample, embedding, group_norm, linear, resnet, sinusoid,
         timestep_embedding, transformer_2d, upsample,
     },
-    config::activation,
+    config::{PerLevel, TYPICAL_LATENTS, activation},
     fail,
     registry::{Functions, GraphSizes},
 };
@@ -265,5 +265,15 @@ fn needed(config: &Config) -> Result<usize> {
 pub(crate) fn functions(json: &str, sizes: GraphSizes) -> Result<Functions> {
     let side = |name: &str| &Dim::symbol(name) * sizes.multiple;
     let options = Options { height: side("height"), width: side("width"), mask: sizes.mask, ..Options::default() };
-    Ok(vec![("main", build(&Config::from_json(json)?, &options)?)])
+    let config = Config::from_json(json)?;
+    let mut graph = build(&config, &options)?;
+    let sides = match config.sample_size {
+        Some(PerLevel::All(side)) => [side; 2],
+        Some(PerLevel::Each(ref sides)) if sides.len() == 2 => [sides[0], sides[1]],
+        _ => [TYPICAL_LATENTS; 2],
+    };
+    for (symbol, side) in ["height", "width"].into_iter().zip(sides) {
+        graph.expect(symbol, side / sizes.multiple);
+    }
+    Ok(vec![("main", graph)])
 }

@@ -8,7 +8,7 @@ use ondine_kernels::{
 
 use super::{
     dispatch,
-    weights::{Format, format, panels},
+    weights::{Format, format, panels, weight_type},
 };
 use crate::{
     device::Device,
@@ -22,8 +22,15 @@ use crate::{
 /// Bytes that an operator needs beside its inputs and result.
 pub(super) fn scratch_bytes(op: &Op, dtype: DType, inputs: &[&[usize]], options: Options, device: &Device) -> usize {
     match op {
-        Op::Linear(_) | Op::Conv2d(..) => match format(op, 1, inputs[1], options) {
-            Format::Panels { precision: Precision::Int8, .. } => inputs[0].iter().product(),
+        Op::Linear(_) | Op::Conv2d(..) => match (op, format(op, 1, inputs[1], options)) {
+            (_, Format::Panels { precision: Precision::Int8, .. }) => inputs[0].iter().product(),
+            (Op::Conv2d(conv, _), Format::Winograd { precision, .. }) => {
+                let shape = conv_shape(*conv, inputs[0], inputs[1]);
+                let threads = device.pool.threads();
+                shape.map_or(0, |shape| {
+                    k::winograd_scratch_bytes(device.kernels, &shape, weight_type(precision), threads)
+                })
+            }
             _ => 0,
         },
         Op::MatMul { transposed } => {
@@ -129,6 +136,40 @@ pub(super) fn linear(
     Ok(())
 }
 
+/// The shape of a convolution of `x` `[b, h, w, in]` with `weight` `[out, in / groups, kh, kw]`.
+fn conv_shape(conv: Conv2d, x: &[usize], weight: &[usize]) -> Result<ConvShape> {
+    let (&[batch, height, width, channels], &[outputs, _, kernel_height, kernel_width]) = (x, weight) else {
+        fail!(Shape, "conv2d of rank {}", x.len());
+    };
+    Ok(ConvShape {
+        batch,
+        height,
+        width,
+        channels: [channels, 0],
+        outputs,
+        kernel: [kernel_height, kernel_width],
+        stride: conv.stride,
+        padding: conv.padding,
+        dilation: conv.dilation,
+        groups: conv.groups,
+        upsample: conv.upsample,
+    })
+}
+
+/// The fewest pixels of a picture that pay for Winograd's larger weights.
+const FEWEST_PIXELS: usize = 256;
+
+/// The fewest channels of the input and of the result that pay for Winograd's transforms.
+const FEWEST_CHANNELS: [usize; 2] = [32, 16];
+
+/// True if Winograd's algorithm is the faster one for inputs of the shape `x`: it takes 2.25 times fewer
+/// multiplications than the direct one (4 times fewer after doubling), but reads 1.8 times the weights.
+pub(crate) fn prefers_winograd(conv: Conv2d, x: &[usize], weight: &[usize]) -> bool {
+    let Ok(shape) = conv_shape(conv, x, weight) else { return false };
+    let enough = shape.channels[0] >= FEWEST_CHANNELS[0] && shape.outputs >= FEWEST_CHANNELS[1];
+    enough && shape.winograd(WeightType::F32).is_some() && shape.out_size().iter().product::<usize>() >= FEWEST_PIXELS
+}
+
 pub(super) fn conv2d(
     conv: Conv2d,
     epilogue: Epilogue,
@@ -138,39 +179,29 @@ pub(super) fn conv2d(
     device: &Device,
 ) -> Result<()> {
     let [x, weight, ..] = inputs else { fail!(Shape, "conv2d needs an input and a weight") };
-    let ([batch, height, width, channels], [outputs, _, kernel_h, kernel_w]) = (x.shape, weight.shape) else {
-        fail!(Shape, "conv2d of rank {}", x.shape.len());
-    };
-    let weights = weight.packed(device)?;
-    let scales = if weights.shape().dtype == WeightType::S8 {
-        // Taps of one product come from several pixels, which then need one scale.
-        let alone = [*kernel_h, *kernel_w] == [1; 2] && conv == Conv2d::default();
-        x.quantize(if alone { *channels } else { height * width * channels }, scratch, device)?
-    } else {
-        Vec::new()
-    };
-    let problem = ConvProblem {
-        shape: ConvShape {
-            batch: *batch,
-            height: *height,
-            width: *width,
-            channels: [*channels, 0],
-            outputs: *outputs,
-            kernel: [*kernel_h, *kernel_w],
-            stride: conv.stride,
-            padding: conv.padding,
-            dilation: conv.dilation,
-            groups: conv.groups,
-            upsample: conv.upsample,
-        },
-        inputs: &[activations(*x, &weights, scratch, &scales)?],
-        weights,
-        epilogue: finish(epilogue, inputs, *outputs)?,
-        out_stride: *outputs,
-    };
+    let shape = conv_shape(conv, x.shape, weight.shape)?;
     if out.bytes.is_empty() {
         return Ok(());
     }
+    let epilogue = finish(epilogue, inputs, shape.outputs)?;
+    if let Some(Format::Winograd { precision, .. }) = weight.format {
+        let dtype = weight_type(precision);
+        let (input, out_stride) = (x.values()?, shape.outputs);
+        let problem = k::WinogradProblem { shape, input, dtype, weights: weight.bytes, epilogue, out_stride };
+        k::winograd(&device.pool, device.kernels, &problem, out.output()?, scratch);
+        return Ok(());
+    }
+    let weights = weight.packed(device)?;
+    let scales = if weights.shape().dtype == WeightType::S8 {
+        // Taps of one product come from several pixels, which then need one scale.
+        let alone = shape.kernel == [1; 2] && conv == Conv2d::default();
+        let image = shape.height * shape.width * shape.channels[0];
+        x.quantize(if alone { shape.channels[0] } else { image }, scratch, device)?
+    } else {
+        Vec::new()
+    };
+    let input = activations(*x, &weights, scratch, &scales)?;
+    let problem = ConvProblem { shape, inputs: &[input], weights, epilogue, out_stride: shape.outputs };
     k::conv2d(&device.pool, device.kernels, &problem, out.output()?);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The forms in which weights are packed: in the order in which kernels read them.
 
-use ondine_kernels::{self as k, WeightShape, WeightSource, WeightType};
+use ondine_kernels::{self as k, WeightShape, WeightSource, WeightType, WinogradShape};
 use serde::Serialize;
 
 use crate::{
@@ -21,6 +21,13 @@ pub(crate) enum Format {
         /// Independent groups of a convolution.
         groups: usize,
     },
+    /// Panels for Winograd's convolution.
+    Winograd {
+        /// As above.
+        precision: Precision,
+        /// True if the input is doubled before.
+        doubled: bool,
+    },
 }
 
 /// Layers with fewer channels in or out than this are not quantized: they are at the border of a network, where
@@ -39,18 +46,30 @@ pub(crate) fn format(op: &Op, position: usize, shape: &[usize], options: Options
         Precision::Int8 if !large => Precision::BF16,
         precision => precision,
     };
-    Format::Panels { precision, groups }
+    match op {
+        Op::Conv2d(conv, _) if conv.winograd => Format::Winograd { precision, doubled: conv.upsample },
+        _ => Format::Panels { precision, groups },
+    }
+}
+
+/// What the kernels call the type of a weight.
+pub(super) fn weight_type(precision: Precision) -> WeightType {
+    match precision {
+        Precision::F32 => WeightType::F32,
+        Precision::BF16 => WeightType::Bf16,
+        Precision::Int8 => WeightType::S8,
+    }
+}
+
+/// What the kernels call a weight `[out, in, 3, 3]` for Winograd's convolution.
+pub(super) fn winograd(precision: Precision, doubled: bool, shape: &[usize]) -> WinogradShape {
+    WinogradShape { dtype: weight_type(precision), outputs: shape[0], channels: shape[1], doubled }
 }
 
 /// What the kernels call a weight of this shape: `[out, in / groups, ..]`, what follows being the kernel's taps.
 pub(super) fn panels(precision: Precision, groups: usize, shape: &[usize]) -> WeightShape {
-    let dtype = match precision {
-        Precision::F32 => WeightType::F32,
-        Precision::BF16 => WeightType::Bf16,
-        Precision::Int8 => WeightType::S8,
-    };
     let taps = shape[2..].iter().product();
-    WeightShape { taps, groups, ..WeightShape::linear(dtype, shape[0], shape[1] * groups) }
+    WeightShape { taps, groups, ..WeightShape::linear(weight_type(precision), shape[0], shape[1] * groups) }
 }
 
 /// Bytes of a packed weight.
@@ -58,6 +77,7 @@ pub(crate) fn packed_bytes(format: Format, shape: &[usize], device: &Device) -> 
     match format {
         Format::Plain => shape.iter().product::<usize>() * size_of::<f32>(),
         Format::Panels { precision, groups } => panels(precision, groups, shape).packed_size(device.kernels),
+        Format::Winograd { precision, doubled } => winograd(precision, doubled, shape).packed_size(device.kernels),
     }
 }
 
@@ -68,6 +88,9 @@ pub(crate) fn pack(format: Format, shape: &[usize], values: &[f32], out: &mut [u
         Format::Panels { precision, groups } => {
             let shape = panels(precision, groups, shape);
             k::pack(&device.pool, device.kernels, &shape, WeightSource::F32(values), out);
+        }
+        Format::Winograd { precision, doubled } => {
+            k::pack_winograd(&device.pool, device.kernels, &winograd(precision, doubled, shape), values, out);
         }
     }
 }
