@@ -25,7 +25,6 @@ use crate::{
         micro::{GemmKernels, MAX_WIDTH, MicroCall, WORD},
         weights::{Layout, PACKED_ALIGN, PackedWeights, WeightShape, WeightSource, WeightType, pack},
     },
-    quant::RowScale,
     table::Kernels,
     threads::Pool,
 };
@@ -44,7 +43,7 @@ const ALL: [usize; PLACES] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 
 const DOUBLED: [usize; 9] = [0, 1, 3, 4, 5, 7, 12, 13, 15];
 
 /// The scales of a quantized tile, for each of its places.
-pub(crate) type TileScales = [RowScale; PLACES];
+pub(crate) type TileScales = [f32; PLACES];
 
 /// Bytes of the transformed inputs of a block, about: it stays in the second-level cache.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -326,7 +325,7 @@ unsafe impl Sync for Work<'_> {}
 impl Work<'_> {
     /// Computes the columns of `panels` of a block of tiles.
     fn block(&self, tiles: Range<usize>, panels: Range<usize>, scratch: &mut [u8]) {
-        let mut scales = vec![RowScale::default(); self.places.len() * tiles.len()];
+        let mut scales = vec![0.0; self.places.len() * tiles.len()];
         self.transform(tiles.clone(), scratch, &mut scales);
         let scratch = scratch.as_mut_ptr();
         let (padded, row) = (tiles.len().next_multiple_of(self.kernels.rows), self.row_bytes());
@@ -346,7 +345,7 @@ impl Work<'_> {
     }
 
     /// Transforms the input under the tiles, to `[place][tile][channel]`.
-    fn transform(&self, tiles: Range<usize>, scratch: &mut [u8], scales: &mut [RowScale]) {
+    fn transform(&self, tiles: Range<usize>, scratch: &mut [u8], scales: &mut [f32]) {
         let count = tiles.len();
         let (row, channels) = (self.row_bytes(), self.shape.channels[0]);
         let scratch = scratch.as_mut_ptr();
@@ -423,7 +422,7 @@ impl Work<'_> {
     }
 
     /// Transforms the sums of a panel back and stores the results.
-    fn finish(&self, panel: usize, tiles: Range<usize>, scratch: *mut u8, scales: &[RowScale]) {
+    fn finish(&self, panel: usize, tiles: Range<usize>, scratch: *mut u8, scales: &[f32]) {
         let width = self.kernels.width;
         let columns = self.layout.panel_columns(panel);
         let padded = tiles.len().next_multiple_of(self.kernels.rows);

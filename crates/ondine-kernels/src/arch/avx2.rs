@@ -368,6 +368,15 @@ impl Vector for __m256 {
     }
 
     #[inline(always)]
+    fn max_magnitude(self, b: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let (a, b) = (_mm256_castps_si256(self.abs()), _mm256_castps_si256(b.abs()));
+            _mm256_castsi256_ps(_mm256_max_epu32(a, b))
+        }
+    }
+
+    #[inline(always)]
     fn largest(self) -> f32 {
         // SAFETY: as the trait says.
         unsafe {

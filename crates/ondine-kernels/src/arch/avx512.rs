@@ -341,6 +341,15 @@ impl Vector for __m512 {
     }
 
     #[inline(always)]
+    fn max_magnitude(self, b: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let (a, b) = (_mm512_castps_si512(_mm512_abs_ps(self)), _mm512_castps_si512(_mm512_abs_ps(b)));
+            _mm512_castsi512_ps(_mm512_max_epu32(a, b))
+        }
+    }
+
+    #[inline(always)]
     fn largest(self) -> f32 {
         // SAFETY: as the trait says.
         unsafe { _mm512_reduce_max_ps(self) }

@@ -87,6 +87,8 @@ pub(crate) trait Vector: Copy {
     fn add_exponent(self, n: Self) -> Self;
     /// `self * 2^n` for an integer `n` in -300..=300.
     fn scale(self, n: Self) -> Self;
+    /// The larger of the absolute values, bit by bit: NaN is larger than any number.
+    fn max_magnitude(self, b: Self) -> Self;
     /// The largest lane.
     fn largest(self) -> f32;
 }
@@ -220,6 +222,11 @@ impl<I: Isa> Vector for Lane<I> {
         let power = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
         let half = n >> 1;
         Self::new(self.0 * power(half) * power(n.wrapping_sub(half)))
+    }
+
+    #[inline(always)]
+    fn max_magnitude(self, b: Self) -> Self {
+        Self::new(f32::from_bits(self.0.abs().to_bits().max(b.0.abs().to_bits())))
     }
 
     #[inline(always)]

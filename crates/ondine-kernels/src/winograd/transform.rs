@@ -6,13 +6,15 @@ use super::{PLACES, TileScales};
 use crate::{
     arch::{Isa, vector::Vector},
     gemm::epilogue::MAX_LANES,
-    quant::RowScale,
     rowwise::RowKernel,
     threads::Pool,
 };
 
 /// 1.5 * 2^23: added to a number below 2^22, it leaves the nearest integer, ties to even, in the low bits.
 const ROUND: f32 = 12_582_912.0;
+
+/// What stands for 0 among quantized numbers: transformed pixels are differences, of either sign alike.
+const ZERO: f32 = 128.0;
 
 /// The lines of the matrix that transforms three weights of a line: the values of a polynomial at 0, 1, -1, infinity.
 const WEIGHTS: [[f32; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
@@ -86,7 +88,7 @@ impl TileInput<'_> {
             }
             Elements::U8(stage) => return self.quantized(&load, stage, at),
         }
-        [RowScale::default(); PLACES]
+        TileScales::default()
     }
 
     #[inline(always)]
@@ -97,22 +99,25 @@ impl TileInput<'_> {
         at: impl Fn(usize, usize) -> *mut u8,
     ) -> TileScales {
         let padded = self.channels.next_multiple_of(MAX_LANES);
-        let mut ranges = [[V::splat(0.0); 2]; PLACES];
-        let mut whole = V::splat(0.0);
+        let mut magnitudes = [V::splat(0.0); PLACES];
         self.places(load, |place, channel, x: V| {
             // SAFETY: the stage has room for all places.
             unsafe { x.store(stage.wrapping_add(place * padded + channel)) };
-            let [low, high] = ranges[place];
-            ranges[place] = [low.min(x), high.max(x)];
-            whole = x.mul_add(V::splat(0.0), whole);
+            magnitudes[place] = magnitudes[place].max_magnitude(x);
         });
-        let finite = !is_nan(whole);
-        let mut scales = [RowScale::default(); PLACES];
-        for place in 0..self.places.len() {
-            let [low, high] = ranges[place];
-            scales[place] = row_scale(-V::splat(0.0).sub(low).largest(), high.largest(), finite);
+        let mut scales = [0.0; PLACES];
+        for (scale, magnitudes) in scales.iter_mut().zip(magnitudes) {
+            *scale = largest_magnitude(magnitudes);
+        }
+        let mut inverses = [0.0; PLACES];
+        for (scale, inverse) in scales.iter_mut().zip(&mut inverses) {
+            // A place of zeros stays so; one that is not finite makes its products NaN.
+            *inverse = if *scale > f32::MIN_POSITIVE && scale.is_finite() { 127.0 / *scale } else { 0.0 };
+            *scale = if scale.is_finite() { *scale / 127.0 } else { f32::NAN };
+        }
+        for (place, &inverse) in inverses.iter().enumerate().take(self.places.len()) {
             // SAFETY: the stage is filled up to whole vectors, and so are the places.
-            unsafe { quantize::<V>(stage.wrapping_add(place * padded), padded, scales[place], at(place, 0)) };
+            unsafe { quantize::<V>(stage.wrapping_add(place * padded), padded, inverse, at(place, 0)) };
         }
         scales
     }
@@ -184,56 +189,41 @@ fn differences<V: Vector>([a, b, c, d]: [V; 4]) -> [V; 4] {
     [a.sub(c), b.add(c), c.sub(b), b.sub(d)]
 }
 
-/// True if any lane is NaN, when all others are 0.
+/// The largest lane of absolute values, NaN if there is one.
 #[inline(always)]
-fn is_nan<V: Vector>(x: V) -> bool {
-    let mut lanes = [0.0; MAX_LANES];
+fn largest_magnitude<V: Vector>(x: V) -> f32 {
+    let mut lanes = [0.0_f32; MAX_LANES];
     // SAFETY: there are at least as many lanes as a vector has.
     unsafe { x.store(lanes.as_mut_ptr()) };
-    lanes.iter().any(|lane| lane.is_nan())
+    f32::from_bits(lanes.iter().fold(0, |most, lane| most.max(lane.to_bits())))
 }
 
-/// The scale of numbers from `low`, at most 0, to `high`, at least 0; NaN if they are not finite.
-fn row_scale(low: f32, high: f32, finite: bool) -> RowScale {
-    let range = high - low;
-    if !finite || !range.is_finite() {
-        return RowScale { scale: f32::NAN, zero: 0 };
-    }
-    let scale = range / 255.0;
-    let scale = if scale < f32::MIN_POSITIVE { 1.0 } else { scale };
-    RowScale { scale, zero: ((-low / scale + ROUND) - ROUND) as i32 }
-}
-
-/// Writes `count` numbers as bytes.
+/// Writes `count` numbers as bytes, `ZERO` standing for 0.
 ///
 /// # Safety
 /// The addresses are valid for `count` elements, a multiple of the lanes.
 #[inline(always)]
-unsafe fn quantize<V: Vector>(from: *const f32, count: usize, scale: RowScale, to: *mut u8) {
-    let (inverse, zero) = (V::splat(1.0 / scale.scale), scale.zero as f32);
-    let (low, high) = (V::splat(ROUND), V::splat(ROUND + 255.0));
+unsafe fn quantize<V: Vector>(from: *const f32, count: usize, inverse: f32, to: *mut u8) {
+    let (inverse, zero) = (V::splat(inverse), V::splat(ROUND + ZERO));
     for channel in (0..count).step_by(V::LANES) {
         // SAFETY: as the caller says.
-        unsafe {
-            let x = V::load(from.add(channel)).mul_add(inverse, V::splat(ROUND + zero));
-            x.max(low).min(high).store_bytes(to.add(channel));
-        }
+        unsafe { V::load(from.add(channel)).mul_add(inverse, zero).store_bytes(to.add(channel)) };
     }
 }
 
 /// Scales of the sums of quantized products of a panel.
 pub(crate) struct Quantized<'a> {
-    /// Of each place: the scales of the columns, and the sums of their weights times the scale.
+    /// Of each place: the scales of the columns, and what the zero of the rows adds to their products.
     columns: Vec<(&'a [f32], Vec<f32>)>,
     /// `[place][tile]`
-    scales: &'a [RowScale],
+    scales: &'a [f32],
 }
 
 impl<'a> Quantized<'a> {
     /// `places` yields scales and sums of weights of the columns of each place.
-    pub(super) fn new(places: impl Iterator<Item = (&'a [f32], &'a [i32])>, scales: &'a [RowScale]) -> Self {
+    pub(super) fn new(places: impl Iterator<Item = (&'a [f32], &'a [i32])>, scales: &'a [f32]) -> Self {
         let scaled = |(scales, sums): (&'a [f32], &[i32])| {
-            (scales, scales.iter().zip(sums).map(|(scale, &sum)| scale * sum as f32).collect())
+            (scales, scales.iter().zip(sums).map(|(scale, &sum)| -ZERO * scale * sum as f32).collect())
         };
         Self { columns: places.map(scaled).collect(), scales }
     }
@@ -282,17 +272,17 @@ impl TileOutput<'_> {
         unsafe { V::load(self.sums.add(place * self.place_words + tile * self.width + column).cast()) }
     }
 
-    /// Integers as numbers. They are corrected for the zero of the row as f32: beside the rounding of the operands to
+    /// Integers as numbers. They are corrected for the zero of the rows as f32: beside the rounding of the operands to
     /// 8 bits that of a sum to 24 does not count.
     #[inline(always)]
     fn scaled<V: Vector>(&self, by: &Quantized<'_>, place: usize, tile: usize, column: usize) -> V {
-        let (columns, sums) = &by.columns[place];
-        let RowScale { scale, zero } = by.scales[place * (by.scales.len() / by.columns.len()) + tile];
-        // SAFETY: as above; scales and sums are as many as columns.
+        let (columns, offsets) = &by.columns[place];
+        let scale = by.scales[place * (by.scales.len() / by.columns.len()) + tile];
+        // SAFETY: as above; scales and offsets are as many as columns.
         unsafe {
             let sum = V::load_i32(self.sums.add(place * self.place_words + tile * self.width + column).cast());
-            let offset = V::load(sums.as_ptr().add(column)).mul(V::splat(-zero as f32));
-            sum.mul_add(V::load(columns.as_ptr().add(column)), offset).mul(V::splat(scale))
+            let (factor, offset) = (V::load(columns.as_ptr().add(column)), V::load(offsets.as_ptr().add(column)));
+            sum.mul_add(factor, offset).mul(V::splat(scale))
         }
     }
 
