@@ -380,13 +380,18 @@ impl Work<'_> {
             let place = at.wrapping_sub(padding);
             (place < size << double).then_some(place >> double)
         };
-        std::array::from_fn(|place| {
-            let line = inside(2 * y + place / 4, padding[0], height);
-            let pixel = line.zip(inside(2 * x + place % 4, padding[2], width));
-            pixel.map_or(self.zeros.as_ptr().cast(), |(line, column)| {
-                self.input.first.wrapping_add(((image * height + line) * width + column) * bytes)
-            })
-        })
+        let columns: [_; 4] = std::array::from_fn(|column| inside(2 * x + column, padding[2], width));
+        let mut pixels = [self.zeros.as_ptr().cast(); PLACES];
+        for (line, pixels) in pixels.chunks_exact_mut(4).enumerate() {
+            let Some(line) = inside(2 * y + line, padding[0], height) else { continue };
+            let line = self.input.first.wrapping_add((image * height + line) * width * bytes);
+            for (pixel, column) in pixels.iter_mut().zip(columns) {
+                if let Some(column) = column {
+                    *pixel = line.wrapping_add(column * bytes);
+                }
+            }
+        }
+        pixels
     }
 
     /// Multiplies all rows of a place with a panel.

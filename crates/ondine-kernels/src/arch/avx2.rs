@@ -377,6 +377,18 @@ impl Vector for __m256 {
     }
 
     #[inline(always)]
+    fn largest_magnitude(self) -> f32 {
+        // SAFETY: as the trait says.
+        unsafe {
+            let bits = _mm256_castps_si256(self);
+            let half = _mm_max_epu32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256::<1>(bits));
+            let pair = _mm_max_epu32(half, _mm_shuffle_epi32::<0b1110>(half));
+            let one = _mm_max_epu32(pair, _mm_shuffle_epi32::<1>(pair));
+            f32::from_bits(_mm_cvtsi128_si32(one) as u32)
+        }
+    }
+
+    #[inline(always)]
     fn largest(self) -> f32 {
         // SAFETY: as the trait says.
         unsafe {

@@ -350,6 +350,12 @@ impl Vector for __m512 {
     }
 
     #[inline(always)]
+    fn largest_magnitude(self) -> f32 {
+        // SAFETY: as the trait says.
+        f32::from_bits(unsafe { _mm512_reduce_max_epu32(_mm512_castps_si512(self)) })
+    }
+
+    #[inline(always)]
     fn largest(self) -> f32 {
         // SAFETY: as the trait says.
         unsafe { _mm512_reduce_max_ps(self) }

@@ -89,6 +89,8 @@ pub(crate) trait Vector: Copy {
     fn scale(self, n: Self) -> Self;
     /// The larger of the absolute values, bit by bit: NaN is larger than any number.
     fn max_magnitude(self, b: Self) -> Self;
+    /// The largest lane, all being absolute values: NaN if there is one.
+    fn largest_magnitude(self) -> f32;
     /// The largest lane.
     fn largest(self) -> f32;
 }
@@ -227,6 +229,11 @@ impl<I: Isa> Vector for Lane<I> {
     #[inline(always)]
     fn max_magnitude(self, b: Self) -> Self {
         Self::new(f32::from_bits(self.0.abs().to_bits().max(b.0.abs().to_bits())))
+    }
+
+    #[inline(always)]
+    fn largest_magnitude(self) -> f32 {
+        self.0
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{PLACES, TileScales};
 use crate::{
     arch::{Isa, vector::Vector},
-    gemm::epilogue::MAX_LANES,
+    gemm::{epilogue::MAX_LANES, micro::MAX_WIDTH},
     rowwise::RowKernel,
     threads::Pool,
 };
@@ -99,15 +99,12 @@ impl TileInput<'_> {
         at: impl Fn(usize, usize) -> *mut u8,
     ) -> TileScales {
         let padded = self.channels.next_multiple_of(MAX_LANES);
-        let mut magnitudes = [V::splat(0.0); PLACES];
-        self.places(load, |place, channel, x: V| {
-            // SAFETY: the stage has room for all places.
-            unsafe { x.store(stage.wrapping_add(place * padded + channel)) };
-            magnitudes[place] = magnitudes[place].max_magnitude(x);
-        });
+        // SAFETY: the stage has room for all places.
+        self.places(load, |place, channel, x: V| unsafe { x.store(stage.wrapping_add(place * padded + channel)) });
         let mut scales = [0.0; PLACES];
-        for (scale, magnitudes) in scales.iter_mut().zip(magnitudes) {
-            *scale = largest_magnitude(magnitudes);
+        for (place, scale) in scales.iter_mut().enumerate().take(self.places.len()) {
+            // SAFETY: as above.
+            *scale = unsafe { magnitude::<V>(stage.wrapping_add(place * padded), padded) };
         }
         let mut inverses = [0.0; PLACES];
         for (scale, inverse) in scales.iter_mut().zip(&mut inverses) {
@@ -189,13 +186,18 @@ fn differences<V: Vector>([a, b, c, d]: [V; 4]) -> [V; 4] {
     [a.sub(c), b.add(c), c.sub(b), b.sub(d)]
 }
 
-/// The largest lane of absolute values, NaN if there is one.
+/// The largest absolute value of `count` numbers, NaN if there is one.
+///
+/// # Safety
+/// The address is valid for `count` elements, a multiple of the lanes.
 #[inline(always)]
-fn largest_magnitude<V: Vector>(x: V) -> f32 {
-    let mut lanes = [0.0_f32; MAX_LANES];
-    // SAFETY: there are at least as many lanes as a vector has.
-    unsafe { x.store(lanes.as_mut_ptr()) };
-    f32::from_bits(lanes.iter().fold(0, |most, lane| most.max(lane.to_bits())))
+unsafe fn magnitude<V: Vector>(from: *const f32, count: usize) -> f32 {
+    let mut most = V::splat(0.0);
+    for channel in (0..count).step_by(V::LANES) {
+        // SAFETY: as the caller says.
+        most = most.max_magnitude(unsafe { V::load(from.add(channel)) });
+    }
+    most.largest_magnitude()
 }
 
 /// Writes `count` numbers as bytes, `ZERO` standing for 0.
@@ -213,19 +215,28 @@ unsafe fn quantize<V: Vector>(from: *const f32, count: usize, inverse: f32, to: 
 
 /// Scales of the sums of quantized products of a panel.
 pub(crate) struct Quantized<'a> {
-    /// Of each place: the scales of the columns, and what the zero of the rows adds to their products.
-    columns: Vec<(&'a [f32], Vec<f32>)>,
+    /// Of each place: the scales of the columns.
+    factors: Vec<[f32; MAX_WIDTH]>,
+    /// Of each place: what the zero of the rows takes off the columns, times their scale.
+    offsets: Vec<[f32; MAX_WIDTH]>,
     /// `[place][tile]`
     scales: &'a [f32],
 }
 
 impl<'a> Quantized<'a> {
     /// `places` yields scales and sums of weights of the columns of each place.
-    pub(super) fn new(places: impl Iterator<Item = (&'a [f32], &'a [i32])>, scales: &'a [f32]) -> Self {
-        let scaled = |(scales, sums): (&'a [f32], &[i32])| {
-            (scales, scales.iter().zip(sums).map(|(scale, &sum)| -ZERO * scale * sum as f32).collect())
-        };
-        Self { columns: places.map(scaled).collect(), scales }
+    pub(super) fn new<'p>(places: impl Iterator<Item = (&'p [f32], &'p [i32])>, scales: &'a [f32]) -> Self {
+        let (mut factors, mut offsets) = (Vec::new(), Vec::new());
+        for (of, sums) in places {
+            let (mut factor, mut offset) = ([0.0; MAX_WIDTH], [0.0; MAX_WIDTH]);
+            factor[..of.len()].copy_from_slice(of);
+            for ((offset, scale), &sum) in offset.iter_mut().zip(of).zip(sums) {
+                *offset = -ZERO * scale * sum as f32;
+            }
+            factors.push(factor);
+            offsets.push(offset);
+        }
+        Self { factors, offsets, scales }
     }
 }
 
@@ -276,12 +287,12 @@ impl TileOutput<'_> {
     /// 8 bits that of a sum to 24 does not count.
     #[inline(always)]
     fn scaled<V: Vector>(&self, by: &Quantized<'_>, place: usize, tile: usize, column: usize) -> V {
-        let (columns, offsets) = &by.columns[place];
-        let scale = by.scales[place * (by.scales.len() / by.columns.len()) + tile];
-        // SAFETY: as above; scales and offsets are as many as columns.
+        let scale = by.scales[place * (by.scales.len() / by.factors.len()) + tile];
+        // SAFETY: as above; factors and offsets are at least as many as columns.
         unsafe {
             let sum = V::load_i32(self.sums.add(place * self.place_words + tile * self.width + column).cast());
-            let (factor, offset) = (V::load(columns.as_ptr().add(column)), V::load(offsets.as_ptr().add(column)));
+            let factor = V::load(by.factors.as_ptr().add(place).cast::<f32>().add(column));
+            let offset = V::load(by.offsets.as_ptr().add(place).cast::<f32>().add(column));
             sum.mul_add(factor, offset).mul(V::splat(scale))
         }
     }
