@@ -101,23 +101,24 @@ impl RowKernel for &EpilogueCall<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self) {
-        // One loop for each activation, so that none is chosen inside.
+        // One loop for each activation, so that none is chosen inside. (A constant is seen through wherever the loop is
+        // inlined; a closure is compiled on its own, without the features of the tier.)
         match self.activation {
-            Activation::None => self.finish::<I::Vector>(|x| x),
-            Activation::Silu => self.finish::<I::Vector>(|x| activate_lanes(Activation::Silu, x)),
-            Activation::Gelu => self.finish::<I::Vector>(|x| activate_lanes(Activation::Gelu, x)),
-            Activation::GeluTanh => self.finish::<I::Vector>(|x| activate_lanes(Activation::GeluTanh, x)),
-            Activation::QuickGelu => self.finish::<I::Vector>(|x| activate_lanes(Activation::QuickGelu, x)),
-            Activation::Relu => self.finish::<I::Vector>(|x| activate_lanes(Activation::Relu, x)),
-            Activation::Sigmoid => self.finish::<I::Vector>(|x| activate_lanes(Activation::Sigmoid, x)),
-            Activation::Tanh => self.finish::<I::Vector>(|x| activate_lanes(Activation::Tanh, x)),
+            Activation::None => self.finish::<I::Vector>(Activation::None),
+            Activation::Silu => self.finish::<I::Vector>(Activation::Silu),
+            Activation::Gelu => self.finish::<I::Vector>(Activation::Gelu),
+            Activation::GeluTanh => self.finish::<I::Vector>(Activation::GeluTanh),
+            Activation::QuickGelu => self.finish::<I::Vector>(Activation::QuickGelu),
+            Activation::Relu => self.finish::<I::Vector>(Activation::Relu),
+            Activation::Sigmoid => self.finish::<I::Vector>(Activation::Sigmoid),
+            Activation::Tanh => self.finish::<I::Vector>(Activation::Tanh),
         }
     }
 }
 
 impl EpilogueCall<'_> {
     #[inline(always)]
-    fn finish<V: Vector>(&self, activate: impl Fn(V) -> V) {
+    fn finish<V: Vector>(&self, activation: Activation) {
         assert!(self.rows * self.width <= self.sums.len() && self.columns <= self.width, "sums of a tile");
         for row in 0..self.rows {
             let scale = self.dequantize.as_ref().map(|of| of.rows[(of.first + row) / of.rows_per_scale]);
@@ -126,12 +127,12 @@ impl EpilogueCall<'_> {
                 // SAFETY: packed columns are whole vectors, so all lanes can be read from the sums; whoever made the
                 // call vouches for `rows` rows of `results` elements of residual and output.
                 unsafe {
-                    let mut x = if self.gate == 0 {
-                        activate(self.number(row, column, scale))
+                    let mut x: V = if self.gate == 0 {
+                        activate_lanes(activation, self.number(row, column, scale))
                     } else {
                         // The gates before, a power of two at a time.
                         let value = column + (column & !(self.gate - 1));
-                        let gate = activate(self.number(row, value + self.gate, scale));
+                        let gate: V = activate_lanes(activation, self.number(row, value + self.gate, scale));
                         gate.mul(self.number(row, value, scale))
                     };
                     if let Some((residual, stride)) = self.residual {

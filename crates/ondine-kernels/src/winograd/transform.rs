@@ -57,53 +57,70 @@ pub(crate) struct TileInput<'a> {
     pub(super) elements: Elements,
 }
 
+/// Rows of numbers, one for each place. (Not a closure: that would be compiled without the features of the tier.)
+trait Rows: Copy {
+    /// Writes a vector.
+    ///
+    /// # Safety
+    /// The row of the place has all lanes from `channel` on.
+    unsafe fn put<V: Vector>(self, place: usize, channel: usize, x: V);
+}
+
+/// Rows of f32, so many bytes apart.
+#[derive(Clone, Copy)]
+struct Single(*mut u8, usize);
+
+impl Rows for Single {
+    #[inline(always)]
+    unsafe fn put<V: Vector>(self, place: usize, channel: usize, x: V) {
+        // SAFETY: as the caller says.
+        unsafe { x.store(self.0.wrapping_add(place * self.1).cast::<f32>().wrapping_add(channel)) }
+    }
+}
+
+/// Rows of bf16, so many bytes apart.
+#[derive(Clone, Copy)]
+struct Brain(*mut u8, usize);
+
+impl Rows for Brain {
+    #[inline(always)]
+    unsafe fn put<V: Vector>(self, place: usize, channel: usize, x: V) {
+        // SAFETY: as the caller says.
+        unsafe { x.store_bf16(self.0.wrapping_add(place * self.1).cast::<u16>().wrapping_add(channel)) }
+    }
+}
+
 impl RowKernel for TileInput<'_> {
     /// The scales of the places, if they are quantized.
     type Output = TileScales;
 
     #[inline(always)]
     fn run<I: Isa>(self) -> Self::Output {
-        if self.bf16 {
-            // SAFETY: whoever made the call vouches for the addresses.
-            self.forward::<I::Vector>(|from, channel| unsafe { I::Vector::load_bf16(from.cast::<u16>().add(channel)) })
-        } else {
-            // SAFETY: as above.
-            self.forward::<I::Vector>(|from, channel| unsafe { I::Vector::load(from.cast::<f32>().add(channel)) })
-        }
+        if self.bf16 { self.forward::<I::Vector, true>() } else { self.forward::<I::Vector, false>() }
     }
 }
 
 impl TileInput<'_> {
     #[inline(always)]
-    fn forward<V: Vector>(&self, load: impl Fn(*const u8, usize) -> V) -> TileScales {
-        let at = |place: usize, offset: usize| self.out.wrapping_add(place * self.place_bytes + offset);
+    fn forward<V: Vector, const BF16: bool>(&self) -> TileScales {
         match self.elements {
-            // SAFETY: whoever made the call vouches for whole vectors at each place.
-            Elements::F32 => {
-                self.places(&load, |place, channel, x: V| unsafe { x.store(at(place, 4 * channel).cast()) })
+            Elements::F32 => self.places::<V, BF16>(Single(self.out, self.place_bytes)),
+            Elements::Bf16 => self.places::<V, BF16>(Brain(self.out, self.place_bytes)),
+            Elements::U8(stage) => {
+                let padded = self.channels.next_multiple_of(MAX_LANES);
+                self.places::<V, BF16>(Single(stage.cast(), padded * size_of::<f32>()));
+                return self.quantize::<V>(stage, padded);
             }
-            // SAFETY: as above.
-            Elements::Bf16 => {
-                self.places(&load, |place, channel, x: V| unsafe { x.store_bf16(at(place, 2 * channel).cast()) });
-            }
-            Elements::U8(stage) => return self.quantized(&load, stage, at),
         }
         TileScales::default()
     }
 
+    /// Quantizes the rows of the stage, each by its largest number.
     #[inline(always)]
-    fn quantized<V: Vector>(
-        &self,
-        load: impl Fn(*const u8, usize) -> V,
-        stage: *mut f32,
-        at: impl Fn(usize, usize) -> *mut u8,
-    ) -> TileScales {
-        let padded = self.channels.next_multiple_of(MAX_LANES);
-        // SAFETY: the stage has room for all places.
-        self.places(load, |place, channel, x: V| unsafe { x.store(stage.wrapping_add(place * padded + channel)) });
+    fn quantize<V: Vector>(&self, stage: *mut f32, padded: usize) -> TileScales {
         let mut scales = [0.0; PLACES];
         for (place, scale) in scales.iter_mut().enumerate().take(self.places.len()) {
-            // SAFETY: as above.
+            // SAFETY: the stage has all places, filled up to whole vectors.
             *scale = unsafe { magnitude::<V>(stage.wrapping_add(place * padded), padded) };
         }
         let mut inverses = [0.0; PLACES];
@@ -113,22 +130,30 @@ impl TileInput<'_> {
             *scale = if scale.is_finite() { *scale / 127.0 } else { f32::NAN };
         }
         for (place, &inverse) in inverses.iter().enumerate().take(self.places.len()) {
-            // SAFETY: the stage is filled up to whole vectors, and so are the places.
-            unsafe { quantize::<V>(stage.wrapping_add(place * padded), padded, inverse, at(place, 0)) };
+            let out = self.out.wrapping_add(place * self.place_bytes);
+            // SAFETY: as above, and so are the places.
+            unsafe { quantize::<V>(stage.wrapping_add(place * padded), padded, inverse, out) };
         }
         scales
     }
 
-    /// Calls `store` with the places wanted, by their index among them, for each vector of channels.
+    /// Writes the places wanted to `rows`, by their index among them.
     #[inline(always)]
-    fn places<V: Vector>(&self, load: impl Fn(*const u8, usize) -> V, mut store: impl FnMut(usize, usize, V)) {
+    fn places<V: Vector, const BF16: bool>(&self, rows: impl Rows) {
         let whole = self.channels / V::LANES * V::LANES;
         for channel in (0..whole).step_by(V::LANES) {
             let mut tile = [[V::splat(0.0); 4]; 4];
             for (place, &pixel) in self.pixels.iter().enumerate() {
-                tile[place / 4][place % 4] = load(pixel, channel);
+                // SAFETY: whoever made the call vouches for the channels of each pixel.
+                tile[place / 4][place % 4] = unsafe {
+                    if BF16 {
+                        V::load_bf16(pixel.cast::<u16>().add(channel))
+                    } else {
+                        V::load(pixel.cast::<f32>().add(channel))
+                    }
+                };
             }
-            self.vector(channel, &tile, &mut store);
+            self.vector(channel, &tile, rows);
         }
         // The last channels one by one, and zeros up to whole vectors of any tier.
         for channel in (whole..self.channels.next_multiple_of(MAX_LANES)).step_by(V::LANES) {
@@ -136,7 +161,7 @@ impl TileInput<'_> {
             for (place, &pixel) in self.pixels.iter().enumerate() {
                 tile[place / 4][place % 4] = self.lanes(pixel, channel);
             }
-            self.vector(channel, &tile, &mut store);
+            self.vector(channel, &tile, rows);
         }
     }
 
@@ -160,7 +185,7 @@ impl TileInput<'_> {
     }
 
     #[inline(always)]
-    fn vector<V: Vector>(&self, channel: usize, tile: &[[V; 4]; 4], store: &mut impl FnMut(usize, usize, V)) {
+    fn vector<V: Vector>(&self, channel: usize, tile: &[[V; 4]; 4], rows: impl Rows) {
         let mut lines = [[V::splat(0.0); 4]; 4];
         for x in 0..4 {
             let column = differences([tile[0][x], tile[1][x], tile[2][x], tile[3][x]]);
@@ -172,7 +197,8 @@ impl TileInput<'_> {
         for (y, line) in lines.into_iter().enumerate() {
             for (x, value) in differences(line).into_iter().enumerate() {
                 if self.places.len() == PLACES || (x != 2 && y != 2) {
-                    store(index, channel, value);
+                    // SAFETY: whoever made the call vouches for whole vectors at each place.
+                    unsafe { rows.put(index, channel, value) };
                     index += 1;
                 }
             }
@@ -264,33 +290,28 @@ impl RowKernel for TileOutput<'_> {
     #[inline(always)]
     fn run<I: Isa>(self) {
         match (self.quantized, self.doubled) {
-            (None, false) => self.back::<I::Vector, false>(|place, tile, column| self.plain(place, tile, column)),
-            (None, true) => self.back::<I::Vector, true>(|place, tile, column| self.plain(place, tile, column)),
-            (Some(by), false) => {
-                self.back::<I::Vector, false>(|place, tile, column| self.scaled(by, place, tile, column));
-            }
-            (Some(by), true) => {
-                self.back::<I::Vector, true>(|place, tile, column| self.scaled(by, place, tile, column))
-            }
+            (None, false) => self.back::<I::Vector, false, false>(),
+            (None, true) => self.back::<I::Vector, true, false>(),
+            (Some(_), false) => self.back::<I::Vector, false, true>(),
+            (Some(_), true) => self.back::<I::Vector, true, true>(),
         }
     }
 }
 
 impl TileOutput<'_> {
+    /// A vector of sums as numbers. Integers are corrected for the zero of the rows as f32: beside the rounding of the
+    /// operands to 8 bits that of a sum to 24 does not count.
     #[inline(always)]
-    fn plain<V: Vector>(&self, place: usize, tile: usize, column: usize) -> V {
-        // SAFETY: whoever made the call vouches for the sums of all tiles and columns.
-        unsafe { V::load(self.sums.add(place * self.place_words + tile * self.width + column).cast()) }
-    }
-
-    /// Integers as numbers. They are corrected for the zero of the rows as f32: beside the rounding of the operands to
-    /// 8 bits that of a sum to 24 does not count.
-    #[inline(always)]
-    fn scaled<V: Vector>(&self, by: &Quantized<'_>, place: usize, tile: usize, column: usize) -> V {
+    fn number<V: Vector, const QUANTIZED: bool>(&self, place: usize, tile: usize, column: usize) -> V {
+        let sums = self.sums.wrapping_add(place * self.place_words + tile * self.width + column);
+        let (true, Some(by)) = (QUANTIZED, self.quantized) else {
+            // SAFETY: whoever made the call vouches for the sums of all tiles and columns.
+            return unsafe { V::load(sums.cast()) };
+        };
         let scale = by.scales[place * (by.scales.len() / by.factors.len()) + tile];
         // SAFETY: as above; factors and offsets are at least as many as columns.
         unsafe {
-            let sum = V::load_i32(self.sums.add(place * self.place_words + tile * self.width + column).cast());
+            let sum = V::load_i32(sums.cast());
             let factor = V::load(by.factors.as_ptr().add(place).cast::<f32>().add(column));
             let offset = V::load(by.offsets.as_ptr().add(place).cast::<f32>().add(column));
             sum.mul_add(factor, offset).mul(V::splat(scale))
@@ -298,7 +319,7 @@ impl TileOutput<'_> {
     }
 
     #[inline(always)]
-    fn back<V: Vector, const DOUBLED: bool>(&self, number: impl Fn(usize, usize, usize) -> V) {
+    fn back<V: Vector, const DOUBLED: bool, const QUANTIZED: bool>(&self) {
         let line = 2 * self.tiles.len() * self.width;
         for (index, tile) in self.tiles.clone().enumerate() {
             for column in (0..self.columns).step_by(V::LANES) {
@@ -307,7 +328,7 @@ impl TileOutput<'_> {
                 for y in 0..4 {
                     for x in 0..4 {
                         if !DOUBLED || (x != 2 && y != 2) {
-                            lines[y][x] = number(place, tile, column);
+                            lines[y][x] = self.number::<V, QUANTIZED>(place, tile, column);
                             place += 1;
                         }
                     }

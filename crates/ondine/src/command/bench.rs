@@ -284,6 +284,16 @@ impl Measured {
         println!("{work:10} {precision:4}  {median:8.4} s  {gflops:6.0} GFLOP/s  {threads} threads, {tier}");
         if with_profile {
             let total: Duration = self.profile.samples.iter().map(|sample| sample.time).sum();
+            if std::env::var_os("SCOPES").is_some() {
+                for ((op, scope), share) in self.profile.by(|sample| (sample.op, sample.scope.clone())) {
+                    let seconds = share.time.as_secs_f64();
+                    println!(
+                        "  {op:12} {scope:60} {:8.3} ms {:6.0} GFLOP/s",
+                        1e3 * seconds / self.calls as f64,
+                        share.flops as f64 / seconds / 1e9
+                    );
+                }
+            }
             for (op, share) in self.profile.by(|sample| sample.op) {
                 let seconds = share.time.as_secs_f64();
                 println!(
