@@ -11,7 +11,7 @@ mod plan;
 use std::time::Duration;
 
 use ondine_models::{GraphSizes, LatentSpace, Network, Pipeline, Source, Tokenizer};
-use ondine_runtime::{Bindings, Cache, Device, NDArray, Options, Precision, Prepared, State};
+use ondine_runtime::{Cache, Device, NDArray, Options, Precision, Prepared, State};
 use serde::Deserialize;
 
 use crate::{
@@ -25,6 +25,7 @@ pub use pictures::Pictures;
 pub use plan::{MemoryPlan, StagePlan};
 
 use conditioning::{Conditioning, TextEncoder, Wants};
+use plan::Resident;
 
 /// What to draw. `None` leaves a choice to the model.
 #[derive(Clone, Debug)]
@@ -269,7 +270,7 @@ impl TextToImage {
         let [count, sizes @ ..] = latents.shape() else { return Err(Error::unsupported("latents without a shape")) };
         let each = latents.len() / count.max(&1);
         let shape: Vec<_> = std::iter::once(1).chain(sizes.iter().copied()).collect();
-        let mut state = State::default();
+        let mut state = State::frugal();
         let mut images = Vec::new();
         for latents in latents.view::<f32>()?.chunks(each.max(1)) {
             let unscaled: Vec<f32> = latents.iter().map(|x| x / scaling + shift).collect();
@@ -374,22 +375,16 @@ struct Stages {
 impl Stages {
     fn plan(&self, model: &TextToImage, request: &Request, settings: &Settings) -> Result<MemoryPlan> {
         let tokens = self.encoders.iter().map(|encoder| encoder.tokenizer.max_length()).max().unwrap_or(1);
-        let mut stages = self.encoders.iter().map(|encoder| encoder.plan(tokens)).collect::<Result<Vec<_>>>()?;
+        let cached = model.cache.is_some();
+        let plans = self.encoders.iter().map(|encoder| encoder.plan(tokens, cached));
+        let mut stages = plans.collect::<Result<Vec<_>>>()?;
         let [height, width] = settings.latents(&model.facts);
-        let stage =
-            |name: &str, network: &Prepared, function: &str, batch: usize, multiple: usize| -> Result<StagePlan> {
-                let sizes =
-                    [("batch", batch), ("tokens", tokens), ("height", height / multiple), ("width", width / multiple)];
-                let plan =
-                    network.plan(function, &Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size))))?;
-                Ok(StagePlan {
-                    name: name.to_owned(),
-                    weights: network.weight_bytes() as u64,
-                    workspace: plan.arena_bytes() as u64,
-                })
-            };
-        stages.push(stage("U-Net", &self.unet, "main", settings.passes * request.count, self.multiple)?);
-        stages.push(stage("decoder", &self.autoencoder, "decode", 1, 1)?);
+        let batch = settings.passes * request.count;
+        let sides = |multiple: usize| [("height", height / multiple), ("width", width / multiple)];
+        let sizes = [&[("batch", batch), ("tokens", tokens)][..], &sides(self.multiple)].concat();
+        stages.push(StagePlan::new("U-Net", &self.unet, "main", &sizes, Resident::All)?);
+        let sizes = [&[("batch", 1)][..], &sides(1)].concat();
+        stages.push(StagePlan::new("decoder", &self.autoencoder, "decode", &sizes, Resident::frugal(cached))?);
         Ok(MemoryPlan { stages })
     }
 }

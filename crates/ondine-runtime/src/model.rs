@@ -38,6 +38,7 @@ pub struct State {
     pub(crate) states: BTreeMap<Arc<str>, NDArray>,
     pub(crate) arena: AlignedBytes,
     pub(crate) profile: Option<Profile>,
+    pub(crate) frugal: bool,
 }
 
 impl State {
@@ -45,6 +46,13 @@ impl State {
     #[must_use]
     pub fn profiled() -> Self {
         Self { profile: Some(Profile::default()), ..Self::default() }
+    }
+
+    /// A fresh state whose calls let go of every weight once it was used, for functions that are called now and then:
+    /// if the weights are mapped from the cache, only those of one operator stay in memory.
+    #[must_use]
+    pub fn frugal() -> Self {
+        Self { frugal: true, ..Self::default() }
     }
 
     /// The measurements since the last time, if the state measures.

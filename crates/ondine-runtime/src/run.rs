@@ -71,6 +71,9 @@ pub(crate) fn run(
             let node = graph.node(step.value);
             format!("{} ({})", node.scope, node.op)
         })?;
+        if state.frugal {
+            call.forget_weights(step);
+        }
         if let (Some(profile), Some(start)) = (&mut state.profile, start) {
             let node = graph.node(step.value);
             profile.samples.push(Sample {
@@ -139,6 +142,18 @@ impl Call<'_> {
             (place, op) => unreachable!("a value of {op} is never placed at {place:?}"),
         };
         Operand { dtype, shape, bytes, format }
+    }
+
+    /// Lets go of the pages of the weights that a step used.
+    fn forget_weights(&self, step: &Step) {
+        let graph = &self.lowered.graph;
+        let node = graph.node(step.value);
+        for (position, &input) in node.inputs.iter().enumerate() {
+            if let Op::Weight(id) = graph.node(input).op {
+                let pack = self.lowered.pack(&node.op, position, id, self.specialized.options);
+                pack.into_iter().for_each(|pack| self.specialized.packed.forget(pack));
+            }
+        }
     }
 
     /// A value at the end of the call, copied out.

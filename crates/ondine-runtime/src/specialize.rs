@@ -17,7 +17,7 @@ use crate::{
     dim::Bindings,
     dtype::DType,
     error::{Context, Error, ErrorKind, Result, fail},
-    graph::Graph,
+    graph::{Graph, Node, Value},
     model::Model,
     ndarray::AlignedBytes,
     op::{Op, WeightId},
@@ -128,6 +128,14 @@ impl Packed {
         let entry = &self.entries[index];
         &self.bytes[entry.offset..entry.offset + entry.len]
     }
+
+    /// Lets go of the pages of an entry, if they are a file's.
+    pub(crate) fn forget(&self, index: usize) {
+        let entry = &self.entries[index];
+        if let Some(bytes) = self.bytes.slice(entry.offset, entry.len) {
+            bytes.forget();
+        }
+    }
 }
 
 /// An asset whose graphs are rewritten for a machine, but whose weights are not packed yet: all sizes are known.
@@ -157,6 +165,24 @@ impl Prepared {
     #[must_use]
     pub fn weight_bytes(&self) -> usize {
         self.entries.iter().map(|entry| entry.len).sum()
+    }
+
+    /// The most bytes of packed weights that one operator of a function reads: what stays in memory of weights that
+    /// are mapped from a cache, in calls with [`State::frugal`](crate::State::frugal).
+    ///
+    /// # Errors
+    /// If there is no such function.
+    pub fn largest_weight_bytes(&self, function: &str) -> Result<usize> {
+        self.asset.function(function)?;
+        let lowered = &self.functions[function];
+        let bytes = |node: &Node| -> usize {
+            let pack = |(position, &input): (usize, &Value)| match lowered.graph.node(input).op {
+                Op::Weight(id) => lowered.pack(&node.op, position, id, self.options).map(|pack| self.entries[pack].len),
+                _ => None,
+            };
+            node.inputs.iter().enumerate().filter_map(pack).sum()
+        };
+        Ok(lowered.graph.nodes().iter().map(bytes).max().unwrap_or_default())
     }
 
     /// The memory plan of a function for one binding of its symbols.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use ondine_models::{Encoding, Tokenizer};
-use ondine_runtime::{Bindings, Cache, DType, Function, Graph, NDArray, Outputs, Prepared, State};
+use ondine_runtime::{Cache, DType, Function, Graph, NDArray, Outputs, Prepared, State};
 
-use super::plan::StagePlan;
+use super::plan::{Resident, StagePlan};
 use crate::error::{Error, Result};
 
 /// A tokenizer with the network that reads its tokens.
@@ -48,14 +48,9 @@ impl Wants {
 
 impl TextEncoder {
     /// Memory of encoding `tokens` tokens.
-    pub(super) fn plan(&self, tokens: usize) -> Result<StagePlan> {
-        let bindings = Bindings::from([("batch".into(), 1), ("tokens".into(), tokens)]);
-        let plan = self.network.plan("main", &bindings)?;
-        Ok(StagePlan {
-            name: self.name.clone(),
-            weights: self.network.weight_bytes() as u64,
-            workspace: plan.arena_bytes() as u64,
-        })
+    pub(super) fn plan(&self, tokens: usize, cached: bool) -> Result<StagePlan> {
+        let sizes = [("batch", 1), ("tokens", tokens)];
+        StagePlan::new(&self.name, &self.network, "main", &sizes, Resident::frugal(cached))
     }
 
     /// The tokens of a text. A network that cannot be told of padding was trained with texts padded to full length.
@@ -70,7 +65,7 @@ impl TextEncoder {
     /// Encodes the texts one by one; the network is loaded for that and dropped after.
     fn encode(&self, encodings: &[Encoding], cache: Option<&Cache>) -> Result<Vec<Outputs>> {
         let function = self.network.specialize(cache)?.load().function("main")?;
-        let mut state = State::default();
+        let mut state = State::frugal();
         encodings.iter().map(|encoding| run(&function, encoding, &mut state)).collect()
     }
 }

@@ -2,17 +2,55 @@
 
 use std::fmt;
 
+use ondine_runtime::{Bindings, Prepared};
 use serde_json::json;
+
+use crate::Result;
 
 /// The memory of one stage, in bytes.
 #[derive(Clone, Debug)]
 pub struct StagePlan {
     /// What the stage does.
     pub name: String,
-    /// Packed weights.
+    /// Packed weights that are in memory at a time.
     pub weights: u64,
     /// Workspace of its largest call.
     pub workspace: u64,
+}
+
+/// What stays in memory of the weights of a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resident {
+    /// All of them.
+    All,
+    /// Those of one operator at a time: they are mapped from the cache, and its calls let go of them.
+    Largest,
+}
+
+impl Resident {
+    /// Of a stage whose calls let go of weights, which only those of a cache come back from.
+    pub(super) fn frugal(cached: bool) -> Self {
+        if cached { Self::Largest } else { Self::All }
+    }
+}
+
+impl StagePlan {
+    /// The memory of calls of a function with these sizes.
+    pub(super) fn new(
+        name: &str,
+        network: &Prepared,
+        function: &str,
+        sizes: &[(&str, usize)],
+        resident: Resident,
+    ) -> Result<Self> {
+        let bindings: Bindings = sizes.iter().map(|&(symbol, size)| (symbol.into(), size)).collect();
+        let weights = match resident {
+            Resident::All => network.weight_bytes(),
+            Resident::Largest => network.largest_weight_bytes(function)?,
+        };
+        let workspace = network.plan(function, &bindings)?.arena_bytes() as u64;
+        Ok(Self { name: name.to_owned(), weights: weights as u64, workspace })
+    }
 }
 
 /// The memory of a drawing. Stages follow each other and give their memory back, so the largest counts.
