@@ -51,9 +51,6 @@ const BLOCK_BYTES: usize = 1 << 20;
 /// Bounds for the tiles of a block: few tiles read the weights too often.
 const BLOCK_TILES: [usize; 2] = [48, 192];
 
-/// Bytes of a step of a panel, at most: the better part of a first-level cache of 32 KiB.
-const STEP_BYTES: usize = 24 << 10;
-
 /// The weights of a convolution for [`winograd`]: `[outputs, channels, 3, 3]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WinogradShape {
@@ -401,27 +398,23 @@ impl Work<'_> {
         let micro = self.kernels.micro(self.dtype);
         let words = self.weights[place].words(self.layout.panel_offset(0, panel));
         let sums = scratch.wrapping_add(self.room.sums + place * rows.len() * width * WORD).cast::<u32>();
-        let most = STEP_BYTES / (width * WORD);
-        let step = self.layout.words.div_ceil(self.layout.words.div_ceil(most));
-        for begin in (0..self.layout.words).step_by(step) {
-            for (tile, rows) in rows.chunks_exact(tile_rows).enumerate() {
-                // SAFETY: `rows` are addresses of whole transformed rows, the packed weights hold `layout.words` words
-                // for each column of the panel, and the scratch has sums for all rows of each place.
-                unsafe {
-                    micro(&MicroCall {
-                        rows: rows.as_ptr(),
-                        stride: tile_rows,
-                        offset: place * self.room.place + begin * WORD,
-                        runs: 1,
-                        words: step.min(self.layout.words - begin),
-                        panel: words.add(begin * columns),
-                        count: tile_rows,
-                        vectors: columns / lanes,
-                        sums: sums.add(tile * tile_rows * width),
-                        sum_stride: width,
-                        clear: begin == 0,
-                    });
-                }
+        for (tile, rows) in rows.chunks_exact(tile_rows).enumerate() {
+            // SAFETY: `rows` are addresses of whole transformed rows, the packed weights hold `layout.words` words for
+            // each column of the panel, and the scratch has sums for all rows of each place.
+            unsafe {
+                micro(&MicroCall {
+                    rows: rows.as_ptr(),
+                    stride: tile_rows,
+                    offset: place * self.room.place,
+                    runs: 1,
+                    words: self.layout.words,
+                    panel: words,
+                    count: tile_rows,
+                    vectors: columns / lanes,
+                    sums: sums.add(tile * tile_rows * width),
+                    sum_stride: width,
+                    clear: true,
+                });
             }
         }
     }
