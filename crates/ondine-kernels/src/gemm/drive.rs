@@ -1,8 +1,8 @@
 //! The loops around the micro-kernel: blocks of rows, panels, steps of the inner dimension, tiles.
 //!
-//! A step of a panel stays in the first-level cache while the tiles of a block of rows pass over it, and a block of
-//! rows in the second while the panels do. Every sum runs over the inner dimension in ascending order, one element
-//! after the other, so its bits depend neither on the blocks nor on the threads.
+//! A step of a panel stays in the cache while the tiles of a block of rows pass over it, and a block of rows stays while
+//! the panels do. Every sum runs over the inner dimension in ascending order, one element after the other, so its bits
+//! depend neither on the blocks nor on the threads.
 
 use std::{cell::RefCell, ops::Range};
 
