@@ -4,7 +4,7 @@ use half::bf16;
 
 use crate::{
     arch::{Isa, vector::Vector},
-    gemm::micro::MAX_WIDTH,
+    gemm::micro::{MAX_ROWS, MAX_WIDTH},
     math::{Activation, activate_lanes, bf16_bits},
     quant::RowScale,
     rowwise::RowKernel,
@@ -59,11 +59,7 @@ impl Target {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dequantize<'a> {
     /// Of the tile's rows.
-    pub(crate) rows: &'a [RowScale],
-    /// Consecutive rows that share a scale, counted from `first`.
-    pub(crate) rows_per_scale: usize,
-    /// The index of the tile's first row.
-    pub(crate) first: usize,
+    pub(crate) rows: [RowScale; MAX_ROWS],
     /// Scale of each packed column.
     pub(crate) columns: &'a [f32],
     /// Sum of the weights of each packed column.
@@ -121,7 +117,7 @@ impl EpilogueCall<'_> {
     fn finish<V: Vector>(&self, activation: Activation) {
         assert!(self.rows * self.width <= self.sums.len() && self.columns <= self.width, "sums of a tile");
         for row in 0..self.rows {
-            let scale = self.dequantize.as_ref().map(|of| of.rows[(of.first + row) / of.rows_per_scale]);
+            let scale = self.dequantize.as_ref().map(|of| of.rows[row]);
             for column in (0..self.results).step_by(V::LANES) {
                 let count = V::LANES.min(self.results - column);
                 // SAFETY: packed columns are whole vectors, so all lanes can be read from the sums; whoever made the
