@@ -95,10 +95,15 @@ impl<T: Float> RowsOut<'_, T> {
     /// `scratch`, which has room for them.
     #[inline(always)]
     pub(crate) fn store(&mut self, first: usize, width: usize, scratch: &mut [f32], fill: impl FnOnce(&mut [f32])) {
+        // `fill` has one place to be called from, so that it is compiled with the instructions of the tier.
+        let plain = first * width..first * width + scratch.len();
+        fill(match self {
+            Self::Plain(out) => T::lanes(&mut out[plain.clone()], scratch),
+            Self::Quantized(_) => scratch,
+        });
         match self {
-            Self::Plain(out) => T::stage(&mut out[first * width..][..scratch.len()], scratch, fill),
+            Self::Plain(out) => T::narrow_all(&mut out[plain], scratch),
             Self::Quantized(out) => {
-                fill(scratch);
                 let len = quantized_row_len(width);
                 for (row, out) in scratch.chunks_exact(width).zip(out[first * len..].chunks_exact_mut(len)) {
                     quantize_into(row, out);
