@@ -132,6 +132,7 @@ fn check_inputs(shape: &ConvShape, inputs: &[Input<'_>], dtype: WeightType) {
     assert!(inputs.len() == if shape.channels[1] == 0 { 1 } else { 2 }, "{} inputs for {shape:?}", inputs.len());
     for (input, channels) in inputs.iter().zip(shape.channels) {
         assert_eq!(input.weight_type(), dtype, "type of the input");
+        assert!(!matches!(input, Input::Rows8(_)), "pixels with a scale beside each");
         assert_eq!(input.len(), pixels * channels, "input of {shape:?}");
     }
     if let &[Input::U8 { scales: first, .. }, Input::U8 { scales: second, .. }] = inputs {
@@ -154,7 +155,7 @@ fn zero_rows(shape: &ConvShape, input: &Input<'_>, dtype: WeightType) -> Vec<Vec
         Input::U8 { scales, .. } => {
             scales.iter().map(|scale| vec![u32::from_ne_bytes([scale.zero as u8; WORD]); words]).collect()
         }
-        Input::F32(_) | Input::Bf16(_) => vec![vec![0; words]],
+        Input::F32(_) | Input::Bf16(_) | Input::Rows8(_) => vec![vec![0; words]],
     }
 }
 
@@ -257,7 +258,7 @@ impl Depthwise<'_> {
                 self.source.locate(0, 0, first..first + count, &mut table);
                 let mut scale = [RowScale { scale: 1.0, zero: 0 }; DEPTHWISE_ROWS];
                 if let Some(scales) = scales {
-                    (0..count).for_each(|i| scale[i] = scales.scales[(first + i) / scales.rows_per_scale]);
+                    (0..count).for_each(|i| scale[i] = scales.of(first + i));
                 }
                 self.tile(&pointers, &scale, first, count, input.weight_type());
             }

@@ -78,7 +78,9 @@ pub use layout::{IndexError, concat, expand, gather_rows, pad, permute, slice, t
 pub use math::Activation;
 pub use norm::{GroupNorm, group_norm, layer_norm, rms_norm};
 pub use number::{Float, Lane, Number, Total};
-pub use quant::{RowScale, dequantize_rows, quantize_rows, quantize_weights};
+pub use quant::{
+    RowScale, RowsOut, dequantize_rows, quantize_beside, quantize_rows, quantize_weights, quantized_row_len,
+};
 pub use reduce::{Reduce, argmax, reduce};
 pub use resize::{Size, resize_bilinear, resize_nearest};
 pub use rowwise::RowwiseKernels;

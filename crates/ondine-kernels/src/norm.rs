@@ -4,6 +4,7 @@ use crate::{
     arch::Isa,
     math::{self, Activation},
     number::Float,
+    quant::RowsOut,
     rowwise::{LANES, RUN, RowKernel, STAGE, fold_lanes, for_rows, piece_rows, sum},
     table::Kernels,
     threads::Pool,
@@ -20,19 +21,20 @@ const MOMENT_ROWS: usize = 32;
 ///
 /// # Panics
 /// If `x` and `out` differ in length, `weight` and `bias` do, or the data is not rows of their length.
-pub fn layer_norm<T: Float>(
+pub fn layer_norm<'a, T: Float>(
     pool: &Pool,
     kernels: &Kernels,
     eps: f32,
     weight: &[f32],
     bias: &[f32],
     x: &[T],
-    out: &mut [T],
+    out: impl Into<RowsOut<'a, T>>,
 ) {
     assert_eq!(weight.len(), bias.len(), "weight and bias differ in length");
-    let width = check_rows(weight, x, out);
-    for_rows(pool, out, width, piece_rows(width), |first, out| {
-        let x = &x[first * width..][..out.len()];
+    let (width, out) = (weight.len(), out.into());
+    check_rows(width, x, &out);
+    out.for_rows(pool, width, piece_rows(width), |first, out| {
+        let x = &x[first * width..][..out.rows(width) * width];
         (kernels.float::<T>().layer_norm)(LayerNormRows { eps, weight, bias, x, out });
     });
 }
@@ -43,19 +45,24 @@ pub fn layer_norm<T: Float>(
 ///
 /// # Panics
 /// If `x` and `out` differ in length, or are not rows as wide as `weight`.
-pub fn rms_norm<T: Float>(pool: &Pool, kernels: &Kernels, eps: f32, weight: &[f32], x: &[T], out: &mut [T]) {
-    let width = check_rows(weight, x, out);
-    for_rows(pool, out, width, piece_rows(width), |first, out| {
-        let x = &x[first * width..][..out.len()];
+pub fn rms_norm<'a, T: Float>(
+    pool: &Pool,
+    kernels: &Kernels,
+    eps: f32,
+    weight: &[f32],
+    x: &[T],
+    out: impl Into<RowsOut<'a, T>>,
+) {
+    let (width, out) = (weight.len(), out.into());
+    check_rows(width, x, &out);
+    out.for_rows(pool, width, piece_rows(width), |first, out| {
+        let x = &x[first * width..][..out.rows(width) * width];
         (kernels.float::<T>().rms_norm)(RmsNormRows { eps, weight, x, out });
     });
 }
 
-fn check_rows<T>(weight: &[f32], x: &[T], out: &[T]) -> usize {
-    let width = weight.len();
-    assert_eq!(x.len(), out.len(), "input and output differ in length");
-    assert!(out.is_empty() || width > 0 && out.len().is_multiple_of(width), "the data is not rows of {width} elements");
-    width
+fn check_rows<T: Float>(width: usize, x: &[T], out: &RowsOut<'_, T>) {
+    assert_eq!(x.len(), out.rows(width) * width, "input and output differ in their rows of {width} elements");
 }
 
 /// What [`group_norm`] does to its input.
@@ -85,12 +92,18 @@ pub struct GroupNorm<'a, T> {
 ///
 /// # Panics
 /// If a length does not fit the shapes, or the groups do not divide the channels.
-pub fn group_norm<T: Float>(pool: &Pool, kernels: &Kernels, norm: &GroupNorm<'_, T>, x: &[T], out: &mut [T]) {
-    let (channels, image) = (norm.weight.len(), norm.weight.len() * norm.spatial);
+pub fn group_norm<'a, T: Float>(
+    pool: &Pool,
+    kernels: &Kernels,
+    norm: &GroupNorm<'_, T>,
+    x: &[T],
+    out: impl Into<RowsOut<'a, T>>,
+) {
+    let (channels, image, out) = (norm.weight.len(), norm.weight.len() * norm.spatial, out.into());
     assert_eq!(norm.bias.len(), channels, "weight and bias differ in length");
     assert!(norm.groups > 0 && channels.is_multiple_of(norm.groups), "{} groups of {channels} channels", norm.groups);
-    assert_eq!(x.len(), out.len(), "input and output differ in length");
-    if out.is_empty() {
+    check_rows(channels, x, &out);
+    if x.is_empty() {
         return;
     }
     assert!(image > 0 && x.len().is_multiple_of(image), "the input is not [batch, {}, {channels}]", norm.spatial);
@@ -99,9 +112,9 @@ pub fn group_norm<T: Float>(pool: &Pool, kernels: &Kernels, norm: &GroupNorm<'_,
         assert!(scale.len() == wanted && shift.len() == wanted, "the modulation is not [batch, {channels}]");
     }
     let lines = group_lines(norm, &group_moments(pool, kernels, norm, x));
-    for_rows(pool, out, channels, piece_rows(channels), |first, out| {
+    out.for_rows(pool, channels, piece_rows(channels), |first, out| {
         let (spatial, activation) = (norm.spatial, norm.activation);
-        let x = &x[first * channels..][..out.len()];
+        let x = &x[first * channels..][..out.rows(channels) * channels];
         (kernels.float::<T>().group_apply)(GroupApply { spatial, channels, activation, first, lines: &lines, x, out });
     });
 }
@@ -244,21 +257,22 @@ pub(crate) struct GroupApply<'a, T> {
     first: usize,
     lines: &'a Lines,
     x: &'a [T],
-    out: &'a mut [T],
+    out: RowsOut<'a, T>,
 }
 
 impl<T: Float> RowKernel for GroupApply<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self) {
+    fn run<I: Isa>(mut self) {
         let channels = self.channels;
-        let mut scratch = vec![0.0; STAGE.max(channels)];
-        let stage = STAGE.max(channels) / channels * channels;
-        let mut rows = self.first..;
-        for (x, out) in self.x.chunks(stage).zip(self.out.chunks_mut(stage)) {
-            T::stage(out, &mut scratch, |lanes| {
-                for ((x, lanes), row) in x.chunks_exact(channels).zip(lanes.chunks_exact_mut(channels)).zip(&mut rows) {
+        let rows = (STAGE / channels).max(1);
+        let mut scratch = vec![0.0; rows * channels];
+        for (stage, x) in self.x.chunks(rows * channels).enumerate() {
+            let first = stage * rows;
+            self.out.store(first, channels, &mut scratch[..x.len()], |lanes| {
+                let pixels = x.chunks_exact(channels).zip(lanes.chunks_exact_mut(channels));
+                for (row, (x, lanes)) in (self.first + first..).zip(pixels) {
                     self.lines.apply::<I, T>(row / self.spatial * channels, x, lanes);
                 }
                 math::activate::<I>(self.activation, lanes);
@@ -284,25 +298,28 @@ pub(crate) struct LayerNormRows<'a, T> {
     weight: &'a [f32],
     bias: &'a [f32],
     x: &'a [T],
-    out: &'a mut [T],
+    out: RowsOut<'a, T>,
 }
 
 impl<T: Float> RowKernel for LayerNormRows<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self) {
+    fn run<I: Isa>(mut self) {
         let width = self.weight.len();
-        for (x, out) in self.x.chunks_exact(width).zip(self.out.chunks_exact_mut(width)) {
+        let mut scratch = vec![0.0; width];
+        for (row, x) in self.x.chunks_exact(width).enumerate() {
             let Moments { mean, squares } = row_moments::<I, T>(x);
             let deviation = (squares / width as f64 + f64::from(self.eps)).sqrt();
             let (high, inverse) = (mean as f32, (1.0 / deviation) as f32);
             // What the mean loses by rounding.
             let low = ((mean - f64::from(high)) / deviation) as f32;
-            for ((out, x), (&weight, &bias)) in out.iter_mut().zip(x).zip(self.weight.iter().zip(self.bias)) {
-                let normal = I::mul_add(x.widen() - high, inverse, -low);
-                *out = T::narrow(I::mul_add(normal, weight, bias));
-            }
+            self.out.store(row, width, &mut scratch, |lanes| {
+                for ((lane, x), (&weight, &bias)) in lanes.iter_mut().zip(x).zip(self.weight.iter().zip(self.bias)) {
+                    let normal = I::mul_add(x.widen() - high, inverse, -low);
+                    *lane = I::mul_add(normal, weight, bias);
+                }
+            });
         }
     }
 }
@@ -339,21 +356,24 @@ pub(crate) struct RmsNormRows<'a, T> {
     eps: f32,
     weight: &'a [f32],
     x: &'a [T],
-    out: &'a mut [T],
+    out: RowsOut<'a, T>,
 }
 
 impl<T: Float> RowKernel for RmsNormRows<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self) {
+    fn run<I: Isa>(mut self) {
         let width = self.weight.len();
-        for (x, out) in self.x.chunks_exact(width).zip(self.out.chunks_exact_mut(width)) {
+        let mut scratch = vec![0.0; width];
+        for (row, x) in self.x.chunks_exact(width).enumerate() {
             let mean = sum(x, |x| x * x) / width as f64;
             let inverse = (1.0 / (mean + f64::from(self.eps)).sqrt()) as f32;
-            for ((out, x), weight) in out.iter_mut().zip(x).zip(self.weight) {
-                *out = T::narrow(x.widen() * inverse * weight);
-            }
+            self.out.store(row, width, &mut scratch, |lanes| {
+                for ((lane, x), weight) in lanes.iter_mut().zip(x).zip(self.weight) {
+                    *lane = x.widen() * inverse * weight;
+                }
+            });
         }
     }
 }

@@ -252,6 +252,15 @@ pub trait Float: Number<Lane = f32> {
     #[doc(hidden)]
     fn stage(out: &mut [Self], scratch: &mut [f32], fill: impl FnOnce(&mut [f32]));
 
+    /// Where `f32` numbers are to be written before [`Float::narrow_all`] stores them in `out`: `out` itself if it can
+    /// hold them, else `scratch`, which is as long.
+    #[doc(hidden)]
+    fn lanes<'a>(out: &'a mut [Self], scratch: &'a mut [f32]) -> &'a mut [f32];
+
+    /// See [`Float::lanes`].
+    #[doc(hidden)]
+    fn narrow_all(out: &mut [Self], scratch: &[f32]);
+
     #[doc(hidden)]
     fn float(kernels: &RowwiseKernels) -> &FloatKernels<Self>;
 }
@@ -286,6 +295,12 @@ impl Float for f32 {
     fn stage(out: &mut [Self], _scratch: &mut [f32], fill: impl FnOnce(&mut [f32])) {
         fill(out);
     }
+    #[inline(always)]
+    fn lanes<'a>(out: &'a mut [Self], _scratch: &'a mut [f32]) -> &'a mut [f32] {
+        out
+    }
+    #[inline(always)]
+    fn narrow_all(_out: &mut [Self], _scratch: &[f32]) {}
 
     fn float(kernels: &RowwiseKernels) -> &FloatKernels<Self> {
         &kernels.f32
@@ -297,7 +312,15 @@ impl Float for bf16 {
     fn stage(out: &mut [Self], scratch: &mut [f32], fill: impl FnOnce(&mut [f32])) {
         let scratch = &mut scratch[..out.len()];
         fill(scratch);
-        for (out, &value) in out.iter_mut().zip(&*scratch) {
+        Self::narrow_all(out, scratch);
+    }
+    #[inline(always)]
+    fn lanes<'a>(_out: &'a mut [Self], scratch: &'a mut [f32]) -> &'a mut [f32] {
+        scratch
+    }
+    #[inline(always)]
+    fn narrow_all(out: &mut [Self], scratch: &[f32]) {
+        for (out, &value) in out.iter_mut().zip(scratch) {
             *out = bf16_from_f32(value);
         }
     }

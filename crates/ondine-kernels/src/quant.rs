@@ -4,8 +4,9 @@ use half::f16;
 
 use crate::{
     arch::Isa,
+    gemm::micro::WORD,
     number::Float,
-    rowwise::{RowKernel, for_pieces, max, min, piece_rows},
+    rowwise::{RowKernel, for_pieces, for_rows, max, min, piece_rows},
     table::Kernels,
     threads::Pool,
 };
@@ -20,6 +21,96 @@ pub struct RowScale {
     pub scale: f32,
     /// The value that stands for exactly 0, in `0..=255`.
     pub zero: i32,
+}
+
+impl RowScale {
+    /// Bytes that it takes at the end of a row.
+    const BYTES: usize = 8;
+
+    /// The scale of a row of [`quantized_row_len`] bytes.
+    #[inline(always)]
+    pub(crate) fn of_row(row: &[u8]) -> Self {
+        let [scale, zero] = match row.last_chunk::<{ Self::BYTES }>() {
+            Some(&[a, b, c, d, e, f, g, h]) => [[a, b, c, d], [e, f, g, h]],
+            None => return Self { scale: f32::NAN, zero: 0 },
+        };
+        Self { scale: f32::from_ne_bytes(scale), zero: i32::from_ne_bytes(zero) }
+    }
+}
+
+/// Bytes of a quantized row: `width` values, zeros up to a whole word, the scale and the zero.
+///
+/// Each row brings along how to read it, so that what quantizes yields a single value, of rows of equal length.
+#[must_use]
+pub fn quantized_row_len(width: usize) -> usize {
+    width.next_multiple_of(WORD) + RowScale::BYTES
+}
+
+/// Where the results of a kernel go that works row by row.
+#[derive(Debug)]
+pub enum RowsOut<'a, T> {
+    /// One after the other.
+    Plain(&'a mut [T]),
+    /// Quantized, each in [`quantized_row_len`] bytes.
+    Quantized(&'a mut [u8]),
+}
+
+impl<'a, T> From<&'a mut [T]> for RowsOut<'a, T> {
+    fn from(out: &'a mut [T]) -> Self {
+        Self::Plain(out)
+    }
+}
+
+impl<'a, T> From<&'a mut Vec<T>> for RowsOut<'a, T> {
+    fn from(out: &'a mut Vec<T>) -> Self {
+        Self::Plain(out)
+    }
+}
+
+impl<T: Float> RowsOut<'_, T> {
+    /// Rows of `width` elements.
+    ///
+    /// # Panics
+    /// If there are no whole rows.
+    pub(crate) fn rows(&self, width: usize) -> usize {
+        let (len, row) = match self {
+            Self::Plain(out) => (out.len(), width),
+            Self::Quantized(out) => (out.len(), quantized_row_len(width)),
+        };
+        assert!(len == 0 || row > 0 && len.is_multiple_of(row), "the output is not rows of {width} elements");
+        len.checked_div(row).unwrap_or(0)
+    }
+
+    /// Calls `body` with pieces of up to `rows` rows and the index of their first, on the threads of `pool`.
+    pub(crate) fn for_rows(self, pool: &Pool, width: usize, rows: usize, body: impl Fn(usize, RowsOut<'_, T>) + Sync) {
+        match self {
+            Self::Plain(out) => for_rows(pool, out, width, rows, |first, out| body(first, RowsOut::Plain(out))),
+            Self::Quantized(out) => {
+                for_rows(pool, out, quantized_row_len(width), rows, |first, out| body(first, RowsOut::Quantized(out)));
+            }
+        }
+    }
+
+    /// Lets `fill` write the numbers of rows of `width` elements, then stores them from row `first` on; by way of
+    /// `scratch`, which has room for them.
+    #[inline(always)]
+    pub(crate) fn store(&mut self, first: usize, width: usize, scratch: &mut [f32], fill: impl FnOnce(&mut [f32])) {
+        // `fill` has one place to be called from, so that it is compiled with the instructions of the tier.
+        let plain = first * width..first * width + scratch.len();
+        fill(match self {
+            Self::Plain(out) => T::lanes(&mut out[plain.clone()], scratch),
+            Self::Quantized(_) => scratch,
+        });
+        match self {
+            Self::Plain(out) => T::narrow_all(&mut out[plain], scratch),
+            Self::Quantized(out) => {
+                let len = quantized_row_len(width);
+                for (row, out) in scratch.chunks_exact(width).zip(out[first * len..].chunks_exact_mut(len)) {
+                    quantize_into(row, out);
+                }
+            }
+        }
+    }
 }
 
 /// Quantizes each row of `x`, of `width` elements, to the 256 values that span it and zero.
@@ -47,6 +138,20 @@ pub fn quantize_rows<T: Float>(
     let pieces = x.chunks(rows * width).zip(out.chunks_mut(rows * width)).zip(scales.chunks_mut(rows));
     for_pieces(pool, pieces.collect(), |_, ((x, out), scales)| {
         (kernels.float::<T>().quantize)(QuantizeRows { width, x, out, scales });
+    });
+}
+
+/// Quantizes each row of `x`, of `width` elements, as [`quantize_rows`] does, to rows of [`quantized_row_len`] bytes.
+///
+/// # Panics
+/// If `x` is not rows of `width` elements, or `out` not as many quantized rows.
+pub fn quantize_beside<T: Float>(pool: &Pool, kernels: &Kernels, width: usize, x: &[T], out: &mut [u8]) {
+    let len = quantized_row_len(width);
+    assert!(x.is_empty() || x.len().is_multiple_of(width), "the input is not rows of {width} elements");
+    assert_eq!(out.len(), x.len().checked_div(width).unwrap_or(0) * len, "the output is not as many quantized rows");
+    for_rows(pool, out, len, piece_rows(width), |first, out| {
+        let x = &x[first * width..][..out.len() / len * width];
+        (kernels.float::<T>().quantize_beside)(QuantizeBeside { width, x, out });
     });
 }
 
@@ -122,23 +227,58 @@ impl<T: Float> RowKernel for QuantizeRows<'_, T> {
     fn run<I: Isa>(self) {
         let rows = self.x.chunks_exact(self.width).zip(self.out.chunks_exact_mut(self.width));
         for ((x, out), result) in rows.zip(self.scales) {
-            let (low, high) = row_range(x);
-            let range = high - low;
-            if !range.is_finite() {
-                *result = RowScale { scale: f32::NAN, zero: 0 };
-                out.fill(0);
-                continue;
-            }
-            let scale = range / 255.0;
-            let scale = if scale < f32::MIN_POSITIVE { 1.0 } else { scale };
-            let inverse = 1.0 / scale;
-            let zero = (-low * inverse + ROUND) - ROUND;
-            *result = RowScale { scale, zero: zero as i32 };
-            for (out, x) in out.iter_mut().zip(x) {
-                *out = (within(x.widen() * inverse, -zero, 255.0 - zero) + (ROUND + zero)).to_bits() as u8;
-            }
+            *result = quantize_row(x, out);
         }
     }
+}
+
+/// A piece of [`quantize_beside`].
+pub(crate) struct QuantizeBeside<'a, T> {
+    width: usize,
+    x: &'a [T],
+    out: &'a mut [u8],
+}
+
+impl<T: Float> RowKernel for QuantizeBeside<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let rows = self.out.chunks_exact_mut(quantized_row_len(self.width));
+        for (x, out) in self.x.chunks_exact(self.width).zip(rows) {
+            quantize_into(x, out);
+        }
+    }
+}
+
+/// Quantizes a row into [`quantized_row_len`] bytes.
+#[inline(always)]
+fn quantize_into<T: Float>(x: &[T], out: &mut [u8]) {
+    let (values, rest) = out.split_at_mut(x.len());
+    let RowScale { scale, zero } = quantize_row(x, values);
+    rest.fill(0);
+    if let Some(at) = rest.last_chunk_mut::<{ RowScale::BYTES }>() {
+        let ([a, b, c, d], [e, f, g, h]) = (scale.to_ne_bytes(), zero.to_ne_bytes());
+        *at = [a, b, c, d, e, f, g, h];
+    }
+}
+
+#[inline(always)]
+fn quantize_row<T: Float>(x: &[T], out: &mut [u8]) -> RowScale {
+    let (low, high) = row_range(x);
+    let range = high - low;
+    if !range.is_finite() {
+        out.fill(0);
+        return RowScale { scale: f32::NAN, zero: 0 };
+    }
+    let scale = range / 255.0;
+    let scale = if scale < f32::MIN_POSITIVE { 1.0 } else { scale };
+    let inverse = 1.0 / scale;
+    let zero = (-low * inverse + ROUND) - ROUND;
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = (within(x.widen() * inverse, -zero, 255.0 - zero) + (ROUND + zero)).to_bits() as u8;
+    }
+    RowScale { scale, zero: zero as i32 }
 }
 
 /// A piece of [`quantize_weights`].

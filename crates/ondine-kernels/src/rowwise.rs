@@ -18,7 +18,7 @@ use crate::{
     elementwise::{GluRows, UnaryMap},
     norm::{GroupApply, GroupMoments, LayerNormRows, RmsNormRows},
     number::{Float, Lane, Number, Total},
-    quant::{DequantizeRows, QuantizeRows, QuantizeWeights},
+    quant::{DequantizeRows, QuantizeBeside, QuantizeRows, QuantizeWeights},
     reduce::{ArgmaxRows, ReducePanels},
     resize::BilinearRows,
     softmax::SoftmaxRows,
@@ -173,6 +173,7 @@ pub struct FloatKernels<T: Float> {
     pub(crate) group_apply: fn(GroupApply<'_, T>),
     pub(crate) bilinear: fn(BilinearRows<'_, T>),
     pub(crate) quantize: fn(QuantizeRows<'_, T>),
+    pub(crate) quantize_beside: fn(QuantizeBeside<'_, T>),
     pub(crate) quantize_weights: fn(QuantizeWeights<'_, T>),
     pub(crate) dequantize: fn(DequantizeRows<'_, T>),
 }
@@ -190,6 +191,7 @@ impl<T: Float> FloatKernels<T> {
             group_apply: |kernel| E::enter(kernel),
             bilinear: |kernel| E::enter(kernel),
             quantize: |kernel| E::enter(kernel),
+            quantize_beside: |kernel| E::enter(kernel),
             quantize_weights: |kernel| E::enter(kernel),
             dequantize: |kernel| E::enter(kernel),
         }

@@ -12,6 +12,7 @@ mod convert;
 mod elementwise;
 mod layout;
 mod norm;
+mod quant;
 mod reduce;
 
 /// Half the distance from 1 to the next `f32`.

@@ -21,7 +21,7 @@ use crate::{
 };
 
 pub(crate) use products::prefers_winograd;
-pub(crate) use weights::{Format, format, pack, packed_bytes};
+pub(crate) use weights::{Format, format, pack, packed_bytes, reads_rows};
 
 impl<'a> Operand<'a> {
     /// The elements.
@@ -95,6 +95,7 @@ pub(crate) fn run(
         Op::GroupNorm { groups, eps, activation } => {
             elementwise::group_norm(*groups, *eps, *activation, inputs, out, device)
         }
+        Op::Quantize(prologue) => elementwise::quantize(*prologue, inputs, out, device),
         Op::Permute(axes) => movement::permute(axes, inputs[0], out, device),
         Op::Expand(_) => movement::expand(inputs[0], out, device),
         Op::Slice { axis, start, .. } => movement::slice(*axis, start, inputs[0], out, device),
@@ -103,7 +104,7 @@ pub(crate) fn run(
         Op::Gather => movement::gather(inputs[0], inputs[1], out, device),
         Op::TakeRow => movement::take_row(inputs[0], inputs[1], out, device),
         Op::Resize { how, .. } => movement::resize(*how, inputs[0], out, device),
-        Op::Linear(epilogue) => products::linear(*epilogue, inputs, out, scratch, device),
+        Op::Linear(epilogue) => products::linear(*epilogue, inputs, out, device),
         Op::Conv2d(conv, epilogue) => products::conv2d(*conv, *epilogue, inputs, out, scratch, device),
         Op::MatMul { transposed } => products::matmul(*transposed, inputs, out, scratch, device),
         Op::Attention(attention) => products::attention(attention, inputs, out, scratch, device),

@@ -4,7 +4,7 @@ use crate::{
     dim::{Dim, Shape},
     dtype::DType,
     error::{Result, fail},
-    op::{Attention, Binary, Conv2d, Epilogue, Mask, Op, Unary},
+    op::{Attention, Binary, Conv2d, Epilogue, Mask, Op, Prologue, Unary},
 };
 
 /// Shape and element type of a value.
@@ -67,6 +67,7 @@ pub(crate) fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
         Op::MatMul { transposed } => matmul(inputs[0], inputs[1], *transposed),
         Op::Attention(attention) => self::attention(attention, inputs),
         Op::Glu(_) => glu(inputs[0]),
+        Op::Quantize(prologue) => quantize(*prologue, inputs),
         Op::Resize { height, width, .. } => {
             let [batch, _, _, channels] = rank(inputs[0])?;
             Ok(Signature::new(vec![batch, height.clone(), width.clone(), channels], inputs[0].dtype))
@@ -82,6 +83,11 @@ fn arity(op: &Op) -> Option<usize> {
         Op::Pad { .. } | Op::ArgMax | Op::Reduce { .. } | Op::Softmax | Op::Glu(_) | Op::Resize { .. } => Some(1),
         Op::Binary(_) | Op::Gather | Op::TakeRow | Op::RmsNorm { .. } | Op::MatMul { .. } => Some(2),
         Op::Select | Op::LayerNorm { .. } | Op::GroupNorm { .. } => Some(3),
+        Op::Quantize(prologue) => Some(match prologue {
+            Prologue::None => 1,
+            Prologue::RmsNorm { .. } => 2,
+            Prologue::LayerNorm { .. } | Prologue::GroupNorm { .. } => 3,
+        }),
         Op::Concat { .. } | Op::Linear(_) | Op::Conv2d(..) | Op::Attention(_) => None,
     }
 }
@@ -163,6 +169,22 @@ fn glu(x: &Signature) -> Result<Signature> {
     };
     signature.shape.0[last] = (size / 2).into();
     Ok(signature)
+}
+
+/// Rows with the scale of each: see [`ondine_kernels::quantized_row_len`].
+fn quantize(prologue: Prologue, inputs: &[&Signature]) -> Result<Signature> {
+    let normed = match prologue {
+        Prologue::None => inputs[0].clone(),
+        Prologue::LayerNorm { .. } | Prologue::RmsNorm { .. } => norm(inputs)?,
+        Prologue::GroupNorm { groups, .. } => group_norm(inputs, groups)?,
+    };
+    let Some(width) = normed.shape.last()?.fixed().filter(|_| normed.dtype.is_float()) else {
+        fail!(Shape, "{} {} has no rows to quantize", normed.dtype, normed.shape);
+    };
+    let mut shape = normed.shape;
+    shape.0.pop();
+    shape.0.push(ondine_kernels::quantized_row_len(width).into());
+    Ok(Signature::new(shape, DType::U8))
 }
 
 fn same_dtype(inputs: &[&Signature]) -> Result<DType> {
@@ -253,14 +275,14 @@ fn norm(inputs: &[&Signature]) -> Result<Signature> {
     Ok(inputs[0].clone())
 }
 
-/// Checks the optional inputs that follow the weight, and that there are no more.
-fn check_epilogue(epilogue: Epilogue, inputs: &[&Signature], result: &Signature) -> Result<()> {
+/// Checks the optional inputs that follow the weight, of `outputs` rows, and that there are no more.
+fn check_epilogue(epilogue: Epilogue, inputs: &[&Signature], outputs: &Dim, result: &Signature) -> Result<()> {
     let wanted = 2 + usize::from(epilogue.bias) + usize::from(epilogue.residual);
     if inputs.len() != wanted {
         fail!(Shape, "takes {wanted} inputs, got {}", inputs.len());
     }
-    if epilogue.bias && inputs[2].shape.0 != std::slice::from_ref(result.shape.last()?) {
-        fail!(Shape, "a bias of shape {} does not fit a result of shape {}", inputs[2].shape, result.shape);
+    if epilogue.bias && inputs[2].shape.0 != std::slice::from_ref(outputs) {
+        fail!(Shape, "a bias of shape {} does not fit {outputs} outputs", inputs[2].shape);
     }
     match inputs.last() {
         Some(residual) if epilogue.residual && residual.shape != result.shape => {
@@ -272,14 +294,24 @@ fn check_epilogue(epilogue: Epilogue, inputs: &[&Signature], result: &Signature)
 
 fn linear(epilogue: Epilogue, inputs: &[&Signature]) -> Result<Signature> {
     let [x, weight, ..] = inputs else { fail!(Shape, "linear needs an input and a weight") };
-    let [out, width] = rank(weight)?;
-    if *x.shape.last()? != width {
+    let [out, width, kernel @ ..] = weight.shape.0.as_slice() else {
+        fail!(Shape, "a weight of shape {} is no matrix", weight.shape);
+    };
+    let last = x.shape.last()?;
+    let fits = match width.fixed() {
+        Some(width) if x.dtype == DType::U8 => *last == Dim::from(ondine_kernels::quantized_row_len(width)),
+        _ => last == width,
+    };
+    if !fits || kernel.iter().any(|size| *size != Dim::from(1)) {
         fail!(Shape, "a weight of shape {} does not fit an input of shape {}", weight.shape, x.shape);
     }
     let mut result = (*x).clone();
-    let last = result.shape.rank() - 1;
-    result.shape.0[last] = out;
-    check_epilogue(epilogue, inputs, &result)?;
+    result.shape.0.pop();
+    result.shape.0.push(out.clone());
+    if epilogue.gate {
+        result = glu(&result)?;
+    }
+    check_epilogue(epilogue, inputs, out, &result)?;
     Ok(result)
 }
 
@@ -313,8 +345,11 @@ fn conv2d(conv: Conv2d, epilogue: Epilogue, inputs: &[&Signature]) -> Result<Sig
     };
     let height = along(&height, top, bottom, &kernel_h, 0)?;
     let width = along(&width, left, right, &kernel_w, 1)?;
-    let result = Signature::new(vec![batch, height, width, out], x.dtype);
-    check_epilogue(epilogue, inputs, &result)?;
+    if epilogue.gate {
+        fail!(Unsupported, "convolutions are not gated");
+    }
+    let result = Signature::new(vec![batch, height, width, out.clone()], x.dtype);
+    check_epilogue(epilogue, inputs, &out, &result)?;
     Ok(result)
 }
 

@@ -67,7 +67,7 @@ pub use graph::{Graph, Node, StateSlot, Value, Weight};
 pub use infer::Signature;
 pub use model::{Function, Model, Outputs, State};
 pub use ndarray::{AlignedBytes, Element, NDArray, element_count};
-pub use op::{Activation, Attention, Binary, Conv2d, Epilogue, Mask, Op, Reduce, Resample, Unary, WeightId};
+pub use op::{Activation, Attention, Binary, Conv2d, Epilogue, Mask, Op, Prologue, Reduce, Resample, Unary, WeightId};
 pub use pass::plan::Plan;
 pub use specialize::{Options, Precision, Prepared, Specialized};
 pub use weights::{Tensor, Weights, write_safetensors};

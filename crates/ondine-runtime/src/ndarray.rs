@@ -199,6 +199,13 @@ impl NDArray {
     }
 }
 
+/// Equal in shape, type and every bit.
+impl PartialEq for NDArray {
+    fn eq(&self, other: &Self) -> bool {
+        (self.dtype(), self.shape(), self.bytes()) == (other.dtype(), other.shape(), other.bytes())
+    }
+}
+
 impl fmt::Debug for NDArray {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "NDArray({}, {:?})", self.dtype, self.shape)

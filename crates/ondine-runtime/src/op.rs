@@ -161,19 +161,48 @@ impl Conv2d {
 
 /// What a weighted operator does to its result before it is stored: optional inputs and an activation.
 ///
-/// Order: product, `+ bias`, activation, `+ residual`.
+/// Order: product, `+ bias`, activation or gate, `+ residual`.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 pub struct Epilogue {
     /// True if a bias `[out]` follows the weight among the inputs.
     pub bias: bool,
-    /// Applied after the bias.
+    /// Applied after the bias; with a gate, to the second half.
     pub activation: Activation,
+    /// True if the result is the first half of the last dimension times the activated second half; only of
+    /// [`Op::Linear`].
+    pub gate: bool,
     /// True if the last input, of the result's shape, is added at the end.
     pub residual: bool,
 }
 
+/// What is done to rows before they are quantized, which then never are stored in full.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Prologue {
+    /// Nothing; input `x`.
+    None,
+    /// As [`Op::LayerNorm`], with its inputs.
+    LayerNorm {
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// As [`Op::RmsNorm`], with its inputs.
+    RmsNorm {
+        /// Added to the mean square.
+        eps: f32,
+    },
+    /// As [`Op::GroupNorm`], with its inputs.
+    GroupNorm {
+        /// Number of groups; divides the channels.
+        groups: usize,
+        /// Added to the variance.
+        eps: f32,
+        /// Applied to the result.
+        activation: Activation,
+    },
+}
+
 /// One operator. Its inputs are listed in the order in which the variant's text names them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Op {
     /// An argument of the function.
     Input,
@@ -252,7 +281,8 @@ pub enum Op {
         /// Applied to the result.
         activation: Activation,
     },
-    /// `x` `[.., in]`, `weight` `[out, in]`, and what the epilogue says.
+    /// `x` `[.., in]`, `weight` `[out, in]` (or a convolution's, with a kernel of size 1), and what the epilogue says.
+    /// `x` may be quantized.
     Linear(Epilogue),
     /// `x` `[b, h, w, in]`, `weight` `[out, in / groups, kh, kw]`, and what the epilogue says.
     Conv2d(Conv2d, Epilogue),
@@ -265,6 +295,9 @@ pub enum Op {
     Attention(Attention),
     /// `x` `[.., 2 n]`: the first half of the last dimension times the activated second half (Shazeer 2020).
     Glu(Activation),
+    /// `x` in 8 bits, after the prologue: rows of the last dimension, each with its scale at the end, as U8. Only for
+    /// products with weights of 8 bits, which read them so.
+    Quantize(Prologue),
     /// `x` (channels-last) resized to `height` x `width`.
     Resize {
         /// How.
@@ -344,6 +377,12 @@ impl Op {
             Self::MatMul { .. } => "matmul",
             Self::Attention(_) => "attention",
             Self::Glu(_) => "glu",
+            Self::Quantize(prologue) => match prologue {
+                Prologue::None => "quantize",
+                Prologue::LayerNorm { .. } => "layer_norm_8",
+                Prologue::RmsNorm { .. } => "rms_norm_8",
+                Prologue::GroupNorm { .. } => "group_norm_8",
+            },
             Self::Resize { .. } => "resize",
         }
     }

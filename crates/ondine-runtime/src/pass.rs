@@ -9,6 +9,8 @@ pub(crate) mod fuse;
 pub(crate) mod layout;
 pub(crate) mod plan;
 pub(crate) mod precision;
+pub(crate) mod quantize;
+pub(crate) mod share;
 
 use crate::{
     error::{Context, Result},

@@ -69,7 +69,7 @@ pub(crate) fn step_flops(graph: &Graph, plan: &Plan, value: crate::Value) -> u64
     let product = |shape: &[usize]| shape.iter().map(|&n| n as u64).product::<u64>();
     let result = product(&plan.shapes[value.index()]);
     match &node.op {
-        Op::Linear(_) => 2 * result * shape(1)[1] as u64,
+        Op::Linear(epilogue) => 2 * result * shape(1)[1] as u64 * if epilogue.gate { 2 } else { 1 },
         Op::Conv2d(..) => 2 * result * product(&shape(1)[1..]),
         Op::MatMul { .. } => 2 * result * shape(0).last().map_or(0, |&inner| inner as u64),
         Op::Attention(attention) => {

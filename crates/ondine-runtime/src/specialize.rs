@@ -28,6 +28,8 @@ use crate::{
         layout::layout,
         plan::{Plan, plan},
         precision::lower,
+        quantize::quantize,
+        share::share,
         values,
     },
     weights::Weights,
@@ -250,10 +252,11 @@ pub(crate) fn plan_of(lowered: &Lowered, bindings: &Bindings, options: Options, 
 /// The passes, in order.
 fn rewrite(graph: &Graph, options: Options, device: &Device) -> Result<Graph> {
     let graph = fold(graph, |node, inputs| cpu::evaluate(node, inputs, device))?;
-    let graph = layout(&graph)?;
+    let graph = share(&layout(&graph)?)?;
     let graph = fuse(&graph)?;
     let graph = lower(&graph, options.precision.dtype())?;
-    layout(&algorithm(&graph)?)
+    let graph = layout(&algorithm(&graph)?)?;
+    quantize(&graph, |op, weight| cpu::reads_rows(op, weight, options))
 }
 
 /// Gives every use of a weight a packed form; uses of one weight in one format share it.

@@ -268,10 +268,10 @@ impl Vector for __m256 {
     }
 
     #[inline(always)]
-    unsafe fn corrected(sums: *const i32, zero: i32, weights: *const i32) -> Self {
+    unsafe fn corrected(sums: *const i32, zero: i32, weights: Self) -> Self {
         // SAFETY: as the trait says.
         unsafe {
-            let weights = _mm256_mullo_epi32(_mm256_set1_epi32(zero), _mm256_loadu_si256(weights.cast()));
+            let weights = _mm256_mullo_epi32(_mm256_set1_epi32(zero), _mm256_castps_si256(weights));
             _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_loadu_si256(sums.cast()), weights))
         }
     }

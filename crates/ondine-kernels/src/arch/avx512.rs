@@ -251,10 +251,10 @@ impl Vector for __m512 {
     }
 
     #[inline(always)]
-    unsafe fn corrected(sums: *const i32, zero: i32, weights: *const i32) -> Self {
+    unsafe fn corrected(sums: *const i32, zero: i32, weights: Self) -> Self {
         // SAFETY: as the trait says.
         unsafe {
-            let weights = _mm512_mullo_epi32(_mm512_set1_epi32(zero), _mm512_loadu_si512(weights.cast()));
+            let weights = _mm512_mullo_epi32(_mm512_set1_epi32(zero), _mm512_castps_si512(weights));
             _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(sums.cast()), weights))
         }
     }

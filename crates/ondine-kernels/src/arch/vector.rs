@@ -55,11 +55,11 @@ pub(crate) trait Vector: Copy {
     /// The address is valid for `LANES` bytes.
     unsafe fn store_bytes(self, to: *mut u8);
 
-    /// `sums - zero * weights` of `LANES` integers.
+    /// `sums - zero * weights` of `LANES` integers; the lanes of `weights` are the bits of some.
     ///
     /// # Safety
-    /// The addresses are valid for reading them.
-    unsafe fn corrected(sums: *const i32, zero: i32, weights: *const i32) -> Self;
+    /// The address is valid for reading them.
+    unsafe fn corrected(sums: *const i32, zero: i32, weights: Self) -> Self;
 
     /// `self + b`
     fn add(self, b: Self) -> Self;
@@ -151,9 +151,9 @@ impl<I: Isa> Vector for Lane<I> {
     }
 
     #[inline(always)]
-    unsafe fn corrected(sums: *const i32, zero: i32, weights: *const i32) -> Self {
+    unsafe fn corrected(sums: *const i32, zero: i32, weights: Self) -> Self {
         // SAFETY: as the caller says.
-        Self::new(unsafe { (*sums).wrapping_sub(zero.wrapping_mul(*weights)) } as f32)
+        Self::new(unsafe { *sums }.wrapping_sub(zero.wrapping_mul(weights.0.to_bits() as i32)) as f32)
     }
 
     #[inline(always)]

@@ -10,7 +10,7 @@ use crate::{
     gemm::{
         Epilogue,
         epilogue::{Dequantize, EpilogueCall, Source, Target},
-        micro::{GemmKernels, MAX_WIDTH, MicroCall, WORD},
+        micro::{GemmKernels, MAX_ROWS, MAX_WIDTH, MicroCall, WORD},
         weights::{Layout, PackedWeights},
     },
     quant::RowScale,
@@ -61,10 +61,21 @@ impl<'a> Table<'a> {
 
 /// The scales of quantized rows.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Scales<'a> {
-    pub(crate) scales: &'a [RowScale],
-    /// Consecutive rows that share one.
-    pub(crate) rows_per_scale: usize,
+pub(crate) enum Scales<'a> {
+    /// Each for as many consecutive rows.
+    Apart { scales: &'a [RowScale], rows_per_scale: usize },
+    /// At the end of each row.
+    Beside { bytes: &'a [u8], row_len: usize },
+}
+
+impl Scales<'_> {
+    /// The scale of a row.
+    pub(crate) fn of(&self, row: usize) -> RowScale {
+        match *self {
+            Self::Apart { scales, rows_per_scale } => scales[row / rows_per_scale],
+            Self::Beside { bytes, row_len } => RowScale::of_row(&bytes[row * row_len..][..row_len]),
+        }
+    }
 }
 
 /// A product to compute: `rows` of a left operand with packed weights.
@@ -288,9 +299,13 @@ impl<R: Rows> Product<'_, R> {
         let (begin, group_columns) = (panel * width / shrink, shape.columns() / shape.groups);
         let columns = layout.panel_columns(panel);
         let column = group * group_columns + begin;
-        let dequantize = self.scales.map(|Scales { scales, rows_per_scale }| {
+        let dequantize = self.scales.map(|scales| {
             let (columns, sums) = self.weights.quantization(layout, group, panel);
-            Dequantize { rows: scales, rows_per_scale, first: row, columns, sums }
+            let mut rows = [RowScale::default(); MAX_ROWS];
+            for (index, scale) in rows.iter_mut().enumerate().take(count) {
+                *scale = scales.of(row + index);
+            }
+            Dequantize { rows, columns, sums }
         });
         let at = |stride: usize| row * stride + column;
         let residual_stride = self.epilogue.residual_stride;

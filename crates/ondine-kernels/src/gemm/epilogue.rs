@@ -4,7 +4,7 @@ use half::bf16;
 
 use crate::{
     arch::{Isa, vector::Vector},
-    gemm::micro::MAX_WIDTH,
+    gemm::micro::{MAX_ROWS, MAX_WIDTH},
     math::{Activation, activate_lanes, bf16_bits},
     quant::RowScale,
     rowwise::RowKernel,
@@ -59,11 +59,7 @@ impl Target {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dequantize<'a> {
     /// Of the tile's rows.
-    pub(crate) rows: &'a [RowScale],
-    /// Consecutive rows that share a scale, counted from `first`.
-    pub(crate) rows_per_scale: usize,
-    /// The index of the tile's first row.
-    pub(crate) first: usize,
+    pub(crate) rows: [RowScale; MAX_ROWS],
     /// Scale of each packed column.
     pub(crate) columns: &'a [f32],
     /// Sum of the weights of each packed column.
@@ -117,24 +113,26 @@ impl RowKernel for &EpilogueCall<'_> {
 }
 
 impl EpilogueCall<'_> {
+    /// Column by column, so that what belongs to one stays in registers for all rows of the tile.
     #[inline(always)]
     fn finish<V: Vector>(&self, activation: Activation) {
         assert!(self.rows * self.width <= self.sums.len() && self.columns <= self.width, "sums of a tile");
-        for row in 0..self.rows {
-            let scale = self.dequantize.as_ref().map(|of| of.rows[(of.first + row) / of.rows_per_scale]);
-            for column in (0..self.results).step_by(V::LANES) {
-                let count = V::LANES.min(self.results - column);
-                // SAFETY: packed columns are whole vectors, so all lanes can be read from the sums; whoever made the
-                // call vouches for `rows` rows of `results` elements of residual and output.
-                unsafe {
-                    let mut x: V = if self.gate == 0 {
-                        activate_lanes(activation, self.number(row, column, scale))
-                    } else {
-                        // The gates before, a power of two at a time.
-                        let value = column + (column & !(self.gate - 1));
-                        let gate: V = activate_lanes(activation, self.number(row, value + self.gate, scale));
-                        gate.mul(self.number(row, value, scale))
-                    };
+        for column in (0..self.results).step_by(V::LANES) {
+            let count = V::LANES.min(self.results - column);
+            // The gates before, a power of two at a time.
+            let value = if self.gate == 0 { column } else { column + (column & !(self.gate - 1)) };
+            // SAFETY: packed columns are whole vectors, so all lanes can be read from the sums; whoever made the call
+            // vouches for `rows` rows of `results` elements of residual and output.
+            unsafe {
+                let values = self.column::<V>(value);
+                let gates = if self.gate == 0 { self.column::<V>(value) } else { self.column::<V>(value + self.gate) };
+                for row in 0..self.rows {
+                    let (value, gated) = (self.number(row, &values), self.gate != 0);
+                    let argument = if gated { self.number(row, &gates) } else { value };
+                    let mut x: V = activate_lanes(activation, argument);
+                    if gated {
+                        x = x.mul(value);
+                    }
                     if let Some((residual, stride)) = self.residual {
                         x = x.add(load(residual.add(row * stride + column), count));
                     }
@@ -145,23 +143,46 @@ impl EpilogueCall<'_> {
         }
     }
 
+    /// What belongs to the packed columns from `at` on.
+    ///
+    /// # Safety
+    /// There are as many as a vector has lanes.
+    #[inline(always)]
+    unsafe fn column<V: Vector>(&self, at: usize) -> Column<V> {
+        // SAFETY: what belongs to columns is as long as the packed columns, or longer.
+        unsafe {
+            let bias = V::load(self.bias.as_ptr().add(at));
+            let (scale, sum) = match &self.dequantize {
+                Some(of) => (V::load(of.columns.as_ptr().add(at)), V::load(of.sums.as_ptr().add(at).cast())),
+                None => (bias, bias),
+            };
+            Column { at, bias, scale, sum }
+        }
+    }
+
     /// Sums as numbers, with the bias.
     ///
     /// # Safety
-    /// The sums have `row` and all lanes from `column` on.
+    /// The sums have `row` and all lanes of the column.
     #[inline(always)]
-    unsafe fn number<V: Vector>(&self, row: usize, column: usize, scale: Option<RowScale>) -> V {
-        // SAFETY: the caller vouches for the sums; the others are as long as the packed columns, or longer.
+    unsafe fn number<V: Vector>(&self, row: usize, column: &Column<V>) -> V {
+        // SAFETY: as the caller says.
         unsafe {
-            let sums = self.sums.as_ptr().add(row * self.width + column);
-            let bias = V::load(self.bias.as_ptr().add(column));
-            let (Some(quantized), Some(RowScale { scale, zero })) = (&self.dequantize, scale) else {
-                return V::load(sums.cast()).add(bias);
-            };
-            let scale = V::splat(scale).mul(V::load(quantized.columns.as_ptr().add(column)));
-            V::corrected(sums.cast(), zero, quantized.sums.as_ptr().add(column)).mul_add(scale, bias)
+            let sums = self.sums.as_ptr().add(row * self.width + column.at);
+            let Some(Dequantize { rows, .. }) = &self.dequantize else { return V::load(sums.cast()).add(column.bias) };
+            let RowScale { scale, zero } = rows[row];
+            V::corrected(sums.cast(), zero, column.sum).mul_add(V::splat(scale).mul(column.scale), column.bias)
         }
     }
+}
+
+/// Bias, scale and sum of the weights of a vector of packed columns.
+struct Column<V> {
+    at: usize,
+    bias: V,
+    scale: V,
+    /// Integers, as bits.
+    sum: V,
 }
 
 /// Reads the first `count` lanes.

@@ -17,7 +17,7 @@ use crate::{
         weights::{PackedWeights, WeightType},
     },
     math::Activation,
-    quant::RowScale,
+    quant::{RowScale, quantized_row_len},
     table::Kernels,
     threads::Pool,
 };
@@ -36,6 +36,8 @@ pub enum Input<'a> {
         /// One scale for all rows, or as many as divide their number: each holds for so many consecutive rows.
         scales: &'a [RowScale],
     },
+    /// For weights of [`WeightType::S8`] of a linear layer: rows of [`quantized_row_len`] bytes, each with its scale.
+    Rows8(&'a [u8]),
 }
 
 impl<'a> Input<'a> {
@@ -46,6 +48,7 @@ impl<'a> Input<'a> {
             Self::F32(values) => values.len(),
             Self::Bf16(values) => values.len(),
             Self::U8 { values, .. } => values.len(),
+            Self::Rows8(bytes) => bytes.len(),
         }
     }
 
@@ -59,7 +62,7 @@ impl<'a> Input<'a> {
         match self {
             Self::F32(_) => WeightType::F32,
             Self::Bf16(_) => WeightType::Bf16,
-            Self::U8 { .. } => WeightType::S8,
+            Self::U8 { .. } | Self::Rows8(_) => WeightType::S8,
         }
     }
 
@@ -68,16 +71,23 @@ impl<'a> Input<'a> {
             Self::F32(values) => values.as_ptr().cast(),
             Self::Bf16(values) => values.as_ptr().cast(),
             Self::U8 { values, .. } => values.as_ptr(),
+            Self::Rows8(bytes) => bytes.as_ptr(),
         }
     }
 
     /// The scales, checked to be right for `rows` rows.
     pub(crate) fn scales(&self, rows: usize) -> Option<Scales<'a>> {
-        let &Self::U8 { scales, .. } = self else { return None };
-        let divides = rows == 0 || (!scales.is_empty() && rows.is_multiple_of(scales.len()));
-        assert!(divides, "{} scales for {rows} rows", scales.len());
-        assert!(scales.iter().all(|scale| (0..256).contains(&scale.zero)), "the zero of a scale is not in 0..=255");
-        Some(Scales { scales, rows_per_scale: (rows / scales.len().max(1)).max(1) })
+        match *self {
+            Self::F32(_) | Self::Bf16(_) => None,
+            Self::U8 { scales, .. } => {
+                let divides = rows == 0 || (!scales.is_empty() && rows.is_multiple_of(scales.len()));
+                assert!(divides, "{} scales for {rows} rows", scales.len());
+                let fit = scales.iter().all(|scale| (0..256).contains(&scale.zero));
+                assert!(fit, "the zero of a scale is not in 0..=255");
+                Some(Scales::Apart { scales, rows_per_scale: (rows / scales.len().max(1)).max(1) })
+            }
+            Self::Rows8(bytes) => Some(Scales::Beside { bytes, row_len: bytes.len() / rows.max(1) }),
+        }
     }
 }
 
@@ -200,6 +210,10 @@ pub fn gemm(pool: &Pool, kernels: &Kernels, problem: &GemmProblem<'_>, mut out: 
     let shape = weights.shape();
     assert_eq!(input.weight_type(), shape.dtype, "type of the input");
     assert!(shape.taps == 1 && shape.groups == 1 && shape.channels[1] == 0, "not a linear layer: {shape:?}");
+    if let Input::Rows8(bytes) = input {
+        let len = quantized_row_len(shape.channels[0]);
+        assert!(input_stride == len && bytes.len() == rows * len, "the input is not {rows} rows of {len} bytes");
+    }
     check_rows("input", input.len(), rows, shape.channels[0], input_stride);
     check_rows("output", out.len(), rows, shape.columns(), out_stride);
     weights.check(kernels);

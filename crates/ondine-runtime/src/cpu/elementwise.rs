@@ -8,7 +8,8 @@ use crate::{
     device::Device,
     dtype::DType,
     error::{Result, fail},
-    op::{Activation, Binary, Reduce, Unary},
+    ndarray::Element,
+    op::{Activation, Binary, Prologue, Reduce, Unary},
     run::{Operand, Target},
 };
 
@@ -150,14 +151,14 @@ pub(super) fn reduce(how: Reduce, axes: &[usize], x: Operand<'_>, out: &mut Targ
 pub(super) fn layer_norm(eps: f32, inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Device) -> Result<()> {
     let [x, weight, bias] = inputs else { fail!(Shape, "layer_norm takes 3 inputs") };
     dispatch!("layer_norm", x.dtype, [F32 => f32, BF16 => bf16], T => {
-        k::layer_norm(&device.pool, device.kernels, eps, weight.view(), bias.view(), x.view::<T>(), out.view());
+        k::layer_norm(&device.pool, device.kernels, eps, weight.view(), bias.view(), x.view::<T>(), out.rows());
     })
 }
 
 pub(super) fn rms_norm(eps: f32, inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Device) -> Result<()> {
     let [x, weight] = inputs else { fail!(Shape, "rms_norm takes 2 inputs") };
     dispatch!("rms_norm", x.dtype, [F32 => f32, BF16 => bf16], T => {
-        k::rms_norm(&device.pool, device.kernels, eps, weight.view(), x.view::<T>(), out.view());
+        k::rms_norm(&device.pool, device.kernels, eps, weight.view(), x.view::<T>(), out.rows());
     })
 }
 
@@ -174,6 +175,32 @@ pub(super) fn group_norm(
     let (weight, bias) = (weight.view(), bias.view());
     dispatch!("group_norm", x.dtype, [F32 => f32, BF16 => bf16], T => {
         let norm = k::GroupNorm { spatial, groups, eps, weight, bias, modulation: None, activation };
-        k::group_norm(&device.pool, device.kernels, &norm, x.view::<T>(), out.view());
+        k::group_norm(&device.pool, device.kernels, &norm, x.view::<T>(), out.rows());
     })
+}
+
+pub(super) fn quantize(
+    prologue: Prologue,
+    inputs: &[Operand<'_>],
+    out: &mut Target<'_>,
+    device: &Device,
+) -> Result<()> {
+    match prologue {
+        Prologue::None => {
+            let width = inputs[0].shape.last().copied().unwrap_or(1);
+            dispatch!("quantization", inputs[0].dtype, [F32 => f32, BF16 => bf16], T => {
+                k::quantize_beside(&device.pool, device.kernels, width, inputs[0].view::<T>(), out.bytes);
+            })
+        }
+        Prologue::LayerNorm { eps } => layer_norm(eps, inputs, out, device),
+        Prologue::RmsNorm { eps } => rms_norm(eps, inputs, out, device),
+        Prologue::GroupNorm { groups, eps, activation } => group_norm(groups, eps, activation, inputs, out, device),
+    }
+}
+
+impl Target<'_> {
+    /// Rows as numbers or, of type U8, quantized.
+    fn rows<T: Element>(&mut self) -> k::RowsOut<'_, T> {
+        if self.dtype == DType::U8 { k::RowsOut::Quantized(self.bytes) } else { k::RowsOut::Plain(self.view()) }
+    }
 }

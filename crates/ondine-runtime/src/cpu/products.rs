@@ -22,9 +22,9 @@ use crate::{
 /// Bytes that an operator needs beside its inputs and result.
 pub(super) fn scratch_bytes(op: &Op, dtype: DType, inputs: &[&[usize]], options: Options, device: &Device) -> usize {
     match op {
-        Op::Linear(_) | Op::Conv2d(..) => match (op, format(op, 1, inputs[1], options)) {
-            (_, Format::Panels { precision: Precision::Int8, .. }) => inputs[0].iter().product(),
-            (Op::Conv2d(conv, _), Format::Winograd { precision, .. }) => {
+        Op::Conv2d(conv, _) => match format(op, 1, inputs[1], options) {
+            Format::Panels { precision: Precision::Int8, .. } => inputs[0].iter().product(),
+            Format::Winograd { precision, .. } => {
                 let shape = conv_shape(*conv, inputs[0], inputs[1]);
                 let threads = device.pool.threads();
                 shape.map_or(0, |shape| {
@@ -49,6 +49,7 @@ impl<'a> Operand<'a> {
         match self.dtype {
             DType::F32 => Ok(Input::F32(self.view())),
             DType::BF16 => Ok(Input::Bf16(self.view())),
+            DType::U8 => Ok(Input::Rows8(self.bytes)),
             other => fail!(Unsupported, "products of {other} numbers"),
         }
     }
@@ -64,8 +65,8 @@ impl<'a> Operand<'a> {
     /// The packed weight.
     fn packed(&self, device: &Device) -> Result<PackedWeights<'a>> {
         match self.format {
-            Some(Format::Panels { precision, groups }) => {
-                Ok(PackedWeights::new(device.kernels, panels(precision, groups, self.shape), self.bytes))
+            Some(Format::Panels { precision, groups, gate }) => {
+                Ok(PackedWeights::new(device.kernels, panels(precision, groups, gate, self.shape), self.bytes))
             }
             _ => fail!(Unsupported, "products with a weight that is computed at run time"),
         }
@@ -112,23 +113,16 @@ fn finish<'a>(epilogue: Epilogue, inputs: &[Operand<'a>], columns: usize) -> Res
     })
 }
 
-pub(super) fn linear(
-    epilogue: Epilogue,
-    inputs: &[Operand<'_>],
-    out: &mut Target<'_>,
-    scratch: &mut [u8],
-    device: &Device,
-) -> Result<()> {
+pub(super) fn linear(epilogue: Epilogue, inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Device) -> Result<()> {
     let [x, weight, ..] = inputs else { fail!(Shape, "linear needs an input and a weight") };
-    let (channels, columns) = (weight.shape[1], weight.shape[0]);
-    let weights = weight.packed(device)?;
-    let quantizes = weights.shape().dtype == WeightType::S8;
-    let scales = if quantizes { x.quantize(channels, scratch, device)? } else { Vec::new() };
+    let (Some((&input_stride, rows)), Some(&columns)) = (x.shape.split_last(), out.shape.last()) else {
+        fail!(Shape, "linear of a single number");
+    };
     let problem = GemmProblem {
-        rows: x.shape[..x.shape.len() - 1].iter().product(),
-        input: activations(*x, &weights, scratch, &scales)?,
-        input_stride: channels,
-        weights,
+        rows: rows.iter().product(),
+        input: x.input()?,
+        input_stride,
+        weights: weight.packed(device)?,
         epilogue: finish(epilogue, inputs, columns)?,
         out_stride: columns,
     };
@@ -194,9 +188,7 @@ pub(super) fn conv2d(
     let weights = weight.packed(device)?;
     let scales = if weights.shape().dtype == WeightType::S8 {
         // Taps of one product come from several pixels, which then need one scale.
-        let alone = shape.kernel == [1; 2] && conv == Conv2d::default();
-        let image = shape.height * shape.width * shape.channels[0];
-        x.quantize(if alone { shape.channels[0] } else { image }, scratch, device)?
+        x.quantize(shape.height * shape.width * shape.channels[0], scratch, device)?
     } else {
         Vec::new()
     };

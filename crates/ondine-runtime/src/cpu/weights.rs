@@ -20,6 +20,8 @@ pub(crate) enum Format {
         precision: Precision,
         /// Independent groups of a convolution.
         groups: usize,
+        /// True if the second half of the outputs gates the first.
+        gate: bool,
     },
     /// Panels for Winograd's convolution.
     Winograd {
@@ -36,9 +38,9 @@ const FEWEST_CHANNELS: usize = 32;
 
 /// The form in which input `position` of `op`, a weight of this shape, is read.
 pub(crate) fn format(op: &Op, position: usize, shape: &[usize], options: Options) -> Format {
-    let groups = match op {
-        Op::Linear(_) if position == 1 => 1,
-        Op::Conv2d(conv, _) if position == 1 => conv.groups,
+    let (groups, gate) = match op {
+        Op::Linear(epilogue) if position == 1 => (1, epilogue.gate),
+        Op::Conv2d(conv, _) if position == 1 => (conv.groups, false),
         _ => return Format::Plain,
     };
     let large = shape[..2].iter().all(|&channels| channels >= FEWEST_CHANNELS) && groups == 1;
@@ -48,8 +50,14 @@ pub(crate) fn format(op: &Op, position: usize, shape: &[usize], options: Options
     };
     match op {
         Op::Conv2d(conv, _) if conv.winograd => Format::Winograd { precision, doubled: conv.upsample },
-        _ => Format::Panels { precision, groups },
+        _ => Format::Panels { precision, groups, gate },
     }
+}
+
+/// True if `op` with a weight of this shape takes quantized rows of what it multiplies.
+pub(crate) fn reads_rows(op: &Op, shape: &[usize], options: Options) -> bool {
+    let quantized = matches!(format(op, 1, shape, options), Format::Panels { precision: Precision::Int8, .. });
+    quantized && matches!(op, Op::Linear(_))
 }
 
 /// What the kernels call the type of a weight.
@@ -67,16 +75,18 @@ pub(super) fn winograd(precision: Precision, doubled: bool, shape: &[usize]) -> 
 }
 
 /// What the kernels call a weight of this shape: `[out, in / groups, ..]`, what follows being the kernel's taps.
-pub(super) fn panels(precision: Precision, groups: usize, shape: &[usize]) -> WeightShape {
+pub(super) fn panels(precision: Precision, groups: usize, gate: bool, shape: &[usize]) -> WeightShape {
     let taps = shape[2..].iter().product();
-    WeightShape { taps, groups, ..WeightShape::linear(weight_type(precision), shape[0], shape[1] * groups) }
+    WeightShape { taps, groups, glu: gate, ..WeightShape::linear(weight_type(precision), shape[0], shape[1] * groups) }
 }
 
 /// Bytes of a packed weight.
 pub(crate) fn packed_bytes(format: Format, shape: &[usize], device: &Device) -> usize {
     match format {
         Format::Plain => shape.iter().product::<usize>() * size_of::<f32>(),
-        Format::Panels { precision, groups } => panels(precision, groups, shape).packed_size(device.kernels),
+        Format::Panels { precision, groups, gate } => {
+            panels(precision, groups, gate, shape).packed_size(device.kernels)
+        }
         Format::Winograd { precision, doubled } => winograd(precision, doubled, shape).packed_size(device.kernels),
     }
 }
@@ -85,8 +95,8 @@ pub(crate) fn packed_bytes(format: Format, shape: &[usize], device: &Device) -> 
 pub(crate) fn pack(format: Format, shape: &[usize], values: &[f32], out: &mut [u8], device: &Device) {
     match format {
         Format::Plain => bytemuck::cast_slice_mut(out).copy_from_slice(values),
-        Format::Panels { precision, groups } => {
-            let shape = panels(precision, groups, shape);
+        Format::Panels { precision, groups, gate } => {
+            let shape = panels(precision, groups, gate, shape);
             k::pack(&device.pool, device.kernels, &shape, WeightSource::F32(values), out);
         }
         Format::Winograd { precision, doubled } => {

@@ -1,6 +1,7 @@
 //! Fuse: lets an operator do to its result, while it is at hand, what the next operators would read it again for.
 //!
 //! - activation after linear, convolution or group normalization
+//! - gated linear unit after linear
 //! - addition of a value of the same shape after linear or convolution (the residual connection)
 
 use crate::{
@@ -19,15 +20,21 @@ pub(crate) fn fuse(graph: &Graph) -> Result<Graph> {
 fn fuse_activations(graph: &Graph) -> Result<Graph> {
     let uses = uses(graph);
     rewrite("fuse activations", graph, |rewrite, _, node| {
-        let Op::Unary(Unary::Activation(activation)) = node.op else { return Ok(None) };
+        let (activation, gate) = match node.op {
+            Op::Unary(Unary::Activation(activation)) => (activation, false),
+            Op::Glu(activation) => (activation, true),
+            _ => return Ok(None),
+        };
         let producer = node.inputs[0];
         if uses[producer.index()] != 1 {
             return Ok(None);
         }
         let op = match &graph.node(producer).op {
-            Op::Linear(epilogue) => with_activation(*epilogue, activation).map(Op::Linear),
-            Op::Conv2d(conv, epilogue) => with_activation(*epilogue, activation).map(|e| Op::Conv2d(*conv, e)),
-            Op::GroupNorm { groups, eps, activation: Activation::None } => {
+            Op::Linear(epilogue) => with_activation(*epilogue, activation, gate).map(Op::Linear),
+            Op::Conv2d(conv, epilogue) if !gate => {
+                with_activation(*epilogue, activation, gate).map(|epilogue| Op::Conv2d(*conv, epilogue))
+            }
+            Op::GroupNorm { groups, eps, activation: Activation::None } if !gate => {
                 Some(Op::GroupNorm { groups: *groups, eps: *eps, activation })
             }
             _ => None,
@@ -36,9 +43,9 @@ fn fuse_activations(graph: &Graph) -> Result<Graph> {
     })
 }
 
-fn with_activation(epilogue: Epilogue, activation: Activation) -> Option<Epilogue> {
-    let free = epilogue.activation == Activation::None && !epilogue.residual;
-    free.then_some(Epilogue { activation, ..epilogue })
+fn with_activation(epilogue: Epilogue, activation: Activation, gate: bool) -> Option<Epilogue> {
+    let free = epilogue.activation == Activation::None && !epilogue.gate && !epilogue.residual;
+    free.then_some(Epilogue { activation, gate, ..epilogue })
 }
 
 fn fuse_residuals(graph: &Graph) -> Result<Graph> {
@@ -102,9 +109,24 @@ mod tests {
         let y = graph.add(y, x).unwrap();
         graph.output("y", y);
         let fused = crate::pass::fold::sweep(&fuse(&graph).unwrap()).unwrap();
-        let wanted = Epilogue { bias: false, activation: Activation::Silu, residual: true };
+        let wanted = Epilogue { activation: Activation::Silu, residual: true, ..Epilogue::default() };
         assert!(matches!(last(&fused), Op::Linear(epilogue) if *epilogue == wanted), "{fused}");
         assert_eq!(fused.nodes().len(), 3);
+    }
+
+    #[test]
+    fn a_gate_becomes_an_epilogue_but_an_activation_after_it_does_not() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", DType::F32, [2, 3]);
+        let (weight, bias) = (graph.weight("w", &[6, 3]).unwrap(), graph.weight("b", &[6]).unwrap());
+        let y = graph.linear(x, weight, Some(bias)).unwrap();
+        let y = graph.glu(y, Activation::Gelu).unwrap();
+        let z = graph.activation(Activation::Silu, y).unwrap();
+        graph.output("z", z);
+        let fused = crate::pass::fold::sweep(&fuse(&graph).unwrap()).unwrap();
+        let gated = Epilogue { bias: true, activation: Activation::Gelu, gate: true, residual: false };
+        assert!(fused.nodes().iter().any(|node| matches!(node.op, Op::Linear(e) if e == gated)), "{fused}");
+        assert!(matches!(last(&fused), Op::Unary(_)), "{fused}");
     }
 
     #[test]

@@ -1,0 +1,120 @@
+//! Rows that are quantized as they are made, each with its scale beside.
+
+use half::bf16;
+
+use super::{Value, around, numbers, pools};
+use crate::{
+    Activation, Epilogue, Float, GemmProblem, GroupNorm, Input, Kernels, Output, PackedWeights, Pool, RowScale,
+    RowsOut, WeightShape, WeightSource, WeightType, pack, quantize_rows, quantized_row_len, suite::Aligned,
+};
+
+const SHAPES: [(usize, usize); 6] = [(0, 4), (1, 4), (3, 5), (4, 320), (2, 4098), (250, 259)];
+
+/// Values and scales of quantized rows; the bytes between them must be zero.
+fn apart(width: usize, rows: &[u8]) -> (Vec<u8>, Vec<RowScale>) {
+    let rows = rows.chunks_exact(quantized_row_len(width)).map(|row| {
+        assert!(row[width..row.len() - 8].iter().all(|&filling| filling == 0));
+        (&row[..width], RowScale::of_row(row))
+    });
+    let (values, scales): (Vec<_>, Vec<_>) = rows.unzip();
+    (values.concat(), scales)
+}
+
+/// Checks that what `quantized` writes is exactly what `plain` writes in full precision, then quantized.
+fn check_rows<T: Float>(
+    (rows, width): (usize, usize),
+    x: &[T],
+    plain: impl Fn(&Pool, &Kernels, &[f32], &mut [f32]),
+    quantized: impl Fn(&Pool, &Kernels, RowsOut<'_, T>),
+) {
+    let wide: Vec<f32> = x.iter().map(|x| x.widen()).collect();
+    for kernels in Kernels::available() {
+        let mut between = vec![f32::NAN; x.len()];
+        plain(&pools()[0], kernels, &wide, &mut between);
+        let (mut values, mut scales) = (vec![0; x.len()], vec![RowScale::default(); rows]);
+        quantize_rows(&pools()[0], kernels, width, &between, &mut values, &mut scales);
+        for pool in pools() {
+            let mut out = vec![0xee; rows * quantized_row_len(width)];
+            quantized(pool, kernels, RowsOut::Quantized(&mut out));
+            assert_eq!(apart(width, &out), (values.clone(), scales.clone()), "{} {rows} x {width}", kernels.tier);
+        }
+    }
+}
+
+fn check_all<T: Value + Float>() {
+    for (rows, width) in SHAPES {
+        let x: Vec<T> = around(rows * width, 0.3, 1.0);
+        let (weight, bias) = (numbers::<f32>(width, 2.0), numbers::<f32>(width + 1, 1.0)[1..].to_vec());
+        let copy = |_: &Pool, _: &Kernels, x: &[f32], out: &mut [f32]| out.copy_from_slice(x);
+        check_rows((rows, width), &x, copy, |pool, kernels, out| {
+            let RowsOut::Quantized(out) = out else { unreachable!("quantized rows were asked for") };
+            crate::quantize_beside(pool, kernels, width, &x, out);
+        });
+        check_rows(
+            (rows, width),
+            &x,
+            |pool, kernels, x, out| crate::layer_norm(pool, kernels, 1e-5, &weight, &bias, x, out),
+            |pool, kernels, out| crate::layer_norm(pool, kernels, 1e-5, &weight, &bias, &x, out),
+        );
+        check_rows(
+            (rows, width),
+            &x,
+            |pool, kernels, x, out| crate::rms_norm(pool, kernels, 1e-5, &weight, x, out),
+            |pool, kernels, out| crate::rms_norm(pool, kernels, 1e-5, &weight, &x, out),
+        );
+        let (spatial, groups) = (rows.max(1), if width.is_multiple_of(4) { 4 } else { 1 });
+        let norm = GroupNorm::<'_, f32> {
+            spatial,
+            groups,
+            eps: 1e-5,
+            weight: &weight,
+            bias: &bias,
+            modulation: None,
+            activation: Activation::Silu,
+        };
+        let GroupNorm { eps, activation, .. } = norm;
+        check_rows(
+            (rows, width),
+            &x,
+            |pool, kernels, x, out| crate::group_norm(pool, kernels, &norm, x, out),
+            |pool, kernels, out| {
+                let (weight, bias) = (&weight, &bias);
+                let norm = GroupNorm { spatial, groups, eps, weight, bias, modulation: None, activation };
+                crate::group_norm(pool, kernels, &norm, &x, out);
+            },
+        );
+    }
+}
+
+#[test]
+fn norms_quantize_their_exact_results() {
+    check_all::<f32>();
+    check_all::<bf16>();
+}
+
+#[test]
+fn products_read_the_scale_beside_a_row_as_they_do_one_apart() {
+    for (rows, channels, outputs) in [(0, 4, 3), (1, 32, 64), (9, 33, 17), (200, 70, 130)] {
+        let (x, weights) = (around::<f32>(rows * channels, 0.2, 1.0), numbers::<f32>(channels * outputs, 1.0));
+        let shape = WeightShape::linear(WeightType::S8, outputs, channels);
+        for kernels in Kernels::available() {
+            let pool = &pools()[1];
+            let mut packed = Aligned::new(shape.packed_size(kernels));
+            pack(pool, kernels, &shape, WeightSource::F32(&weights), packed.get_mut());
+            let product = |input: Input<'_>, input_stride: usize| {
+                let weights = PackedWeights::new(kernels, shape, packed.get());
+                let epilogue = Epilogue::default();
+                let problem = GemmProblem { rows, input, input_stride, weights, epilogue, out_stride: outputs };
+                let mut out = vec![0.0; rows * outputs];
+                crate::gemm(pool, kernels, &problem, Output::F32(&mut out));
+                out
+            };
+            let (mut values, mut scales) = (vec![0; x.len()], vec![RowScale::default(); rows]);
+            quantize_rows(pool, kernels, channels, &x, &mut values, &mut scales);
+            let mut beside = vec![0xee; rows * quantized_row_len(channels)];
+            crate::quantize_beside(pool, kernels, channels, &x, &mut beside);
+            let wanted = product(Input::U8 { values: &values, scales: &scales }, channels);
+            assert_eq!(product(Input::Rows8(&beside), quantized_row_len(channels)), wanted, "{}", kernels.tier);
+        }
+    }
+}
