@@ -325,10 +325,10 @@ impl TileOutput<'_> {
             for column in (0..self.columns).step_by(V::LANES) {
                 let mut place = 0;
                 let mut lines = [[V::splat(0.0); 4]; 4];
-                for y in 0..4 {
-                    for x in 0..4 {
+                for (y, line) in lines.iter_mut().enumerate() {
+                    for (x, value) in line.iter_mut().enumerate() {
                         if !DOUBLED || (x != 2 && y != 2) {
-                            lines[y][x] = self.number::<V, QUANTIZED>(place, tile, column);
+                            *value = self.number::<V, QUANTIZED>(place, tile, column);
                             place += 1;
                         }
                     }
