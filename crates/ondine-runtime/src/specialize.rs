@@ -159,6 +159,15 @@ impl Prepared {
         self.entries.iter().map(|entry| entry.len).sum()
     }
 
+    /// A function as the device runs it.
+    ///
+    /// # Errors
+    /// If there is no such function.
+    pub fn graph(&self, function: &str) -> Result<&Graph> {
+        self.asset.function(function)?;
+        Ok(&self.functions[function].graph)
+    }
+
     /// The memory plan of a function for one binding of its symbols.
     ///
     /// # Errors

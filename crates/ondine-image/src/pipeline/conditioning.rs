@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ondine_models::{Encoding, Tokenizer};
-use ondine_runtime::{Bindings, Cache, DType, Function, Graph, NDArray, Outputs, Prepared, State};
+use ondine_runtime::{Bindings, Cache, DType, Function, Graph, NDArray, Outputs, Prepared, State, profile};
 
 use super::plan::StagePlan;
 use crate::error::{Error, Result};
@@ -56,6 +56,18 @@ impl TextEncoder {
             weights: self.network.weight_bytes() as u64,
             workspace: plan.arena_bytes() as u64,
         })
+    }
+
+    /// Floating-point operations of encoding the texts, and the most tokens that one has.
+    pub(super) fn flops(&self, texts: &[&str]) -> Result<(u64, usize)> {
+        let (mut flops, mut most) = (0, 0);
+        for text in texts {
+            let tokens = self.tokens(text)?.ids.len();
+            let plan = self.network.plan("main", &Bindings::from([("batch".into(), 1), ("tokens".into(), tokens)]))?;
+            flops += profile::flops(self.network.graph("main")?, &plan);
+            most = most.max(tokens);
+        }
+        Ok((flops, most))
     }
 
     /// The tokens of a text. A network that cannot be told of padding was trained with texts padded to full length.
