@@ -3,8 +3,8 @@
     python measure.py openvino unet-sd15 bf16 --folder DIR
 
 Peers: `openvino` (f32, bf16 and `int8`, the calibrated W8A8 of NNCF) and `torch` (f32, bf16). The first call for OpenVINO
-converts the network into `--folder`, which takes minutes. `--tier avx2` holds OpenVINO to AVX2 and fails if any of its
-kernels is of a later instruction set.
+converts the network into `--folder`, which takes minutes. `--tier avx2` holds the products to AVX2, and fails if OpenVINO
+still computes one otherwise; its norms and resizes know no limit.
 """
 
 import argparse
@@ -68,13 +68,13 @@ def compiled(file, precision, threads, tier, **more):
     return openvino.Core().compile_model(str(file), "CPU", properties | more)
 
 
-def instruction_sets(model):
-    """How many kernels of each instruction set and element type a compiled network runs."""
+def kernels_of(model):
+    """How many kernels of each kind, instruction set and element type a compiled network runs."""
     kernels = collections.Counter()
     for op in model.get_runtime_model().get_ops():
         info = op.get_rt_info()
         if "primitiveType" in info:
-            kernels[info["primitiveType"].astype(str)] += 1
+            kernels[f"{info['layerType'].astype(str)} {info['primitiveType'].astype(str)}"] += 1
     return dict(kernels.most_common())
 
 
@@ -82,10 +82,10 @@ def openvino_call(work, precision, threads, folder, tier):
     import numpy
 
     model = compiled(convert(work, precision == "int8", folder), precision, threads, tier)
-    kernels = instruction_sets(model)
-    late = [name for name in kernels if re.search("avx512|avx10|amx", name)]
+    kernels = kernels_of(model)
+    late = [name for name in kernels if re.search("^(Conv|Fully|MatMul|Scaled|Softmax|Subgraph).*(avx512|avx10|amx)", name)]
     if tier == "avx2" and late:
-        raise SystemExit(f"these kernels are not of AVX2: {', '.join(late)}")
+        raise SystemExit(f"these are not of AVX2: {', '.join(late)}")
     random = numpy.random.default_rng(0)
     arguments = []
     for argument in model.inputs:

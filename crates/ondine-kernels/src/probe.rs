@@ -54,19 +54,17 @@ pub fn multiply(kernels: &Kernels, dtype: WeightType, loops: usize) -> u64 {
     (kernels.probe.of(dtype))(loops)
 }
 
-/// How often a probe is repeated; the best counts, since everything else that runs here only slows it down.
-const REPEATS: usize = 9;
-
 /// The operations per second that all threads do together with the instructions that multiply `dtype`, operands and
 /// sums in registers.
 #[must_use]
 pub fn peak(pool: &Pool, kernels: &Kernels, dtype: WeightType) -> f64 {
-    const LOOPS: usize = 200_000;
+    /// A millisecond or so: even on a busy machine all threads run at once for as long now and then.
+    const LOOPS: usize = 20_000;
     let operations = pool.threads() as f64 * multiply(kernels, dtype, LOOPS) as f64;
     let body = |_| {
         black_box(multiply(kernels, dtype, LOOPS));
     };
-    operations / fastest(|| pool.run(pool.threads(), &body)).as_secs_f64()
+    operations / fastest(100, || pool.run(pool.threads(), &body)).as_secs_f64()
 }
 
 /// The bytes per second that all threads together read from memory, one after the other.
@@ -81,16 +79,17 @@ pub fn read_bandwidth(pool: &Pool, kernels: &Kernels) -> f64 {
     let read = |piece: usize| {
         black_box((kernels.probe.read)(ReadAll { words: &words[piece * PIECE..(piece + 1) * PIECE] }));
     };
-    size_of_val(words.as_slice()) as f64 / fastest(|| pool.run(WORDS / PIECE, &read)).as_secs_f64()
+    size_of_val(words.as_slice()) as f64 / fastest(20, || pool.run(WORDS / PIECE, &read)).as_secs_f64()
 }
 
-fn fastest(mut body: impl FnMut()) -> Duration {
+/// The best of some times: whatever else runs here only slows it down.
+fn fastest(repeat: usize, mut body: impl FnMut()) -> Duration {
     let time = |()| {
         let start = Instant::now();
         body();
         start.elapsed()
     };
-    std::iter::repeat_n((), REPEATS).map(time).min().unwrap_or_default()
+    std::iter::repeat_n((), repeat).map(time).min().unwrap_or_default()
 }
 
 /// Reads all of a slice: the sum of its words.
