@@ -1,20 +1,21 @@
 """Times one network in one peer and prints a JSON object with the keys of `ondine bench --json`.
 
-    python benches/peers/measure.py openvino unet-sd15 bf16 --folder /tmp/peers
+    python measure.py openvino unet-sd15 bf16 --folder DIR
 
-Peers: `openvino` (precisions f32, bf16 and `int8`, the calibrated W8A8 of NNCF) and `torch` (f32, bf16). The first call
-for OpenVINO converts the network into `--folder`, which takes minutes.
+Peers: `openvino` (f32, bf16 and `int8`, the calibrated W8A8 of NNCF) and `torch` (f32, bf16). The first call for OpenVINO
+converts the network into `--folder`, which takes minutes. `--tier avx2` holds the products to AVX2, and fails if OpenVINO
+still computes one otherwise; its norms and resizes know no limit.
 """
 
 import argparse
+import collections
 import json
+import os
+import re
 import resource
 import statistics
-import sys
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 def convert(work, quantized, folder):
@@ -45,21 +46,49 @@ def convert(work, quantized, folder):
     return file
 
 
-def openvino_call(work, precision, threads, folder, tier):
-    import numpy
+def limit(tier):
+    """Holds oneDNN, and so OpenVINO's and PyTorch's kernels, to a tier; to be called before they are imported."""
+    if tier == "avx2":
+        os.environ["ONEDNN_MAX_CPU_ISA"] = os.environ["DNNL_MAX_CPU_ISA"] = "AVX2"
+        # MKL, for what PyTorch does not give to oneDNN, and PyTorch's own loops.
+        os.environ["MKL_ENABLE_INSTRUCTIONS"] = "AVX2"
+        os.environ["ATEN_CPU_CAPABILITY"] = "avx2"
+
+
+def compiled(file, precision, threads, tier, **more):
+    """A network ready to be called, with the precision that OpenVINO takes for what is not quantized."""
     import openvino
 
-    file = convert(work, precision == "int8", folder)
     properties = {
         "INFERENCE_NUM_THREADS": threads,
-        # What is not quantized runs as it does fastest.
+        # What is not quantized runs as it does fastest; AVX2 has no bf16.
         "INFERENCE_PRECISION_HINT": "f32" if precision == "f32" or tier == "avx2" else "bf16",
         "PERFORMANCE_HINT": "LATENCY",
     }
-    compiled = openvino.Core().compile_model(str(file), "CPU", properties)
+    return openvino.Core().compile_model(str(file), "CPU", properties | more)
+
+
+def kernels_of(model):
+    """How many kernels of each kind, instruction set and element type a compiled network runs."""
+    kernels = collections.Counter()
+    for op in model.get_runtime_model().get_ops():
+        info = op.get_rt_info()
+        if "primitiveType" in info:
+            kernels[f"{info['layerType'].astype(str)} {info['primitiveType'].astype(str)}"] += 1
+    return dict(kernels.most_common())
+
+
+def openvino_call(work, precision, threads, folder, tier):
+    import numpy
+
+    model = compiled(convert(work, precision == "int8", folder), precision, threads, tier)
+    kernels = kernels_of(model)
+    late = [name for name in kernels if re.search("^(Conv|Fully|MatMul|Scaled|Softmax|Subgraph).*(avx512|avx10|amx)", name)]
+    if tier == "avx2" and late:
+        raise SystemExit(f"these are not of AVX2: {', '.join(late)}")
     random = numpy.random.default_rng(0)
     arguments = []
-    for argument in compiled.inputs:
+    for argument in model.inputs:
         shape = tuple(argument.shape)
         if "i64" in str(argument.element_type):
             arguments.append(random.integers(0, 40000, shape))
@@ -67,8 +96,8 @@ def openvino_call(work, precision, threads, folder, tier):
             arguments.append(numpy.full(shape, 500, "f4"))
         else:
             arguments.append(random.standard_normal(shape).astype("f4"))
-    request = compiled.create_infer_request()
-    return lambda: request.infer(arguments)
+    request = model.create_infer_request()
+    return lambda: request.infer(arguments), kernels
 
 
 def torch_call(work, precision, threads):
@@ -84,7 +113,7 @@ def torch_call(work, precision, threads):
         with torch.inference_mode():
             return module(*arguments)
 
-    return call
+    return call, {torch.backends.cpu.get_cpu_capability(): 1}
 
 
 def main():
@@ -94,13 +123,14 @@ def main():
     parser.add_argument("precision", choices=["f32", "bf16", "int8"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--tier", choices=["avx2"], help="as environment ONEDNN_MAX_CPU_ISA, which the caller sets")
+    parser.add_argument("--folder", type=Path, required=True, help="where converted networks are kept")
+    parser.add_argument("--tier", choices=["avx2"])
     options = parser.parse_args()
+    limit(options.tier)
     if options.peer == "openvino":
-        call = openvino_call(options.work, options.precision, options.threads, options.folder, options.tier)
+        call, kernels = openvino_call(options.work, options.precision, options.threads, options.folder, options.tier)
     else:
-        call = torch_call(options.work, options.precision, options.threads)
+        call, kernels = torch_call(options.work, options.precision, options.threads)
     call()
     times = []
     for _ in range(options.repeat):
@@ -115,6 +145,7 @@ def main():
         "median_s": statistics.median(times),
         "fastest_s": min(times),
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "kernels": kernels,
     }
     print(json.dumps(facts))
 

@@ -1,22 +1,33 @@
-//! Developer tasks: `cargo xtask tidy` checks the shape of the repository.
+//! Developer tasks: `cargo xtask tidy` checks the shape of the repository, `cargo xtask instructions` the work of the
+//! kernels.
 
+mod instructions;
 mod tidy;
 
 use std::{env, process::ExitCode};
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    if arguments != ["tidy"] {
-        eprintln!("usage: cargo xtask tidy");
-        return Ok(ExitCode::from(2));
-    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let well = match arguments[..] {
+        ["tidy"] => tidy()?,
+        ["instructions"] => instructions::run(false)?,
+        ["instructions", "--write"] => instructions::run(true)?,
+        _ => {
+            eprintln!("usage: cargo xtask tidy | instructions [--write]");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn tidy() -> anyhow::Result<bool> {
     let findings = tidy::repository()?;
     for finding in &findings {
         println!("{finding}");
     }
-    if findings.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+    if !findings.is_empty() {
+        eprintln!("tidy: {} to repair", findings.len());
     }
-    eprintln!("tidy: {} to repair", findings.len());
-    Ok(ExitCode::FAILURE)
+    Ok(findings.is_empty())
 }

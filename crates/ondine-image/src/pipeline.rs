@@ -11,7 +11,7 @@ mod plan;
 use std::time::Duration;
 
 use ondine_models::{GraphSizes, LatentSpace, Network, Pipeline, Source, Tokenizer};
-use ondine_runtime::{Cache, Device, NDArray, Options, Precision, Prepared, State};
+use ondine_runtime::{Bindings, Cache, Device, NDArray, Options, Plan, Precision, Prepared, State, profile};
 use serde::Deserialize;
 
 use crate::{
@@ -129,6 +129,12 @@ impl Settings {
     fn latents(&self, facts: &Facts) -> [usize; 2] {
         [self.size.height, self.size.width].map(|side| side / facts.latents.factor)
     }
+
+    /// The texts to encode: the negative prompt, if guidance needs it, and the prompt.
+    fn texts<'a>(&self, request: &'a Request) -> Vec<&'a str> {
+        let texts = [request.negative.as_deref().unwrap_or_default(), request.prompt.as_str()];
+        texts[2 - self.passes..].to_vec()
+    }
 }
 
 /// What the model likes when the request leaves it open: the entry `ondine` of its `model_index.json`.
@@ -225,6 +231,12 @@ impl TextToImage {
         self.precision = precision;
     }
 
+    /// The type of weights and activations.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// The memory that drawing takes, known before any weight is loaded.
     ///
     /// # Errors
@@ -232,6 +244,15 @@ impl TextToImage {
     pub fn plan(&self, request: &Request) -> Result<MemoryPlan> {
         let settings = self.settings(request)?;
         self.stages(request, &settings)?.plan(self, request, &settings)
+    }
+
+    /// The floating-point operations of all products that drawing takes: two per multiply-add.
+    ///
+    /// # Errors
+    /// As [`TextToImage::plan`].
+    pub fn flops(&self, request: &Request) -> Result<u64> {
+        let settings = self.settings(request)?;
+        self.stages(request, &settings)?.flops(self, request, &settings)
     }
 
     /// Draws the pictures; `observe` hears of every step.
@@ -245,9 +266,8 @@ impl TextToImage {
 
         observe(Event::Stage("reading the prompt"));
         let mut warn = |text: &str| observe(Event::Warning(text));
-        let texts = [request.negative.as_deref().unwrap_or_default(), request.prompt.as_str()];
-        let texts = if settings.passes == 2 { &texts[..] } else { &texts[1..] };
-        let mut prompts = conditioning::encode(&stages.encoders, texts, stages.wants, cache, &mut warn)?;
+        let texts = settings.texts(request);
+        let mut prompts = conditioning::encode(&stages.encoders, &texts, stages.wants, cache, &mut warn)?;
         if settings.passes == 2 && request.negative.is_none() && self.facts.zero_without_negative {
             prompts[0] = prompts[1].zeros_like()?;
         }
@@ -378,14 +398,37 @@ impl Stages {
         let cached = model.cache.is_some();
         let plans = self.encoders.iter().map(|encoder| encoder.plan(tokens, cached));
         let mut stages = plans.collect::<Result<Vec<_>>>()?;
-        let [height, width] = settings.latents(&model.facts);
-        let batch = settings.passes * request.count;
-        let sides = |multiple: usize| [("height", height / multiple), ("width", width / multiple)];
-        let sizes = [&[("batch", batch), ("tokens", tokens)][..], &sides(self.multiple)].concat();
-        stages.push(StagePlan::new("U-Net", &self.unet, "main", &sizes, Resident::All)?);
-        let sizes = [&[("batch", 1)][..], &sides(1)].concat();
-        stages.push(StagePlan::new("decoder", &self.autoencoder, "decode", &sizes, Resident::frugal(cached))?);
+        let latents = settings.latents(&model.facts);
+        let unet = self.unet_plan(settings.passes * request.count, tokens, latents)?;
+        stages.push(StagePlan::new("U-Net", &self.unet, "main", &unet, Resident::All)?);
+        let (decoder, resident) = (self.decoder_plan(latents)?, Resident::frugal(cached));
+        stages.push(StagePlan::new("decoder", &self.autoencoder, "decode", &decoder, resident)?);
         Ok(MemoryPlan { stages })
+    }
+
+    fn unet_plan(&self, batch: usize, tokens: usize, latents: [usize; 2]) -> Result<Plan> {
+        let [height, width] = latents.map(|side| side / self.multiple);
+        let sizes = [("batch", batch), ("tokens", tokens), ("height", height), ("width", width)];
+        Ok(self.unet.plan("main", &Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size))))?)
+    }
+
+    fn decoder_plan(&self, [height, width]: [usize; 2]) -> Result<Plan> {
+        let sizes = [("batch", 1), ("height", height), ("width", width)];
+        Ok(self.autoencoder.plan("decode", &Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size))))?)
+    }
+
+    fn flops(&self, model: &TextToImage, request: &Request, settings: &Settings) -> Result<u64> {
+        let (mut total, mut tokens) = (0, 1);
+        for encoder in &self.encoders {
+            let (flops, most) = encoder.flops(&settings.texts(request))?;
+            (total, tokens) = (total + flops, tokens.max(most));
+        }
+        let latents = settings.latents(&model.facts);
+        let unet = self.unet_plan(settings.passes * request.count, tokens, latents)?;
+        let calls = settings.sampler.timesteps().len() as u64;
+        total += calls * profile::flops(self.unet.graph("main")?, &unet);
+        let decoder = profile::flops(self.autoencoder.graph("decode")?, &self.decoder_plan(latents)?);
+        Ok(total + request.count as u64 * decoder)
     }
 }
 

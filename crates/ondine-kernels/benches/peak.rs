@@ -2,15 +2,18 @@
 //!
 //! `cargo bench -p ondine-kernels --bench peak [-- --threads N] [--only NAME] [--type f32|bf16|s8]`
 
-#![expect(unsafe_code, reason = "the probe of the peak is a loop over registers in intrinsics")]
+#![cfg_attr(target_os = "linux", expect(unsafe_code, reason = "the standard library has no clock of a thread"))]
 
-use std::{env, hint::black_box};
+use std::{
+    env,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use half::bf16;
 use ondine_kernels::{
     AttentionMask, AttentionShape, ConvProblem, ConvShape, Epilogue, Input, Kernels, Output, PACKED_ALIGN,
-    PackedWeights, Pool, RowScale, Tier, Values, WeightSource, WeightType, attention, attention_scratch_bytes, conv2d,
-    kernels, pack,
+    PackedWeights, Pool, RowScale, Values, WeightSource, WeightType, attention, attention_scratch_bytes, conv2d,
+    kernels, pack, probe,
 };
 
 fn main() {
@@ -185,11 +188,12 @@ impl Bench<'_> {
     /// Billions of operations per second that all threads do in registers alone.
     fn peak(&self) -> f64 {
         let threads = self.pool.threads();
-        let loops = 200_000;
+        let operations = AtomicU64::new(0);
         let start = self.now();
-        self.pool.run(threads, &|_| probe(self.kernels.tier, self.dtype, loops));
-        let operations = (threads * loops) as f64 * operations_per_loop(self.kernels.tier, self.dtype);
-        operations / (self.now() - start) / 1e9
+        self.pool.run(threads, &|_| {
+            operations.fetch_add(probe::multiply(self.kernels, self.dtype, 200_000), Ordering::Relaxed);
+        });
+        operations.into_inner() as f64 / (self.now() - start) / 1e9
     }
 
     /// Seconds of wall time or, with one thread, of that thread's processor time: the machine may be busy.
@@ -222,100 +226,4 @@ unsafe extern "C" {
 
 fn numbers(count: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 7919 % 2003) as f32 - 1001.0) / 1001.0).collect()
-}
-
-/// Accumulators of the probe.
-const CHAINS: usize = 16;
-
-fn operations_per_loop(tier: Tier, dtype: WeightType) -> f64 {
-    let words = match (tier, dtype) {
-        (Tier::Avx512, WeightType::F32) => 16,
-        (Tier::Avx512, WeightType::Bf16) => 32,
-        (Tier::Avx512, WeightType::S8) => 64,
-        (Tier::Avx2, _) => 8,
-        (Tier::Generic, _) => 4,
-    };
-    (2 * words * CHAINS) as f64
-}
-
-#[cfg(target_arch = "x86_64")]
-fn probe(tier: Tier, dtype: WeightType, loops: usize) {
-    // SAFETY: the tier is one that this processor has.
-    unsafe {
-        match (tier, dtype) {
-            (Tier::Avx512, WeightType::F32) => probe_f32_512(loops),
-            (Tier::Avx512, WeightType::Bf16) => probe_bf16_512(loops),
-            (Tier::Avx512, WeightType::S8) => probe_s8_512(loops),
-            (Tier::Avx2, _) => probe_f32_256(loops),
-            (Tier::Generic, _) => probe_f32_128(loops),
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::*;
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn probe_f32_512(loops: usize) {
-    let (a, b) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(1e-3)));
-    let mut sums = [_mm512_setzero_ps(); CHAINS];
-    for _ in 0..loops {
-        sums.iter_mut().for_each(|sum| *sum = _mm512_fmadd_ps(a, b, *sum));
-    }
-    black_box(sums);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bf16")]
-fn probe_bf16_512(loops: usize) {
-    let (a, b) = (_mm512_set1_epi32(black_box(0x3f80_3f80)), _mm512_set1_epi32(black_box(0x3a80_3a80)));
-    // SAFETY: both types are 64 bytes of which any bits are valid.
-    let (a, b) = unsafe { (std::mem::transmute::<__m512i, __m512bh>(a), std::mem::transmute::<__m512i, __m512bh>(b)) };
-    let mut sums = [_mm512_setzero_ps(); CHAINS];
-    for _ in 0..loops {
-        sums.iter_mut().for_each(|sum| *sum = _mm512_dpbf16_ps(*sum, a, b));
-    }
-    black_box(sums);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vnni")]
-fn probe_s8_512(loops: usize) {
-    let (a, b) = (_mm512_set1_epi32(black_box(0x0102_0304)), _mm512_set1_epi32(black_box(0x0101_0101)));
-    let mut sums = [_mm512_setzero_si512(); CHAINS];
-    for _ in 0..loops {
-        sums.iter_mut().for_each(|sum| *sum = _mm512_dpbusd_epi32(*sum, a, b));
-    }
-    black_box(sums);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn probe_f32_256(loops: usize) {
-    let (a, b) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(1e-3)));
-    let mut sums = [_mm256_setzero_ps(); CHAINS];
-    for _ in 0..loops {
-        // Only 12 sums, so that the operands fit into registers beside them.
-        sums[..12].iter_mut().for_each(|sum| *sum = _mm256_fmadd_ps(a, b, *sum));
-        sums[..4].iter_mut().for_each(|sum| *sum = _mm256_fmadd_ps(a, b, *sum));
-    }
-    black_box(sums);
-}
-
-#[cfg(target_arch = "x86_64")]
-fn probe_f32_128(loops: usize) {
-    let (a, b) = (black_box([0.999_f32; 4]), black_box([1e-3_f32; 4]));
-    let mut sums = [[0.0_f32; 4]; 8];
-    for _ in 0..2 * loops {
-        for sum in &mut sums {
-            (0..4).for_each(|i| sum[i] += a[i] * b[i]);
-        }
-        black_box(&mut sums);
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn probe(_tier: Tier, _dtype: WeightType, loops: usize) {
-    black_box(loops);
 }

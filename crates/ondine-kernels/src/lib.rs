@@ -8,6 +8,7 @@
 //! - [`Pool`] holds the threads. Results have the same bits for any number of them.
 //! - [`pack`] brings weights into the order of a tier, once; [`gemm`] and [`conv2d`] multiply with them, and
 //!   [`Epilogue`] says what happens to the product. [`matmul`] and [`attention`] multiply what is known only now.
+//! - [`probe`] measures what this processor can do at most.
 //!
 //! ```
 //! use ondine_kernels::{
@@ -51,6 +52,7 @@ mod math;
 mod naive;
 mod norm;
 mod number;
+pub mod probe;
 mod quant;
 mod reduce;
 mod resize;

@@ -2,7 +2,7 @@
 
 use std::{env, error, fmt, sync::OnceLock};
 
-use crate::{arch, gemm::micro::GemmKernels, rowwise::RowwiseKernels};
+use crate::{arch, gemm::micro::GemmKernels, probe::ProbeKernels, rowwise::RowwiseKernels};
 
 /// The environment variable that forces a tier.
 const VARIABLE: &str = "ONDINE_CPU";
@@ -76,13 +76,26 @@ pub struct Kernels {
     pub gemm: GemmKernels,
     /// Normalizations, activations, conversions: all that goes row by row.
     pub rowwise: RowwiseKernels,
+    /// Measurements of the instructions.
+    pub probe: ProbeKernels,
 }
 
-static GENERIC: Kernels = Kernels { tier: Tier::Generic, gemm: arch::generic::GEMM, rowwise: RowwiseKernels::GENERIC };
+static GENERIC: Kernels = Kernels {
+    tier: Tier::Generic,
+    gemm: arch::generic::GEMM,
+    rowwise: RowwiseKernels::GENERIC,
+    probe: arch::generic::PROBE,
+};
 #[cfg(target_arch = "x86_64")]
-static AVX2: Kernels = Kernels { tier: Tier::Avx2, gemm: arch::avx2::GEMM, rowwise: RowwiseKernels::AVX2 };
+static AVX2: Kernels =
+    Kernels { tier: Tier::Avx2, gemm: arch::avx2::GEMM, rowwise: RowwiseKernels::AVX2, probe: arch::avx2::PROBE };
 #[cfg(target_arch = "x86_64")]
-static AVX512: Kernels = Kernels { tier: Tier::Avx512, gemm: arch::avx512::GEMM, rowwise: RowwiseKernels::AVX512 };
+static AVX512: Kernels = Kernels {
+    tier: Tier::Avx512,
+    gemm: arch::avx512::GEMM,
+    rowwise: RowwiseKernels::AVX512,
+    probe: arch::avx512::PROBE,
+};
 
 impl Kernels {
     /// The table of a tier, or `None` if this processor lacks its instructions.

@@ -9,9 +9,12 @@ use std::{
     },
 };
 
-use ondine_kernels::{Kernels, Pool, Tier};
+use ondine_kernels::{Kernels, Pool, Tier, WeightType, probe};
 
-use crate::error::{Error, ErrorKind, Result, fail};
+use crate::{
+    error::{Error, ErrorKind, Result, fail},
+    specialize::Precision,
+};
 
 /// Asks running functions to stop; clones share the wish.
 #[derive(Clone, Debug, Default)]
@@ -81,6 +84,24 @@ impl Device {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.pool.threads()
+    }
+
+    /// Measures the operations per second of the instructions that multiply in a precision, operands in registers: what
+    /// no network can exceed. Without instructions of its own, a precision is multiplied with those of f32.
+    #[must_use]
+    pub fn peak(&self, precision: Precision) -> f64 {
+        let dtype = match precision {
+            Precision::F32 => WeightType::F32,
+            Precision::BF16 => WeightType::Bf16,
+            Precision::Int8 => WeightType::S8,
+        };
+        probe::peak(&self.pool, self.kernels, dtype)
+    }
+
+    /// Measures the bytes per second that all threads together read from memory.
+    #[must_use]
+    pub fn read_bandwidth(&self) -> f64 {
+        probe::read_bandwidth(&self.pool, self.kernels)
     }
 
     /// The set of instructions that its kernels use.

@@ -15,7 +15,7 @@ pub struct Sample {
     pub time: Duration,
     /// Floating-point operations of its products: two per multiply-add; 0 for operators without products.
     pub flops: u64,
-    /// Bytes of its inputs and its result.
+    /// Bytes of its inputs and its result, of inputs those that it looks at.
     pub bytes: u64,
 }
 
@@ -82,11 +82,15 @@ pub(crate) fn step_flops(graph: &Graph, plan: &Plan, value: crate::Value) -> u64
     }
 }
 
-/// Bytes of one operator's inputs and result.
+/// Bytes that one operator reads and writes.
 pub(crate) fn step_bytes(graph: &Graph, plan: &Plan, value: crate::Value) -> u64 {
     let size = |value: crate::Value| {
         let elements: usize = plan.shapes[value.index()].iter().product();
         (elements * graph.node(value).signature.dtype.size()) as u64
     };
-    graph.node(value).inputs.iter().map(|&input| size(input)).sum::<u64>() + size(value)
+    match graph.node(value).op {
+        // They read of their first input what becomes the result.
+        Op::Gather | Op::TakeRow | Op::Slice { .. } => 2 * size(value),
+        _ => graph.node(value).inputs.iter().map(|&input| size(input)).sum::<u64>() + size(value),
+    }
 }

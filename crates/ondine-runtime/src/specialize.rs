@@ -187,6 +187,15 @@ impl Prepared {
         Ok(lowered.graph.nodes().iter().map(bytes).max().unwrap_or_default())
     }
 
+    /// A function as the device runs it.
+    ///
+    /// # Errors
+    /// If there is no such function.
+    pub fn graph(&self, function: &str) -> Result<&Graph> {
+        self.asset.function(function)?;
+        Ok(&self.functions[function].graph)
+    }
+
     /// The memory plan of a function for one binding of its symbols.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 mod command;
 mod interrupt;
+mod memory;
 mod progress;
 mod report;
 

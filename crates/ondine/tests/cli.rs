@@ -71,6 +71,7 @@ fn failures_are_one_line_and_leave_nothing() {
         (&["draw", "cat", "--steps", "many"], 2, "--steps"),
         (&["draw"], 2, "PROMPT"),
         (&["inspect", "nowhere"], 1, "nowhere"),
+        (&["bench", "nothing"], 1, "nothing"),
         (&["models", "path", "nowhere"], 1, "nowhere"),
     ];
     for (words, code, part) in cases {
@@ -84,6 +85,38 @@ fn failures_are_one_line_and_leave_nothing() {
         );
         assert_eq!(names(&folder), Vec::<String>::new(), "{words:?}");
     }
+}
+
+/// One line of `ondine bench --json`.
+fn bench(words: &[&str]) -> serde_json::Value {
+    let folder = folder();
+    let output = ondine(&folder, &[&["bench", "--json", "--repeat", "1", "--threads", "2"], words].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("one JSON object")
+}
+
+#[test]
+fn the_bench_tells_times_beside_limits() {
+    let facts = bench(&["clip-l", "--precision", "bf16", "--against", "f32", "--profile"]);
+    assert_eq!((facts["work"].as_str(), facts["precision"].as_str()), (Some("clip-l"), Some("bf16")));
+    let number = |facts: &serde_json::Value, key: &str| facts[key].as_f64().expect(key);
+    let seconds = number(&facts, "gflop") / number(&facts, "gflops");
+    assert!((seconds / number(&facts, "median_s") - 1.0).abs() < 1e-6);
+    let peak = number(&facts["machine"], "peak_bf16_gflops");
+    assert!((number(&facts, "gflops") / peak / number(&facts, "fraction_of_peak") - 1.0).abs() < 1e-6);
+    assert!((1e-4..3e-2).contains(&number(&facts, "relative_error")), "{facts}");
+    let shares: f64 = facts["profile"].as_array().expect("a profile").iter().map(|row| number(row, "share")).sum();
+    assert!((shares - 1.0).abs() < 1e-6);
+}
+
+#[test]
+fn the_bench_draws_as_people_do() {
+    let facts = bench(&["picture-default"]);
+    assert_eq!((facts["work"].as_str(), facts["precision"].as_str()), (Some("picture-default"), Some("f32")));
+    let stages = facts["stages_s"].as_object().expect("stages");
+    let seconds: f64 = stages.values().filter_map(serde_json::Value::as_f64).sum();
+    assert!((seconds / facts["median_s"].as_f64().expect("seconds") - 1.0).abs() < 0.05, "{facts}");
+    assert!(facts["first_start_s"].as_f64() > Some(0.0) && facts["gflop"].as_f64() > Some(10.0));
 }
 
 #[test]

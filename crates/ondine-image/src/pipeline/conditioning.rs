@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ondine_models::{Encoding, Tokenizer};
-use ondine_runtime::{Cache, DType, Function, Graph, NDArray, Outputs, Prepared, State};
+use ondine_runtime::{Bindings, Cache, DType, Function, Graph, NDArray, Outputs, Prepared, State, profile};
 
 use super::plan::{Resident, StagePlan};
 use crate::error::{Error, Result};
@@ -49,8 +49,24 @@ impl Wants {
 impl TextEncoder {
     /// Memory of encoding `tokens` tokens.
     pub(super) fn plan(&self, tokens: usize, cached: bool) -> Result<StagePlan> {
-        let sizes = [("batch", 1), ("tokens", tokens)];
-        StagePlan::new(&self.name, &self.network, "main", &sizes, Resident::frugal(cached))
+        let plan = self.network.plan("main", &Self::sizes(tokens))?;
+        StagePlan::new(&self.name, &self.network, "main", &plan, Resident::frugal(cached))
+    }
+
+    fn sizes(tokens: usize) -> Bindings {
+        Bindings::from([("batch".into(), 1), ("tokens".into(), tokens)])
+    }
+
+    /// Floating-point operations of encoding the texts, and the most tokens that one has.
+    pub(super) fn flops(&self, texts: &[&str]) -> Result<(u64, usize)> {
+        let (mut flops, mut most) = (0, 0);
+        for text in texts {
+            let tokens = self.tokens(text)?.ids.len();
+            let plan = self.network.plan("main", &Self::sizes(tokens))?;
+            flops += profile::flops(self.network.graph("main")?, &plan);
+            most = most.max(tokens);
+        }
+        Ok((flops, most))
     }
 
     /// The tokens of a text. A network that cannot be told of padding was trained with texts padded to full length.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ondine_runtime::{Bindings, Prepared};
+use ondine_runtime::{Plan, Prepared};
 use serde_json::json;
 
 use crate::Result;
@@ -35,21 +35,13 @@ impl Resident {
 }
 
 impl StagePlan {
-    /// The memory of calls of a function with these sizes.
-    pub(super) fn new(
-        name: &str,
-        network: &Prepared,
-        function: &str,
-        sizes: &[(&str, usize)],
-        resident: Resident,
-    ) -> Result<Self> {
-        let bindings: Bindings = sizes.iter().map(|&(symbol, size)| (symbol.into(), size)).collect();
+    /// The memory of calls of a function by this plan.
+    pub(super) fn new(name: &str, network: &Prepared, function: &str, plan: &Plan, resident: Resident) -> Result<Self> {
         let weights = match resident {
             Resident::All => network.weight_bytes(),
             Resident::Largest => network.largest_weight_bytes(function)?,
         };
-        let workspace = network.plan(function, &bindings)?.arena_bytes() as u64;
-        Ok(Self { name: name.to_owned(), weights: weights as u64, workspace })
+        Ok(Self { name: name.to_owned(), weights: weights as u64, workspace: plan.arena_bytes() as u64 })
     }
 }
 

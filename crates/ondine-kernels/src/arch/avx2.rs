@@ -1,10 +1,11 @@
 //! AVX2: 6 rows by 2 vectors of 8 lanes.
 
-use std::arch::x86_64::*;
+use std::{arch::x86_64::*, hint::black_box};
 
 use crate::{
     arch::{Avx2, vector::Vector},
     gemm::micro::{Dot, GemmKernels, MicroCall, tile},
+    probe::{ProbeKernels, chains},
     rowwise::Enter,
 };
 
@@ -24,6 +25,42 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     winograd_input: |call| Avx2::enter(call),
     winograd_output: |call| Avx2::enter(call),
 };
+
+/// What this tier can do at most.
+pub(crate) const PROBE: ProbeKernels =
+    ProbeKernels { f32: probe_f32, bf16: None, s8: Some(probe_s8), read: |kernel| Avx2::enter(kernel) };
+
+/// Vectors of sums of a probe: with the operands beside them they fit into the 16 registers.
+const CHAINS: usize = 12;
+
+fn probe_f32(loops: usize) -> u64 {
+    #[target_feature(enable = "avx2,fma")]
+    fn inner(loops: usize) -> u64 {
+        // SAFETY: this function has the features.
+        unsafe { chains::<F32, CHAINS>(loops, 1.0_f32.to_bits(), 1) }
+    }
+    // SAFETY: only the table of a tier that the processor has refers to this function.
+    unsafe { inner(loops) }
+}
+
+/// `vpmaddwd` and an addition. The sums themselves are multiplied: products of operands that stay the same would be
+/// taken out of the loop.
+fn probe_s8(loops: usize) -> u64 {
+    #[target_feature(enable = "avx2")]
+    fn inner(loops: usize) -> u64 {
+        let (left, right) = (_mm256_set1_epi16(black_box(3)), _mm256_set1_epi16(black_box(5)));
+        let mut sums = [left; CHAINS];
+        for _ in 0..loops {
+            for sum in &mut sums {
+                *sum = _mm256_add_epi32(left, _mm256_madd_epi16(*sum, right));
+            }
+        }
+        black_box(sums);
+        (2 * loops * CHAINS * 16) as u64
+    }
+    // SAFETY: only the table of a tier that the processor has refers to this function.
+    unsafe { inner(loops) }
+}
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn micro<D: Dot>(call: &MicroCall) {

@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 use crate::{
     arch::{Avx512, vector::Vector},
     gemm::micro::{Dot, GemmKernels, MicroCall, tile},
+    probe::{ProbeKernels, chains},
     rowwise::RowKernel,
 };
 
@@ -24,6 +25,24 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     winograd_input: |call| enter(call),
     winograd_output: |call| enter(call),
 };
+
+/// What this tier can do at most.
+pub(crate) const PROBE: ProbeKernels = ProbeKernels {
+    f32: |loops| probe::<F32>(loops, 1.0_f32.to_bits(), 1),
+    bf16: Some(|loops| probe::<Bf16>(loops, 0x3f80_3f80, 2)),
+    s8: Some(|loops| probe::<S8>(loops, 0x0102_0304, 4)),
+    read: |kernel| enter(kernel),
+};
+
+fn probe<D: Dot>(loops: usize, word: u32, elements: usize) -> u64 {
+    #[target_feature(enable = "avx512f,avx512bf16,avx512vnni")]
+    fn inner<D: Dot>(loops: usize, word: u32, elements: usize) -> u64 {
+        // SAFETY: this function has the features.
+        unsafe { chains::<D, 16>(loops, word, elements) }
+    }
+    // SAFETY: only the table of a tier that the processor has refers to this function.
+    unsafe { inner::<D>(loops, word, elements) }
+}
 
 /// Runs a kernel with all features of this tier.
 fn enter<K: RowKernel>(kernel: K) -> K::Output {

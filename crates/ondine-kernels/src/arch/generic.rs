@@ -1,9 +1,12 @@
 //! Any processor: 4 rows by 1 vector of 8 lanes, in plain Rust.
 
+use std::hint::black_box;
+
 use crate::{
     arch::Generic,
     gemm::micro::{Dot, GemmKernels, MicroCall, tile},
     math::bf16_value,
+    probe::ProbeKernels,
     rowwise::Enter,
 };
 
@@ -25,6 +28,29 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     winograd_input: |call| Generic::enter(call),
     winograd_output: |call| Generic::enter(call),
 };
+
+/// What this tier can do at most.
+pub(crate) const PROBE: ProbeKernels =
+    ProbeKernels { f32: probe, bf16: None, s8: None, read: |kernel| Generic::enter(kernel) };
+
+/// A multiplication and an addition. The sums themselves are multiplied: products of operands that stay the same
+/// would be taken out of the loop.
+fn probe(loops: usize) -> u64 {
+    /// Vectors of sums and their lanes: with the operands beside them they fit into 16 registers of 16 bytes.
+    const CHAINS: usize = 12;
+    const LANES: usize = 4;
+    let (left, right) = (black_box([1.0_f32; LANES]), black_box([0.5_f32; LANES]));
+    let mut sums = [left; CHAINS];
+    for _ in 0..loops {
+        for sum in &mut sums {
+            for (sum, (left, right)) in sum.iter_mut().zip(left.iter().zip(right)) {
+                *sum = *sum * right + left;
+            }
+        }
+    }
+    black_box(sums);
+    (2 * loops * CHAINS * LANES) as u64
+}
 
 /// # Safety
 /// See [`crate::gemm::micro::Micro`].

@@ -15,7 +15,7 @@ use ondine_runtime::{NDArray, Precision, Weights, file::write_whole, write_safet
 use serde_json::{Map, Value, json};
 
 use super::{Running, models::find};
-use crate::{interrupt, progress::Progress};
+use crate::{interrupt, memory::peak_rss, progress::Progress};
 
 /// Draw pictures from a text.
 #[derive(Args)]
@@ -101,7 +101,7 @@ pub(super) struct Draw {
     #[arg(long)]
     json: bool,
 
-    /// Show the memory plan and stop
+    /// Show the memory and the arithmetic that the picture takes, and stop
     #[arg(long)]
     plan: bool,
 
@@ -126,7 +126,7 @@ impl Draw {
         let request = self.request()?;
         let plan = self.fitting_plan(&mut pipeline, &request)?;
         if self.plan {
-            println!("{}", if self.json { plan.to_json().to_string() } else { plan.to_string() });
+            self.say_plan(&plan, pipeline.flops(&request)? as f64 / 1e9);
             return Ok(());
         }
         if !self.quiet && !self.json {
@@ -148,7 +148,14 @@ impl Draw {
         });
         progress.finish();
         let files = self.write(&pictures?)?;
-        self.say(&files, start, &stages, plan.peak_bytes());
+        let drawn = Drawn {
+            files,
+            stages,
+            precision: pipeline.precision(),
+            planned: plan.peak_bytes(),
+            seconds: start.elapsed().as_secs_f64(),
+        };
+        self.say(&drawn);
         Ok(())
     }
 
@@ -236,26 +243,48 @@ impl Draw {
         Ok(files)
     }
 
-    fn say(&self, files: &[PathBuf], start: Instant, stages: &Map<String, Value>, planned: u64) {
-        let seconds = start.elapsed().as_secs_f64();
+    fn say_plan(&self, plan: &MemoryPlan, gflop: f64) {
         if self.json {
-            let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+            let mut facts = plan.to_json();
+            facts["gflop"] = gflop.into();
+            println!("{facts}");
+        } else {
+            println!("{plan}\narithmetic: {gflop:.0} GFLOP");
+        }
+    }
+
+    fn say(&self, drawn: &Drawn) {
+        if self.json {
+            let files: Vec<_> = drawn.files.iter().map(|file| file.display().to_string()).collect();
             let seeds: Vec<_> = (0..files.len() as u64).map(|i| self.seed.wrapping_add(i)).collect();
             let facts = json!({
                 "files": files,
                 "seeds": seeds,
-                "seconds": seconds,
-                "stages_began_at_seconds": stages,
-                "planned_peak_bytes": planned,
+                "precision": drawn.precision.to_string(),
+                "seconds": drawn.seconds,
+                "stages_began_at_seconds": drawn.stages,
+                "planned_peak_bytes": drawn.planned,
+                "peak_rss_bytes": peak_rss(),
             });
             println!("{facts}");
         } else if !self.quiet {
-            for file in files {
+            for file in &drawn.files {
                 println!("{}", file.display());
             }
-            eprintln!("drawn in {seconds:.2} s");
+            eprintln!("drawn in {:.2} s", drawn.seconds);
         }
     }
+}
+
+/// What is told about pictures that are on the disk.
+struct Drawn {
+    files: Vec<PathBuf>,
+    /// When each stage began.
+    stages: Map<String, Value>,
+    precision: Precision,
+    /// Bytes that the plan promised not to exceed.
+    planned: u64,
+    seconds: f64,
 }
 
 fn read_noise(path: &Path) -> anyhow::Result<NDArray> {

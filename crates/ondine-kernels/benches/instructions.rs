@@ -1,0 +1,265 @@
+//! The main kernels on small shapes, on one thread, to have their instructions counted by `cargo xtask instructions`.
+//!
+//! `--list` prints the names of the kernels, `--path` where this program is. Otherwise the kernel named by `--only` runs,
+//! or all in the order of the list, `--repeat` times each; every run is one call of [`counted`]. The tier is that of
+//! `ONDINE_CPU`.
+
+use std::{env, hint::black_box, process::ExitCode};
+
+use half::bf16;
+use ondine_kernels::{
+    Activation, AttentionMask, AttentionShape, ConvProblem, ConvShape, Epilogue, Float, GroupNorm, Input, Kernels,
+    Output, PACKED_ALIGN, PackedWeights, Pool, RowScale, Values, WeightSource, WeightType, WinogradProblem, attention,
+    attention_scratch_bytes, conv2d, group_norm, layer_norm, pack, pack_winograd, quantize_rows, softmax, winograd,
+    winograd_scratch_bytes,
+};
+
+/// A call of a kernel, its operands made.
+type Call = Box<dyn FnMut()>;
+
+/// What kernels run on.
+#[derive(Clone, Copy)]
+struct Here {
+    pool: &'static Pool,
+    kernels: &'static Kernels,
+}
+
+/// Every kernel by name.
+const KERNELS: &[(&str, fn(Here) -> Call)] = &[
+    ("gemm_f32", |here| convolution(here, WeightType::F32, 1)),
+    ("gemm_bf16", |here| convolution(here, WeightType::Bf16, 1)),
+    ("gemm_s8", |here| convolution(here, WeightType::S8, 1)),
+    ("conv_f32", |here| convolution(here, WeightType::F32, 3)),
+    ("conv_bf16", |here| convolution(here, WeightType::Bf16, 3)),
+    ("conv_s8", |here| convolution(here, WeightType::S8, 3)),
+    ("winograd_f32", |here| winograds(here, WeightType::F32)),
+    ("winograd_bf16", |here| winograds(here, WeightType::Bf16)),
+    ("winograd_s8", |here| winograds(here, WeightType::S8)),
+    ("attention_f32", |here| attentions(here, WeightType::F32)),
+    ("attention_bf16", |here| attentions(here, WeightType::Bf16)),
+    ("group_norm_f32", group_norms::<f32>),
+    ("group_norm_bf16", group_norms::<bf16>),
+    ("layer_norm_f32", layer_norms::<f32>),
+    ("layer_norm_bf16", layer_norms::<bf16>),
+    ("softmax_f32", softmaxes::<f32>),
+    ("softmax_bf16", softmaxes::<bf16>),
+    ("quantize_f32", quantizations::<f32>),
+    ("quantize_bf16", quantizations::<bf16>),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().collect();
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let after = |flag: &str| arguments.iter().position(|a| a == flag).and_then(|i| arguments.get(i + 1));
+    if has("--path") {
+        println!("{}", arguments[0]);
+        return ExitCode::SUCCESS;
+    }
+    if has("--list") {
+        KERNELS.iter().for_each(|(name, _)| println!("{name}"));
+        return ExitCode::SUCCESS;
+    }
+    let kernels = match Kernels::from_env() {
+        Ok(kernels) => kernels,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(3);
+        }
+    };
+    let here = Here { pool: Box::leak(Box::new(Pool::new(1))), kernels };
+    let repeat = after("--repeat").and_then(|n| n.parse().ok()).unwrap_or(1);
+    for (name, prepare) in KERNELS {
+        if after("--only").is_none_or(|only| only == name) {
+            let mut call = prepare(here);
+            // What is made at the first call of all, such as the memory of a thread, is not counted.
+            call();
+            (0..repeat).for_each(|_| counted(&mut call));
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// What is counted.
+#[inline(never)]
+fn counted(call: &mut Call) {
+    call();
+    black_box(call);
+}
+
+fn numbers(count: usize) -> Vec<f32> {
+    (0..count).map(|i| ((i * 7919 % 2003) as f32 - 1001.0) / 1001.0).collect()
+}
+
+fn elements<T: Float + From<bf16>>(count: usize) -> Vec<T> {
+    numbers(count).into_iter().map(|x| bf16::from_f32(x).into()).collect()
+}
+
+/// Bytes that begin where packed weights may.
+fn aligned(size: usize) -> &'static mut [u8] {
+    let bytes = vec![0; size + PACKED_ALIGN].leak();
+    let skip = bytes.as_ptr().align_offset(PACKED_ALIGN);
+    &mut bytes[skip..][..size]
+}
+
+/// The elements of one tensor in every type.
+struct Tensor {
+    f32: Vec<f32>,
+    bf16: Vec<bf16>,
+    u8: Vec<u8>,
+}
+
+impl Tensor {
+    fn new(count: usize) -> Self {
+        let f32 = numbers(count);
+        let bf16 = f32.iter().map(|&x| bf16::from_f32(x)).collect();
+        let u8 = f32.iter().map(|x| (x * 100.0 + 120.0) as u8).collect();
+        Self { f32, bf16, u8 }
+    }
+
+    fn input(&self, dtype: WeightType) -> Input<'_> {
+        match dtype {
+            WeightType::F32 => Input::F32(&self.f32),
+            WeightType::Bf16 => Input::Bf16(&self.bf16),
+            WeightType::S8 => Input::U8 { values: &self.u8, scales: &[RowScale { scale: 0.01, zero: 120 }] },
+        }
+    }
+
+    fn values(&self, dtype: WeightType) -> Values<'_> {
+        if dtype == WeightType::F32 { Values::F32(&self.f32) } else { Values::Bf16(&self.bf16) }
+    }
+
+    /// Results of reduced types are bf16.
+    fn output(&mut self, dtype: WeightType) -> Output<'_> {
+        if dtype == WeightType::F32 { Output::F32(&mut self.f32) } else { Output::Bf16(&mut self.bf16) }
+    }
+}
+
+/// 14x14 pixels, so that tiles and panels have tails.
+const SIDE: usize = 14;
+const CHANNELS: usize = 100;
+const OUTPUTS: usize = 90;
+
+fn shape(kernel: usize) -> ConvShape {
+    ConvShape {
+        batch: 1,
+        height: SIDE,
+        width: SIDE,
+        channels: [CHANNELS, 0],
+        outputs: OUTPUTS,
+        kernel: [kernel; 2],
+        stride: [1; 2],
+        padding: [kernel / 2; 4],
+        dilation: [1; 2],
+        groups: 1,
+        upsample: false,
+    }
+}
+
+/// A convolution; with a kernel of 1x1 it is a product of matrices.
+fn convolution(here: Here, dtype: WeightType, kernel: usize) -> Call {
+    let shape = shape(kernel);
+    let weights = shape.weights(dtype);
+    let bytes = aligned(weights.packed_size(here.kernels));
+    pack(here.pool, here.kernels, &weights, WeightSource::F32(&numbers(weights.elements())), bytes);
+    let (bytes, bias): (&[u8], _) = (bytes, numbers(OUTPUTS));
+    let (input, mut output) = (Tensor::new(SIDE * SIDE * CHANNELS), Tensor::new(SIDE * SIDE * OUTPUTS));
+    Box::new(move || {
+        let problem = ConvProblem {
+            shape,
+            inputs: &[input.input(dtype)],
+            weights: PackedWeights::new(here.kernels, weights, bytes),
+            epilogue: Epilogue { bias: Some(&bias), ..Epilogue::default() },
+            out_stride: OUTPUTS,
+        };
+        conv2d(here.pool, here.kernels, &problem, output.output(dtype));
+    })
+}
+
+fn winograds(here: Here, dtype: WeightType) -> Call {
+    let shape = shape(3);
+    let weights = shape.winograd(dtype).expect("this shape is one for Winograd's algorithm");
+    let bytes = aligned(weights.packed_size(here.kernels));
+    pack_winograd(here.pool, here.kernels, &weights, &numbers(OUTPUTS * CHANNELS * 9), bytes);
+    let (bytes, bias): (&[u8], _) = (bytes, numbers(OUTPUTS));
+    let (input, mut output) = (Tensor::new(SIDE * SIDE * CHANNELS), Tensor::new(SIDE * SIDE * OUTPUTS));
+    let mut scratch = vec![0; winograd_scratch_bytes(here.kernels, &shape, dtype, 1)];
+    Box::new(move || {
+        let problem = WinogradProblem {
+            shape,
+            input: input.values(dtype),
+            dtype,
+            weights: bytes,
+            epilogue: Epilogue { bias: Some(&bias), ..Epilogue::default() },
+            out_stride: OUTPUTS,
+        };
+        winograd(here.pool, here.kernels, &problem, output.output(dtype), &mut scratch);
+    })
+}
+
+fn attentions(here: Here, dtype: WeightType) -> Call {
+    const ROWS: usize = 150;
+    const HEADS: usize = 2;
+    const DIM: usize = 40;
+    let shape = AttentionShape {
+        batch: 1,
+        heads: HEADS,
+        kv_heads: HEADS,
+        queries: ROWS,
+        keys: ROWS,
+        head_dim: DIM,
+        value_dim: DIM,
+        strides: [HEADS * DIM; 3],
+        out_stride: HEADS * DIM,
+        scale: 0.16,
+        causal: false,
+    };
+    let operands = [(); 3].map(|()| Tensor::new(ROWS * HEADS * DIM));
+    let mut output = Tensor::new(ROWS * HEADS * DIM);
+    let mut scratch = vec![0; attention_scratch_bytes(here.kernels, &shape, dtype)];
+    Box::new(move || {
+        let operands = operands.each_ref().map(|operand| operand.values(dtype));
+        attention(here.pool, here.kernels, &shape, operands, AttentionMask::None, output.output(dtype), &mut scratch);
+    })
+}
+
+/// Rows of row-wise kernels, and their width.
+const ROWS: usize = 100;
+const WIDTH: usize = 320;
+
+fn group_norms<T: Float + From<bf16>>(here: Here) -> Call {
+    let (weight, bias) = (numbers(WIDTH), numbers(WIDTH));
+    let x: Vec<T> = elements(ROWS * WIDTH);
+    let mut out = x.clone();
+    Box::new(move || {
+        let norm = GroupNorm {
+            spatial: ROWS,
+            groups: 32,
+            eps: 1e-5,
+            weight: &weight,
+            bias: &bias,
+            modulation: None,
+            activation: Activation::Silu,
+        };
+        group_norm(here.pool, here.kernels, &norm, &x, &mut out);
+    })
+}
+
+fn layer_norms<T: Float + From<bf16>>(here: Here) -> Call {
+    let (weight, bias) = (numbers(WIDTH), numbers(WIDTH));
+    let x: Vec<T> = elements(ROWS * WIDTH);
+    let mut out = x.clone();
+    Box::new(move || layer_norm(here.pool, here.kernels, 1e-5, &weight, &bias, &x, &mut out))
+}
+
+fn softmaxes<T: Float + From<bf16>>(here: Here) -> Call {
+    let x: Vec<T> = elements(ROWS * WIDTH);
+    let mut out = x.clone();
+    Box::new(move || softmax(here.pool, here.kernels, WIDTH, &x, &mut out))
+}
+
+fn quantizations<T: Float + From<bf16>>(here: Here) -> Call {
+    let x: Vec<T> = elements(ROWS * WIDTH);
+    let mut out = vec![0; ROWS * WIDTH];
+    let mut scales = vec![RowScale::default(); ROWS];
+    Box::new(move || quantize_rows(here.pool, here.kernels, WIDTH, &x, &mut out, &mut scales))
+}

@@ -1,0 +1,213 @@
+//! The works, as data: shapes are those of the published networks.
+
+use ondine_runtime::Precision;
+
+/// Something to be timed.
+pub(super) struct Work {
+    pub(super) name: &'static str,
+    /// True if it is not timed unless it is asked for: it takes gigabytes.
+    pub(super) large: bool,
+    pub(super) what: What,
+}
+
+/// The kinds of works.
+pub(super) enum What {
+    Network(Network),
+    Picture(Picture),
+}
+
+/// A call of a network with the sizes of its inputs.
+pub(super) struct Network {
+    pub(super) class: &'static str,
+    pub(super) config: &'static str,
+    pub(super) function: &'static str,
+    /// Values of the symbols; height and width are those of the latents.
+    pub(super) sizes: &'static [(&'static str, usize)],
+    /// What divides height and width of the graph.
+    pub(super) multiple: usize,
+}
+
+/// A drawing by `ondine draw`.
+pub(super) struct Picture {
+    /// The model to write, or none for the one that is built in.
+    pub(super) model: Option<&'static Model>,
+    pub(super) side: usize,
+    pub(super) steps: usize,
+    /// The precision if none is asked for; none leaves it to the model.
+    pub(super) precision: Option<Precision>,
+    /// What counts of it.
+    pub(super) until: Until,
+}
+
+/// Where the clock stops.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// The process has ended, the picture is on the disk.
+    End,
+    /// The first call of the U-Net begins.
+    FirstStep,
+}
+
+/// A folder with networks of random weights.
+pub(super) struct Model {
+    /// The name of the folder.
+    pub(super) name: &'static str,
+    pub(super) pipeline: &'static str,
+    pub(super) parts: &'static [Part],
+}
+
+/// A network of a folder.
+pub(super) struct Part {
+    pub(super) name: &'static str,
+    /// The library of the class, as `model_index.json` names it.
+    pub(super) library: &'static str,
+    pub(super) class: &'static str,
+    pub(super) config: &'static str,
+}
+
+const UNET_SD15: &str = r#"{"sample_size": 64, "block_out_channels": [320, 640, 1280, 1280], "cross_attention_dim": 768,
+    "attention_head_dim": 8}"#;
+
+const UNET_SDXL: &str = r#"{"sample_size": 128, "block_out_channels": [320, 640, 1280],
+    "transformer_layers_per_block": [1, 2, 10], "attention_head_dim": [5, 10, 20], "cross_attention_dim": 2048,
+    "use_linear_projection": true,
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+    "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816}"#;
+
+const VAE_SD: &str = r#"{"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2,
+    "down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"],
+    "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"]}"#;
+
+const TAESD: &str = "{}";
+
+const CLIP_L: &str = r#"{"vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
+    "num_attention_heads": 12, "max_position_embeddings": 77}"#;
+
+/// OpenCLIP-bigG, the second text encoder of SDXL.
+const CLIP_G: &str = r#"{"vocab_size": 49408, "hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32,
+    "num_attention_heads": 20, "max_position_embeddings": 77, "projection_dim": 1280, "hidden_act": "gelu"}"#;
+
+const UNET: &str = "UNet2DConditionModel";
+const CLIP: &str = "CLIPTextModel";
+
+/// Stable Diffusion 1.5 with the tiny decoder.
+const SD15: Model = Model {
+    name: "sd15-tiny",
+    pipeline: "StableDiffusionPipeline",
+    parts: &[
+        Part { name: "text_encoder", library: "transformers", class: CLIP, config: CLIP_L },
+        Part { name: "unet", library: "diffusers", class: UNET, config: UNET_SD15 },
+        Part { name: "vae", library: "diffusers", class: "AutoencoderTiny", config: TAESD },
+    ],
+};
+
+/// Stable Diffusion XL with the tiny decoder.
+const SDXL: Model = Model {
+    name: "sdxl-tiny",
+    pipeline: "StableDiffusionXLPipeline",
+    parts: &[
+        Part { name: "text_encoder", library: "transformers", class: CLIP, config: CLIP_L },
+        Part { name: "text_encoder_2", library: "transformers", class: "CLIPTextModelWithProjection", config: CLIP_G },
+        Part { name: "unet", library: "diffusers", class: UNET, config: UNET_SDXL },
+        Part { name: "vae", library: "diffusers", class: "AutoencoderTiny", config: TAESD },
+    ],
+};
+
+/// Every work.
+pub(super) const WORKS: [Work; 9] = [
+    Work {
+        name: "unet-sd15",
+        large: false,
+        what: What::Network(Network {
+            class: UNET,
+            config: UNET_SD15,
+            function: "main",
+            sizes: &[("batch", 1), ("tokens", 77), ("height", 64), ("width", 64)],
+            multiple: 8,
+        }),
+    },
+    Work {
+        name: "unet-sdxl",
+        large: true,
+        what: What::Network(Network {
+            class: UNET,
+            config: UNET_SDXL,
+            function: "main",
+            sizes: &[("batch", 1), ("tokens", 77), ("height", 128), ("width", 128)],
+            multiple: 4,
+        }),
+    },
+    Work {
+        name: "vae-sd",
+        large: false,
+        what: What::Network(Network {
+            class: "AutoencoderKL",
+            config: VAE_SD,
+            function: "decode",
+            sizes: &[("batch", 1), ("height", 64), ("width", 64)],
+            multiple: 1,
+        }),
+    },
+    Work {
+        name: "taesd",
+        large: false,
+        what: What::Network(Network {
+            class: "AutoencoderTiny",
+            config: TAESD,
+            function: "decode",
+            sizes: &[("batch", 1), ("height", 64), ("width", 64)],
+            multiple: 1,
+        }),
+    },
+    Work {
+        name: "clip-l",
+        large: false,
+        what: What::Network(Network {
+            class: CLIP,
+            config: CLIP_L,
+            function: "main",
+            sizes: &[("batch", 1), ("tokens", 77)],
+            multiple: 1,
+        }),
+    },
+    Work {
+        name: "picture-default",
+        large: false,
+        what: What::Picture(Picture { model: None, side: 128, steps: 8, precision: None, until: Until::End }),
+    },
+    Work {
+        name: "picture-sd15",
+        large: true,
+        what: What::Picture(Picture {
+            model: Some(&SD15),
+            side: 512,
+            steps: 4,
+            precision: Some(Precision::Int8),
+            until: Until::End,
+        }),
+    },
+    Work {
+        name: "picture-sdxl",
+        large: true,
+        what: What::Picture(Picture {
+            model: Some(&SDXL),
+            side: 1024,
+            steps: 4,
+            precision: Some(Precision::Int8),
+            until: Until::End,
+        }),
+    },
+    Work {
+        name: "start-sd15",
+        large: true,
+        what: What::Picture(Picture {
+            model: Some(&SD15),
+            side: 512,
+            steps: 1,
+            precision: Some(Precision::Int8),
+            until: Until::FirstStep,
+        }),
+    },
+];
