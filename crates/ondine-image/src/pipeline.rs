@@ -395,13 +395,11 @@ struct Stages {
 impl Stages {
     fn plan(&self, model: &TextToImage, request: &Request, settings: &Settings) -> Result<MemoryPlan> {
         let tokens = self.encoders.iter().map(|encoder| encoder.tokenizer.max_length()).max().unwrap_or(1);
-        let cached = model.cache.is_some();
-        let plans = self.encoders.iter().map(|encoder| encoder.plan(tokens, cached));
-        let mut stages = plans.collect::<Result<Vec<_>>>()?;
+        let mut stages = self.encoders.iter().map(|encoder| encoder.plan(tokens)).collect::<Result<Vec<_>>>()?;
         let latents = settings.latents(&model.facts);
         let unet = self.unet_plan(settings.passes * request.count, tokens, latents)?;
         stages.push(StagePlan::new("U-Net", &self.unet, "main", &unet, Resident::All)?);
-        let (decoder, resident) = (self.decoder_plan(latents)?, Resident::frugal(cached));
+        let (decoder, resident) = (self.decoder_plan(latents)?, Resident::frugal(model.cache.is_some()));
         stages.push(StagePlan::new("decoder", &self.autoencoder, "decode", &decoder, resident)?);
         Ok(MemoryPlan { stages })
     }

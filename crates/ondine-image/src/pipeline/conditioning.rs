@@ -48,9 +48,9 @@ impl Wants {
 
 impl TextEncoder {
     /// Memory of encoding `tokens` tokens.
-    pub(super) fn plan(&self, tokens: usize, cached: bool) -> Result<StagePlan> {
+    pub(super) fn plan(&self, tokens: usize) -> Result<StagePlan> {
         let plan = self.network.plan("main", &Self::sizes(tokens))?;
-        StagePlan::new(&self.name, &self.network, "main", &plan, Resident::frugal(cached))
+        StagePlan::new(&self.name, &self.network, "main", &plan, Resident::All)
     }
 
     fn sizes(tokens: usize) -> Bindings {
@@ -81,7 +81,7 @@ impl TextEncoder {
     /// Encodes the texts one by one; the network is loaded for that and dropped after.
     fn encode(&self, encodings: &[Encoding], cache: Option<&Cache>) -> Result<Vec<Outputs>> {
         let function = self.network.specialize(cache)?.load().function("main")?;
-        let mut state = State::frugal();
+        let mut state = State::default();
         encodings.iter().map(|encoding| run(&function, encoding, &mut state)).collect()
     }
 }

@@ -8,11 +8,11 @@ use ondine_models::{
     registry::{Architecture, find},
 };
 use ondine_runtime::{
-    Asset, Bindings, DType, Device, Function, Graph, NDArray, Options, Outputs, Precision, State, profile,
+    Asset, Bindings, Cache, DType, Device, Function, Graph, NDArray, Options, Outputs, Precision, State, profile,
 };
 
 use super::{
-    Bench,
+    Bench, folder,
     report::{Report, Times},
     weights::{self, Normals},
     works::Network,
@@ -33,7 +33,11 @@ pub(super) fn measure(bench: &Bench, name: &'static str, network: &Network, devi
     let function = specialize(&asset, network, precision, device)?;
     drop(asset);
     forget_peak();
-    let mut state = if bench.profile { State::profiled() } else { State::default() };
+    let mut state = match (bench.profile, network.frugal) {
+        (true, _) => State::profiled(),
+        (false, true) => State::frugal(),
+        (false, false) => State::default(),
+    };
     let outputs = call(&function, &inputs, &mut state)?;
     state.take_profile();
     let error =
@@ -80,7 +84,8 @@ impl Network {
 
 fn specialize(asset: &Asset, network: &Network, precision: Precision, device: &Device) -> anyhow::Result<Function> {
     let prepared = asset.prepare(&Options { precision }, device)?;
-    Ok(prepared.specialize(None)?.load().function(network.function)?)
+    let cache = network.frugal.then(|| Cache::new(folder().join("cache")));
+    Ok(prepared.specialize(cache.as_ref())?.load().function(network.function)?)
 }
 
 fn call(function: &Function, inputs: &[(String, NDArray)], state: &mut State) -> anyhow::Result<Outputs> {

@@ -25,6 +25,8 @@ pub(super) struct Network {
     pub(super) sizes: &'static [(&'static str, usize)],
     /// What divides height and width of the graph.
     pub(super) multiple: usize,
+    /// True if its calls let go of their weights, which are mapped from the cache.
+    pub(super) frugal: bool,
 }
 
 /// A drawing by `ondine draw`.
@@ -126,6 +128,7 @@ pub(super) const WORKS: [Work; 9] = [
             function: "main",
             sizes: &[("batch", 1), ("tokens", 77), ("height", 64), ("width", 64)],
             multiple: 8,
+            frugal: false,
         }),
     },
     Work {
@@ -137,6 +140,7 @@ pub(super) const WORKS: [Work; 9] = [
             function: "main",
             sizes: &[("batch", 1), ("tokens", 77), ("height", 128), ("width", 128)],
             multiple: 4,
+            frugal: false,
         }),
     },
     Work {
@@ -148,6 +152,7 @@ pub(super) const WORKS: [Work; 9] = [
             function: "decode",
             sizes: &[("batch", 1), ("height", 64), ("width", 64)],
             multiple: 1,
+            frugal: true,
         }),
     },
     Work {
@@ -159,6 +164,7 @@ pub(super) const WORKS: [Work; 9] = [
             function: "decode",
             sizes: &[("batch", 1), ("height", 64), ("width", 64)],
             multiple: 1,
+            frugal: true,
         }),
     },
     Work {
@@ -170,6 +176,7 @@ pub(super) const WORKS: [Work; 9] = [
             function: "main",
             sizes: &[("batch", 1), ("tokens", 77)],
             multiple: 1,
+            frugal: false,
         }),
     },
     Work {
