@@ -1,6 +1,6 @@
 //! 8-bit numbers: activations quantized row by row as the network runs, weights once and for all.
 
-use half::f16;
+use half::{bf16, f16};
 
 use crate::{
     arch::Isa,
@@ -51,6 +51,8 @@ pub fn quantized_row_len(width: usize) -> usize {
 pub enum RowsOut<'a, T> {
     /// One after the other.
     Plain(&'a mut [T]),
+    /// One after the other, rounded to bf16.
+    Brain(&'a mut [bf16]),
     /// Quantized, each in [`quantized_row_len`] bytes.
     Quantized(&'a mut [u8]),
 }
@@ -75,6 +77,7 @@ impl<T: Float> RowsOut<'_, T> {
     pub(crate) fn rows(&self, width: usize) -> usize {
         let (len, row) = match self {
             Self::Plain(out) => (out.len(), width),
+            Self::Brain(out) => (out.len(), width),
             Self::Quantized(out) => (out.len(), quantized_row_len(width)),
         };
         assert!(len == 0 || row > 0 && len.is_multiple_of(row), "the output is not rows of {width} elements");
@@ -85,6 +88,7 @@ impl<T: Float> RowsOut<'_, T> {
     pub(crate) fn for_rows(self, pool: &Pool, width: usize, rows: usize, body: impl Fn(usize, RowsOut<'_, T>) + Sync) {
         match self {
             Self::Plain(out) => for_rows(pool, out, width, rows, |first, out| body(first, RowsOut::Plain(out))),
+            Self::Brain(out) => for_rows(pool, out, width, rows, |first, out| body(first, RowsOut::Brain(out))),
             Self::Quantized(out) => {
                 for_rows(pool, out, quantized_row_len(width), rows, |first, out| body(first, RowsOut::Quantized(out)));
             }
@@ -99,10 +103,11 @@ impl<T: Float> RowsOut<'_, T> {
         let plain = first * width..first * width + scratch.len();
         fill(match self {
             Self::Plain(out) => T::lanes(&mut out[plain.clone()], scratch),
-            Self::Quantized(_) => scratch,
+            Self::Brain(_) | Self::Quantized(_) => scratch,
         });
         match self {
             Self::Plain(out) => T::narrow_all(&mut out[plain], scratch),
+            Self::Brain(out) => bf16::narrow_all(&mut out[plain], scratch),
             Self::Quantized(out) => {
                 let len = quantized_row_len(width);
                 for (row, out) in scratch.chunks_exact(width).zip(out[first * len..].chunks_exact_mut(len)) {

@@ -1,6 +1,10 @@
 //! The graph of one function, and the methods that build it.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    sync::Arc,
+};
 
 use crate::{
     dim::{Bindings, Dim, Shape},
@@ -142,6 +146,15 @@ impl Graph {
     #[must_use]
     pub fn typical(&self) -> &Bindings {
         &self.typical
+    }
+
+    /// Expected sizes of all symbols; 1 for those of which nothing is known, such as a batch.
+    pub(crate) fn typical_sizes(&self) -> Bindings {
+        let mut symbols = BTreeSet::new();
+        for (_, input) in &self.inputs {
+            self.shape(*input).0.iter().for_each(|dim| dim.symbols(&mut symbols));
+        }
+        symbols.into_iter().map(|symbol| (symbol.clone(), self.typical.get(&symbol).copied().unwrap_or(1))).collect()
     }
 
     /// Names the module that the nodes to come stand for.

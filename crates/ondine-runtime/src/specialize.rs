@@ -263,7 +263,7 @@ fn rewrite(graph: &Graph, options: Options, device: &Device) -> Result<Graph> {
     let graph = fold(graph, |node, inputs| cpu::evaluate(node, inputs, device))?;
     let graph = share(&layout(&graph)?)?;
     let graph = fuse(&graph)?;
-    let graph = lower(&graph, options.precision.dtype())?;
+    let graph = share(&lower(&graph, options.precision.dtype())?)?;
     let graph = layout(&algorithm(&graph)?)?;
     quantize(&graph, |op, weight| cpu::reads_rows(op, weight, options))
 }

@@ -199,8 +199,12 @@ pub(super) fn quantize(
 }
 
 impl Target<'_> {
-    /// Rows as numbers or, of type U8, quantized.
+    /// Rows of what a kernel reads `T` for: as numbers of this type, rounded to bf16 or, of type U8, quantized.
     fn rows<T: Element>(&mut self) -> k::RowsOut<'_, T> {
-        if self.dtype == DType::U8 { k::RowsOut::Quantized(self.bytes) } else { k::RowsOut::Plain(self.view()) }
+        match self.dtype {
+            DType::U8 => k::RowsOut::Quantized(self.bytes),
+            DType::BF16 if T::DTYPE != DType::BF16 => k::RowsOut::Brain(self.view()),
+            _ => k::RowsOut::Plain(self.view()),
+        }
     }
 }

@@ -3,11 +3,8 @@
 //! Weights are packed for one of them before any call, so what decides must not change with the arguments of a call:
 //! sizes are those that the graph expects.
 
-use std::collections::BTreeSet;
-
 use crate::{
     cpu,
-    dim::Bindings,
     error::Result,
     graph::{Graph, Value},
     op::{Conv2d, Op},
@@ -16,7 +13,7 @@ use crate::{
 
 /// The pass.
 pub(crate) fn algorithm(graph: &Graph) -> Result<Graph> {
-    let sizes = sizes(graph);
+    let sizes = graph.typical_sizes();
     rewrite("algorithm", graph, |rewrite, _, node| {
         let Op::Conv2d(conv, epilogue) = node.op else { return Ok(None) };
         let typical = |value: Value| graph.shape(value).bind(&sizes).ok();
@@ -28,13 +25,4 @@ pub(crate) fn algorithm(graph: &Graph) -> Result<Graph> {
         let op = Op::Conv2d(Conv2d { winograd: true, ..conv }, epilogue);
         rewrite.new.push_typed(op, &inputs, node.signature.dtype).map(Some)
     })
-}
-
-/// Expected sizes; 1 for symbols of which nothing is known, such as a batch.
-fn sizes(graph: &Graph) -> Bindings {
-    let mut symbols = BTreeSet::new();
-    for (_, input) in graph.inputs() {
-        graph.shape(*input).0.iter().for_each(|dim| dim.symbols(&mut symbols));
-    }
-    symbols.into_iter().map(|symbol| (symbol.clone(), graph.typical().get(&symbol).copied().unwrap_or(1))).collect()
 }

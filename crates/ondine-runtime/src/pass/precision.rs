@@ -3,13 +3,17 @@
 //! Everything that comes out of weights is held in `precision`; what only depends on arguments and constants (the
 //! angles of a timestep embedding, for instance, which lose their meaning in 8 bits of mantissa) stays F32, and so do
 //! the results of the function and the parameters of norms and biases, which are small.
+//!
+//! The sums of residual connections stay F32 too: block after block adds to them, and rounding each time would cost
+//! more digits than all the rest. Maps too large for a cache are the exception, where their memory would count.
 
 use crate::{
     dtype::DType,
     error::Result,
     graph::{Graph, Node, Value},
+    ndarray::element_count,
     op::{Op, Unary},
-    pass::{Rewrite, rewrite},
+    pass::{Rewrite, rewrite, values},
 };
 
 /// The pass.
@@ -18,11 +22,13 @@ pub(crate) fn lower(graph: &Graph, dtype: DType) -> Result<Graph> {
         return Ok(graph.clone());
     }
     let lowered = mark(graph);
+    let wide = mark_sums(graph, &lowered);
     rewrite("precision", graph, |rewrite, value, node| {
         let is_result = graph.outputs().iter().any(|(_, result)| *result == value)
             || graph.states().iter().any(|slot| slot.update == Some(value));
         let new = if lowered[value.index()] {
-            lower_node(rewrite, node, dtype)?
+            let held = if wide[value.index()] { DType::F32 } else { dtype };
+            lower_node(rewrite, node, dtype, held)?
         } else {
             raise_node(rewrite, value, node, &lowered)?
         };
@@ -48,19 +54,59 @@ fn mark(graph: &Graph) -> Vec<bool> {
     lowered
 }
 
-/// The node with its big operands in `dtype`; parameters of norms, biases and masks stay as they are.
-fn lower_node(rewrite: &mut Rewrite<'_>, node: &Node, dtype: DType) -> Result<Value> {
+/// The most bytes of a sum that stays F32: about what a cache holds.
+const WIDEST_SUM: usize = 16 << 20;
+
+/// Which of the lowered values are sums of residual connections, or what such sums begin with.
+fn mark_sums(graph: &Graph, lowered: &[bool]) -> Vec<bool> {
+    let mut wide = vec![false; lowered.len()];
+    let sizes = graph.typical_sizes();
+    let fits = |value: Value| {
+        let shape = graph.shape(value).bind(&sizes).ok();
+        shape.and_then(|shape| element_count(&shape)).is_some_and(|count| count <= WIDEST_SUM / size_of::<f32>())
+    };
+    for (value, node) in values(graph) {
+        let (Op::Linear(epilogue) | Op::Conv2d(_, epilogue)) = node.op else { continue };
+        let Some(&(mut start)) = node.inputs.last().filter(|_| epilogue.residual && fits(value)) else { continue };
+        while let Op::Reshape(_) = graph.node(start).op {
+            start = graph.node(start).inputs[0];
+        }
+        let begins = matches!(graph.node(start).op, Op::Linear(_) | Op::Conv2d(..));
+        wide[value.index()] = lowered[value.index()];
+        wide[start.index()] |= begins && lowered[start.index()];
+    }
+    for (value, node) in values(graph) {
+        if let Op::Reshape(_) = node.op {
+            wide[value.index()] = wide[node.inputs[0].index()];
+        }
+    }
+    wide
+}
+
+/// The node with its big operands in `dtype` and its result in `held`; parameters of norms, biases and masks stay as
+/// they are, and so do sums where the operator takes them.
+fn lower_node(rewrite: &mut Rewrite<'_>, node: &Node, dtype: DType, held: DType) -> Result<Value> {
     let mut inputs = Vec::with_capacity(node.inputs.len());
     for (position, &input) in node.inputs.iter().enumerate() {
         let new = rewrite.get(input);
         let is_float = rewrite.old.node(input).signature.dtype == DType::F32;
         inputs.push(match is_float {
+            true if takes_sums(&node.op, position) => new,
             true if is_activation(&node.op, position) => lowered_value(rewrite, new, dtype)?,
             true => rewrite.new.cast(new, DType::F32)?,
             false => new,
         });
     }
-    rewrite.new.push_typed(node.op.clone(), &inputs, dtype)
+    rewrite.new.push_typed(node.op.clone(), &inputs, held)
+}
+
+/// True if input `position` of `op` may be of another type than its result.
+fn takes_sums(op: &Op, position: usize) -> bool {
+    match op {
+        Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::GroupNorm { .. } | Op::Reshape(_) => position == 0,
+        Op::Linear(epilogue) | Op::Conv2d(_, epilogue) => position > 1 + usize::from(epilogue.bias),
+        _ => false,
+    }
 }
 
 /// `value` in `dtype`. Results of the function were cast back; their lowered users want what was there before.
