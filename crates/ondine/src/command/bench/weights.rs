@@ -1,6 +1,6 @@
 //! Random weights that keep the signals of a network healthy: matrices of unit gain, norms near identity, small biases.
 
-use std::{collections::HashMap, io::Write};
+use std::{collections::BTreeMap, io::Write};
 
 use anyhow::Context;
 use half::f16;
@@ -99,7 +99,7 @@ const STAGGER: usize = 65_521;
 /// memory only.
 pub(super) fn shared<'a>(graphs: impl Iterator<Item = &'a Graph>) -> anyhow::Result<Weights> {
     let needed = needed(graphs);
-    let mut blocks: HashMap<(u32, u32), (Spread, usize)> = HashMap::new();
+    let mut blocks: BTreeMap<(u32, u32), (Spread, usize)> = BTreeMap::new();
     let key = |spread: Spread| (spread.mean.to_bits(), spread.deviation.to_bits());
     for weight in &needed {
         let spread = Spread::of(weight);
@@ -112,7 +112,7 @@ pub(super) fn shared<'a>(graphs: impl Iterator<Item = &'a Graph>) -> anyhow::Res
         spread.write(&mut normals, count + STAGGER, &mut bytes)?;
         Ok((key, Bytes::from(bytes.as_slice())))
     };
-    let blocks = blocks.into_iter().map(block).collect::<anyhow::Result<HashMap<_, _>>>()?;
+    let blocks = blocks.into_iter().map(block).collect::<anyhow::Result<BTreeMap<_, _>>>()?;
     let mut weights = Weights::default();
     for (i, weight) in needed.iter().enumerate() {
         let block = &blocks[&key(Spread::of(weight))];
