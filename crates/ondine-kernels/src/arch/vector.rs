@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use crate::{
     arch::Isa,
+    gemm::epilogue::MAX_LANES,
     math::{bf16_bits, bf16_value},
 };
 
@@ -15,6 +16,8 @@ use crate::{
 pub(crate) trait Vector: Copy {
     /// Number of lanes.
     const LANES: usize;
+    /// Number of registers that hold such vectors.
+    const REGISTERS: usize;
 
     /// `x` in every lane.
     fn splat(x: f32) -> Self;
@@ -75,8 +78,12 @@ pub(crate) trait Vector: Copy {
     fn add_exponent(self, n: Self) -> Self;
     /// `self * 2^n` for an integer `n` in -300..=300.
     fn scale(self, n: Self) -> Self;
-    /// The largest lane.
-    fn largest(self) -> f32;
+    /// Reads a vector from each of the first `LANES` rows, `offset` words into it, and writes the vectors that the
+    /// lanes of these make, rows `stride` apart.
+    ///
+    /// # Safety
+    /// The addresses are valid for that.
+    unsafe fn transpose(rows: &[*const f32; MAX_LANES], offset: usize, to: *mut f32, stride: usize);
 }
 
 /// A single f32 as a vector.
@@ -92,6 +99,7 @@ impl<I> Lane<I> {
 
 impl<I: Isa> Vector for Lane<I> {
     const LANES: usize = 1;
+    const REGISTERS: usize = 16;
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
@@ -199,7 +207,8 @@ impl<I: Isa> Vector for Lane<I> {
     }
 
     #[inline(always)]
-    fn largest(self) -> f32 {
-        self.0
+    unsafe fn transpose(rows: &[*const f32; MAX_LANES], offset: usize, to: *mut f32, _stride: usize) {
+        // SAFETY: as the caller says.
+        unsafe { to.write_unaligned(rows[0].add(offset).read_unaligned()) }
     }
 }
