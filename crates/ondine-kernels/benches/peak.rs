@@ -75,11 +75,22 @@ impl Bench<'_> {
         }
         self.conv("conv 3x3 32x32 1280+640->640", [32; 2], [1280, 640], 640, 3);
         if self.dtype != WeightType::S8 {
-            self.attention("attention 4096x4096 8x40", 4096, 4096, 8, 40);
-            self.attention("attention 1024x1024 8x80", 1024, 1024, 8, 80);
-            self.attention("attention 4096x77 8x40", 4096, 77, 8, 40);
-            self.attention("attention 4096x4096 10x64", 4096, 4096, 10, 64);
-            self.attention("attention 77x77 12x64", 77, 77, 12, 64);
+            for (queries, keys, heads, dim) in [
+                (4096, 4096, 8, 40),
+                (1024, 1024, 8, 80),
+                (256, 256, 8, 160),
+                (64, 64, 8, 160),
+                (4096, 77, 8, 40),
+                (1024, 77, 8, 80),
+                (256, 77, 8, 160),
+                (4096, 4096, 10, 64),
+                (1024, 1024, 20, 64),
+                (1024, 77, 20, 64),
+                (4096, 4096, 1, 512),
+                (77, 77, 12, 64),
+            ] {
+                self.attention(&format!("attention {queries}x{keys} {heads}x{dim}"), queries, keys, heads, dim);
+            }
         }
     }
 

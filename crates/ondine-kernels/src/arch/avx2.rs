@@ -4,7 +4,11 @@ use std::{arch::x86_64::*, hint::black_box};
 
 use crate::{
     arch::{Avx2, vector::Vector},
-    gemm::micro::{Dot, GemmKernels, MicroCall, tile},
+    attention::{AttentionKernels, Single, Task},
+    gemm::{
+        epilogue::MAX_LANES,
+        micro::{Dot, GemmKernels, MicroCall, tile},
+    },
     probe::{ProbeKernels, chains},
     rowwise::Enter,
 };
@@ -19,8 +23,8 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     s8: micro::<S8>,
     epilogue: |call| Avx2::enter(call),
     pack: |call| Avx2::enter(call),
-    attend: |call| Avx2::enter(call),
-    attend_end: |call| Avx2::enter(call),
+    attention_f32: ATTENTION,
+    attention_bf16: ATTENTION,
     depthwise: |call| Avx2::enter(call),
     winograd_input: |call| Avx2::enter(call),
     winograd_output: |call| Avx2::enter(call),
@@ -60,6 +64,19 @@ fn probe_s8(loops: usize) -> u64 {
     }
     // SAFETY: only the table of a tier that the processor has refers to this function.
     unsafe { inner(loops) }
+}
+
+/// There are no products of bf16: such operands are made f32 when they are packed.
+const ATTENTION: AttentionKernels = AttentionKernels::new::<Single<__m256>>(3, attend);
+
+/// Runs a task of attention with all features of this tier.
+fn attend(task: Task<'_>) {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn inner(task: Task<'_>) {
+        task.run::<Single<__m256>, 4, 3>();
+    }
+    // SAFETY: only the table of a tier that the processor has refers to this function.
+    unsafe { inner(task) }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -426,12 +443,34 @@ impl Vector for __m256 {
     }
 
     #[inline(always)]
-    fn largest(self) -> f32 {
+    unsafe fn transpose(rows: &[*const f32; MAX_LANES], offset: usize, to: *mut f32, stride: usize) {
         // SAFETY: as the trait says.
         unsafe {
-            let half = _mm_max_ps(_mm256_castps256_ps128(self), _mm256_extractf128_ps::<1>(self));
-            let quarter = _mm_max_ps(half, _mm_movehl_ps(half, half));
-            _mm_cvtss_f32(_mm_max_ss(quarter, _mm_movehdup_ps(quarter)))
+            let mut words = [_mm256_setzero_ps(); 8];
+            for (i, words) in words.iter_mut().enumerate() {
+                *words = _mm256_loadu_ps(rows[i].add(offset));
+            }
+            // Blocks of 2 by 2 words, of 4 by 4, then the two halves of vectors.
+            let mut pairs = [_mm256_setzero_pd(); 8];
+            for i in 0..8 {
+                let (a, b) = (words[i & !1], words[i | 1]);
+                pairs[i] =
+                    _mm256_castps_pd(if i % 2 == 0 { _mm256_unpacklo_ps(a, b) } else { _mm256_unpackhi_ps(a, b) });
+            }
+            // Of each four rows, column `i % 4` of each half.
+            let mut quads = [_mm256_setzero_ps(); 8];
+            for i in 0..8 {
+                let first = (i & !3) + (i % 4) / 2;
+                let (a, b) = (pairs[first], pairs[first + 2]);
+                quads[i] =
+                    _mm256_castpd_ps(if i % 2 == 0 { _mm256_unpacklo_pd(a, b) } else { _mm256_unpackhi_pd(a, b) });
+            }
+            for i in 0..8 {
+                let (a, b) = (quads[i % 4], quads[4 + i % 4]);
+                let column =
+                    if i < 4 { _mm256_permute2f128_ps::<0x20>(a, b) } else { _mm256_permute2f128_ps::<0x31>(a, b) };
+                _mm256_storeu_ps(to.add(i * stride), column);
+            }
         }
     }
 }

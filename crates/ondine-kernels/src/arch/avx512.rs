@@ -4,7 +4,12 @@ use std::arch::x86_64::*;
 
 use crate::{
     arch::{Avx512, vector::Vector},
-    gemm::micro::{Dot, GemmKernels, MicroCall, tile},
+    attention::{AttentionKernels, Product, Single, Task},
+    gemm::{
+        epilogue::MAX_LANES,
+        micro::{Dot, GemmKernels, MicroCall, tile},
+    },
+    math,
     probe::{ProbeKernels, chains},
     rowwise::RowKernel,
 };
@@ -19,8 +24,8 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     s8: micro::<S8>,
     epilogue: |call| enter(call),
     pack: |call| enter(call),
-    attend: |call| enter(call),
-    attend_end: |call| enter(call),
+    attention_f32: AttentionKernels::new::<Single<__m512>>(2, attend::<Single<__m512>>),
+    attention_bf16: AttentionKernels::new::<Pairs>(2, attend::<Pairs>),
     depthwise: |call| enter(call),
     winograd_input: |call| enter(call),
     winograd_output: |call| enter(call),
@@ -52,6 +57,52 @@ fn enter<K: RowKernel>(kernel: K) -> K::Output {
     }
     // SAFETY: only the table of a tier that the processor has refers to this function.
     unsafe { inner(kernel) }
+}
+
+/// Runs a task of attention with all features of this tier.
+fn attend<P: Product>(task: Task<'_>) {
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni")]
+    fn inner<P: Product>(task: Task<'_>) {
+        task.run::<P, 8, 2>();
+    }
+    // SAFETY: only the table of a tier that the processor has refers to this function.
+    unsafe { inner::<P>(task) }
+}
+
+/// Pairs of bf16 by pairs of bf16.
+struct Pairs;
+
+impl Product for Pairs {
+    type Vector = __m512;
+    const PER_WORD: usize = 2;
+    const FUSED: bool = false;
+
+    #[inline(always)]
+    fn dot(sum: __m512, left: __m512, right: __m512) -> __m512 {
+        // SAFETY: as the trait says; `__m512bh` is 32 bf16, any bits are valid.
+        unsafe {
+            let left = std::mem::transmute::<__m512, __m512bh>(left);
+            let right = std::mem::transmute::<__m512, __m512bh>(right);
+            _mm512_dpbf16_ps(sum, left, right)
+        }
+    }
+
+    #[inline(always)]
+    fn exp2(x: __m512) -> __m512 {
+        math::exp2_coarse(x)
+    }
+
+    #[inline(always)]
+    fn words(first: __m512, second: __m512) -> __m512 {
+        // SAFETY: as the trait says.
+        unsafe {
+            // Weights are never so large that rounding up overflows; a NaN stays one, its bits being 0x7fc0_0000.
+            let half = _mm512_set1_epi32(0x8000);
+            let first = _mm512_add_epi32(_mm512_castps_si512(first), half);
+            let second = _mm512_add_epi32(_mm512_castps_si512(second), half);
+            _mm512_castsi512_ps(_mm512_mask_blend_epi16(0xaaaa_aaaa, _mm512_srli_epi32::<16>(first), second))
+        }
+    }
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni")]
@@ -375,8 +426,41 @@ impl Vector for __m512 {
     }
 
     #[inline(always)]
-    fn largest(self) -> f32 {
+    unsafe fn transpose(rows: &[*const f32; MAX_LANES], offset: usize, to: *mut f32, stride: usize) {
         // SAFETY: as the trait says.
-        unsafe { _mm512_reduce_max_ps(self) }
+        unsafe {
+            let mut words = [_mm512_setzero_ps(); 16];
+            for (i, words) in words.iter_mut().enumerate() {
+                *words = _mm512_loadu_ps(rows[i].add(offset));
+            }
+            // Blocks of 2 by 2 words, of 4 by 4, of 8 by 8, then the two halves of vectors.
+            let mut pairs = [_mm512_setzero_pd(); 16];
+            for i in 0..16 {
+                let (a, b) = (words[i & !1], words[i | 1]);
+                pairs[i] =
+                    _mm512_castps_pd(if i % 2 == 0 { _mm512_unpacklo_ps(a, b) } else { _mm512_unpackhi_ps(a, b) });
+            }
+            // Of each four rows, column `i % 4` of each quarter.
+            let mut quads = [_mm512_setzero_ps(); 16];
+            for i in 0..16 {
+                let first = (i & !3) + (i % 4) / 2;
+                let (a, b) = (pairs[first], pairs[first + 2]);
+                quads[i] =
+                    _mm512_castpd_ps(if i % 2 == 0 { _mm512_unpacklo_pd(a, b) } else { _mm512_unpackhi_pd(a, b) });
+            }
+            // Of each eight rows, quarters 0 and 1 or 2 and 3.
+            let mut halves = [_mm512_setzero_ps(); 16];
+            for i in 0..16 {
+                let (a, b) = (quads[(i & 8) + i % 4], quads[(i & 8) + 4 + i % 4]);
+                halves[i] =
+                    if i & 4 == 0 { _mm512_shuffle_f32x4::<0x44>(a, b) } else { _mm512_shuffle_f32x4::<0xee>(a, b) };
+            }
+            for i in 0..16 {
+                let (a, b) = (halves[(i / 8) * 4 + i % 4], halves[8 + (i / 8) * 4 + i % 4]);
+                let column =
+                    if i & 4 == 0 { _mm512_shuffle_f32x4::<0x88>(a, b) } else { _mm512_shuffle_f32x4::<0xdd>(a, b) };
+                _mm512_storeu_ps(to.add(i * stride), column);
+            }
+        }
     }
 }

@@ -3,9 +3,16 @@
 use std::hint::black_box;
 
 use crate::{
-    arch::Generic,
-    gemm::micro::{Dot, GemmKernels, MicroCall, tile},
-    math::bf16_value,
+    arch::{
+        Generic,
+        vector::{Lane, Vector},
+    },
+    attention::{AttentionKernels, Single},
+    gemm::{
+        epilogue::MAX_LANES,
+        micro::{Dot, GemmKernels, MicroCall, tile},
+    },
+    math::{bf16_bits, bf16_value},
     probe::ProbeKernels,
     rowwise::Enter,
 };
@@ -22,8 +29,8 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     s8: micro::<S8>,
     epilogue: |call| Generic::enter(call),
     pack: |call| Generic::enter(call),
-    attend: |call| Generic::enter(call),
-    attend_end: |call| Generic::enter(call),
+    attention_f32: ATTENTION,
+    attention_bf16: ATTENTION,
     depthwise: |call| Generic::enter(call),
     winograd_input: |call| Generic::enter(call),
     winograd_output: |call| Generic::enter(call),
@@ -50,6 +57,163 @@ fn probe(loops: usize) -> u64 {
     }
     black_box(sums);
     (2 * loops * CHAINS * LANES) as u64
+}
+
+/// Operands of bf16 are made f32 when they are packed.
+const ATTENTION: AttentionKernels = AttentionKernels::new::<Single<Quad>>(2, |task| task.run::<Single<Quad>, 4, 2>());
+
+/// Four f32: what the vectors of nearly every processor hold at least.
+#[derive(Clone, Copy)]
+struct Quad([f32; 4]);
+
+impl Quad {
+    #[inline(always)]
+    fn map(self, f: impl Fn(f32) -> f32) -> Self {
+        Self(self.0.map(f))
+    }
+
+    #[inline(always)]
+    fn zip(self, b: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        Self(std::array::from_fn(|i| f(self.0[i], b.0[i])))
+    }
+}
+
+impl Vector for Quad {
+    const LANES: usize = 4;
+
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        Self([x; 4])
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: as the caller says.
+        Self(unsafe { from.cast::<[f32; 4]>().read_unaligned() })
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self {
+        // SAFETY: as the caller says.
+        Self(unsafe { from.cast::<[u16; 4]>().read_unaligned() }.map(bf16_value))
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: as the caller says.
+        unsafe { to.cast::<[f32; 4]>().write_unaligned(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16) {
+        // SAFETY: as the caller says.
+        unsafe { to.cast::<[u16; 4]>().write_unaligned(self.0.map(bf16_bits)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i32(from: *const i32) -> Self {
+        // SAFETY: as the caller says.
+        Self(unsafe { from.cast::<[i32; 4]>().read_unaligned() }.map(|x| x as f32))
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8) {
+        // SAFETY: as the caller says.
+        unsafe { to.cast::<[u8; 4]>().write(self.0.map(|x| x.to_bits() as u8)) }
+    }
+
+    #[inline(always)]
+    fn max_magnitude(self, b: Self) -> Self {
+        self.zip(b, |a, b| f32::from_bits(a.abs().to_bits().max(b.abs().to_bits())))
+    }
+
+    #[inline(always)]
+    fn largest_magnitude(self) -> f32 {
+        f32::from_bits(self.0.iter().fold(0, |most, x| most.max(x.to_bits())))
+    }
+
+    #[inline(always)]
+    unsafe fn corrected(sums: *const i32, zero: i32, weights: Self) -> Self {
+        // SAFETY: as the caller says.
+        let sums = unsafe { sums.cast::<[i32; 4]>().read_unaligned() };
+        let weight = |i: usize| weights.0[i].to_bits() as i32;
+        Self(std::array::from_fn(|i| sums[i].wrapping_sub(zero.wrapping_mul(weight(i))) as f32))
+    }
+
+    #[inline(always)]
+    fn add(self, b: Self) -> Self {
+        self.zip(b, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sub(self, b: Self) -> Self {
+        self.zip(b, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    fn mul(self, b: Self) -> Self {
+        self.zip(b, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn div(self, b: Self) -> Self {
+        self.zip(b, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        self.mul(b).add(c)
+    }
+
+    #[inline(always)]
+    fn if_greater(self, than: Self, yes: Self, no: Self) -> Self {
+        Self(std::array::from_fn(|i| if self.0[i] > than.0[i] { yes.0[i] } else { no.0[i] }))
+    }
+
+    #[inline(always)]
+    fn max(self, b: Self) -> Self {
+        self.if_greater(b, self, b)
+    }
+
+    #[inline(always)]
+    fn min(self, b: Self) -> Self {
+        b.if_greater(self, self, b)
+    }
+
+    #[inline(always)]
+    fn any_greater(self, than: Self) -> bool {
+        self.0.iter().zip(than.0).any(|(&a, b)| a > b)
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        self.map(f32::abs)
+    }
+
+    #[inline(always)]
+    fn copysign(self, sign: Self) -> Self {
+        self.zip(sign, f32::copysign)
+    }
+
+    #[inline(always)]
+    fn add_exponent(self, n: Self) -> Self {
+        self.zip(n, |x, n| f32::from_bits(x.to_bits().wrapping_add(n.to_bits() << 23)))
+    }
+
+    #[inline(always)]
+    fn scale(self, n: Self) -> Self {
+        self.zip(n, |x, n| Lane::<Generic>::new(x).scale(Lane::new(n)).0)
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(rows: &[*const f32; MAX_LANES], offset: usize, to: *mut f32, stride: usize) {
+        // SAFETY: as the caller says.
+        let rows: [Self; 4] = std::array::from_fn(|i| unsafe { Self::load(rows[i].add(offset)) });
+        for j in 0..4 {
+            // SAFETY: as the caller says.
+            unsafe { Self(rows.map(|row| row.0[j])).store(to.add(j * stride)) };
+        }
+    }
 }
 
 /// # Safety

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use crate::{
     arch::Isa,
+    gemm::epilogue::MAX_LANES,
     math::{bf16_bits, bf16_value},
 };
 
@@ -91,8 +92,12 @@ pub(crate) trait Vector: Copy {
     fn max_magnitude(self, b: Self) -> Self;
     /// The largest lane, all being absolute values: NaN if there is one.
     fn largest_magnitude(self) -> f32;
-    /// The largest lane.
-    fn largest(self) -> f32;
+    /// Reads a vector from each of the first `LANES` rows, `offset` words into it, and writes the vectors that the
+    /// lanes of these make, rows `stride` apart.
+    ///
+    /// # Safety
+    /// The addresses are valid for that.
+    unsafe fn transpose(rows: &[*const f32; MAX_LANES], offset: usize, to: *mut f32, stride: usize);
 }
 
 /// A single f32 as a vector.
@@ -237,7 +242,8 @@ impl<I: Isa> Vector for Lane<I> {
     }
 
     #[inline(always)]
-    fn largest(self) -> f32 {
-        self.0
+    unsafe fn transpose(rows: &[*const f32; MAX_LANES], offset: usize, to: *mut f32, _stride: usize) {
+        // SAFETY: as the caller says.
+        unsafe { to.write_unaligned(rows[0].add(offset).read_unaligned()) }
     }
 }

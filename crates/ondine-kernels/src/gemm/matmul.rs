@@ -10,7 +10,7 @@ use crate::{
         Dense, Epilogue, Output, Values, check_rows,
         drive::Product,
         epilogue::Target,
-        micro::{GemmKernels, WORD},
+        micro::WORD,
         weights::{Layout, PACKED_ALIGN, PackedWeights, WeightShape, WeightType},
     },
     rowwise::RowKernel,
@@ -136,11 +136,6 @@ impl Slots {
         let skip = scratch.as_ptr().align_offset(PACKED_ALIGN);
         assert!(scratch.len() >= skip + size * count, "{} bytes of scratch are too few", scratch.len());
         Self { first: scratch.as_mut_ptr().wrapping_add(skip), size, count }
-    }
-
-    /// Bytes of a piece.
-    pub(crate) fn size(&self) -> usize {
-        self.size
     }
 
     /// Part of a piece.
@@ -305,15 +300,4 @@ impl Packer {
             }
         });
     }
-}
-
-/// The bytes of a packed right operand.
-pub(crate) fn packed_operand(
-    dtype: WeightType,
-    inner: usize,
-    columns: usize,
-    kernels: &GemmKernels,
-) -> (Layout, usize) {
-    let layout = Layout::new(&WeightShape::linear(dtype, columns, inner), kernels);
-    (layout, (layout.columns * layout.words * WORD).next_multiple_of(PACKED_ALIGN))
 }

@@ -5,7 +5,7 @@
 //! by side; a word of a row is repeated in all lanes and multiplied with them, into f32 or i32 sums.
 
 use crate::{
-    attention::{AttentionEnd, SoftmaxTile},
+    attention::AttentionKernels,
     conv::DepthwiseTile,
     gemm::{epilogue::EpilogueCall, matmul::PackKernel, weights::WeightType},
     winograd::{TileInput, TileOutput, TileScales},
@@ -144,10 +144,10 @@ pub struct GemmKernels {
     pub(crate) epilogue: fn(&EpilogueCall<'_>),
     /// Packs an operand known only when the network runs.
     pub(crate) pack: PackKernel,
-    /// A tile of attention's softmax.
-    pub(crate) attend: fn(SoftmaxTile<'_>),
-    /// The results of attention.
-    pub(crate) attend_end: fn(AttentionEnd<'_>),
+    /// Attention to operands of f32.
+    pub(crate) attention_f32: AttentionKernels,
+    /// Attention to operands of bf16.
+    pub(crate) attention_bf16: AttentionKernels,
     /// Sums of a depthwise convolution.
     pub(crate) depthwise: fn(DepthwiseTile<'_>),
     /// The input of a tile of Winograd's convolution, transformed.
@@ -163,6 +163,14 @@ impl GemmKernels {
             WeightType::F32 => self.f32,
             WeightType::Bf16 => self.bf16,
             WeightType::S8 => self.s8,
+        }
+    }
+
+    /// The attention to operands of a type.
+    pub(crate) fn attention(&self, dtype: WeightType) -> &AttentionKernels {
+        match dtype {
+            WeightType::Bf16 => &self.attention_bf16,
+            _ => &self.attention_f32,
         }
     }
 }

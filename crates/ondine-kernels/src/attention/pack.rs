@@ -1,0 +1,239 @@
+//! Operands in the order in which attention reads them, see [`Packing`](super::Packing), and results in the order of
+//! their tensor.
+
+use crate::{
+    arch::vector::Vector,
+    attention::{Attention, AttentionShape, Product, Scratch},
+    gemm::{
+        epilogue::{MAX_LANES, store},
+        micro::WORD,
+        weights::WeightType,
+    },
+    math::bf16_value,
+};
+
+/// Addresses of as many rows as a vector has lanes.
+type Rows = [*const f32; MAX_LANES];
+
+impl Attention<'_> {
+    /// Packs the keys and values of a tile.
+    #[inline(always)]
+    pub(super) fn pack<P: Product>(&self, head: usize, tile: usize, scratch: &mut Scratch) {
+        let &AttentionShape { kv_heads, keys: all, value_dim, .. } = self.shape;
+        let (lanes, words) = (P::Vector::LANES, self.packing.key_words);
+        let (keys, to) = (self.keys(tile), self.tile(head, tile));
+        let [copies] = scratch.get([lanes * words]);
+        let row = head / kv_heads * all;
+        for (panel, first) in keys.clone().step_by(lanes).enumerate() {
+            let address = |i: usize| self.address(1, row + (first + i).min(keys.end - 1), head % kv_heads);
+            // SAFETY: rows and head exist; a tile has room for whole panels of keys.
+            unsafe { self.transpose::<P>(address, copies, to.add(panel * lanes * words), lanes) };
+        }
+        let to = to.wrapping_add(self.packing.tile_key_words);
+        let panel_words = self.packing.tile_keys / P::PER_WORD * lanes;
+        for (panel, first) in (0..value_dim).step_by(lanes).enumerate() {
+            let count = lanes.min(value_dim - first);
+            for (word, key) in keys.clone().step_by(P::PER_WORD).enumerate() {
+                // SAFETY: rows and head exist, and of the row the elements; a tile has room for whole panels.
+                unsafe {
+                    let to = std::slice::from_raw_parts_mut(to.add(panel * panel_words + word * lanes), lanes);
+                    let from = |key: usize| self.address(2, row + key, head % kv_heads);
+                    let next = (key + 1 < keys.end).then(|| from(key + 1));
+                    self.value_words::<P>(from(key), next, first, &mut to[..count]);
+                    to[count..].fill(0.0);
+                }
+            }
+        }
+    }
+
+    /// Words of elements from `first` on of one key's values or, if words hold two, of two keys'.
+    ///
+    /// # Safety
+    /// The rows have the elements.
+    #[inline(always)]
+    unsafe fn value_words<P: Product>(&self, from: *const u8, next: Option<*const u8>, first: usize, to: &mut [f32]) {
+        let offset = first * self.dtype.activation_bytes();
+        // SAFETY: as the caller says; tensors are aligned to their elements.
+        unsafe {
+            let count = to.len();
+            let halves = |from: *const u8| std::slice::from_raw_parts(from.add(offset).cast::<u16>(), count);
+            match (self.dtype, P::PER_WORD, next) {
+                (WeightType::Bf16, 2, Some(next)) => {
+                    let (low, high) = (halves(from), halves(next));
+                    for ((to, &low), &high) in to.iter_mut().zip(low).zip(high) {
+                        *to = f32::from_bits(u32::from(low) | u32::from(high) << 16);
+                    }
+                }
+                (WeightType::Bf16, 2, None) => {
+                    for (to, &low) in to.iter_mut().zip(halves(from)) {
+                        *to = f32::from_bits(u32::from(low));
+                    }
+                }
+                (WeightType::Bf16, ..) => {
+                    for (to, &value) in to.iter_mut().zip(halves(from)) {
+                        *to = bf16_value(value);
+                    }
+                }
+                _ => from.add(offset).copy_to_nonoverlapping(to.as_mut_ptr().cast(), to.len() * WORD),
+            }
+        }
+    }
+
+    /// Packs queries of a strip, `[word][lane]`; lanes past `count` repeat the last.
+    #[inline(always)]
+    pub(super) fn pack_queries<P: Product>(
+        &self,
+        head: usize,
+        row: usize,
+        count: usize,
+        to: &mut [f32],
+        copies: &mut [f32],
+    ) {
+        let lanes = P::Vector::LANES;
+        let width = count.next_multiple_of(lanes);
+        assert!(to.len() >= width * self.packing.key_words, "words of queries");
+        for first in (0..count).step_by(lanes) {
+            let mut place = self.locate(head, row + first);
+            let mut rest = (count - first).min(lanes);
+            let address = |_| {
+                let (batch, head, query) = place;
+                rest -= 1;
+                if rest > 0 {
+                    place = self.next(place);
+                } else {
+                    rest = 1;
+                }
+                self.address(0, batch * self.shape.queries + query, head)
+            };
+            // SAFETY: rows and heads exist; the length has been checked.
+            unsafe { self.transpose::<P>(address, copies, to.as_mut_ptr().add(first), width) };
+        }
+    }
+
+    /// The address of a row of one head of an operand.
+    #[inline(always)]
+    fn address(&self, which: usize, row: usize, head: usize) -> *const u8 {
+        let dim = if which == 2 { self.shape.value_dim } else { self.shape.head_dim };
+        let element = row * self.shape.strides[which] + head * dim;
+        self.operands[which].pointer().wrapping_add(element * self.dtype.activation_bytes())
+    }
+
+    /// Reads as many queries or keys as a vector has lanes and writes their words, `[word][lane]`, `stride` apart.
+    ///
+    /// # Safety
+    /// The addresses are those of queries or keys; `to` is valid for the words, `copies` is as long.
+    #[inline(always)]
+    unsafe fn transpose<P: Product>(
+        &self,
+        mut address: impl FnMut(usize) -> *const u8,
+        copies: &mut [f32],
+        to: *mut f32,
+        stride: usize,
+    ) {
+        let (lanes, words, dim) = (P::Vector::LANES, self.packing.key_words, self.shape.head_dim);
+        assert!(copies.len() >= lanes * words, "copies of rows");
+        let mut rows: Rows = [std::ptr::null(); MAX_LANES];
+        for (i, row) in rows.iter_mut().enumerate().take(lanes) {
+            let from = address(i);
+            let copy = copies.as_mut_ptr().wrapping_add(i * words);
+            // SAFETY: rows have `dim` elements; each has a copy of its own, of as many words.
+            *row = unsafe {
+                match self.dtype {
+                    WeightType::Bf16 if P::PER_WORD == 1 => {
+                        widen::<P::Vector>(from.cast(), dim, copy);
+                        copy
+                    }
+                    WeightType::Bf16 if !dim.is_multiple_of(2) => {
+                        *copy.add(words - 1) = 0.0;
+                        from.copy_to_nonoverlapping(copy.cast(), 2 * dim);
+                        copy
+                    }
+                    _ => from.cast(),
+                }
+            };
+        }
+        // SAFETY: rows have `words` words each; `to` is as the caller says.
+        unsafe { transpose_words::<P::Vector>(&rows, words, to, stride) };
+    }
+
+    /// Writes the results of a strip: rows of `[element][lane]`, each lane times its factor.
+    #[inline(always)]
+    pub(super) fn unpack<P: Product>(&self, head: usize, row: usize, count: usize, results: &[f32], factors: &[f32]) {
+        let &AttentionShape { queries, value_dim, out_stride, .. } = self.shape;
+        let lanes = P::Vector::LANES;
+        let width = count.next_multiple_of(lanes);
+        assert!(results.len() >= width * value_dim && factors.len() >= count, "results of a strip");
+        let elements = lanes.min(value_dim);
+        let mut block = [0.0; MAX_LANES * MAX_LANES];
+        let mut places = self.locate(head, row);
+        for lane in (0..count).step_by(lanes) {
+            let mut after = places;
+            for first in (0..value_dim).step_by(lanes) {
+                // The last elements again, so that there are as many as lanes.
+                let first = first.min(value_dim - elements);
+                let mut rows: Rows = [std::ptr::null(); MAX_LANES];
+                for (i, row) in rows.iter_mut().enumerate().take(lanes) {
+                    *row = results[(first + i.min(elements - 1)) * width + lane..].as_ptr();
+                }
+                // SAFETY: rows have as many numbers as lanes, the block has room for as many of them.
+                unsafe { P::Vector::transpose(&rows, 0, block.as_mut_ptr(), lanes) };
+                let mut place = places;
+                for (i, &factor) in factors[lane..count].iter().enumerate().take(lanes) {
+                    let (batch, head, query) = place;
+                    let at = (batch * queries + query) * out_stride + head * value_dim + first;
+                    // SAFETY: `attention` checked that the output holds all rows; the block is vectors.
+                    unsafe {
+                        let result = P::Vector::load(block.as_ptr().add(i * lanes)).mul(P::Vector::splat(factor));
+                        store(result, elements, self.out.add(at));
+                    }
+                    place = self.next(place);
+                }
+                after = place;
+            }
+            places = after;
+        }
+    }
+}
+
+/// Writes words of as many rows as a vector has lanes, `[word][row]`, `stride` apart.
+///
+/// # Safety
+/// The rows are valid for reading `words` words, `to` for writing them.
+#[inline(always)]
+pub(super) unsafe fn transpose_words<V: Vector>(rows: &Rows, words: usize, to: *mut f32, stride: usize) {
+    let lanes = V::LANES;
+    // SAFETY: as the caller says.
+    unsafe {
+        if words >= lanes {
+            for first in (0..words).step_by(lanes) {
+                // The last words again, so that there are as many as lanes.
+                let first = first.min(words - lanes);
+                V::transpose(rows, first, to.add(first * stride), stride);
+            }
+        } else {
+            for word in 0..words {
+                for (i, row) in rows.iter().enumerate().take(lanes) {
+                    to.add(word * stride + i).write(row.add(word).read_unaligned());
+                }
+            }
+        }
+    }
+}
+
+/// Writes bf16 as f32.
+///
+/// # Safety
+/// `from` is valid for reading `count` bf16, `to` for writing as many f32.
+#[inline(always)]
+unsafe fn widen<V: Vector>(from: *const u16, count: usize, to: *mut f32) {
+    let whole = count / V::LANES * V::LANES;
+    // SAFETY: as the caller says.
+    unsafe {
+        for i in (0..whole).step_by(V::LANES) {
+            V::load_bf16(from.add(i)).store(to.add(i));
+        }
+        for i in whole..count {
+            *to.add(i) = bf16_value(*from.add(i));
+        }
+    }
+}
