@@ -286,6 +286,13 @@ impl Call<'_> {
         }
     }
 
+    /// The strides of argument `name` in PyTorch's memory, if they are known.
+    pub(super) fn strides(&self, name: &str) -> Option<Vec<i64>> {
+        let Some(Argument::AsTensor(tensor)) = self.argument(name) else { return None };
+        let strides = &self.graph.tensor_values.get(&tensor.name)?.strides;
+        strides.iter().map(|stride| dim_of(stride).ok()?.constant()).collect()
+    }
+
     /// The element type of result `index`.
     pub(super) fn out_dtype(&self, index: usize) -> Result<DType> {
         dtype_of(self.meta(index)?.dtype)

@@ -36,6 +36,7 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         "_grouped_mm" => grouped,
         // A library's operator for the same, where PyTorch's own has no kernel.
         op if op.ends_with(".grouped_mm_fallback.default") => grouped,
+        "as_strided" | "as_strided_copy" => as_strided,
         "take" => |builder, call| {
             let x = call.tensor("self")?;
             let size = elements(&builder.shape(&x));
@@ -295,6 +296,41 @@ fn isin(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let found = reduce(builder, Reduce::Max, &equal, &[shape.len() - 1], false)?;
     let found = builder.cast(&found, DType::Bool)?;
     one(if call.flag("invert", false)? { builder.not(&found)? } else { found })
+}
+
+/// Elements by their place in memory, which is known for a tensor whose elements lie in order.
+fn as_strided(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let shape: Option<Vec<i64>> = builder.shape(&x).iter().map(Dim::constant).collect();
+    let (Some(shape), Some(own)) = (shape, call.strides("self")) else {
+        fail!(Unsupported, "the memory of a tensor of unknown shape");
+    };
+    let (sizes, strides) = (call.integers("size", &[])?, call.integers("stride", &[])?);
+    let start = call.integer("storage_offset", 0)?;
+    let same = |a: &[i64], b: &[i64]| shape.iter().zip(a.iter().zip(b)).all(|(&n, (a, b))| n == 1 || a == b);
+    if sizes == shape && start == 0 && same(&own, &strides) {
+        return one(x);
+    }
+    let dense: Vec<i64> = (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect();
+    let count = sizes.iter().try_fold(1_i64, |product, &size| product.checked_mul(size));
+    let Some(count) = count.filter(|count| (0..=1 << 24).contains(count) && same(&own, &dense)) else {
+        fail!(Unsupported, "the memory of a tensor whose elements do not lie in order");
+    };
+    let place = |index: i64| {
+        let (mut rest, mut place) = (index, start);
+        for (&size, &stride) in sizes.iter().zip(&strides).rev() {
+            place += rest % size * stride;
+            rest /= size;
+        }
+        place
+    };
+    let indices: Vec<i64> = (0..count).map(place).collect();
+    let indices = builder.graph.constant(NDArray::new(&[indices.len()], &indices)?);
+    let indices = builder.plain(indices);
+    let all = elements(&builder.shape(&x));
+    let flat = builder.reshape(&x, &[all])?;
+    let taken = builder.take(&flat, 0, &indices)?;
+    one(builder.reshape(&taken, &call.out_shape(0)?)?)
 }
 
 /// How many numbers fall into each of the equal parts of a range.
