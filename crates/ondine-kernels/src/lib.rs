@@ -45,13 +45,16 @@ mod binary;
 mod conv;
 mod convert;
 mod elementwise;
+mod function;
 mod gemm;
+mod index;
 mod layout;
 mod math;
 #[cfg(test)]
 mod naive;
 mod norm;
 mod number;
+mod pooling;
 pub mod probe;
 mod quant;
 mod reduce;
@@ -70,16 +73,19 @@ pub use binary::{Binary, Comparison, binary, compare, select};
 pub use conv::{ConvProblem, ConvShape, conv2d};
 pub use convert::{Scalar, convert, truth};
 pub use elementwise::{Unary, glu, integer_unary, unary};
+pub use function::{Function, map, zip};
 pub use gemm::{
     Epilogue, GemmProblem, Input, Output, Values, gemm,
     matmul::{MatmulShape, matmul},
     micro::GemmKernels,
     weights::{PACKED_ALIGN, PackedWeights, WeightShape, WeightSource, WeightType, pack},
 };
+pub use index::{argsort, scan, scatter_rows, take};
 pub use layout::{IndexError, concat, expand, gather_rows, pad, permute, slice, take_row};
 pub use math::Activation;
 pub use norm::{GroupNorm, group_norm, layer_norm, rms_norm};
 pub use number::{Float, Lane, Number, Total};
+pub use pooling::{Fold, Sources, Windows, pool_windows, resample};
 pub use quant::{
     RowScale, RowsOut, dequantize_rows, quantize_beside, quantize_rows, quantize_weights, quantized_row_len,
 };

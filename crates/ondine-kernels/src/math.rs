@@ -27,6 +27,12 @@ pub enum Activation {
     Sigmoid,
     /// The hyperbolic tangent.
     Tanh,
+    /// `x` no smaller than 0 and no larger than 6.
+    Relu6,
+    /// `x / 6 + 1/2` no smaller than 0 and no larger than 1.
+    HardSigmoid,
+    /// `x` times [`Activation::HardSigmoid`] of it.
+    HardSwish,
 }
 
 /// 1.5 * 2^23: adding it to a number leaves the nearest integer in the low bits.
@@ -119,6 +125,12 @@ fn sigmoid_lanes<V: Vector>(x: V) -> V {
     one.div(one.add(exp_lanes(V::splat(0.0).sub(x))))
 }
 
+/// The sigmoid as three straight lines.
+#[inline(always)]
+fn hard_sigmoid_lanes<V: Vector>(x: V) -> V {
+    at_most(at_least(x.mul_add(V::splat(1.0 / 6.0), V::splat(0.5)), 0.0), 1.0)
+}
+
 /// One activation of a vector; the match goes away if `activation` is constant.
 #[inline(always)]
 pub(crate) fn activate_lanes<V: Vector>(activation: Activation, x: V) -> V {
@@ -138,6 +150,9 @@ pub(crate) fn activate_lanes<V: Vector>(activation: Activation, x: V) -> V {
         Activation::Relu => V::splat(0.0).max(x),
         Activation::Sigmoid => sigmoid_lanes(x),
         Activation::Tanh => tanh_lanes(x),
+        Activation::Relu6 => at_most(at_least(x, 0.0), 6.0),
+        Activation::HardSigmoid => hard_sigmoid_lanes(x),
+        Activation::HardSwish => x.mul(hard_sigmoid_lanes(x)),
     }
 }
 
@@ -145,6 +160,12 @@ pub(crate) fn activate_lanes<V: Vector>(activation: Activation, x: V) -> V {
 #[inline(always)]
 pub(crate) fn exp<I: Isa>(x: f32) -> f32 {
     exp_lanes(Lane::<I>::new(x)).0
+}
+
+/// The error function of one number.
+#[inline(always)]
+pub(crate) fn erf<I: Isa>(x: f32) -> f32 {
+    erf_lanes(Lane::<I>::new(x)).0
 }
 
 /// Applies `activation` to every element.
@@ -166,7 +187,7 @@ pub(crate) fn activate<I: Isa>(activation: Activation, values: &mut [f32]) {
             }
         };
     }
-    each!(Silu, Gelu, GeluTanh, QuickGelu, Relu, Sigmoid, Tanh);
+    each!(Silu, Gelu, GeluTanh, QuickGelu, Relu, Sigmoid, Tanh, Relu6, HardSigmoid, HardSwish);
 }
 
 /// The bits of the nearest bf16, ties to even; a NaN stays a NaN.

@@ -103,7 +103,7 @@ fn around<T: Value>(count: usize, mean: f64, deviation: f64) -> Vec<T> {
     numbers::<f32>(count, 2.0 * deviation).into_iter().map(|x| T::new(f64::from(x) + mean)).collect()
 }
 
-const ACTIVATIONS: [Activation; 8] = [
+const ACTIVATIONS: [Activation; 11] = [
     Activation::None,
     Activation::Silu,
     Activation::Gelu,
@@ -112,6 +112,9 @@ const ACTIVATIONS: [Activation; 8] = [
     Activation::Relu,
     Activation::Sigmoid,
     Activation::Tanh,
+    Activation::Relu6,
+    Activation::HardSigmoid,
+    Activation::HardSwish,
 ];
 
 fn activated(activation: Activation, x: f64) -> f64 {

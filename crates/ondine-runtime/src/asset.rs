@@ -32,7 +32,7 @@ impl Asset {
         let (name, weights) = (name.into(), weights.into());
         let functions: BTreeMap<Arc<str>, Graph> = functions.into_iter().map(|(n, graph)| (n.into(), graph)).collect();
         for weight in functions.values().flat_map(Graph::weights) {
-            weights.expect(&weight.path, &weight.shape).at(|| &name)?;
+            weights.check(&weight.path, &weight.shape).at(|| &name)?;
         }
         Ok(Self { name, functions: Arc::new(functions), weights })
     }

@@ -4,8 +4,10 @@
 //! what is left to fail here is data: an index outside its table.
 
 mod elementwise;
+mod general;
 mod movement;
 mod products;
+mod recurrent;
 mod weights;
 
 use bytemuck::{cast_slice, cast_slice_mut};
@@ -63,7 +65,13 @@ pub(crate) fn evaluate(node: &Node, inputs: &[&NDArray], device: &Device) -> Res
         .map(|array| Operand { dtype: array.dtype(), shape: array.shape(), bytes: array.bytes(), format: None })
         .collect();
     let shapes: Vec<&[usize]> = inputs.iter().map(|array| array.shape()).collect();
-    let scratch = products::scratch_bytes(&node.op, operands[0].dtype, &shapes, Options::default(), device);
+    let scratch = products::scratch_bytes(
+        &node.op,
+        operands.first().map_or(node.signature.dtype, |first| first.dtype),
+        &shapes,
+        Options::default(),
+        device,
+    );
     let mut scratch = crate::ndarray::AlignedBytes::zeroed(scratch);
     let mut target = Target { dtype: node.signature.dtype, shape: &shape, bytes: result.bytes_mut() };
     run(&node.op, &operands, &mut target, scratch.as_mut_slice(), device)?;
@@ -105,6 +113,15 @@ pub(crate) fn run(
         Op::TakeRow => movement::take_row(inputs[0], inputs[1], out, device),
         Op::Resize { how, .. } => movement::resize(*how, inputs[0], out, device),
         Op::Linear(epilogue) => products::linear(*epilogue, inputs, out, device),
+        Op::Range { start, step, .. } => general::range(start, *step, out),
+        Op::Take { axis } => general::take(*axis, inputs[0], inputs[1], out, device),
+        Op::Scatter(how) => general::scatter(*how, inputs, out),
+        Op::Scan { axis, how } => general::scan(*axis, *how, inputs[0], out, device),
+        Op::ArgSort { descending, .. } => general::argsort(*descending, inputs[0], out, device),
+        Op::Pool(pooling) => general::pool(pooling, inputs[0], out, device),
+        Op::Interpolate { axis, how, .. } => general::interpolate(*axis, *how, inputs[0], out, device),
+        Op::GroupedMatMul { transposed } => products::grouped_matmul(*transposed, inputs, out, scratch, device),
+        Op::Recurrent { cell, reverse } => recurrent::recurrent(*cell, *reverse, inputs, out, scratch, device),
         Op::Conv2d(conv, epilogue) => products::conv2d(*conv, *epilogue, inputs, out, scratch, device),
         Op::MatMul { transposed } => products::matmul(*transposed, inputs, out, scratch, device),
         Op::Attention(attention) => products::attention(attention, inputs, out, scratch, device),

@@ -22,6 +22,36 @@ pub struct Dim {
 enum Atom {
     Symbol(Arc<str>),
     FloorDiv(Arc<Dim>, i64),
+    Pair(DimPair, Arc<Dim>, Arc<Dim>),
+}
+
+/// A function of two dimensions that is no polynomial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DimPair {
+    /// The larger.
+    Max,
+    /// The smaller.
+    Min,
+    /// The quotient, rounded down.
+    Quotient,
+}
+
+impl DimPair {
+    fn apply(self, a: i64, b: i64) -> Option<i64> {
+        match self {
+            Self::Max => Some(a.max(b)),
+            Self::Min => Some(a.min(b)),
+            Self::Quotient => a.checked_div_euclid(b),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Max => "max",
+            Self::Min => "min",
+            Self::Quotient => "quotient",
+        }
+    }
 }
 
 impl Dim {
@@ -37,7 +67,9 @@ impl Dim {
         self.constant().and_then(|value| usize::try_from(value).ok())
     }
 
-    fn constant(&self) -> Option<i64> {
+    /// The number, if it is the same for every call; unlike a size it may be negative.
+    #[must_use]
+    pub fn constant(&self) -> Option<i64> {
         match self.terms.as_slice() {
             [] => Some(0),
             [(monomial, value)] if monomial.is_empty() => Some(*value),
@@ -45,7 +77,27 @@ impl Dim {
         }
     }
 
-    fn from_i64(value: i64) -> Self {
+    /// `self` and `other` through `pair`; at once if both are known.
+    #[must_use]
+    pub fn pair(&self, pair: DimPair, other: &Self) -> Self {
+        if let (Some(a), Some(b)) = (self.constant(), other.constant())
+            && let Some(value) = pair.apply(a, b)
+        {
+            return Self::from_i64(value);
+        }
+        match (pair, other.constant().and_then(|divisor| usize::try_from(divisor).ok())) {
+            (DimPair::Quotient, Some(divisor @ 1..)) => self.floor_div(divisor),
+            (DimPair::Max | DimPair::Min, _) if self == other => self.clone(),
+            _ => {
+                let atom = Atom::Pair(pair, Arc::new(self.clone()), Arc::new(other.clone()));
+                Self { terms: vec![(vec![atom], 1)] }
+            }
+        }
+    }
+
+    /// A known number, which unlike a size may be negative.
+    #[must_use]
+    pub fn from_i64(value: i64) -> Self {
         Self::collect([(Vec::new(), value)])
     }
 
@@ -93,6 +145,17 @@ impl Dim {
         Self::collect(whole)
     }
 
+    /// The number under `bindings`, which unlike a size may be negative.
+    ///
+    /// # Errors
+    /// If a symbol is not bound, or the number is too large.
+    pub fn number(&self, bindings: &Bindings) -> Result<i64> {
+        match self.evaluate(bindings)? {
+            Some(value) => Ok(value),
+            None => fail!(Shape, "dimension {self} is too large"),
+        }
+    }
+
     /// The size under `bindings`.
     ///
     /// # Errors
@@ -116,6 +179,10 @@ impl Dim {
                         None => fail!(Shape, "dimension `{name}` has no value"),
                     },
                     Atom::FloorDiv(inner, divisor) => inner.evaluate(bindings)?.map(|v| v.div_euclid(*divisor)),
+                    Atom::Pair(pair, a, b) => match (a.evaluate(bindings)?, b.evaluate(bindings)?) {
+                        (Some(a), Some(b)) => pair.apply(a, b),
+                        _ => None,
+                    },
                 };
                 let Some(next) = value.and_then(|value| product.checked_mul(value)) else { return Ok(None) };
                 product = next;
@@ -149,6 +216,10 @@ impl Dim {
                     names.insert(name.clone());
                 }
                 Atom::FloorDiv(inner, _) => inner.symbols(names),
+                Atom::Pair(_, a, b) => {
+                    a.symbols(names);
+                    b.symbols(names);
+                }
             }
         }
     }
@@ -198,6 +269,7 @@ impl fmt::Display for Atom {
         match self {
             Self::Symbol(name) => f.write_str(name),
             Self::FloorDiv(inner, divisor) => write!(f, "floor(({inner})/{divisor})"),
+            Self::Pair(pair, a, b) => write!(f, "{}({a}, {b})", pair.name()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The graph of one function, and the methods that build it.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     sync::Arc,
 };
@@ -27,6 +27,30 @@ impl Value {
     }
 }
 
+/// A line of the program that a node was written in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// The source file.
+    pub file: Arc<str>,
+    /// The line, counted from 1.
+    pub line: u32,
+    /// The function that the line is in.
+    pub function: Arc<str>,
+    /// The text of the line, if it was recorded.
+    pub text: Arc<str>,
+}
+
+/// Where a node of an imported graph comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The operator that was imported, such as `aten.linear.default`.
+    pub op: Arc<str>,
+    /// The name of the imported node.
+    pub node: Arc<str>,
+    /// The calls that led to it, outermost first.
+    pub stack: Vec<Frame>,
+}
+
 /// One operator with its inputs and what it yields.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -38,6 +62,8 @@ pub struct Node {
     pub signature: Signature,
     /// The module that it stands for, such as `down_blocks.0.resnets.1`.
     pub scope: Arc<str>,
+    /// Where it comes from, if it was imported.
+    pub origin: Option<Arc<Origin>>,
 }
 
 /// A tensor of the checkpoint that the graph uses.
@@ -58,6 +84,8 @@ pub struct StateSlot {
     pub signature: Signature,
     /// The value it takes at the end of a call; none leaves it as it was.
     pub update: Option<Value>,
+    /// What it holds before the first call; zeros if there is none.
+    pub initial: Option<Arc<NDArray>>,
 }
 
 /// One function: nodes in an order in which they can run.
@@ -71,6 +99,8 @@ pub struct Graph {
     weight_values: HashMap<Arc<str>, Value>,
     scope: Arc<str>,
     typical: Bindings,
+    origin: Option<Arc<Origin>>,
+    limits: BTreeMap<Arc<str>, [usize; 2]>,
 }
 
 impl Graph {
@@ -162,9 +192,26 @@ impl Graph {
         self.scope = scope.into();
     }
 
+    /// Says where the nodes to come are imported from.
+    pub fn trace(&mut self, origin: Option<Arc<Origin>>) {
+        self.origin = origin;
+    }
+
+    /// The smallest and the largest value of symbols that have one.
+    #[must_use]
+    pub fn limits(&self) -> &BTreeMap<Arc<str>, [usize; 2]> {
+        &self.limits
+    }
+
+    /// Refuses calls that bind `symbol` to less than `least` or more than `most`.
+    pub fn limit(&mut self, symbol: &str, least: usize, most: usize) {
+        self.limits.insert(symbol.into(), [least, most]);
+    }
+
     fn insert(&mut self, op: Op, inputs: Vec<Value>, signature: Signature) -> Value {
         let value = Value(u32::try_from(self.nodes.len()).expect("a graph has fewer than 2^32 nodes"));
-        self.nodes.push(Node { op, inputs, signature, scope: self.scope.clone() });
+        let (scope, origin) = (self.scope.clone(), self.origin.clone());
+        self.nodes.push(Node { op, inputs, signature, scope, origin });
         value
     }
 
@@ -224,8 +271,24 @@ impl Graph {
     /// Adds a state and yields the value that it has when a call begins.
     pub fn state(&mut self, name: &str, dtype: DType, shape: impl Into<Shape>) -> Value {
         let signature = Signature { shape: shape.into(), dtype };
-        self.states.push(StateSlot { name: name.into(), signature: signature.clone(), update: None });
+        let (name, signature_kept) = (name.into(), signature.clone());
+        self.states.push(StateSlot { name, signature: signature_kept, update: None, initial: None });
         self.insert(Op::State(self.states.len() - 1), Vec::new(), signature)
+    }
+
+    /// Says what the state `name` holds before the first call.
+    ///
+    /// # Errors
+    /// If there is no such state, or its shape or type differs.
+    pub fn start_state(&mut self, name: &str, array: NDArray) -> Result<()> {
+        let Some(slot) = self.states.iter_mut().find(|slot| &*slot.name == name) else {
+            fail!(Missing, "there is no state `{name}`");
+        };
+        if slot.signature != (Signature { shape: array.shape().into(), dtype: array.dtype() }) {
+            fail!(Shape, "state `{name}` has shape {}, its first value {:?}", slot.signature.shape, array.shape());
+        }
+        slot.initial = Some(Arc::new(array));
+        Ok(())
     }
 
     /// Adds a state that nothing reads yet; passes carry states over with it.

@@ -4,7 +4,7 @@ use crate::{
     dim::{Dim, Shape},
     dtype::DType,
     error::{Result, fail},
-    op::{Attention, Binary, Conv2d, Epilogue, Mask, Op, Prologue, Unary},
+    op::{Attention, Binary, Cell, Conv2d, Epilogue, Mask, Op, Prologue, Unary},
 };
 
 /// Shape and element type of a value.
@@ -17,7 +17,7 @@ pub struct Signature {
 }
 
 impl Signature {
-    fn new(shape: impl Into<Shape>, dtype: DType) -> Self {
+    pub(crate) fn new(shape: impl Into<Shape>, dtype: DType) -> Self {
         Self { shape: shape.into(), dtype }
     }
 }
@@ -72,6 +72,28 @@ pub(crate) fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
             let [batch, _, _, channels] = rank(inputs[0])?;
             Ok(Signature::new(vec![batch, height.clone(), width.clone(), channels], inputs[0].dtype))
         }
+        Op::Range { count, .. } => Ok(Signature::new(vec![count.clone()], DType::I64)),
+        Op::Take { axis } => take(inputs[0], inputs[1], *axis),
+        Op::Scatter(_) => scatter(inputs),
+        Op::Scan { axis, .. } => {
+            dim_mut(&mut inputs[0].shape.clone(), *axis)?;
+            Ok(inputs[0].clone())
+        }
+        Op::ArgSort { keep, .. } => {
+            inputs[0].shape.last()?;
+            let mut shape = inputs[0].shape.clone();
+            let last = shape.rank() - 1;
+            shape.0[last] = keep.clone();
+            Ok(Signature::new(shape, DType::I64))
+        }
+        Op::Pool(pooling) => pooling.infer(inputs[0]),
+        Op::Interpolate { axis, size, .. } => {
+            let mut signature = inputs[0].clone();
+            *dim_mut(&mut signature.shape, *axis)? = size.clone();
+            Ok(signature)
+        }
+        Op::GroupedMatMul { transposed } => grouped_matmul(inputs, *transposed),
+        Op::Recurrent { cell, .. } => recurrent(*cell, inputs),
     }
 }
 
@@ -88,6 +110,11 @@ fn arity(op: &Op) -> Option<usize> {
             Prologue::RmsNorm { .. } => 2,
             Prologue::LayerNorm { .. } | Prologue::GroupNorm { .. } => 3,
         }),
+        Op::Range { .. } => Some(0),
+        Op::Scan { .. } | Op::ArgSort { .. } | Op::Pool(_) | Op::Interpolate { .. } => Some(1),
+        Op::Take { .. } => Some(2),
+        Op::Scatter(_) | Op::GroupedMatMul { .. } => Some(3),
+        Op::Recurrent { .. } => Some(4),
         Op::Concat { .. } | Op::Linear(_) | Op::Conv2d(..) | Op::Attention(_) => None,
     }
 }
@@ -151,6 +178,51 @@ fn gather(table: &Signature, indices: &Signature) -> Result<Signature> {
     }
     let dims = indices.shape.0.iter().chain(&table.shape.0[1..]);
     Ok(Signature::new(dims.collect::<Shape>(), table.dtype))
+}
+
+fn take(x: &Signature, indices: &Signature, axis: usize) -> Result<Signature> {
+    if axis >= x.shape.rank() || indices.dtype != DType::I64 {
+        fail!(Shape, "cannot take {} indices along dimension {axis} of {}", indices.dtype, x.shape);
+    }
+    let dims = x.shape.0[..axis].iter().chain(&indices.shape.0).chain(&x.shape.0[axis + 1..]);
+    Ok(Signature::new(dims.collect::<Shape>(), x.dtype))
+}
+
+fn scatter(inputs: &[&Signature]) -> Result<Signature> {
+    let [x, indices, rows] = inputs else { fail!(Shape, "scatter takes 3 inputs") };
+    let [count] = rank(indices)?;
+    let fits = x.shape.rank() > 0 && rows.shape.rank() > 0 && rows.shape.0[1..] == x.shape.0[1..];
+    if !fits || rows.shape.0[0] != count || indices.dtype != DType::I64 || rows.dtype != x.dtype {
+        fail!(Shape, "cannot scatter {} with indices {} into {}", rows.shape, indices.shape, x.shape);
+    }
+    Ok((*x).clone())
+}
+
+fn grouped_matmul(inputs: &[&Signature], transposed: bool) -> Result<Signature> {
+    let [x, weight, ends] = inputs else { fail!(Shape, "a grouped product takes 3 inputs") };
+    let ([rows, inner], [groups, a, b], [count]) = (rank(x)?, rank(weight)?, rank(ends)?);
+    let (k, columns) = if transposed { (b, a) } else { (a, b) };
+    if k != inner || groups != count || ends.dtype != DType::I64 {
+        fail!(Shape, "cannot multiply {} by {} in groups that end at {}", x.shape, weight.shape, ends.shape);
+    }
+    Ok(Signature::new(vec![rows, columns], x.dtype))
+}
+
+fn recurrent(cell: Cell, inputs: &[&Signature]) -> Result<Signature> {
+    let [x, weight, bias, start] = inputs else { fail!(Shape, "a recurrent layer takes 4 inputs") };
+    let ([steps, batch, width], [gates, hidden]) = (rank(x)?, rank(weight)?);
+    let carried = &hidden * cell.carried();
+    let fits = width == gates && gates == &hidden * cell.gates() && bias.shape.0 == [gates];
+    if !fits || start.shape.0 != [batch.clone(), carried.clone()] {
+        fail!(
+            Shape,
+            "a recurrent layer of weight {} does not fit an input of shape {} and a state of shape {}",
+            weight.shape,
+            x.shape,
+            start.shape
+        );
+    }
+    Ok(Signature::new(vec![steps, batch, carried], x.dtype))
 }
 
 fn group_norm(inputs: &[&Signature], groups: usize) -> Result<Signature> {

@@ -39,6 +39,7 @@ mod asset;
 mod bytes;
 mod cache;
 mod cpu;
+mod derived;
 mod device;
 mod dim;
 mod dtype;
@@ -49,25 +50,31 @@ mod infer;
 mod mmap;
 mod model;
 mod ndarray;
+mod npy;
 mod op;
 mod pass;
 pub mod profile;
+pub mod pt2;
 mod run;
 mod specialize;
 mod weights;
+mod window;
 
 pub use asset::Asset;
 pub use bytes::Bytes;
 pub use cache::{Cache, Digest};
 pub use device::{Cancel, Device};
-pub use dim::{Bindings, Dim, Shape};
+pub use dim::{Bindings, Dim, DimPair, Shape};
 pub use dtype::DType;
 pub use error::{Context, Error, ErrorKind, Result};
-pub use graph::{Graph, Node, StateSlot, Value, Weight};
+pub use graph::{Frame, Graph, Node, Origin, StateSlot, Value, Weight};
 pub use infer::Signature;
 pub use model::{Function, Model, Outputs, State};
 pub use ndarray::{AlignedBytes, Element, NDArray, element_count};
-pub use op::{Activation, Attention, Binary, Conv2d, Epilogue, Mask, Op, Prologue, Reduce, Resample, Unary, WeightId};
+pub use op::{
+    Activation, Attention, Binary, Cell, Conv2d, Epilogue, Fold, Function as Elementary, Interpolation, Kernel, Mask,
+    Op, Pooling, Prologue, Reduce, Resample, Scan, Scatter, Unary, WeightId, Window,
+};
 pub use pass::plan::Plan;
 pub use specialize::{Options, Precision, Prepared, Specialized};
 pub use weights::{Tensor, Weights, write_safetensors};

@@ -13,7 +13,9 @@ use crate::{
     ndarray::NDArray,
 };
 
-pub use ondine_kernels::Activation;
+pub use ondine_kernels::{Activation, Function};
+
+pub use crate::window::{Fold, Interpolation, Kernel, Pooling, Window};
 
 /// Index of a weight in [`crate::Graph::weights`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,6 +49,8 @@ pub enum Unary {
         /// What is added after.
         offset: f32,
     },
+    /// One of the functions that networks use rarely.
+    Function(Function),
 }
 
 /// A function of two numbers, applied element by element with numpy's broadcasting.
@@ -70,6 +74,20 @@ pub enum Binary {
     Equal,
     /// `a < b`, a truth value.
     Less,
+    /// What is true, or the bits that are set, in both; of truth values and integers.
+    And,
+    /// What is true, or the bits that are set, in one at least; of truth values and integers.
+    Or,
+    /// What is true, or the bits that are set, in one only; of truth values and integers.
+    Xor,
+    /// `a - b * floor(a / b)`: the remainder with the sign of `b`.
+    Remainder,
+    /// The remainder with the sign of `a`.
+    Fmod,
+    /// `floor(a / b)`
+    FloorDiv,
+    /// The angle of the point `(b, a)`.
+    Atan2,
 }
 
 impl Binary {
@@ -91,6 +109,67 @@ pub enum Reduce {
     Max,
     /// The smallest.
     Min,
+    /// The product.
+    Product,
+}
+
+/// What is accumulated along a dimension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scan {
+    /// The sum so far.
+    Sum,
+    /// The product so far.
+    Product,
+    /// The largest so far.
+    Max,
+    /// The smallest so far.
+    Min,
+}
+
+/// How rows are combined into those that are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scatter {
+    /// The new row; the last of several for one place.
+    Replace,
+    /// Their sum.
+    Add,
+    /// Their product.
+    Multiply,
+    /// The larger elements.
+    Max,
+    /// The smaller elements.
+    Min,
+}
+
+/// What a recurrent layer does at a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell {
+    /// Long short-term memory (Hochreiter and Schmidhuber 1997), gates in the order input, forget, cell, output.
+    Lstm,
+    /// Gated recurrent unit (Cho et al. 2014), gates in the order reset, update, new.
+    Gru,
+    /// The hyperbolic tangent of the sum.
+    Tanh,
+    /// The positive part of the sum.
+    Relu,
+}
+
+impl Cell {
+    /// Vectors of the hidden size that a step takes from the input's product.
+    #[must_use]
+    pub fn gates(self) -> usize {
+        match self {
+            Self::Lstm => 4,
+            Self::Gru => 3,
+            Self::Tanh | Self::Relu => 1,
+        }
+    }
+
+    /// Vectors of the hidden size that a step hands on: the hidden state and, for [`Cell::Lstm`], the cell state.
+    #[must_use]
+    pub fn carried(self) -> usize {
+        if self == Self::Lstm { 2 } else { 1 }
+    }
 }
 
 /// How a feature map is resized.
@@ -307,6 +386,64 @@ pub enum Op {
         /// New width.
         width: Dim,
     },
+    /// The integers `start`, `start + step`, ..., `count` of them, as I64.
+    Range {
+        /// The first.
+        start: Dim,
+        /// The distance between neighbours.
+        step: i64,
+        /// How many.
+        count: Dim,
+    },
+    /// `x`, `indices`: the parts of `x` along `axis` that the indices name, whose dimensions take the place of that
+    /// one. Negative indices count from the end; those out of range are an error.
+    Take {
+        /// The dimension in which the indices count.
+        axis: usize,
+    },
+    /// `x`, `indices` (rank 1), `rows`: `x` with rows, its parts along axis 0, replaced or combined. Indices as in
+    /// [`Op::Take`].
+    Scatter(Scatter),
+    /// `x` accumulated along `axis`.
+    Scan {
+        /// The dimension.
+        axis: usize,
+        /// What is accumulated.
+        how: Scan,
+    },
+    /// `x`: the indices that bring the last dimension in order, the first `keep` of them, as I64; stable.
+    ArgSort {
+        /// True if the largest comes first.
+        descending: bool,
+        /// How many are kept.
+        keep: Dim,
+    },
+    /// `x` (channels-last, one to three dimensions between batch and channels): windows folded.
+    Pool(Pooling),
+    /// `x` with dimension `axis` resampled to `size`.
+    Interpolate {
+        /// The dimension.
+        axis: usize,
+        /// Its new size.
+        size: Dim,
+        /// By what rule.
+        how: Interpolation,
+    },
+    /// `x` `[rows, k]`, `weight` `[groups, k, n]` (or `[groups, n, k]` if `transposed`), `ends` `[groups]`: rows up to
+    /// `ends[0]` times the first matrix, from there up to `ends[1]` times the second, and so on; later rows are 0.
+    GroupedMatMul {
+        /// True if the matrices come transposed.
+        transposed: bool,
+    },
+    /// `x` `[steps, batch, gates * hidden]` (what the input contributes, its bias added), `weight` `[gates * hidden,
+    /// hidden]`, `bias` `[gates * hidden]`, `start` `[batch, carried * hidden]`: what each step carries, `[steps,
+    /// batch, carried * hidden]`; see [`Cell`].
+    Recurrent {
+        /// The kind of layer.
+        cell: Cell,
+        /// True if it goes from the last step to the first.
+        reverse: bool,
+    },
 }
 
 impl Op {
@@ -321,6 +458,11 @@ impl Op {
             Self::Resize { how, height, width } => {
                 Self::Resize { how: *how, height: bind(height)?, width: bind(width)? }
             }
+            Self::Range { start, step, count } => {
+                Self::Range { start: Dim::from_i64(start.number(bindings)?), step: *step, count: bind(count)? }
+            }
+            Self::ArgSort { descending, keep } => Self::ArgSort { descending: *descending, keep: bind(keep)? },
+            Self::Interpolate { axis, size, how } => Self::Interpolate { axis: *axis, size: bind(size)?, how: *how },
             op => op.clone(),
         })
     }
@@ -344,6 +486,7 @@ impl Op {
                 Unary::Sin => "sin",
                 Unary::Cos => "cos",
                 Unary::Affine { .. } => "affine",
+                Unary::Function(_) => "function",
             },
             Self::Binary(binary) => match binary {
                 Binary::Add => "add",
@@ -355,6 +498,13 @@ impl Op {
                 Binary::Pow => "pow",
                 Binary::Equal => "equal",
                 Binary::Less => "less",
+                Binary::And => "and",
+                Binary::Or => "or",
+                Binary::Xor => "xor",
+                Binary::Remainder => "remainder",
+                Binary::Fmod => "fmod",
+                Binary::FloorDiv => "floor_div",
+                Binary::Atan2 => "atan2",
             },
             Self::Select => "select",
             Self::Cast(_) => "cast",
@@ -384,6 +534,15 @@ impl Op {
                 Prologue::GroupNorm { .. } => "group_norm_8",
             },
             Self::Resize { .. } => "resize",
+            Self::Range { .. } => "range",
+            Self::Take { .. } => "take",
+            Self::Scatter(_) => "scatter",
+            Self::Scan { .. } => "scan",
+            Self::ArgSort { .. } => "argsort",
+            Self::Pool(_) => "pool",
+            Self::Interpolate { .. } => "interpolate",
+            Self::GroupedMatMul { .. } => "grouped_matmul",
+            Self::Recurrent { .. } => "recurrent",
         }
     }
 }

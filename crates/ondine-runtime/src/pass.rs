@@ -40,6 +40,9 @@ impl<'a> Rewrite<'a> {
         for slot in old.states() {
             rewrite.new.declare_state(slot);
         }
+        for (symbol, &[least, most]) in old.limits() {
+            rewrite.new.limit(symbol, least, most);
+        }
         rewrite
     }
 
@@ -63,6 +66,7 @@ impl<'a> Rewrite<'a> {
             return Ok(done);
         }
         self.new.enter(node.scope.clone());
+        self.new.trace(node.origin.clone());
         let new = match &node.op {
             Op::Input => unreachable!("arguments are carried over at the start"),
             Op::Weight(id) => {
@@ -129,6 +133,7 @@ pub(crate) fn rewrite(
             continue;
         }
         rewrite.new.enter(node.scope.clone());
+        rewrite.new.trace(node.origin.clone());
         match rule(&mut rewrite, value, node).at(|| format!("pass {name}"))? {
             Some(new) => rewrite.set(value, new),
             None => {

@@ -71,6 +71,8 @@ pub(crate) fn step_flops(graph: &Graph, plan: &Plan, value: crate::Value) -> u64
     match &node.op {
         Op::Linear(epilogue) => 2 * result * shape(1)[1] as u64 * if epilogue.gate { 2 } else { 1 },
         Op::Conv2d(..) => 2 * result * product(&shape(1)[1..]),
+        Op::GroupedMatMul { .. } => 2 * result * shape(0)[1] as u64,
+        Op::Recurrent { .. } => 2 * product(shape(0)) * shape(1)[1] as u64,
         Op::MatMul { .. } => 2 * result * shape(0).last().map_or(0, |&inner| inner as u64),
         Op::Attention(attention) => {
             let (queries, keys) = (shape(0), shape(1));

@@ -58,6 +58,7 @@ pub(crate) fn run(
     let states = graph.states().iter().map(|slot| {
         Ok(match state.states.get(&slot.name) {
             Some(array) => Cow::Borrowed(array),
+            None if slot.initial.is_some() => Cow::Borrowed(&**slot.initial.as_ref().expect("it was just found")),
             None => Cow::Owned(NDArray::zeros(slot.signature.dtype, &slot.signature.shape.bind(bindings)?)?),
         })
     });

@@ -206,6 +206,15 @@ impl Prepared {
             .at(|| format!("{}.{function}", self.asset.name()))
     }
 
+    /// Floating-point operations of the products of a call, two for each multiplication with its addition.
+    ///
+    /// # Errors
+    /// As [`Prepared::plan`].
+    pub fn flops(&self, function: &str, bindings: &Bindings) -> Result<u64> {
+        let plan = self.plan(function, bindings)?;
+        Ok(crate::profile::flops(&self.functions[function].graph, &plan))
+    }
+
     /// Packs the weights or, if `cache` has them from an earlier start, maps them.
     ///
     /// # Errors
@@ -378,10 +387,12 @@ fn write_packed(weights: &Weights, entries: &[Entry], device: &Device, file: &mu
 }
 
 fn pack(weights: &Weights, entry: &Entry, out: &mut [u8], device: &Device) -> Result<()> {
-    let tensor = weights.expect(&entry.path, &entry.shape)?;
+    weights.check(&entry.path, &entry.shape)?;
     let values = weights.to_f32(&entry.path)?;
     cpu::pack(entry.format, &entry.shape, &values, out, device);
     // The checkpoint is not read again: its pages need not stay.
-    tensor.bytes.forget();
+    if let Some(tensor) = weights.get(&entry.path) {
+        tensor.bytes.forget();
+    }
     Ok(())
 }

@@ -7,6 +7,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use crate::{
     bytes::Bytes,
+    derived::Recipe,
     dtype::DType,
     error::{Context, Error, ErrorKind, Result, fail},
     ndarray::{NDArray, element_count},
@@ -34,6 +35,7 @@ pub struct Tensor {
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
     tensors: BTreeMap<Arc<str>, Tensor>,
+    pub(crate) derived: BTreeMap<Arc<str>, Recipe>,
 }
 
 const SCALE: &str = ".scale";
@@ -85,7 +87,7 @@ impl Weights {
             let tensor = Tensor { dtype, shape: info.shape.clone(), bytes, file: file.clone() };
             tensors.insert(path.into(), tensor);
         }
-        Ok(Self { tensors })
+        Ok(Self { tensors, derived: BTreeMap::new() })
     }
 
     /// Adds the tensors of another file of the same checkpoint.
@@ -99,6 +101,7 @@ impl Weights {
             }
             self.tensors.insert(path, tensor);
         }
+        self.derived.extend(other.derived);
         Ok(())
     }
 
@@ -153,11 +156,25 @@ impl Weights {
         Ok(tensor)
     }
 
+    /// Makes sure that there is a tensor `path` of shape `shape`, in the checkpoint or computed from it.
+    ///
+    /// # Errors
+    /// As [`Weights::expect`].
+    pub fn check(&self, path: &str, shape: &[usize]) -> Result<()> {
+        match self.derived.get(path) {
+            Some(recipe) if recipe.shape == shape => Ok(()),
+            _ => self.expect(path, shape).map(|_| ()),
+        }
+    }
+
     /// The elements of `path` as f32, borrowed where the file already holds them so.
     ///
     /// # Errors
     /// If it is missing, or an int8 tensor without a fitting scale.
     pub fn to_f32(&self, path: &str) -> Result<Cow<'_, [f32]>> {
+        if let Some(recipe) = self.derived.get(path) {
+            return self.compute(recipe).at(|| path).map(Cow::Owned);
+        }
         let Some(tensor) = self.get(path) else { fail!(Missing, "tensor `{path}` is missing") };
         let bytes = &*tensor.bytes;
         Ok(match tensor.dtype {

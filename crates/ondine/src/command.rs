@@ -4,6 +4,7 @@ mod bench;
 mod draw;
 mod inspect;
 mod models;
+mod run;
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
@@ -26,6 +27,8 @@ enum Command {
     Bench(bench::Bench),
     /// Show what a model is made of, without running it
     Inspect(inspect::Inspect),
+    /// Call a function of a model with tensors from files
+    Run(Box<run::Run>),
     /// List the models at hand, or say where they are
     Models(models::Models),
 }
@@ -37,6 +40,7 @@ impl Cli {
             Command::Draw(draw) => draw.run(),
             Command::Bench(bench) => bench.run(),
             Command::Inspect(inspect) => inspect.run(),
+            Command::Run(run) => run.run(),
             Command::Models(models) => models.run(),
         }
     }

@@ -26,7 +26,7 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
 
 /// Messages can quote file contents and prompts: control characters must not reach the terminal, nor split the line.
 fn one_line(text: &str) -> String {
-    const LONGEST: usize = 600;
+    const LONGEST: usize = 8000;
     let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect();
     if text.chars().nth(LONGEST).is_some() {
         line.push('…');
@@ -41,6 +41,6 @@ mod tests {
     #[test]
     fn messages_stay_on_one_line() {
         assert_eq!(one_line("a\nb\u{1b}[31m"), "a b [31m");
-        assert_eq!(one_line(&"x".repeat(1000)).chars().count(), 601);
+        assert_eq!(one_line(&"x".repeat(9000)).chars().count(), 8001);
     }
 }

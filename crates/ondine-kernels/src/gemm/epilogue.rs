@@ -108,6 +108,9 @@ impl RowKernel for &EpilogueCall<'_> {
             Activation::Relu => self.finish::<I::Vector>(Activation::Relu),
             Activation::Sigmoid => self.finish::<I::Vector>(Activation::Sigmoid),
             Activation::Tanh => self.finish::<I::Vector>(Activation::Tanh),
+            Activation::Relu6 => self.finish::<I::Vector>(Activation::Relu6),
+            Activation::HardSigmoid => self.finish::<I::Vector>(Activation::HardSigmoid),
+            Activation::HardSwish => self.finish::<I::Vector>(Activation::HardSwish),
         }
     }
 }

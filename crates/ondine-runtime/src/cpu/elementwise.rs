@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use ondine_kernels as k;
 
-use super::dispatch;
+use super::{dispatch, general};
 use crate::{
     device::Device,
     dtype::DType,
@@ -26,6 +26,7 @@ pub(super) fn unary(op: Unary, x: Operand<'_>, out: &mut Target<'_>, device: &De
         Unary::Sin => k::Unary::Sin,
         Unary::Cos => k::Unary::Cos,
         Unary::Affine { scale, offset } => k::Unary::Affine { scale, offset },
+        Unary::Function(function) => return general::function(function, x, out, device),
     };
     match x.dtype {
         DType::I64 => k::integer_unary(pool, op, x.view::<i64>(), out.view()),
@@ -51,6 +52,13 @@ pub(super) fn binary(op: Binary, a: Operand<'_>, b: Operand<'_>, out: &mut Targe
         Binary::Min => k::Binary::Min,
         Binary::Max => k::Binary::Max,
         Binary::Pow => k::Binary::Pow,
+        Binary::And
+        | Binary::Or
+        | Binary::Xor
+        | Binary::Remainder
+        | Binary::Fmod
+        | Binary::FloorDiv
+        | Binary::Atan2 => return general::rare_binary(op, a, b, out, device),
         Binary::Equal | Binary::Less => {
             let op = if op == Binary::Equal { k::Comparison::Equal } else { k::Comparison::Less };
             return dispatch!("comparison", a.dtype, [F32 => f32, BF16 => bf16, I64 => i64, I32 => i32], T => {
@@ -142,6 +150,7 @@ pub(super) fn reduce(how: Reduce, axes: &[usize], x: Operand<'_>, out: &mut Targ
         Reduce::Mean => k::Reduce::Mean,
         Reduce::Max => k::Reduce::Max,
         Reduce::Min => k::Reduce::Min,
+        Reduce::Product => return general::product(axes, x, out),
     };
     dispatch!("reduction", x.dtype, [F32 => f32, BF16 => bf16, I64 => i64], T => {
         k::reduce(&device.pool, device.kernels, how, view, x.view::<T>(), out.view());

@@ -72,7 +72,7 @@ pub(super) fn take_row(x: Operand<'_>, position: Operand<'_>, out: &mut Target<'
         .map_err(|error| Error::new(ErrorKind::Shape, error.to_string()))
 }
 
-fn wide_indices(indices: Operand<'_>) -> Result<Vec<i64>> {
+pub(super) fn wide_indices(indices: Operand<'_>) -> Result<Vec<i64>> {
     match indices.dtype {
         DType::I64 => Ok(indices.view::<i64>().to_vec()),
         DType::I32 => Ok(indices.view::<i32>().iter().map(|&index| i64::from(index)).collect()),

@@ -7,7 +7,7 @@ use ondine_kernels::{
 };
 
 use super::{
-    dispatch,
+    dispatch, recurrent,
     weights::{Format, format, panels, weight_type},
 };
 use crate::{
@@ -40,6 +40,10 @@ pub(super) fn scratch_bytes(op: &Op, dtype: DType, inputs: &[&[usize]], options:
             let dtype = if dtype == DType::BF16 { WeightType::Bf16 } else { WeightType::F32 };
             k::attention_scratch_bytes(device.kernels, &attention_shape(attention, inputs), dtype)
         }
+        Op::GroupedMatMul { transposed } => {
+            group_shape(*transposed, inputs, inputs[0][0]).scratch_bytes(device.kernels, device.pool.threads())
+        }
+        Op::Recurrent { cell, .. } => recurrent::scratch_bytes(*cell, inputs, device),
         _ => 0,
     }
 }
@@ -220,6 +224,48 @@ pub(super) fn matmul(
     let [a, b] = inputs else { fail!(Shape, "matmul takes 2 inputs") };
     let shape = matmul_shape(transposed, &[a.shape, b.shape]);
     k::matmul(&device.pool, device.kernels, &shape, [a.values()?, b.values()?], out.output()?, scratch);
+    Ok(())
+}
+
+/// The product of `rows` rows with the matrix of one group.
+fn group_shape(transposed: bool, inputs: &[&[usize]], rows: usize) -> MatmulShape {
+    let (inner, weight) = (inputs[0][1], inputs[1]);
+    let columns = if transposed { weight[1] } else { weight[2] };
+    MatmulShape { batch: 1, rows, inner, columns, transposed }
+}
+
+pub(super) fn grouped_matmul(
+    transposed: bool,
+    inputs: &[Operand<'_>],
+    out: &mut Target<'_>,
+    scratch: &mut [u8],
+    device: &Device,
+) -> Result<()> {
+    let [x, weight, ends] = inputs else { fail!(Shape, "a grouped product takes 3 inputs") };
+    if x.dtype != DType::F32 {
+        fail!(Unsupported, "grouped products of {} numbers", x.dtype);
+    }
+    let (x_values, weights) = (x.view::<f32>(), weight.view::<f32>());
+    let shape = group_shape(transposed, &[x.shape, weight.shape], x.shape[0]);
+    let (inner, columns) = (shape.inner, shape.columns);
+    let out = out.view::<f32>();
+    out.fill(0.0);
+    let mut first = 0;
+    for (group, &end) in ends.view::<i64>().iter().enumerate() {
+        let Some(end) = usize::try_from(end).ok().filter(|&end| end >= first && end <= x.shape[0]) else {
+            fail!(Shape, "group {group} ends at {end}, after {first} of {} rows", x.shape[0]);
+        };
+        if end > first && inner > 0 {
+            let operands = [
+                Values::F32(&x_values[first * inner..end * inner]),
+                Values::F32(&weights[group * inner * columns..][..inner * columns]),
+            ];
+            let shape = MatmulShape { rows: end - first, ..shape };
+            let rows = Output::F32(&mut out[first * columns..end * columns]);
+            k::matmul(&device.pool, device.kernels, &shape, operands, rows, scratch);
+        }
+        first = end;
+    }
     Ok(())
 }
 

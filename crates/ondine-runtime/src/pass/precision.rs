@@ -12,7 +12,7 @@ use crate::{
     error::Result,
     graph::{Graph, Node, Value},
     ndarray::element_count,
-    op::{Op, Unary},
+    op::{Binary, Op, Reduce, Unary},
     pass::{Rewrite, rewrite, values},
 };
 
@@ -46,7 +46,12 @@ fn mark(graph: &Graph) -> Vec<bool> {
             Op::Linear(_) | Op::Conv2d(..) | Op::Gather => true,
             Op::GroupNorm { .. } | Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::Attention(_) => true,
             Op::Weight(_) | Op::Input | Op::Const(_) | Op::State(_) => false,
-            Op::Unary(Unary::Sin | Unary::Cos | Unary::Exp | Unary::Log) => false,
+            Op::Unary(Unary::Sin | Unary::Cos | Unary::Exp | Unary::Log | Unary::Function(_)) => false,
+            // Kernels of the generic tier compute in 32 bits.
+            Op::Scatter(_) | Op::Scan { .. } | Op::ArgSort { .. } | Op::Pool(_) => false,
+            Op::Interpolate { .. } | Op::Recurrent { .. } | Op::Range { .. } | Op::GroupedMatMul { .. } => false,
+            Op::Binary(Binary::Remainder | Binary::Fmod | Binary::FloorDiv | Binary::Atan2) => false,
+            Op::Reduce { how: Reduce::Product, .. } => false,
             _ => node.inputs.iter().any(|input| lowered[input.index()]),
         };
         lowered[i] = float && weighted;

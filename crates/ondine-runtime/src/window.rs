@@ -1,0 +1,226 @@
+//! Windows of pooling, and rules of resampling: what they make of sizes.
+
+use ondine_kernels::{Sources, Windows};
+
+use crate::{
+    dim::Dim,
+    error::{Result, fail},
+    infer::Signature,
+};
+
+pub use ondine_kernels::Fold;
+
+/// The windows along one dimension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// Windows of `kernel` elements, `dilation` apart, every `stride` elements.
+    Sliding {
+        /// Elements of a window.
+        kernel: usize,
+        /// Distance of windows.
+        stride: usize,
+        /// Elements that are not there before and after; they count for averages if `counted`.
+        padding: usize,
+        /// Distance of a window's elements.
+        dilation: usize,
+        /// True if a last window may reach over the padding.
+        ceil: bool,
+        /// True if padding counts in averages.
+        counted: bool,
+    },
+    /// So many windows that share the dimension among them.
+    Adaptive(Dim),
+}
+
+/// Attributes of [`crate::Op::Pool`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pooling {
+    /// How a window is folded.
+    pub fold: Fold,
+    /// The windows of each dimension between batch and channels.
+    pub windows: Vec<Window>,
+    /// What sums are divided by, if not by their number.
+    pub divisor: Option<usize>,
+}
+
+impl Window {
+    /// How many windows there are.
+    fn count(&self, size: &Dim) -> Result<Dim> {
+        match self {
+            Self::Adaptive(count) => Ok(count.clone()),
+            Self::Sliding { kernel, stride, padding, dilation, ceil, .. } => {
+                if *kernel == 0 || *stride == 0 || *dilation == 0 {
+                    fail!(Shape, "kernel, stride and dilation of a window must not be 0");
+                }
+                let reach = dilation.saturating_mul(kernel - 1).saturating_add(1);
+                let padded = size + padding.saturating_mul(2);
+                if padded.fixed().is_some_and(|padded| padded < reach) {
+                    fail!(Shape, "a window of {reach} does not fit a dimension of size {size}");
+                }
+                let room = &padded - reach;
+                if !ceil {
+                    return Ok(&room.floor_div(*stride) + 1);
+                }
+                let count = &(&room + (stride - 1)).floor_div(*stride) + 1;
+                // The last window must begin inside the dimension or the padding before it.
+                match (count.fixed(), size.fixed()) {
+                    (Some(count), Some(size)) if (count - 1) * stride >= size + padding => Ok(Dim::from(count - 1)),
+                    _ => Ok(count),
+                }
+            }
+        }
+    }
+
+    /// The windows over a dimension of `size`, `count` of them.
+    pub(crate) fn place(&self, size: usize, count: usize) -> Windows {
+        match *self {
+            Self::Adaptive(_) => {
+                let window = |i: usize| {
+                    let (start, end) = (i * size / count, ((i + 1) * size).div_ceil(count));
+                    (start, end - start, end - start)
+                };
+                Windows { size, dilation: 1, windows: (0..count).map(window).collect() }
+            }
+            Self::Sliding { kernel, stride, padding, dilation, counted, .. } => {
+                let window = |i: usize| {
+                    // Positions are counted from the beginning of the padding.
+                    let start = i * stride;
+                    let skipped = padding.saturating_sub(start).div_ceil(dilation).min(kernel);
+                    let first = start + skipped * dilation;
+                    let inside = (size + padding).saturating_sub(first).div_ceil(dilation).min(kernel - skipped);
+                    let divisor = if counted { (start + kernel).min(size + 2 * padding) - start } else { inside };
+                    (first.saturating_sub(padding), inside, divisor.max(1))
+                };
+                Windows { size, dilation, windows: (0..count).map(window).collect() }
+            }
+        }
+    }
+}
+
+impl Pooling {
+    pub(crate) fn infer(&self, x: &Signature) -> Result<Signature> {
+        let rank = x.shape.rank();
+        if rank != self.windows.len() + 2 || self.windows.len() > 3 || self.windows.is_empty() {
+            fail!(Shape, "{} windows do not fit an input of shape {}", self.windows.len(), x.shape);
+        }
+        let mut signature = x.clone();
+        for (dim, window) in signature.shape.0[1..].iter_mut().zip(&self.windows) {
+            *dim = window.count(dim)?;
+        }
+        Ok(signature)
+    }
+}
+
+/// By what rule a dimension is resampled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interpolation {
+    /// What the elements are multiplied by.
+    pub kernel: Kernel,
+    /// True if the first and last elements stay where they are; false if the edges of the dimension do.
+    pub align_corners: bool,
+    /// New size by old size, where the caller said so; else it follows from the sizes.
+    pub scale: Option<f64>,
+    /// True if the kernel is widened where elements become fewer.
+    pub antialias: bool,
+}
+
+/// The weight of an element by its distance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// The element below the place, `floor(i * scale)`.
+    Nearest,
+    /// The element nearest to the place.
+    NearestExact,
+    /// Linear between neighbours.
+    Linear,
+    /// Cubic convolution (Keys 1981) with `a = -0.75`, or -0.5 if antialiased.
+    Cubic,
+}
+
+impl Interpolation {
+    /// The sources of each of `to` elements among `from`.
+    pub(crate) fn sources(&self, from: usize, to: usize) -> Sources {
+        let mut sources = Sources::default();
+        if from == 0 {
+            return sources;
+        }
+        // PyTorch computes places in the type of the elements.
+        let scale = match self.scale {
+            _ if self.align_corners => {
+                if to > 1 {
+                    (from - 1) as f32 / (to - 1) as f32
+                } else {
+                    0.0
+                }
+            }
+            Some(scale) if scale > 0.0 => (1.0 / scale) as f32,
+            _ => from as f32 / to as f32,
+        };
+        for i in 0..to {
+            let start = sources.weights.len();
+            if self.antialias && matches!(self.kernel, Kernel::Linear | Kernel::Cubic) {
+                self.antialiased(i, from, scale, &mut sources.weights);
+            } else {
+                self.plain(i, from, scale, &mut sources.weights);
+            }
+            sources.outputs.push(start..sources.weights.len());
+        }
+        sources
+    }
+
+    fn place(&self, i: usize, scale: f32) -> f32 {
+        if self.align_corners { i as f32 * scale } else { (i as f32 + 0.5) * scale - 0.5 }
+    }
+
+    fn plain(&self, i: usize, from: usize, scale: f32, weights: &mut Vec<(usize, f32)>) {
+        let clamp = |position: f32| (position.max(0.0) as usize).min(from - 1);
+        match self.kernel {
+            Kernel::Nearest => weights.push((clamp((i as f32 * scale).floor()), 1.0)),
+            Kernel::NearestExact => weights.push((clamp(((i as f32 + 0.5) * scale).floor()), 1.0)),
+            Kernel::Linear => {
+                let place = self.place(i, scale).max(0.0);
+                let low = (place as usize).min(from - 1);
+                let share = (place - low as f32).min(1.0);
+                weights.push((low, 1.0 - share));
+                if low + 1 < from {
+                    weights.push((low + 1, share));
+                } else if let Some(last) = weights.last_mut() {
+                    last.1 = 1.0;
+                }
+            }
+            Kernel::Cubic => {
+                let place = self.place(i, scale);
+                let low = place.floor();
+                for tap in -1..3_i8 {
+                    let position = low + f32::from(tap);
+                    weights.push((clamp(position), cubic((place - position).abs(), -0.75)));
+                }
+            }
+        }
+    }
+
+    fn antialiased(&self, i: usize, from: usize, scale: f32, weights: &mut Vec<(usize, f32)>) {
+        let reach = if self.kernel == Kernel::Cubic { 2.0 } else { 1.0 };
+        let stretch = scale.max(1.0);
+        let (support, center) = (reach * stretch, scale * (i as f32 + 0.5));
+        let first = (center - support + 0.5).max(0.0) as usize;
+        let end = ((center + support + 0.5) as usize).min(from);
+        let weight = |position: usize| {
+            let distance = ((position as f32 - center + 0.5) / stretch).abs();
+            if self.kernel == Kernel::Cubic { cubic(distance, -0.5) } else { (1.0 - distance).max(0.0) }
+        };
+        let total: f32 = (first..end).map(weight).sum();
+        weights.extend((first..end).map(|position| (position, weight(position) / total)));
+    }
+}
+
+/// The cubic convolution kernel.
+fn cubic(distance: f32, a: f32) -> f32 {
+    if distance <= 1.0 {
+        ((a + 2.0) * distance - (a + 3.0)) * distance * distance + 1.0
+    } else if distance < 2.0 {
+        ((distance - 5.0) * distance + 8.0) * distance * a - 4.0 * a
+    } else {
+        0.0
+    }
+}
