@@ -82,25 +82,22 @@ impl Program {
         }
     }
 
-    /// One run: whenever the program leaves the function that is counted, valgrind writes what it counted in it.
+    /// One run per kernel, of which only the function that is counted is collected.
     fn by_valgrind(&self, tier: &str) -> anyhow::Result<Option<Counts>> {
-        let folder = std::env::temp_dir().join(format!("ondine-instructions-{}", std::process::id()));
-        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        let parts = folder.join("count");
-        let mut command = Command::new("valgrind");
-        command.args(["--tool=callgrind", "--toggle-collect=*counted*", "--dump-after=*counted*"]);
-        command.arg(format!("--callgrind-out-file={}", parts.display())).arg(&self.path).env("ONDINE_CPU", tier);
-        let output = command.output().context("valgrind")?;
-        let counts = finished(&output, "valgrind").and_then(|there| match there {
-            true => (1..)
-                .zip(&self.kernels)
-                .map(|(i, kernel)| Ok((kernel.clone(), part(&folder.join(format!("count.{i}")))?)))
-                .collect::<anyhow::Result<_>>()
-                .map(Some),
-            false => Ok(None),
-        });
-        fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        counts
+        let file = std::env::temp_dir().join(format!("ondine-instructions-{}", std::process::id()));
+        let mut counts = Counts::new();
+        for kernel in &self.kernels {
+            let mut command = Command::new("valgrind");
+            command.args(["--tool=callgrind", "--toggle-collect=*counted*"]);
+            command.arg(format!("--callgrind-out-file={}", file.display())).arg(&self.path).args(["--only", kernel]);
+            let output = command.env("ONDINE_CPU", tier).output().context("valgrind")?;
+            let there = finished(&output, "valgrind")?;
+            let count = there.then(|| total(&file)).transpose();
+            fs::remove_file(&file).with_context(|| file.display().to_string())?;
+            let Some(count) = count? else { return Ok(None) };
+            counts.insert(kernel.clone(), count);
+        }
+        Ok(Some(counts))
     }
 
     /// Two runs per kernel: the difference is what the further calls took.
@@ -124,8 +121,8 @@ fn finished(output: &Output, counter: &str) -> anyhow::Result<bool> {
     }
 }
 
-/// The instructions in one of the files that valgrind wrote.
-fn part(path: &Path) -> anyhow::Result<u64> {
+/// The instructions in the file that valgrind wrote.
+fn total(path: &Path) -> anyhow::Result<u64> {
     let place = || path.display().to_string();
     let text = fs::read_to_string(path).with_context(place)?;
     let total = text.lines().find_map(|line| line.strip_prefix("summary:").or_else(|| line.strip_prefix("totals:")));
