@@ -24,8 +24,11 @@ struct Here {
     kernels: &'static Kernels,
 }
 
+/// The name of a kernel, and what makes its operands.
+type Entry = (&'static str, fn(Here) -> Call);
+
 /// Every kernel by name.
-const KERNELS: &[(&str, fn(Here) -> Call)] = &[
+const KERNELS: &[Entry] = &[
     ("gemm_f32", |here| convolution(here, WeightType::F32, 1)),
     ("gemm_bf16", |here| convolution(here, WeightType::Bf16, 1)),
     ("gemm_s8", |here| convolution(here, WeightType::S8, 1)),

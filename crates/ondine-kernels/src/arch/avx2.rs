@@ -443,6 +443,7 @@ impl Vector for __m256 {
     }
 
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "the index is that of a column, of several arrays at once")]
     unsafe fn transpose(rows: &[*const f32; MAX_LANES], offset: usize, to: *mut f32, stride: usize) {
         // SAFETY: as the trait says.
         unsafe {

@@ -4,6 +4,7 @@
 //! each lane of a few vectors; [`tile`] says what happens to a strip when a tile goes by, [`pack`] how operands are
 //! laid out. The order of all sums depends on the shape alone.
 
+mod lanes;
 mod pack;
 mod tile;
 

@@ -11,7 +11,11 @@ use std::{f32::consts::LOG2_E, marker::PhantomData, ops::Range};
 
 use crate::{
     arch::vector::Vector,
-    attention::{Attention, AttentionMask, AttentionShape, Scratch, pack::transpose_words},
+    attention::{
+        Attention, AttentionMask, AttentionShape, Scratch,
+        lanes::{load, load_sums, store, store_sums},
+        pack::transpose_words,
+    },
     gemm::epilogue::MAX_LANES,
     math,
 };
@@ -266,7 +270,8 @@ impl Attention<'_> {
         let row = |key: usize, j: usize| scores.wrapping_add((key - keys.start) * N * lanes + j * lanes);
         let (batch, ..) = self.locate(strip.head, strip.row);
         let additive = matches!(self.mask, AttentionMask::Additive { .. });
-        let scaled = additive || !(self.shape.scale > 0.0);
+        // A scale that is not positive, or NaN, turns the order of scores around.
+        let scaled = additive || self.shape.scale.partial_cmp(&0.0) != Some(std::cmp::Ordering::Greater);
         // SAFETY: all rows are scores.
         unsafe {
             if scaled && !additive {
@@ -288,7 +293,7 @@ impl Attention<'_> {
                 }
                 AttentionMask::Additive { .. } => {
                     (0..N).for_each(|j| {
-                        self.add_mask::<P>(strip, keys.clone(), j * lanes, row(keys.start, j), N * lanes)
+                        self.add_mask::<P>(strip, keys.clone(), j * lanes, row(keys.start, j), N * lanes);
                     });
                 }
                 AttentionMask::None => {}
@@ -374,28 +379,6 @@ impl Attention<'_> {
             }
         }
         self.unpack::<P>(strip.head, strip.row, strip.count, strip.sums, strip.totals);
-    }
-}
-
-/// Reads a vector for each of `N`.
-#[inline(always)]
-fn load<V: Vector, const N: usize>(from: &[f32]) -> [V; N] {
-    assert!(from.len() >= N * V::LANES, "lanes of a strip");
-    let mut vectors = [V::splat(0.0); N];
-    for (j, vector) in vectors.iter_mut().enumerate() {
-        // SAFETY: the length has just been checked.
-        *vector = unsafe { V::load(from.as_ptr().add(j * V::LANES)) };
-    }
-    vectors
-}
-
-/// Writes a vector for each of `N`.
-#[inline(always)]
-fn store<V: Vector, const N: usize>(to: &mut [f32], vectors: [V; N]) {
-    assert!(to.len() >= N * V::LANES, "lanes of a strip");
-    for (j, vector) in vectors.into_iter().enumerate() {
-        // SAFETY: the length has just been checked.
-        unsafe { vector.store(to.as_mut_ptr().add(j * V::LANES)) };
     }
 }
 
@@ -536,17 +519,18 @@ impl<V: Vector, const N: usize> Softmax<V, N> {
     /// There are scores for the word; no weights have been made of them or of those after.
     #[inline(always)]
     unsafe fn weights<P: Product<Vector = V>>(&mut self, scores: *mut f32, word: usize) -> [V; N] {
-        let mut words = [V::splat(0.0); N];
-        for j in 0..N {
+        let (mut words, mut totals) = ([V::splat(0.0); N], self.totals);
+        for (j, (words, total)) in words.iter_mut().zip(&mut totals).enumerate() {
             // SAFETY: as the caller says.
             let (first, second) = unsafe {
                 let first = self.weight::<P>(scores, word * P::PER_WORD, j);
                 (first, if P::PER_WORD > 1 { self.weight::<P>(scores, word * P::PER_WORD + 1, j) } else { first })
             };
             let sum = if P::PER_WORD > 1 { first.add(second) } else { first };
-            self.totals[j] = self.totals[j].add(sum);
-            words[j] = P::words(first, second);
+            *total = total.add(sum);
+            *words = P::words(first, second);
         }
+        self.totals = totals;
         for (j, words) in words.iter().enumerate() {
             // SAFETY: words are no more than scores, and those before have been read.
             unsafe { words.store(scores.add((word * N + j) * V::LANES)) };
@@ -599,36 +583,5 @@ unsafe fn add<P: Product, const R: usize, const N: usize>(
         let mut products = load_sums::<P::Vector, R, N>(sums, begun);
         multiply::<P, R, N>(&mut products, values, weights, words);
         store_sums(sums, &products);
-    }
-}
-
-/// Sums so far, or zeros if none have `begun`.
-///
-/// # Safety
-/// `sums` is valid for reading `R` rows.
-#[inline(always)]
-unsafe fn load_sums<V: Vector, const R: usize, const N: usize>(sums: *const f32, begun: bool) -> [[V; N]; R] {
-    let mut rows = [[V::splat(0.0); N]; R];
-    if !begun {
-        return rows;
-    }
-    for (i, row) in rows.iter_mut().enumerate() {
-        for (j, sum) in row.iter_mut().enumerate() {
-            // SAFETY: as the caller says.
-            *sum = unsafe { V::load(sums.add((i * N + j) * V::LANES)) };
-        }
-    }
-    rows
-}
-
-/// # Safety
-/// `sums` is valid for writing `R` rows.
-#[inline(always)]
-unsafe fn store_sums<V: Vector, const R: usize, const N: usize>(sums: *mut f32, from: &[[V; N]; R]) {
-    for (i, from) in from.iter().enumerate() {
-        for (j, sum) in from.iter().enumerate() {
-            // SAFETY: as the caller says.
-            unsafe { sum.store(sums.add((i * N + j) * V::LANES)) };
-        }
     }
 }
