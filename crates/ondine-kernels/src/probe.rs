@@ -64,7 +64,7 @@ pub fn peak(pool: &Pool, kernels: &Kernels, dtype: WeightType) -> f64 {
     let body = |_| {
         black_box(multiply(kernels, dtype, LOOPS));
     };
-    operations / fastest(100, || pool.run(pool.threads(), &body)).as_secs_f64()
+    operations / fastest(|| pool.run(pool.threads(), &body)).as_secs_f64()
 }
 
 /// The bytes per second that all threads together read from memory, one after the other.
@@ -79,17 +79,18 @@ pub fn read_bandwidth(pool: &Pool, kernels: &Kernels) -> f64 {
     let read = |piece: usize| {
         black_box((kernels.probe.read)(ReadAll { words: &words[piece * PIECE..(piece + 1) * PIECE] }));
     };
-    size_of_val(words.as_slice()) as f64 / fastest(20, || pool.run(WORDS / PIECE, &read)).as_secs_f64()
+    size_of_val(words.as_slice()) as f64 / fastest(|| pool.run(WORDS / PIECE, &read)).as_secs_f64()
 }
 
-/// The best of some times: whatever else runs here only slows it down.
-fn fastest(repeat: usize, mut body: impl FnMut()) -> Duration {
-    let time = |()| {
+/// The best time of those that a third of a second has room for: whatever else runs here only slows it down.
+fn fastest(mut body: impl FnMut()) -> Duration {
+    let (begin, mut best) = (Instant::now(), Duration::MAX);
+    while best == Duration::MAX || begin.elapsed() < Duration::from_millis(300) {
         let start = Instant::now();
         body();
-        start.elapsed()
-    };
-    std::iter::repeat_n((), repeat).map(time).min().unwrap_or_default()
+        best = best.min(start.elapsed());
+    }
+    best
 }
 
 /// Reads all of a slice: the sum of its words.

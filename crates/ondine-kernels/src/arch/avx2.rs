@@ -67,13 +67,13 @@ fn probe_s8(loops: usize) -> u64 {
 }
 
 /// There are no products of bf16: such operands are made f32 when they are packed.
-const ATTENTION: AttentionKernels = AttentionKernels::new::<Single<__m256>>(3, attend);
+const ATTENTION: AttentionKernels = AttentionKernels::new::<Single<__m256, 6>>(2, attend);
 
 /// Runs a task of attention with all features of this tier.
 fn attend(task: Task<'_>) {
     #[target_feature(enable = "avx2,fma,f16c")]
     fn inner(task: Task<'_>) {
-        task.run::<Single<__m256>, 4, 3>();
+        task.run::<Single<__m256, 6>, 6, 2>();
     }
     // SAFETY: only the table of a tier that the processor has refers to this function.
     unsafe { inner(task) }

@@ -24,7 +24,7 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     s8: micro::<S8>,
     epilogue: |call| enter(call),
     pack: |call| enter(call),
-    attention_f32: AttentionKernels::new::<Single<__m512>>(2, attend::<Single<__m512>>),
+    attention_f32: AttentionKernels::new::<Single<__m512, 16>>(2, attend::<Single<__m512, 16>>),
     attention_bf16: AttentionKernels::new::<Pairs>(2, attend::<Pairs>),
     depthwise: |call| enter(call),
     winograd_input: |call| enter(call),
@@ -75,7 +75,7 @@ struct Pairs;
 impl Product for Pairs {
     type Vector = __m512;
     const PER_WORD: usize = 2;
-    const FUSED: bool = false;
+    const PANEL: usize = 16;
 
     #[inline(always)]
     fn dot(sum: __m512, left: __m512, right: __m512) -> __m512 {

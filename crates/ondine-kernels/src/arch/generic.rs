@@ -60,7 +60,8 @@ fn probe(loops: usize) -> u64 {
 }
 
 /// Operands of bf16 are made f32 when they are packed.
-const ATTENTION: AttentionKernels = AttentionKernels::new::<Single<Quad>>(2, |task| task.run::<Single<Quad>, 4, 2>());
+const ATTENTION: AttentionKernels =
+    AttentionKernels::new::<Single<Quad, 4>>(2, |task| task.run::<Single<Quad, 4>, 4, 2>());
 
 /// Four f32: what the vectors of nearly every processor hold at least.
 #[derive(Clone, Copy)]

@@ -24,38 +24,30 @@ pub(super) fn store<V: Vector, const N: usize>(to: &mut [f32], vectors: [V; N]) 
     }
 }
 
-/// Sums so far, or zeros if none have `begun`.
+/// Reads rows of vectors.
 ///
 /// # Safety
-/// `sums` is valid for reading `R` rows.
+/// `from` is valid for reading `R` rows.
 #[inline(always)]
-pub(super) unsafe fn load_sums<V: Vector, const R: usize, const N: usize>(
-    sums: *const f32,
-    begun: bool,
-) -> [[V; N]; R] {
-    let mut rows = [[V::splat(0.0); N]; R];
-    if !begun {
-        return rows;
-    }
-    for (i, row) in rows.iter_mut().enumerate() {
-        for (j, sum) in row.iter_mut().enumerate() {
+pub(super) unsafe fn load_rows<V: Vector, const R: usize, const N: usize>(from: *const f32, to: &mut [[V; N]; R]) {
+    for (i, row) in to.iter_mut().enumerate() {
+        for (j, vector) in row.iter_mut().enumerate() {
             // SAFETY: as the caller says.
-            *sum = unsafe { V::load(sums.add((i * N + j) * V::LANES)) };
+            *vector = unsafe { V::load(from.add((i * N + j) * V::LANES)) };
         }
     }
-    rows
 }
 
-/// Writes sums.
+/// Writes rows of vectors.
 ///
 /// # Safety
-/// `sums` is valid for writing `R` rows.
+/// `to` is valid for writing `R` rows.
 #[inline(always)]
-pub(super) unsafe fn store_sums<V: Vector, const R: usize, const N: usize>(sums: *mut f32, from: &[[V; N]; R]) {
-    for (i, from) in from.iter().enumerate() {
-        for (j, sum) in from.iter().enumerate() {
+pub(super) unsafe fn store_rows<V: Vector, const R: usize, const N: usize>(to: *mut f32, from: &[[V; N]; R]) {
+    for (i, row) in from.iter().enumerate() {
+        for (j, vector) in row.iter().enumerate() {
             // SAFETY: as the caller says.
-            unsafe { sum.store(sums.add((i * N + j) * V::LANES)) };
+            unsafe { vector.store(to.add((i * N + j) * V::LANES)) };
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::{
 
 pub(crate) use tile::{Product, Single};
 
-/// The most keys of a tile: their scores for a strip stay in the first-level cache. A multiple of any tier's lanes.
+/// The most keys of a tile, about: their weights for a strip stay in the first-level cache.
 const TILE_KEYS: usize = 128;
 
 /// The most strips of a task: they share the tiles of packed keys and values that they bring into the cache.
@@ -33,7 +33,9 @@ const TASK_STRIPS: usize = 4;
 /// The attention of one tier and one type of operands.
 #[derive(Clone, Copy)]
 pub(crate) struct AttentionKernels {
-    /// Lanes of a vector.
+    /// Keys, or elements of values, of a packed panel.
+    pub(crate) panel: usize,
+    /// Lanes of a vector, no fewer.
     pub(crate) lanes: usize,
     /// Elements of a word of the packed operands.
     pub(crate) per_word: usize,
@@ -46,7 +48,7 @@ pub(crate) struct AttentionKernels {
 impl AttentionKernels {
     /// The kernels that multiply by `P`, strips of `N` vectors; `run` leads to [`Task::run`].
     pub(crate) const fn new<P: Product>(vectors: usize, run: fn(Task<'_>)) -> Self {
-        Self { lanes: P::Vector::LANES, per_word: P::PER_WORD, vectors, run }
+        Self { panel: P::PANEL, lanes: P::Vector::LANES, per_word: P::PER_WORD, vectors, run }
     }
 }
 
@@ -121,9 +123,9 @@ pub fn attention_scratch_bytes(kernels: &Kernels, shape: &AttentionShape, dtype:
 
 /// How the keys and values of one head are laid out: tile after tile, of each first the keys, then the values.
 ///
-/// Keys of a tile are cut into panels of as many keys as a vector has lanes, `[panel][word][key]`; values into panels
-/// of as many elements, `[panel][word of keys][element]`. Keys that fill up the last panel repeat the last key;
-/// elements that fill up are 0, and so are keys that fill up a word.
+/// Keys of a tile are cut into panels, `[panel][word][key]`; values into panels of as many elements,
+/// `[panel][word of keys][element]`. Keys that fill up the last panel repeat the last key; elements that fill up are
+/// 0, and so are values that fill up a word.
 #[derive(Clone, Copy)]
 struct Packing {
     /// Words of a key.
@@ -140,13 +142,14 @@ struct Packing {
 
 impl Packing {
     fn new(kernels: &AttentionKernels, shape: &AttentionShape) -> Self {
-        let &AttentionKernels { lanes, per_word, .. } = kernels;
-        let tiles = shape.keys.div_ceil(TILE_KEYS);
-        let tile_keys = shape.keys.div_ceil(tiles.max(1)).next_multiple_of(lanes * per_word);
+        let &AttentionKernels { panel, lanes, per_word, .. } = kernels;
+        let tiles = shape.keys.div_ceil(TILE_KEYS / panel * panel);
+        let tile_keys = shape.keys.div_ceil(tiles.max(1)).next_multiple_of(panel);
         let key_words = shape.head_dim.div_ceil(per_word);
         let tile_key_words = tile_keys * key_words;
-        let value_words = shape.value_dim.next_multiple_of(lanes) * (tile_keys / per_word);
-        let tile_words = (tile_key_words + value_words).next_multiple_of(PACKED_ALIGN / WORD);
+        let value_words = shape.value_dim.next_multiple_of(panel) * (tile_keys / per_word);
+        // Behind narrow panels whole vectors are written.
+        let tile_words = (tile_key_words + value_words.max(lanes)).next_multiple_of(PACKED_ALIGN / WORD);
         Self { key_words, tiles, tile_keys, tile_key_words, tile_words }
     }
 

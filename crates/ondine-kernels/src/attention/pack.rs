@@ -20,23 +20,25 @@ impl Attention<'_> {
     #[inline(always)]
     pub(super) fn pack<P: Product>(&self, head: usize, tile: usize, scratch: &mut Scratch) {
         let &AttentionShape { kv_heads, keys: all, value_dim, .. } = self.shape;
-        let (lanes, words) = (P::Vector::LANES, self.packing.key_words);
+        let words = self.packing.key_words;
         let (keys, to) = (self.keys(tile), self.tile(head, tile));
-        let [copies] = scratch.get([lanes * words]);
+        let [copies] = scratch.get([P::Vector::LANES * words]);
         let row = head / kv_heads * all;
-        for (panel, first) in keys.clone().step_by(lanes).enumerate() {
+        for (panel, first) in keys.clone().step_by(P::PANEL).enumerate() {
             let address = |i: usize| self.address(1, row + (first + i).min(keys.end - 1), head % kv_heads);
-            // SAFETY: rows and head exist; a tile has room for whole panels of keys.
-            unsafe { self.transpose::<P>(address, copies, to.add(panel * lanes * words), lanes) };
+            // SAFETY: rows and head exist; a tile has room for whole panels of keys and, if vectors have more lanes than
+            // a panel has keys, behind them, where the next panel or values are written later.
+            unsafe { self.transpose::<P>(address, copies, to.add(panel * P::PANEL * words), P::PANEL) };
         }
         let to = to.wrapping_add(self.packing.tile_key_words);
-        let panel_words = self.packing.tile_keys / P::PER_WORD * lanes;
-        for (panel, first) in (0..value_dim).step_by(lanes).enumerate() {
-            let count = lanes.min(value_dim - first);
+        let panel_words = self.packing.tile_keys / P::PER_WORD * P::PANEL;
+        for (panel, first) in (0..value_dim).step_by(P::PANEL).enumerate() {
+            let count = P::PANEL.min(value_dim - first);
             for (word, key) in keys.clone().step_by(P::PER_WORD).enumerate() {
                 // SAFETY: rows and head exist, and of the row the elements; a tile has room for whole panels.
                 unsafe {
-                    let to = std::slice::from_raw_parts_mut(to.add(panel * panel_words + word * lanes), lanes);
+                    let to = to.add(panel * panel_words + word * P::PANEL);
+                    let to = std::slice::from_raw_parts_mut(to, P::PANEL);
                     let from = |key: usize| self.address(2, row + key, head % kv_heads);
                     let next = (key + 1 < keys.end).then(|| from(key + 1));
                     self.value_words::<P>(from(key), next, first, &mut to[..count]);

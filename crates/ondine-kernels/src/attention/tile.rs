@@ -13,15 +13,16 @@ use crate::{
     arch::vector::Vector,
     attention::{
         Attention, AttentionMask, AttentionShape, Scratch,
-        lanes::{load, load_sums, store, store_sums},
+        lanes::{load, load_rows, store, store_rows},
         pack::transpose_words,
     },
     gemm::epilogue::MAX_LANES,
     math,
 };
 
-/// Exponent of the largest weight before sums are rescaled.
-const GROWTH: f32 = 8.0;
+/// Exponent of the largest weight before sums are rescaled: far from the ends of the range of f32, so that nothing is
+/// lost, yet seldom exceeded once there is an offset.
+const GROWTH: f32 = 40.0;
 
 /// The offset of a query that has seen no key yet, larger than that of any other.
 const UNSEEN: f32 = f32::MAX;
@@ -32,8 +33,8 @@ pub(crate) trait Product {
     type Vector: Vector;
     /// Elements of the inner dimension in each lane.
     const PER_WORD: usize;
-    /// True if there are registers for products and weights side by side.
-    const FUSED: bool;
+    /// Keys, or elements of values, of a packed panel.
+    const PANEL: usize;
 
     /// Adds the products of the elements of each lane.
     fn dot(sum: Self::Vector, left: Self::Vector, right: Self::Vector) -> Self::Vector;
@@ -44,12 +45,12 @@ pub(crate) trait Product {
 }
 
 /// f32 by f32.
-pub(crate) struct Single<V>(PhantomData<V>);
+pub(crate) struct Single<V, const PANEL: usize>(PhantomData<V>);
 
-impl<V: Vector> Product for Single<V> {
+impl<V: Vector, const PANEL: usize> Product for Single<V, PANEL> {
     type Vector = V;
     const PER_WORD: usize = 1;
-    const FUSED: bool = false;
+    const PANEL: usize = PANEL;
 
     #[inline(always)]
     fn dot(sum: V, left: V, right: V) -> V {
@@ -149,106 +150,170 @@ impl Attention<'_> {
         let mut keys = self.keys(tile);
         let mut causal = false;
         if self.shape.causal {
-            // The first and the last that the queries of the strip do not all see.
-            let seen = |row| self.seen(strip.head, row);
-            let rows = strip.row..strip.row + strip.count;
-            let most = rows.clone().map(seen).max().unwrap_or(0);
-            causal = rows.map(seen).min().unwrap_or(0) < keys.end;
-            keys.end = keys.end.min(most);
+            let [(_, first_head, first), (_, last_head, last)] =
+                [strip.row, strip.row + strip.count - 1].map(|row| self.locate(strip.head, row));
+            let [least, most] = if first_head == last_head { [first, last] } else { [0, self.shape.queries - 1] };
+            causal = self.seen(least) < keys.end;
+            keys.end = keys.end.min(self.seen(most));
             if keys.is_empty() {
                 return;
             }
         }
         let lanes = P::Vector::LANES;
-        let packed = self.tile(strip.head, tile);
-        let words = self.packing.key_words;
-        assert!(scores.len() >= keys.len().next_multiple_of(lanes) * N * lanes, "scores of a tile");
-        assert!(strip.queries.len() >= words * N * lanes, "words of queries");
-        let scores = scores.as_mut_ptr();
-        let mut max = [P::Vector::splat(f32::NEG_INFINITY); N];
-        for key in (0..keys.len()).step_by(R) {
-            let panel = packed.wrapping_add(key / lanes * lanes * words + key % lanes);
-            // SAFETY: a packed tile is whole panels of keys, of which `R` divides the number; the lengths of queries
-            // and scores have been checked.
-            unsafe {
-                score::<P, R, N>(strip.queries.as_ptr(), panel, words, scores.add(key * N * lanes), &mut max);
-            }
-        }
-        let shape = self.shape;
-        let plain = shape.scale > 0.0 && !causal && matches!(self.mask, AttentionMask::None);
-        let scaled = if plain {
-            false
-        } else {
-            // SAFETY: there are scores for all keys.
-            unsafe { self.mask::<P, N>(strip, keys.clone(), causal, scores, &mut max) }
-        };
-        let factor = if scaled { LOG2_E } else { shape.scale * LOG2_E };
-        let factor = P::Vector::splat(factor);
-        rescale::<P::Vector, N>(strip, factor, &max);
-        // SAFETY: a packed tile holds words of values for all keys; if keys do not fill the last word, the scores of a
-        // tile have room for one more.
+        assert!(scores.len() >= keys.len().next_multiple_of(R) * N * lanes, "scores of a tile");
+        assert!(strip.queries.len() >= self.packing.key_words * N * lanes, "words of queries");
+        let (packed, scores) = (self.tile(strip.head, tile), scores.as_mut_ptr());
+        let plain = self.shape.scale > 0.0 && !causal && matches!(self.mask, AttentionMask::None);
+        // SAFETY: the lengths of queries and scores have been checked; a packed tile is whole panels of keys, of which
+        // `R` divides the number, and words of values for all keys.
         unsafe {
-            if !keys.len().is_multiple_of(P::PER_WORD) {
-                let row = scores.add(keys.len() * N * lanes);
-                for j in 0..N {
-                    P::Vector::splat(f32::NEG_INFINITY).store(row.add(j * lanes));
-                }
+            if !(plain && self.weigh::<P, R, N>(strip, packed, keys.len(), scores)) {
+                self.weigh_masked::<P, R, N>(strip, packed, keys.clone(), causal, scores);
             }
             let values = packed.add(self.packing.tile_key_words);
-            self.add_values::<P, R, N>(strip, factor, scores, values, keys.len().div_ceil(P::PER_WORD));
+            self.add_values::<P, R, N>(strip, scores, values, keys.len().div_ceil(P::PER_WORD));
         }
     }
 
-    /// Makes weights of scores and adds the values times them to the sums.
+    /// Makes weights of the keys of a tile, none of them hidden. Returns false, and leaves the strip as it was but for
+    /// its offsets, if weights are too large.
     ///
     /// # Safety
-    /// There are scores and packed values for `words` words of keys.
+    /// The tile has the keys, the strip has queries and `scores` has room for whole blocks of `R` keys.
+    #[inline(always)]
+    unsafe fn weigh<P: Product, const R: usize, const N: usize>(
+        &self,
+        strip: &mut Strip<'_>,
+        packed: *const f32,
+        keys: usize,
+        scores: *mut f32,
+    ) -> bool {
+        let factor = P::Vector::splat(self.shape.scale * LOG2_E);
+        let mut max = [P::Vector::splat(f32::NEG_INFINITY); N];
+        let mut softmax = Softmax::<P::Vector, N>::new(strip, factor);
+        let whole = keys / R * R;
+        for key in (0..whole).step_by(R) {
+            // SAFETY: as the caller says.
+            let sums = unsafe { self.score::<P, R, N>(strip, packed, key, &mut max) };
+            if key == 0 && !strip.begun {
+                rescale::<P::Vector, N>(strip, factor, &max);
+                softmax = Softmax::new(strip, factor);
+            }
+            for i in (0..R).step_by(P::PER_WORD) {
+                let word = (key + i) / P::PER_WORD;
+                // SAFETY: as the caller says.
+                unsafe { softmax.weights::<P>(&sums[i], &sums[i + P::PER_WORD - 1], scores, word) };
+            }
+        }
+        if whole < keys {
+            // SAFETY: as the caller says.
+            unsafe {
+                let sums = self.score::<P, R, N>(strip, packed, whole, &mut max);
+                store_rows(scores.add(whole * N * P::Vector::LANES), &sums);
+                if whole == 0 && !strip.begun {
+                    rescale::<P::Vector, N>(strip, factor, &max);
+                    softmax = Softmax::new(strip, factor);
+                }
+                softmax.weights_of_scores::<P>(scores, whole..keys);
+            }
+        }
+        let fits = !grows(&max, factor, &softmax.offsets);
+        if fits {
+            store(strip.totals, softmax.totals);
+        }
+        fits
+    }
+
+    /// Makes weights of the keys of a tile.
+    ///
+    /// # Safety
+    /// See [`Attention::weigh`].
+    #[inline(always)]
+    unsafe fn weigh_masked<P: Product, const R: usize, const N: usize>(
+        &self,
+        strip: &mut Strip<'_>,
+        packed: *const f32,
+        keys: Range<usize>,
+        causal: bool,
+        scores: *mut f32,
+    ) {
+        let mut max = [P::Vector::splat(f32::NEG_INFINITY); N];
+        // SAFETY: as the caller says.
+        unsafe {
+            for key in (0..keys.len()).step_by(R) {
+                let sums = self.score::<P, R, N>(strip, packed, key, &mut max);
+                store_rows(scores.add(key * N * P::Vector::LANES), &sums);
+            }
+            let scaled = self.mask::<P, N>(strip, keys.clone(), causal, scores, &mut max);
+            let factor = P::Vector::splat(if scaled { LOG2_E } else { self.shape.scale * LOG2_E });
+            rescale::<P::Vector, N>(strip, factor, &max);
+            let mut softmax = Softmax::<P::Vector, N>::new(strip, factor);
+            softmax.weights_of_scores::<P>(scores, 0..keys.len());
+            store(strip.totals, softmax.totals);
+        }
+    }
+
+    /// Scores of `R` keys of a tile from `key` on, and the largest so far.
+    ///
+    /// # Safety
+    /// The tile has the keys, the strip has queries.
+    #[inline(always)]
+    unsafe fn score<P: Product, const R: usize, const N: usize>(
+        &self,
+        strip: &Strip<'_>,
+        packed: *const f32,
+        key: usize,
+        max: &mut [P::Vector; N],
+    ) -> [[P::Vector; N]; R] {
+        let words = self.packing.key_words;
+        let mut sums = [[P::Vector::splat(0.0); N]; R];
+        // SAFETY: as the caller says.
+        unsafe {
+            let panel = packed.add(key / P::PANEL * P::PANEL * words + key % P::PANEL);
+            multiply::<P, R, N>(&mut sums, panel, strip.queries.as_ptr(), words);
+        }
+        for sums in &sums {
+            for (max, sum) in max.iter_mut().zip(sums) {
+                // A score that is NaN is passed over here; its weight is NaN.
+                *max = sum.max(*max);
+            }
+        }
+        sums
+    }
+
+    /// Adds values times weights to the sums.
+    ///
+    /// # Safety
+    /// There are weights and packed values for `words` words of keys.
     #[inline(always)]
     unsafe fn add_values<P: Product, const R: usize, const N: usize>(
         &self,
         strip: &mut Strip<'_>,
-        factor: P::Vector,
-        scores: *mut f32,
+        weights: *const f32,
         values: *const f32,
         words: usize,
     ) {
-        let lanes = P::Vector::LANES;
-        let panel_words = self.packing.tile_keys / P::PER_WORD * lanes;
-        assert!(strip.sums.len() >= self.shape.value_dim.next_multiple_of(R) * N * lanes, "sums of a strip");
+        let width = N * P::Vector::LANES;
+        let panel_words = self.packing.tile_keys / P::PER_WORD * P::PANEL;
         let begun = std::mem::replace(&mut strip.begun, true);
-        let softmax = Softmax::<P::Vector, N> { factor, offsets: load(strip.offsets), totals: load(strip.totals) };
-        let mut softmax = Some(softmax);
-        if !P::FUSED
-            && let Some(mut softmax) = softmax.take()
-        {
-            // SAFETY: as the caller says.
-            unsafe {
-                for word in 0..words {
-                    softmax.weights::<P>(scores, word);
-                }
-            }
-            store(strip.totals, softmax.totals);
-        }
         for element in (0..self.shape.value_dim).step_by(R) {
-            let panel = values.wrapping_add(element / lanes * panel_words + element % lanes);
-            let sums = strip.sums[element * N * lanes..].as_mut_ptr();
-            // SAFETY: the panels are of whole vectors, of which `R` divides the lanes; the number of sums has been
-            // checked; the rest is as the caller says.
+            let panel = values.wrapping_add(element / P::PANEL * panel_words + element % P::PANEL);
+            let sums = strip.sums[element * width..][..R * width].as_mut_ptr();
+            let mut products = [[P::Vector::splat(0.0); N]; R];
+            // SAFETY: panels are as wide as `R` or several times that; the rest is as the caller says.
             unsafe {
-                if let Some(mut softmax) = softmax.take() {
-                    weigh_and_add::<P, R, N>(&mut softmax, scores, panel, words, sums, begun);
-                    store(strip.totals, softmax.totals);
-                } else {
-                    add::<P, R, N>(scores, panel, words, sums, begun);
+                if begun {
+                    load_rows(sums, &mut products);
                 }
+                multiply::<P, R, N>(&mut products, panel, weights, words);
+                store_rows(sums, &products);
             }
         }
     }
 
-    /// How many keys a row of a head sees if attention is causal.
+    /// How many keys a query sees if attention is causal.
     #[inline(always)]
-    fn seen(&self, head: usize, row: usize) -> usize {
-        let (_, _, query) = self.locate(head, row);
+    fn seen(&self, query: usize) -> usize {
         (query + 1 + self.shape.keys).saturating_sub(self.shape.queries)
     }
 
@@ -299,12 +364,15 @@ impl Attention<'_> {
                 AttentionMask::None => {}
             }
             *max = [hidden; N];
+            let mut place = self.locate(strip.head, strip.row);
             for (j, max) in max.iter_mut().enumerate() {
+                // As many keys as each query sees; lanes without a query see all.
                 let mut limits = [f32::MAX; MAX_LANES];
                 if causal {
-                    for (i, limit) in limits.iter_mut().enumerate().take(lanes) {
-                        let seen = self.seen(strip.head, strip.row + (j * lanes + i).min(strip.count - 1));
-                        *limit = seen.saturating_sub(keys.start).min(super::TILE_KEYS) as f32;
+                    let queries = strip.count.saturating_sub(j * lanes).min(lanes);
+                    for limit in &mut limits[..queries] {
+                        *limit = self.seen(place.2).saturating_sub(keys.start).min(super::TILE_KEYS) as f32;
+                        place = self.next(place);
                     }
                 }
                 let limits = P::Vector::load(limits.as_ptr());
@@ -382,17 +450,21 @@ impl Attention<'_> {
     }
 }
 
-/// Makes the weights relative to the largest scores of the tile if they would grow too large otherwise.
+/// True if weights of the largest scores are too large.
+#[inline(always)]
+fn grows<V: Vector, const N: usize>(max: &[V; N], factor: V, offsets: &[V; N]) -> bool {
+    let mut grows = false;
+    for (max, &offset) in max.iter().zip(offsets) {
+        grows |= max.mul_add(factor, offset).any_greater(V::splat(GROWTH));
+    }
+    grows
+}
+
+/// Makes weights relative to the largest scores if they would be too large otherwise.
 #[inline(always)]
 fn rescale<V: Vector, const N: usize>(strip: &mut Strip<'_>, factor: V, max: &[V; N]) {
     let offsets: [V; N] = load(strip.offsets);
-    let mut growths = *max;
-    let mut rescale = false;
-    for (growth, &offset) in growths.iter_mut().zip(&offsets) {
-        *growth = growth.mul_add(factor, offset);
-        rescale |= growth.any_greater(V::splat(GROWTH));
-    }
-    if !rescale {
+    if !grows(max, factor, &offsets) {
         return;
     }
     let mut totals: [V; N] = load(strip.totals);
@@ -400,7 +472,7 @@ fn rescale<V: Vector, const N: usize>(strip: &mut Strip<'_>, factor: V, max: &[V
     for j in 0..N {
         let zero = V::splat(0.0);
         let larger = zero.sub(max[j].mul(factor));
-        new[j] = growths[j].if_greater(zero, larger, offsets[j]);
+        new[j] = max[j].mul_add(factor, offsets[j]).if_greater(zero, larger, offsets[j]);
         shrinks[j] = math::exp2(new[j].sub(offsets[j]));
         totals[j] = totals[j].mul(shrinks[j]);
     }
@@ -418,82 +490,35 @@ fn rescale<V: Vector, const N: usize>(strip: &mut Strip<'_>, factor: V, max: &[V
     }
 }
 
-/// Scores of `R` keys, whose words are `LANES` apart.
+/// Adds products of `R` rows of a panel by words of vectors.
 ///
 /// # Safety
-/// `queries` is valid for reading `words` rows, `panel` for as many words of each key, `scores` for writing `R` rows.
-#[inline(always)]
-unsafe fn score<P: Product, const R: usize, const N: usize>(
-    queries: *const f32,
-    panel: *const f32,
-    words: usize,
-    scores: *mut f32,
-    max: &mut [P::Vector; N],
-) {
-    let lanes = P::Vector::LANES;
-    let mut sums = [[P::Vector::splat(0.0); N]; R];
-    // SAFETY: as the caller says.
-    unsafe {
-        multiply::<P, R, N>(&mut sums, panel, queries, words);
-        for (i, sums) in sums.iter().enumerate() {
-            for (j, sum) in sums.iter().enumerate() {
-                sum.store(scores.add((i * N + j) * lanes));
-            }
-        }
-    }
-    for sums in &sums {
-        for (max, sum) in max.iter_mut().zip(sums) {
-            // A score that is NaN is passed over here; its weight is NaN.
-            *max = sum.max(*max);
-        }
-    }
-}
-
-/// Adds products of `R` rows, whose words are `LANES` apart, by words of vectors.
-///
-/// # Safety
-/// `left` is valid for reading `words` words of each row, `right` for as many rows of vectors.
+/// `panel` is valid for reading `words` words of each row, `right` for as many rows of vectors.
 #[inline(always)]
 unsafe fn multiply<P: Product, const R: usize, const N: usize>(
     sums: &mut [[P::Vector; N]; R],
-    left: *const f32,
+    panel: *const f32,
     right: *const f32,
     words: usize,
 ) {
     let lanes = P::Vector::LANES;
     for word in 0..words {
-        // SAFETY: as the caller says.
-        unsafe {
-            let mut vectors = [P::Vector::splat(0.0); N];
-            for (j, vector) in vectors.iter_mut().enumerate() {
-                *vector = P::Vector::load(right.add((word * N + j) * lanes));
-            }
-            multiply_word::<P, R, N>(sums, left.add(word * lanes), &vectors);
+        let mut vectors = [P::Vector::splat(0.0); N];
+        for (j, vector) in vectors.iter_mut().enumerate() {
+            // SAFETY: as the caller says.
+            *vector = unsafe { P::Vector::load(right.add((word * N + j) * lanes)) };
         }
-    }
-}
-
-/// Adds products of a word of each of `R` rows by vectors.
-///
-/// # Safety
-/// `left` is valid for reading `R` words.
-#[inline(always)]
-unsafe fn multiply_word<P: Product, const R: usize, const N: usize>(
-    sums: &mut [[P::Vector; N]; R],
-    left: *const f32,
-    right: &[P::Vector; N],
-) {
-    for (i, sums) in sums.iter_mut().enumerate() {
-        // SAFETY: as the caller says.
-        let left = P::Vector::splat(unsafe { *left.add(i) });
-        for (sum, &right) in sums.iter_mut().zip(right) {
-            *sum = P::dot(*sum, left, right);
+        for (i, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: as the caller says.
+            let left = P::Vector::splat(unsafe { *panel.add(word * P::PANEL + i) });
+            for (sum, &right) in sums.iter_mut().zip(&vectors) {
+                *sum = P::dot(*sum, left, right);
+            }
         }
     }
 }
 
 /// From scores to weights.
-#[derive(Clone, Copy)]
 struct Softmax<V, const N: usize> {
     factor: V,
     offsets: [V; N],
@@ -502,86 +527,47 @@ struct Softmax<V, const N: usize> {
 }
 
 impl<V: Vector, const N: usize> Softmax<V, N> {
-    /// The weights of a key for vector `j`.
-    ///
-    /// # Safety
-    /// There are scores for the key.
     #[inline(always)]
-    unsafe fn weight<P: Product<Vector = V>>(&self, scores: *const f32, key: usize, j: usize) -> V {
-        // SAFETY: as the caller says.
-        let score = unsafe { V::load(scores.add((key * N + j) * V::LANES)) };
-        P::exp2(score.mul_add(self.factor, self.offsets[j]))
+    fn new(strip: &Strip<'_>, factor: V) -> Self {
+        Self { factor, offsets: load(strip.offsets), totals: load(strip.totals) }
     }
 
-    /// Makes weights of a word of keys, and writes them over the scores at the place of that word.
+    /// Makes weights of the scores of the keys of a word, one or two, and writes them.
     ///
     /// # Safety
-    /// There are scores for the word; no weights have been made of them or of those after.
+    /// `to` is valid for writing the word.
     #[inline(always)]
-    unsafe fn weights<P: Product<Vector = V>>(&mut self, scores: *mut f32, word: usize) -> [V; N] {
-        let (mut words, mut totals) = ([V::splat(0.0); N], self.totals);
-        for (j, (words, total)) in words.iter_mut().zip(&mut totals).enumerate() {
+    unsafe fn weights<P: Product<Vector = V>>(&mut self, first: &[V; N], second: &[V; N], to: *mut f32, word: usize) {
+        for j in 0..N {
+            let first = P::exp2(first[j].mul_add(self.factor, self.offsets[j]));
+            let (mut second, mut sum) = (P::exp2(second[j].mul_add(self.factor, self.offsets[j])), first);
+            if P::PER_WORD == 1 {
+                second = first;
+            } else {
+                sum = first.add(second);
+            }
+            self.totals[j] = self.totals[j].add(sum);
             // SAFETY: as the caller says.
-            let (first, second) = unsafe {
-                let first = self.weight::<P>(scores, word * P::PER_WORD, j);
-                (first, if P::PER_WORD > 1 { self.weight::<P>(scores, word * P::PER_WORD + 1, j) } else { first })
-            };
-            let sum = if P::PER_WORD > 1 { first.add(second) } else { first };
-            *total = total.add(sum);
-            *words = P::words(first, second);
+            unsafe { P::words(first, second).store(to.add((word * N + j) * V::LANES)) };
         }
-        self.totals = totals;
-        for (j, words) in words.iter().enumerate() {
-            // SAFETY: words are no more than scores, and those before have been read.
-            unsafe { words.store(scores.add((word * N + j) * V::LANES)) };
-        }
-        words
     }
-}
 
-/// Makes weights of scores and adds `R` elements of values times them.
-///
-/// # Safety
-/// `scores` and `values` are valid for `words` words of keys, `sums` for `R` rows.
-#[inline(always)]
-unsafe fn weigh_and_add<P: Product, const R: usize, const N: usize>(
-    softmax: &mut Softmax<P::Vector, N>,
-    scores: *mut f32,
-    values: *const f32,
-    words: usize,
-    sums: *mut f32,
-    begun: bool,
-) {
-    let lanes = P::Vector::LANES;
-    // SAFETY: as the caller says.
-    unsafe {
-        let mut products = load_sums::<P::Vector, R, N>(sums, begun);
-        let mut state = *softmax;
-        for word in 0..words {
-            let weights = state.weights::<P>(scores, word);
-            multiply_word::<P, R, N>(&mut products, values.add(word * lanes), &weights);
+    /// Makes weights of scores, and writes them over those of the same keys or before.
+    ///
+    /// # Safety
+    /// There are scores for the keys, and room for one more; the first key is the first of a word.
+    #[inline(always)]
+    unsafe fn weights_of_scores<P: Product<Vector = V>>(&mut self, scores: *mut f32, keys: Range<usize>) {
+        // SAFETY: as the caller says.
+        unsafe {
+            if !keys.end.is_multiple_of(P::PER_WORD) {
+                store_rows(scores.add(keys.end * N * V::LANES), &[[V::splat(f32::NEG_INFINITY); N]]);
+            }
+            for key in keys.step_by(P::PER_WORD) {
+                let mut rows = [[V::splat(0.0); N]; 2];
+                load_rows(scores.add(key * N * V::LANES), &mut rows);
+                self.weights::<P>(&rows[0], &rows[P::PER_WORD - 1], scores, key / P::PER_WORD);
+            }
         }
-        softmax.totals = state.totals;
-        store_sums(sums, &products);
-    }
-}
-
-/// Adds `R` elements of values times weights.
-///
-/// # Safety
-/// `weights` and `values` are valid for `words` words of keys, `sums` for `R` rows.
-#[inline(always)]
-unsafe fn add<P: Product, const R: usize, const N: usize>(
-    weights: *const f32,
-    values: *const f32,
-    words: usize,
-    sums: *mut f32,
-    begun: bool,
-) {
-    // SAFETY: as the caller says.
-    unsafe {
-        let mut products = load_sums::<P::Vector, R, N>(sums, begun);
-        multiply::<P, R, N>(&mut products, values, weights, words);
-        store_sums(sums, &products);
     }
 }
