@@ -215,6 +215,7 @@ fn attentions(here: Here, dtype: WeightType) -> Call {
         out_stride: HEADS * DIM,
         scale: 0.16,
         causal: false,
+        eight_bit: false,
     };
     let operands = [(); 3].map(|()| Tensor::new(ROWS * HEADS * DIM));
     let mut output = Tensor::new(ROWS * HEADS * DIM);

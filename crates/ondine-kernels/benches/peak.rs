@@ -74,23 +74,21 @@ impl Bench<'_> {
             self.conv(&format!("conv 3x3 {size}x{size} {channels}->{outputs}"), [size; 2], [channels, 0], outputs, 3);
         }
         self.conv("conv 3x3 32x32 1280+640->640", [32; 2], [1280, 640], 640, 3);
-        if self.dtype != WeightType::S8 {
-            for (queries, keys, heads, dim) in [
-                (4096, 4096, 8, 40),
-                (1024, 1024, 8, 80),
-                (256, 256, 8, 160),
-                (64, 64, 8, 160),
-                (4096, 77, 8, 40),
-                (1024, 77, 8, 80),
-                (256, 77, 8, 160),
-                (4096, 4096, 10, 64),
-                (1024, 1024, 20, 64),
-                (1024, 77, 20, 64),
-                (4096, 4096, 1, 512),
-                (77, 77, 12, 64),
-            ] {
-                self.attention(&format!("attention {queries}x{keys} {heads}x{dim}"), queries, keys, heads, dim);
-            }
+        for (queries, keys, heads, dim) in [
+            (4096, 4096, 8, 40),
+            (1024, 1024, 8, 80),
+            (256, 256, 8, 160),
+            (64, 64, 8, 160),
+            (4096, 77, 8, 40),
+            (1024, 77, 8, 80),
+            (256, 77, 8, 160),
+            (4096, 4096, 10, 64),
+            (1024, 1024, 20, 64),
+            (1024, 77, 20, 64),
+            (4096, 4096, 1, 512),
+            (77, 77, 12, 64),
+        ] {
+            self.attention(&format!("attention {queries}x{keys} {heads}x{dim}"), queries, keys, heads, dim);
         }
     }
 
@@ -148,6 +146,7 @@ impl Bench<'_> {
             return;
         }
         let width = heads * dim;
+        let dtype = if self.dtype == WeightType::F32 { WeightType::F32 } else { WeightType::Bf16 };
         let shape = AttentionShape {
             batch: 1,
             heads,
@@ -160,10 +159,11 @@ impl Bench<'_> {
             out_stride: width,
             scale: (dim as f32).powf(-0.5),
             causal: false,
+            eight_bit: self.dtype == WeightType::S8,
         };
         let single = [queries, keys, keys].map(|rows| numbers(rows * width));
         let half = single.each_ref().map(|x| x.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<_>>());
-        let mut scratch = vec![0; attention_scratch_bytes(self.kernels, &shape, self.dtype)];
+        let mut scratch = vec![0; attention_scratch_bytes(self.kernels, &shape, dtype)];
         let (mut out, mut brain) = (vec![0.0; queries * width], vec![bf16::ZERO; queries * width]);
         let operations = 4.0 * (queries * keys * width) as f64;
         self.report(name, operations, || {

@@ -342,10 +342,10 @@ fn attention_shape() -> impl Strategy<Value = AttentionShape> {
         [0_usize..3, 0_usize..3, 0_usize..3],
         0_usize..2,
         -0.5_f32..2.0,
-        any::<bool>(),
+        [any::<bool>(), any::<bool>()],
     )
         .prop_map(
-            |((batch, kv_heads, repeat), queries, keys, head_dim, value_dim, gaps, out_gap, scale, causal)| {
+            |((batch, kv_heads, repeat), queries, keys, head_dim, value_dim, gaps, out_gap, scale, flags)| {
                 let heads = kv_heads * repeat;
                 let widths = [heads * head_dim, kv_heads * head_dim, kv_heads * value_dim];
                 let strides = [0, 1, 2].map(|i| widths[i] + gaps[i]);
@@ -361,7 +361,8 @@ fn attention_shape() -> impl Strategy<Value = AttentionShape> {
                     strides,
                     out_stride,
                     scale,
-                    causal,
+                    causal: flags[0],
+                    eight_bit: flags[1],
                 }
             },
         )
@@ -392,7 +393,6 @@ fn check_attention(shape: &AttentionShape, mask: MaskKind, dtype: WeightType, ou
     let mut random = Random(seed);
     let rows = [queries, keys, keys];
     let operands = [0, 1, 2].map(|i| Tensor::new(dtype, &mut random, batch * rows[i] * strides[i], 1));
-    let numbers = operands.each_ref().map(Tensor::numbers);
     let seen: Vec<bool> = (0..batch * keys).map(|_| random.number() > -0.3).collect();
     let additive: Vec<f32> = (0..batch * heads * queries * keys)
         .map(|i| if i % 5 == 0 { f32::NEG_INFINITY } else { 3.0 * random.number() })
@@ -405,8 +405,12 @@ fn check_attention(shape: &AttentionShape, mask: MaskKind, dtype: WeightType, ou
             AttentionMask::Additive { values: &additive[..count * queries * keys], batch, heads }
         }
     };
-    let wanted = naive::attention(shape, numbers.each_ref().map(Vec::as_slice), mask);
     for kernels in Kernels::available() {
+        let mut numbers = operands.each_ref().map(Tensor::numbers);
+        if dtype == WeightType::Bf16 {
+            attention::quantize::tests::round_operands(kernels, shape, &mut numbers);
+        }
+        let wanted = naive::attention(shape, numbers.each_ref().map(Vec::as_slice), mask);
         let run = |threads: usize| {
             let mut scratch = vec![0xff; attention_scratch_bytes(kernels, shape, dtype)];
             let operands = operands.each_ref().map(Tensor::values);
@@ -446,6 +450,7 @@ fn queries_that_see_no_key_get_zeros() {
         out_stride: 2,
         scale: 1.0,
         causal: false,
+        eight_bit: false,
     };
     let seen: Vec<bool> = (0..10).map(|i| i >= 5).collect();
     let x = vec![1.5; 20];

@@ -205,6 +205,8 @@ pub struct Attention {
     pub causal: bool,
     /// The mask input, if any.
     pub mask: Mask,
+    /// True if queries and keys may be rounded to numbers of 8 bits; a pass decides.
+    pub eight_bit: bool,
 }
 
 /// Attributes of [`Op::Conv2d`].

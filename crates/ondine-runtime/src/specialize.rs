@@ -274,7 +274,7 @@ fn rewrite(graph: &Graph, options: Options, device: &Device) -> Result<Graph> {
     let graph = fuse(&graph)?;
     let graph = share(&lower(&graph, options.precision.dtype())?)?;
     let graph = layout(&algorithm(&graph)?)?;
-    quantize(&graph, |op, weight| cpu::reads_rows(op, weight, options))
+    quantize(&graph, options.precision == Precision::Int8, |op, weight| cpu::reads_rows(op, weight, options))
 }
 
 /// Gives every use of a weight a packed form; uses of one weight in one format share it.

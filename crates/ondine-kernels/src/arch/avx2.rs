@@ -25,6 +25,7 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     pack: |call| Avx2::enter(call),
     attention_f32: ATTENTION,
     attention_bf16: ATTENTION,
+    attention_s8: ATTENTION,
     depthwise: |call| Avx2::enter(call),
     winograd_input: |call| Avx2::enter(call),
     winograd_output: |call| Avx2::enter(call),

@@ -26,6 +26,7 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     pack: |call| enter(call),
     attention_f32: AttentionKernels::new::<Single<__m512, 16>>(2, attend::<Single<__m512, 16>>),
     attention_bf16: AttentionKernels::new::<Pairs>(2, attend::<Pairs>),
+    attention_s8: AttentionKernels::new::<Eights>(2, attend::<Eights>),
     depthwise: |call| enter(call),
     winograd_input: |call| enter(call),
     winograd_output: |call| enter(call),
@@ -102,6 +103,47 @@ impl Product for Pairs {
             let second = _mm512_add_epi32(_mm512_castps_si512(second), half);
             _mm512_castsi512_ps(_mm512_mask_blend_epi16(0xaaaa_aaaa, _mm512_srli_epi32::<16>(first), second))
         }
+    }
+}
+
+/// Queries and keys of 8 bits, weights and values of bf16.
+struct Eights;
+
+impl Product for Eights {
+    type Vector = __m512;
+    const PER_WORD: usize = Pairs::PER_WORD;
+    const PANEL: usize = Pairs::PANEL;
+    const QUERIES_PER_WORD: usize = 4;
+    const QUANTIZED: bool = true;
+
+    #[inline(always)]
+    fn dot(sum: __m512, left: __m512, right: __m512) -> __m512 {
+        Pairs::dot(sum, left, right)
+    }
+
+    #[inline(always)]
+    fn score(sum: __m512, key: __m512, query: __m512) -> __m512 {
+        // SAFETY: as the trait says.
+        unsafe {
+            let [sum, key, query] = [_mm512_castps_si512(sum), _mm512_castps_si512(key), _mm512_castps_si512(query)];
+            _mm512_castsi512_ps(_mm512_dpbusd_epi32(sum, key, query))
+        }
+    }
+
+    #[inline(always)]
+    fn number(sum: __m512) -> __m512 {
+        // SAFETY: as the trait says.
+        unsafe { _mm512_cvtepi32_ps(_mm512_castps_si512(sum)) }
+    }
+
+    #[inline(always)]
+    fn exp2(x: __m512) -> __m512 {
+        Pairs::exp2(x)
+    }
+
+    #[inline(always)]
+    fn words(first: __m512, second: __m512) -> __m512 {
+        Pairs::words(first, second)
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     pack: |call| Generic::enter(call),
     attention_f32: ATTENTION,
     attention_bf16: ATTENTION,
+    attention_s8: ATTENTION,
     depthwise: |call| Generic::enter(call),
     winograd_input: |call| Generic::enter(call),
     winograd_output: |call| Generic::enter(call),

@@ -6,6 +6,7 @@
 
 mod lanes;
 mod pack;
+pub(crate) mod quantize;
 mod tile;
 
 use std::{cell::RefCell, ops::Range};
@@ -27,6 +28,9 @@ pub(crate) use tile::{Product, Single};
 /// The most keys of a tile, about: their weights for a strip stay in the first-level cache.
 const TILE_KEYS: usize = 128;
 
+/// Bytes that stay in the second-level cache beside others.
+const CACHE: usize = 256 << 10;
+
 /// The most strips of a task: they share the tiles of packed keys and values that they bring into the cache.
 const TASK_STRIPS: usize = 4;
 
@@ -37,8 +41,10 @@ pub(crate) struct AttentionKernels {
     pub(crate) panel: usize,
     /// Lanes of a vector, no fewer.
     pub(crate) lanes: usize,
-    /// Elements of a word of the packed operands.
+    /// Elements of a word of packed values.
     pub(crate) per_word: usize,
+    /// Elements of a word of packed queries and keys.
+    pub(crate) queries_per_word: usize,
     /// Vectors of a strip of queries.
     pub(crate) vectors: usize,
     /// Runs a task.
@@ -48,7 +54,8 @@ pub(crate) struct AttentionKernels {
 impl AttentionKernels {
     /// The kernels that multiply by `P`, strips of `N` vectors; `run` leads to [`Task::run`].
     pub(crate) const fn new<P: Product>(vectors: usize, run: fn(Task<'_>)) -> Self {
-        Self { panel: P::PANEL, lanes: P::Vector::LANES, per_word: P::PER_WORD, vectors, run }
+        let (lanes, queries_per_word) = (P::Vector::LANES, P::QUERIES_PER_WORD);
+        Self { panel: P::PANEL, lanes, per_word: P::PER_WORD, queries_per_word, vectors, run }
     }
 }
 
@@ -80,6 +87,9 @@ pub struct AttentionShape {
     pub scale: f32,
     /// True if query `i` sees keys `0..=i + keys - queries` only.
     pub causal: bool,
+    /// True if queries and keys of bf16 may be rounded to numbers of 8 bits with a scale for each query and for every
+    /// few keys, where a tier multiplies those faster. Values and their weights are not.
+    pub eight_bit: bool,
 }
 
 /// What keeps queries from attending to keys.
@@ -117,13 +127,13 @@ impl AttentionMask<'_> {
 /// Bytes of scratch that [`attention`] needs for operands of f32 or bf16: the packed keys and values of all heads.
 #[must_use]
 pub fn attention_scratch_bytes(kernels: &Kernels, shape: &AttentionShape, dtype: WeightType) -> usize {
-    let packing = Packing::new(kernels.gemm.attention(dtype), shape);
+    let packing = Packing::new(kernels.gemm.attention(dtype, shape.eight_bit), shape);
     shape.batch * shape.kv_heads * packing.head_words() * WORD + PACKED_ALIGN
 }
 
 /// How the keys and values of one head are laid out: tile after tile, of each first the keys, then the values.
 ///
-/// Keys of a tile are cut into panels, `[panel][word][key]`; values into panels of as many elements,
+/// Behind those is the scale of the keys if they are of 8 bits. Keys of a tile are cut into panels, `[panel][word][key]`; values into panels of as many elements,
 /// `[panel][word of keys][element]`. Keys that fill up the last panel repeat the last key; elements that fill up are
 /// 0, and so are values that fill up a word.
 #[derive(Clone, Copy)]
@@ -142,14 +152,14 @@ struct Packing {
 
 impl Packing {
     fn new(kernels: &AttentionKernels, shape: &AttentionShape) -> Self {
-        let &AttentionKernels { panel, lanes, per_word, .. } = kernels;
+        let &AttentionKernels { panel, lanes, per_word, queries_per_word, .. } = kernels;
         let tiles = shape.keys.div_ceil(TILE_KEYS / panel * panel);
         let tile_keys = shape.keys.div_ceil(tiles.max(1)).next_multiple_of(panel);
-        let key_words = shape.head_dim.div_ceil(per_word);
+        let key_words = shape.head_dim.div_ceil(queries_per_word);
         let tile_key_words = tile_keys * key_words;
         let value_words = shape.value_dim.next_multiple_of(panel) * (tile_keys / per_word);
         // Behind narrow panels whole vectors are written.
-        let tile_words = (tile_key_words + value_words.max(lanes)).next_multiple_of(PACKED_ALIGN / WORD);
+        let tile_words = (tile_key_words + value_words.max(lanes) + 1).next_multiple_of(PACKED_ALIGN / WORD);
         Self { key_words, tiles, tile_keys, tile_key_words, tile_words }
     }
 
@@ -188,7 +198,7 @@ pub fn attention(
     if batch * queries * heads * value_dim == 0 {
         return;
     }
-    let kernels = kernels.gemm.attention(dtype);
+    let kernels = kernels.gemm.attention(dtype, shape.eight_bit);
     let packing = Packing::new(kernels, shape);
     let skip = scratch.as_ptr().align_offset(PACKED_ALIGN);
     let needed = skip + batch * kv_heads * packing.head_words() * WORD;
@@ -210,10 +220,13 @@ pub fn attention(
     let strip = kernels.vectors * kernels.lanes;
     let strips = batch * kv_heads * rows.div_ceil(strip);
     let task_rows = strip * (strips / (4 * pool.threads())).clamp(1, TASK_STRIPS);
-    let tasks = rows.div_ceil(task_rows);
-    pool.run(batch * kv_heads * tasks, &|task| {
-        let first = task % tasks * task_rows;
-        run(Part::Attend { head: task / tasks, rows: first..rows.min(first + task_rows) });
+    let (heads, tasks) = (batch * kv_heads, rows.div_ceil(task_rows));
+    // Either all keys and values stay in the cache, and rows pass by with all their heads, or those of one head do.
+    let by_rows = heads * packing.head_words() * WORD <= CACHE;
+    pool.run(heads * tasks, &|task| {
+        let (head, index) = if by_rows { (task % heads, task / heads) } else { (task / tasks, task % tasks) };
+        let first = index * task_rows;
+        run(Part::Attend { head, rows: first..rows.min(first + task_rows) });
     });
 }
 
@@ -286,6 +299,7 @@ impl Task<'_> {
     /// Does it: products of `R` keys or elements of values by strips of `N` vectors.
     #[inline(always)]
     pub(crate) fn run<P: Product, const R: usize, const N: usize>(self) {
+        const { assert!(P::PANEL.is_multiple_of(R) && R.is_multiple_of(P::PER_WORD) && P::PANEL <= P::Vector::LANES) };
         match self.part {
             Part::Pack { head, tile } => self.work.pack::<P>(head, tile, self.scratch),
             Part::Attend { head, rows } => self.work.attend::<P, R, N>(head, rows, self.scratch),

@@ -3,7 +3,7 @@
 
 use crate::{
     arch::vector::Vector,
-    attention::{Attention, AttentionShape, Product, Scratch},
+    attention::{Attention, AttentionShape, Product, Scratch, quantize::Form},
     gemm::{
         epilogue::{MAX_LANES, store},
         micro::WORD,
@@ -22,13 +22,20 @@ impl Attention<'_> {
         let &AttentionShape { kv_heads, keys: all, value_dim, .. } = self.shape;
         let words = self.packing.key_words;
         let (keys, to) = (self.keys(tile), self.tile(head, tile));
-        let [copies] = scratch.get([P::Vector::LANES * words]);
+        let [copies, mean] = scratch.get([self.copies::<P>(), self.shape.head_dim]);
         let row = head / kv_heads * all;
+        let mut form = Form::Plain;
+        if P::QUANTIZED {
+            let scale = self.center_keys(head, keys.clone(), mean, copies);
+            // SAFETY: the last word of a tile is that of the scale.
+            unsafe { to.add(self.packing.tile_words - 1).write(scale) };
+            form = Form::Keys { mean, scale };
+        }
         for (panel, first) in keys.clone().step_by(P::PANEL).enumerate() {
             let address = |i: usize| self.address(1, row + (first + i).min(keys.end - 1), head % kv_heads);
             // SAFETY: rows and head exist; a tile has room for whole panels of keys and, if vectors have more lanes than
             // a panel has keys, behind them, where the next panel or values are written later.
-            unsafe { self.transpose::<P>(address, copies, to.add(panel * P::PANEL * words), P::PANEL) };
+            unsafe { self.transpose::<P>(address, &mut form, copies, to.add(panel * P::PANEL * words), P::PANEL) };
         }
         let to = to.wrapping_add(self.packing.tile_key_words);
         let panel_words = self.packing.tile_keys / P::PER_WORD * P::PANEL;
@@ -81,14 +88,23 @@ impl Attention<'_> {
         }
     }
 
-    /// Packs queries of a strip, `[word][lane]`; lanes past `count` repeat the last.
+    /// Words of copies of the rows of a vector, as f32 before they are of 8 bits.
+    pub(super) fn copies<P: Product>(&self) -> usize {
+        P::Vector::LANES * (self.packing.key_words + if P::QUANTIZED { self.shape.head_dim } else { 0 })
+    }
+
+    /// Packs queries of a strip, `[word][lane]`; lanes past `count` repeat the last. `scales` and `starts` are filled for
+    /// queries of 8 bits.
     #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "the parts of a strip are borrowed one by one")]
     pub(super) fn pack_queries<P: Product>(
         &self,
         head: usize,
         row: usize,
         count: usize,
         to: &mut [f32],
+        scales: &mut [f32],
+        starts: &mut [f32],
         copies: &mut [f32],
     ) {
         let lanes = P::Vector::LANES;
@@ -107,14 +123,18 @@ impl Attention<'_> {
                 }
                 self.address(0, batch * self.shape.queries + query, head)
             };
+            let mut form = Form::Plain;
+            if P::QUANTIZED {
+                form = Form::Queries { scales: &mut scales[first..], starts: &mut starts[first..] };
+            }
             // SAFETY: rows and heads exist; the length has been checked.
-            unsafe { self.transpose::<P>(address, copies, to.as_mut_ptr().add(first), width) };
+            unsafe { self.transpose::<P>(address, &mut form, copies, to.as_mut_ptr().add(first), width) };
         }
     }
 
     /// The address of a row of one head of an operand.
     #[inline(always)]
-    fn address(&self, which: usize, row: usize, head: usize) -> *const u8 {
+    pub(super) fn address(&self, which: usize, row: usize, head: usize) -> *const u8 {
         let dim = if which == 2 { self.shape.value_dim } else { self.shape.head_dim };
         let element = row * self.shape.strides[which] + head * dim;
         self.operands[which].pointer().wrapping_add(element * self.dtype.activation_bytes())
@@ -128,13 +148,29 @@ impl Attention<'_> {
     unsafe fn transpose<P: Product>(
         &self,
         mut address: impl FnMut(usize) -> *const u8,
+        form: &mut Form<'_>,
         copies: &mut [f32],
         to: *mut f32,
         stride: usize,
     ) {
         let (lanes, words, dim) = (P::Vector::LANES, self.packing.key_words, self.shape.head_dim);
-        assert!(copies.len() >= lanes * words, "copies of rows");
+        assert!(copies.len() >= self.copies::<P>(), "copies of rows");
         let mut rows: Rows = [std::ptr::null(); MAX_LANES];
+        if P::QUANTIZED {
+            let (copies, numbers) = copies.split_at_mut(lanes * words);
+            // All are on their way from memory before the first is waited for.
+            for (i, numbers) in numbers.chunks_exact_mut(dim).enumerate().take(lanes) {
+                // SAFETY: these are rows.
+                unsafe { self.numbers(address(i), numbers) };
+            }
+            for (i, row) in rows.iter_mut().enumerate().take(lanes) {
+                let copy = &mut copies[i * words..][..words];
+                self.quantize_row(i, &mut numbers[i * dim..][..dim], form, copy);
+                *row = copy.as_ptr();
+            }
+            // SAFETY: rows have `words` words each; `to` is as the caller says.
+            return unsafe { transpose_words::<P::Vector>(&rows, words, to, stride) };
+        }
         for (i, row) in rows.iter_mut().enumerate().take(lanes) {
             let from = address(i);
             let copy = copies.as_mut_ptr().wrapping_add(i * words);

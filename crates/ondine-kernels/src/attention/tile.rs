@@ -35,9 +35,23 @@ pub(crate) trait Product {
     const PER_WORD: usize;
     /// Keys, or elements of values, of a packed panel.
     const PANEL: usize;
+    /// Elements of queries and keys in each lane.
+    const QUERIES_PER_WORD: usize = Self::PER_WORD;
+    /// True if queries and keys are numbers of 8 bits, see [`quantize`](super::quantize).
+    const QUANTIZED: bool = false;
 
     /// Adds the products of the elements of each lane.
     fn dot(sum: Self::Vector, left: Self::Vector, right: Self::Vector) -> Self::Vector;
+    /// Adds the products of the elements of keys and queries of each lane.
+    #[inline(always)]
+    fn score(sum: Self::Vector, key: Self::Vector, query: Self::Vector) -> Self::Vector {
+        Self::dot(sum, key, query)
+    }
+    /// Sums of such products as numbers.
+    #[inline(always)]
+    fn number(sum: Self::Vector) -> Self::Vector {
+        sum
+    }
     /// `2^x` for `x` up to 127, at least `2^-126`, as precise as weights have to be.
     fn exp2(x: Self::Vector) -> Self::Vector;
     /// Weights of one or two adjacent keys as words.
@@ -84,6 +98,10 @@ struct Strip<'a> {
     offsets: &'a mut [f32],
     /// Sums of weights.
     totals: &'a mut [f32],
+    /// Scales of queries of 8 bits.
+    scales: &'a mut [f32],
+    /// What sums of products of 8 bits begin with.
+    starts: &'a mut [f32],
     /// True if a tile has gone by; until then there are no sums.
     begun: bool,
 }
@@ -101,17 +119,20 @@ impl Attention<'_> {
         let width = N * lanes;
         let (words, elements) = (self.packing.key_words, self.shape.value_dim.next_multiple_of(R));
         let count = rows.len().div_ceil(width);
-        let [scores, copies, queries, sums, offsets, totals] = scratch.get([
+        let [scores, copies, queries, sums, offsets, totals, scales, starts] = scratch.get([
             self.packing.tile_keys * width,
-            lanes * words,
+            self.copies::<P>(),
             count * words * width,
             count * elements * width,
+            count * width,
+            count * width,
             count * width,
             count * width,
         ]);
         let mut queries = queries.chunks_mut((words * width).max(1));
         let mut sums = sums.chunks_mut(elements * width);
-        let (mut offsets, mut totals) = (offsets.chunks_mut(width), totals.chunks_mut(width));
+        let [mut offsets, mut totals, mut scales, mut starts] =
+            [offsets, totals, scales, starts].map(|lanes| lanes.chunks_mut(width));
         let mut strips: [Option<Strip<'_>>; super::TASK_STRIPS] = std::array::from_fn(|i| {
             let row = rows.start + i * width;
             (row < rows.end).then(|| Strip {
@@ -122,13 +143,16 @@ impl Attention<'_> {
                 sums: sums.next().unwrap_or_default(),
                 offsets: offsets.next().unwrap_or_default(),
                 totals: totals.next().unwrap_or_default(),
+                scales: scales.next().unwrap_or_default(),
+                starts: starts.next().unwrap_or_default(),
                 begun: false,
             })
         });
         for strip in strips.iter_mut().flatten() {
             strip.offsets.fill(UNSEEN);
             strip.totals.fill(0.0);
-            self.pack_queries::<P>(head, strip.row, strip.count, strip.queries, copies);
+            let Strip { row, count, .. } = *strip;
+            self.pack_queries::<P>(head, row, count, strip.queries, strip.scales, strip.starts, copies);
         }
         for tile in 0..self.packing.tiles {
             for strip in strips.iter_mut().flatten() {
@@ -188,7 +212,9 @@ impl Attention<'_> {
         keys: usize,
         scores: *mut f32,
     ) -> bool {
-        let factor = P::Vector::splat(self.shape.scale * LOG2_E);
+        // SAFETY: as the caller says.
+        let scale = unsafe { self.key_scale::<P>(packed) };
+        let factor = factors::<P, N>(strip, self.shape.scale * LOG2_E * scale);
         let mut max = [P::Vector::splat(f32::NEG_INFINITY); N];
         let mut softmax = Softmax::<P::Vector, N>::new(strip, factor);
         let whole = keys / R * R;
@@ -196,7 +222,7 @@ impl Attention<'_> {
             // SAFETY: as the caller says.
             let sums = unsafe { self.score::<P, R, N>(strip, packed, key, &mut max) };
             if key == 0 && !strip.begun {
-                rescale::<P::Vector, N>(strip, factor, &max);
+                rescale::<P::Vector, N>(strip, &factor, &max);
                 softmax = Softmax::new(strip, factor);
             }
             for i in (0..R).step_by(P::PER_WORD) {
@@ -211,13 +237,13 @@ impl Attention<'_> {
                 let sums = self.score::<P, R, N>(strip, packed, whole, &mut max);
                 store_rows(scores.add(whole * N * P::Vector::LANES), &sums);
                 if whole == 0 && !strip.begun {
-                    rescale::<P::Vector, N>(strip, factor, &max);
+                    rescale::<P::Vector, N>(strip, &factor, &max);
                     softmax = Softmax::new(strip, factor);
                 }
                 softmax.weights_of_scores::<P>(scores, whole..keys);
             }
         }
-        let fits = !grows(&max, factor, &softmax.offsets);
+        let fits = !grows(&max, &factor, &softmax.offsets);
         if fits {
             store(strip.totals, softmax.totals);
         }
@@ -241,12 +267,16 @@ impl Attention<'_> {
         // SAFETY: as the caller says.
         unsafe {
             for key in (0..keys.len()).step_by(R) {
-                let sums = self.score::<P, R, N>(strip, packed, key, &mut max);
+                let mut sums = self.score::<P, R, N>(strip, packed, key, &mut max);
+                if P::QUANTIZED {
+                    let scales = factors::<P, N>(strip, self.key_scale::<P>(packed));
+                    sums.iter_mut().flat_map(|sums| sums.iter_mut().zip(&scales)).for_each(|(s, &x)| *s = s.mul(x));
+                }
                 store_rows(scores.add(key * N * P::Vector::LANES), &sums);
             }
             let scaled = self.mask::<P, N>(strip, keys.clone(), causal, scores, &mut max);
-            let factor = P::Vector::splat(if scaled { LOG2_E } else { self.shape.scale * LOG2_E });
-            rescale::<P::Vector, N>(strip, factor, &max);
+            let factor = [P::Vector::splat(if scaled { LOG2_E } else { self.shape.scale * LOG2_E }); N];
+            rescale::<P::Vector, N>(strip, &factor, &max);
             let mut softmax = Softmax::<P::Vector, N>::new(strip, factor);
             softmax.weights_of_scores::<P>(scores, 0..keys.len());
             store(strip.totals, softmax.totals);
@@ -266,14 +296,15 @@ impl Attention<'_> {
         max: &mut [P::Vector; N],
     ) -> [[P::Vector; N]; R] {
         let words = self.packing.key_words;
-        let mut sums = [[P::Vector::splat(0.0); N]; R];
+        let mut sums = [if P::QUANTIZED { load(strip.starts) } else { [P::Vector::splat(0.0); N] }; R];
         // SAFETY: as the caller says.
         unsafe {
             let panel = packed.add(key / P::PANEL * P::PANEL * words + key % P::PANEL);
-            multiply::<P, R, N>(&mut sums, panel, strip.queries.as_ptr(), words);
+            multiply::<P, R, N, true>(&mut sums, panel, strip.queries.as_ptr(), words);
         }
-        for sums in &sums {
+        for sums in &mut sums {
             for (max, sum) in max.iter_mut().zip(sums) {
+                *sum = P::number(*sum);
                 // A score that is NaN is passed over here; its weight is NaN.
                 *max = sum.max(*max);
             }
@@ -305,7 +336,7 @@ impl Attention<'_> {
                 if begun {
                     load_rows(sums, &mut products);
                 }
-                multiply::<P, R, N>(&mut products, panel, weights, words);
+                multiply::<P, R, N, false>(&mut products, panel, weights, words);
                 store_rows(sums, &products);
             }
         }
@@ -450,11 +481,24 @@ impl Attention<'_> {
     }
 }
 
+/// What scores of a strip are multiplied by: `factor`, and the scale of a query of 8 bits.
+#[inline(always)]
+fn factors<P: Product, const N: usize>(strip: &Strip<'_>, factor: f32) -> [P::Vector; N] {
+    let mut factors = [P::Vector::splat(factor); N];
+    if P::QUANTIZED {
+        let scales: [P::Vector; N] = load(strip.scales);
+        for (factor, &scale) in factors.iter_mut().zip(&scales) {
+            *factor = factor.mul(scale);
+        }
+    }
+    factors
+}
+
 /// True if weights of the largest scores are too large.
 #[inline(always)]
-fn grows<V: Vector, const N: usize>(max: &[V; N], factor: V, offsets: &[V; N]) -> bool {
+fn grows<V: Vector, const N: usize>(max: &[V; N], factors: &[V; N], offsets: &[V; N]) -> bool {
     let mut grows = false;
-    for (max, &offset) in max.iter().zip(offsets) {
+    for ((max, &factor), &offset) in max.iter().zip(factors).zip(offsets) {
         grows |= max.mul_add(factor, offset).any_greater(V::splat(GROWTH));
     }
     grows
@@ -462,17 +506,17 @@ fn grows<V: Vector, const N: usize>(max: &[V; N], factor: V, offsets: &[V; N]) -
 
 /// Makes weights relative to the largest scores if they would be too large otherwise.
 #[inline(always)]
-fn rescale<V: Vector, const N: usize>(strip: &mut Strip<'_>, factor: V, max: &[V; N]) {
+fn rescale<V: Vector, const N: usize>(strip: &mut Strip<'_>, factors: &[V; N], max: &[V; N]) {
     let offsets: [V; N] = load(strip.offsets);
-    if !grows(max, factor, &offsets) {
+    if !grows(max, factors, &offsets) {
         return;
     }
     let mut totals: [V; N] = load(strip.totals);
     let (mut shrinks, mut new) = (offsets, offsets);
     for j in 0..N {
         let zero = V::splat(0.0);
-        let larger = zero.sub(max[j].mul(factor));
-        new[j] = max[j].mul_add(factor, offsets[j]).if_greater(zero, larger, offsets[j]);
+        let larger = zero.sub(max[j].mul(factors[j]));
+        new[j] = max[j].mul_add(factors[j], offsets[j]).if_greater(zero, larger, offsets[j]);
         shrinks[j] = math::exp2(new[j].sub(offsets[j]));
         totals[j] = totals[j].mul(shrinks[j]);
     }
@@ -490,12 +534,12 @@ fn rescale<V: Vector, const N: usize>(strip: &mut Strip<'_>, factor: V, max: &[V
     }
 }
 
-/// Adds products of `R` rows of a panel by words of vectors.
+/// Adds products of `R` rows of a panel by words of vectors: of keys by queries, or of values by weights.
 ///
 /// # Safety
 /// `panel` is valid for reading `words` words of each row, `right` for as many rows of vectors.
 #[inline(always)]
-unsafe fn multiply<P: Product, const R: usize, const N: usize>(
+unsafe fn multiply<P: Product, const R: usize, const N: usize, const KEYS: bool>(
     sums: &mut [[P::Vector; N]; R],
     panel: *const f32,
     right: *const f32,
@@ -512,7 +556,7 @@ unsafe fn multiply<P: Product, const R: usize, const N: usize>(
             // SAFETY: as the caller says.
             let left = P::Vector::splat(unsafe { *panel.add(word * P::PANEL + i) });
             for (sum, &right) in sums.iter_mut().zip(&vectors) {
-                *sum = P::dot(*sum, left, right);
+                *sum = if KEYS { P::score(*sum, left, right) } else { P::dot(*sum, left, right) };
             }
         }
     }
@@ -520,7 +564,7 @@ unsafe fn multiply<P: Product, const R: usize, const N: usize>(
 
 /// From scores to weights.
 struct Softmax<V, const N: usize> {
-    factor: V,
+    factors: [V; N],
     offsets: [V; N],
     /// Sums of weights.
     totals: [V; N],
@@ -528,8 +572,8 @@ struct Softmax<V, const N: usize> {
 
 impl<V: Vector, const N: usize> Softmax<V, N> {
     #[inline(always)]
-    fn new(strip: &Strip<'_>, factor: V) -> Self {
-        Self { factor, offsets: load(strip.offsets), totals: load(strip.totals) }
+    fn new(strip: &Strip<'_>, factors: [V; N]) -> Self {
+        Self { factors, offsets: load(strip.offsets), totals: load(strip.totals) }
     }
 
     /// Makes weights of the scores of the keys of a word, one or two, and writes them.
@@ -539,8 +583,8 @@ impl<V: Vector, const N: usize> Softmax<V, N> {
     #[inline(always)]
     unsafe fn weights<P: Product<Vector = V>>(&mut self, first: &[V; N], second: &[V; N], to: *mut f32, word: usize) {
         for j in 0..N {
-            let first = P::exp2(first[j].mul_add(self.factor, self.offsets[j]));
-            let (mut second, mut sum) = (P::exp2(second[j].mul_add(self.factor, self.offsets[j])), first);
+            let first = P::exp2(first[j].mul_add(self.factors[j], self.offsets[j]));
+            let (mut second, mut sum) = (P::exp2(second[j].mul_add(self.factors[j], self.offsets[j])), first);
             if P::PER_WORD == 1 {
                 second = first;
             } else {

@@ -148,6 +148,8 @@ pub struct GemmKernels {
     pub(crate) attention_f32: AttentionKernels,
     /// Attention to operands of bf16.
     pub(crate) attention_bf16: AttentionKernels,
+    /// The same if queries and keys may be of 8 bits.
+    pub(crate) attention_s8: AttentionKernels,
     /// Sums of a depthwise convolution.
     pub(crate) depthwise: fn(DepthwiseTile<'_>),
     /// The input of a tile of Winograd's convolution, transformed.
@@ -167,8 +169,9 @@ impl GemmKernels {
     }
 
     /// The attention to operands of a type.
-    pub(crate) fn attention(&self, dtype: WeightType) -> &AttentionKernels {
+    pub(crate) fn attention(&self, dtype: WeightType, eight_bit: bool) -> &AttentionKernels {
         match dtype {
+            WeightType::Bf16 if eight_bit => &self.attention_s8,
             WeightType::Bf16 => &self.attention_bf16,
             _ => &self.attention_f32,
         }

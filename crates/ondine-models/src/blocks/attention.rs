@@ -56,6 +56,7 @@ pub fn attention(g: &mut Graph, w: &Path, x: Value, context: Option<Value>, spec
         scale: 1.0 / ((width / spec.heads) as f32).sqrt(),
         causal: spec.causal,
         mask: if spec.mask.is_some() { Mask::Keys } else { Mask::None },
+        eight_bit: false,
     };
     w.enter(g);
     let mixed = g.attention(attention, [q, k, v], spec.mask)?;

@@ -269,6 +269,9 @@ pub(super) fn grouped_matmul(
     Ok(())
 }
 
+/// With fewer keys, rounding queries takes as long as it saves.
+const FEWEST_KEYS: usize = 128;
+
 fn attention_shape(attention: &Attention, inputs: &[&[usize]]) -> AttentionShape {
     let (q, k, v) = (inputs[0], inputs[1], inputs[2]);
     AttentionShape {
@@ -283,6 +286,7 @@ fn attention_shape(attention: &Attention, inputs: &[&[usize]]) -> AttentionShape
         out_stride: attention.heads * (v[2] / attention.kv_heads),
         scale: attention.scale,
         causal: attention.causal,
+        eight_bit: attention.eight_bit && k[1] >= FEWEST_KEYS,
     }
 }
 

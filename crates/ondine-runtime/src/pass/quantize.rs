@@ -1,16 +1,22 @@
 //! Quantize: makes 8-bit rows of what is multiplied with weights of 8 bits, once for all that read them and, where a
-//! norm yields it, right there, so that its result is never stored in full.
+//! norm yields it, right there, so that its result is never stored in full. Attention may round its queries and keys.
 
 use crate::{
     error::Result,
     graph::{Graph, Node, Value},
-    op::{Op, Prologue},
+    op::{Attention, Op, Prologue},
     pass::{fold::sweep, rewrite, share::share, uses},
 };
 
-/// The pass; `reads_rows` says whether an operator with a weight of this shape takes quantized rows.
-pub(crate) fn quantize(graph: &Graph, reads_rows: impl Fn(&Op, &[usize]) -> bool) -> Result<Graph> {
+/// The pass; `reads_rows` says whether an operator with a weight of this shape takes quantized rows, `scores` whether
+/// attention may round what has no weights.
+pub(crate) fn quantize(graph: &Graph, scores: bool, reads_rows: impl Fn(&Op, &[usize]) -> bool) -> Result<Graph> {
     let quantized = rewrite("quantize", graph, |rewrite, _, node| {
+        if let Op::Attention(attention) = node.op {
+            let inputs: Vec<_> = node.inputs.iter().map(|&input| rewrite.get(input)).collect();
+            let op = Op::Attention(Attention { eight_bit: scores, ..attention });
+            return rewrite.new.push_typed(op, &inputs, node.signature.dtype).map(Some);
+        }
         let (Op::Linear(_), [x, weight, ..]) = (&node.op, &node.inputs[..]) else { return Ok(None) };
         let Op::Weight(id) = graph.node(*weight).op else { return Ok(None) };
         if !reads_rows(&node.op, &graph.weight_info(id).shape) {
@@ -90,7 +96,7 @@ mod tests {
     fn rows_are_quantized_once_and_by_the_norm() {
         let mut graph = Graph::new();
         normed(&mut graph);
-        let quantized = quantize(&graph, |_, _| true).unwrap();
+        let quantized = quantize(&graph, true, |_, _| true).unwrap();
         assert_eq!(names(&quantized), ["layer_norm_8", "reshape", "linear", "linear"], "{quantized}");
         let linear = quantized.node(quantized.outputs()[0].1);
         assert_eq!((linear.signature.dtype, linear.inputs[0]), (DType::BF16, Value(5)), "{quantized}");
@@ -102,7 +108,7 @@ mod tests {
         let mut graph = Graph::new();
         let (normed, _) = normed(&mut graph);
         graph.output("normed", normed);
-        let quantized = quantize(&graph, |_, _| true).unwrap();
+        let quantized = quantize(&graph, true, |_, _| true).unwrap();
         assert_eq!(names(&quantized), ["layer_norm", "reshape", "quantize", "linear", "linear"], "{quantized}");
     }
 
@@ -110,7 +116,7 @@ mod tests {
     fn weights_that_are_not_of_8_bits_read_what_there_is() {
         let mut graph = Graph::new();
         normed(&mut graph);
-        let quantized = quantize(&graph, |_, shape| shape[0] == 6).unwrap();
+        let quantized = quantize(&graph, true, |_, shape| shape[0] == 6).unwrap();
         assert_eq!(names(&quantized), ["layer_norm", "reshape", "linear", "linear"], "{quantized}");
     }
 }
