@@ -81,6 +81,8 @@ impl Picture {
         let mut encoder = png::Encoder::new(out, self.width, self.height);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
+        // A tenth of the time for a few percent of the size.
+        encoder.set_compression(png::Compression::Fast);
         for (keyword, text) in &self.texts {
             if text.contains('\0') {
                 return Err(Error::codec(format!(

@@ -120,27 +120,44 @@ impl EpilogueCall<'_> {
     #[inline(always)]
     fn finish<V: Vector>(&self, activation: Activation) {
         assert!(self.rows * self.width <= self.sums.len() && self.columns <= self.width, "sums of a tile");
+        match (self.dequantize.is_some(), self.gate != 0) {
+            (false, false) => self.columns::<V, false, false>(activation),
+            (false, true) => self.columns::<V, false, true>(activation),
+            (true, false) => self.columns::<V, true, false>(activation),
+            (true, true) => self.columns::<V, true, true>(activation),
+        }
+    }
+
+    /// What can be told before is told by the type, so that the loops over rows are short.
+    #[inline(always)]
+    fn columns<V: Vector, const QUANTIZED: bool, const GATED: bool>(&self, activation: Activation) {
         for column in (0..self.results).step_by(V::LANES) {
             let count = V::LANES.min(self.results - column);
             // The gates before, a power of two at a time.
-            let value = if self.gate == 0 { column } else { column + (column & !(self.gate - 1)) };
+            let value = if GATED { column + (column & !(self.gate - 1)) } else { column };
             // SAFETY: packed columns are whole vectors, so all lanes can be read from the sums; whoever made the call
             // vouches for `rows` rows of `results` elements of residual and output.
             unsafe {
                 let values = self.column::<V>(value);
-                let gates = if self.gate == 0 { self.column::<V>(value) } else { self.column::<V>(value + self.gate) };
-                for row in 0..self.rows {
-                    let (value, gated) = (self.number(row, &values), self.gate != 0);
-                    let argument = if gated { self.number(row, &gates) } else { value };
-                    let mut x: V = activate_lanes(activation, argument);
-                    if gated {
-                        x = x.mul(value);
+                let gates = if GATED { self.column::<V>(value + self.gate) } else { values };
+                for first in (0..self.rows).step_by(MAX_ROWS) {
+                    let mut numbers = [V::splat(0.0); MAX_ROWS];
+                    let numbers = &mut numbers[..MAX_ROWS.min(self.rows - first)];
+                    for (row, x) in (first..).zip(&mut *numbers) {
+                        let value = self.number::<V, QUANTIZED>(row, &values);
+                        let argument = if GATED { self.number::<V, QUANTIZED>(row, &gates) } else { value };
+                        let activated = activate_lanes(activation, argument);
+                        *x = if GATED { activated.mul(value) } else { activated };
                     }
                     if let Some((residual, stride)) = self.residual {
-                        x = x.add(load(residual.add(row * stride + column), count));
+                        for (row, x) in (first..).zip(&mut *numbers) {
+                            *x = x.add(load(residual.add(row * stride + column), count));
+                        }
                     }
                     let (out, stride) = self.out;
-                    store(x, count, out.add(row * stride + column));
+                    for (row, &x) in (first..).zip(&*numbers) {
+                        store(x, count, out.add(row * stride + column));
+                    }
                 }
             }
         }
@@ -168,11 +185,13 @@ impl EpilogueCall<'_> {
     /// # Safety
     /// The sums have `row` and all lanes of the column.
     #[inline(always)]
-    unsafe fn number<V: Vector>(&self, row: usize, column: &Column<V>) -> V {
+    unsafe fn number<V: Vector, const QUANTIZED: bool>(&self, row: usize, column: &Column<V>) -> V {
         // SAFETY: as the caller says.
         unsafe {
             let sums = self.sums.as_ptr().add(row * self.width + column.at);
-            let Some(Dequantize { rows, .. }) = &self.dequantize else { return V::load(sums.cast()).add(column.bias) };
+            let (true, Some(Dequantize { rows, .. })) = (QUANTIZED, &self.dequantize) else {
+                return V::load(sums.cast()).add(column.bias);
+            };
             let RowScale { scale, zero } = rows[row];
             V::corrected(sums.cast(), zero, column.sum).mul_add(V::splat(scale).mul(column.scale), column.bias)
         }
@@ -180,6 +199,7 @@ impl EpilogueCall<'_> {
 }
 
 /// Bias, scale and sum of the weights of a vector of packed columns.
+#[derive(Clone, Copy)]
 struct Column<V> {
     at: usize,
     bias: V,
