@@ -1,11 +1,13 @@
 """Exports networks that none of us wrote to .pt2 archives with recorded inputs and outputs, and runs them by Ondine.
 
     export_networks.py export DIR [--only REGEX] [--decomposed]
-    export_networks.py run DIR --ondine BIN [--only REGEX] [--repeat N] [--threads N] [--table FILE]
+    export_networks.py run DIR --ondine BIN [--only REGEX] [--repeat N] [--threads N] [--precision P] [--table FILE]
 
 `export` writes NAME.pt2, NAME.in.safetensors (inputs by argument name) and NAME.out.safetensors (output_0...) of each
 network. `run` compares and prints a table: a network holds if all floating-point
-outputs have a relative error of 1e-4 at most (of the largest value) or a PSNR of 80 dB, and all others are equal. With --repeat it also times calls, PyTorch's right after Ondine's.
+outputs have a relative error of 1e-4 at most (of the largest value) or a PSNR of 80 dB, and all others are equal. With
+--repeat it also times calls: Ondine's, PyTorch's eager ones, and ONNX Runtime's (if onnx, onnxscript and onnxruntime are
+installed and the network can be converted), one after the other. Speeds are relative to the faster of the two.
 """
 
 import argparse
@@ -46,6 +48,39 @@ def measure(function, repeat):
         function()
         times.append(time.perf_counter() - begin)
     return float(numpy.median(times))
+
+
+def session(name, folder, threads):
+    """A call of the network by ONNX Runtime; None if there is no way to it."""
+    try:
+        import onnxruntime
+
+        file = folder / f"{name}.onnx"
+        if not file.exists():
+            torch.onnx.export(torch.export.load(folder / f"{name}.pt2"), f=str(file), dynamo=True)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 4
+        model = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        inputs = safetensors.numpy.load_file(folder / f"{name}.in.safetensors")
+        inputs = {wanted.name: inputs[wanted.name] for wanted in model.get_inputs()}
+        return lambda: model.run(None, inputs)
+    except Exception as error:  # what the other engine cannot do is its own matter
+        print(f"{name}: ONNX Runtime: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
+        return None
+
+
+def time_calls(name, folder, command, arguments):
+    """Median seconds of a call by engine."""
+    module, args, kwargs, _ = networks.build(name)
+    other = session(name, folder, arguments.threads)
+    done = subprocess.run([*command, "--repeat", str(arguments.repeat)], capture_output=True, text=True, timeout=600)
+    times = {"Ondine": float(numpy.median(json.loads(done.stdout)["seconds"][1:]))}
+    with torch.no_grad():
+        times["PyTorch"] = measure(lambda: module(*args, **kwargs), arguments.repeat)
+    if other:
+        times["ONNX Runtime"] = measure(other, arguments.repeat)
+    return times
 
 
 def export(name, folder, decomposed):
@@ -96,9 +131,9 @@ def run(name, folder, arguments):
     result = folder / f"{name}.found.safetensors"
     command = [arguments.ondine, "run", folder / f"{name}.pt2", "--inputs", folder / f"{name}.in.safetensors"]
     command += ["--no-cache", "--json"]
-    if arguments.threads:
-        command += ["--threads", str(arguments.threads)]
-    done = subprocess.run([*map(str, command), "--outputs", str(result)], capture_output=True, text=True, timeout=600)
+    command += ["--threads", str(arguments.threads), "--precision", arguments.precision]
+    command = [*map(str, command)]
+    done = subprocess.run([*command, "--outputs", str(result)], capture_output=True, text=True, timeout=600)
     if done.returncode:
         return {"error": done.stderr.strip()}
     wanted = safetensors.numpy.load_file(folder / f"{name}.out.safetensors")
@@ -111,24 +146,41 @@ def run(name, folder, arguments):
         return facts | {"error": f"other shapes, types or numbers: {shapes}"}
     facts |= {"relative": compared[0], "psnr": compared[1], "holds": compared[0] <= 1e-4 or compared[1] >= 80}
     if arguments.repeat > 1:
-        done = subprocess.run([*map(str, command), "--repeat", str(arguments.repeat)], capture_output=True, text=True, timeout=600)
-        seconds = json.loads(done.stdout)["seconds"]
-        facts["ondine_seconds"] = float(numpy.median(seconds[1:]))
-        module, args, kwargs, _ = networks.build(name)
-        with torch.no_grad():
-            facts["eager_seconds"] = measure(lambda: module(*args, **kwargs), arguments.repeat)
+        facts["seconds"] = time_calls(name, folder, command, arguments)
     return facts
+
+
+ENGINES = ["Ondine", "PyTorch", "ONNX Runtime"]
+
+
+def ratio(facts):
+    """How many times faster Ondine is than the fastest of the others."""
+    seconds = facts.get("seconds", {})
+    others = [seconds[engine] for engine in ENGINES[1:] if engine in seconds]
+    return min(others) / seconds["Ondine"] if others else None
 
 
 def row(name, facts):
     if "relative" not in facts:
-        return f"| {name} | {facts.get('nodes', '')} | fails | {facts['error'][:3000]} | | | |"
-    verdict = "holds" if facts["holds"] else "PARTS"
-    times = [facts.get("ondine_seconds"), facts.get("eager_seconds")]
-    shown = [f"{1e3 * t:.1f}" if t else "" for t in times]
-    ratio = f"{times[1] / times[0]:.2f}" if all(times) else ""
+        return f"| {name} | {facts.get('nodes', '')} | fails: {facts['error'][:300]} |" + " |" * 5
+    error = f"{facts['relative']:.1e}" + ("" if facts["holds"] else " PARTS")
     psnr = "same" if math.isinf(facts["psnr"]) else f"{facts['psnr']:.0f}"
-    return f"| {name} | {facts['nodes']} | {verdict} | {facts['relative']:.1e} | {psnr} | {shown[0]} | {shown[1]} | {ratio} |"
+    seconds = facts.get("seconds", {})
+    shown = [f"{1e3 * seconds[engine]:.1f}" if engine in seconds else "" for engine in ENGINES]
+    speed = f"{ratio(facts):.2f}" if ratio(facts) else ""
+    return "| " + " | ".join([name, str(facts["nodes"]), error, psnr, *shown, speed]) + " |"
+
+
+def summary(results):
+    """What the table says as a whole."""
+    ratios = {name: ratio(facts) for name, facts in results.items() if ratio(facts)}
+    good = sum(bool(facts.get("holds")) for facts in results.values())
+    text = f"{good} of {len(results)} hold."
+    if ratios:
+        mean = math.exp(sum(map(math.log, ratios.values())) / len(ratios))
+        worst = sorted(ratios, key=ratios.get)[:5]
+        text += f" Speed: geometric mean {mean:.2f}, lowest " + ", ".join(f"{ratios[name]:.2f} ({name})" for name in worst)
+    return text
 
 
 def main():
@@ -139,13 +191,14 @@ def main():
     parser.add_argument("--only", default="", help="regular expression that names must match")
     parser.add_argument("--decomposed", action="store_true", help="export after run_decompositions()")
     parser.add_argument("--repeat", type=int, default=1, help="calls to time, the first not counted")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", default="f32", help="Ondine's; the others have f32")
+    parser.add_argument("--json", type=pathlib.Path, help="keeps all results, and goes on where it stopped")
     parser.add_argument("--again", action="store_true", help="export what is there already")
     parser.add_argument("--table", type=pathlib.Path)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(arguments.threads)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     names = [name for name in networks.networks() if re.search(arguments.only, name)]
     if arguments.action == "export":
@@ -159,23 +212,27 @@ def main():
                 print(f"{name}: {type(error).__name__}: {str(error)[:500]}", file=sys.stderr, flush=True)
                 traceback.print_exc(limit=-1)
         return 0
-    lines = ["| network | nodes | result | relative error | PSNR dB | Ondine ms | PyTorch ms | speed |", "|---|--:|---|--:|--:|--:|--:|--:|"]
+    header = ["network", "ops", "relative error", "PSNR dB", *(f"{engine} ms" for engine in ENGINES), "speed"]
+    lines = ["| " + " | ".join(header) + " |", "|---" + "|--:" * (len(header) - 1) + "|"]
     print("\n".join(lines))
-    good = 0
     names = [name for name in names if (arguments.folder / f"{name}.json").exists()]
+    kept = arguments.json
+    results = json.loads(kept.read_text()) if kept and kept.exists() else {}
     for name in names:
         try:
-            facts = run(name, arguments.folder, arguments)
+            results[name] = results.get(name) or run(name, arguments.folder, arguments)
         except Exception as error:  # a result that cannot be read is a failure of that network alone
-            facts = {"error": f"{type(error).__name__}: {error}"}
-        good += bool(facts.get("holds"))
-        lines.append(row(name, facts))
+            results[name] = {"error": f"{type(error).__name__}: {error}"}
+        if kept:
+            kept.write_text(json.dumps(results, indent=1) + "\n")
+        lines.append(row(name, results[name]))
         print(lines[-1], flush=True)
-    lines.append(f"\n{good} of {len(names)} hold.")
+    results = {name: results[name] for name in names}
+    lines.append("\n" + summary(results))
     print(lines[-1])
     if arguments.table:
         arguments.table.write_text("\n".join(lines) + "\n")
-    return 0 if good == len(names) else 1
+    return 0 if all(facts.get("holds") for facts in results.values()) else 1
 
 
 if __name__ == "__main__":

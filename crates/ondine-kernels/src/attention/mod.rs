@@ -7,6 +7,7 @@
 mod lanes;
 mod pack;
 pub(crate) mod quantize;
+mod softmax;
 mod tile;
 
 use std::{cell::RefCell, ops::Range};

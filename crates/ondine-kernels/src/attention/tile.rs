@@ -4,8 +4,7 @@
 //! the tile, one for each element of a value. So the maximum and the sum over keys are those of rows, without any
 //! exchange between lanes, and every product is a word of a key, or of a value, in all lanes times a vector.
 //!
-//! Weights are `2^(factor * score + offset)`. The offset of a query makes its weights relative to the largest score
-//! so far, but it changes only when weights would exceed `2^GROWTH`: what is summed so far has then to be rescaled.
+//! Scores of a few keys at a time become weights before they leave the registers, see [`softmax`](super::softmax).
 
 use std::{f32::consts::LOG2_E, marker::PhantomData, ops::Range};
 
@@ -15,14 +14,11 @@ use crate::{
         Attention, AttentionMask, AttentionShape, Scratch,
         lanes::{load, load_rows, store, store_rows},
         pack::transpose_words,
+        softmax::{Softmax, factors, grows, rescale},
     },
     gemm::epilogue::MAX_LANES,
     math,
 };
-
-/// Exponent of the largest weight before sums are rescaled: far from the ends of the range of f32, so that nothing is
-/// lost, yet seldom exceeded once there is an offset.
-const GROWTH: f32 = 40.0;
 
 /// The offset of a query that has seen no key yet, larger than that of any other.
 const UNSEEN: f32 = f32::MAX;
@@ -83,7 +79,7 @@ impl<V: Vector, const PANEL: usize> Product for Single<V, PANEL> {
 }
 
 /// A few query rows of one head and what is known of them so far.
-struct Strip<'a> {
+pub(super) struct Strip<'a> {
     /// See [`Attention`].
     head: usize,
     /// The first row.
@@ -93,17 +89,17 @@ struct Strip<'a> {
     /// `[word][lane]`
     queries: &'a mut [f32],
     /// Sums of weighted values, `[element][lane]`.
-    sums: &'a mut [f32],
+    pub(super) sums: &'a mut [f32],
     /// See the module.
-    offsets: &'a mut [f32],
+    pub(super) offsets: &'a mut [f32],
     /// Sums of weights.
-    totals: &'a mut [f32],
+    pub(super) totals: &'a mut [f32],
     /// Scales of queries of 8 bits.
-    scales: &'a mut [f32],
+    pub(super) scales: &'a mut [f32],
     /// What sums of products of 8 bits begin with.
     starts: &'a mut [f32],
     /// True if a tile has gone by; until then there are no sums.
-    begun: bool,
+    pub(super) begun: bool,
 }
 
 impl Attention<'_> {
@@ -481,59 +477,6 @@ impl Attention<'_> {
     }
 }
 
-/// What scores of a strip are multiplied by: `factor`, and the scale of a query of 8 bits.
-#[inline(always)]
-fn factors<P: Product, const N: usize>(strip: &Strip<'_>, factor: f32) -> [P::Vector; N] {
-    let mut factors = [P::Vector::splat(factor); N];
-    if P::QUANTIZED {
-        let scales: [P::Vector; N] = load(strip.scales);
-        for (factor, &scale) in factors.iter_mut().zip(&scales) {
-            *factor = factor.mul(scale);
-        }
-    }
-    factors
-}
-
-/// True if weights of the largest scores are too large.
-#[inline(always)]
-fn grows<V: Vector, const N: usize>(max: &[V; N], factors: &[V; N], offsets: &[V; N]) -> bool {
-    let mut grows = false;
-    for ((max, &factor), &offset) in max.iter().zip(factors).zip(offsets) {
-        grows |= max.mul_add(factor, offset).any_greater(V::splat(GROWTH));
-    }
-    grows
-}
-
-/// Makes weights relative to the largest scores if they would be too large otherwise.
-#[inline(always)]
-fn rescale<V: Vector, const N: usize>(strip: &mut Strip<'_>, factors: &[V; N], max: &[V; N]) {
-    let offsets: [V; N] = load(strip.offsets);
-    if !grows(max, factors, &offsets) {
-        return;
-    }
-    let mut totals: [V; N] = load(strip.totals);
-    let (mut shrinks, mut new) = (offsets, offsets);
-    for j in 0..N {
-        let zero = V::splat(0.0);
-        let larger = zero.sub(max[j].mul(factors[j]));
-        new[j] = max[j].mul_add(factors[j], offsets[j]).if_greater(zero, larger, offsets[j]);
-        shrinks[j] = math::exp2(new[j].sub(offsets[j]));
-        totals[j] = totals[j].mul(shrinks[j]);
-    }
-    store(strip.offsets, new);
-    store(strip.totals, totals);
-    if !strip.begun {
-        return;
-    }
-    for sums in strip.sums.chunks_exact_mut(N * V::LANES) {
-        let mut products: [V; N] = load(sums);
-        for (product, &shrink) in products.iter_mut().zip(&shrinks) {
-            *product = product.mul(shrink);
-        }
-        store(sums, products);
-    }
-}
-
 /// Adds products of `R` rows of a panel by words of vectors: of keys by queries, or of values by weights.
 ///
 /// # Safety
@@ -557,60 +500,6 @@ unsafe fn multiply<P: Product, const R: usize, const N: usize, const KEYS: bool>
             let left = P::Vector::splat(unsafe { *panel.add(word * P::PANEL + i) });
             for (sum, &right) in sums.iter_mut().zip(&vectors) {
                 *sum = if KEYS { P::score(*sum, left, right) } else { P::dot(*sum, left, right) };
-            }
-        }
-    }
-}
-
-/// From scores to weights.
-struct Softmax<V, const N: usize> {
-    factors: [V; N],
-    offsets: [V; N],
-    /// Sums of weights.
-    totals: [V; N],
-}
-
-impl<V: Vector, const N: usize> Softmax<V, N> {
-    #[inline(always)]
-    fn new(strip: &Strip<'_>, factors: [V; N]) -> Self {
-        Self { factors, offsets: load(strip.offsets), totals: load(strip.totals) }
-    }
-
-    /// Makes weights of the scores of the keys of a word, one or two, and writes them.
-    ///
-    /// # Safety
-    /// `to` is valid for writing the word.
-    #[inline(always)]
-    unsafe fn weights<P: Product<Vector = V>>(&mut self, first: &[V; N], second: &[V; N], to: *mut f32, word: usize) {
-        for j in 0..N {
-            let first = P::exp2(first[j].mul_add(self.factors[j], self.offsets[j]));
-            let (mut second, mut sum) = (P::exp2(second[j].mul_add(self.factors[j], self.offsets[j])), first);
-            if P::PER_WORD == 1 {
-                second = first;
-            } else {
-                sum = first.add(second);
-            }
-            self.totals[j] = self.totals[j].add(sum);
-            // SAFETY: as the caller says.
-            unsafe { P::words(first, second).store(to.add((word * N + j) * V::LANES)) };
-        }
-    }
-
-    /// Makes weights of scores, and writes them over those of the same keys or before.
-    ///
-    /// # Safety
-    /// There are scores for the keys, and room for one more; the first key is the first of a word.
-    #[inline(always)]
-    unsafe fn weights_of_scores<P: Product<Vector = V>>(&mut self, scores: *mut f32, keys: Range<usize>) {
-        // SAFETY: as the caller says.
-        unsafe {
-            if !keys.end.is_multiple_of(P::PER_WORD) {
-                store_rows(scores.add(keys.end * N * V::LANES), &[[V::splat(f32::NEG_INFINITY); N]]);
-            }
-            for key in keys.step_by(P::PER_WORD) {
-                let mut rows = [[V::splat(0.0); N]; 2];
-                load_rows(scores.add(key * N * V::LANES), &mut rows);
-                self.weights::<P>(&rows[0], &rows[P::PER_WORD - 1], scores, key / P::PER_WORD);
             }
         }
     }
