@@ -1,13 +1,13 @@
 """Exports networks that none of us wrote to .pt2 archives with recorded inputs and outputs, and runs them by Ondine.
 
-    export_networks.py export DIR [--only REGEX] [--decomposed]
+    export_networks.py export DIR [--only REGEX] [--decomposed] [--onnx]
     export_networks.py run DIR --ondine BIN [--only REGEX] [--repeat N] [--threads N] [--precision P] [--table FILE]
 
 `export` writes NAME.pt2, NAME.in.safetensors (inputs by argument name) and NAME.out.safetensors (output_0...) of each
 network. `run` compares and prints a table: a network holds if all floating-point
 outputs have a relative error of 1e-4 at most (of the largest value) or a PSNR of 80 dB, and all others are equal. With
---repeat it also times calls: Ondine's, PyTorch's eager ones, and ONNX Runtime's (if onnx, onnxscript and onnxruntime are
-installed and the network can be converted), one after the other. Speeds are relative to the faster of the two.
+--repeat it also times calls: Ondine's, PyTorch's eager ones, and ONNX Runtime's if it was exported --onnx (needs onnx,
+onnxscript and onnxruntime; what cannot be converted is named), one after the other. Speeds are relative to the faster of the two.
 """
 
 import argparse
@@ -51,23 +51,31 @@ def measure(function, repeat):
 
 
 def session(name, folder, threads):
-    """A call of the network by ONNX Runtime; None if there is no way to it."""
+    """A call of the network by ONNX Runtime; None if it was not exported, or fails there."""
+    if not (folder / f"{name}.onnx").exists():
+        return None
     try:
         import onnxruntime
 
-        file = folder / f"{name}.onnx"
-        if not file.exists():
-            torch.onnx.export(torch.export.load(folder / f"{name}.pt2"), f=str(file), dynamo=True)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4
-        model = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        model = onnxruntime.InferenceSession(folder / f"{name}.onnx", options, providers=["CPUExecutionProvider"])
         inputs = safetensors.numpy.load_file(folder / f"{name}.in.safetensors")
         inputs = {wanted.name: inputs[wanted.name] for wanted in model.get_inputs()}
         return lambda: model.run(None, inputs)
     except Exception as error:  # what the other engine cannot do is its own matter
         print(f"{name}: ONNX Runtime: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
         return None
+
+
+def convert(name, folder):
+    """Writes what ONNX Runtime reads, if there is a way to it."""
+    try:
+        program = torch.export.load(folder / f"{name}.pt2")
+        torch.onnx.export(program, f=str(folder / f"{name}.onnx"), dynamo=True, verbose=False)
+    except Exception as error:  # what the other engine cannot do is its own matter
+        print(f"{name}: ONNX: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr, flush=True)
 
 
 def time_calls(name, folder, command, arguments):
@@ -144,7 +152,8 @@ def run(name, folder, arguments):
     if compared is None:
         shapes = {n: (found[n].shape if n in found else None, wanted[n].shape) for n in wanted}
         return facts | {"error": f"other shapes, types or numbers: {shapes}"}
-    facts |= {"relative": compared[0], "psnr": compared[1], "holds": compared[0] <= 1e-4 or compared[1] >= 80}
+    holds = bool(compared[0] <= 1e-4 or compared[1] >= 80)
+    facts |= {"relative": float(compared[0]), "psnr": float(compared[1]), "holds": holds}
     if arguments.repeat > 1:
         facts["seconds"] = time_calls(name, folder, command, arguments)
     return facts
@@ -190,6 +199,7 @@ def main():
     parser.add_argument("--ondine")
     parser.add_argument("--only", default="", help="regular expression that names must match")
     parser.add_argument("--decomposed", action="store_true", help="export after run_decompositions()")
+    parser.add_argument("--onnx", action="store_true", help="export for ONNX Runtime too")
     parser.add_argument("--repeat", type=int, default=1, help="calls to time, the first not counted")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", default="f32", help="Ondine's; the others have f32")
@@ -203,11 +213,13 @@ def main():
     names = [name for name in networks.networks() if re.search(arguments.only, name)]
     if arguments.action == "export":
         for name in names:
-            if (arguments.folder / f"{name}.json").exists() and not arguments.again:
-                continue
+            there = (arguments.folder / f"{name}.json").exists() and not arguments.again
             try:
-                export(name, arguments.folder, arguments.decomposed)
-                print(name, flush=True)
+                if not there:
+                    export(name, arguments.folder, arguments.decomposed)
+                    print(name, flush=True)
+                if arguments.onnx and not (there and (arguments.folder / f"{name}.onnx").exists()):
+                    convert(name, arguments.folder)
             except Exception as error:  # one network must not keep the others from being exported
                 print(f"{name}: {type(error).__name__}: {str(error)[:500]}", file=sys.stderr, flush=True)
                 traceback.print_exc(limit=-1)
