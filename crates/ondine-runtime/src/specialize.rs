@@ -402,7 +402,7 @@ fn key(weights: &Weights, entries: &[Entry], about: &About, cache: &Cache) -> Di
 }
 
 fn pack_in_memory(weights: &Weights, entries: &[Entry], device: &Device) -> Result<Bytes> {
-    let mut bytes = AlignedBytes::zeroed(total(entries));
+    let mut bytes = AlignedBytes::try_zeroed(total(entries))?;
     let all = bytes.as_mut_slice();
     for entry in entries {
         pack(weights, entry, &mut all[entry.offset..entry.offset + entry.len], device)?;
@@ -417,6 +417,8 @@ pub(crate) fn write_packed(weights: &Weights, entries: &[Entry], device: &Device
     for entry in entries {
         file.write_all(&[0; 64][..entry.offset - position])?;
         buffer.resize(entry.len);
+        // Packing skips what only fills up; a file must not depend on what came before.
+        buffer.as_mut_slice().fill(0);
         pack(weights, entry, buffer.as_mut_slice(), device)?;
         file.write_all(buffer.as_slice())?;
         position = entry.offset + entry.len;

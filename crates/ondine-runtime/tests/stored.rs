@@ -82,7 +82,7 @@ fn assets_are_the_same_after_a_folder() {
 fn built_files_give_the_same_bits_at_every_precision_and_tier() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.built");
-    for (name, asset, inputs) in archives() {
+    for (name, asset, inputs) in archives().filter(|(name, ..)| !name.contains("decomposed")) {
         for precision in [Precision::F32, Precision::BF16, Precision::Int8] {
             let specialized = specialize(&asset, precision);
             specialized.save(&path).unwrap();
@@ -233,7 +233,7 @@ fn altered_graphs_are_errors_or_run() {
     assert!(refused > 100 && ran > 20, "{refused} refused, {ran} ran");
 }
 
-const ROUNDS: usize = 40;
+const ROUNDS: usize = 300;
 
 /// Writes a graph and a manifest that agrees with it.
 fn write(folder: &Path, graph: &Value, mut manifest: Value) {

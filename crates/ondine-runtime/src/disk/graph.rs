@@ -14,10 +14,13 @@ use crate::{
     error::{Context, Result, fail},
     graph::{Frame, Graph, Node, Origin, StateSlot, Value},
     infer::Signature,
-    ndarray::NDArray,
+    ndarray::{NDArray, element_count},
     op::Op,
     pass::values,
 };
+
+/// More elements than a weight can have.
+const MAX_WEIGHT: usize = 1 << 42;
 
 /// The constants of graphs, equal ones once; files name them by their position.
 #[derive(Default)]
@@ -275,7 +278,10 @@ impl StoredNode {
         let next = graph.nodes().len();
         let new = match &self.node {
             Kind::Input { name, dtype, shape } => graph.input(name, *dtype, shape.clone()),
-            Kind::Weight { path, shape } => graph.weight(path, shape)?,
+            Kind::Weight { path, shape } if element_count(shape).is_some_and(|count| count < MAX_WEIGHT) => {
+                graph.weight(path, shape)?
+            }
+            Kind::Weight { path, shape } => fail!(Format, "weight `{path}` of shape {shape:?} is too large"),
             Kind::State(slot) if *slot < graph.states().len() => graph.state_value(*slot),
             Kind::State(slot) => fail!(Format, "state {slot} is not listed"),
             Kind::Constant(index) => graph.constant(constant(constants, *index)?.clone()),
