@@ -128,7 +128,9 @@ fn two_processes_that_specialize_at_once_are_both_right() {
     for round in 0..3 {
         place.json(&["cache", "clear", "--json"]);
         let both = ["a", "b"].map(|name| place.run("net.ondine", name).spawn().unwrap());
-        both.map(|process| parse(&process.wait_with_output().unwrap()));
+        for process in both {
+            parse(&process.wait_with_output().unwrap());
+        }
         assert!(place.result("a") == wanted && place.result("b") == wanted, "{round}");
         let listed = place.json(&["cache", "list", "--json"]);
         assert_eq!(listed["entries"].as_array().unwrap().len(), 1, "{listed}");
