@@ -22,7 +22,9 @@ use crate::{
 };
 
 /// Everything of a file but the packed weights.
-fn front(about: About, functions: &BTreeMap<Arc<str>, Arc<Lowered>>, entries: &[Entry]) -> Result<Front> {
+fn front(mut about: About, functions: &BTreeMap<Arc<str>, Arc<Lowered>>, entries: &[Entry]) -> Result<Front> {
+    // Where the model lay when it was built is of no use elsewhere.
+    about.model = about.model.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
     let mut header = Header::new(about, entries);
     let mut constants = Constants::default();
     for (name, lowered) in functions {

@@ -60,14 +60,14 @@ impl CacheCommand {
                 if let Some(limit) = limit {
                     cache.set_limit(*limit)?;
                 }
-                self.say(json!({"limit_bytes": cache.limit()}), &megabytes(cache.limit()));
+                self.say(&json!({"limit_bytes": cache.limit()}), &megabytes(cache.limit()));
             }
             Action::Check => self.check(&cache)?,
         }
         Ok(())
     }
 
-    fn say(&self, facts: Value, line: &str) {
+    fn say(&self, facts: &Value, line: &str) {
         if self.json {
             println!("{facts}");
         } else {
@@ -124,7 +124,7 @@ impl CacheCommand {
         cache.sweep();
         let removed: Vec<_> = chosen.iter().map(|entry| &entry.name).collect();
         self.say(
-            json!({"removed": removed, "freed_bytes": freed}),
+            &json!({"removed": removed, "freed_bytes": freed}),
             &format!("removed {}, {}", removed.len(), megabytes(freed)),
         );
         Ok(())
@@ -142,7 +142,7 @@ impl CacheCommand {
                 }
             }
         }
-        self.say(json!({"whole": whole, "removed": removed}), &format!("{whole} whole, {} removed", removed.len()));
+        self.say(&json!({"whole": whole, "removed": removed}), &format!("{whole} whole, {} removed", removed.len()));
         Ok(())
     }
 }
