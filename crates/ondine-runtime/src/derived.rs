@@ -5,10 +5,13 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{
     cpu,
     device::Device,
+    dtype::DType,
     error::{Context, Result, fail},
-    graph::{Graph, Value},
+    graph::{Graph, Node, Value},
+    infer::Signature,
     ndarray::NDArray,
     op::Op,
+    pt2::is_evaluable,
     weights::{Tensor, Weights},
 };
 
@@ -18,6 +21,28 @@ pub(crate) struct Recipe {
     pub(crate) shape: Vec<usize>,
     /// A graph without arguments and with one result.
     graph: Arc<Graph>,
+}
+
+impl Recipe {
+    /// The recipe of a file.
+    ///
+    /// # Errors
+    /// If the graph is no recipe, or takes tensors that `weights` do not hold.
+    pub(crate) fn new(graph: Graph, weights: &Weights) -> Result<Self> {
+        let runs = |node: &Node| is_evaluable(&node.op) && node.signature.shape.fixed().is_some();
+        let [(_, result)] = graph.outputs() else { fail!(Format, "a derived weight has one result") };
+        let Signature { shape, dtype } = &graph.node(*result).signature;
+        let shape = shape.fixed().filter(|_| *dtype == DType::F32 && graph.nodes().iter().all(runs));
+        let Some(shape) = shape else { fail!(Format, "a derived weight that cannot be computed") };
+        for weight in graph.weights() {
+            weights.expect(&weight.path, &weight.shape)?;
+        }
+        Ok(Self { shape, graph: Arc::new(graph) })
+    }
+
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.graph
+    }
 }
 
 impl Weights {

@@ -68,6 +68,22 @@ impl Device {
         Ok(Self { kernels, pool: Arc::new(Pool::new(threads)), cancel: Cancel::default() })
     }
 
+    /// The same device with the kernels of a tier such as `avx2`.
+    ///
+    /// # Errors
+    /// If there is no such tier, the processor lacks its instructions, or `ONDINE_CPU` forbids them.
+    pub fn with_tier(&self, tier: &str) -> Result<Self> {
+        let Some(known) = Tier::ALL.into_iter().find(|known| known.name() == tier) else {
+            let names: Vec<_> = Tier::ALL.iter().map(|tier| tier.name()).collect();
+            fail!(Unsupported, "there is no tier `{tier}`; there are {}", names.join(", "));
+        };
+        let at_most = self.tier();
+        match Kernels::for_tier(known).filter(|_| known <= at_most) {
+            Some(kernels) => Ok(Self { kernels, ..self.clone() }),
+            None => fail!(Unsupported, "made for processors with {tier}; this one has {at_most} at most"),
+        }
+    }
+
     /// The same device, whose functions stop when `cancel` asks for it.
     #[must_use]
     pub fn with_cancel(self, cancel: Cancel) -> Self {

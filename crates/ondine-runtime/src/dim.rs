@@ -6,19 +6,23 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Result, fail};
 
 /// Values of the symbols of a function.
 pub type Bindings = BTreeMap<Arc<str>, usize>;
 
 /// One dimension of a shape.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "Stored", try_from = "Stored")]
 pub struct Dim {
     /// Terms with non-zero coefficients, sorted by monomial; the empty monomial is the constant term.
     terms: Vec<(Vec<Atom>, i64)>,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 enum Atom {
     Symbol(Arc<str>),
     FloorDiv(Arc<Dim>, i64),
@@ -26,7 +30,8 @@ enum Atom {
 }
 
 /// A function of two dimensions that is no polynomial.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DimPair {
     /// The larger.
     Max,
@@ -225,6 +230,64 @@ impl Dim {
     }
 }
 
+/// A dimension in a file: a number, a symbol, or all terms.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Stored {
+    Number(i64),
+    Symbol(Arc<str>),
+    Terms(Vec<(Vec<Atom>, i64)>),
+}
+
+impl From<Dim> for Stored {
+    fn from(dim: Dim) -> Self {
+        if let Some(number) = dim.constant() {
+            return Self::Number(number);
+        }
+        match dim.terms.as_slice() {
+            [(monomial, 1)] if matches!(monomial.as_slice(), [Atom::Symbol(_)]) => {
+                Self::Symbol(monomial[0].to_string().into())
+            }
+            _ => Self::Terms(dim.terms),
+        }
+    }
+}
+
+impl TryFrom<Stored> for Dim {
+    type Error = crate::Error;
+
+    fn try_from(stored: Stored) -> Result<Self> {
+        let terms = match stored {
+            Stored::Number(number) => return Ok(Self::from_i64(number)),
+            Stored::Symbol(name) => return Ok(Self::symbol(&name)),
+            Stored::Terms(terms) => terms,
+        };
+        // What is canonical is what the arithmetic of dimensions would yield again.
+        let sorted = |monomial: &Vec<Atom>| monomial.is_sorted();
+        let canonical = terms.iter().flat_map(|(monomial, _)| monomial).all(Atom::is_canonical)
+            && terms.iter().all(|(monomial, _)| sorted(monomial))
+            && Self::collect(terms.iter().cloned()).terms == terms;
+        if !canonical {
+            fail!(Format, "a dimension that is no sum in order");
+        }
+        Ok(Self { terms })
+    }
+}
+
+impl Atom {
+    /// True if the arithmetic of dimensions yields the atom as it is.
+    fn is_canonical(&self) -> bool {
+        let single = |dim: &Dim| matches!(dim.terms.as_slice(), [(monomial, 1)] if monomial[..] == [self.clone()]);
+        match self {
+            Self::Symbol(_) => true,
+            Self::FloorDiv(inner, divisor) => {
+                usize::try_from(*divisor).is_ok_and(|divisor| divisor > 0 && single(&inner.floor_div(divisor)))
+            }
+            Self::Pair(pair, a, b) => single(&a.pair(*pair, b)),
+        }
+    }
+}
+
 impl From<usize> for Dim {
     fn from(size: usize) -> Self {
         Self::from_i64(i64::try_from(size).unwrap_or(i64::MAX))
@@ -308,7 +371,7 @@ impl fmt::Debug for Dim {
 }
 
 /// A shape: dimensions from the slowest to the fastest in memory.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Shape(pub Vec<Dim>);
 
 impl Shape {
@@ -403,6 +466,24 @@ mod tests {
         let bind = |h| half.bind(&Bindings::from([("h".into(), h)])).ok();
         assert_eq!((bind(7), bind(8)), (Some(3), Some(3)));
         assert_eq!(half.to_string(), "floor((h+1)/2)-1");
+    }
+
+    #[test]
+    fn dimensions_survive_a_file_and_others_are_refused() {
+        let (height, width) = (Dim::symbol("h"), Dim::symbol("w"));
+        let half = (&height - 1).floor_div(2);
+        let pair = (&half * &width).pair(DimPair::Max, &Dim::from(3));
+        for dim in [Dim::from(7), Dim::from_i64(-7), height.clone(), &height * 8, half, &(&pair * 2) - 1, pair] {
+            let text = serde_json::to_string(&dim).unwrap();
+            assert_eq!(serde_json::from_str::<Dim>(&text).unwrap(), dim, "{text}");
+        }
+        let floor = |divisor: i64, inner: &str| format!(r#"[[[{{"floordiv":[{inner},{divisor}]}}],1]]"#);
+        assert!(serde_json::from_str::<Dim>(&floor(2, r#""h""#)).is_ok());
+        let twice = r#"[[[{"symbol":"h"}],1],[[{"symbol":"h"}],2]]"#.to_owned();
+        let unsorted = r#"[[[{"symbol":"w"},{"symbol":"h"}],1]]"#.to_owned();
+        for text in [floor(0, r#""h""#), floor(-2, r#""h""#), floor(2, "4"), twice, unsorted, "[[[],0]]".to_owned()] {
+            assert!(serde_json::from_str::<Dim>(&text).is_err(), "{text}");
+        }
     }
 
     #[test]

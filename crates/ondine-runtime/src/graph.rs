@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     dim::{Bindings, Dim, Shape},
     dtype::DType,
@@ -28,7 +30,7 @@ impl Value {
 }
 
 /// A line of the program that a node was written in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Frame {
     /// The source file.
     pub file: Arc<str>,

@@ -28,6 +28,17 @@ impl AlignedBytes {
         Self { lines: bytemuck::zeroed_vec(len.div_ceil(64)), len }
     }
 
+    /// `len` zero bytes.
+    ///
+    /// # Errors
+    /// If the system has no such memory.
+    pub fn try_zeroed(len: usize) -> Result<Self> {
+        match bytemuck::try_zeroed_vec(len.div_ceil(64)) {
+            Ok(lines) => Ok(Self { lines, len }),
+            Err(()) => fail!(Memory, "there is no memory for {len} bytes"),
+        }
+    }
+
     /// Makes it `len` bytes long; what they hold is unspecified, but never uninitialized.
     pub fn resize(&mut self, len: usize) {
         let lines = len.div_ceil(64);
@@ -78,12 +89,12 @@ impl NDArray {
     /// An array of zeros.
     ///
     /// # Errors
-    /// If its size overflows.
+    /// If its size overflows, or there is no such memory.
     pub fn zeros(dtype: DType, shape: &[usize]) -> Result<Self> {
         let Some(bytes) = element_count(shape).and_then(|n| n.checked_mul(dtype.size())) else {
             fail!(Shape, "an array of shape {shape:?} is too large");
         };
-        Ok(Self { dtype, shape: shape.to_vec(), data: AlignedBytes::zeroed(bytes) })
+        Ok(Self { dtype, shape: shape.to_vec(), data: AlignedBytes::try_zeroed(bytes)? })
     }
 
     /// An array of `values` in row-major order.

@@ -6,8 +6,11 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     dim::{Bindings, Dim, Shape},
+    disk::names,
     dtype::DType,
     error::Result,
     ndarray::NDArray,
@@ -22,10 +25,10 @@ pub use crate::window::{Fold, Interpolation, Kernel, Pooling, Window};
 pub struct WeightId(pub(crate) u32);
 
 /// A function of one number, applied to every element.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Unary {
     /// One of the activation functions of neural networks.
-    Activation(Activation),
+    Activation(#[serde(with = "names::Activation")] Activation),
     /// `-x`
     Neg,
     /// `|x|`
@@ -45,16 +48,18 @@ pub enum Unary {
     /// `scale * x + offset`
     Affine {
         /// The factor.
+        #[serde(with = "names::number")]
         scale: f32,
         /// What is added after.
+        #[serde(with = "names::number")]
         offset: f32,
     },
     /// One of the functions that networks use rarely.
-    Function(Function),
+    Function(#[serde(with = "names::Function")] Function),
 }
 
 /// A function of two numbers, applied element by element with numpy's broadcasting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Binary {
     /// `a + b`
     Add,
@@ -99,7 +104,7 @@ impl Binary {
 }
 
 /// How a dimension is folded away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reduce {
     /// The sum.
     Sum,
@@ -114,7 +119,7 @@ pub enum Reduce {
 }
 
 /// What is accumulated along a dimension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Scan {
     /// The sum so far.
     Sum,
@@ -127,7 +132,7 @@ pub enum Scan {
 }
 
 /// How rows are combined into those that are there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Scatter {
     /// The new row; the last of several for one place.
     Replace,
@@ -142,7 +147,7 @@ pub enum Scatter {
 }
 
 /// What a recurrent layer does at a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cell {
     /// Long short-term memory (Hochreiter and Schmidhuber 1997), gates in the order input, forget, cell, output.
     Lstm,
@@ -173,7 +178,7 @@ impl Cell {
 }
 
 /// How a feature map is resized.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Resample {
     /// The nearest source element, `floor(i * in / out)`.
     Nearest,
@@ -182,7 +187,7 @@ pub enum Resample {
 }
 
 /// What keeps queries from attending to keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mask {
     /// Nothing: every key is seen.
     None,
@@ -193,13 +198,14 @@ pub enum Mask {
 }
 
 /// Attributes of [`Op::Attention`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attention {
     /// Number of query heads; queries are `[batch, queries, heads * head_dim]`.
     pub heads: usize,
     /// Number of key and value heads; divides `heads`.
     pub kv_heads: usize,
     /// What the scores are multiplied by, usually `1 / sqrt(head_dim)`.
+    #[serde(with = "names::number")]
     pub scale: f32,
     /// True if query `i` sees keys `0..=i + keys - queries` only.
     pub causal: bool,
@@ -210,7 +216,7 @@ pub struct Attention {
 }
 
 /// Attributes of [`Op::Conv2d`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Conv2d {
     /// Step along height and width.
     pub stride: [usize; 2],
@@ -243,11 +249,12 @@ impl Conv2d {
 /// What a weighted operator does to its result before it is stored: optional inputs and an activation.
 ///
 /// Order: product, `+ bias`, activation or gate, `+ residual`.
-#[derive(Clone, Copy, Debug, PartialEq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize)]
 pub struct Epilogue {
     /// True if a bias `[out]` follows the weight among the inputs.
     pub bias: bool,
     /// Applied after the bias; with a gate, to the second half.
+    #[serde(with = "names::Activation")]
     pub activation: Activation,
     /// True if the result is the first half of the last dimension times the activated second half; only of
     /// [`Op::Linear`].
@@ -257,7 +264,7 @@ pub struct Epilogue {
 }
 
 /// What is done to rows before they are quantized, which then never are stored in full.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Prologue {
     /// Nothing; input `x`.
     None,
@@ -278,20 +285,25 @@ pub enum Prologue {
         /// Added to the variance.
         eps: f32,
         /// Applied to the result.
+        #[serde(with = "names::Activation")]
         activation: Activation,
     },
 }
 
 /// One operator. Its inputs are listed in the order in which the variant's text names them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Op {
     /// An argument of the function.
+    #[serde(skip)]
     Input,
     /// A tensor of the checkpoint.
+    #[serde(skip)]
     Weight(WeightId),
     /// A tensor known when the graph was built.
+    #[serde(skip)]
     Const(NDArray),
     /// The value that a state had when the call began, by its index in [`crate::Graph::states`].
+    #[serde(skip)]
     State(usize),
     /// `x`
     Unary(Unary),
@@ -360,6 +372,7 @@ pub enum Op {
         /// Added to the variance.
         eps: f32,
         /// Applied to the result.
+        #[serde(with = "names::Activation")]
         activation: Activation,
     },
     /// `x` `[.., in]`, `weight` `[out, in]` (or a convolution's, with a kernel of size 1), and what the epilogue says.
@@ -375,7 +388,7 @@ pub enum Op {
     /// `q`, `k`, `v`, and what the mask says; see [`Attention`].
     Attention(Attention),
     /// `x` `[.., 2 n]`: the first half of the last dimension times the activated second half (Shazeer 2020).
-    Glu(Activation),
+    Glu(#[serde(with = "names::Activation")] Activation),
     /// `x` in 8 bits, after the prologue: rows of the last dimension, each with its scale at the end, as U8. Only for
     /// products with weights of 8 bits, which read them so.
     Quantize(Prologue),

@@ -25,6 +25,8 @@ mod tensors;
 
 use std::{path::Path, sync::Arc};
 
+pub(crate) use freeze::is_evaluable;
+
 use crate::{
     asset::Asset,
     bytes::Bytes,

@@ -9,7 +9,7 @@ use crate::{
     error::{Context, Result, fail},
     graph::{Graph, Value},
     model::{Outputs, State},
-    ndarray::NDArray,
+    ndarray::{AlignedBytes, NDArray},
     op::Op,
     pass::plan::{Place, Plan, Region, Step},
     profile::{self, Sample},
@@ -53,7 +53,7 @@ pub(crate) fn run(
 ) -> Result<Outputs> {
     let graph = &lowered.graph;
     if state.arena.as_slice().len() < plan.arena {
-        state.arena.resize(plan.arena);
+        state.arena = AlignedBytes::try_zeroed(plan.arena)?;
     }
     let states = graph.states().iter().map(|slot| {
         Ok(match state.states.get(&slot.name) {

@@ -15,8 +15,9 @@ use crate::{
     cpu::{self, Format},
     device::Device,
     dim::Bindings,
+    disk::packed::{About, Front, Header},
     dtype::DType,
-    error::{Context, Error, ErrorKind, Result, fail},
+    error::{Context, Error, Result, fail},
     graph::{Graph, Node, Value},
     model::Model,
     ndarray::AlignedBytes,
@@ -96,7 +97,7 @@ pub struct Options {
 pub(crate) struct Lowered {
     pub(crate) graph: Graph,
     /// For each weight of the graph, its packed forms.
-    packs: HashMap<(WeightId, Format), usize>,
+    pub(crate) packs: HashMap<(WeightId, Format), usize>,
 }
 
 impl Lowered {
@@ -115,7 +116,7 @@ pub(crate) struct Packed {
 }
 
 /// One packed weight.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Entry {
     pub(crate) path: Arc<str>,
     pub(crate) shape: Vec<usize>,
@@ -144,8 +145,8 @@ impl Packed {
 #[derive(Clone, Debug)]
 pub struct Prepared {
     asset: Asset,
-    functions: BTreeMap<Arc<str>, Arc<Lowered>>,
-    entries: Vec<Entry>,
+    pub(crate) functions: BTreeMap<Arc<str>, Arc<Lowered>>,
+    pub(crate) entries: Vec<Entry>,
     options: Options,
     device: Device,
 }
@@ -215,6 +216,20 @@ impl Prepared {
         Ok(crate::profile::flops(&self.functions[function].graph, &plan))
     }
 
+    pub(crate) fn asset(&self) -> &Asset {
+        &self.asset
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// What the packed weights are of.
+    #[must_use]
+    pub fn about(&self) -> About {
+        about(self.asset.name(), &self.functions, self.options, &self.device)
+    }
+
     /// Packs the weights or, if `cache` has them from an earlier start, maps them.
     ///
     /// # Errors
@@ -223,8 +238,11 @@ impl Prepared {
     pub fn specialize(&self, cache: Option<&Cache>) -> Result<Specialized> {
         let mut entries = self.entries.clone();
         let weights = self.asset.weights();
-        let (bytes, from_cache) =
-            obtain(weights, &mut entries, self.options, &self.device, cache).at(|| self.asset.name())?;
+        let (bytes, from_cache) = match cache {
+            Some(cache) => obtain(weights, &mut entries, self.about(), &self.device, cache),
+            None => pack_in_memory(weights, &entries, &self.device).map(|bytes| (bytes, false)),
+        }
+        .at(|| self.asset.name())?;
         Ok(Specialized {
             name: self.asset.name().clone(),
             functions: self.functions.clone(),
@@ -244,11 +262,36 @@ pub struct Specialized {
     pub(crate) packed: Packed,
     pub(crate) options: Options,
     pub(crate) device: Device,
-    from_cache: bool,
+    pub(crate) from_cache: bool,
+}
+
+/// The version that packed weights and lowered graphs belong to.
+pub(crate) const ENGINE: &str = env!("CARGO_PKG_VERSION");
+
+fn about(name: &str, functions: &BTreeMap<Arc<str>, Arc<Lowered>>, options: Options, device: &Device) -> About {
+    About {
+        model: name.to_owned(),
+        functions: functions.keys().map(ToString::to_string).collect(),
+        precision: options.precision,
+        tier: device.tier().name().to_owned(),
+        engine: ENGINE.to_owned(),
+    }
 }
 
 impl Specialized {
-    /// True if the packed weights were mapped from the cache rather than packed now.
+    /// What the packed weights are of.
+    #[must_use]
+    pub fn about(&self) -> About {
+        about(&self.name, &self.functions, self.options, &self.device)
+    }
+
+    /// Bytes of packed weights, all functions together.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        self.packed.entries.iter().map(|entry| entry.len).sum()
+    }
+
+    /// True if the packed weights were mapped from a file rather than packed now.
     #[must_use]
     pub fn from_cache(&self) -> bool {
         self.from_cache
@@ -278,7 +321,7 @@ fn rewrite(graph: &Graph, options: Options, device: &Device) -> Result<Graph> {
 }
 
 /// Gives every use of a weight a packed form; uses of one weight in one format share it.
-fn assign_packs(
+pub(crate) fn assign_packs(
     graph: &Graph,
     options: Options,
     device: &Device,
@@ -306,38 +349,28 @@ fn assign_packs(
     packs
 }
 
-/// What a cache entry begins with, and is checked for.
-const MAGIC: &[u8; 8] = b"ONDPACK1";
-
-/// Yields the packed weights: from the cache, into the cache, or packed in memory; offsets become positions in them.
+/// Yields the packed weights from the cache, which gets them first if it must; offsets become positions in them.
 fn obtain(
     weights: &Weights,
     entries: &mut [Entry],
-    options: Options,
+    about: About,
     device: &Device,
-    cache: Option<&Cache>,
+    cache: &Cache,
 ) -> Result<(Bytes, bool)> {
-    let total = entries.last().map_or(0, |last| last.offset + last.len);
-    let Some(cache) = cache else { return Ok((pack_in_memory(weights, entries, total, device)?, false)) };
-    let key = key(weights, entries, options, device, cache);
-    let header = serde_json::to_vec(&entries).map_err(|error| Error::new(ErrorKind::Format, error.to_string()))?;
-    let start = (MAGIC.len() + 8 + header.len()).next_multiple_of(4096);
-    let whole = |bytes: &Bytes| bytes.len() == start + total && bytes[16..].starts_with(&header);
-    let (bytes, found) = match cache.get(key).filter(whole) {
-        Some(bytes) => (bytes, true),
+    let key = key(weights, entries, &about, cache);
+    let found = cache.get(key).filter(|(file, _)| file.header.entries == *entries);
+    let (start, bytes, found) = match found {
+        Some((file, bytes)) => (file.start, bytes, true),
         None => {
-            let written = cache.put(key, (start + total) as u64, |file| {
-                file.write_all(MAGIC)?;
-                file.write_all(&(header.len() as u64).to_le_bytes())?;
-                file.write_all(&header)?;
-                file.write_all(&vec![0; start - 16 - header.len()])?;
-                write_packed(weights, entries, device, file)
-            });
+            let front = Front::new(Header::new(about, entries), &[])?;
+            let len = front.file_bytes(total(entries));
+            let written =
+                cache.put(key, len, |file| front.write(file, |file| write_packed(weights, entries, device, file)));
             match written {
-                Ok(bytes) => (bytes, false),
+                Ok((file, bytes)) => (file.start, bytes, false),
                 // A full or read-only disk costs the next start its speed, not this one its result. What is wrong
                 // with the weights themselves shows again below.
-                Err(_) => return Ok((pack_in_memory(weights, entries, total, device)?, false)),
+                Err(_) => return Ok((pack_in_memory(weights, entries, device)?, false)),
             }
         }
     };
@@ -345,14 +378,19 @@ fn obtain(
     Ok((bytes, found))
 }
 
+fn total(entries: &[Entry]) -> usize {
+    entries.last().map_or(0, |last| last.offset + last.len)
+}
+
 /// The hash of everything that the packed bytes depend on.
-fn key(weights: &Weights, entries: &[Entry], options: Options, device: &Device, cache: &Cache) -> Digest {
+fn key(weights: &Weights, entries: &[Entry], about: &About, cache: &Cache) -> Digest {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(env!("CARGO_PKG_VERSION").as_bytes());
-    hasher.update(format!("{:?} {options:?} {entries:?}", device.tier()).as_bytes());
+    hasher.update(format!("{} {} {:?} {entries:?}", about.engine, about.tier, about.precision).as_bytes());
     let mut files = BTreeMap::new();
-    for (_, tensor) in weights.iter() {
+    for (path, tensor) in weights.iter() {
         let whole = tensor.bytes.whole();
+        let place = tensor.bytes.as_ptr().addr() - whole.as_ptr().addr();
+        hasher.update(format!("{path:?} {} {:?} {place} ", tensor.dtype, tensor.shape).as_bytes());
         files.entry((whole.as_ptr() as usize, whole.len())).or_insert((tensor.file.clone(), whole));
     }
     let mut files: Vec<_> = files.into_values().collect();
@@ -363,8 +401,8 @@ fn key(weights: &Weights, entries: &[Entry], options: Options, device: &Device, 
     Digest(hasher.finalize())
 }
 
-fn pack_in_memory(weights: &Weights, entries: &[Entry], total: usize, device: &Device) -> Result<Bytes> {
-    let mut bytes = AlignedBytes::zeroed(total);
+fn pack_in_memory(weights: &Weights, entries: &[Entry], device: &Device) -> Result<Bytes> {
+    let mut bytes = AlignedBytes::try_zeroed(total(entries))?;
     let all = bytes.as_mut_slice();
     for entry in entries {
         pack(weights, entry, &mut all[entry.offset..entry.offset + entry.len], device)?;
@@ -373,12 +411,14 @@ fn pack_in_memory(weights: &Weights, entries: &[Entry], total: usize, device: &D
 }
 
 /// Writes packed weights one by one, so that only one at a time is in memory.
-fn write_packed(weights: &Weights, entries: &[Entry], device: &Device, file: &mut impl Write) -> Result<()> {
+pub(crate) fn write_packed(weights: &Weights, entries: &[Entry], device: &Device, file: &mut impl Write) -> Result<()> {
     let mut position = 0;
     let mut buffer = AlignedBytes::default();
     for entry in entries {
         file.write_all(&[0; 64][..entry.offset - position])?;
         buffer.resize(entry.len);
+        // Packing skips what only fills up; a file must not depend on what came before.
+        buffer.as_mut_slice().fill(0);
         pack(weights, entry, buffer.as_mut_slice(), device)?;
         file.write_all(buffer.as_slice())?;
         position = entry.offset + entry.len;

@@ -116,6 +116,11 @@ impl Weights {
         self.tensors = renamed.map(|(path, tensor)| (rename(&path).map_or(path, Into::into), tensor)).collect();
     }
 
+    /// Drops every tensor whose name `keep` refuses.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        self.tensors.retain(|path, _| keep(path));
+    }
+
     /// The tensor `path` as it is in the file.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&Tensor> {

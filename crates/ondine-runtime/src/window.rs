@@ -1,9 +1,11 @@
 //! Windows of pooling, and rules of resampling: what they make of sizes.
 
 use ondine_kernels::{Sources, Windows};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     dim::Dim,
+    disk::names,
     error::{Result, fail},
     infer::Signature,
 };
@@ -11,7 +13,7 @@ use crate::{
 pub use ondine_kernels::Fold;
 
 /// The windows along one dimension.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Window {
     /// Windows of `kernel` elements, `dilation` apart, every `stride` elements.
     Sliding {
@@ -33,9 +35,10 @@ pub enum Window {
 }
 
 /// Attributes of [`crate::Op::Pool`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pooling {
     /// How a window is folded.
+    #[serde(with = "names::Fold")]
     pub fold: Fold,
     /// The windows of each dimension between batch and channels.
     pub windows: Vec<Window>,
@@ -112,7 +115,7 @@ impl Pooling {
 }
 
 /// By what rule a dimension is resampled.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interpolation {
     /// What the elements are multiplied by.
     pub kernel: Kernel,
@@ -125,7 +128,7 @@ pub struct Interpolation {
 }
 
 /// The weight of an element by its distance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kernel {
     /// The element below the place, `floor(i * scale)`.
     Nearest,

@@ -1,7 +1,10 @@
 //! The commands and the options that they share.
 
 mod bench;
+mod build;
+mod cache;
 mod draw;
+mod import;
 mod inspect;
 mod models;
 mod run;
@@ -27,6 +30,12 @@ enum Command {
     Bench(bench::Bench),
     /// Show what a model is made of, without running it
     Inspect(inspect::Inspect),
+    /// Keep a model as a folder that any machine opens at once
+    Import(import::Import),
+    /// Prepare a model ahead of time for one kind of processor
+    Build(build::Build),
+    /// Show and limit the cache of packed weights
+    Cache(cache::CacheCommand),
     /// Call a function of a model with tensors from files
     Run(Box<run::Run>),
     /// List the models at hand, or say where they are
@@ -40,6 +49,9 @@ impl Cli {
             Command::Draw(draw) => draw.run(),
             Command::Bench(bench) => bench.run(),
             Command::Inspect(inspect) => inspect.run(),
+            Command::Import(import) => import.run(),
+            Command::Build(build) => build.run(),
+            Command::Cache(cache) => cache.run(),
             Command::Run(run) => run.run(),
             Command::Models(models) => models.run(),
         }
@@ -78,9 +90,13 @@ impl Running {
 
     /// The cache of packed weights, unless it is unwanted or there is no home for it.
     fn cache(&self) -> Option<Cache> {
-        let folder = cache_folder().filter(|_| !self.no_cache)?;
-        Some(Cache::new(folder.join("specialized")))
+        if self.no_cache { None } else { packed_weights() }
     }
+}
+
+/// The cache of packed weights, if there is a home for it.
+fn packed_weights() -> Option<Cache> {
+    cache_folder().map(|folder| Cache::new(folder.join("specialized")))
 }
 
 /// Where caches live: `$ONDINE_CACHE`, else the user's cache folder.

@@ -6,6 +6,7 @@
 //! - [`runtime`]: graphs, and the functions they become
 //! - [`models`]: architectures, checkpoints, tokenizers
 //! - [`genmoji`]: the built-in picture model
+//! - [`model`]: opens whatever a command takes as MODEL
 //!
 //! ```
 //! use ondine::image::pipeline::{Request, TextToImage};
@@ -26,3 +27,4 @@ pub use ondine_models as models;
 pub use ondine_runtime as runtime;
 
 pub mod genmoji;
+pub mod model;

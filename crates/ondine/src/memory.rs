@@ -2,11 +2,21 @@
 
 use std::fs;
 
-/// The most bytes that were resident since the process began, or since [`forget_peak`]. Only Linux tells.
-pub(crate) fn peak_rss() -> Option<u64> {
+/// A figure of this process in bytes. Only Linux tells.
+fn status(name: &str) -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
+}
+
+/// The most bytes that were resident since the process began, or since [`forget_peak`].
+pub(crate) fn peak_rss() -> Option<u64> {
+    status("VmHWM")
+}
+
+/// The bytes that are resident now: memory of the process itself, and pages of files, which cost nothing to let go.
+pub(crate) fn resident() -> Option<[u64; 2]> {
+    Some([status("RssAnon")?, status("RssFile")?])
 }
 
 /// Lets [`peak_rss`] begin anew, if the system can.

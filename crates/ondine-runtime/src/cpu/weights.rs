@@ -1,7 +1,7 @@
 //! The forms in which weights are packed: in the order in which kernels read them.
 
 use ondine_kernels::{self as k, WeightShape, WeightSource, WeightType, WinogradShape};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     device::Device,
@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The form in which an operator reads a weight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Format {
     /// Row-major f32: biases, parameters of norms, tables, everything that is not multiplied as a matrix.
     Plain,

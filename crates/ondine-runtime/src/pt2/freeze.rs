@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// True if an operator can run before weights are packed.
-pub(super) fn is_evaluable(op: &Op) -> bool {
+pub(crate) fn is_evaluable(op: &Op) -> bool {
     !matches!(op, Op::Input | Op::State(_) | Op::Range { .. } | Op::Linear(_) | Op::Conv2d(..) | Op::Attention(_))
 }
 

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
+use ondine::model::find;
 use ondine_image::{
     codec::PARAMETERS,
     pipeline::{Event, MemoryPlan, Pictures, Request, TextToImage},
@@ -14,7 +15,7 @@ use ondine_image::{
 use ondine_runtime::{NDArray, Precision, Weights, file::write_whole, write_safetensors};
 use serde_json::{Map, Value, json};
 
-use super::{Running, models::find};
+use super::Running;
 use crate::{interrupt, memory::peak_rss, progress::Progress};
 
 /// Draw pictures from a text.

@@ -1,14 +1,17 @@
 //! `ondine inspect`: what a model is made of, without running it.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use ondine_models::{GraphSizes, Network, Pipeline, Source};
-use ondine_runtime::{Asset, Bindings, Device, Graph, Options, Weights, pt2};
+use ondine::model::{self, Opened, find};
+use ondine_models::{GraphSizes, Pipeline, Source};
+use ondine_runtime::{Asset, Bindings, Device, Graph, Options, Plan, Precision, Specialized, Weights, profile, pt2};
 use serde_json::{Value, json};
-
-use super::models::find;
 
 /// Show what a model is made of, without running it.
 #[derive(Args)]
@@ -17,14 +20,21 @@ Examples:
   ondine inspect genmoji
   ondine inspect stable-diffusion-v1-5/ --json
   ondine inspect diffusion_pytorch_model.safetensors
-  ondine inspect model.pt2 --bind s0=512")]
+  ondine inspect model.pt2 --size s0=512 --precision bf16
+  ondine inspect model.built")]
 pub(super) struct Inspect {
-    /// Model: a name, a diffusers folder, a folder of one network, a safetensors file or a .pt2 archive
+    /// Model: a name, a diffusers folder, a folder of one network or of `ondine import`, a .pt2 archive, a file of
+    /// `ondine build`, or a safetensors file
     model: String,
 
-    /// Size of a symbolic dimension for which compute and memory are predicted [default: 128, or what is allowed]
-    #[arg(long, value_name = "NAME=N")]
-    bind: Vec<String>,
+    /// Size of a symbolic dimension for which compute and memory are predicted [default: what the model expects, a
+    /// batch of 1, else 128 or what is allowed]
+    #[arg(long, value_name = "NAME=N", visible_alias = "bind")]
+    size: Vec<String>,
+
+    /// Type of weights and activations for which memory is predicted: f32, bf16 or int8
+    #[arg(long, value_name = "TYPE", value_parser = str::parse::<Precision>, default_value = "f32")]
+    precision: Precision,
 
     /// Print one JSON object
     #[arg(long)]
@@ -34,16 +44,14 @@ pub(super) struct Inspect {
 impl Inspect {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let path = Path::new(&self.model);
-        let facts = if path.is_file() && pt2::is_archive(path) {
-            archive(path, &self.bind)?
-        } else if path.is_file() {
+        let facts = if path.is_file() && !pt2::is_archive(path) && !Specialized::is_file(path) {
             json!({"file": self.model, "tensors": tensors(&Weights::open(path)?)})
+        } else if let Some(source) = find(&self.model).ok().filter(|source| source.exists("model_index.json")) {
+            self.pipeline(source)?
         } else {
-            let source = find(&self.model)?;
-            if source.exists("model_index.json") {
-                pipeline(source)?
-            } else {
-                network(&Network::open(&source, "", None)?)?
+            match model::open(&self.model, &Device::cpu(None)?)? {
+                Opened::Asset(asset) => self.asset(&asset)?,
+                Opened::Specialized(specialized) => self.specialized(specialized)?,
             }
         };
         if self.json {
@@ -53,86 +61,131 @@ impl Inspect {
         }
         Ok(())
     }
-}
 
-fn pipeline(source: Source) -> anyhow::Result<Value> {
-    let pipeline = Pipeline::open(source)?;
-    let mut components = serde_json::Map::new();
-    for component in &pipeline.components {
-        let known = ondine_models::registry::find(&component.class).is_ok();
-        let facts = if known {
-            network(&pipeline.network(&component.name)?).with_context(|| component.name.clone())?
-        } else {
-            json!({"class": component.class})
-        };
-        components.insert(component.name.clone(), facts);
+    fn pipeline(&self, source: Source) -> anyhow::Result<Value> {
+        let pipeline = Pipeline::open(source)?;
+        let mut components = serde_json::Map::new();
+        for component in &pipeline.components {
+            let mut facts = json!({"class": component.class});
+            if ondine_models::registry::find(&component.class).is_ok() {
+                let asset = pipeline.network(&component.name)?.asset(GraphSizes::default())?;
+                let more = self.asset(&asset).with_context(|| component.name.clone())?;
+                facts
+                    .as_object_mut()
+                    .into_iter()
+                    .for_each(|map| map.extend(more.as_object().cloned().unwrap_or_default()));
+            }
+            components.insert(component.name.clone(), facts);
+        }
+        Ok(json!({"pipeline": pipeline.class, "components": components}))
     }
-    Ok(json!({"pipeline": pipeline.class, "components": components}))
-}
 
-fn network(network: &Network) -> anyhow::Result<Value> {
-    let asset = network.asset(GraphSizes::default())?;
-    let functions: serde_json::Map<_, _> =
-        asset.functions().iter().map(|(name, graph)| (name.to_string(), function(graph))).collect();
-    Ok(json!({
-        "class": network.architecture.class,
-        "parameters": asset.parameters(),
-        "weights": stored(&asset),
-        "functions": functions,
-    }))
-}
-
-/// What a .pt2 archive holds, and what a call of its functions takes.
-fn archive(path: &Path, bind: &[String]) -> anyhow::Result<Value> {
-    let asset = pt2::open(path)?;
-    let mut given = Bindings::new();
-    for pair in bind {
-        let Some((name, size)) = pair.split_once('=') else { bail!("`--bind {pair}`: write NAME=N") };
-        given.insert(name.into(), size.parse().with_context(|| format!("`--bind {pair}`"))?);
+    /// What an asset holds, and what calls of its functions would take on this machine.
+    fn asset(&self, asset: &Asset) -> anyhow::Result<Value> {
+        let given = self.given()?;
+        let prepared = asset.prepare(&Options { precision: self.precision }, &Device::cpu(None)?)?;
+        let mut functions = serde_json::Map::new();
+        for (name, graph) in asset.functions() {
+            let bindings = sizes(graph, &given);
+            let (plan, flops) = (prepared.plan(name, &bindings)?, prepared.flops(name, &bindings)?);
+            let facts = cost(function(graph), graph, &bindings, (&plan, flops), prepared.weight_bytes())?;
+            functions.insert(name.to_string(), facts);
+        }
+        known(&given, asset.functions().values())?;
+        Ok(json!({
+            "name": &**asset.name(),
+            "parameters": asset.parameters(),
+            "weights": stored(asset),
+            "precision": self.precision,
+            "functions": functions,
+        }))
     }
-    let prepared = asset.prepare(&Options::default(), &Device::cpu(None)?)?;
-    let mut functions = serde_json::Map::new();
-    for (name, graph) in asset.functions() {
-        let bindings = sizes(graph, &given)?;
-        let mut facts = function(graph);
-        let (plan, flops) = (prepared.plan(name, &bindings)?, prepared.flops(name, &bindings)?);
-        let states: u64 = state_bytes(graph, &bindings)?;
-        facts["states"] = json!(states_of(graph));
-        facts["sizes"] =
-            json!(bindings.iter().map(|(name, size)| (name.to_string(), *size)).collect::<BTreeMap<_, _>>());
-        facts["steps"] = json!(plan.steps());
-        facts["multiply_add_operations"] = json!(flops / 2);
-        facts["peak_bytes"] = json!({
-            "weights": prepared.weight_bytes(),
-            "workspace": plan.arena_bytes(),
-            "states": states,
-            "all": prepared.weight_bytes() as u64 + plan.arena_bytes() as u64 + states,
-        });
-        functions.insert(name.to_string(), facts);
+
+    /// What a file of `ondine build` holds, and what calls of its functions take.
+    fn specialized(&self, specialized: Specialized) -> anyhow::Result<Value> {
+        let given = self.given()?;
+        let (about, weights) = (specialized.about(), specialized.weight_bytes());
+        let (model, mut functions, mut graphs) = (specialized.load(), serde_json::Map::new(), Vec::new());
+        for name in &about.functions {
+            let callable = model.function(name)?;
+            let graph = callable.graph();
+            let bindings = sizes(graph, &given);
+            let plan = callable.plan(&bindings)?;
+            let flops = profile::flops(graph, &plan);
+            functions.insert(name.clone(), cost(function(graph), graph, &bindings, (&plan, flops), weights)?);
+            graphs.push(graph.clone());
+        }
+        known(&given, graphs.iter())?;
+        Ok(json!({
+            "name": about.model,
+            "built_for": about.tier,
+            "engine": about.engine,
+            "precision": about.precision,
+            "functions": functions,
+        }))
     }
-    Ok(json!({
-        "archive": path.display().to_string(),
-        "parameters": asset.parameters(),
-        "weights": stored(&asset),
-        "functions": functions,
-    }))
+
+    /// The sizes of the command line.
+    fn given(&self) -> anyhow::Result<Bindings> {
+        let mut given = Bindings::new();
+        for pair in &self.size {
+            let Some((name, size)) = pair.split_once('=') else { bail!("`--size {pair}`: write NAME=N") };
+            given.insert(name.into(), size.parse().with_context(|| format!("`--size {pair}`"))?);
+        }
+        Ok(given)
+    }
 }
 
-/// A size for each symbol: as given, or 128 within the limits.
-fn sizes(graph: &Graph, given: &Bindings) -> anyhow::Result<Bindings> {
-    let mut symbols = std::collections::BTreeSet::new();
+/// Adds what a call takes to the facts of a function.
+fn cost(
+    mut facts: Value,
+    graph: &Graph,
+    bindings: &Bindings,
+    (plan, flops): (&Plan, u64),
+    weights: usize,
+) -> anyhow::Result<Value> {
+    let states: u64 = state_bytes(graph, bindings)?;
+    facts["states"] = json!(states_of(graph));
+    facts["sizes"] = json!(bindings.iter().map(|(name, size)| (name.to_string(), *size)).collect::<BTreeMap<_, _>>());
+    facts["steps"] = json!(plan.steps());
+    facts["multiply_add_operations"] = json!(flops / 2);
+    facts["flops"] = json!(flops);
+    facts["peak_bytes"] = json!({
+        "weights": weights,
+        "workspace": plan.arena_bytes(),
+        "states": states,
+        "all": weights as u64 + plan.arena_bytes() as u64 + states,
+    });
+    Ok(facts)
+}
+
+fn symbols(graph: &Graph) -> BTreeSet<Arc<str>> {
+    let mut symbols = BTreeSet::new();
     for (_, value) in graph.inputs() {
         graph.shape(*value).0.iter().for_each(|dim| dim.symbols(&mut symbols));
     }
-    let size = |name: &std::sync::Arc<str>| {
-        let [least, most] = graph.limits().get(name).copied().unwrap_or([1, usize::MAX]);
-        given.get(name).copied().unwrap_or_else(|| 128.clamp(least, most.max(least)))
-    };
+    symbols
+}
+
+/// Makes sure that every size that is given is one of a function.
+fn known<'a>(given: &Bindings, graphs: impl Iterator<Item = &'a Graph>) -> anyhow::Result<()> {
+    let symbols: BTreeSet<Arc<str>> = graphs.flat_map(symbols).collect();
     if let Some(name) = given.keys().find(|name| !symbols.contains(*name)) {
         let known = symbols.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
         bail!("there is no symbolic dimension `{name}`; there are: {known}");
     }
-    Ok(symbols.iter().map(|name| (name.clone(), size(name))).collect())
+    Ok(())
+}
+
+/// A size for each symbol: as given, as the model expects, or a likely one within the limits.
+fn sizes(graph: &Graph, given: &Bindings) -> Bindings {
+    let size = |name: &Arc<str>| {
+        let [least, most] = graph.limits().get(name).copied().unwrap_or([1, usize::MAX]);
+        let likely = if &**name == "batch" { 1 } else { 128 };
+        let known = given.get(name).or_else(|| graph.typical().get(name)).copied();
+        known.unwrap_or_else(|| likely.clamp(least, most.max(least)))
+    };
+    symbols(graph).into_iter().map(|name| (name.clone(), size(&name))).collect()
 }
 
 fn states_of(graph: &Graph) -> Vec<String> {
@@ -149,7 +202,7 @@ fn state_bytes(graph: &Graph, bindings: &Bindings) -> anyhow::Result<u64> {
 }
 
 fn function(graph: &Graph) -> Value {
-    let signature = |(name, value): &(std::sync::Arc<str>, ondine_runtime::Value)| {
+    let signature = |(name, value): &(Arc<str>, ondine_runtime::Value)| {
         let signature = &graph.node(*value).signature;
         format!("{name}: {} {}", signature.dtype, signature.shape)
     };
@@ -174,7 +227,7 @@ fn stored(asset: &Asset) -> Value {
 }
 
 fn tensors(weights: &Weights) -> Value {
-    let row = |(path, tensor): (&std::sync::Arc<str>, &ondine_runtime::Tensor)| {
+    let row = |(path, tensor): (&Arc<str>, &ondine_runtime::Tensor)| {
         (path.to_string(), json!(format!("{} {:?}", tensor.dtype, tensor.shape)))
     };
     Value::Object(weights.iter().map(row).collect())

@@ -1,11 +1,11 @@
 //! `ondine models`: what can be drawn with, and where it is.
 
-use std::path::{Path, PathBuf};
-
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use ondine::genmoji;
-use ondine_models::Source;
+use ondine::{
+    genmoji,
+    model::{folder, installed},
+};
 use serde_json::json;
 
 /// List the models at hand, or say where they are.
@@ -64,48 +64,4 @@ fn path(name: Option<&str>) -> anyhow::Result<()> {
         },
     }
     Ok(())
-}
-
-/// The model that `name` means: a built-in one, a path, or a folder of the models folder.
-pub(super) fn find(name: &str) -> anyhow::Result<Source> {
-    let path = Path::new(name);
-    if name == genmoji::NAME && !path.exists() {
-        return Ok(genmoji::source());
-    }
-    if path.is_dir() {
-        return Ok(Source::Folder(path.to_path_buf()));
-    }
-    if path.is_file() {
-        bail!("{name}: single-file models cannot be read yet; give the folder that diffusers saves");
-    }
-    match installed().into_iter().find(|(known, _)| known == name) {
-        Some((_, path)) => Ok(Source::Folder(path)),
-        None => bail!("{name}: there is no such model or folder; see `ondine models list`"),
-    }
-}
-
-/// Where models are looked for: `$ONDINE_MODELS`, else the user's data folder.
-fn folder() -> Option<PathBuf> {
-    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    from("ONDINE_MODELS").or_else(|| {
-        let base = if cfg!(windows) {
-            from("LOCALAPPDATA")
-        } else if cfg!(target_os = "macos") {
-            from("HOME").map(|home| home.join("Library/Application Support"))
-        } else {
-            from("XDG_DATA_HOME").or_else(|| from("HOME").map(|home| home.join(".local/share")))
-        };
-        base.map(|base| base.join("ondine/models"))
-    })
-}
-
-/// The folders of the models folder that hold a model, by name.
-fn installed() -> Vec<(String, PathBuf)> {
-    let listing = folder().and_then(|folder| std::fs::read_dir(folder).ok());
-    let paths = listing.into_iter().flatten().flatten().map(|entry| entry.path());
-    let models = paths.filter(|path| path.join("model_index.json").is_file());
-    let mut named: Vec<_> =
-        models.filter_map(|path| Some((path.file_name()?.to_str()?.to_owned(), path.clone()))).collect();
-    named.sort();
-    named
 }

@@ -7,11 +7,12 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Args;
-use ondine_runtime::{Asset, Function, NDArray, Options, State, Weights, pt2, write_safetensors};
+use ondine::model;
+use ondine_runtime::{Function, NDArray, State, Weights, write_safetensors};
 use serde_json::json;
 
 use super::Running;
-use crate::interrupt;
+use crate::{interrupt, memory::resident};
 
 /// Call a function of a model with tensors from files.
 #[derive(Args)]
@@ -19,10 +20,11 @@ use crate::interrupt;
 Examples:
   ondine run model.pt2 --inputs in.safetensors --outputs out.safetensors
   ondine run model.pt2 --input x=x.npy --input mask=other.safetensors:mask --outputs out.safetensors
-  ondine run model.pt2 --inputs in.safetensors --repeat 20 --json")]
+  ondine run model.pt2 --inputs in.safetensors --repeat 20 --json
+  ondine run genmoji/unet --input sample=x.npy --input timestep=t.npy --input encoder_hidden_states=e.npy")]
 pub(super) struct Run {
-    /// Model: an archive of torch.export.save
-    model: PathBuf,
+    /// Model: an archive of torch.export.save, a folder of `ondine import` or of one network, a file of `ondine build`
+    model: String,
 
     /// Function to call [default: the only one]
     #[arg(long, value_name = "NAME")]
@@ -56,14 +58,13 @@ impl Run {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let device = self.running.device(interrupt::listen()?)?;
         let start = Instant::now();
-        let asset = pt2::open(&self.model)?;
-        let opened = start.elapsed();
-        let asset = asset.only(&self.chosen(&asset)?)?;
-        let options = Options { precision: self.running.precision.unwrap_or_default() };
-        let prepared = asset.prepare(&options, &device)?;
-        let specialized = prepared.specialize(self.running.cache().as_ref())?;
+        let opened = model::open(&self.model, &device)?;
+        let name = opened.choose(self.function.as_deref()).with_context(|| self.model.clone())?;
+        let opened_after = start.elapsed();
+        let specialized =
+            opened.only(&name)?.specialize(self.running.precision, &device, self.running.cache().as_ref())?;
         let from_cache = specialized.from_cache();
-        let function = specialized.load().function(&self.chosen(&asset)?)?;
+        let function = specialized.load().function(&name)?;
         let ready = start.elapsed();
         let inputs = self.read_inputs(&function)?;
         let inputs: Vec<(&str, &NDArray)> = inputs.iter().map(|(name, array)| (name.as_str(), array)).collect();
@@ -81,17 +82,8 @@ impl Run {
         if let Some(path) = &self.outputs {
             write_safetensors(path, &outputs)?;
         }
-        self.report(&outputs, &times, [opened, ready], from_cache);
+        self.report(&outputs, &times, [opened_after, ready], from_cache);
         Ok(())
-    }
-
-    fn chosen(&self, asset: &Asset) -> anyhow::Result<String> {
-        let names: Vec<&str> = asset.functions().keys().map(|name| &**name).collect();
-        match (&self.function, names.as_slice()) {
-            (Some(name), _) => Ok(name.clone()),
-            (None, [only]) => Ok((*only).to_owned()),
-            (None, names) => bail!("choose a function with --function: {}", names.join(", ")),
-        }
     }
 
     fn read_inputs(&self, function: &Function) -> anyhow::Result<Vec<(String, NDArray)>> {
@@ -135,6 +127,7 @@ impl Run {
                     "open_seconds": seconds(&opened),
                     "ready_seconds": seconds(&ready),
                     "from_cache": cached,
+                    "resident_bytes": resident().map(|[anonymous, file]| json!({"anonymous": anonymous, "file": file})),
                 })
             );
             return;

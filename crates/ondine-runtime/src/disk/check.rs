@@ -1,0 +1,161 @@
+//! What shape inference leaves to the builders and passes, asked of every node that a file claims to have: the types
+//! that kernels look for, and attributes of a size that arithmetic can bear.
+
+use crate::{
+    cpu::{self, Format},
+    dtype::DType,
+    error::{Result, fail},
+    graph::{Graph, Node, Value},
+    infer::infer,
+    ndarray::element_count,
+    op::{Conv2d, Mask, Op, Prologue},
+    specialize::{Options, Precision},
+    window::Window,
+};
+
+/// The stage that a graph is of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Level {
+    /// Of no machine: as builders and importers make it.
+    Portable,
+    /// As the passes leave it.
+    Lowered(Options),
+}
+
+/// The largest stride, padding or kernel of a file.
+const MAX_ATTRIBUTE: usize = 1 << 24;
+
+/// Makes sure that a node that shape inference let through is one that can run.
+pub(crate) fn check(graph: &Graph, value: Value, level: Level) -> Result<()> {
+    let node = graph.node(value);
+    let dtypes: Vec<DType> = node.inputs.iter().map(|&input| graph.node(input).signature.dtype).collect();
+    attributes(graph, node)?;
+    operands(&node.op, &dtypes)?;
+    match level {
+        Level::Portable => portable(graph, node, &dtypes),
+        Level::Lowered(options) => lowered(graph, node, &dtypes, options),
+    }
+}
+
+fn attributes(graph: &Graph, node: &Node) -> Result<()> {
+    let sizes: Vec<usize> = match &node.op {
+        Op::Conv2d(conv, _) => conv.stride.iter().chain(&conv.padding).chain(&conv.dilation).copied().collect(),
+        Op::Pad { amounts } => amounts.as_flattened().to_vec(),
+        Op::Pool(pooling) => pooling.windows.iter().flat_map(sizes_of).chain(pooling.divisor).collect(),
+        Op::Reduce { axes, .. } if !axes.is_sorted_by(|a, b| a < b) => {
+            fail!(Format, "dimensions {axes:?} out of order")
+        }
+        _ => return Ok(()),
+    };
+    if let Some(size) = sizes.into_iter().find(|&size| size > MAX_ATTRIBUTE) {
+        fail!(Format, "an attribute of {size}");
+    }
+    if let Op::Conv2d(conv, _) = node.op {
+        let taps = element_count(&graph.shape(node.inputs[1]).fixed().unwrap_or_default()[2..]);
+        if taps.is_none_or(|taps| taps > MAX_ATTRIBUTE) || conv.upsample && (conv.stride != [1; 2] || conv.groups != 1)
+        {
+            fail!(Format, "no convolution of this engine");
+        }
+    }
+    Ok(())
+}
+
+fn sizes_of(window: &Window) -> Vec<usize> {
+    match window {
+        Window::Sliding { kernel, stride, padding, dilation, .. } => vec![*kernel, *stride, *padding, *dilation],
+        Window::Adaptive(_) => Vec::new(),
+    }
+}
+
+/// Inputs that kernels read as one type only.
+fn operands(op: &Op, dtypes: &[DType]) -> Result<()> {
+    let all = |from: usize, wanted: &[DType]| dtypes.iter().skip(from).all(|dtype| wanted.contains(dtype));
+    let byte = [DType::Bool, DType::U8, DType::I8];
+    let fits = match op {
+        Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::GroupNorm { .. } => all(1, &[DType::F32]),
+        Op::Quantize(prologue) => *prologue == Prologue::None || all(1, &[DType::F32]),
+        Op::Linear(epilogue) | Op::Conv2d(_, epilogue) => {
+            let parameters = 1 + usize::from(epilogue.bias);
+            dtypes.iter().skip(1).take(parameters).all(|dtype| *dtype == DType::F32)
+                && all(1 + parameters, &[DType::F32, DType::BF16])
+        }
+        Op::Select => byte.contains(&dtypes[0]),
+        Op::TakeRow => all(1, &[DType::I64, DType::I32]),
+        Op::MatMul { .. } => dtypes[0] == dtypes[1],
+        Op::GroupedMatMul { .. } => dtypes[..2] == [DType::F32; 2],
+        Op::Recurrent { .. } => all(0, &[DType::F32]),
+        Op::Attention(attention) => {
+            let mask = match attention.mask {
+                Mask::None => true,
+                Mask::Keys => all(3, &byte),
+                Mask::Additive => all(3, &[DType::F32]),
+            };
+            mask && dtypes[..3].iter().all(|dtype| *dtype == dtypes[0])
+        }
+        _ => true,
+    };
+    if !fits {
+        fail!(Format, "inputs of types {dtypes:?}");
+    }
+    Ok(())
+}
+
+fn portable(graph: &Graph, node: &Node, dtypes: &[DType]) -> Result<()> {
+    let made_by_passes = matches!(node.op, Op::Quantize(_) | Op::Conv2d(Conv2d { winograd: true, .. }, _))
+        || node.signature.dtype != inferred(graph, node)?;
+    let product = matches!(node.op, Op::Linear(_) | Op::Conv2d(..));
+    if made_by_passes || product && (dtypes[0] != DType::F32 || is_empty(graph, node.inputs[1])) {
+        fail!(Format, "no operator of a portable graph");
+    }
+    Ok(())
+}
+
+/// The type that inference yields.
+fn inferred(graph: &Graph, node: &Node) -> Result<DType> {
+    let inputs: Vec<_> = node.inputs.iter().map(|&input| &graph.node(input).signature).collect();
+    Ok(infer(&node.op, &inputs)?.dtype)
+}
+
+fn is_empty(graph: &Graph, value: Value) -> bool {
+    graph.shape(value).fixed().and_then(|shape| element_count(&shape)).is_none_or(|count| count == 0)
+}
+
+fn lowered(graph: &Graph, node: &Node, dtypes: &[DType], options: Options) -> Result<()> {
+    let held = node.signature.dtype;
+    let float = |dtype: DType| matches!(dtype, DType::F32 | DType::BF16);
+    let fits = match node.op {
+        Op::Linear(_) | Op::Conv2d(..) => float(held) && multiplies(graph, node, dtypes[0], options),
+        Op::MatMul { .. } | Op::Attention(_) => float(held) && float(dtypes[0]),
+        Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::GroupNorm { .. } => {
+            held == dtypes[0] || held == DType::BF16 && dtypes[0] == DType::F32
+        }
+        Op::Gather => held == dtypes[0] || float(held) && dtypes[0] == DType::F32,
+        Op::Cast(dtype) => held == dtype || float(held) && float(dtype),
+        _ => held == inferred(graph, node)?,
+    };
+    if !fits {
+        fail!(Format, "{held} from {dtypes:?}");
+    }
+    Ok(())
+}
+
+/// True if the packed weight of a product meets the type that it was packed for.
+fn multiplies(graph: &Graph, node: &Node, dtype: DType, options: Options) -> bool {
+    let Some(weight) = graph.shape(node.inputs[1]).fixed() else { return false };
+    if is_empty(graph, node.inputs[1]) {
+        return false;
+    }
+    let float = matches!(dtype, DType::F32 | DType::BF16);
+    match (cpu::format(&node.op, 1, &weight, options), &node.op) {
+        (Format::Winograd { precision, .. }, Op::Conv2d(conv, _)) => {
+            let x = graph.shape(node.inputs[0]).bind(&graph.typical_sizes());
+            let wanted = x.is_ok_and(|x| cpu::prefers_winograd(Conv2d { winograd: false, ..*conv }, &x, &weight));
+            wanted && float && (precision != Precision::F32 || dtype == DType::F32)
+        }
+        (Format::Panels { precision: Precision::F32, .. }, _) => dtype == DType::F32,
+        (Format::Panels { precision: Precision::BF16, .. }, _) => dtype == DType::BF16,
+        (Format::Panels { precision: Precision::Int8, .. }, Op::Linear(_)) => dtype == DType::U8,
+        (Format::Panels { precision: Precision::Int8, .. }, _) => float,
+        _ => false,
+    }
+}

@@ -1,0 +1,62 @@
+//! `ondine import`: a model as a folder of graphs and aligned weights.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use ondine::model::{self, Opened};
+use ondine_runtime::Device;
+use serde_json::json;
+
+/// Keep a model as a folder that any machine opens at once.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  ondine import model.pt2
+  ondine import stable-diffusion-v1-5/unet -o unet.ondine
+  ondine import genmoji/unet --json")]
+pub(super) struct Import {
+    /// Model: an archive of torch.export.save, or the folder of one network
+    model: String,
+
+    /// Folder to write; an older import there is replaced [default: the model's name with .ondine]
+    #[arg(short, long, value_name = "FOLDER")]
+    output: Option<PathBuf>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Import {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let Opened::Asset(asset) = model::open(&self.model, &Device::cpu(None)?)? else {
+            bail!("{}: built for one kind of processor; import what it was built from", self.model);
+        };
+        let output = match self.output {
+            Some(output) => output,
+            None => default_output(&self.model)?,
+        };
+        asset.save(&output)?;
+        let output = output.display().to_string();
+        if self.json {
+            let functions: Vec<_> = asset.functions().keys().map(ToString::to_string).collect();
+            println!("{}", json!({"folder": output, "functions": functions, "parameters": asset.parameters()}));
+        } else {
+            println!("{output}");
+        }
+        Ok(())
+    }
+}
+
+/// `models/net.pt2` becomes `net.ondine`, here.
+fn default_output(model: &str) -> anyhow::Result<PathBuf> {
+    let path = Path::new(model);
+    let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    let stem = stem.with_context(|| format!("{model}: name the folder with --output"))?;
+    let output = PathBuf::from(stem).with_extension("ondine");
+    if output == path {
+        bail!("{model}: is imported already; name another folder with --output");
+    }
+    Ok(output)
+}

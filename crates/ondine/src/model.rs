@@ -1,0 +1,192 @@
+//! What a MODEL is: a name, a folder or a file of any kind, opened in one way for every command.
+//!
+//! | MODEL | what it is |
+//! |---|---|
+//! | `M.ondine/` | a folder of `ondine import`: [`Asset`] |
+//! | `m.pt2` | an archive of `torch.export.save`: [`Asset`] |
+//! | `sd15/unet/` | the folder of one network as diffusers or transformers save it: [`Asset`] |
+//! | `genmoji/unet` | a network of a built-in or installed pipeline: [`Asset`] |
+//! | `m.bin` | a file of `ondine build`, of any name: [`Specialized`] |
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use ondine_models::{GraphSizes, Network, Pipeline, Source};
+use ondine_runtime::{Asset, Cache, Device, Error, ErrorKind, Options, Precision, Result, Specialized, pt2};
+
+use crate::genmoji;
+
+/// The file that makes a folder a pipeline.
+const PIPELINE: &str = "model_index.json";
+
+/// A model, at the stage in which it was found.
+#[derive(Clone, Debug)]
+pub enum Opened {
+    /// Of no particular machine.
+    Asset(Asset),
+    /// Built ahead of time for a tier of processors.
+    Specialized(Specialized),
+}
+
+fn fail<T>(kind: ErrorKind, message: String) -> Result<T> {
+    Err(Error::new(kind, message))
+}
+
+/// Opens what `model` names.
+///
+/// # Errors
+/// If there is no such model, it is broken, it is a pipeline of several networks, or it was built for a tier that
+/// `device` lacks.
+pub fn open(model: &str, device: &Device) -> Result<Opened> {
+    let path = Path::new(model);
+    if path.is_file() {
+        return open_file(path, device);
+    }
+    if let Some((pipeline, component)) = model.trim_end_matches('/').rsplit_once('/').filter(|_| !path.exists())
+        && let Some(source) = find(pipeline).ok().filter(|source| source.exists(PIPELINE))
+    {
+        return Pipeline::open(source)?.network(component)?.asset(GraphSizes::default()).map(Opened::Asset);
+    }
+    let source = find(model)?;
+    match &source {
+        Source::Folder(folder) if Asset::is_folder(folder) => Asset::open(folder).map(Opened::Asset),
+        source if source.exists(PIPELINE) => {
+            let names: Vec<_> = Pipeline::open(source.clone())?.components.into_iter().map(|part| part.name).collect();
+            let names = names.join(", ");
+            fail(ErrorKind::Unsupported, format!("{model}: several networks; choose {model}/PART of: {names}"))
+        }
+        source => Network::open(source, "", None)?.asset(GraphSizes::default()).map(Opened::Asset),
+    }
+}
+
+fn open_file(path: &Path, device: &Device) -> Result<Opened> {
+    if Specialized::is_file(path) {
+        return Specialized::open(path, device).map(Opened::Specialized);
+    }
+    if pt2::is_archive(path) {
+        return pt2::open(path).map(Opened::Asset);
+    }
+    let place = path.display();
+    fail(
+        ErrorKind::Unsupported,
+        format!("{place}: neither an archive of torch.export.save nor a file of `ondine build`; is it whole?"),
+    )
+}
+
+impl Opened {
+    /// The names of its functions.
+    #[must_use]
+    pub fn functions(&self) -> Vec<String> {
+        match self {
+            Self::Asset(asset) => asset.functions().keys().map(ToString::to_string).collect(),
+            Self::Specialized(specialized) => specialized.about().functions,
+        }
+    }
+
+    /// The function that a caller means: the one of that name, or the only one.
+    ///
+    /// # Errors
+    /// If there is none of that name, or none is named and there are several.
+    pub fn choose(&self, function: Option<&str>) -> Result<Arc<str>> {
+        let names = self.functions();
+        match (function, names.as_slice()) {
+            (Some(name), _) if names.iter().any(|known| known == name) => Ok(name.into()),
+            (Some(name), _) => {
+                fail(ErrorKind::Missing, format!("there is no function `{name}`; there are: {}", names.join(", ")))
+            }
+            (None, [only]) => Ok(only.as_str().into()),
+            (None, _) => fail(ErrorKind::Missing, format!("choose a function with --function: {}", names.join(", "))),
+        }
+    }
+
+    /// The same with the function `name` alone, as far as its stage allows: only its weights are packed then.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn only(self, name: &str) -> Result<Self> {
+        self.choose(Some(name))?;
+        match self {
+            Self::Asset(asset) => asset.only(name).map(Self::Asset),
+            built @ Self::Specialized(_) => Ok(built),
+        }
+    }
+
+    /// The model for this machine; `precision` is f32 unless it says otherwise or was chosen when the file was built.
+    ///
+    /// # Errors
+    /// If an operator cannot run on the device, a weight cannot be read, or the model was built for another precision.
+    pub fn specialize(
+        self,
+        precision: Option<Precision>,
+        device: &Device,
+        cache: Option<&Cache>,
+    ) -> Result<Specialized> {
+        match self {
+            Self::Asset(asset) => {
+                asset.specialize(&Options { precision: precision.unwrap_or_default() }, device, cache)
+            }
+            Self::Specialized(built) => {
+                let about = built.about();
+                match precision {
+                    Some(wanted) if wanted != about.precision => fail(
+                        ErrorKind::Unsupported,
+                        format!("{}: built for {}, not {wanted}; build it again", about.model, about.precision),
+                    ),
+                    _ => Ok(built),
+                }
+            }
+        }
+    }
+}
+
+/// The files of a pipeline or network: built in, at a path, or in the folder of models.
+///
+/// # Errors
+/// If there is no such model, or it is a file.
+pub fn find(name: &str) -> Result<Source> {
+    let path = Path::new(name);
+    if name == genmoji::NAME && !path.exists() {
+        return Ok(genmoji::source());
+    }
+    if path.is_dir() {
+        return Ok(Source::Folder(path.to_path_buf()));
+    }
+    if path.is_file() {
+        let message = format!("{name}: single-file models cannot be read yet; give the folder that diffusers saves");
+        return fail(ErrorKind::Unsupported, message);
+    }
+    match installed().into_iter().find(|(known, _)| known == name) {
+        Some((_, path)) => Ok(Source::Folder(path)),
+        None => fail(ErrorKind::Missing, format!("{name}: there is no such model or folder; see `ondine models list`")),
+    }
+}
+
+/// Where models are looked for: `$ONDINE_MODELS`, else the user's data folder.
+#[must_use]
+pub fn folder() -> Option<PathBuf> {
+    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    from("ONDINE_MODELS").or_else(|| {
+        let base = if cfg!(windows) {
+            from("LOCALAPPDATA")
+        } else if cfg!(target_os = "macos") {
+            from("HOME").map(|home| home.join("Library/Application Support"))
+        } else {
+            from("XDG_DATA_HOME").or_else(|| from("HOME").map(|home| home.join(".local/share")))
+        };
+        base.map(|base| base.join("ondine/models"))
+    })
+}
+
+/// The folders of the folder of models that hold one, by name.
+#[must_use]
+pub fn installed() -> Vec<(String, PathBuf)> {
+    let listing = folder().and_then(|folder| std::fs::read_dir(folder).ok());
+    let paths = listing.into_iter().flatten().flatten().map(|entry| entry.path());
+    let models = paths.filter(|path| path.join(PIPELINE).is_file() || Asset::is_folder(path));
+    let mut named: Vec<_> =
+        models.filter_map(|path| Some((path.file_name()?.to_str()?.to_owned(), path.clone()))).collect();
+    named.sort();
+    named
+}
