@@ -3,17 +3,13 @@
 use std::ops::Range;
 
 use crate::{
-    arch::Isa,
+    depthwise::Depthwise,
     gemm::{
         Epilogue, Input, Output, check_rows,
         drive::{Product, Rows, Table},
-        epilogue::{EpilogueCall, Target},
-        micro::{MAX_WIDTH, WORD},
+        micro::WORD,
         weights::{PackedWeights, WeightShape, WeightType},
     },
-    math::bf16_value,
-    quant::RowScale,
-    rowwise::RowKernel,
     table::Kernels,
     threads::Pool,
 };
@@ -160,9 +156,9 @@ fn zero_rows(shape: &ConvShape, input: &Input<'_>, dtype: WeightType) -> Vec<Vec
 }
 
 /// The pixels that the kernel covers, as rows.
-struct Pixels<'a> {
+pub(crate) struct Pixels<'a> {
     shape: ConvShape,
-    out_size: [usize; 2],
+    pub(crate) out_size: [usize; 2],
     /// The first pixel of each input.
     first: [*const u8; 2],
     element: usize,
@@ -182,6 +178,26 @@ impl<'a> Pixels<'a> {
     ) -> Self {
         let first = [inputs[0].pointer(), inputs.last().map_or(std::ptr::null(), Input::pointer)];
         Self { shape: *shape, out_size, first, element: dtype.activation_bytes(), zeros }
+    }
+
+    /// The pixels of a row of the result for which all taps in a line of the kernel meet the input, at a constant
+    /// distance from one pixel to the next.
+    pub(crate) fn inner(&self) -> Range<usize> {
+        let &ConvShape { width, kernel, stride, padding, dilation, upsample, .. } = &self.shape;
+        let span = (kernel[1].max(1) - 1) * dilation[1];
+        let room = (width + padding[2]).saturating_sub(span);
+        let end = if upsample { 0 } else { room.div_ceil(stride[1]).min(self.out_size[1]) };
+        padding[2].div_ceil(stride[1]).min(end)..end
+    }
+
+    /// Bytes from what a tap meets for one of [`Pixels::inner`] to the next.
+    pub(crate) fn step(&self) -> usize {
+        self.shape.stride[1] * self.shape.channels[0] * self.element
+    }
+
+    /// What taps of a pixel of the result meet in the padding.
+    pub(crate) fn zeros_of(&self, pixel: usize) -> *const u8 {
+        self.zeros(pixel / (self.out_size[0] * self.out_size[1]).max(1))
     }
 
     /// The zeros for an image.
@@ -223,152 +239,6 @@ impl Rows for Pixels<'_> {
             if y == out_height {
                 (y, image) = (0, image + 1);
             }
-        }
-    }
-}
-
-/// Pixels that one call of the depthwise kernel computes.
-const DEPTHWISE_ROWS: usize = 8;
-
-/// A convolution in which each output sees one channel.
-struct Depthwise<'a> {
-    kernels: &'a Kernels,
-    source: Pixels<'a>,
-    weights: PackedWeights<'a>,
-    epilogue: &'a Epilogue<'a>,
-    out: Target,
-    out_stride: usize,
-}
-
-// SAFETY: the addresses are those of slices that the caller of the convolution holds, and no two tasks write the same
-// elements.
-unsafe impl Sync for Depthwise<'_> {}
-
-impl Depthwise<'_> {
-    fn run(&self, pool: &Pool, rows: usize, input: Input<'_>) {
-        let taps = self.weights.shape().taps;
-        let scales = input.scales(rows);
-        let rows_per_task = self.source.out_size[1].next_multiple_of(DEPTHWISE_ROWS);
-        pool.run(rows.div_ceil(rows_per_task), &|task| {
-            let mut pointers = vec![std::ptr::null(); taps * DEPTHWISE_ROWS];
-            let end = rows.min((task + 1) * rows_per_task);
-            for first in (task * rows_per_task..end).step_by(DEPTHWISE_ROWS) {
-                let count = DEPTHWISE_ROWS.min(end - first);
-                let mut table = Table::new(&mut pointers, taps, DEPTHWISE_ROWS);
-                self.source.locate(0, 0, first..first + count, &mut table);
-                let mut scale = [RowScale { scale: 1.0, zero: 0 }; DEPTHWISE_ROWS];
-                if let Some(scales) = scales {
-                    (0..count).for_each(|i| scale[i] = scales.of(first + i));
-                }
-                self.tile(&pointers, &scale, first, count, input.weight_type());
-            }
-        });
-    }
-
-    fn tile(&self, pointers: &[*const u8], scales: &[RowScale; 8], first: usize, count: usize, dtype: WeightType) {
-        let shape = self.weights.shape();
-        for column in (0..shape.outputs).step_by(MAX_WIDTH) {
-            let columns = MAX_WIDTH.min(shape.outputs - column);
-            let mut sums = [0; DEPTHWISE_ROWS * MAX_WIDTH];
-            (self.kernels.gemm.depthwise)(DepthwiseTile {
-                pointers,
-                count,
-                dtype,
-                scales,
-                weights: &self.weights.depthwise()[column..],
-                outputs: shape.outputs,
-                multiplier: shape.outputs / shape.groups,
-                column,
-                columns,
-                sums: &mut sums,
-            });
-            let mut bias = [0.0; MAX_WIDTH];
-            if let Some(from) = self.epilogue.bias {
-                bias[..columns].copy_from_slice(&from[column..column + columns]);
-            }
-            let at = |stride: usize| first * stride + column;
-            let stride = self.epilogue.residual_stride;
-            // SAFETY: the caller of the convolution checked the lengths of residual and output.
-            let (residual, out) = unsafe {
-                let residual = self.epilogue.residual.map(|from| (from.source().add(at(stride)), stride));
-                (residual, (self.out.add(at(self.out_stride)), self.out_stride))
-            };
-            (self.kernels.gemm.epilogue)(&EpilogueCall {
-                sums: &sums,
-                width: MAX_WIDTH,
-                rows: count,
-                columns,
-                results: columns,
-                dequantize: None,
-                bias: &bias,
-                activation: self.epilogue.activation,
-                gate: 0,
-                residual,
-                out,
-            });
-        }
-    }
-}
-
-/// A few pixels times up to [`MAX_WIDTH`] outputs of a depthwise convolution.
-pub(crate) struct DepthwiseTile<'a> {
-    /// Of each tap, [`DEPTHWISE_ROWS`] pixels.
-    pointers: &'a [*const u8],
-    count: usize,
-    dtype: WeightType,
-    scales: &'a [RowScale; DEPTHWISE_ROWS],
-    /// `[taps, outputs]`, from the first output on.
-    weights: &'a [f32],
-    outputs: usize,
-    /// Outputs per channel.
-    multiplier: usize,
-    /// The first output.
-    column: usize,
-    columns: usize,
-    /// Row `i` at `i * MAX_WIDTH`, f32.
-    sums: &'a mut [u32; DEPTHWISE_ROWS * MAX_WIDTH],
-}
-
-impl RowKernel for DepthwiseTile<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self) {
-        let mut values = [0.0; MAX_WIDTH];
-        for row in 0..self.count {
-            let mut sums = [0.0; MAX_WIDTH];
-            for (tap, pointers) in self.pointers.chunks_exact(DEPTHWISE_ROWS).enumerate() {
-                self.read(pointers[row], self.scales[row], &mut values);
-                let weights = &self.weights[tap * self.outputs..][..self.columns];
-                for ((sum, &value), &weight) in sums.iter_mut().zip(&values).zip(weights) {
-                    *sum = I::mul_add(value, weight, *sum);
-                }
-            }
-            for (word, sum) in self.sums[row * MAX_WIDTH..][..MAX_WIDTH].iter_mut().zip(sums) {
-                *word = sum.to_bits();
-            }
-        }
-    }
-}
-
-impl DepthwiseTile<'_> {
-    /// The channels that the outputs see, of the pixel at `pointer`.
-    #[inline(always)]
-    fn read(&self, pointer: *const u8, RowScale { scale, zero }: RowScale, values: &mut [f32; MAX_WIDTH]) {
-        match self.dtype {
-            WeightType::F32 => self.gather(pointer.cast::<f32>(), values, |value| value),
-            WeightType::Bf16 => self.gather(pointer.cast::<u16>(), values, bf16_value),
-            WeightType::S8 => self.gather(pointer, values, |value| scale * (i32::from(value) - zero) as f32),
-        }
-    }
-
-    #[inline(always)]
-    fn gather<T: Copy>(&self, pixel: *const T, values: &mut [f32; MAX_WIDTH], number: impl Fn(T) -> f32) {
-        for (index, value) in values.iter_mut().enumerate().take(self.columns) {
-            let output = self.column + index;
-            let channel = if self.multiplier == 1 { output } else { output / self.multiplier };
-            // SAFETY: `channel` is below the channels of the pixel, or of the row of zeros.
-            *value = number(unsafe { pixel.add(channel).read_unaligned() });
         }
     }
 }

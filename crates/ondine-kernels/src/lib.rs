@@ -44,6 +44,7 @@ mod attention;
 mod binary;
 mod conv;
 mod convert;
+mod depthwise;
 mod elementwise;
 mod function;
 mod gemm;

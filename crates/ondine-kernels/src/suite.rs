@@ -537,6 +537,26 @@ fn many_groups_and_depthwise_are_right() {
 }
 
 #[test]
+fn depthwise_borders_are_right() {
+    for dtype in [WeightType::F32, WeightType::Bf16, WeightType::S8] {
+        for (channels, kernel, stride, dilation, padding) in [
+            (1, [3, 3], [1, 1], [1, 1], [1, 1, 1, 1]),
+            (16, [3, 3], [2, 2], [1, 1], [1, 1, 1, 1]),
+            (24, [5, 5], [1, 2], [1, 2], [2, 2, 4, 4]),
+            (72, [1, 7], [1, 3], [1, 1], [0, 0, 0, 5]),
+            (130, [7, 1], [3, 1], [2, 1], [6, 0, 3, 0]),
+            (40, [9, 9], [1, 1], [1, 1], [4, 4, 4, 4]),
+            (33, [2, 2], [2, 2], [1, 1], [0, 0, 0, 0]),
+            (20, [3, 3], [1, 1], [3, 5], [9, 9, 11, 12]),
+        ] {
+            let case = linear(2, channels, channels, dtype);
+            let shape = ConvShape { kernel, stride, dilation, padding, height: 13, width: 19, ..case.shape };
+            Case { shape: ConvShape { groups: channels, ..shape }, activation: Activation::Relu, ..case }.check();
+        }
+    }
+}
+
+#[test]
 fn gemm_reads_and_writes_columns_of_wider_rows() {
     let (rows, channels, outputs, stride) = (13, 21, 19, 40);
     let mut random = Random(5);

@@ -32,7 +32,7 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     attention_f32: ATTENTION,
     attention_bf16: ATTENTION,
     attention_s8: ATTENTION,
-    depthwise: |call| Generic::enter(call),
+    depthwise: |call| call.compute::<Quad>(),
     winograd_input: |call| Generic::enter(call),
     winograd_output: |call| Generic::enter(call),
 };

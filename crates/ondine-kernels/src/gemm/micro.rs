@@ -6,7 +6,7 @@
 
 use crate::{
     attention::AttentionKernels,
-    conv::DepthwiseTile,
+    depthwise::DepthwiseTile,
     gemm::{epilogue::EpilogueCall, matmul::PackKernel, weights::WeightType},
     winograd::{TileInput, TileOutput, TileScales},
 };
