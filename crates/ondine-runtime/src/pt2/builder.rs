@@ -4,6 +4,8 @@
 //! read, and operators that do not care about the order work on the value as it is stored; so feature maps stay
 //! channels-last between convolutions although the program speaks of channels-first all the time.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use ondine_kernels::Activation;
 
 use super::freeze::is_evaluable;
@@ -39,6 +41,10 @@ pub(super) struct Builder {
     pub(super) graph: Graph,
     /// For each node whether it depends on weights and constants alone.
     fixed: Vec<bool>,
+    /// True within the graph of a loop, which has no weights of its own to pack.
+    pub(super) nested: bool,
+    /// The symbols that are never negative.
+    pub(super) counts: BTreeSet<Arc<str>>,
 }
 
 pub(super) fn inverse(order: &[usize]) -> Vec<usize> {
@@ -62,7 +68,7 @@ impl Builder {
             };
             self.fixed.push(fixed);
         }
-        self.fixed[x.value.index()]
+        self.fixed[x.value.index()] && !self.nested
     }
 
     /// The value with its dimensions as stored.

@@ -21,6 +21,8 @@ pub(super) enum Item {
     Integer(Dim),
     /// A number that the call computes: a rank-0 tensor.
     Number(Tensor),
+    /// A number that the call computes and that may be a size.
+    Count { number: Tensor, size: Dim },
     /// A condition of sizes, which the exporter has decided.
     Truth,
 }
@@ -85,7 +87,7 @@ impl Call<'_> {
 
     fn lookup(&self, name: &str) -> Result<Tensor> {
         match self.items.get(name) {
-            Some(Item::Tensor(tensor) | Item::Number(tensor)) => Ok(tensor.clone()),
+            Some(Item::Tensor(tensor) | Item::Number(tensor) | Item::Count { number: tensor, .. }) => Ok(tensor.clone()),
             Some(_) => fail!(Format, "`{name}` is no tensor"),
             None => fail!(Format, "`{name}` is used before it is there"),
         }
@@ -103,9 +105,13 @@ impl Call<'_> {
             Some(Argument::AsTensor(tensor) | Argument::AsOptionalTensor(OptionalTensor::AsTensor(tensor))) => {
                 self.lookup(&tensor.name).map(Some)
             }
-            Some(Argument::AsSymFloat(SymArgument::AsName(sym)) | Argument::AsSymInt(SymArgument::AsName(sym))) => {
+            Some(
+                Argument::AsSymFloat(SymArgument::AsName(sym))
+                | Argument::AsSymInt(SymArgument::AsName(sym))
+                | Argument::AsSymBool(SymArgument::AsName(sym)),
+            ) => {
                 match self.items.get(sym) {
-                    Some(Item::Number(tensor)) => Ok(Some(tensor.clone())),
+                    Some(Item::Number(tensor) | Item::Count { number: tensor, .. }) => Ok(Some(tensor.clone())),
                     _ => Ok(None),
                 }
             }
@@ -137,7 +143,7 @@ impl Call<'_> {
         match argument {
             SymArgument::AsInt(value) => Ok(Dim::from_i64(*value)),
             SymArgument::AsName(name) => match self.items.get(name) {
-                Some(Item::Integer(dim)) => Ok(dim.clone()),
+                Some(Item::Integer(dim) | Item::Count { size: dim, .. }) => Ok(dim.clone()),
                 Some(Item::Number(_)) => {
                     fail!(Unsupported, "`{name}` is computed from data, but is needed as a size or index")
                 }
@@ -284,6 +290,12 @@ impl Call<'_> {
             Some(meta) => Ok(meta),
             None => fail!(Format, "the program does not say what result {index} is"),
         }
+    }
+
+    /// The symbol that result `index`, an integer, is called by in sizes.
+    pub(super) fn symbol_of(&self, index: usize) -> Option<Dim> {
+        let name = self.output_names().into_iter().nth(index).flatten()?;
+        dim_of(self.graph.sym_int_values.get(name)?).ok()
     }
 
     /// The strides of argument `name` in PyTorch's memory, if they are known.
