@@ -25,6 +25,30 @@ enum Atom {
     Pair(DimPair, Arc<Dim>, Arc<Dim>),
 }
 
+impl Atom {
+    /// The smallest and the largest value for symbols between `least` and `most`.
+    fn bounds(&self, least: &Bindings, most: &Bindings) -> Result<[Option<i64>; 2]> {
+        let both = |bounds: Option<[i64; 2]>| bounds.map_or([None; 2], |bounds| bounds.map(Some));
+        Ok(match self {
+            Self::Symbol(name) => match (least.get(name), most.get(name)) {
+                (Some(&least), Some(&most)) => [i64::try_from(least).ok(), i64::try_from(most).ok()],
+                _ => fail!(Shape, "dimension `{name}` has no value"),
+            },
+            Self::FloorDiv(inner, divisor) => {
+                both(inner.bounds(least, most)?.map(|bounds| bounds.map(|value| value.div_euclid(*divisor))))
+            }
+            Self::Pair(pair, a, b) => match (a.bounds(least, most)?, b.bounds(least, most)?) {
+                (Some(a), Some(b)) if *pair != DimPair::Quotient => {
+                    [pair.apply(a[0], b[0]), pair.apply(a[1], b[1])]
+                }
+                // Nothing is divided by a size that may be zero or less.
+                (Some(a), Some(b)) if a[0] >= 0 && b[0] > 0 => [pair.apply(a[0], b[1]), pair.apply(a[1], b[0])],
+                _ => [None; 2],
+            },
+        })
+    }
+}
+
 /// A function of two dimensions that is no polynomial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DimPair {
@@ -189,6 +213,37 @@ impl Dim {
             }
             let Some(next) = total.checked_add(product) else { return Ok(None) };
             total = next;
+        }
+        Ok(Some(total))
+    }
+
+    /// The largest size for symbols between `least` and `most`, which both hold all of them.
+    ///
+    /// # Errors
+    /// As [`Dim::bind`].
+    pub fn most(&self, least: &Bindings, most: &Bindings) -> Result<usize> {
+        match self.bounds(least, most)? {
+            Some([_, value]) => Ok(usize::try_from(value.max(0)).unwrap_or(usize::MAX)),
+            None => fail!(Shape, "dimension {self} is too large, or nothing bounds it"),
+        }
+    }
+
+    /// The smallest and the largest value for symbols between `least` and `most`; none if it is too large.
+    fn bounds(&self, least: &Bindings, most: &Bindings) -> Result<Option<[i64; 2]>> {
+        let mut total = [0_i64; 2];
+        for (monomial, coefficient) in &self.terms {
+            let mut product = [*coefficient; 2];
+            for atom in monomial {
+                let [Some(low), Some(high)] = atom.bounds(least, most)? else { return Ok(None) };
+                let ends = [product[0].checked_mul(low), product[0].checked_mul(high)];
+                let more = [product[1].checked_mul(low), product[1].checked_mul(high)];
+                let [Some(a), Some(b)] = ends else { return Ok(None) };
+                let [Some(c), Some(d)] = more else { return Ok(None) };
+                product = [a.min(b).min(c).min(d), a.max(b).max(c).max(d)];
+            }
+            let sums = [total[0].checked_add(product[0]), total[1].checked_add(product[1])];
+            let [Some(low), Some(high)] = sums else { return Ok(None) };
+            total = [low, high];
         }
         Ok(Some(total))
     }

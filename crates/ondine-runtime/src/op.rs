@@ -4,12 +4,14 @@
 //! and builders put a [`Op::Permute`] at the edge where a file or a caller thinks otherwise. Weights keep the
 //! checkpoint's shape: linear `[out, in]`, convolution `[out, in / groups, kernel_h, kernel_w]`.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use crate::{
     dim::{Bindings, Dim, Shape},
     dtype::DType,
     error::Result,
+    graph::Graph,
+    infer::Signature,
     ndarray::NDArray,
 };
 
@@ -444,6 +446,60 @@ pub enum Op {
         /// True if it goes from the last step to the first.
         reverse: bool,
     },
+    /// `count` (rank 0, I64), handed on: the size is this number from here on, in every shape that speaks of it. A
+    /// call fails if it is another than the size has already, or larger than `most`, for which memory is planned.
+    Measure {
+        /// A symbol, or what is known of the number.
+        size: Dim,
+        /// The largest number that it can be.
+        most: Dim,
+    },
+    /// What the loop carries and what else it reads, in the order of its graphs' arguments: what it carries at the end,
+    /// as bytes one after the other, each from a multiple of 64 on.
+    Loop(Arc<Loop>),
+    /// `x` (bytes): the value that lies from byte `offset` on.
+    Unpack {
+        /// The first byte.
+        offset: Dim,
+        /// What lies there.
+        signature: Signature,
+    },
+}
+
+/// A loop of [`Op::Loop`].
+#[derive(Clone, Debug)]
+pub struct Loop {
+    /// Whether there is another turn: arguments are those of the loop, the result a truth value.
+    pub condition: Graph,
+    /// A turn: arguments are those of the loop, results what is carried.
+    pub body: Graph,
+    /// How many of the arguments are carried.
+    pub carried: usize,
+}
+
+impl PartialEq for Loop {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Loop {
+    /// Shapes and types of the arguments.
+    pub(crate) fn arguments(&self) -> impl Iterator<Item = &Signature> {
+        self.body.inputs().iter().map(|(_, value)| &self.body.node(*value).signature)
+    }
+
+    /// Where each carried value lies, and behind them how many bytes there are.
+    pub(crate) fn offsets(&self) -> Vec<Dim> {
+        let mut offsets = vec![Dim::from(0)];
+        for signature in self.arguments().take(self.carried) {
+            let bytes = &signature.shape.elements() * signature.dtype.size();
+            let lines = (&bytes + 63).floor_div(64);
+            let end = &offsets[offsets.len() - 1] + &lines * 64;
+            offsets.push(end);
+        }
+        offsets
+    }
 }
 
 impl Op {
@@ -463,8 +519,30 @@ impl Op {
             }
             Self::ArgSort { descending, keep } => Self::ArgSort { descending: *descending, keep: bind(keep)? },
             Self::Interpolate { axis, size, how } => Self::Interpolate { axis: *axis, size: bind(size)?, how: *how },
+            Self::Unpack { offset, signature } => {
+                Self::Unpack { offset: bind(offset)?, signature: signature.clone() }
+            }
             op => op.clone(),
         })
+    }
+
+    /// Adds every symbol that the operator itself speaks of to `names`; [`Op::Measure`] does not: it defines one.
+    pub fn symbols(&self, names: &mut BTreeSet<Arc<str>>) {
+        match self {
+            Self::Slice { start, end, .. } => [start, end].into_iter().for_each(|dim| dim.symbols(names)),
+            Self::Resize { height, width, .. } => [height, width].into_iter().for_each(|dim| dim.symbols(names)),
+            Self::Range { start, count, .. } => [start, count].into_iter().for_each(|dim| dim.symbols(names)),
+            Self::ArgSort { keep: dim, .. } | Self::Interpolate { size: dim, .. } | Self::Unpack { offset: dim, .. } => {
+                dim.symbols(names);
+            }
+            Self::Loop(inner) => {
+                for node in inner.condition.nodes().iter().chain(inner.body.nodes()) {
+                    node.op.symbols(names);
+                    node.signature.shape.0.iter().for_each(|dim| dim.symbols(names));
+                }
+            }
+            _ => {}
+        }
     }
 
     /// A short lower-case name, such as `conv2d`.
@@ -543,6 +621,9 @@ impl Op {
             Self::Interpolate { .. } => "interpolate",
             Self::GroupedMatMul { .. } => "grouped_matmul",
             Self::Recurrent { .. } => "recurrent",
+            Self::Measure { .. } => "measure",
+            Self::Loop(_) => "loop",
+            Self::Unpack { .. } => "unpack",
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Plan: where every value of a call lives, and how much memory the call takes, before it runs.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use crate::{
-    dim::Bindings,
-    error::{Context, Error, ErrorKind, Result},
+    dim::{Bindings, Dim},
+    error::{Context, Error, ErrorKind, Result, fail},
     graph::{Graph, Value},
     ndarray::element_count,
     op::Op,
@@ -83,7 +85,9 @@ pub(crate) fn plan(
     bindings: &Bindings,
     scratch: impl Fn(Value, &[Vec<usize>]) -> usize,
 ) -> Result<Plan> {
-    let shapes = bind_shapes(graph, bindings)?;
+    let [least, most] = spans(graph, bindings)?;
+    let measured: BTreeSet<_> = most.keys().filter(|symbol| !bindings.contains_key(*symbol)).cloned().collect();
+    let shapes = bind_shapes(graph, &least, &most)?;
     let roots = roots(graph);
     let order: Vec<Value> = values(graph).filter(|(_, node)| runs(&node.op)).map(|(value, _)| value).collect();
     let last_use = last_uses(graph, &roots, &order);
@@ -98,16 +102,111 @@ pub(crate) fn plan(
     let mut steps = Vec::with_capacity(order.len());
     for (&value, regions) in order.iter().zip(regions.chunks(2)) {
         places[value.index()] = Place::Arena(regions[0]);
-        let op = graph.node(value).op.bind(bindings)?;
+        let op = &graph.node(value).op;
+        // What speaks of a size that the call will find is bound when it has.
+        let op = if depends(&measured, |names| op.symbols(names)) { op.clone() } else { op.bind(bindings)? };
         steps.push(Step { value, op, scratch: regions[1] });
     }
     let places = roots.iter().map(|root| places[root.index()]).collect();
     Ok(Plan { shapes, places, roots, steps, arena })
 }
 
-fn bind_shapes(graph: &Graph, bindings: &Bindings) -> Result<Vec<Vec<usize>>> {
+/// The smallest and largest values of all symbols: those of the call, and what the graph says of those it measures.
+fn spans(graph: &Graph, bindings: &Bindings) -> Result<[Bindings; 2]> {
+    let (mut least, mut most) = (bindings.clone(), bindings.clone());
+    for node in graph.nodes() {
+        let Op::Measure { size, most: limit } = &node.op else { continue };
+        let limit = limit.most(&least, &most)?;
+        let mut symbols = BTreeSet::new();
+        size.symbols(&mut symbols);
+        for symbol in symbols.into_iter().filter(|symbol| !bindings.contains_key(symbol)) {
+            let known = graph.limits().get(&symbol).copied().unwrap_or([0, usize::MAX]);
+            // Only of a symbol itself does the limit of its size tell the limit.
+            let own = if *size == Dim::from(&*symbol) { limit } else { usize::MAX };
+            let largest = known[1].min(own).min(most.get(&symbol).copied().unwrap_or(usize::MAX));
+            most.insert(symbol.clone(), largest);
+            least.insert(symbol, known[0].min(largest));
+        }
+    }
+    Ok([least, most])
+}
+
+/// True if the symbols that `list` adds are among `measured`.
+fn depends(measured: &BTreeSet<Arc<str>>, list: impl Fn(&mut BTreeSet<Arc<str>>)) -> bool {
+    if measured.is_empty() {
+        return false;
+    }
+    let mut names = BTreeSet::new();
+    list(&mut names);
+    !names.is_disjoint(measured)
+}
+
+impl Plan {
+    /// Makes `count`, a number that a node measured, the size of everything that speaks of `size`.
+    ///
+    /// # Errors
+    /// If the number is another than the size has already, or larger than memory is planned for.
+    pub(crate) fn settle(&mut self, graph: &Graph, bindings: &mut Bindings, size: &Dim, count: i64) -> Result<()> {
+        let Ok(count) = usize::try_from(count) else { fail!(Shape, "{count} elements") };
+        let mut symbols = BTreeSet::new();
+        size.symbols(&mut symbols);
+        let known = symbols.iter().all(|symbol| bindings.contains_key(symbol));
+        if !known {
+            let solved = size.solve(count)?;
+            let Some((symbol, value)) = solved else { fail!(Unsupported, "a size of {size} that the data decides") };
+            if let Some(&[least, most]) = graph.limits().get(symbol)
+                && !(least..=most).contains(&value)
+            {
+                fail!(Shape, "the data makes a size of {value}; the model was made for {least} to {most}");
+            }
+            bindings.insert(symbol.clone(), value);
+        }
+        let wanted = size.bind(bindings)?;
+        if wanted != count {
+            fail!(Shape, "the data makes a size of {count}; the model was made for {wanted}");
+        }
+        if known {
+            return Ok(());
+        }
+        let bound = |list: &dyn Fn(&mut BTreeSet<Arc<str>>)| {
+            let mut names = BTreeSet::new();
+            list(&mut names);
+            !names.is_disjoint(&symbols) && names.iter().all(|name| bindings.contains_key(name))
+        };
+        for (value, node) in values(graph) {
+            let shape = &node.signature.shape;
+            if !bound(&|names| shape.0.iter().for_each(|dim| dim.symbols(names))) {
+                continue;
+            }
+            self.shapes[value.index()] = shape.bind(bindings)?;
+            let len = bytes(graph, &self.shapes, value)?;
+            if let (Place::Arena(region), true) = (&mut self.places[value.index()], self.roots[value.index()] == value) {
+                if len > region.len {
+                    fail!(Memory, "{shape} takes {len} bytes, but {} are planned", region.len);
+                }
+                region.len = len;
+            }
+        }
+        for value in 0..self.places.len() {
+            self.places[value] = self.places[self.roots[value].index()];
+        }
+        for step in &mut self.steps {
+            let op = &graph.node(step.value).op;
+            if bound(&|names| op.symbols(names)) {
+                step.op = op.bind(bindings)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All shapes, or the largest of those that the call decides.
+fn bind_shapes(graph: &Graph, least: &Bindings, most: &Bindings) -> Result<Vec<Vec<usize>>> {
+    let certain = least == most;
     let bind = |node: &crate::Node| {
-        let shape = node.signature.shape.bind(bindings)?;
+        let dims = &node.signature.shape.0;
+        let size = |dim: &Dim| if certain { dim.bind(most) } else { dim.most(least, most) };
+        let shape = dims.iter().map(size).collect::<Result<Vec<_>>>()?;
         match element_count(&shape) {
             Some(_) => Ok(shape),
             None => Err(Error::new(ErrorKind::Shape, format!("a value of shape {shape:?} is too large"))),

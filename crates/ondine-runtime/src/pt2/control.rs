@@ -192,7 +192,9 @@ impl<'a> Program<'a> {
         signatures: &[Signature],
         carried: Option<&[Signature]>,
     ) -> Result<crate::Graph> {
-        let builder = Builder { nested: true, ..Builder::default() };
+        let mut builder = Builder::default();
+        builder.nested = true;
+        builder.counts.clone_from(&self.builder.counts);
         let mut inner = Program { builder, items: HashMap::new(), paths: HashMap::new(), bases: Vec::new() };
         for (symbol, &[least, most]) in self.builder.graph.limits() {
             inner.builder.graph.limit(symbol, least, most);

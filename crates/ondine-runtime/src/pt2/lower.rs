@@ -1,11 +1,13 @@
 //! Rules that turn ATen operators into those of the graph, by operator name.
 
+mod choice;
 mod convolve;
 mod elementwise;
 mod index;
 mod norm;
 mod product;
 mod reduce;
+mod sample;
 mod scalar;
 mod sequence;
 mod shape;
@@ -33,7 +35,9 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         .or_else(|| product::rule(op))
         .or_else(|| convolve::rule(op))
         .or_else(|| spatial::rule(op))
+        .or_else(|| sample::rule(op))
         .or_else(|| index::rule(op))
+        .or_else(|| choice::rule(op))
         .or_else(|| sequence::rule(op))
         .or_else(|| scalar::rule(op))
         .or_else(|| tail::rule(op))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    builder::{Builder, Tensor},
+    builder::Tensor,
     call::{Item, dim_of, is_complex, output_names},
     lower::view,
     program::{Program, call, run, split_target},
@@ -240,6 +240,7 @@ impl<'a> Program<'a> {
     /// What the argument of a view holds once the view holds `new`; it held `whole` before.
     fn write_back(&mut self, view: View<'_>, whole: &Tensor, new: &Tensor) -> Result<Tensor> {
         let call = call(view.graph, view.node, &self.items);
+        let (op, overlaps) = (split_target(&view.node.target).0, view::repeats(&call)?);
         if let Some(whole) = view::write_back(&mut self.builder, &call, view.index, whole, new)? {
             return Ok(whole);
         }
@@ -247,14 +248,13 @@ impl<'a> Program<'a> {
         let elements = |shape: &[Dim]| shape.iter().fold(Dim::from(1), |product, dim| &product * dim);
         let (all, part) = (elements(&shape), elements(&self.builder.shape(new)));
         let (Some(count), Some(written)) = (all.fixed(), part.fixed()) else {
-            fail!(Unsupported, "a change through the view `{}` of an unknown shape", call.op);
+            fail!(Unsupported, "a change through the view `{op}` of an unknown shape");
         };
         // The view of each element's own position says where every new one goes.
         let places: Vec<i64> = (0..count as i64).collect();
         let places = self.builder.graph.constant(crate::NDArray::new(&[count], &places)?);
         let places = self.builder.plain(places);
         let places = self.builder.reshape(&places, &shape)?;
-        let (op, overlaps) = (call.op, view::repeats(&call)?);
         let places = self.walk(view, places)?;
         if written > count || overlaps {
             fail!(Unsupported, "a change through the view `{op}`, in which elements occur more than once");
@@ -280,9 +280,6 @@ impl<'a> Program<'a> {
             _ => Vec::new(),
         };
         let names = output_names(node);
-        if results.len() < names.iter().flatten().count() {
-            fail!(Unsupported, "{} of its {} results are made", results.len(), names.len());
-        }
         for (index, (name, item)) in names.into_iter().zip(results).enumerate() {
             let Some(name) = name else { continue };
             // Views of a list are each of one of its tensors.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    builder::{Builder, Tensor},
+    builder::Builder,
     call::{Call, Item, dim_of, dtype_of, output_names},
     control,
     lower,
@@ -108,14 +108,14 @@ fn mutated<'a>(module: &'a schema::GraphModule) -> BTreeSet<Arc<str>> {
     let mut mutated = BTreeSet::new();
     for node in &module.graph.nodes {
         let (op, _, in_place) = split_target(&node.target);
-        let tensors = |name: &str| node.inputs.iter().filter(move |input| input.name == name);
-        let out = tensors("out").flat_map(|input| source::names(&input.arg));
-        let first = node.inputs.first().into_iter().flat_map(|input| source::names(&input.arg));
+        let out = node.inputs.iter().filter(|input| input.name == "out");
+        let out = out.flat_map(|input| source::names(&input.arg));
+        let first = || node.inputs.first().into_iter().flat_map(|input| source::names(&input.arg));
         let origin = |root: &HashMap<&'a str, &'a str>, name: &'a Arc<str>| root.get(&**name).copied().unwrap_or(name);
-        let changed: Vec<_> = if in_place && !renames(op) { first.clone().chain(out).collect() } else { out.collect() };
+        let changed: Vec<_> = if in_place && !renames(op) { first().chain(out).collect() } else { out.collect() };
         mutated.extend(changed.iter().map(|name| Arc::<str>::from(origin(&root, name))));
         if !changed.is_empty() || in_place || memory(&module.graph, node) != Memory::Own {
-            let source = changed.first().copied().or_else(|| first.clone().next());
+            let source = changed.first().copied().or_else(|| first().next());
             if let Some(source) = source.map(|source| origin(&root, source)) {
                 output_names(node).into_iter().flatten().for_each(|name| {
                     root.insert(name, source);

@@ -431,6 +431,11 @@ fn classify(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 }
 
 fn choose(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    if !call.has("self") {
+        let condition = call.tensor("condition")?;
+        let columns = super::choice::coordinates(builder, &condition, call.out_shape(0)?.first())?;
+        return Ok(columns.into_iter().map(Item::Tensor).collect());
+    }
     let dtype = call.out_dtype(0)?;
     let condition = call.tensor("condition")?;
     let condition = builder.cast(&condition, DType::Bool)?;

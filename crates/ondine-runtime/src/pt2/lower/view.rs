@@ -185,7 +185,7 @@ impl Cut {
 }
 
 /// `x` with its parts along `axis` combined with those of `rows`, at rank-1 `indices`.
-pub(super) fn scatter_rows(
+pub(in super::super) fn scatter_rows(
     builder: &mut Builder,
     how: Scatter,
     x: &Tensor,
