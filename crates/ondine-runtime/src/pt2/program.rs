@@ -137,15 +137,36 @@ fn mutated<'a>(module: &'a schema::GraphModule) -> BTreeSet<Arc<str>> {
     mutated
 }
 
+/// The argument and the name of a stored tensor.
+fn stored_name(spec: &InputSpec) -> Option<(&schema::Name, &str)> {
+    match spec {
+        InputSpec::Parameter { arg, parameter_name: path }
+        | InputSpec::Buffer { arg, buffer_name: path }
+        | InputSpec::TensorConstant { arg, tensor_constant_name: path } => Some((arg, path)),
+        _ => None,
+    }
+}
+
 impl<'a> Program<'a> {
     fn inputs(&mut self, module: &schema::GraphModule, tensors: &Tensors) -> Result<()> {
         let mutated = mutated(module);
+        let stored: Vec<(&schema::Name, &str)> = module.signature.input_specs.iter().filter_map(stored_name).collect();
         for spec in &module.signature.input_specs {
             match spec {
                 InputSpec::UserInput { arg } => self.user_input(&module.graph, arg)?,
                 InputSpec::Parameter { arg, parameter_name: path }
                 | InputSpec::Buffer { arg, buffer_name: path }
                 | InputSpec::TensorConstant { arg, tensor_constant_name: path } => {
+                    let changed = stored.iter().filter(|(name, _)| mutated.contains(&name.name));
+                    match tensors.shared(path, changed.map(|(_, path)| *path)) {
+                        Some((other, true)) => {
+                            fail!(Unsupported, "`{path}` is `{other}`, which is changed; register it once")
+                        }
+                        Some((other, false)) => {
+                            fail!(Unsupported, "`{path}` lies in the memory of `{other}`, which is changed; clone it")
+                        }
+                        None => {}
+                    }
                     self.stored_tensor(arg, path, mutated.contains(&arg.name), tensors).at(|| format!("`{path}`"))?;
                 }
                 InputSpec::CustomObj { custom_obj_name: name } => {
