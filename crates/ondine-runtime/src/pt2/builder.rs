@@ -215,10 +215,23 @@ impl Builder {
     }
 
     pub(super) fn binary(&mut self, op: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        self.broadcast(Op::Binary(op), &[a, b])
+        let bits = matches!(op, Binary::And | Binary::Or | Binary::Xor);
+        let dtype = self.dtype(a);
+        if !is_small(dtype) || bits {
+            return self.broadcast(Op::Binary(op), &[a, b]);
+        }
+        let (a, b) = (self.cast(a, DType::I32)?, self.cast(b, DType::I32)?);
+        let wide = self.broadcast(Op::Binary(op), &[&a, &b])?;
+        if op.is_comparison() { Ok(wide) } else { self.cast(&wide, dtype) }
     }
 
     pub(super) fn unary(&mut self, op: Unary, x: &Tensor) -> Result<Tensor> {
+        let dtype = self.dtype(x);
+        if is_small(dtype) {
+            let wide = self.cast(x, DType::I32)?;
+            let wide = self.unary(op, &wide)?;
+            return self.cast(&wide, dtype);
+        }
         let value = self.graph.unary(op, x.value)?;
         Ok(Tensor { value, axes: x.axes.clone() })
     }
@@ -329,6 +342,11 @@ impl Builder {
     pub(super) fn select(&mut self, condition: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         self.broadcast(Op::Select, &[condition, a, b])
     }
+}
+
+/// True for types that are computed with as wider ones, and cut to their size again.
+fn is_small(dtype: DType) -> bool {
+    matches!(dtype, DType::I8 | DType::U8 | DType::Bool)
 }
 
 /// Dimensions of a reshape that become one another, independent of all others.

@@ -5,12 +5,14 @@ use std::{collections::HashMap, sync::Arc};
 use super::{
     builder::{Builder, Tensor},
     expr, schema,
+    tensors::{BFLOAT16, HALF},
     schema::{Argument, OptionalTensor, SymArgument},
 };
 use crate::{
     dim::Dim,
     dtype::DType,
     error::{Result, fail},
+    ndarray::NDArray,
     op::Unary,
 };
 
@@ -275,7 +277,14 @@ impl Call<'_> {
     pub(super) fn operand_as(&self, builder: &mut Builder, name: &str, dtype: DType) -> Result<Tensor> {
         match self.operand(builder, name)? {
             Operand::Tensor(tensor) => builder.cast(&tensor, dtype),
-            Operand::Number { value, .. } => builder.number(value, dtype),
+            Operand::Number { value, .. } => match self.argument(name) {
+                // Doubles do not hold all integers.
+                Some(Argument::AsInt(exact)) if dtype == DType::I64 => {
+                    let value = builder.graph.constant(NDArray::scalar(*exact));
+                    Ok(builder.plain(value))
+                }
+                _ => builder.number(value, dtype),
+            },
         }
     }
 
@@ -305,6 +314,14 @@ impl Call<'_> {
         strides.iter().map(|stride| dim_of(stride).ok()?.constant()).collect()
     }
 
+    /// Where in its memory argument `name` begins.
+    pub(super) fn offset(&self, name: &str) -> i64 {
+        let Some(Argument::AsTensor(tensor)) = self.argument(name) else { return 0 };
+        let meta = self.graph.tensor_values.get(&tensor.name);
+        let offset = meta.and_then(|meta| dim_of(meta.storage_offset.as_ref()?).ok()?.constant());
+        offset.unwrap_or(0)
+    }
+
     /// The element type of result `index`.
     pub(super) fn out_dtype(&self, index: usize) -> Result<DType> {
         dtype_of(self.meta(index)?.dtype)
@@ -313,6 +330,27 @@ impl Call<'_> {
     /// True if result `index` is complex.
     pub(super) fn out_complex(&self, index: usize) -> Result<bool> {
         Ok(is_complex(self.meta(index)?.dtype))
+    }
+
+    /// The 16-bit type that a wider argument `self` is converted to, if it is.
+    pub(super) fn narrows(&self) -> Result<Option<DType>> {
+        let Some(Argument::AsTensor(tensor)) = self.argument("self") else { return Ok(None) };
+        let from = self.graph.tensor_values.get(&tensor.name).map(|meta| meta.dtype);
+        let to = self.meta(0)?.dtype;
+        Ok(match to {
+            _ if from == Some(to) => None,
+            HALF => Some(DType::F16),
+            BFLOAT16 => Some(DType::BF16),
+            _ => None,
+        })
+    }
+
+    /// An argument that is a complex number.
+    pub(super) fn complex_number(&self, name: &str) -> Option<[f64; 2]> {
+        match self.argument(name) {
+            Some(Argument::AsComplex(number)) => Some([number.real, number.imag]),
+            _ => None,
+        }
     }
 
     /// True if argument `name` is a complex tensor.

@@ -1,9 +1,12 @@
 //! Rules that turn ATen operators into those of the graph, by operator name.
 
 mod choice;
+mod complex;
 mod convolve;
 mod elementwise;
+mod fourier;
 mod index;
+mod loss;
 mod norm;
 mod product;
 mod reduce;
@@ -38,17 +41,40 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         .or_else(|| sample::rule(op))
         .or_else(|| index::rule(op))
         .or_else(|| choice::rule(op))
+        .or_else(|| loss::rule(op))
+        .or_else(|| fourier::rule(op))
         .or_else(|| sequence::rule(op))
         .or_else(|| scalar::rule(op))
         .or_else(|| tail::rule(op))
         .or_else(|| symbol::rule(op))
 }
 
-/// True if an operator's rule is made for complex numbers as well; their parts are a last dimension here.
-pub(super) fn takes_complex(op: &str) -> bool {
-    matches!(
+/// The rule for an operator on complex numbers; their parts are a last dimension here.
+pub(super) fn complex_rule(op: &str) -> Option<Rule> {
+    complex::rule(op).or_else(|| if takes_complex(op) { rule(op) } else { None })
+}
+
+/// True if an operator's rule is made for complex numbers as well.
+fn takes_complex(op: &str) -> bool {
+    op.starts_with("fft_") || op.starts_with("_fft_") || matches!(
         op,
-        "view_as_real"
+        "stft"
+            | "istft"
+            | "unbind"
+            | "split_with_sizes"
+            | "flip"
+            | "roll"
+            | "stack"
+            | "index"
+            | "zeros"
+            | "zeros_like"
+            | "new_zeros"
+            | "movedim"
+            | "swapaxes"
+            | "expand_as"
+            | "_assert_scalar"
+            | "cond"
+            | "view_as_real"
             | "view_as_complex"
             | "view_as_real_copy"
             | "view_as_complex_copy"
@@ -63,7 +89,6 @@ pub(super) fn takes_complex(op: &str) -> bool {
             | "conj_physical"
             | "_conj_physical"
             | "resolve_conj"
-            | "mul"
             | "view"
             | "reshape"
             | "_unsafe_view"
@@ -86,7 +111,6 @@ pub(super) fn takes_complex(op: &str) -> bool {
             | "chunk"
             | "cat"
             | "index_select"
-            | "fft_irfft"
             | "sym_size"
             | "_assert_tensor_metadata"
             | "resolve_neg"

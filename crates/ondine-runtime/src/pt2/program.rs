@@ -11,13 +11,13 @@ use std::{
 
 use super::{
     builder::Builder,
-    call::{Call, Item, dim_of, dtype_of, output_names},
+    call::{Call, Item, dim_of, dtype_of, is_complex, output_names},
     control,
     lower,
     memory::{Base, Memory, Path, memory, renames},
     schema::{self, Argument, InputSpec, OutputSpec},
     source,
-    tensors::Tensors,
+    tensors::{BFLOAT16, HALF, Tensors},
 };
 use crate::{
     dim::Dim,
@@ -183,7 +183,7 @@ impl<'a> Program<'a> {
         let Some(meta) = graph.tensor_values.get(&tensor.name) else {
             fail!(Format, "the program does not say what input `{}` is", tensor.name);
         };
-        let shape = meta.sizes.iter().map(dim_of).collect::<Result<Vec<_>>>()?;
+        let mut shape = meta.sizes.iter().map(dim_of).collect::<Result<Vec<_>>>()?;
         for (size, dim) in meta.sizes.iter().zip(&shape) {
             // Calls are likely to look like the exporter's example.
             if let schema::SymInt::AsExpr(schema::Expr { hint: Some(schema::Hint::AsInt(hint)), .. }) = size
@@ -194,10 +194,13 @@ impl<'a> Program<'a> {
             }
         }
         let wanted = match meta.dtype {
-            6 => DType::F16,
-            13 => DType::BF16,
+            HALF => DType::F16,
+            BFLOAT16 => DType::BF16,
             code => dtype_of(code)?,
         };
+        if is_complex(meta.dtype) {
+            shape.push(2.into());
+        }
         let value = self.builder.graph.input(&tensor.name, wanted, shape);
         let value = self.builder.graph.cast(value, dtype_of(meta.dtype)?)?;
         let value = self.builder.plain(value);
@@ -287,11 +290,11 @@ impl<'a> Program<'a> {
         for spec in &module.signature.output_specs {
             match spec {
                 OutputSpec::UserOutput { arg } => {
-                    self.output(arg, count)?;
+                    self.output(&module.graph, arg, count)?;
                     count += 1;
                 }
                 OutputSpec::LossOutput { arg } => {
-                    self.output(&Argument::AsTensor(arg.clone()), count)?;
+                    self.output(&module.graph, &Argument::AsTensor(arg.clone()), count)?;
                     count += 1;
                 }
                 OutputSpec::BufferMutation { arg, buffer_name } => {
@@ -317,7 +320,7 @@ impl<'a> Program<'a> {
         Ok(())
     }
 
-    fn output(&mut self, argument: &Argument, position: usize) -> Result<()> {
+    fn output(&mut self, graph: &schema::Graph, argument: &Argument, position: usize) -> Result<()> {
         let name = format!("output_{position}");
         let tensor = match argument {
             Argument::AsInt(value) => self.builder.integer(&Dim::from_i64(*value))?,
@@ -333,6 +336,13 @@ impl<'a> Program<'a> {
                     _ => fail!(Format, "the result `{source}` is not there"),
                 }
             }
+        };
+        // Computed wider, results are told in the precision that they were promised in.
+        let half = source::names(argument).next().and_then(|name| graph.tensor_values.get(name)).map(|meta| meta.dtype);
+        let tensor = match half {
+            Some(HALF) => self.builder.cast(&tensor, DType::F16)?,
+            Some(BFLOAT16) => self.builder.cast(&tensor, DType::BF16)?,
+            _ => tensor,
         };
         let value = self.builder.dense(&tensor)?;
         self.builder.graph.output(&name, value);
@@ -353,8 +363,11 @@ pub(super) fn run(
     items: &HashMap<Arc<str>, Item>,
 ) -> Result<Vec<Item>> {
     let call = call(graph, node, items);
-    if call.any_complex() && !lower::takes_complex(call.op) {
-        fail!(Unsupported, "it is known for real numbers only");
+    if call.any_complex() || call.out_complex(0).unwrap_or(false) {
+        return match lower::complex_rule(call.op) {
+            Some(rule) => rule(builder, &call),
+            None => fail!(Unsupported, "it is known for real numbers only"),
+        };
     }
     match lower::rule(call.op) {
         Some(rule) => rule(builder, &call),

@@ -23,9 +23,9 @@ pub(super) struct Tensors {
 }
 
 /// Type codes of the elements that we do not compute with.
-const HALF: u32 = 6;
+pub(super) const HALF: u32 = 6;
 const DOUBLE: u32 = 8;
-const BFLOAT16: u32 = 13;
+pub(super) const BFLOAT16: u32 = 13;
 const SHORT: u32 = 3;
 
 impl Tensors {

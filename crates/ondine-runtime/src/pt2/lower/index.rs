@@ -34,6 +34,20 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         "scatter" | "scatter_add" | "scatter_reduce" => scatter,
         "index_copy" | "index_add" | "index_fill" | "index_reduce" => index_rows,
         "put" => put_flat,
+        "fill_diagonal" => |builder, call| {
+            let x = call.tensor("self")?;
+            let shape = builder.shape(&x);
+            let [rows, columns] = &shape[..] else { fail!(Unsupported, "fill_diagonal of rank {}", shape.len()) };
+            if call.flag("wrap", false)? {
+                fail!(Unsupported, "fill_diagonal that begins anew below");
+            }
+            let row = builder.range(&0.into(), 1, rows)?;
+            let row = builder.reshape(&row, &[rows.clone(), 1.into()])?;
+            let column = builder.range(&0.into(), 1, columns)?;
+            let there = builder.binary(Binary::Equal, &row, &column)?;
+            let value = call.operand_as(builder, "fill_value", builder.dtype(&x))?;
+            one(builder.select(&there, &value, &x)?)
+        },
         "embedding_bag" | "_embedding_bag" | "_embedding_bag_forward_only" => embedding_bag,
         "slice_scatter" | "select_scatter" => slice_scatter,
         "topk" => topk,
@@ -453,6 +467,12 @@ pub(super) fn ordered(
     keep: Dim,
 ) -> Result<[Tensor; 2]> {
     let order: Vec<usize> = (0..x.rank()).filter(|&other| other != axis).chain([axis]).collect();
+    let dtype = builder.dtype(x);
+    if dtype == DType::I8 {
+        let wide = builder.cast(x, DType::I32)?;
+        let [values, indices] = ordered(builder, &wide, axis, descending, keep)?;
+        return Ok([builder.cast(&values, dtype)?, indices]);
+    }
     let value = builder.stored(x, &order)?;
     let indices = builder.graph.push(Op::ArgSort { descending, keep }, &[value])?;
     let (x, indices) = (builder.plain(value), builder.plain(indices));

@@ -336,7 +336,7 @@ fn col2im(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let indices = builder.plain(indices);
     let zero = builder.number(0.0, DType::F32)?;
     let base = builder.expand(&zero, &[(padded[0] * padded[1]).into(), batch.clone(), channels.clone()])?;
-    let summed = super::view::scatter_rows(builder, crate::Scatter::Add, &base, 0, &indices, &y)?;
+    let summed = super::view::scatter_rows(builder, Scatter::Add, &base, 0, &indices, &y)?;
     let image = builder.reshape(&summed, &[padded[0].into(), padded[1].into(), batch, channels])?;
     let mut image = Builder::permuted(&image, &[2, 3, 0, 1]);
     for (axis, size) in size.into_iter().enumerate() {
