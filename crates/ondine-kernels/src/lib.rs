@@ -49,6 +49,7 @@ mod function;
 mod gemm;
 mod index;
 mod layout;
+mod linear_system;
 mod math;
 #[cfg(test)]
 mod naive;
@@ -81,6 +82,7 @@ pub use gemm::{
     weights::{PACKED_ALIGN, PackedWeights, WeightShape, WeightSource, WeightType, pack},
 };
 pub use index::{argsort, scan, scatter_rows, take};
+pub use linear_system::{cholesky, determinant, solve};
 pub use layout::{IndexError, concat, expand, gather_rows, pad, permute, slice, take_row};
 pub use math::Activation;
 pub use norm::{GroupNorm, group_norm, layer_norm, rms_norm};

@@ -94,12 +94,37 @@ pub(crate) fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
         }
         Op::GroupedMatMul { transposed } => grouped_matmul(inputs, *transposed),
         Op::Recurrent { cell, .. } => recurrent(*cell, inputs),
+        Op::Solve => {
+            matrices(inputs[0])?;
+            let (a, b) = (&inputs[0].shape, &inputs[1].shape);
+            let rank = a.rank();
+            if b.rank() != rank || b.0[..rank - 1] != a.0[..rank - 1] {
+                fail!(Shape, "equations of {a} do not fit {b}");
+            }
+            Ok(inputs[1].clone())
+        }
+        Op::Cholesky => {
+            matrices(inputs[0])?;
+            Ok(inputs[0].clone())
+        }
+        Op::Determinant => {
+            matrices(inputs[0])?;
+            let shape = &inputs[0].shape.0;
+            Ok(Signature::new(shape[..shape.len() - 2].to_vec(), inputs[0].dtype))
+        }
         Op::Measure { .. } => match inputs[0] {
             Signature { shape, dtype: DType::I64 } if shape.rank() == 0 => Ok(inputs[0].clone()),
             Signature { shape, dtype } => fail!(Shape, "{dtype} {shape} is no number of elements"),
         },
         Op::Loop(inner) => inner_loop(inner, inputs),
         Op::Unpack { signature, .. } => Ok(signature.clone()),
+    }
+}
+
+fn matrices(x: &Signature) -> Result<()> {
+    match &x.shape.0[..] {
+        [.., rows, columns] if rows == columns && x.dtype == DType::F32 => Ok(()),
+        _ => fail!(Shape, "{} {} are no square matrices", x.dtype, x.shape),
     }
 }
 
@@ -135,7 +160,8 @@ fn arity(op: &Op) -> Option<usize> {
         Op::Take { .. } => Some(2),
         Op::Scatter(_) | Op::GroupedMatMul { .. } => Some(3),
         Op::Recurrent { .. } => Some(4),
-        Op::Measure { .. } | Op::Unpack { .. } => Some(1),
+        Op::Measure { .. } | Op::Unpack { .. } | Op::Cholesky | Op::Determinant => Some(1),
+        Op::Solve => Some(2),
         Op::Concat { .. } | Op::Linear(_) | Op::Conv2d(..) | Op::Attention(_) | Op::Loop(_) => None,
     }
 }

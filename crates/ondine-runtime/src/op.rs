@@ -446,6 +446,12 @@ pub enum Op {
         /// True if it goes from the last step to the first.
         reverse: bool,
     },
+    /// `a` `[.., n, n]`, `b` `[.., n, columns]`, leading dimensions equal: `x` with `a x = b`.
+    Solve,
+    /// `x` `[.., n, n]`: the lower triangular matrix whose product with its transpose it is.
+    Cholesky,
+    /// `x` `[.., n, n]`: its determinant, `[..]`.
+    Determinant,
     /// `count` (rank 0, I64), handed on: the size is this number from here on, in every shape that speaks of it. A
     /// call fails if it is another than the size has already, or larger than `most`, for which memory is planned.
     Measure {
@@ -621,6 +627,9 @@ impl Op {
             Self::Interpolate { .. } => "interpolate",
             Self::GroupedMatMul { .. } => "grouped_matmul",
             Self::Recurrent { .. } => "recurrent",
+            Self::Solve => "solve",
+            Self::Cholesky => "cholesky",
+            Self::Determinant => "determinant",
             Self::Measure { .. } => "measure",
             Self::Loop(_) => "loop",
             Self::Unpack { .. } => "unpack",

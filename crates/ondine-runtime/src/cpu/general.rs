@@ -217,3 +217,21 @@ pub(super) fn interpolate(
         k::resample(&device.pool, [from, inner], &sources, x.view::<T>(), out.view::<T>());
     })
 }
+
+pub(super) fn solve(inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Device) -> Result<()> {
+    let [a, b] = inputs else { fail!(Shape, "equations take 2 inputs") };
+    let size = [b.shape[b.shape.len() - 2], b.shape[b.shape.len() - 1]];
+    dispatch!("equations", a.dtype, [F32 => f32], T => {
+        k::solve(&device.pool, size, a.view::<T>(), b.view(), out.view());
+    })
+}
+
+pub(super) fn cholesky(x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+    let n = x.shape.last().copied().unwrap_or(0);
+    dispatch!("a factor", x.dtype, [F32 => f32], T => k::cholesky(&device.pool, n, x.view::<T>(), out.view()))
+}
+
+pub(super) fn determinant(x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+    let n = x.shape.last().copied().unwrap_or(0);
+    dispatch!("determinant", x.dtype, [F32 => f32], T => k::determinant(&device.pool, n, x.view::<T>(), out.view()))
+}

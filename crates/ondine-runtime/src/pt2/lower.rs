@@ -6,6 +6,7 @@ mod convolve;
 mod elementwise;
 mod fourier;
 mod index;
+mod linalg;
 mod loss;
 mod norm;
 mod product;
@@ -42,6 +43,7 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         .or_else(|| index::rule(op))
         .or_else(|| choice::rule(op))
         .or_else(|| loss::rule(op))
+        .or_else(|| linalg::rule(op))
         .or_else(|| fourier::rule(op))
         .or_else(|| sequence::rule(op))
         .or_else(|| scalar::rule(op))
