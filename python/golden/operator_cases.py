@@ -57,7 +57,7 @@ def numbers(each, case, ints):
     each("special_values", {
         "nan": lambda a: (torch.maximum(a, torch.zeros(5)), torch.fmax(a, torch.zeros(5)), torch.minimum(a, torch.zeros(5)), torch.fmin(a, torch.zeros(5)), a.clamp(-1, 1), a.relu(), a.sign(), a == a, a > 0, a <= 0, a.isnan(), a.nan_to_num(1.0, 2.0, 3.0)),
         "max": lambda a: (a.max(), a.amax(), a.argmax(), *a.max(0), *a.min(0), a.amin()), "sort": lambda a: a.sort(), "topk": lambda a: a.topk(3), "sum": lambda a: (a[:3].sum(), a.nansum(), a.nanmean(), a.isfinite().all()), "abs": lambda a: (a.abs(), -a, a.floor(), a.sqrt(), a.log(), a.exp()),
-        "cummax": lambda a: (*torch.cummax(a, 0), *torch.cummin(a, 0)), "int": lambda a: a[[0, 1, 4]].int(), "softmax": lambda a: a[[0, 1, 3]].softmax(0), "where": lambda a: torch.where(a > 0, a, 0.0), "logsumexp": lambda a: (a[[0, 1, 3]].logsumexp(0), a[3:4].logsumexp(0)), "median": lambda a: (a.median(), a.nanmedian()),
+        "cummax": lambda a: (*torch.cummax(a, 0), *torch.cummin(a, 0)), "softmax": lambda a: a[[0, 1, 3]].softmax(0), "where": lambda a: torch.where(a > 0, a, 0.0), "logsumexp": lambda a: (a[[0, 1, 3]].logsumexp(0), a[3:4].logsumexp(0)), "median": lambda a: (a.median(), a.nanmedian()),
     }, torch.tensor([1.5, -2.5, float("nan"), float("-inf"), float("inf")]))  # fmt: skip
     each("rounding", {"half": lambda a: (a.round(), a.floor(), a.int(), a.long(), a.to(torch.uint8) if False else a.trunc(), a.round(decimals=1), a % 1, a // 1, torch.remainder(a, -0.7), torch.fmod(a, -0.7))}, torch.tensor([0.5, 1.5, 2.5, -0.5, -1.5, 2.4999, -3.7]))
     each("act", {

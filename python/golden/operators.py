@@ -348,6 +348,19 @@ def data():
     case("data.scaled", scaled, r(5, 4), torch.tensor(-3))
     case("data.detections", detections, r(6, 4), r(6))
     case("data.dynamic", detections, r(6, 4), r(6), dims=({0: torch.export.Dim("rows", min=2, max=9)}, {0: torch.export.Dim("rows", min=2, max=9)}))
+    def regulated(x, i):
+        y = torch.repeat_interleave(x, i, 0)
+        torch._check(y.shape[0] <= 30)
+        return y * 2, y.sum(0)
+
+    def counted(i):
+        y = torch.bincount(i, minlength=6)
+        torch._check(y.shape[0] <= 30)
+        return y
+
+    case("data.regulated", regulated, r(3, 4), torch.tensor([1, 0, 2]))
+    case("data.counted", counted, ints(7, low=0))
+    case("data.repeat_sized", lambda x, i: torch.repeat_interleave(x, i, 0, output_size=3), r(3, 4), torch.tensor([1, 0, 2]))
     case("data.repeat_interleave", lambda x, i: torch.repeat_interleave(x, i, 0), r(3, 4), torch.tensor([1, 0, 2]))
     case("data.bincount", lambda i: torch.bincount(i, minlength=6), ints(7, low=0))
     case("data.item_bool", lambda x: torch.where(torch.tensor((x.sum() > 0).item()), x, -x) if False else x * (x.sum() > 0).item(), r(3, 4))

@@ -18,7 +18,7 @@ pub enum Function {
     Round,
     /// Without what follows the point.
     Trunc,
-    /// -1, 0 or 1.
+    /// -1, 0 or 1; 0 of what is no number.
     Sign,
     Tan,
     Asin,
@@ -58,7 +58,7 @@ impl Function {
             Self::Ceil => f32::ceil,
             Self::Round => f32::round_ties_even,
             Self::Trunc => f32::trunc,
-            Self::Sign => |x| if x == 0.0 || x.is_nan() { x } else { x.signum() },
+            Self::Sign => |x| if x == 0.0 || x.is_nan() { 0.0 } else { x.signum() },
             Self::Tan => f32::tan,
             Self::Asin => f32::asin,
             Self::Acos => f32::acos,

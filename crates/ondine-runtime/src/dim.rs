@@ -224,7 +224,10 @@ impl Dim {
     pub fn most(&self, least: &Bindings, most: &Bindings) -> Result<usize> {
         match self.bounds(least, most)? {
             Some([_, value]) => Ok(usize::try_from(value.max(0)).unwrap_or(usize::MAX)),
-            None => fail!(Shape, "dimension {self} is too large, or nothing bounds it"),
+            None => fail!(
+                Shape,
+                "nothing says how large {self} can be, which the data decides; export with torch._check(size <= limit)"
+            ),
         }
     }
 

@@ -43,6 +43,7 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
             one(fill(builder, &x, &mask, &source, false)?)
         },
         "_unique2" | "unique_consecutive" => unique,
+        "bincount" => bincount,
         _ => return None,
     })
 }
@@ -161,4 +162,74 @@ fn unique(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let later = builder.reshape(&later, &[count])?;
     let counts = builder.binary(Binary::Sub, &later, &places)?;
     Ok([values, inverse, counts].into_iter().map(Item::Tensor).collect())
+}
+
+/// Says that result 0 has as many parts along `axis` as `count`, which the call finds.
+fn measured(builder: &mut Builder, call: &Call<'_>, count: &Tensor, axis: usize) -> Result<Dim> {
+    let out = call.out_shape(0)?;
+    let Some(size) = out.get(axis) else { fail!(Format, "a result of {} dimensions", out.len()) };
+    let mut symbols = std::collections::BTreeSet::new();
+    size.symbols(&mut symbols);
+    let limit = symbols.first().and_then(|symbol| builder.graph.limits().get(symbol)).map(|limits| limits[1]);
+    builder.graph.push(Op::Measure { size: size.clone(), most: limit.unwrap_or(usize::MAX).into() }, &[count.value])?;
+    Ok(size.clone())
+}
+
+/// Each part along a dimension as often as a tensor says.
+pub(super) fn repeated(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    // The form of one argument yields places.
+    let places_only = !call.has("self");
+    let times = call.tensor("repeats")?;
+    let times = builder.cast(&times, DType::I64)?;
+    let count = elements(&builder.shape(&times));
+    let times = builder.reshape(&times, std::slice::from_ref(&count))?;
+    let (mut x, mut axis) = (times.clone(), 0);
+    if !places_only {
+        x = call.tensor("self")?;
+        if call.has("dim") {
+            axis = call.axis("dim", 0, x.rank())?;
+        } else {
+            let size = elements(&builder.shape(&x));
+            x = builder.reshape(&x, &[size])?;
+        }
+    }
+    let length = if places_only { count.clone() } else { builder.dim(&x, axis) };
+    let times = builder.expand(&times, std::slice::from_ref(&length))?;
+    let total = reduce(builder, Reduce::Sum, &times, &[0], false)?;
+    let size = measured(builder, call, &total, axis)?;
+    let value = builder.graph.push(Op::Scan { axis: 0, how: Scan::Sum }, &[times.value])?;
+    let ends = builder.plain(value);
+    // A part is behind all those that end before it.
+    let ends = builder.reshape(&ends, &[1.into(), length])?;
+    let place = builder.range(&0.into(), 1, &size)?;
+    let place = builder.reshape(&place, &[size, 1.into()])?;
+    let before = builder.binary(Binary::Less, &place, &ends)?;
+    let passed = builder.not(&before)?;
+    let passed = builder.cast(&passed, DType::I64)?;
+    let source = reduce(builder, Reduce::Sum, &passed, &[1], false)?;
+    one(if places_only { source } else { builder.take(&x, axis, &source)? })
+}
+
+/// How often each number from 0 on occurs.
+fn bincount(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let x = builder.cast(&x, DType::I64)?;
+    let rows = builder.dim(&x, 0);
+    let most = reduce(builder, Reduce::Max, &x, &[0], false)?;
+    let unit = builder.number(1.0, DType::I64)?;
+    let most = builder.binary(Binary::Add, &most, &unit)?;
+    let least = builder.number(call.float("minlength", 0.0)?, DType::I64)?;
+    let count = builder.binary(Binary::Max, &most, &least)?;
+    let size = measured(builder, call, &count, 0)?;
+    let places = builder.range(&0.into(), 1, &size)?;
+    let x = builder.reshape(&x, &[rows.clone(), 1.into()])?;
+    let hits = builder.binary(Binary::Equal, &x, &places)?;
+    if let Some(weights) = call.try_tensor("weights")? {
+        let weights = builder.reshape(&weights, &[rows, 1.into()])?;
+        let hits = builder.cast(&hits, DType::F32)?;
+        let weighted = builder.binary(Binary::Mul, &hits, &weights)?;
+        return one(reduce(builder, Reduce::Sum, &weighted, &[0], false)?);
+    }
+    let hits = builder.cast(&hits, DType::I64)?;
+    one(reduce(builder, Reduce::Sum, &hits, &[0], false)?)
 }

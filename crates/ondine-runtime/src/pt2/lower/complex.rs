@@ -78,7 +78,7 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
             one(builder.select(&condition, &a, &b)?)
         },
         "to" | "_to_copy" => |builder, call| {
-            let x = call.tensor("self")?;
+            let x = operand(builder, call, "self")?;
             if call.out_complex(0)? {
                 return one(x);
             }

@@ -17,8 +17,17 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         "floor_divide" => |builder, call| arithmetic(builder, call, Binary::FloorDiv),
         "remainder" => |builder, call| arithmetic(builder, call, Binary::Remainder),
         "fmod" => |builder, call| arithmetic(builder, call, Binary::Fmod),
-        "maximum" | "fmax" => |builder, call| arithmetic(builder, call, Binary::Max),
-        "minimum" | "fmin" => |builder, call| arithmetic(builder, call, Binary::Min),
+        "maximum" => |builder, call| arithmetic(builder, call, Binary::Max),
+        "minimum" => |builder, call| arithmetic(builder, call, Binary::Min),
+        "fmax" | "fmin" => |builder, call| {
+            // What is no number counts for nothing.
+            let [a, b] = operands(builder, call, "self", "other")?;
+            let best = builder.binary(if call.op == "fmax" { Binary::Max } else { Binary::Min }, &a, &b)?;
+            let (first, second) = (builder.binary(Binary::Equal, &a, &a)?, builder.binary(Binary::Equal, &b, &b)?);
+            let best = builder.select(&second, &best, &a)?;
+            let best = builder.select(&first, &best, &b)?;
+            finish(builder, call, &best)
+        },
         "atan2" | "arctan2" => |builder, call| arithmetic(builder, call, Binary::Atan2),
         "pow" | "float_power" => |builder, call| power(builder, call),
         "bitwise_and" | "__and__" | "__iand__" => |builder, call| arithmetic(builder, call, Binary::And),

@@ -511,6 +511,9 @@ fn scan(builder: &mut Builder, call: &Call<'_>, how: Scan) -> Result<Vec<Item>> 
     }
     // The last place whose element is the extremum so far.
     let here = builder.binary(Binary::Equal, &x, &values)?;
+    let same = builder.binary(Binary::Equal, &x, &x)?;
+    let odd = builder.not(&same)?;
+    let here = builder.binary(Binary::Or, &here, &odd)?;
     let size = builder.dim(&x, axis);
     let places = builder.range(&0.into(), 1, &size)?;
     let mut wide = vec![Dim::from(1); x.rank()];

@@ -18,7 +18,8 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
             let name = if call.has("A") { "A" } else { "self" };
             let a = call.float_tensor(builder, name)?;
             let unit = unit(builder, &a)?;
-            with_info(builder, call, solve(builder, &a, &unit)?)
+            let inverse = solve(builder, &a, &unit)?;
+            with_info(builder, call, inverse)
         },
         "linalg_solve" | "linalg_solve_ex" | "_linalg_solve_ex" => |builder, call| {
             let (a, b) = (call.float_tensor(builder, "A")?, call.float_tensor(builder, "B")?);

@@ -128,10 +128,13 @@ pub(super) fn linear_of(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias
 
 /// A product by the rules of `torch.matmul`.
 pub(super) fn matmul(builder: &mut Builder, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (a, b) = (builder.cast(a, DType::F32)?, builder.cast(b, DType::F32)?);
     if a.rank() == 0 || b.rank() == 0 {
         fail!(Shape, "the matrix product of a scalar");
     }
+    if !builder.dtype(a).is_float() && !builder.dtype(b).is_float() {
+        return integer_matmul(builder, a, b);
+    }
+    let (a, b) = (builder.cast(a, DType::F32)?, builder.cast(b, DType::F32)?);
     if b.rank() == 1 {
         let size = builder.dim(&b, 0);
         let b = builder.reshape(&b, &[size, 1.into()])?;
@@ -277,9 +280,11 @@ fn einsum(builder: &mut Builder, equation: &str, tensors: Vec<Tensor>) -> Result
     if terms.len() != tensors.len() {
         fail!(Format, "einsum `{equation}` of {} tensors", tensors.len());
     }
+    let mut all = Vec::new();
     for (tensor, term) in tensors.into_iter().zip(terms) {
         let mut tensor = builder.cast(&tensor, DType::F32)?;
         let mut labels = labels(term, tensor.rank())?;
+        all.extend(labels.iter().copied());
         while let Some((a, b)) = repeated(&labels) {
             tensor = diagonal(builder, &tensor, a, b)?;
             let label = labels.remove(b);
@@ -295,7 +300,6 @@ fn einsum(builder: &mut Builder, equation: &str, tensors: Vec<Tensor>) -> Result
             labels(right, right.replace("...", "").chars().count() + if right.contains("...") { most } else { 0 })?
         }
         None => {
-            let all: Vec<char> = operands.iter().flat_map(|(_, labels)| labels.clone()).collect();
             let once = all
                 .iter()
                 .copied()
@@ -335,6 +339,28 @@ fn labels(term: &str, rank: usize) -> Result<Vec<char>> {
         fail!(Unsupported, "einsum with the term `{term}` for rank {rank}");
     }
     Ok(labels)
+}
+
+/// The product of matrices of integers, which no float holds: all products written out, then summed.
+fn integer_matmul(builder: &mut Builder, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let dtype = builder.dtype(a);
+    let (a, b) = (builder.cast(a, DType::I64)?, builder.cast(b, DType::I64)?);
+    let mut wide = builder.shape(&a);
+    wide.push(1.into());
+    if b.rank() == 1 {
+        wide.pop();
+    }
+    let a = builder.reshape(&a, &wide)?;
+    // [.., rows, inner, 1] times [.., 1, inner, columns]
+    let mut tall = builder.shape(&b);
+    if b.rank() > 1 && a.rank() > 2 {
+        tall.insert(b.rank() - 2, 1.into());
+    }
+    let b = builder.reshape(&b, &tall)?;
+    let product = builder.binary(Binary::Mul, &a, &b)?;
+    let axis = product.rank() - if tall.len() == 1 { 1 } else { 2 };
+    let sum = reduce::reduce(builder, Reduce::Sum, &product, &[axis], false)?;
+    builder.cast(&sum, dtype)
 }
 
 /// Two dimensions of one label.

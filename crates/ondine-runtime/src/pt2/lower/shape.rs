@@ -338,7 +338,7 @@ fn repeat(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 fn repeat_interleave(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
     if call.try_tensor("repeats")?.is_some() {
-        fail!(Unsupported, "repetitions that the data decides");
+        return super::choice::repeated(builder, call);
     }
     let times = call.dim("repeats")?;
     let (x, axis) = if call.has("dim") {

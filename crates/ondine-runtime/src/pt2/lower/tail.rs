@@ -51,6 +51,13 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
             Ok(items)
         },
         "atleast_1d" | "atleast_2d" | "atleast_3d" => |builder, call| {
+            if call.has("tensors") {
+                let mut items = Vec::new();
+                for (i, tensor) in call.tensors("tensors")?.iter().enumerate() {
+                    items.push(Item::Tensor(builder.reshape(tensor, &call.out_shape(i)?)?));
+                }
+                return Ok(items);
+            }
             let x = call.tensor("self")?;
             one(builder.reshape(&x, &call.out_shape(0)?)?)
         },
@@ -295,7 +302,9 @@ fn rank_value(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 
 fn isin(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (x, among) = (call.tensor("elements")?, call.tensor("test_elements")?);
-    let (x, among) = (builder.cast(&x, DType::I64)?, builder.cast(&among, DType::I64)?);
+    let float = [&x, &among].iter().any(|tensor| builder.dtype(tensor) == DType::F32);
+    let dtype = if float { DType::F32 } else { DType::I64 };
+    let (x, among) = (builder.cast(&x, dtype)?, builder.cast(&among, dtype)?);
     let size = elements(&builder.shape(&among));
     let among = builder.reshape(&among, &[size])?;
     let mut shape = builder.shape(&x);
