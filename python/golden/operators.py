@@ -14,7 +14,6 @@ import subprocess
 import sys
 import warnings
 
-import safetensors.numpy
 import safetensors.torch
 import torch
 import torch.nn.functional as F
@@ -389,14 +388,19 @@ def export(name, folder):
         safetensors.torch.save_file({f"output_{i}": plain(t) for i, t in enumerate(real)}, folder / f"{name}.out.safetensors")
 
 
+def numbers(path):
+    """The tensors of a file as numpy's, which know no bfloat16."""
+    tensors = safetensors.torch.load_file(path)
+    return {k: (t.float() if t.dtype == torch.bfloat16 else t).numpy() for k, t in tensors.items()}
+
+
 def run(name, folder, ondine):
     found = folder / f"{name}.found.safetensors"
     command = [ondine, "run", folder / f"{name}.pt2", "--inputs", folder / f"{name}.in.safetensors", "--no-cache", "--threads", "1"]
     done = subprocess.run([*map(str, command), "--outputs", str(found)], capture_output=True, text=True, timeout=60)
     if done.returncode:
         return f"error: {done.stderr.strip()[:700]}"
-    result = safetensors.numpy.load_file(found)
-    wanted = safetensors.numpy.load_file(folder / f"{name}.out.safetensors")
+    result, wanted = numbers(found), numbers(folder / f"{name}.out.safetensors")
     compared = compare(result, wanted)
     if compared is None:
         shapes = {k: (result[k].shape if k in result else None, wanted[k].shape) for k in wanted}
