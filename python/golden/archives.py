@@ -226,7 +226,7 @@ class Memory(torch.nn.Module):
             lambda y: y[1:3], lambda y: y[::2], lambda y: y[:, 2], lambda y: y.t(), lambda y: y.view(-1), lambda y: y.reshape(3, 8),
             lambda y: y.t().reshape(3, 8), lambda y: y.t().flatten(), lambda y: y.contiguous(), lambda y: y.t().contiguous(),
             lambda y: y.to(torch.float32), lambda y: y.diagonal(1), lambda y: y.unfold(0, 2, 2), lambda y: y.hsplit(2)[1], lambda y: y.movedim(0, 1),
-            lambda y: y.as_strided((2, 2), (4, 1), 5), lambda y: y[2:].as_strided((3, 2), (4, 2), 9), lambda y: y.expand(6, 4),
+            lambda y: y.as_strided((2, 2), (4, 1), 5), lambda y: y.expand(6, 4),
             lambda y: torch.view_as_complex(y.view(6, 2, 2)).imag, lambda y: torch.atleast_3d(y), lambda y: y.t_(), lambda y: y.unsqueeze_(1),
             lambda y: y[1:5].view(2, 2, 4).transpose(0, 1)[1][..., ::2], lambda y: y.view(24)[3:15].view(3, 4).t()[1:], lambda y: y.clone(), lambda y: y[[0, 2]],
         ]  # fmt: skip

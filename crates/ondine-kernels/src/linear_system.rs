@@ -42,7 +42,10 @@ fn eliminate(n: usize, a: &[f32]) -> Eliminated {
 /// # Panics
 /// If a length does not fit.
 pub fn solve(pool: &Pool, [n, columns]: [usize; 2], a: &[f32], b: &[f32], out: &mut [f32]) {
-    assert!(a.len() * columns == b.len() * n && b.len() == out.len(), "matrices of {n} rows do not fit {columns} columns");
+    assert!(
+        a.len() * columns == b.len() * n && b.len() == out.len(),
+        "matrices of {n} rows do not fit {columns} columns"
+    );
     if out.is_empty() {
         return;
     }
@@ -85,7 +88,10 @@ pub fn determinant(pool: &Pool, n: usize, a: &[f32], out: &mut [f32]) {
 /// # Panics
 /// If a length does not fit.
 pub fn cholesky(pool: &Pool, n: usize, a: &[f32], out: &mut [f32]) {
-    assert!(a.len() == out.len() && a.len().is_multiple_of((n * n).max(1)), "the output does not fit matrices of {n} rows");
+    assert!(
+        a.len() == out.len() && a.len().is_multiple_of((n * n).max(1)),
+        "the output does not fit matrices of {n} rows"
+    );
     if out.is_empty() {
         return;
     }

@@ -38,9 +38,7 @@ impl Atom {
                 both(inner.bounds(least, most)?.map(|bounds| bounds.map(|value| value.div_euclid(*divisor))))
             }
             Self::Pair(pair, a, b) => match (a.bounds(least, most)?, b.bounds(least, most)?) {
-                (Some(a), Some(b)) if *pair != DimPair::Quotient => {
-                    [pair.apply(a[0], b[0]), pair.apply(a[1], b[1])]
-                }
+                (Some(a), Some(b)) if *pair != DimPair::Quotient => [pair.apply(a[0], b[0]), pair.apply(a[1], b[1])],
                 // Nothing is divided by a size that may be zero or less.
                 (Some(a), Some(b)) if a[0] >= 0 && b[0] > 0 => [pair.apply(a[0], b[1]), pair.apply(a[1], b[0])],
                 _ => [None; 2],
@@ -461,6 +459,22 @@ mod tests {
         let bind = |h| half.bind(&Bindings::from([("h".into(), h)])).ok();
         assert_eq!((bind(7), bind(8)), (Some(3), Some(3)));
         assert_eq!(half.to_string(), "floor((h+1)/2)-1");
+    }
+
+    #[test]
+    fn the_largest_size_is_that_of_the_worst_values() {
+        let (n, h) = (Dim::symbol("n"), Dim::symbol("h"));
+        let span = |n: usize, h: usize| Bindings::from([("n".into(), n), ("h".into(), h)]);
+        let most = |dim: &Dim| dim.most(&span(0, 8), &span(5, 8)).unwrap();
+        assert_eq!(most(&(&n * &h)), 40);
+        assert_eq!(most(&(&h - &n)), 8);
+        assert_eq!(most(&(&n - &h)), 0);
+        assert_eq!(most(&(&(&n * 3) + 1).floor_div(2)), 8);
+        assert_eq!(most(&n.pair(DimPair::Max, &Dim::from(7))), 7);
+        assert_eq!(most(&h.pair(DimPair::Quotient, &(&n + 1))), 8);
+        assert!(h.pair(DimPair::Quotient, &n).most(&span(0, 8), &span(5, 8)).is_err());
+        let open = n.most(&span(0, 8), &span(usize::MAX, 8)).unwrap_err().to_string();
+        assert!(open.contains("torch._check"), "{open}");
     }
 
     #[test]

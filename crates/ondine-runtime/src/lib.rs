@@ -57,6 +57,7 @@ pub mod profile;
 pub mod pt2;
 mod run;
 mod specialize;
+mod steps;
 mod weights;
 mod window;
 

@@ -86,7 +86,9 @@ impl Weights {
             };
             let (dtype, bytes) = match stored {
                 Stored::As(dtype) => (dtype, bytes),
-                Stored::F64 => (DType::F32, converted(&bytes, |b: [u8; 8]| (f64::from_le_bytes(b) as f32).to_le_bytes())),
+                Stored::F64 => {
+                    (DType::F32, converted(&bytes, |b: [u8; 8]| (f64::from_le_bytes(b) as f32).to_le_bytes()))
+                }
                 Stored::I16 => (DType::I32, converted(&bytes, |b| i32::from(i16::from_le_bytes(b)).to_le_bytes())),
             };
             let tensor = Tensor { dtype, shape: info.shape.clone(), bytes, file: file.clone() };

@@ -137,8 +137,24 @@ pub(super) fn scan(axis: usize, how: Scan, x: Operand<'_>, out: &mut Target<'_>,
             Scan::Sum => k::scan(pool, size, x, out, 0.0, |sum, x| sum + f64::from(x), narrow),
             Scan::Product => k::scan(pool, size, x, out, 1.0, |product, x| product * f64::from(x), narrow),
             // Behind what is no number there is none.
-            Scan::Max => k::scan(pool, size, x, out, f64::NEG_INFINITY, |m, x| if m.is_nan() || x.is_nan() { f64::NAN } else { m.max(x.into()) }, narrow),
-            Scan::Min => k::scan(pool, size, x, out, f64::INFINITY, |m, x| if m.is_nan() || x.is_nan() { f64::NAN } else { m.min(x.into()) }, narrow),
+            Scan::Max => k::scan(
+                pool,
+                size,
+                x,
+                out,
+                f64::NEG_INFINITY,
+                |m, x| if m.is_nan() || x.is_nan() { f64::NAN } else { m.max(x.into()) },
+                narrow,
+            ),
+            Scan::Min => k::scan(
+                pool,
+                size,
+                x,
+                out,
+                f64::INFINITY,
+                |m, x| if m.is_nan() || x.is_nan() { f64::NAN } else { m.min(x.into()) },
+                narrow,
+            ),
         }
         return Ok(());
     }

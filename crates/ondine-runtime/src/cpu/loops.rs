@@ -30,9 +30,7 @@ fn prepare(inner: &Loop, shapes: &[&[usize]], device: &Device) -> Result<Prepare
         }
     }
     let planned = |graph: &Graph| {
-        plan(graph, &bindings, |value, shapes| {
-            cpu::scratch_bytes(graph, value, shapes, Options::default(), device)
-        })
+        plan(graph, &bindings, |value, shapes| cpu::scratch_bytes(graph, value, shapes, Options::default(), device))
     };
     let offsets = inner.offsets().iter().map(|offset| offset.bind(&bindings)).collect::<Result<Vec<_>>>()?;
     Ok(Prepared { condition: planned(&inner.condition)?, body: planned(&inner.body)?, offsets })
@@ -73,7 +71,13 @@ pub(super) fn run(
     loop {
         device.cancel().check()?;
         let arguments: Vec<&[u8]> = (0..inputs.len())
-            .map(|i| if i < inner.carried { &out.bytes[prepared.offsets[i]..][..inputs[i].bytes.len()] } else { inputs[i].bytes })
+            .map(|i| {
+                if i < inner.carried {
+                    &out.bytes[prepared.offsets[i]..][..inputs[i].bytes.len()]
+                } else {
+                    inputs[i].bytes
+                }
+            })
             .collect();
         let mut goes_on = false;
         turn(&inner.condition, &prepared.condition, &arguments, arena, device, |_, result| {
@@ -102,7 +106,9 @@ fn turn(
 ) -> Result<()> {
     for step in &plan.steps {
         let node = graph.node(step.value);
-        let Place::Arena(region) = plan.places[step.value.index()] else { fail!(Unsupported, "a result without a place") };
+        let Place::Arena(region) = plan.places[step.value.index()] else {
+            fail!(Unsupported, "a result without a place")
+        };
         let Cut { taken: [bytes, scratch], rest } = Cut::new(arena, [region, step.scratch]);
         let mut operands = Vec::with_capacity(node.inputs.len());
         for &input in &node.inputs {
@@ -110,8 +116,7 @@ fn turn(
         }
         let shape = plan.shapes[step.value.index()].as_slice();
         let mut target = Target { dtype: node.signature.dtype, shape, bytes };
-        cpu::run(&step.op, &operands, &mut target, scratch, device)
-            .at(|| format!("{} ({})", node.scope, node.op))?;
+        cpu::run(&step.op, &operands, &mut target, scratch, device).at(|| format!("{} ({})", node.scope, node.op))?;
     }
     for (index, (_, value)) in graph.outputs().iter().enumerate() {
         result(index, read(graph, plan, arguments, *value, &[(0, arena)])?.bytes);

@@ -180,7 +180,8 @@ impl Plan {
             }
             self.shapes[value.index()] = shape.bind(bindings)?;
             let len = bytes(graph, &self.shapes, value)?;
-            if let (Place::Arena(region), true) = (&mut self.places[value.index()], self.roots[value.index()] == value) {
+            if let (Place::Arena(region), true) = (&mut self.places[value.index()], self.roots[value.index()] == value)
+            {
                 if len > region.len {
                     fail!(Memory, "{shape} takes {len} bytes, but {} are planned", region.len);
                 }
@@ -300,7 +301,7 @@ fn arrange(pieces: &[Piece]) -> Result<(Vec<Region>, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::DType;
+    use crate::{dim::Shape, dtype::DType};
     use proptest::prelude::*;
 
     proptest! {
@@ -332,5 +333,44 @@ mod tests {
         graph.output("x", x);
         let plan = plan(&graph, &Bindings::new(), |_, _| 0).unwrap();
         assert_eq!((plan.arena, plan.steps.len()), (2 * 4096, 10));
+    }
+
+    /// The first `n` numbers of `x`, where `n` is found by the call.
+    fn measuring(most: usize) -> Graph {
+        let mut graph = Graph::new();
+        let x = graph.input("x", DType::F32, [16]);
+        let count = graph.input("count", DType::I64, Shape::default());
+        let n = Dim::symbol("n");
+        graph.push(Op::Measure { size: n.clone(), most: most.into() }, &[count]).unwrap();
+        let part = graph.slice(x, 0, 0, &n).unwrap();
+        let twice = graph.concat(&[part, part], 0).unwrap();
+        graph.output("twice", twice);
+        graph
+    }
+
+    #[test]
+    fn memory_is_planned_for_the_largest_size_and_used_for_the_one_found() {
+        let graph = measuring(16);
+        let mut plan = plan(&graph, &Bindings::new(), |_, _| 0).unwrap();
+        let result = graph.outputs()[0].1.index();
+        assert_eq!(plan.shapes[result], [32]);
+        let (planned, n) = (plan.arena, Dim::symbol("n"));
+        let mut bindings = Bindings::new();
+        plan.settle(&graph, &mut bindings, &n, 3).unwrap();
+        assert_eq!((plan.shapes[result].as_slice(), plan.arena), (&[6][..], planned));
+        assert!(matches!(plan.places[result], Place::Arena(Region { len: 24, .. })));
+        plan.settle(&graph, &mut bindings, &n, 3).unwrap();
+        assert!(plan.settle(&graph, &mut bindings, &n, 4).is_err());
+    }
+
+    #[test]
+    fn sizes_outside_what_was_planned_are_errors() {
+        let graph = measuring(4);
+        for count in [-1, 5, i64::MAX] {
+            let mut plan = plan(&graph, &Bindings::new(), |_, _| 0).unwrap();
+            assert!(plan.settle(&graph, &mut Bindings::new(), &Dim::symbol("n"), count).is_err(), "{count}");
+        }
+        let open = plan(&measuring(usize::MAX), &Bindings::new(), |_, _| 0).unwrap_err().to_string();
+        assert!(open.contains("torch._check"), "{open}");
     }
 }

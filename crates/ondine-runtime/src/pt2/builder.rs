@@ -85,8 +85,9 @@ impl Builder {
         self.graph.node(x.value).signature.dtype
     }
 
+    /// The size of a dimension; one that is not there has size 1, as for all operators that broadcast.
     pub(super) fn dim(&self, x: &Tensor, axis: usize) -> Dim {
-        self.graph.dim(x.value, x.axes[axis])
+        x.axes.get(axis).map_or_else(|| Dim::from(1), |&stored| self.graph.dim(x.value, stored))
     }
 
     pub(super) fn shape(&self, x: &Tensor) -> Vec<Dim> {
@@ -127,7 +128,7 @@ impl Builder {
 
     /// The tensor with dimension `axis` stored last, the others in the order in which they are stored.
     pub(super) fn axis_last(&mut self, x: &Tensor, axis: usize) -> Result<Tensor> {
-        if x.axes[axis] + 1 == x.rank() {
+        if stored(x, axis)? + 1 == x.rank() {
             return Ok(x.clone());
         }
         let mut order = inverse(&x.axes);
@@ -301,7 +302,7 @@ impl Builder {
         if start.constant() == Some(0) && *end == self.dim(x, axis) {
             return Ok(x.clone());
         }
-        let value = self.graph.slice(x.value, x.axes[axis], start, end)?;
+        let value = self.graph.slice(x.value, stored(x, axis)?, start, end)?;
         Ok(Tensor { value, axes: x.axes.clone() })
     }
 
@@ -323,7 +324,7 @@ impl Builder {
         let indices = self.cast(indices, DType::I64)?;
         let indices = self.dense(&indices)?;
         if self.graph.shape(indices).rank() == 1 {
-            let value = self.graph.push(Op::Take { axis: x.axes[axis] }, &[x.value, indices])?;
+            let value = self.graph.push(Op::Take { axis: stored(x, axis)? }, &[x.value, indices])?;
             return Ok(Tensor { value, axes: x.axes.clone() });
         }
         let x = self.dense(x)?;
@@ -341,6 +342,14 @@ impl Builder {
     /// `a` where `condition` holds, else `b`.
     pub(super) fn select(&mut self, condition: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         self.broadcast(Op::Select, &[condition, a, b])
+    }
+}
+
+/// Where dimension `axis` is stored.
+fn stored(x: &Tensor, axis: usize) -> Result<usize> {
+    match x.axes.get(axis) {
+        Some(&stored) => Ok(stored),
+        None => fail!(Shape, "dimension {axis} does not exist in rank {}", x.rank()),
     }
 }
 

@@ -5,8 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 use super::{
     builder::{Builder, Tensor},
     expr, schema,
-    tensors::{BFLOAT16, HALF},
     schema::{Argument, OptionalTensor, SymArgument},
+    tensors::{BFLOAT16, HALF},
 };
 use crate::{
     dim::Dim,
@@ -24,7 +24,10 @@ pub(super) enum Item {
     /// A number that the call computes: a rank-0 tensor.
     Number(Tensor),
     /// A number that the call computes and that may be a size.
-    Count { number: Tensor, size: Dim },
+    Count {
+        number: Tensor,
+        size: Dim,
+    },
     /// A condition of sizes, which the exporter has decided.
     Truth,
 }
@@ -89,7 +92,9 @@ impl Call<'_> {
 
     fn lookup(&self, name: &str) -> Result<Tensor> {
         match self.items.get(name) {
-            Some(Item::Tensor(tensor) | Item::Number(tensor) | Item::Count { number: tensor, .. }) => Ok(tensor.clone()),
+            Some(Item::Tensor(tensor) | Item::Number(tensor) | Item::Count { number: tensor, .. }) => {
+                Ok(tensor.clone())
+            }
             Some(_) => fail!(Format, "`{name}` is no tensor"),
             None => fail!(Format, "`{name}` is used before it is there"),
         }
@@ -111,12 +116,10 @@ impl Call<'_> {
                 Argument::AsSymFloat(SymArgument::AsName(sym))
                 | Argument::AsSymInt(SymArgument::AsName(sym))
                 | Argument::AsSymBool(SymArgument::AsName(sym)),
-            ) => {
-                match self.items.get(sym) {
-                    Some(Item::Number(tensor) | Item::Count { number: tensor, .. }) => Ok(Some(tensor.clone())),
-                    _ => Ok(None),
-                }
-            }
+            ) => match self.items.get(sym) {
+                Some(Item::Number(tensor) | Item::Count { number: tensor, .. }) => Ok(Some(tensor.clone())),
+                _ => Ok(None),
+            },
             _ => Ok(None),
         }
     }
@@ -217,12 +220,12 @@ impl Call<'_> {
 
     /// Positions of dimensions, negative ones counted from the end.
     pub(super) fn axes(&self, name: &str, rank: usize) -> Result<Vec<usize>> {
-        let rank = rank - self.hidden();
+        let rank = rank.saturating_sub(self.hidden());
         self.integers(name, &[])?.into_iter().map(|axis| wrap(axis, rank)).collect()
     }
 
     pub(super) fn axis(&self, name: &str, default: i64, rank: usize) -> Result<usize> {
-        wrap(self.integer(name, default)?, rank - self.hidden())
+        wrap(self.integer(name, default)?, rank.saturating_sub(self.hidden()))
     }
 
     pub(super) fn float(&self, name: &str, default: f64) -> Result<f64> {
@@ -374,6 +377,23 @@ impl Call<'_> {
             shape.push(2.into());
         }
         Ok(shape)
+    }
+
+    /// The size of dimension `axis` of result `index`.
+    pub(super) fn out_dim(&self, index: usize, axis: usize) -> Result<Dim> {
+        match self.out_shape(index)?.into_iter().nth(axis) {
+            Some(dim) => Ok(dim),
+            None => fail!(Format, "the program says that result {index} has no dimension {axis}"),
+        }
+    }
+
+    /// The sizes of the last `count` dimensions of result `index`.
+    pub(super) fn out_tail(&self, index: usize, count: usize) -> Result<Vec<Dim>> {
+        let shape = self.out_shape(index)?;
+        match shape.len().checked_sub(count) {
+            Some(start) => Ok(shape[start..].to_vec()),
+            None => fail!(Format, "the program says that result {index} has less than {count} dimensions"),
+        }
     }
 
     /// Dimensions of the first argument that the program does not know of: one, if it is complex.

@@ -169,8 +169,7 @@ impl<'a> Program<'a> {
             inputs.push(value);
             *item = Item::Tensor(Tensor { value, axes: (0..signature.shape.rank()).collect() });
         }
-        let signatures: Vec<_> =
-            inputs.iter().map(|&value| self.builder.graph.node(value).signature.clone()).collect();
+        let signatures: Vec<_> = inputs.iter().map(|&value| self.builder.graph.node(value).signature.clone()).collect();
         let condition = self.loop_graph(&condition.graph, &operands, &signatures, None)?;
         let body = self.loop_graph(&body.graph, &operands, &signatures, Some(&signatures[..count]))?;
         let whole = Loop { condition, body, carried: count };

@@ -66,17 +66,58 @@ pub(super) fn memory(graph: &schema::Graph, node: &schema::Node) -> Memory {
     let first = node.inputs.first().map(|input| &input.arg);
     let (from, to) = (meta(first), meta(node.outputs.first()));
     let complex = from.is_some_and(|from| is_complex(from.dtype));
-    let flag = |name: &str| {
-        node.inputs.iter().any(|input| input.name == name && matches!(input.arg, Argument::AsBool(true)))
-    };
+    let flag =
+        |name: &str| node.inputs.iter().any(|input| input.name == name && matches!(input.arg, Argument::AsBool(true)));
     match op {
-        "view" | "unflatten" | "unsqueeze" | "squeeze" | "view_as" | "_reshape_alias" | "alias" | "detach" | "permute"
-        | "transpose" | "swapaxes" | "swapdims" | "t" | "mT" | "numpy_T" | "matrix_H" | "movedim" | "moveaxis"
-        | "expand" | "expand_as" | "broadcast_to" | "slice" | "narrow" | "select" | "split" | "split_with_sizes"
-        | "chunk" | "tensor_split" | "unsafe_split" | "unsafe_chunk" | "unsafe_split_with_sizes" | "hsplit"
-        | "vsplit" | "dsplit" | "unbind" | "diagonal" | "unfold" | "as_strided" | "view_as_real" | "view_as_complex"
-        | "dropout" | "feature_dropout" | "alpha_dropout" | "feature_alpha_dropout" | "positive" | "resolve_conj"
-        | "resolve_neg" | "real" | "imag" => Memory::Shared,
+        "view"
+        | "unflatten"
+        | "unsqueeze"
+        | "squeeze"
+        | "view_as"
+        | "_reshape_alias"
+        | "alias"
+        | "detach"
+        | "permute"
+        | "transpose"
+        | "swapaxes"
+        | "swapdims"
+        | "t"
+        | "mT"
+        | "numpy_T"
+        | "matrix_H"
+        | "movedim"
+        | "moveaxis"
+        | "expand"
+        | "expand_as"
+        | "broadcast_to"
+        | "slice"
+        | "narrow"
+        | "select"
+        | "split"
+        | "split_with_sizes"
+        | "chunk"
+        | "tensor_split"
+        | "unsafe_split"
+        | "unsafe_chunk"
+        | "unsafe_split_with_sizes"
+        | "hsplit"
+        | "vsplit"
+        | "dsplit"
+        | "unbind"
+        | "diagonal"
+        | "unfold"
+        | "as_strided"
+        | "view_as_real"
+        | "view_as_complex"
+        | "dropout"
+        | "feature_dropout"
+        | "alpha_dropout"
+        | "feature_alpha_dropout"
+        | "positive"
+        | "resolve_conj"
+        | "resolve_neg"
+        | "real"
+        | "imag" => Memory::Shared,
         "adjoint" | "mH" | "conj" | "_conj" if !complex => Memory::Shared,
         "adjoint" | "mH" | "conj" | "_conj" => Memory::Unsure,
         // Of lists, one may share and another not.

@@ -12,8 +12,7 @@ use std::{
 use super::{
     builder::Builder,
     call::{Call, Item, dim_of, dtype_of, is_complex, output_names},
-    control,
-    lower,
+    control, lower,
     memory::{Base, Memory, Path, memory, renames},
     schema::{self, Argument, InputSpec, OutputSpec},
     source,
@@ -350,7 +349,11 @@ impl<'a> Program<'a> {
     }
 }
 
-pub(super) fn call<'c>(graph: &'c schema::Graph, node: &'c schema::Node, items: &'c HashMap<Arc<str>, Item>) -> Call<'c> {
+pub(super) fn call<'c>(
+    graph: &'c schema::Graph,
+    node: &'c schema::Node,
+    items: &'c HashMap<Arc<str>, Item>,
+) -> Call<'c> {
     let (op, overload, _) = split_target(&node.target);
     Call { op, overload, node, graph, items }
 }
@@ -363,14 +366,21 @@ pub(super) fn run(
     items: &HashMap<Arc<str>, Item>,
 ) -> Result<Vec<Item>> {
     let call = call(graph, node, items);
-    if call.any_complex() || call.out_complex(0).unwrap_or(false) {
-        return match lower::complex_rule(call.op) {
-            Some(rule) => rule(builder, &call),
-            None => fail!(Unsupported, "it is known for real numbers only"),
-        };
+    let complex = call.any_complex() || call.out_complex(0).unwrap_or(false);
+    let rule = match (complex, lower::complex_rule(call.op), lower::rule(call.op)) {
+        (true, Some(rule), _) | (false, _, Some(rule)) => rule,
+        (true, None, _) => fail!(Unsupported, "it is known for real numbers only"),
+        (false, _, None) => fail!(Unsupported, "there is no rule for it"),
+    };
+    let results = rule(builder, &call)?;
+    for (index, result) in results.iter().enumerate() {
+        let (Item::Tensor(tensor), Ok(promised)) = (result, call.out_shape(index)) else { continue };
+        let shape = builder.shape(tensor);
+        let unlike = |(a, b): (&Dim, &Dim)| a.constant().is_some() && b.constant().is_some() && a != b;
+        if shape.len() != promised.len() || shape.iter().zip(&promised).any(unlike) {
+            let (shape, promised) = (crate::Shape(shape), crate::Shape(promised));
+            fail!(Shape, "result {index} has shape {shape}; the program says {promised}");
+        }
     }
-    match lower::rule(call.op) {
-        Some(rule) => rule(builder, &call),
-        None => fail!(Unsupported, "there is no rule for it"),
-    }
+    Ok(results)
 }

@@ -228,8 +228,7 @@ fn opened(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias: Option<&Tens
     for (i, &tap) in taps.iter().enumerate() {
         y = dilated(builder, &y, 2 + i, s.stride[i])?;
         let reach = s.dilation[i] * (tap.max(1) - 1);
-        let (Some(first), Some(last)) =
-            (reach.checked_sub(s.before[i]), (reach + s.extra[i]).checked_sub(s.before[i]))
+        let (Some(first), Some(last)) = (reach.checked_sub(s.before[i]), (reach + s.extra[i]).checked_sub(s.before[i]))
         else {
             fail!(Unsupported, "a transposed convolution that cuts more than its kernel adds");
         };

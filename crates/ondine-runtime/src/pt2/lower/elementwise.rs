@@ -102,8 +102,9 @@ fn smooth(op: &str) -> Option<Rule> {
         "exp" | "log" | "sqrt" | "rsqrt" | "sin" | "cos" | "silu" | "relu" | "sigmoid" | "tanh" | "square" | "tan"
         | "asin" | "arcsin" | "acos" | "arccos" | "atan" | "arctan" | "sinh" | "cosh" | "asinh" | "acosh" | "atanh"
         | "erf" | "expm1" | "log1p" | "log2" | "log10" | "exp2" | "reciprocal" | "special_expm1" | "special_erf"
-        | "log_sigmoid" | "deg2rad" | "erfc" | "frac" | "rad2deg" | "special_erfc" | "lgamma" | "special_gammaln" | "digamma"
-        | "special_psi" | "erfinv" | "special_erfinv" | "special_expit" | "special_log1p" | "special_exp2" => |builder, call| {
+        | "log_sigmoid" | "deg2rad" | "erfc" | "frac" | "rad2deg" | "special_erfc" | "lgamma" | "special_gammaln"
+        | "digamma" | "special_psi" | "erfinv" | "special_erfinv" | "special_expit" | "special_log1p"
+        | "special_exp2" => |builder, call| {
             let x = call.float_tensor(builder, "self")?;
             one(function(builder, call.op, &x)?)
         },

@@ -107,9 +107,8 @@ fn last(builder: &mut Builder, x: &Tensor, n: usize, sign: f64) -> Result<Tensor
     let inner = builder.reshape(&split, &[&rows * factor, rest.into(), 2.into()])?;
     let inner = last(builder, &inner, rest, sign)?;
     let inner = builder.reshape(&inner, &[rows.clone(), factor.into(), rest.into(), 2.into()])?;
-    let turns: Vec<f32> = (0..factor)
-        .flat_map(|a| (0..rest).flat_map(move |k| turn(a * k, n, sign).map(|value| value as f32)))
-        .collect();
+    let turns: Vec<f32> =
+        (0..factor).flat_map(|a| (0..rest).flat_map(move |k| turn(a * k, n, sign).map(|value| value as f32))).collect();
     let turns = builder.graph.constant(NDArray::new(&[1, factor, rest, 2], &turns)?);
     let turns = builder.plain(turns);
     let turned = super::complex::product(builder, &inner, &turns)?;
@@ -219,7 +218,8 @@ fn raw_transform(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let mut sizes = Vec::new();
     for (i, &axis) in axes.iter().enumerate() {
         let last = real_result && i + 1 == axes.len();
-        let size = if last { usize::try_from(call.integer("last_dim_size", 0)?).ok() } else { builder.dim(&x, axis).fixed() };
+        let size =
+            if last { usize::try_from(call.integer("last_dim_size", 0)?).ok() } else { builder.dim(&x, axis).fixed() };
         let Some(size) = size.filter(|size| (1..=LARGEST).contains(size)) else {
             fail!(Unsupported, "a Fourier transform of an unknown, empty or very large dimension");
         };

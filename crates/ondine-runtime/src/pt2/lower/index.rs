@@ -398,8 +398,7 @@ fn embedding_bag(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         fail!(Unsupported, "bags that leave an index out");
     }
     let (indices, offsets) = (builder.cast(&indices, DType::I64)?, builder.cast(&offsets, DType::I64)?);
-    let out = call.out_shape(0)?;
-    let (bags, width) = (out[0].clone(), builder.dim(&table, 1));
+    let (bags, width) = (call.out_dim(0, 0)?, builder.dim(&table, 1));
     let count = builder.dim(&indices, 0);
     let mut rows = builder.take(&table, 0, &indices)?;
     if let Some(weights) = call.try_tensor("per_sample_weights")? {

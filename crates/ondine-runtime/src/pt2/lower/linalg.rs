@@ -119,8 +119,11 @@ fn triangle(builder: &mut Builder, a: &Tensor, upper: bool) -> Result<Tensor> {
     let size = square(builder, a)?;
     let column = builder.range(&0.into(), 1, &size)?;
     let row = builder.reshape(&column, &[size, 1.into()])?;
-    let outside =
-        if upper { builder.binary(Binary::Less, &column, &row)? } else { builder.binary(Binary::Less, &row, &column)? };
+    let outside = if upper {
+        builder.binary(Binary::Less, &column, &row)?
+    } else {
+        builder.binary(Binary::Less, &row, &column)?
+    };
     let zero = builder.number(0.0, DType::F32)?;
     builder.select(&outside, &zero, a)
 }

@@ -15,8 +15,16 @@ use crate::{
 
 pub(super) fn rule(op: &str) -> Option<Rule> {
     Some(match op {
-        "mse_loss" | "l1_loss" | "smooth_l1_loss" | "huber_loss" | "soft_margin_loss" | "poisson_nll_loss"
-        | "binary_cross_entropy" | "binary_cross_entropy_with_logits" | "kl_div" | "hinge_embedding_loss" => pairwise,
+        "mse_loss"
+        | "l1_loss"
+        | "smooth_l1_loss"
+        | "huber_loss"
+        | "soft_margin_loss"
+        | "poisson_nll_loss"
+        | "binary_cross_entropy"
+        | "binary_cross_entropy_with_logits"
+        | "kl_div"
+        | "hinge_embedding_loss" => pairwise,
         "margin_ranking_loss" => |builder, call| {
             let (a, b) = (call.float_tensor(builder, "input1")?, call.float_tensor(builder, "input2")?);
             let target = call.float_tensor(builder, "target")?;

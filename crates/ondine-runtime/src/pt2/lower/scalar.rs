@@ -24,13 +24,16 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         },
         "hypot" => hypot,
         "copysign" => copysign,
-        "__lshift__" | "bitwise_left_shift" | "__rshift__" | "bitwise_right_shift" | "__ilshift__" | "__irshift__" => shift,
+        "__lshift__" | "bitwise_left_shift" | "__rshift__" | "bitwise_right_shift" | "__ilshift__" | "__irshift__" => {
+            shift
+        }
         "signbit" => |builder, call| {
             let x = call.float_tensor(builder, "self")?;
             // Minus zero is told apart by what it divides.
             let inverse = builder.function(Function::Reciprocal, &x)?;
             let zero = builder.number(0.0, DType::F32)?;
-            let (below, under) = (builder.binary(Binary::Less, &x, &zero)?, builder.binary(Binary::Less, &inverse, &zero)?);
+            let (below, under) =
+                (builder.binary(Binary::Less, &x, &zero)?, builder.binary(Binary::Less, &inverse, &zero)?);
             one(builder.binary(Binary::Or, &below, &under)?)
         },
         "logaddexp2" => |builder, call| {
@@ -195,7 +198,8 @@ fn nansum(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 /// Numbers as they would come back from integers of few bits.
 fn fake_quantize(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.float_tensor(builder, "self")?;
-    let mut parameters = [call.operand_as(builder, "scale", DType::F32)?, call.operand_as(builder, "zero_point", DType::F32)?];
+    let mut parameters =
+        [call.operand_as(builder, "scale", DType::F32)?, call.operand_as(builder, "zero_point", DType::F32)?];
     if call.op.contains("channel") {
         let axis = call.axis("axis", 0, x.rank())?;
         for parameter in &mut parameters {
@@ -209,7 +213,8 @@ fn fake_quantize(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let steps = builder.binary(Binary::Mul, &x, &inverse)?;
     let steps = builder.binary(Binary::Add, &steps, &zero)?;
     let steps = builder.function(Function::Round, &steps)?;
-    let steps = between(builder, &steps, Some(call.float("quant_min", -128.0)?), Some(call.float("quant_max", 127.0)?))?;
+    let steps =
+        between(builder, &steps, Some(call.float("quant_min", -128.0)?), Some(call.float("quant_max", 127.0)?))?;
     let away = builder.binary(Binary::Sub, &steps, &zero)?;
     one(builder.binary(Binary::Mul, &away, &scale)?)
 }

@@ -127,7 +127,12 @@ fn layers(builder: &mut Builder, call: &Call<'_>, cell: Cell) -> Result<Vec<Item
     // With a projection there is one weight more.
     let per = if parameters.len() == expected.saturating_mul(plain) { plain } else { plain + 1 };
     if expected == 0 || parameters.len() != expected.saturating_mul(per) {
-        fail!(Format, "a recurrent layer of {} parameters, wanted {}", parameters.len(), expected.saturating_mul(plain));
+        fail!(
+            Format,
+            "a recurrent layer of {} parameters, wanted {}",
+            parameters.len(),
+            expected.saturating_mul(plain)
+        );
     }
     let projected = per > plain;
     let hidden = builder.dim(&parameters[1], 1);

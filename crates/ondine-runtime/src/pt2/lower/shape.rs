@@ -203,17 +203,17 @@ fn full(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 }
 
 fn arange(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let out = call.out_shape(0)?;
+    let count = call.out_dim(0, 0)?;
     let dtype = call.out_dtype(0)?;
     let integers = call.try_dim("start").and_then(|start| Ok((start, call.try_dim("step")?)));
     let range = match integers {
         Ok((start, step)) if step.as_ref().is_none_or(|step| step.constant().is_some()) => {
             let step = step.and_then(|step| step.constant()).unwrap_or(1);
-            builder.range(&start.unwrap_or_else(|| 0.into()), step, &out[0])?
+            builder.range(&start.unwrap_or_else(|| 0.into()), step, &count)?
         }
         _ => {
             let (start, step) = (call.float("start", 0.0)?, call.float("step", 1.0)?);
-            let range = builder.range(&0.into(), 1, &out[0])?;
+            let range = builder.range(&0.into(), 1, &count)?;
             let range = builder.cast(&range, DType::F32)?;
             builder.affine(&range, step, start)?
         }

@@ -112,8 +112,7 @@ fn with_places(
 fn adaptive(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
     let n = dimensions(call.op);
-    let out = call.out_shape(0)?;
-    let sizes = &out[out.len() - n..];
+    let sizes = &call.out_tail(0, n)?;
     let largest = call.op.contains("max");
     let windows: Vec<Window> = sizes.iter().cloned().map(Window::Adaptive).collect();
     if sizes.iter().all(|size| size.fixed() == Some(1)) {
@@ -132,8 +131,7 @@ fn resize(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let name = if call.has("input") { "input" } else { "self" };
     let x = call.float_tensor(builder, name)?;
     let n = dimensions(call.op);
-    let out = call.out_shape(0)?;
-    let sizes = &out[out.len() - n..];
+    let sizes = &call.out_tail(0, n)?;
     let mut scales = call.floats("scale_factors")?;
     if scales.is_empty() {
         let each = if n == 1 { vec!["scales"] } else { vec!["scales_d", "scales_h", "scales_w"][3 - n..].to_vec() };
@@ -177,14 +175,15 @@ fn resize(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 /// For each window along all dimensions the place of its largest element, row by row.
 fn largest_places(builder: &mut Builder, x: &Tensor, windows: &[Window], out: &[Dim]) -> Result<Tensor> {
     let n = windows.len();
-    let head = x.rank() - n;
+    let Some(head) = x.rank().checked_sub(n) else { fail!(Shape, "{n} windows in rank {}", x.rank()) };
     let mut y = builder.cast(x, DType::F32)?;
     let mut split = builder.shape(x)[..head].to_vec();
     // Of each dimension: for each window and tap the element; taps that are not there repeat the last.
     let mut elements: Vec<Vec<Vec<usize>>> = Vec::new();
     let mut sizes = Vec::new();
     for (i, window) in windows.iter().enumerate() {
-        let (Some(size), Some(count)) = (builder.dim(x, head + i).fixed(), out[head + i].fixed()) else {
+        let there = out.get(head + i).and_then(Dim::fixed);
+        let (Some(size), Some(count)) = (builder.dim(x, head + i).fixed(), there) else {
             fail!(Unsupported, "places in a map of unknown size");
         };
         let placed = window.place(size, count);

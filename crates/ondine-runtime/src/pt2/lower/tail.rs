@@ -192,11 +192,11 @@ fn diag(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         let size = elements(&builder.shape(&x));
         let flat = builder.reshape(&x, &[size])?;
         let start = if offset >= 0 { offset } else { -offset * width as i64 };
-        let indices = builder.range(&Dim::from_i64(start), width as i64 + 1, &out[0])?;
+        let indices = builder.range(&Dim::from_i64(start), width as i64 + 1, &call.out_dim(0, 0)?)?;
         return one(builder.take(&flat, 0, &indices)?);
     }
     let rank = x.rank() + 1;
-    let (rows, columns) = (out.len() - 2, out.len() - 1);
+    let [.., high, wide] = &out[..] else { fail!(Format, "a matrix of rank {}", out.len()) };
     if call.has("dim1") && [call.axis("dim1", -2, rank)?, call.axis("dim2", -1, rank)?] != [rank - 2, rank - 1] {
         fail!(Unsupported, "diagonals of other dimensions than the last");
     }
@@ -206,13 +206,13 @@ fn diag(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     amounts[x.axes[x.rank() - 1]] = if offset > 0 { [shift, 0] } else { [0, shift] };
     let value = builder.graph.push(Op::Pad { amounts }, &[x.value])?;
     let x = Tensor { value, axes: x.axes };
-    let row = builder.range(&0.into(), 1, &out[rows])?;
-    let row = builder.reshape(&row, &[out[rows].clone(), 1.into()])?;
-    let column = builder.range(&Dim::from_i64(-offset), 1, &out[columns])?;
+    let row = builder.range(&0.into(), 1, high)?;
+    let row = builder.reshape(&row, &[high.clone(), 1.into()])?;
+    let column = builder.range(&Dim::from_i64(-offset), 1, wide)?;
     let there = builder.binary(Binary::Equal, &row, &column)?;
     let mut shape = builder.shape(&x);
     // Along the columns for a diagonal above, along the rows for one below.
-    shape.insert(if offset > 0 { rows } else { columns }, 1.into());
+    shape.insert(if offset > 0 { rank - 2 } else { rank - 1 }, 1.into());
     let x = builder.reshape(&x, &shape)?;
     let zero = builder.number(0.0, builder.dtype(&x))?;
     one(builder.select(&there, &x, &zero)?)

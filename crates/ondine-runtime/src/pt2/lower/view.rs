@@ -105,6 +105,9 @@ fn movedim(_: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 /// `x` without dimension `axis`, which has size 1.
 pub(super) fn without(builder: &mut Builder, x: &Tensor, axis: usize) -> Result<Tensor> {
     let mut shape = builder.shape(x);
+    if axis >= shape.len() {
+        fail!(Shape, "dimension {axis} does not exist in rank {}", shape.len());
+    }
     shape.remove(axis);
     builder.reshape(x, &shape)
 }
@@ -141,7 +144,7 @@ impl Cut {
         let count = match (start.constant(), end.constant(), step) {
             (_, _, 0) => fail!(Shape, "a slice with step 0"),
             (Some(start), Some(end), _) => Dim::from_i64((end - start).max(0)).pair(DimPair::Quotient, &1.into()),
-            _ => call.out_shape(0)?[axis].clone(),
+            _ => call.out_dim(0, axis)?,
         };
         let count = match (count.constant(), start.constant(), end.constant()) {
             (Some(count), Some(_), Some(_)) => Dim::from(usize::try_from(count).unwrap_or(0).div_ceil(step)),
@@ -204,7 +207,7 @@ fn parts(call: &Call<'_>, axis: usize) -> Result<Vec<Cut>> {
     let mut start = Dim::from(0);
     let mut cuts = Vec::new();
     for index in 0..call.output_names().len() {
-        let count = call.out_shape(index)?[axis].clone();
+        let count = call.out_dim(index, axis)?;
         let end = &start + &count;
         cuts.push(Cut { axis, start, count, step: 1 });
         start = end;
@@ -236,7 +239,7 @@ fn unfold(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
     let axis = call.axis("dimension", 0, x.rank())?;
     let (size, step) = (call.integer("size", 1)?, call.integer("step", 1)?);
-    let Some(count) = call.out_shape(0)?[axis].fixed() else { fail!(Unsupported, "unfold of an unknown size") };
+    let Some(count) = call.out_dim(0, axis)?.fixed() else { fail!(Unsupported, "unfold of an unknown size") };
     let indices: Vec<i64> = (0..count as i64).flat_map(|i| (0..size).map(move |j| i * step + j)).collect();
     let indices = builder.graph.constant(crate::NDArray::new(&[indices.len()], &indices)?);
     let indices = builder.plain(indices);
@@ -279,10 +282,33 @@ pub(in super::super) fn write_back(
 ) -> Result<Option<Tensor>> {
     let rank = whole.rank();
     Ok(Some(match call.op {
-        "view" | "flatten" | "unflatten" | "unsqueeze" | "squeeze" | "view_as" | "alias" | "detach"
-        | "dropout" | "feature_dropout" | "alpha_dropout" | "feature_alpha_dropout" | "positive" | "reshape"
-        | "reshape_as" | "contiguous" | "to" | "type_as" | "ravel" | "view_as_real" | "view_as_complex" | "resolve_conj"
-        | "resolve_neg" | "atleast_1d" | "atleast_2d" | "atleast_3d" | "_reshape_alias" => {
+        "view"
+        | "flatten"
+        | "unflatten"
+        | "unsqueeze"
+        | "squeeze"
+        | "view_as"
+        | "alias"
+        | "detach"
+        | "dropout"
+        | "feature_dropout"
+        | "alpha_dropout"
+        | "feature_alpha_dropout"
+        | "positive"
+        | "reshape"
+        | "reshape_as"
+        | "contiguous"
+        | "to"
+        | "type_as"
+        | "ravel"
+        | "view_as_real"
+        | "view_as_complex"
+        | "resolve_conj"
+        | "resolve_neg"
+        | "atleast_1d"
+        | "atleast_2d"
+        | "atleast_3d"
+        | "_reshape_alias" => {
             let shape = builder.shape(whole);
             builder.reshape(new, &shape)?
         }
