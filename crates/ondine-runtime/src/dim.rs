@@ -11,6 +11,9 @@ use crate::error::{Result, fail};
 /// Values of the symbols of a function.
 pub type Bindings = BTreeMap<Arc<str>, usize>;
 
+/// Products of more terms than this stay products.
+const MAX_TERMS: usize = 1024;
+
 /// One dimension of a shape.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Dim {
@@ -56,6 +59,8 @@ pub enum DimPair {
     Min,
     /// The quotient, rounded down.
     Quotient,
+    /// The product, where its terms are too many to be written out.
+    Product,
 }
 
 impl DimPair {
@@ -64,6 +69,7 @@ impl DimPair {
             Self::Max => Some(a.max(b)),
             Self::Min => Some(a.min(b)),
             Self::Quotient => a.checked_div_euclid(b),
+            Self::Product => a.checked_mul(b),
         }
     }
 
@@ -72,6 +78,7 @@ impl DimPair {
             Self::Max => "max",
             Self::Min => "min",
             Self::Quotient => "quotient",
+            Self::Product => "product",
         }
     }
 }
@@ -138,6 +145,10 @@ impl Dim {
     }
 
     fn product(&self, other: &Self) -> Self {
+        if self.terms.len().saturating_mul(other.terms.len()) > MAX_TERMS {
+            let atom = Atom::Pair(DimPair::Product, Arc::new(self.clone()), Arc::new(other.clone()));
+            return Self { terms: vec![(vec![atom], 1)] };
+        }
         let pairs = self.terms.iter().flat_map(|left| other.terms.iter().map(move |right| (left, right)));
         Self::collect(pairs.map(|((a, x), (b, y))| {
             let mut monomial: Vec<_> = a.iter().chain(b).cloned().collect();
@@ -262,6 +273,17 @@ impl Dim {
             fail!(Shape, "a dimension of size {size} must be a multiple of {factor}");
         }
         Ok(Some((name, size / factor)))
+    }
+
+    /// How deeply floors and pairs lie within each other.
+    pub(crate) fn depth(&self) -> usize {
+        let atoms = self.terms.iter().flat_map(|(monomial, _)| monomial);
+        let depth = atoms.map(|atom| match atom {
+            Atom::Symbol(_) => 0,
+            Atom::FloorDiv(inner, _) => 1 + inner.depth(),
+            Atom::Pair(_, a, b) => 1 + a.depth().max(b.depth()),
+        });
+        depth.max().unwrap_or(0)
     }
 
     /// Adds every symbol of the dimension to `names`.
@@ -475,6 +497,17 @@ mod tests {
         assert!(h.pair(DimPair::Quotient, &n).most(&span(0, 8), &span(5, 8)).is_err());
         let open = n.most(&span(0, 8), &span(usize::MAX, 8)).unwrap_err().to_string();
         assert!(open.contains("torch._check"), "{open}");
+    }
+
+    #[test]
+    fn products_of_many_terms_stay_small_and_right() {
+        let sum = (0..6).fold(Dim::from(1), |sum, i| &sum + &Dim::symbol(&format!("s{i}")));
+        let bindings: Bindings = (0..6).map(|i| (format!("s{i}").into(), i)).collect();
+        let power = (0..8).fold(Dim::from(1), |power, _| &power * &sum);
+        assert!(power.terms.len() <= MAX_TERMS);
+        assert_eq!(power.bind(&bindings).unwrap(), 16_usize.pow(8));
+        assert_eq!(power.most(&bindings, &bindings).unwrap(), 16_usize.pow(8));
+        assert!(power.depth() > 0);
     }
 
     #[test]

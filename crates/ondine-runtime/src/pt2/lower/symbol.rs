@@ -116,8 +116,14 @@ fn arithmetic(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
             }
         }
     };
+    if dim.depth() > MAX_DEPTH {
+        fail!(Unsupported, "sizes that depend on each other more than {MAX_DEPTH} deep");
+    }
     Ok(vec![Item::Integer(dim)])
 }
+
+/// Expressions of sizes nest no deeper than this, so that walking them takes little stack.
+const MAX_DEPTH: usize = 64;
 
 /// Numbers that are not integers, or that come from data, are tensors without dimensions.
 fn by_tensors(builder: &mut Builder, call: &Call<'_>, name: &str) -> Result<Vec<Item>> {
