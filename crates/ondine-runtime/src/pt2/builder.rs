@@ -18,6 +18,9 @@ use crate::{
     op::{Binary, Function, Op, Unary},
 };
 
+/// The most positions that a list in a graph has.
+const MAX_LIST: usize = 1 << 24;
+
 /// A value whose logical dimension `i` is stored as dimension `axes[i]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tensor {
@@ -342,6 +345,17 @@ impl Builder {
     /// `a` where `condition` holds, else `b`.
     pub(super) fn select(&mut self, condition: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         self.broadcast(Op::Select, &[condition, a, b])
+    }
+}
+
+/// Refuses lists of more positions than a graph should hold.
+///
+/// # Errors
+/// If the product of `counts` is larger.
+pub(super) fn check_list(counts: &[usize]) -> Result<()> {
+    match counts.iter().try_fold(1_usize, |product, &count| product.checked_mul(count)) {
+        Some(count) if count <= MAX_LIST => Ok(()),
+        _ => fail!(Unsupported, "a list of {counts:?} positions"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Convolutions of one to three dimensions, plain and transposed, as two-dimensional ones.
 
-use super::{Builder, Call, Item, Rule, Tensor, norm::channels_last, one};
+use super::{super::builder::check_list, Builder, Call, Item, Rule, Tensor, norm::channels_last, one};
 use crate::{
     dim::Dim,
     dtype::DType,
@@ -130,6 +130,7 @@ fn computed(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias: Option<&Te
         let room = (size + s.before[i] + s.after[i]).checked_sub(s.dilation[i] * (kernel.max(1) - 1) + 1);
         let Some(room) = room.filter(|_| s.stride[i] > 0) else { fail!(Shape, "a kernel that does not fit") };
         let count = room / s.stride[i] + 1;
+        check_list(&[kernel, count])?;
         let place = |tap: usize, block: usize| (block * s.stride[i] + tap * s.dilation[i]) as i64;
         let places: Vec<i64> = (0..kernel).flat_map(|tap| (0..count).map(move |block| place(tap, block))).collect();
         let indices = builder.graph.constant(crate::NDArray::new(&[places.len()], &places)?);

@@ -1,6 +1,6 @@
 //! Fourier transforms as products with matrices, of sizes split into factors; complex numbers are a last dimension of 2.
 
-use super::{Builder, Call, Item, Rule, Tensor, one, product::matmul};
+use super::{super::builder::check_list, Builder, Call, Item, Rule, Tensor, one, product::matmul};
 use crate::{
     dim::Dim,
     dtype::DType,
@@ -309,6 +309,7 @@ fn stft(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let Some(count) = builder.dim(&x, 1).fixed().and_then(|n| n.checked_sub(size)).map(|room| room / hop + 1) else {
         fail!(Unsupported, "stft of an unknown length, or one shorter than its window");
     };
+    check_list(&[count, size])?;
     let indices: Vec<i64> = (0..count).flat_map(|i| (0..size).map(move |j| (i * hop + j) as i64)).collect();
     let indices = builder.graph.constant(NDArray::new(&[indices.len()], &indices)?);
     let indices = builder.plain(indices);
@@ -348,6 +349,7 @@ fn istft(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let frames = builder.binary(Binary::Mul, &frames, &window)?;
     let square = builder.binary(Binary::Mul, &window, &window)?;
     let square = builder.expand(&square, &[1.into(), count.into(), size.into()])?;
+    check_list(&[count, size, hop])?;
     let length = size + hop * count.saturating_sub(1);
     let places: Vec<i64> = (0..count).flat_map(|i| (0..size).map(move |j| (i * hop + j) as i64)).collect();
     let places = builder.graph.constant(NDArray::new(&[places.len()], &places)?);

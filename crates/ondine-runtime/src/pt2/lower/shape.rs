@@ -1,6 +1,9 @@
 //! Operators that make, join, pad and reorder tensors.
 
-use super::{super::call::Operand, Builder, Call, Item, Rule, Tensor, one};
+use super::{
+    super::{builder::check_list, call::Operand},
+    Builder, Call, Item, Rule, Tensor, one,
+};
 use crate::{
     dim::Dim,
     dtype::DType,
@@ -168,6 +171,7 @@ fn mirrored(builder: &mut Builder, x: &Tensor, axis: usize, [before, after]: [us
     let Some(size) = builder.dim(x, axis).fixed().filter(|&size| size > 0) else {
         fail!(Unsupported, "padding by {mode} of a dimension of unknown size");
     };
+    check_list(&[before.saturating_add(size).saturating_add(after)])?;
     let source = |i: i64| -> i64 {
         let (n, i) = (size as i64, i - before as i64);
         match mode {
@@ -222,7 +226,7 @@ fn arange(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 }
 
 fn linspace(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let steps = call.integer("steps", 100)?;
+    let steps = call.integer("steps", 100)?.clamp(0, 1 << 24);
     let (start, end) = (call.float("start", 0.0)?, call.float("end", 1.0)?);
     let step = (end - start) / (steps - 1).max(1) as f64;
     // From both ends, as PyTorch does, so that the last is exact.

@@ -1,6 +1,6 @@
 //! Pooling, resizing and sampling of feature maps.
 
-use super::{Builder, Call, Item, Rule, Tensor, norm::channels_last, one};
+use super::{super::builder::check_list, Builder, Call, Item, Rule, Tensor, norm::channels_last, one};
 use crate::{
     dim::Dim,
     dtype::DType,
@@ -186,6 +186,7 @@ fn largest_places(builder: &mut Builder, x: &Tensor, windows: &[Window], out: &[
         let (Some(size), Some(count)) = (builder.dim(x, head + i).fixed(), there) else {
             fail!(Unsupported, "places in a map of unknown size");
         };
+        check_list(&[size, count])?;
         let placed = window.place(size, count);
         let taps = placed.windows.iter().map(|window| window.1).max().unwrap_or(0);
         if taps == 0 || placed.windows.iter().any(|window| window.1 == 0) {
@@ -215,6 +216,7 @@ fn largest_places(builder: &mut Builder, x: &Tensor, windows: &[Window], out: &[
     let value = builder.dense(&y)?;
     let value = builder.graph.push(Op::ArgMax, &[value])?;
     let tap = builder.plain(value);
+    check_list(&[windows, taps])?;
     // Which element of the map a tap of a window is.
     let mut table = Vec::with_capacity(windows * taps);
     for index in 0..windows * taps {
@@ -275,9 +277,13 @@ impl Blocks {
 
     /// Blocks along a dimension.
     fn count(&self, axis: usize, size: usize) -> Result<usize> {
-        let reach = self.dilation[axis] * (self.kernel[axis].max(1) - 1) + 1;
-        match (size + 2 * self.padding[axis]).checked_sub(reach) {
-            Some(room) if self.stride[axis] > 0 => Ok(room / self.stride[axis] + 1),
+        let reach = self.dilation[axis].saturating_mul(self.kernel[axis].max(1) - 1).saturating_add(1);
+        match size.saturating_add(self.padding[axis].saturating_mul(2)).checked_sub(reach) {
+            Some(room) if self.stride[axis] > 0 => {
+                let count = room / self.stride[axis] + 1;
+                check_list(&[self.kernel[axis], count])?;
+                Ok(count)
+            }
             _ => fail!(Shape, "a block of {reach} does not fit a dimension of {size}"),
         }
     }

@@ -1,6 +1,6 @@
 //! Operators that occur now and then, in terms of others.
 
-use super::{Builder, Call, Item, Rule, Tensor, one, product::matmul, reduce::reduce};
+use super::{super::builder::check_list, Builder, Call, Item, Rule, Tensor, one, product::matmul, reduce::reduce};
 use crate::{
     dim::Dim,
     dtype::DType,
@@ -270,6 +270,7 @@ fn triangle_indices(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>>
     let (rows, columns) = (call.integer("row", 0)?.clamp(0, 1 << 14), call.integer("col", 0)?.clamp(0, 1 << 14));
     let offset = call.integer("offset", 0)?;
     let lower = call.op == "tril_indices";
+    check_list(&[rows as usize, columns as usize])?;
     let places = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
     let places: Vec<_> =
         places.filter(|(row, column)| if lower { column - row <= offset } else { column - row >= offset }).collect();

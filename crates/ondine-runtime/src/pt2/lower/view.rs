@@ -1,6 +1,9 @@
 //! Views: operators whose result shares memory with their argument.
 
-use super::{super::call::wrap, Builder, Call, Item, Rule, Tensor, one};
+use super::{
+    super::{builder::check_list, call::wrap},
+    Builder, Call, Item, Rule, Tensor, one,
+};
 use crate::{
     dim::{Dim, DimPair},
     error::{Result, fail},
@@ -240,7 +243,9 @@ fn unfold(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let axis = call.axis("dimension", 0, x.rank())?;
     let (size, step) = (call.integer("size", 1)?, call.integer("step", 1)?);
     let Some(count) = call.out_dim(0, axis)?.fixed() else { fail!(Unsupported, "unfold of an unknown size") };
-    let indices: Vec<i64> = (0..count as i64).flat_map(|i| (0..size).map(move |j| i * step + j)).collect();
+    check_list(&[count, usize::try_from(size).unwrap_or(usize::MAX)])?;
+    let place = |i: i64, j: i64| i.saturating_mul(step).saturating_add(j);
+    let indices: Vec<i64> = (0..count as i64).flat_map(|i| (0..size).map(move |j| place(i, j))).collect();
     let indices = builder.graph.constant(crate::NDArray::new(&[indices.len()], &indices)?);
     let indices = builder.plain(indices);
     let taken = builder.take(&x, axis, &indices)?;
