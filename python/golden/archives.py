@@ -1,6 +1,6 @@
 """Small .pt2 archives that use every operator the reader knows, with what PyTorch computes for them.
 
-    archives.py OUT
+    archives.py OUT [FAMILY...]
 
 For each family FAMILY.pt2 (as exported), FAMILY.decomposed.pt2 (after run_decompositions()) and
 FAMILY.golden.safetensors (`in.NAME`, `out.INDEX`). `crates/ondine-runtime/tests/data/pt2` is its output.
@@ -217,6 +217,146 @@ class Control(torch.nn.Module):
     inputs = staticmethod(lambda: (torch.randn(3, 4),))
 
 
+class Memory(torch.nn.Module):
+    """Changes of views, of views of views, and of what only sometimes is a view."""
+
+    def forward(self, x, i):
+        results = []
+        paths = [
+            lambda y: y[1:3], lambda y: y[::2], lambda y: y[:, 2], lambda y: y.t(), lambda y: y.view(-1), lambda y: y.reshape(3, 8),
+            lambda y: y.t().reshape(3, 8), lambda y: y.t().flatten(), lambda y: y.contiguous(), lambda y: y.t().contiguous(),
+            lambda y: y.to(torch.float32), lambda y: y.diagonal(1), lambda y: y.unfold(0, 2, 2), lambda y: y.hsplit(2)[1], lambda y: y.movedim(0, 1),
+            lambda y: y.as_strided((2, 2), (4, 1), 5), lambda y: y.expand(6, 4),
+            lambda y: torch.view_as_complex(y.view(6, 2, 2)).imag, lambda y: torch.atleast_3d(y), lambda y: y.t_(), lambda y: y.unsqueeze_(1),
+            lambda y: y[1:5].view(2, 2, 4).transpose(0, 1)[1][..., ::2], lambda y: y.view(24)[3:15].view(3, 4).t()[1:], lambda y: y.clone(), lambda y: y[[0, 2]],
+        ]  # fmt: skip
+        for path in paths:
+            y = x * 1
+            part = path(y)
+            part.mul_(3).add_(1)
+            results += [y, part]
+        y = x * 1
+        a, b = y.view(-1), y[1:]
+        a[5] = 100
+        b.add_(1)
+        y.index_put_((i,), torch.ones(3, 4), accumulate=True)
+        y.masked_scatter_(y > 2, torch.arange(24.0))
+        y.fill_diagonal_(-1)
+        z = torch.zeros(6, 4)
+        torch.add(x, y, out=z)
+        constant = torch.tensor([1.0, 2.0, 3.0, 4.0])
+        constant[0] += x.sum()
+        return results, [a, b, y, z, a.view(6, 4)[2], x + constant]
+
+    inputs = staticmethod(lambda: (torch.randn(6, 4), torch.tensor([0, 2, 0])))
+
+
+class Loops(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.conv = torch.nn.Linear(4, 4), torch.nn.Conv2d(2, 2, 3, padding=1)
+
+    def forward(self, x, maps):
+        from torch._higher_order_ops.map import map as map_op
+        from torch._higher_order_ops.scan import scan as scan_op
+
+        loop = torch._higher_order_ops.while_loop
+        zero = torch.tensor(0)
+        results = [loop(lambda i, x: i < 5, lambda i, x: (i + 1, x * 1.5 + i), (zero, x))]
+        results += [loop(lambda i, x: i < 0, lambda i, x: (i + 1, x * 2), (zero, x)), loop(lambda x: x.sum() < 100, lambda x: (x.abs() * 2 + 0.1,), (x,))]
+        results += [loop(lambda i, x: i < 3, lambda i, x: (i + 1, self.linear(x).tanh()), (zero, x))]
+        results += [loop(lambda i, x: i < 2, lambda i, x: (i + 1, self.conv(x).relu()), (zero, maps))]
+        results += [loop(lambda i, x: i < 4, lambda i, x: (i + 1, torch.cond(i % 2 == 0, lambda x: x + 1, lambda x: x * 2, (x,))), (zero, x))]
+        results += [scan_op(lambda c, x: (c * 0.5 + x, c + x), torch.zeros(4), x), map_op(lambda row, y: row.sin() * y, x, x[0])]
+        with torch.no_grad():
+            y = x * 2
+        with torch.enable_grad():
+            y = y + 1
+        return results, y, torch.cond(x.shape[0] > 3, lambda x: x.sin(), lambda x: x.cos(), (x,))
+
+    inputs = staticmethod(lambda: (torch.randn(5, 4), torch.randn(1, 2, 4, 4)))
+
+
+class Choices(torch.nn.Module):
+    """Sizes that the data decides."""
+
+    def forward(self, x, mask, n, times):
+        y = x[mask] @ torch.ones(4, 2)
+        chosen = [torch.nonzero(x > 0), x[x > 0], y, x[:, mask[:4]], torch.masked_select(x, x < 0), x[x > 90], x[x > 90].sum(), *torch.where(n > 0)]
+        chosen += [torch.cat([x[x > 0], x[x < -0.5]]), x.index_put((x > 0,), x[x > 0] * 2), *torch.unique(n, return_inverse=True, return_counts=True)]
+        k = (x > 0).sum().item()
+        torch._check(k >= 0)
+        torch._check(k <= 20)
+        chosen += [torch.zeros(k) + 1, x.flatten()[:k], x * k]
+        repeated = torch.repeat_interleave(x, times, 0)
+        torch._check(repeated.shape[0] <= 30)
+        i = n[0].item()
+        return chosen, repeated * 2, x * i, torch.masked_scatter(x, x > 0, x.flip(0))
+
+    inputs = staticmethod(
+        lambda: (torch.randn(5, 4), torch.tensor([True, False, True, True, False]), torch.tensor([-2, 3, 1, 3, 0]), torch.tensor([1, 0, 2, 3, 1]))
+    )
+
+
+class Spectra(torch.nn.Module):
+    """Fourier transforms and complex numbers."""
+
+    def forward(self, x, wave, pairs):
+        real, fft, a = torch.view_as_real, torch.fft, torch.view_as_complex(pairs)
+        spectra = [real(fft.rfft(x)), fft.irfft(fft.rfft(x[:, :7]), 7), real(fft.fft(x, dim=0)), real(fft.ifft(fft.fft(x))), fft.irfft2(fft.rfft2(x, norm="ortho"), norm="ortho")]
+        spectra += [real(fft.rfft(x, 5)), real(fft.fft2(x)), fft.fftn(x).abs(), fft.fftshift(x), fft.fftfreq(9), real(fft.fft(wave))]
+        window = torch.hann_window(16)
+        stft = torch.stft(wave, 16, 4, window=window, return_complex=True)
+        spectra += [stft.abs(), torch.istft(stft, 16, 4, window=window), torch.stft(wave, 16, 4, 12, window[:12], center=False, normalized=True, return_complex=True).abs()]
+        numbers = [a * 2 + a - 1, a / a.flip(0), a.exp(), a.conj() * 1j, a @ a.mT, a * pairs[..., 0], a.sum(1), a.mean(), torch.stack([a, -a]), a**2, pairs[..., 0].to(torch.complex64)]
+        return spectra, [real(number.resolve_conj()) for number in numbers], a.abs(), a.angle()
+
+    inputs = staticmethod(lambda: (torch.randn(6, 8), torch.randn(2, 120), torch.randn(3, 4, 2)))
+
+
+class Losses(torch.nn.Module):
+    def forward(self, x, y, t):
+        p, q = x.sigmoid(), y.sigmoid()
+        a = [F.cross_entropy(x, t), F.cross_entropy(x, t, reduction="none"), F.cross_entropy(x, t, label_smoothing=0.1), F.cross_entropy(x, x.softmax(1)), F.cross_entropy(x, t, ignore_index=1)]
+        a += [F.nll_loss(x.log_softmax(1), t), F.mse_loss(x, y), F.l1_loss(x, y, reduction="sum"), F.smooth_l1_loss(x, y, beta=0.5), F.huber_loss(x, y, delta=0.5)]
+        a += [F.binary_cross_entropy(p, q), F.binary_cross_entropy_with_logits(x, q, pos_weight=q[0]), F.kl_div(x.log_softmax(1), y.softmax(1), reduction="batchmean")]
+        a += [F.soft_margin_loss(x, y.sign()), F.poisson_nll_loss(x, y.abs()), F.margin_ranking_loss(x, y, y.sign(), 0.2), F.hinge_embedding_loss(x, y.sign())]
+        square = x @ x.mT + 2 * torch.eye(3)
+        linear = torch.linalg
+        a += [linear.inv(square), linear.solve(square, x), linear.solve(square, x[:, 0]), linear.det(square), *linear.slogdet(square), linear.cholesky(square), torch.cholesky_inverse(linear.cholesky(square))]
+        a += [linear.solve_triangular(square.triu(), x, upper=True), linear.matrix_norm(x), linear.matrix_norm(x, 1), torch.lgamma(p * 4), torch.digamma(p * 4), torch.erfinv(p)]
+        return a
+
+    inputs = staticmethod(lambda: (torch.randn(3, 4), torch.randn(3, 4), torch.tensor([0, 3, 1])))
+
+
+class Sampling(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        n = torch.nn
+        self.layers = n.ModuleList([n.ConvTranspose3d(2, 3, 3, 2, 1, 1), n.ConvTranspose3d(2, 4, (1, 2, 3), (1, 2, 2), groups=2), n.MaxPool3d(2, return_indices=True)])
+        self.lstm = n.LSTM(4, 6, 2, bidirectional=True, proj_size=3, batch_first=True)
+
+    def forward(self, x, volume, grid, theta, ids):
+        pooled = [F.max_pool2d(x, 3, 2, 1, return_indices=True), F.adaptive_max_pool2d(x, (3, 2), return_indices=True), F.max_pool1d(x[0], 2, return_indices=True)]
+        pooled += [F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2, output_size=x.shape), torch.cummax(x[0, 0], 1), torch.cummin(x[0, 0], 0)]
+        modes = [("bilinear", "reflection"), ("nearest", "reflection"), ("bicubic", "zeros"), ("bicubic", "border"), ("bicubic", "reflection")]
+        sampled = [F.grid_sample(x, grid, mode, padding, align) for mode, padding in modes for align in (False, True)]
+        sampled += [F.grid_sample(volume, torch.stack([grid[:1, ..., 0], grid[:1, ..., 1], grid[:1, ..., 0]], -1)[:, None], align_corners=False)]
+        sampled += [F.grid_sample(x, F.affine_grid(theta, (2, 3, 4, 5), align_corners=False), align_corners=False), F.conv_transpose2d(x, x[0, :, None, :2, :2], stride=2)]
+        table = x[0, 0]
+        bags = [F.embedding_bag(ids, table), F.embedding_bag(ids, table, mode="sum"), F.embedding_bag(ids, table, mode="max"), F.embedding_bag(ids.flatten(), table, torch.tensor([0, 2, 5]))]
+        bags += [table.scatter_reduce(1, ids, table[:3, :2], reduce, include_self=own) for reduce in ("mean", "sum", "amax", "prod") for own in (True, False)]
+        bags += [table.index_reduce(0, ids[:2, 0], table[:2], "mean"), torch.diag_embed(table, 1), torch.einsum("bii->bi", x[:, :, :3, :3][0]), torch.isin(table, table[:1])]
+        small = (table * 40).to(torch.int8)
+        bags += [small * 3, small + 100, -small, small // 3, small @ small.t(), small.max(1), small.sort(1), small >> 1, ~small, small.sum()]
+        return [layer(volume) for layer in self.layers], self.lstm(table[None, :, :4]), pooled, sampled, bags
+
+    inputs = staticmethod(
+        lambda: (torch.randn(2, 3, 5, 6), torch.randn(1, 2, 4, 4, 4), torch.rand(2, 4, 5, 2) * 2.6 - 1.3, torch.randn(2, 2, 3) * 0.3, torch.tensor([[0, 1], [2, 0], [1, 1]]))
+    )
+
+
 def without_folders(program):
     """The program with stacks that name files as their packages know them, not where this machine keeps them."""
     folders = [str(pathlib.Path(torch.__file__).parents[1]) + "/", str(pathlib.Path(__file__).parent.resolve()) + "/"]
@@ -231,12 +371,15 @@ def without_folders(program):
 
 
 FAMILIES = [Elementwise, Shapes, Reductions, Indexing, Products, Convolutions, Sequences, States, Control]
+FAMILIES += [Memory, Loops, Choices, Spectra, Losses, Sampling]
 
 
-def main(folder):
+def main(folder, chosen):
     folder.mkdir(parents=True, exist_ok=True)
     for family in FAMILIES:
         name = family.__name__.lower()
+        if chosen and name not in chosen:
+            continue
         torch.manual_seed(0)
         module = family().eval().requires_grad_(False)
         for part in module.modules():
@@ -258,4 +401,4 @@ def main(folder):
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
-    main(pathlib.Path(sys.argv[1]))
+    main(pathlib.Path(sys.argv[1]), sys.argv[2:])

@@ -283,7 +283,9 @@ def networks():
         "torch.gru_tagger": lambda: (Tagger("GRU"), (ids(23, 500, 2),)),
         "torch.branches": lambda: (Branches(), (torch.randn(4, 16),)),
     }
-    return table
+    import more_networks
+
+    return table | more_networks.networks()
 
 
 def build(name):

@@ -50,6 +50,7 @@ mod function;
 mod gemm;
 mod index;
 mod layout;
+mod linear_system;
 mod math;
 #[cfg(test)]
 mod naive;
@@ -83,6 +84,7 @@ pub use gemm::{
 };
 pub use index::{argsort, scan, scatter_rows, take};
 pub use layout::{IndexError, concat, expand, gather_rows, pad, permute, slice, take_row};
+pub use linear_system::{cholesky, determinant, solve};
 pub use math::Activation;
 pub use norm::{GroupNorm, group_norm, layer_norm, rms_norm};
 pub use number::{Float, Lane, Number, Total};

@@ -158,10 +158,7 @@ impl Cache {
             let _ = fs::remove_file(&path);
             return None;
         };
-        // The time of change is the time of last use, for eviction; failing to set it only ages the entry.
-        if let Ok(file) = fs::File::options().append(true).open(&path) {
-            let _ = file.set_modified(SystemTime::now());
-        }
+        touch(&path);
         Some((file, bytes))
     }
 
@@ -180,6 +177,7 @@ impl Cache {
         self.evict(len);
         let path = self.path(key);
         write_whole(&path, write)?;
+        touch(&path);
         let bytes = Bytes::map(&path)?;
         Ok((PackedFile::read(&bytes)?, bytes))
     }
@@ -253,6 +251,14 @@ impl CacheEntry {
     pub fn check(&self) -> Result<()> {
         let bytes = Bytes::map(&self.path)?;
         PackedFile::read(&bytes).and_then(|file| file.check()).at(|| self.path.display().to_string())
+    }
+}
+
+/// Makes now the time of change, which is the time of last use; failing to do so only ages the entry. A file system's own
+/// clock may lag behind by a few milliseconds, and then a new entry would look older than one just used.
+fn touch(path: &Path) {
+    if let Ok(file) = fs::File::options().append(true).open(path) {
+        let _ = file.set_modified(SystemTime::now());
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod elementwise;
 mod general;
+mod loops;
 mod movement;
 mod products;
 mod recurrent;
@@ -49,6 +50,9 @@ pub(crate) fn scratch_bytes(
 ) -> usize {
     let node = graph.node(value);
     let inputs: Vec<&[usize]> = node.inputs.iter().map(|input| shapes[input.index()].as_slice()).collect();
+    if let Op::Loop(inner) = &node.op {
+        return loops::scratch_bytes(inner, &inputs, device);
+    }
     let dtype = node.inputs.first().map_or(node.signature.dtype, |&input| graph.node(input).signature.dtype);
     products::scratch_bytes(&node.op, dtype, &inputs, options, device)
 }
@@ -122,6 +126,12 @@ pub(crate) fn run(
         Op::Interpolate { axis, how, .. } => general::interpolate(*axis, *how, inputs[0], out, device),
         Op::GroupedMatMul { transposed } => products::grouped_matmul(*transposed, inputs, out, scratch, device),
         Op::Recurrent { cell, reverse } => recurrent::recurrent(*cell, *reverse, inputs, out, scratch, device),
+        Op::Solve => general::solve(inputs, out, device),
+        Op::Cholesky => general::cholesky(inputs[0], out, device),
+        Op::Determinant => general::determinant(inputs[0], out, device),
+        Op::Measure { .. } => movement::whole(inputs[0], out),
+        Op::Loop(inner) => loops::run(inner, inputs, out, scratch, device),
+        Op::Unpack { offset, .. } => movement::unpack(offset, inputs[0], out),
         Op::Conv2d(conv, epilogue) => products::conv2d(*conv, *epilogue, inputs, out, scratch, device),
         Op::MatMul { transposed } => products::matmul(*transposed, inputs, out, scratch, device),
         Op::Attention(attention) => products::attention(attention, inputs, out, scratch, device),

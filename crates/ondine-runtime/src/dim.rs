@@ -13,6 +13,9 @@ use crate::error::{Result, fail};
 /// Values of the symbols of a function.
 pub type Bindings = BTreeMap<Arc<str>, usize>;
 
+/// Products of more terms than this stay products.
+const MAX_TERMS: usize = 1024;
+
 /// One dimension of a shape.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "Stored", try_from = "Stored")]
@@ -29,6 +32,28 @@ enum Atom {
     Pair(DimPair, Arc<Dim>, Arc<Dim>),
 }
 
+impl Atom {
+    /// The smallest and the largest value for symbols between `least` and `most`.
+    fn bounds(&self, least: &Bindings, most: &Bindings) -> Result<[Option<i64>; 2]> {
+        let both = |bounds: Option<[i64; 2]>| bounds.map_or([None; 2], |bounds| bounds.map(Some));
+        Ok(match self {
+            Self::Symbol(name) => match (least.get(name), most.get(name)) {
+                (Some(&least), Some(&most)) => [i64::try_from(least).ok(), i64::try_from(most).ok()],
+                _ => fail!(Shape, "dimension `{name}` has no value"),
+            },
+            Self::FloorDiv(inner, divisor) => {
+                both(inner.bounds(least, most)?.map(|bounds| bounds.map(|value| value.div_euclid(*divisor))))
+            }
+            Self::Pair(pair, a, b) => match (a.bounds(least, most)?, b.bounds(least, most)?) {
+                (Some(a), Some(b)) if *pair != DimPair::Quotient => [pair.apply(a[0], b[0]), pair.apply(a[1], b[1])],
+                // Nothing is divided by a size that may be zero or less.
+                (Some(a), Some(b)) if a[0] >= 0 && b[0] > 0 => [pair.apply(a[0], b[1]), pair.apply(a[1], b[0])],
+                _ => [None; 2],
+            },
+        })
+    }
+}
+
 /// A function of two dimensions that is no polynomial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -39,6 +64,8 @@ pub enum DimPair {
     Min,
     /// The quotient, rounded down.
     Quotient,
+    /// The product, where its terms are too many to be written out.
+    Product,
 }
 
 impl DimPair {
@@ -47,6 +74,7 @@ impl DimPair {
             Self::Max => Some(a.max(b)),
             Self::Min => Some(a.min(b)),
             Self::Quotient => a.checked_div_euclid(b),
+            Self::Product => a.checked_mul(b),
         }
     }
 
@@ -55,6 +83,7 @@ impl DimPair {
             Self::Max => "max",
             Self::Min => "min",
             Self::Quotient => "quotient",
+            Self::Product => "product",
         }
     }
 }
@@ -121,6 +150,10 @@ impl Dim {
     }
 
     fn product(&self, other: &Self) -> Self {
+        if self.terms.len().saturating_mul(other.terms.len()) > MAX_TERMS {
+            let atom = Atom::Pair(DimPair::Product, Arc::new(self.clone()), Arc::new(other.clone()));
+            return Self { terms: vec![(vec![atom], 1)] };
+        }
         let pairs = self.terms.iter().flat_map(|left| other.terms.iter().map(move |right| (left, right)));
         Self::collect(pairs.map(|((a, x), (b, y))| {
             let mut monomial: Vec<_> = a.iter().chain(b).cloned().collect();
@@ -198,6 +231,40 @@ impl Dim {
         Ok(Some(total))
     }
 
+    /// The largest size for symbols between `least` and `most`, which both hold all of them.
+    ///
+    /// # Errors
+    /// As [`Dim::bind`].
+    pub fn most(&self, least: &Bindings, most: &Bindings) -> Result<usize> {
+        match self.bounds(least, most)? {
+            Some([_, value]) => Ok(usize::try_from(value.max(0)).unwrap_or(usize::MAX)),
+            None => fail!(
+                Shape,
+                "nothing says how large {self} can be, which the data decides; export with torch._check(size <= limit)"
+            ),
+        }
+    }
+
+    /// The smallest and the largest value for symbols between `least` and `most`; none if it is too large.
+    fn bounds(&self, least: &Bindings, most: &Bindings) -> Result<Option<[i64; 2]>> {
+        let mut total = [0_i64; 2];
+        for (monomial, coefficient) in &self.terms {
+            let mut product = [*coefficient; 2];
+            for atom in monomial {
+                let [Some(low), Some(high)] = atom.bounds(least, most)? else { return Ok(None) };
+                let ends = [product[0].checked_mul(low), product[0].checked_mul(high)];
+                let more = [product[1].checked_mul(low), product[1].checked_mul(high)];
+                let [Some(a), Some(b)] = ends else { return Ok(None) };
+                let [Some(c), Some(d)] = more else { return Ok(None) };
+                product = [a.min(b).min(c).min(d), a.max(b).max(c).max(d)];
+            }
+            let sums = [total[0].checked_add(product[0]), total[1].checked_add(product[1])];
+            let [Some(low), Some(high)] = sums else { return Ok(None) };
+            total = [low, high];
+        }
+        Ok(Some(total))
+    }
+
     /// The symbol and its value if the dimension is to come out as `size`, for dimensions that are a symbol or a
     /// multiple of one.
     ///
@@ -211,6 +278,17 @@ impl Dim {
             fail!(Shape, "a dimension of size {size} must be a multiple of {factor}");
         }
         Ok(Some((name, size / factor)))
+    }
+
+    /// How deeply floors and pairs lie within each other.
+    pub(crate) fn depth(&self) -> usize {
+        let atoms = self.terms.iter().flat_map(|(monomial, _)| monomial);
+        let depth = atoms.map(|atom| match atom {
+            Atom::Symbol(_) => 0,
+            Atom::FloorDiv(inner, _) => 1 + inner.depth(),
+            Atom::Pair(_, a, b) => 1 + a.depth().max(b.depth()),
+        });
+        depth.max().unwrap_or(0)
     }
 
     /// Adds every symbol of the dimension to `names`.
@@ -484,6 +562,33 @@ mod tests {
         for text in [floor(0, r#""h""#), floor(-2, r#""h""#), floor(2, "4"), twice, unsorted, "[[[],0]]".to_owned()] {
             assert!(serde_json::from_str::<Dim>(&text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_largest_size_is_that_of_the_worst_values() {
+        let (n, h) = (Dim::symbol("n"), Dim::symbol("h"));
+        let span = |n: usize, h: usize| Bindings::from([("n".into(), n), ("h".into(), h)]);
+        let most = |dim: &Dim| dim.most(&span(0, 8), &span(5, 8)).unwrap();
+        assert_eq!(most(&(&n * &h)), 40);
+        assert_eq!(most(&(&h - &n)), 8);
+        assert_eq!(most(&(&n - &h)), 0);
+        assert_eq!(most(&(&(&n * 3) + 1).floor_div(2)), 8);
+        assert_eq!(most(&n.pair(DimPair::Max, &Dim::from(7))), 7);
+        assert_eq!(most(&h.pair(DimPair::Quotient, &(&n + 1))), 8);
+        assert!(h.pair(DimPair::Quotient, &n).most(&span(0, 8), &span(5, 8)).is_err());
+        let open = n.most(&span(0, 8), &span(usize::MAX, 8)).unwrap_err().to_string();
+        assert!(open.contains("torch._check"), "{open}");
+    }
+
+    #[test]
+    fn products_of_many_terms_stay_small_and_right() {
+        let sum = (0..6).fold(Dim::from(1), |sum, i| &sum + &Dim::symbol(&format!("s{i}")));
+        let bindings: Bindings = (0..6).map(|i| (format!("s{i}").into(), i)).collect();
+        let power = (0..8).fold(Dim::from(1), |power, _| &power * &sum);
+        assert!(power.terms.len() <= MAX_TERMS);
+        assert_eq!(power.bind(&bindings).unwrap(), 16_usize.pow(8));
+        assert_eq!(power.most(&bindings, &bindings).unwrap(), 16_usize.pow(8));
+        assert!(power.depth() > 0);
     }
 
     #[test]

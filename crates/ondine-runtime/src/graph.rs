@@ -17,6 +17,9 @@ use crate::{
     op::{Activation, Attention, Binary, Conv2d, Epilogue, Op, Reduce, Resample, Unary, WeightId},
 };
 
+/// Expressions of sizes nest no deeper than this, so that walking them takes little stack.
+const MAX_DEPTH: usize = 128;
+
 /// A value of a graph: the result of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Value(pub(crate) u32);
@@ -224,6 +227,9 @@ impl Graph {
     pub fn push(&mut self, op: Op, inputs: &[Value]) -> Result<Value> {
         let signatures: Vec<_> = inputs.iter().map(|&input| &self.node(input).signature).collect();
         let signature = infer(&op, &signatures).at(|| format!("{} ({op})", self.scope))?;
+        if signature.shape.0.iter().any(|dim| dim.depth() > MAX_DEPTH) {
+            fail!(Unsupported, "{} ({op}): sizes that depend on each other more than {MAX_DEPTH} deep", self.scope);
+        }
         Ok(self.insert(op, inputs.to_vec(), signature))
     }
 

@@ -1,14 +1,16 @@
 //! Shape and type inference: what an operator yields, or why it cannot take its inputs.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     dim::{Dim, Shape},
     dtype::DType,
     error::{Result, fail},
-    op::{Attention, Binary, Cell, Conv2d, Epilogue, Mask, Op, Prologue, Unary},
+    op::{Attention, Binary, Cell, Conv2d, Epilogue, Loop, Mask, Op, Prologue, Unary},
 };
 
 /// Shape and element type of a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
     /// Its sizes.
     pub shape: Shape,
@@ -94,7 +96,52 @@ pub(crate) fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
         }
         Op::GroupedMatMul { transposed } => grouped_matmul(inputs, *transposed),
         Op::Recurrent { cell, .. } => recurrent(*cell, inputs),
+        Op::Solve => {
+            matrices(inputs[0])?;
+            let (a, b) = (&inputs[0].shape, &inputs[1].shape);
+            let rank = a.rank();
+            if b.rank() != rank || b.0[..rank - 1] != a.0[..rank - 1] {
+                fail!(Shape, "equations of {a} do not fit {b}");
+            }
+            Ok(inputs[1].clone())
+        }
+        Op::Cholesky => {
+            matrices(inputs[0])?;
+            Ok(inputs[0].clone())
+        }
+        Op::Determinant => {
+            matrices(inputs[0])?;
+            let shape = &inputs[0].shape.0;
+            Ok(Signature::new(shape[..shape.len() - 2].to_vec(), inputs[0].dtype))
+        }
+        Op::Measure { .. } => match inputs[0] {
+            Signature { shape, dtype: DType::I64 } if shape.rank() == 0 => Ok(inputs[0].clone()),
+            Signature { shape, dtype } => fail!(Shape, "{dtype} {shape} is no number of elements"),
+        },
+        Op::Loop(inner) => inner_loop(inner, inputs),
+        Op::Unpack { signature, .. } => Ok(signature.clone()),
     }
+}
+
+fn matrices(x: &Signature) -> Result<()> {
+    match &x.shape.0[..] {
+        [.., rows, columns] if rows == columns && x.dtype == DType::F32 => Ok(()),
+        _ => fail!(Shape, "{} {} are no square matrices", x.dtype, x.shape),
+    }
+}
+
+fn inner_loop(inner: &Loop, inputs: &[&Signature]) -> Result<Signature> {
+    for graph in [&inner.condition, &inner.body] {
+        let own: Vec<_> = graph.inputs().iter().map(|(_, value)| &graph.node(*value).signature).collect();
+        if own != inputs {
+            fail!(Shape, "a loop takes {own:?}, got {inputs:?}");
+        }
+    }
+    let outputs = inner.body.outputs().iter().map(|(_, value)| &inner.body.node(*value).signature);
+    if inner.condition.outputs().len() != 1 || !outputs.eq(inner.arguments().take(inner.carried)) {
+        fail!(Shape, "a turn of a loop does not yield what the next one takes");
+    }
+    Ok(Signature::new(inner.offsets().pop().into_iter().collect::<Vec<_>>(), DType::U8))
 }
 
 /// How many inputs an operator takes, unless its attributes decide.
@@ -115,7 +162,9 @@ fn arity(op: &Op) -> Option<usize> {
         Op::Take { .. } => Some(2),
         Op::Scatter(_) | Op::GroupedMatMul { .. } => Some(3),
         Op::Recurrent { .. } => Some(4),
-        Op::Concat { .. } | Op::Linear(_) | Op::Conv2d(..) | Op::Attention(_) => None,
+        Op::Measure { .. } | Op::Unpack { .. } | Op::Cholesky | Op::Determinant => Some(1),
+        Op::Solve => Some(2),
+        Op::Concat { .. } | Op::Linear(_) | Op::Conv2d(..) | Op::Attention(_) | Op::Loop(_) => None,
     }
 }
 

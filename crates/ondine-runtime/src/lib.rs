@@ -58,6 +58,7 @@ pub mod profile;
 pub mod pt2;
 mod run;
 mod specialize;
+mod steps;
 mod weights;
 mod window;
 
@@ -74,8 +75,8 @@ pub use infer::Signature;
 pub use model::{Function, Model, Outputs, State};
 pub use ndarray::{AlignedBytes, Element, NDArray, element_count};
 pub use op::{
-    Activation, Attention, Binary, Cell, Conv2d, Epilogue, Fold, Function as Elementary, Interpolation, Kernel, Mask,
-    Op, Pooling, Prologue, Reduce, Resample, Scan, Scatter, Unary, WeightId, Window,
+    Activation, Attention, Binary, Cell, Conv2d, Epilogue, Fold, Function as Elementary, Interpolation, Kernel, Loop,
+    Mask, Op, Pooling, Prologue, Reduce, Resample, Scan, Scatter, Unary, WeightId, Window,
 };
 pub use pass::plan::Plan;
 pub use specialize::{Options, Precision, Prepared, Specialized};

@@ -4,7 +4,7 @@
 //! and builders put a [`Op::Permute`] at the edge where a file or a caller thinks otherwise. Weights keep the
 //! checkpoint's shape: linear `[out, in]`, convolution `[out, in / groups, kernel_h, kernel_w]`.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,11 +13,13 @@ use crate::{
     disk::names,
     dtype::DType,
     error::Result,
+    infer::Signature,
     ndarray::NDArray,
 };
 
 pub use ondine_kernels::{Activation, Function};
 
+pub use crate::steps::{Cell, Loop};
 pub use crate::window::{Fold, Interpolation, Kernel, Pooling, Window};
 
 /// Index of a weight in [`crate::Graph::weights`].
@@ -144,37 +146,6 @@ pub enum Scatter {
     Max,
     /// The smaller elements.
     Min,
-}
-
-/// What a recurrent layer does at a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Cell {
-    /// Long short-term memory (Hochreiter and Schmidhuber 1997), gates in the order input, forget, cell, output.
-    Lstm,
-    /// Gated recurrent unit (Cho et al. 2014), gates in the order reset, update, new.
-    Gru,
-    /// The hyperbolic tangent of the sum.
-    Tanh,
-    /// The positive part of the sum.
-    Relu,
-}
-
-impl Cell {
-    /// Vectors of the hidden size that a step takes from the input's product.
-    #[must_use]
-    pub fn gates(self) -> usize {
-        match self {
-            Self::Lstm => 4,
-            Self::Gru => 3,
-            Self::Tanh | Self::Relu => 1,
-        }
-    }
-
-    /// Vectors of the hidden size that a step hands on: the hidden state and, for [`Cell::Lstm`], the cell state.
-    #[must_use]
-    pub fn carried(self) -> usize {
-        if self == Self::Lstm { 2 } else { 1 }
-    }
 }
 
 /// How a feature map is resized.
@@ -459,6 +430,31 @@ pub enum Op {
         /// True if it goes from the last step to the first.
         reverse: bool,
     },
+    /// `a` `[.., n, n]`, `b` `[.., n, columns]`, leading dimensions equal: `x` with `a x = b`.
+    Solve,
+    /// `x` `[.., n, n]`: the lower triangular matrix whose product with its transpose it is.
+    Cholesky,
+    /// `x` `[.., n, n]`: its determinant, `[..]`.
+    Determinant,
+    /// `count` (rank 0, I64), handed on: the size is this number from here on, in every shape that speaks of it. A
+    /// call fails if it is another than the size has already, or larger than `most`, for which memory is planned.
+    Measure {
+        /// A symbol, or what is known of the number.
+        size: Dim,
+        /// The largest number that it can be.
+        most: Dim,
+    },
+    /// What the loop carries and what else it reads, in the order of its graphs' arguments: what it carries at the end,
+    /// as bytes one after the other, each from a multiple of 64 on.
+    #[serde(skip)]
+    Loop(Arc<Loop>),
+    /// `x` (bytes): the value that lies from byte `offset` on.
+    Unpack {
+        /// The first byte.
+        offset: Dim,
+        /// What lies there.
+        signature: Signature,
+    },
 }
 
 impl Op {
@@ -478,8 +474,30 @@ impl Op {
             }
             Self::ArgSort { descending, keep } => Self::ArgSort { descending: *descending, keep: bind(keep)? },
             Self::Interpolate { axis, size, how } => Self::Interpolate { axis: *axis, size: bind(size)?, how: *how },
+            Self::Unpack { offset, signature } => Self::Unpack { offset: bind(offset)?, signature: signature.clone() },
             op => op.clone(),
         })
+    }
+
+    /// Adds every symbol that the operator itself speaks of to `names`; [`Op::Measure`] does not: it defines one.
+    pub fn symbols(&self, names: &mut BTreeSet<Arc<str>>) {
+        match self {
+            Self::Slice { start, end, .. } => [start, end].into_iter().for_each(|dim| dim.symbols(names)),
+            Self::Resize { height, width, .. } => [height, width].into_iter().for_each(|dim| dim.symbols(names)),
+            Self::Range { start, count, .. } => [start, count].into_iter().for_each(|dim| dim.symbols(names)),
+            Self::ArgSort { keep: dim, .. }
+            | Self::Interpolate { size: dim, .. }
+            | Self::Unpack { offset: dim, .. } => {
+                dim.symbols(names);
+            }
+            Self::Loop(inner) => {
+                for node in inner.condition.nodes().iter().chain(inner.body.nodes()) {
+                    node.op.symbols(names);
+                    node.signature.shape.0.iter().for_each(|dim| dim.symbols(names));
+                }
+            }
+            _ => {}
+        }
     }
 
     /// A short lower-case name, such as `conv2d`.
@@ -558,6 +576,12 @@ impl Op {
             Self::Interpolate { .. } => "interpolate",
             Self::GroupedMatMul { .. } => "grouped_matmul",
             Self::Recurrent { .. } => "recurrent",
+            Self::Solve => "solve",
+            Self::Cholesky => "cholesky",
+            Self::Determinant => "determinant",
+            Self::Measure { .. } => "measure",
+            Self::Loop(_) => "loop",
+            Self::Unpack { .. } => "unpack",
         }
     }
 }

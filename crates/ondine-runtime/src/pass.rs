@@ -12,6 +12,8 @@ pub(crate) mod precision;
 pub(crate) mod quantize;
 pub(crate) mod share;
 
+use std::collections::BTreeSet;
+
 use crate::{
     error::{Context, Result},
     graph::{Graph, Node, Value},
@@ -151,9 +153,17 @@ fn live(graph: &Graph) -> Vec<bool> {
     for value in graph.outputs().iter().map(|(_, value)| *value).chain(updates) {
         live[value.index()] = true;
     }
+    let mut spoken_of = BTreeSet::new();
     for (value, node) in (0..graph.nodes().len()).rev().zip(graph.nodes().iter().rev()) {
+        if let Op::Measure { size, .. } = &node.op {
+            let mut symbols = BTreeSet::new();
+            size.symbols(&mut symbols);
+            live[value] |= symbols.is_empty() || !symbols.is_disjoint(&spoken_of);
+        }
         if live[value] {
             node.inputs.iter().for_each(|input| live[input.index()] = true);
+            node.op.symbols(&mut spoken_of);
+            node.signature.shape.0.iter().for_each(|dim| dim.symbols(&mut spoken_of));
         }
     }
     live

@@ -15,9 +15,11 @@
 mod archive;
 mod builder;
 mod call;
+mod control;
 mod expr;
 mod freeze;
 mod lower;
+mod memory;
 mod program;
 mod schema;
 mod source;

@@ -38,7 +38,7 @@ pub(crate) struct Target<'a> {
 struct Call<'a> {
     specialized: &'a Specialized,
     lowered: &'a Lowered,
-    plan: &'a Plan,
+    plan: Cow<'a, Plan>,
     arguments: &'a [&'a NDArray],
     states: Vec<Cow<'a, NDArray>>,
 }
@@ -63,26 +63,34 @@ pub(crate) fn run(
         })
     });
     let states = states.collect::<Result<Vec<_>>>()?;
-    let call = Call { specialized, lowered, plan, arguments, states };
+    let mut call = Call { specialized, lowered, plan: Cow::Borrowed(plan), arguments, states };
+    let mut bindings = Cow::Borrowed(bindings);
     let arena = state.arena.as_mut_slice();
-    for step in &plan.steps {
+    for index in 0..plan.steps.len() {
         specialized.device.cancel().check()?;
         let start = state.profile.is_some().then(Instant::now);
-        call.step(step, arena).at(|| {
-            let node = graph.node(step.value);
+        let step = &call.plan.steps[index];
+        let value = step.value;
+        let place = || {
+            let node = graph.node(value);
             format!("{} ({})", node.scope, node.op)
-        })?;
+        };
+        call.step(step, arena).at(place)?;
         if state.frugal {
             call.forget_weights(step);
         }
+        if let Op::Measure { size, .. } = &graph.node(value).op {
+            let count = call.array(value, arena)?.view::<i64>()?.first().copied().unwrap_or_default();
+            call.plan.to_mut().settle(graph, bindings.to_mut(), size, count).at(place)?;
+        }
         if let (Some(profile), Some(start)) = (&mut state.profile, start) {
-            let node = graph.node(step.value);
+            let node = graph.node(value);
             profile.samples.push(Sample {
                 op: node.op.name(),
                 scope: node.scope.clone(),
                 time: start.elapsed(),
-                flops: profile::step_flops(graph, plan, step.value),
-                bytes: profile::step_bytes(graph, plan, step.value),
+                flops: profile::step_flops(graph, &call.plan, value),
+                bytes: profile::step_bytes(graph, &call.plan, value),
             });
         }
     }
@@ -165,17 +173,18 @@ impl Call<'_> {
 }
 
 /// The workspace cut into what a step writes and what is left to read.
-struct Cut<'a, const N: usize> {
-    taken: [&'a mut [u8]; N],
-    rest: Vec<(usize, &'a [u8])>,
+pub(crate) struct Cut<'a, const N: usize> {
+    pub(crate) taken: [&'a mut [u8]; N],
+    pub(crate) rest: Vec<(usize, &'a [u8])>,
 }
 
 impl<'a, const N: usize> Cut<'a, N> {
     /// Cuts `regions`, which do not overlap, out of `arena`.
-    fn new(mut arena: &'a mut [u8], regions: [Region; N]) -> Self {
+    pub(crate) fn new(mut arena: &'a mut [u8], regions: [Region; N]) -> Self {
         let mut order: [usize; N] = std::array::from_fn(|i| i);
         order.sort_by_key(|&i| (regions[i].offset, regions[i].len));
-        let mut taken = std::array::from_fn(|_| <&mut [u8]>::default());
+        // What is empty is aligned all the same, as kernels expect of their numbers.
+        let mut taken = std::array::from_fn(|_| arena.split_off_mut(..0).unwrap_or_default());
         let mut rest = Vec::with_capacity(N + 1);
         let mut position = 0;
         for i in order {
@@ -196,7 +205,7 @@ impl<'a, const N: usize> Cut<'a, N> {
 }
 
 /// The bytes of `region` among the pieces of the workspace; each piece comes with its position.
-fn find<'a>(pieces: &[(usize, &'a [u8])], region: Region) -> &'a [u8] {
+pub(crate) fn find<'a>(pieces: &[(usize, &'a [u8])], region: Region) -> &'a [u8] {
     let holds =
         |(start, piece): &&(usize, &[u8])| *start <= region.offset && region.offset + region.len <= start + piece.len();
     let (start, piece) = pieces.iter().find(holds).expect("the plan keeps what a step reads apart from what it writes");

@@ -76,6 +76,7 @@ macro_rules! families {
     )+ };
 }
 families!(elementwise, shapes, reductions, indexing, products, convolutions, sequences, states, control);
+families!(memory, loops, choices, spectra, losses, sampling);
 
 #[test]
 fn states_are_carried_from_call_to_call_and_sizes_are_bound() {

@@ -136,8 +136,25 @@ pub(super) fn scan(axis: usize, how: Scan, x: Operand<'_>, out: &mut Target<'_>,
         match how {
             Scan::Sum => k::scan(pool, size, x, out, 0.0, |sum, x| sum + f64::from(x), narrow),
             Scan::Product => k::scan(pool, size, x, out, 1.0, |product, x| product * f64::from(x), narrow),
-            Scan::Max => k::scan(pool, size, x, out, f64::NEG_INFINITY, |most, x| most.max(x.into()), narrow),
-            Scan::Min => k::scan(pool, size, x, out, f64::INFINITY, |least, x| least.min(x.into()), narrow),
+            // Behind what is no number there is none.
+            Scan::Max => k::scan(
+                pool,
+                size,
+                x,
+                out,
+                f64::NEG_INFINITY,
+                |m, x| if m.is_nan() || x.is_nan() { f64::NAN } else { m.max(x.into()) },
+                narrow,
+            ),
+            Scan::Min => k::scan(
+                pool,
+                size,
+                x,
+                out,
+                f64::INFINITY,
+                |m, x| if m.is_nan() || x.is_nan() { f64::NAN } else { m.min(x.into()) },
+                narrow,
+            ),
         }
         return Ok(());
     }
@@ -216,4 +233,22 @@ pub(super) fn interpolate(
     dispatch!("interpolation", x.dtype, [F32 => f32], T => {
         k::resample(&device.pool, [from, inner], &sources, x.view::<T>(), out.view::<T>());
     })
+}
+
+pub(super) fn solve(inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Device) -> Result<()> {
+    let [a, b] = inputs else { fail!(Shape, "equations take 2 inputs") };
+    let size = [b.shape[b.shape.len() - 2], b.shape[b.shape.len() - 1]];
+    dispatch!("equations", a.dtype, [F32 => f32], T => {
+        k::solve(&device.pool, size, a.view::<T>(), b.view(), out.view());
+    })
+}
+
+pub(super) fn cholesky(x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+    let n = x.shape.last().copied().unwrap_or(0);
+    dispatch!("a factor", x.dtype, [F32 => f32], T => k::cholesky(&device.pool, n, x.view::<T>(), out.view()))
+}
+
+pub(super) fn determinant(x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+    let n = x.shape.last().copied().unwrap_or(0);
+    dispatch!("determinant", x.dtype, [F32 => f32], T => k::determinant(&device.pool, n, x.view::<T>(), out.view()))
 }

@@ -23,6 +23,22 @@ pub(super) fn expand(x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> R
     Ok(())
 }
 
+/// The input as it is.
+pub(super) fn whole(x: Operand<'_>, out: &mut Target<'_>) -> Result<()> {
+    out.bytes.copy_from_slice(x.bytes);
+    Ok(())
+}
+
+/// A value that lies among bytes.
+pub(super) fn unpack(offset: &Dim, x: Operand<'_>, out: &mut Target<'_>) -> Result<()> {
+    let end = offset.fixed().and_then(|offset| offset.checked_add(out.bytes.len()));
+    match (offset.fixed(), end.filter(|&end| end <= x.bytes.len())) {
+        (Some(offset), Some(end)) => out.bytes.copy_from_slice(&x.bytes[offset..end]),
+        _ => fail!(Shape, "byte {offset} of {}", x.bytes.len()),
+    }
+    Ok(())
+}
+
 pub(super) fn slice(axis: usize, start: &Dim, x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
     let Some(start) = start.fixed() else { fail!(Shape, "a slice that begins at {start}, which is not bound") };
     let end = start.saturating_add(out.shape[axis]);

@@ -15,7 +15,7 @@ use crate::{
     graph::{Frame, Graph, Node, Origin, StateSlot, Value},
     infer::Signature,
     ndarray::{NDArray, element_count},
-    op::Op,
+    op::{Loop, Op},
     pass::values,
 };
 
@@ -91,11 +91,50 @@ struct StoredNode {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
-    Input { name: Arc<str>, dtype: DType, shape: Shape },
-    Weight { path: Arc<str>, shape: Vec<usize> },
+    Input {
+        name: Arc<str>,
+        dtype: DType,
+        shape: Shape,
+    },
+    Weight {
+        path: Arc<str>,
+        shape: Vec<usize>,
+    },
     State(usize),
     Constant(usize),
+    /// Both graphs take what the node takes.
+    Loop {
+        condition: Box<StoredGraph>,
+        body: Box<StoredGraph>,
+        carried: usize,
+    },
     Op(Op),
+}
+
+impl Kind {
+    fn takes_inputs(&self) -> bool {
+        matches!(self, Self::Loop { .. } | Self::Op(_))
+    }
+
+    /// The operator of a node that takes inputs.
+    fn op(&self, constants: &[NDArray]) -> Result<Op> {
+        // Loops run as they are imported: no pass reaches into them.
+        let inner = |graph: &StoredGraph| {
+            let graph = graph.build(constants, Level::Portable)?;
+            if !graph.weights().is_empty() || !graph.states().is_empty() {
+                fail!(Format, "a loop with weights or states of its own");
+            }
+            Ok(graph)
+        };
+        match self {
+            Self::Op(op) => Ok(op.clone()),
+            Self::Loop { condition, body, carried } => {
+                let (condition, body) = (inner(condition).at(|| "condition")?, inner(body).at(|| "turn")?);
+                Ok(Op::Loop(Arc::new(Loop { condition, body, carried: *carried })))
+            }
+            _ => fail!(Format, "inputs where there can be none"),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -157,9 +196,14 @@ impl StoredGraph {
                 }
                 Op::State(slot) => Kind::State(*slot),
                 Op::Const(array) => Kind::Constant(constants.add(array)),
+                Op::Loop(inner) => Kind::Loop {
+                    condition: Box::new(Self::new(&inner.condition, constants)?),
+                    body: Box::new(Self::new(&inner.body, constants)?),
+                    carried: inner.carried,
+                },
                 op => Kind::Op(op.clone()),
             };
-            let dtype = matches!(kind, Kind::Op(_)).then(|| held(graph, node)).transpose()?.flatten();
+            let dtype = kind.takes_inputs().then(|| held(graph, node)).transpose()?.flatten();
             let inputs = node.inputs.iter().map(|input| input.index()).collect();
             stored.nodes.push(StoredNode { node: kind, inputs, dtype, scope: node.scope.clone(), origin });
         }
@@ -285,7 +329,8 @@ impl StoredNode {
             Kind::State(slot) if *slot < graph.states().len() => graph.state_value(*slot),
             Kind::State(slot) => fail!(Format, "state {slot} is not listed"),
             Kind::Constant(index) => graph.constant(constant(constants, *index)?.clone()),
-            Kind::Op(op) => {
+            Kind::Loop { .. } | Kind::Op(_) => {
+                let op = self.node.op(constants)?;
                 let inputs = self.inputs.iter().map(|&input| value(graph, input)).collect::<Result<Vec<_>>>()?;
                 let new = match self.dtype {
                     Some(dtype) => graph.push_typed(op.clone(), &inputs, dtype)?,
@@ -295,7 +340,7 @@ impl StoredNode {
                 new
             }
         };
-        if new.index() != next || !self.inputs.is_empty() && !matches!(self.node, Kind::Op(_)) {
+        if new.index() != next || !self.inputs.is_empty() && !self.node.takes_inputs() {
             fail!(Format, "the same weight twice, or inputs where there can be none");
         }
         Ok(())

@@ -45,6 +45,9 @@ pub(crate) enum Function {
     Exp2,
     Reciprocal,
     Softplus,
+    LogGamma,
+    Digamma,
+    ErfInv,
 }
 
 /// [`ondine_kernels::Fold`].

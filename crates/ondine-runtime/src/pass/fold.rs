@@ -18,7 +18,8 @@ pub(crate) fn fold(graph: &Graph, evaluate: impl Fn(&Node, &[&NDArray]) -> Resul
         let inputs: Option<Vec<_>> =
             node.inputs.iter().map(|&input| constant(&rewrite.new, rewrite.get(input))).collect();
         match inputs {
-            Some(inputs) if small && !inputs.is_empty() => {
+            // What a loop does, and what a number decides, belongs to the call.
+            Some(inputs) if small && !inputs.is_empty() && !matches!(node.op, Op::Loop(_) | Op::Measure { .. }) => {
                 let array = evaluate(node, &inputs)?;
                 Ok(Some(rewrite.new.constant(array)))
             }

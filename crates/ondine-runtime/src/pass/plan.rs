@@ -1,8 +1,10 @@
 //! Plan: where every value of a call lives, and how much memory the call takes, before it runs.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use crate::{
-    dim::Bindings,
-    error::{Context, Error, ErrorKind, Result},
+    dim::{Bindings, Dim},
+    error::{Context, Error, ErrorKind, Result, fail},
     graph::{Graph, Value},
     ndarray::element_count,
     op::Op,
@@ -83,7 +85,9 @@ pub(crate) fn plan(
     bindings: &Bindings,
     scratch: impl Fn(Value, &[Vec<usize>]) -> usize,
 ) -> Result<Plan> {
-    let shapes = bind_shapes(graph, bindings)?;
+    let [least, most] = spans(graph, bindings)?;
+    let measured: BTreeSet<_> = most.keys().filter(|symbol| !bindings.contains_key(*symbol)).cloned().collect();
+    let shapes = bind_shapes(graph, &least, &most)?;
     let roots = roots(graph);
     let order: Vec<Value> = values(graph).filter(|(_, node)| runs(&node.op)).map(|(value, _)| value).collect();
     let last_use = last_uses(graph, &roots, &order);
@@ -98,16 +102,112 @@ pub(crate) fn plan(
     let mut steps = Vec::with_capacity(order.len());
     for (&value, regions) in order.iter().zip(regions.chunks(2)) {
         places[value.index()] = Place::Arena(regions[0]);
-        let op = graph.node(value).op.bind(bindings)?;
+        let op = &graph.node(value).op;
+        // What speaks of a size that the call will find is bound when it has.
+        let op = if depends(&measured, |names| op.symbols(names)) { op.clone() } else { op.bind(bindings)? };
         steps.push(Step { value, op, scratch: regions[1] });
     }
     let places = roots.iter().map(|root| places[root.index()]).collect();
     Ok(Plan { shapes, places, roots, steps, arena })
 }
 
-fn bind_shapes(graph: &Graph, bindings: &Bindings) -> Result<Vec<Vec<usize>>> {
+/// The smallest and largest values of all symbols: those of the call, and what the graph says of those it measures.
+fn spans(graph: &Graph, bindings: &Bindings) -> Result<[Bindings; 2]> {
+    let (mut least, mut most) = (bindings.clone(), bindings.clone());
+    for node in graph.nodes() {
+        let Op::Measure { size, most: limit } = &node.op else { continue };
+        let limit = limit.most(&least, &most)?;
+        let mut symbols = BTreeSet::new();
+        size.symbols(&mut symbols);
+        for symbol in symbols.into_iter().filter(|symbol| !bindings.contains_key(symbol)) {
+            let known = graph.limits().get(&symbol).copied().unwrap_or([0, usize::MAX]);
+            // Only of a symbol itself does the limit of its size tell the limit.
+            let own = if *size == Dim::from(&*symbol) { limit } else { usize::MAX };
+            let largest = known[1].min(own).min(most.get(&symbol).copied().unwrap_or(usize::MAX));
+            most.insert(symbol.clone(), largest);
+            least.insert(symbol, known[0].min(largest));
+        }
+    }
+    Ok([least, most])
+}
+
+/// True if the symbols that `list` adds are among `measured`.
+fn depends(measured: &BTreeSet<Arc<str>>, list: impl Fn(&mut BTreeSet<Arc<str>>)) -> bool {
+    if measured.is_empty() {
+        return false;
+    }
+    let mut names = BTreeSet::new();
+    list(&mut names);
+    !names.is_disjoint(measured)
+}
+
+impl Plan {
+    /// Makes `count`, a number that a node measured, the size of everything that speaks of `size`.
+    ///
+    /// # Errors
+    /// If the number is another than the size has already, or larger than memory is planned for.
+    pub(crate) fn settle(&mut self, graph: &Graph, bindings: &mut Bindings, size: &Dim, count: i64) -> Result<()> {
+        let Ok(count) = usize::try_from(count) else { fail!(Shape, "{count} elements") };
+        let mut symbols = BTreeSet::new();
+        size.symbols(&mut symbols);
+        let known = symbols.iter().all(|symbol| bindings.contains_key(symbol));
+        if !known {
+            let solved = size.solve(count)?;
+            let Some((symbol, value)) = solved else { fail!(Unsupported, "a size of {size} that the data decides") };
+            if let Some(&[least, most]) = graph.limits().get(symbol)
+                && !(least..=most).contains(&value)
+            {
+                fail!(Shape, "the data makes a size of {value}; the model was made for {least} to {most}");
+            }
+            bindings.insert(symbol.clone(), value);
+        }
+        let wanted = size.bind(bindings)?;
+        if wanted != count {
+            fail!(Shape, "the data makes a size of {count}; the model was made for {wanted}");
+        }
+        if known {
+            return Ok(());
+        }
+        let bound = |list: &dyn Fn(&mut BTreeSet<Arc<str>>)| {
+            let mut names = BTreeSet::new();
+            list(&mut names);
+            !names.is_disjoint(&symbols) && names.iter().all(|name| bindings.contains_key(name))
+        };
+        for (value, node) in values(graph) {
+            let shape = &node.signature.shape;
+            if !bound(&|names| shape.0.iter().for_each(|dim| dim.symbols(names))) {
+                continue;
+            }
+            self.shapes[value.index()] = shape.bind(bindings)?;
+            let len = bytes(graph, &self.shapes, value)?;
+            if let (Place::Arena(region), true) = (&mut self.places[value.index()], self.roots[value.index()] == value)
+            {
+                if len > region.len {
+                    fail!(Memory, "{shape} takes {len} bytes, but {} are planned", region.len);
+                }
+                region.len = len;
+            }
+        }
+        for value in 0..self.places.len() {
+            self.places[value] = self.places[self.roots[value].index()];
+        }
+        for step in &mut self.steps {
+            let op = &graph.node(step.value).op;
+            if bound(&|names| op.symbols(names)) {
+                step.op = op.bind(bindings)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All shapes, or the largest of those that the call decides.
+fn bind_shapes(graph: &Graph, least: &Bindings, most: &Bindings) -> Result<Vec<Vec<usize>>> {
+    let certain = least == most;
     let bind = |node: &crate::Node| {
-        let shape = node.signature.shape.bind(bindings)?;
+        let dims = &node.signature.shape.0;
+        let size = |dim: &Dim| if certain { dim.bind(most) } else { dim.most(least, most) };
+        let shape = dims.iter().map(size).collect::<Result<Vec<_>>>()?;
         match element_count(&shape) {
             Some(_) => Ok(shape),
             None => Err(Error::new(ErrorKind::Shape, format!("a value of shape {shape:?} is too large"))),
@@ -201,7 +301,7 @@ fn arrange(pieces: &[Piece]) -> Result<(Vec<Region>, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::DType;
+    use crate::{dim::Shape, dtype::DType};
     use proptest::prelude::*;
 
     proptest! {
@@ -233,5 +333,44 @@ mod tests {
         graph.output("x", x);
         let plan = plan(&graph, &Bindings::new(), |_, _| 0).unwrap();
         assert_eq!((plan.arena, plan.steps.len()), (2 * 4096, 10));
+    }
+
+    /// The first `n` numbers of `x`, where `n` is found by the call.
+    fn measuring(most: usize) -> Graph {
+        let mut graph = Graph::new();
+        let x = graph.input("x", DType::F32, [16]);
+        let count = graph.input("count", DType::I64, Shape::default());
+        let n = Dim::symbol("n");
+        graph.push(Op::Measure { size: n.clone(), most: most.into() }, &[count]).unwrap();
+        let part = graph.slice(x, 0, 0, &n).unwrap();
+        let twice = graph.concat(&[part, part], 0).unwrap();
+        graph.output("twice", twice);
+        graph
+    }
+
+    #[test]
+    fn memory_is_planned_for_the_largest_size_and_used_for_the_one_found() {
+        let graph = measuring(16);
+        let mut plan = plan(&graph, &Bindings::new(), |_, _| 0).unwrap();
+        let result = graph.outputs()[0].1.index();
+        assert_eq!(plan.shapes[result], [32]);
+        let (planned, n) = (plan.arena, Dim::symbol("n"));
+        let mut bindings = Bindings::new();
+        plan.settle(&graph, &mut bindings, &n, 3).unwrap();
+        assert_eq!((plan.shapes[result].as_slice(), plan.arena), (&[6][..], planned));
+        assert!(matches!(plan.places[result], Place::Arena(Region { len: 24, .. })));
+        plan.settle(&graph, &mut bindings, &n, 3).unwrap();
+        assert!(plan.settle(&graph, &mut bindings, &n, 4).is_err());
+    }
+
+    #[test]
+    fn sizes_outside_what_was_planned_are_errors() {
+        let graph = measuring(4);
+        for count in [-1, 5, i64::MAX] {
+            let mut plan = plan(&graph, &Bindings::new(), |_, _| 0).unwrap();
+            assert!(plan.settle(&graph, &mut Bindings::new(), &Dim::symbol("n"), count).is_err(), "{count}");
+        }
+        let open = plan(&measuring(usize::MAX), &Bindings::new(), |_, _| 0).unwrap_err().to_string();
+        assert!(open.contains("torch._check"), "{open}");
     }
 }

@@ -4,6 +4,8 @@
 //! read, and operators that do not care about the order work on the value as it is stored; so feature maps stay
 //! channels-last between convolutions although the program speaks of channels-first all the time.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use ondine_kernels::Activation;
 
 use super::freeze::is_evaluable;
@@ -15,6 +17,9 @@ use crate::{
     ndarray::NDArray,
     op::{Binary, Function, Op, Unary},
 };
+
+/// The most positions that a list in a graph has.
+const MAX_LIST: usize = 1 << 24;
 
 /// A value whose logical dimension `i` is stored as dimension `axes[i]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +44,10 @@ pub(super) struct Builder {
     pub(super) graph: Graph,
     /// For each node whether it depends on weights and constants alone.
     fixed: Vec<bool>,
+    /// True within the graph of a loop, which has no weights of its own to pack.
+    pub(super) nested: bool,
+    /// The symbols that are never negative.
+    pub(super) counts: BTreeSet<Arc<str>>,
 }
 
 pub(super) fn inverse(order: &[usize]) -> Vec<usize> {
@@ -62,7 +71,7 @@ impl Builder {
             };
             self.fixed.push(fixed);
         }
-        self.fixed[x.value.index()]
+        self.fixed[x.value.index()] && !self.nested
     }
 
     /// The value with its dimensions as stored.
@@ -79,8 +88,9 @@ impl Builder {
         self.graph.node(x.value).signature.dtype
     }
 
+    /// The size of a dimension; one that is not there has size 1, as for all operators that broadcast.
     pub(super) fn dim(&self, x: &Tensor, axis: usize) -> Dim {
-        self.graph.dim(x.value, x.axes[axis])
+        x.axes.get(axis).map_or_else(|| Dim::from(1), |&stored| self.graph.dim(x.value, stored))
     }
 
     pub(super) fn shape(&self, x: &Tensor) -> Vec<Dim> {
@@ -121,7 +131,7 @@ impl Builder {
 
     /// The tensor with dimension `axis` stored last, the others in the order in which they are stored.
     pub(super) fn axis_last(&mut self, x: &Tensor, axis: usize) -> Result<Tensor> {
-        if x.axes[axis] + 1 == x.rank() {
+        if stored(x, axis)? + 1 == x.rank() {
             return Ok(x.clone());
         }
         let mut order = inverse(&x.axes);
@@ -209,10 +219,23 @@ impl Builder {
     }
 
     pub(super) fn binary(&mut self, op: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        self.broadcast(Op::Binary(op), &[a, b])
+        let bits = matches!(op, Binary::And | Binary::Or | Binary::Xor);
+        let dtype = self.dtype(a);
+        if !is_small(dtype) || bits {
+            return self.broadcast(Op::Binary(op), &[a, b]);
+        }
+        let (a, b) = (self.cast(a, DType::I32)?, self.cast(b, DType::I32)?);
+        let wide = self.broadcast(Op::Binary(op), &[&a, &b])?;
+        if op.is_comparison() { Ok(wide) } else { self.cast(&wide, dtype) }
     }
 
     pub(super) fn unary(&mut self, op: Unary, x: &Tensor) -> Result<Tensor> {
+        let dtype = self.dtype(x);
+        if is_small(dtype) {
+            let wide = self.cast(x, DType::I32)?;
+            let wide = self.unary(op, &wide)?;
+            return self.cast(&wide, dtype);
+        }
         let value = self.graph.unary(op, x.value)?;
         Ok(Tensor { value, axes: x.axes.clone() })
     }
@@ -282,7 +305,7 @@ impl Builder {
         if start.constant() == Some(0) && *end == self.dim(x, axis) {
             return Ok(x.clone());
         }
-        let value = self.graph.slice(x.value, x.axes[axis], start, end)?;
+        let value = self.graph.slice(x.value, stored(x, axis)?, start, end)?;
         Ok(Tensor { value, axes: x.axes.clone() })
     }
 
@@ -304,7 +327,7 @@ impl Builder {
         let indices = self.cast(indices, DType::I64)?;
         let indices = self.dense(&indices)?;
         if self.graph.shape(indices).rank() == 1 {
-            let value = self.graph.push(Op::Take { axis: x.axes[axis] }, &[x.value, indices])?;
+            let value = self.graph.push(Op::Take { axis: stored(x, axis)? }, &[x.value, indices])?;
             return Ok(Tensor { value, axes: x.axes.clone() });
         }
         let x = self.dense(x)?;
@@ -323,6 +346,30 @@ impl Builder {
     pub(super) fn select(&mut self, condition: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         self.broadcast(Op::Select, &[condition, a, b])
     }
+}
+
+/// Refuses lists of more positions than a graph should hold.
+///
+/// # Errors
+/// If the product of `counts` is larger.
+pub(super) fn check_list(counts: &[usize]) -> Result<()> {
+    match counts.iter().try_fold(1_usize, |product, &count| product.checked_mul(count)) {
+        Some(count) if count <= MAX_LIST => Ok(()),
+        _ => fail!(Unsupported, "a list of {counts:?} positions"),
+    }
+}
+
+/// Where dimension `axis` is stored.
+fn stored(x: &Tensor, axis: usize) -> Result<usize> {
+    match x.axes.get(axis) {
+        Some(&stored) => Ok(stored),
+        None => fail!(Shape, "dimension {axis} does not exist in rank {}", x.rank()),
+    }
+}
+
+/// True for types that are computed with as wider ones, and cut to their size again.
+fn is_small(dtype: DType) -> bool {
+    matches!(dtype, DType::I8 | DType::U8 | DType::Bool)
 }
 
 /// Dimensions of a reshape that become one another, independent of all others.

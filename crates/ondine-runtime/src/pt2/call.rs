@@ -6,11 +6,13 @@ use super::{
     builder::{Builder, Tensor},
     expr, schema,
     schema::{Argument, OptionalTensor, SymArgument},
+    tensors::{BFLOAT16, HALF},
 };
 use crate::{
     dim::Dim,
     dtype::DType,
     error::{Result, fail},
+    ndarray::NDArray,
     op::Unary,
 };
 
@@ -21,6 +23,11 @@ pub(super) enum Item {
     Integer(Dim),
     /// A number that the call computes: a rank-0 tensor.
     Number(Tensor),
+    /// A number that the call computes and that may be a size.
+    Count {
+        number: Tensor,
+        size: Dim,
+    },
     /// A condition of sizes, which the exporter has decided.
     Truth,
 }
@@ -85,7 +92,9 @@ impl Call<'_> {
 
     fn lookup(&self, name: &str) -> Result<Tensor> {
         match self.items.get(name) {
-            Some(Item::Tensor(tensor) | Item::Number(tensor)) => Ok(tensor.clone()),
+            Some(Item::Tensor(tensor) | Item::Number(tensor) | Item::Count { number: tensor, .. }) => {
+                Ok(tensor.clone())
+            }
             Some(_) => fail!(Format, "`{name}` is no tensor"),
             None => fail!(Format, "`{name}` is used before it is there"),
         }
@@ -103,12 +112,14 @@ impl Call<'_> {
             Some(Argument::AsTensor(tensor) | Argument::AsOptionalTensor(OptionalTensor::AsTensor(tensor))) => {
                 self.lookup(&tensor.name).map(Some)
             }
-            Some(Argument::AsSymFloat(SymArgument::AsName(sym)) | Argument::AsSymInt(SymArgument::AsName(sym))) => {
-                match self.items.get(sym) {
-                    Some(Item::Number(tensor)) => Ok(Some(tensor.clone())),
-                    _ => Ok(None),
-                }
-            }
+            Some(
+                Argument::AsSymFloat(SymArgument::AsName(sym))
+                | Argument::AsSymInt(SymArgument::AsName(sym))
+                | Argument::AsSymBool(SymArgument::AsName(sym)),
+            ) => match self.items.get(sym) {
+                Some(Item::Number(tensor) | Item::Count { number: tensor, .. }) => Ok(Some(tensor.clone())),
+                _ => Ok(None),
+            },
             _ => Ok(None),
         }
     }
@@ -137,7 +148,7 @@ impl Call<'_> {
         match argument {
             SymArgument::AsInt(value) => Ok(Dim::from_i64(*value)),
             SymArgument::AsName(name) => match self.items.get(name) {
-                Some(Item::Integer(dim)) => Ok(dim.clone()),
+                Some(Item::Integer(dim) | Item::Count { size: dim, .. }) => Ok(dim.clone()),
                 Some(Item::Number(_)) => {
                     fail!(Unsupported, "`{name}` is computed from data, but is needed as a size or index")
                 }
@@ -209,12 +220,12 @@ impl Call<'_> {
 
     /// Positions of dimensions, negative ones counted from the end.
     pub(super) fn axes(&self, name: &str, rank: usize) -> Result<Vec<usize>> {
-        let rank = rank - self.hidden();
+        let rank = rank.saturating_sub(self.hidden());
         self.integers(name, &[])?.into_iter().map(|axis| wrap(axis, rank)).collect()
     }
 
     pub(super) fn axis(&self, name: &str, default: i64, rank: usize) -> Result<usize> {
-        wrap(self.integer(name, default)?, rank - self.hidden())
+        wrap(self.integer(name, default)?, rank.saturating_sub(self.hidden()))
     }
 
     pub(super) fn float(&self, name: &str, default: f64) -> Result<f64> {
@@ -269,7 +280,14 @@ impl Call<'_> {
     pub(super) fn operand_as(&self, builder: &mut Builder, name: &str, dtype: DType) -> Result<Tensor> {
         match self.operand(builder, name)? {
             Operand::Tensor(tensor) => builder.cast(&tensor, dtype),
-            Operand::Number { value, .. } => builder.number(value, dtype),
+            Operand::Number { value, .. } => match self.argument(name) {
+                // Doubles do not hold all integers.
+                Some(Argument::AsInt(exact)) if dtype == DType::I64 => {
+                    let value = builder.graph.constant(NDArray::scalar(*exact));
+                    Ok(builder.plain(value))
+                }
+                _ => builder.number(value, dtype),
+            },
         }
     }
 
@@ -286,11 +304,25 @@ impl Call<'_> {
         }
     }
 
+    /// The symbol that result `index`, an integer, is called by in sizes.
+    pub(super) fn symbol_of(&self, index: usize) -> Option<Dim> {
+        let name = self.output_names().into_iter().nth(index).flatten()?;
+        dim_of(self.graph.sym_int_values.get(name)?).ok()
+    }
+
     /// The strides of argument `name` in PyTorch's memory, if they are known.
     pub(super) fn strides(&self, name: &str) -> Option<Vec<i64>> {
         let Some(Argument::AsTensor(tensor)) = self.argument(name) else { return None };
         let strides = &self.graph.tensor_values.get(&tensor.name)?.strides;
         strides.iter().map(|stride| dim_of(stride).ok()?.constant()).collect()
+    }
+
+    /// Where in its memory argument `name` begins.
+    pub(super) fn offset(&self, name: &str) -> i64 {
+        let Some(Argument::AsTensor(tensor)) = self.argument(name) else { return 0 };
+        let meta = self.graph.tensor_values.get(&tensor.name);
+        let offset = meta.and_then(|meta| dim_of(meta.storage_offset.as_ref()?).ok()?.constant());
+        offset.unwrap_or(0)
     }
 
     /// The element type of result `index`.
@@ -301,6 +333,27 @@ impl Call<'_> {
     /// True if result `index` is complex.
     pub(super) fn out_complex(&self, index: usize) -> Result<bool> {
         Ok(is_complex(self.meta(index)?.dtype))
+    }
+
+    /// The 16-bit type that a wider argument `self` is converted to, if it is.
+    pub(super) fn narrows(&self) -> Result<Option<DType>> {
+        let Some(Argument::AsTensor(tensor)) = self.argument("self") else { return Ok(None) };
+        let from = self.graph.tensor_values.get(&tensor.name).map(|meta| meta.dtype);
+        let to = self.meta(0)?.dtype;
+        Ok(match to {
+            _ if from == Some(to) => None,
+            HALF => Some(DType::F16),
+            BFLOAT16 => Some(DType::BF16),
+            _ => None,
+        })
+    }
+
+    /// An argument that is a complex number.
+    pub(super) fn complex_number(&self, name: &str) -> Option<[f64; 2]> {
+        match self.argument(name) {
+            Some(Argument::AsComplex(number)) => Some([number.real, number.imag]),
+            _ => None,
+        }
     }
 
     /// True if argument `name` is a complex tensor.
@@ -324,6 +377,23 @@ impl Call<'_> {
             shape.push(2.into());
         }
         Ok(shape)
+    }
+
+    /// The size of dimension `axis` of result `index`.
+    pub(super) fn out_dim(&self, index: usize, axis: usize) -> Result<Dim> {
+        match self.out_shape(index)?.into_iter().nth(axis) {
+            Some(dim) => Ok(dim),
+            None => fail!(Format, "the program says that result {index} has no dimension {axis}"),
+        }
+    }
+
+    /// The sizes of the last `count` dimensions of result `index`.
+    pub(super) fn out_tail(&self, index: usize, count: usize) -> Result<Vec<Dim>> {
+        let shape = self.out_shape(index)?;
+        match shape.len().checked_sub(count) {
+            Some(start) => Ok(shape[start..].to_vec()),
+            None => fail!(Format, "the program says that result {index} has less than {count} dimensions"),
+        }
     }
 
     /// Dimensions of the first argument that the program does not know of: one, if it is complex.

@@ -16,7 +16,9 @@ use crate::{
 
 /// True if an operator can run before weights are packed.
 pub(crate) fn is_evaluable(op: &Op) -> bool {
-    !matches!(op, Op::Input | Op::State(_) | Op::Range { .. } | Op::Linear(_) | Op::Conv2d(..) | Op::Attention(_))
+    let places = matches!(op, Op::Input | Op::State(_) | Op::Range { .. });
+    let products = matches!(op, Op::Linear(_) | Op::Conv2d(..) | Op::Attention(_));
+    !places && !products && !matches!(op, Op::Loop(_) | Op::Measure { .. })
 }
 
 /// The graph with such values as weights, which `weights` then can compute.

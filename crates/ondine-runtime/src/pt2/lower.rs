@@ -1,11 +1,17 @@
 //! Rules that turn ATen operators into those of the graph, by operator name.
 
+mod choice;
+mod complex;
 mod convolve;
 mod elementwise;
+mod fourier;
 mod index;
+mod linalg;
+mod loss;
 mod norm;
 mod product;
 mod reduce;
+mod sample;
 mod scalar;
 mod sequence;
 mod shape;
@@ -33,60 +39,86 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         .or_else(|| product::rule(op))
         .or_else(|| convolve::rule(op))
         .or_else(|| spatial::rule(op))
+        .or_else(|| sample::rule(op))
         .or_else(|| index::rule(op))
+        .or_else(|| choice::rule(op))
+        .or_else(|| loss::rule(op))
+        .or_else(|| linalg::rule(op))
+        .or_else(|| fourier::rule(op))
         .or_else(|| sequence::rule(op))
         .or_else(|| scalar::rule(op))
         .or_else(|| tail::rule(op))
         .or_else(|| symbol::rule(op))
 }
 
-/// True if an operator's rule is made for complex numbers as well; their parts are a last dimension here.
-pub(super) fn takes_complex(op: &str) -> bool {
-    matches!(
-        op,
-        "view_as_real"
-            | "view_as_complex"
-            | "view_as_real_copy"
-            | "view_as_complex_copy"
-            | "real"
-            | "imag"
-            | "polar"
-            | "complex"
-            | "abs"
-            | "angle"
-            | "conj"
-            | "_conj"
-            | "conj_physical"
-            | "_conj_physical"
-            | "resolve_conj"
-            | "mul"
-            | "view"
-            | "reshape"
-            | "_unsafe_view"
-            | "flatten"
-            | "unflatten"
-            | "unsqueeze"
-            | "squeeze"
-            | "alias"
-            | "detach"
-            | "clone"
-            | "contiguous"
-            | "lift_fresh_copy"
-            | "permute"
-            | "transpose"
-            | "slice"
-            | "select"
-            | "narrow"
-            | "expand"
-            | "split"
-            | "chunk"
-            | "cat"
-            | "index_select"
-            | "fft_irfft"
-            | "sym_size"
-            | "_assert_tensor_metadata"
-            | "resolve_neg"
-    )
+/// The rule for an operator on complex numbers; their parts are a last dimension here.
+pub(super) fn complex_rule(op: &str) -> Option<Rule> {
+    complex::rule(op).or_else(|| if takes_complex(op) { rule(op) } else { None })
+}
+
+/// True if an operator's rule is made for complex numbers as well.
+fn takes_complex(op: &str) -> bool {
+    op.starts_with("fft_")
+        || op.starts_with("_fft_")
+        || matches!(
+            op,
+            "stft"
+                | "istft"
+                | "unbind"
+                | "split_with_sizes"
+                | "flip"
+                | "roll"
+                | "stack"
+                | "index"
+                | "zeros"
+                | "zeros_like"
+                | "new_zeros"
+                | "movedim"
+                | "swapaxes"
+                | "expand_as"
+                | "_assert_scalar"
+                | "cond"
+                | "view_as_real"
+                | "view_as_complex"
+                | "view_as_real_copy"
+                | "view_as_complex_copy"
+                | "real"
+                | "imag"
+                | "polar"
+                | "complex"
+                | "abs"
+                | "angle"
+                | "conj"
+                | "_conj"
+                | "conj_physical"
+                | "_conj_physical"
+                | "resolve_conj"
+                | "view"
+                | "reshape"
+                | "_unsafe_view"
+                | "flatten"
+                | "unflatten"
+                | "unsqueeze"
+                | "squeeze"
+                | "alias"
+                | "detach"
+                | "clone"
+                | "contiguous"
+                | "lift_fresh_copy"
+                | "permute"
+                | "transpose"
+                | "slice"
+                | "select"
+                | "narrow"
+                | "expand"
+                | "split"
+                | "chunk"
+                | "cat"
+                | "index_select"
+                | "sym_size"
+                | "_assert_tensor_metadata"
+                | "resolve_neg"
+        )
 }
 
 /// One tensor as the results of a rule.

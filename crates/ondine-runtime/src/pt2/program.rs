@@ -10,12 +10,13 @@ use std::{
 };
 
 use super::{
-    builder::{Builder, Tensor},
-    call::{Call, Item, dim_of, dtype_of, output_names},
-    lower::{self, view},
+    builder::Builder,
+    call::{Call, Item, dim_of, dtype_of, is_complex, output_names},
+    control, lower,
+    memory::{Base, Memory, Path, memory, renames},
     schema::{self, Argument, InputSpec, OutputSpec},
     source,
-    tensors::Tensors,
+    tensors::{BFLOAT16, HALF, Tensors},
 };
 use crate::{
     dim::Dim,
@@ -24,27 +25,12 @@ use crate::{
     graph::Graph,
 };
 
-/// Where a name's tensor comes from.
-#[derive(Clone)]
-struct Path<'a> {
-    base: usize,
-    version: u32,
-    /// The views from the base on: nodes, and which of their results.
-    views: Vec<(&'a schema::Node, usize)>,
-}
-
-struct Base {
-    value: Tensor,
-    version: u32,
-    state: Option<Arc<str>>,
-}
-
 /// A program under way.
 pub(super) struct Program<'a> {
     pub(super) builder: Builder,
-    items: HashMap<Arc<str>, Item>,
-    paths: HashMap<Arc<str>, Path<'a>>,
-    bases: Vec<Base>,
+    pub(super) items: HashMap<Arc<str>, Item>,
+    pub(super) paths: HashMap<Arc<str>, Path<'a>>,
+    pub(super) bases: Vec<Base>,
 }
 
 /// `aten.add_.Tensor` of a target, as operator, overload, and whether it changes its first argument.
@@ -73,6 +59,9 @@ pub(super) fn import(program: &schema::Program, tensors: &Tensors) -> Result<Gra
         let least = usize::try_from(range.min_val.unwrap_or(0)).unwrap_or(0);
         let most = range.max_val.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
         import.builder.graph.limit(symbol, least, most);
+        if range.min_val.is_some_and(|least| least >= 0) {
+            import.builder.counts.insert(symbol.as_str().into());
+        }
     }
     import.inputs(module, tensors)?;
     import.nodes(&module.graph)?;
@@ -113,20 +102,24 @@ fn collect_missing(graph: &schema::Graph, missing: &mut Vec<(String, String)>) {
 }
 
 /// Placeholders whose memory the program changes, and buffers that its signature says are changed.
-fn mutated(module: &schema::GraphModule) -> BTreeSet<Arc<str>> {
-    let mut root: HashMap<&str, &str> = HashMap::new();
+fn mutated<'a>(module: &'a schema::GraphModule) -> BTreeSet<Arc<str>> {
+    let mut root: HashMap<&'a str, &'a str> = HashMap::new();
     let mut mutated = BTreeSet::new();
     for node in &module.graph.nodes {
         let (op, _, in_place) = split_target(&node.target);
-        let Some(Argument::AsTensor(first)) = node.inputs.first().map(|input| &input.arg) else { continue };
-        let origin = root.get(&*first.name).copied().unwrap_or(&first.name);
-        if in_place && op != "detach" {
-            mutated.insert(origin.into());
-        }
-        if in_place || view::is_view(op) {
-            output_names(node).into_iter().flatten().for_each(|name| {
-                root.insert(name, origin);
-            });
+        let out = node.inputs.iter().filter(|input| input.name == "out");
+        let out = out.flat_map(|input| source::names(&input.arg));
+        let first = || node.inputs.first().into_iter().flat_map(|input| source::names(&input.arg));
+        let origin = |root: &HashMap<&'a str, &'a str>, name: &'a Arc<str>| root.get(&**name).copied().unwrap_or(name);
+        let changed: Vec<_> = if in_place && !renames(op) { first().chain(out).collect() } else { out.collect() };
+        mutated.extend(changed.iter().map(|name| Arc::<str>::from(origin(&root, name))));
+        if !changed.is_empty() || in_place || memory(&module.graph, node) != Memory::Own {
+            let source = changed.first().copied().or_else(|| first().next());
+            if let Some(source) = source.map(|source| origin(&root, source)) {
+                output_names(node).into_iter().flatten().for_each(|name| {
+                    root.insert(name, source);
+                });
+            }
         }
     }
     let changed = module.signature.output_specs.iter().filter_map(|spec| match spec {
@@ -143,15 +136,36 @@ fn mutated(module: &schema::GraphModule) -> BTreeSet<Arc<str>> {
     mutated
 }
 
+/// The argument and the name of a stored tensor.
+fn stored_name(spec: &InputSpec) -> Option<(&schema::Name, &str)> {
+    match spec {
+        InputSpec::Parameter { arg, parameter_name: path }
+        | InputSpec::Buffer { arg, buffer_name: path }
+        | InputSpec::TensorConstant { arg, tensor_constant_name: path } => Some((arg, path)),
+        _ => None,
+    }
+}
+
 impl<'a> Program<'a> {
     fn inputs(&mut self, module: &schema::GraphModule, tensors: &Tensors) -> Result<()> {
         let mutated = mutated(module);
+        let stored: Vec<(&schema::Name, &str)> = module.signature.input_specs.iter().filter_map(stored_name).collect();
         for spec in &module.signature.input_specs {
             match spec {
                 InputSpec::UserInput { arg } => self.user_input(&module.graph, arg)?,
                 InputSpec::Parameter { arg, parameter_name: path }
                 | InputSpec::Buffer { arg, buffer_name: path }
                 | InputSpec::TensorConstant { arg, tensor_constant_name: path } => {
+                    let changed = stored.iter().filter(|(name, _)| mutated.contains(&name.name));
+                    match tensors.shared(path, changed.map(|(_, path)| *path)) {
+                        Some((other, true)) => {
+                            fail!(Unsupported, "`{path}` is `{other}`, which is changed; register it once")
+                        }
+                        Some((other, false)) => {
+                            fail!(Unsupported, "`{path}` lies in the memory of `{other}`, which is changed; clone it")
+                        }
+                        None => {}
+                    }
                     self.stored_tensor(arg, path, mutated.contains(&arg.name), tensors).at(|| format!("`{path}`"))?;
                 }
                 InputSpec::CustomObj { custom_obj_name: name } => {
@@ -168,7 +182,7 @@ impl<'a> Program<'a> {
         let Some(meta) = graph.tensor_values.get(&tensor.name) else {
             fail!(Format, "the program does not say what input `{}` is", tensor.name);
         };
-        let shape = meta.sizes.iter().map(dim_of).collect::<Result<Vec<_>>>()?;
+        let mut shape = meta.sizes.iter().map(dim_of).collect::<Result<Vec<_>>>()?;
         for (size, dim) in meta.sizes.iter().zip(&shape) {
             // Calls are likely to look like the exporter's example.
             if let schema::SymInt::AsExpr(schema::Expr { hint: Some(schema::Hint::AsInt(hint)), .. }) = size
@@ -179,10 +193,13 @@ impl<'a> Program<'a> {
             }
         }
         let wanted = match meta.dtype {
-            6 => DType::F16,
-            13 => DType::BF16,
+            HALF => DType::F16,
+            BFLOAT16 => DType::BF16,
             code => dtype_of(code)?,
         };
+        if is_complex(meta.dtype) {
+            shape.push(2.into());
+        }
         let value = self.builder.graph.input(&tensor.name, wanted, shape);
         let value = self.builder.graph.cast(value, dtype_of(meta.dtype)?)?;
         let value = self.builder.plain(value);
@@ -209,46 +226,6 @@ impl<'a> Program<'a> {
         Ok(())
     }
 
-    /// Gives a tensor with memory of its own a name.
-    fn define(&mut self, name: &Arc<str>, value: Tensor, state: Option<Arc<str>>) {
-        self.bases.push(Base { value: value.clone(), version: 0, state });
-        let path = Path { base: self.bases.len() - 1, version: 0, views: Vec::new() };
-        self.paths.insert(name.clone(), path);
-        self.items.insert(name.clone(), Item::Tensor(value));
-    }
-
-    /// Brings what a node reads up to date.
-    fn refresh(&mut self, graph: &schema::Graph, name: &Arc<str>) -> Result<()> {
-        let Some(path) = self.paths.get(name) else { return Ok(()) };
-        let base = &self.bases[path.base];
-        if path.version == base.version {
-            return Ok(());
-        }
-        let (version, views) = (base.version, path.views.clone());
-        let mut value = base.value.clone();
-        for (node, index) in views {
-            value = self.walk(graph, node, index, value)?;
-        }
-        self.items.insert(name.clone(), Item::Tensor(value));
-        if let Some(path) = self.paths.get_mut(name) {
-            path.version = version;
-        }
-        Ok(())
-    }
-
-    /// Result `index` of the view `node` of `value`.
-    fn walk(&mut self, graph: &schema::Graph, node: &schema::Node, index: usize, value: Tensor) -> Result<Tensor> {
-        let Some(Argument::AsTensor(first)) = node.inputs.first().map(|input| &input.arg) else {
-            fail!(Format, "a view of no tensor");
-        };
-        let mut items = self.items.clone();
-        items.insert(first.name.clone(), Item::Tensor(value));
-        match run(&mut self.builder, graph, node, &items)?.into_iter().nth(index) {
-            Some(Item::Tensor(tensor)) => Ok(tensor),
-            _ => fail!(Format, "a view that yields no tensor"),
-        }
-    }
-
     pub(super) fn nodes(&mut self, graph: &'a schema::Graph) -> Result<()> {
         for node in &graph.nodes {
             self.builder.graph.enter(source::module(node));
@@ -261,132 +238,48 @@ impl<'a> Program<'a> {
 
     fn node(&mut self, graph: &'a schema::Graph, node: &'a schema::Node) -> Result<()> {
         for name in node.inputs.iter().flat_map(|input| source::names(&input.arg)) {
-            self.refresh(graph, name)?;
+            self.refresh(name)?;
         }
         let (op, _, in_place) = split_target(&node.target);
-        if matches!(op, "cond") {
-            return self.cond(graph, node);
+        if control::is_control(op) {
+            return self.control(node);
         }
         let results = run(&mut self.builder, graph, node, &self.items)?;
+        let argument = |name: &str| match node.inputs.iter().find(|input| input.name == name).map(|input| &input.arg) {
+            Some(Argument::AsTensor(tensor)) => Some(&tensor.name),
+            _ => None,
+        };
         let first = match node.inputs.first().map(|input| &input.arg) {
             Some(Argument::AsTensor(first)) => Some(&first.name),
             _ => None,
         };
-        let names = output_names(node);
-        match first {
-            Some(first) if in_place && op != "detach" => {
-                let Some(Item::Tensor(new)) = results.first() else { fail!(Format, "a change that yields nothing") };
-                self.change(graph, first, new)?;
-                let path = self.paths.get(first).cloned();
-                if let (Some(Some(name)), Some(path)) = (names.first(), path) {
-                    let item = self.items[first].clone();
-                    self.items.insert((*name).clone(), item);
-                    self.paths.insert((*name).clone(), path);
-                }
-                return Ok(());
+        let changed = match (argument("out"), first) {
+            (Some(out), _) => Some(out),
+            (None, Some(first)) if in_place && !renames(op) => Some(first),
+            (None, None) if in_place => fail!(Unsupported, "a change of several tensors at once"),
+            _ => None,
+        };
+        if let Some(changed) = changed {
+            let Some(Item::Tensor(new)) = results.first() else { fail!(Format, "a change that yields nothing") };
+            if results.len() > 1 {
+                fail!(Unsupported, "a change of {} tensors at once", results.len());
             }
-            _ => {}
+            self.change(changed, new)?;
+            if let (Some(Some(name)), Some(path)) = (output_names(node).first(), self.paths.get(changed).cloned()) {
+                let item = self.items[changed].clone();
+                self.items.insert((*name).clone(), item);
+                self.paths.insert((*name).clone(), path);
+            }
+            return Ok(());
         }
-        let shared = first.filter(|_| view::is_view(op)).and_then(|first| self.paths.get(first)).cloned();
-        for (index, (name, item)) in names.into_iter().zip(results).enumerate() {
-            let Some(name) = name else { continue };
-            match (item, &shared) {
-                (Item::Tensor(value), Some(path)) => {
-                    let mut path = path.clone();
-                    path.views.push((node, index));
-                    self.paths.insert(name.clone(), path);
-                    self.items.insert(name.clone(), Item::Tensor(value));
-                }
-                (Item::Tensor(value), None) => self.define(name, value, None),
-                (item, _) => {
-                    self.items.insert(name.clone(), item);
-                }
-            }
+        self.name_results(graph, node, results)?;
+        if let (true, Some(first), Some(Some(name))) = (in_place, first, output_names(node).first()) {
+            // The tensor is looked at in another way from now on, by whatever name.
+            let (item, path) = (self.items.get(*name).cloned(), self.paths.get(*name).cloned());
+            self.items.extend(item.map(|item| (first.clone(), item)));
+            self.paths.extend(path.map(|path| (first.clone(), path)));
         }
         Ok(())
-    }
-
-    /// Makes `new` what the memory under `name` holds.
-    fn change(&mut self, graph: &schema::Graph, name: &Arc<str>, new: &Tensor) -> Result<()> {
-        let Some(Item::Tensor(old)) = self.items.get(name).cloned() else { fail!(Format, "`{name}` is no tensor") };
-        let Some(path) = self.paths.get(name).cloned() else { fail!(Format, "`{name}` has no memory") };
-        let new = self.builder.cast(new, self.builder.dtype(&old))?;
-        let shape = self.builder.shape(&old);
-        let new = self.builder.expand(&new, &shape)?;
-        let mut levels = vec![self.bases[path.base].value.clone()];
-        for &(node, index) in &path.views {
-            let last = levels[levels.len() - 1].clone();
-            levels.push(self.walk(graph, node, index, last)?);
-        }
-        let mut current = new.clone();
-        for (&(node, index), level) in path.views.iter().zip(&levels).rev() {
-            let items = &self.items;
-            let call = call(graph, node, items);
-            current = view::write_back(&mut self.builder, &call, index, level, &current)?;
-        }
-        let base = &mut self.bases[path.base];
-        base.value = current;
-        base.version += 1;
-        let version = base.version;
-        self.items.insert(name.clone(), Item::Tensor(new));
-        if let Some(path) = self.paths.get_mut(name) {
-            path.version = version;
-        }
-        Ok(())
-    }
-
-    /// Both branches are computed, and the results of one are chosen: branches have no effects.
-    fn cond(&mut self, graph: &'a schema::Graph, node: &'a schema::Node) -> Result<()> {
-        let arguments: Vec<_> = node.inputs.iter().map(|input| &input.arg).collect();
-        let [Argument::AsTensor(condition), Argument::AsGraph(yes), Argument::AsGraph(no), operands] = &arguments[..]
-        else {
-            fail!(Unsupported, "cond with other arguments than a tensor, two graphs and their operands");
-        };
-        let Some(Item::Tensor(condition)) = self.items.get(&condition.name).cloned() else {
-            fail!(Format, "cond on what is no tensor");
-        };
-        let condition = self.builder.cast(&condition, DType::Bool)?;
-        let yes = self.branch(&yes.graph, operands)?;
-        let no = self.branch(&no.graph, operands)?;
-        let _ = graph;
-        for (name, (yes, no)) in output_names(node).into_iter().zip(yes.into_iter().zip(no)) {
-            let (Item::Tensor(yes), Item::Tensor(no)) = (yes, no) else { fail!(Unsupported, "cond yields no tensor") };
-            let chosen = self.builder.select(&condition, &yes, &no)?;
-            if let Some(name) = name {
-                self.define(name, chosen, None);
-            }
-        }
-        Ok(())
-    }
-
-    /// The results of a subgraph.
-    fn branch(&mut self, graph: &'a schema::Graph, operands: &Argument) -> Result<Vec<Item>> {
-        let operands: Vec<_> = source::names(operands).map(|name| self.items.get(name).cloned()).collect();
-        let mut inner = Program {
-            builder: std::mem::take(&mut self.builder),
-            items: self.items.clone(),
-            paths: HashMap::new(),
-            bases: Vec::new(),
-        };
-        let parameters = graph.inputs.iter().flat_map(source::names);
-        for (name, operand) in parameters.zip(operands) {
-            match operand {
-                Some(Item::Tensor(tensor)) => inner.define(name, tensor, None),
-                Some(item) => {
-                    inner.items.insert(name.clone(), item);
-                }
-                None => fail!(Format, "an operand of a subgraph is not there"),
-            }
-        }
-        inner.nodes(graph)?;
-        let results = graph.outputs.iter().flat_map(source::names);
-        let results = results.map(|name| match inner.items.get(name) {
-            Some(item) => Ok(item.clone()),
-            None => fail!(Format, "a result of a subgraph is not there"),
-        });
-        let results = results.collect::<Result<Vec<_>>>()?;
-        self.builder = inner.builder;
-        Ok(results)
     }
 
     fn outputs(&mut self, module: &'a schema::GraphModule) -> Result<()> {
@@ -404,7 +297,7 @@ impl<'a> Program<'a> {
                     count += 1;
                 }
                 OutputSpec::BufferMutation { arg, buffer_name } => {
-                    self.refresh(&module.graph, &arg.name)?;
+                    self.refresh(&arg.name)?;
                     let Some(Item::Tensor(tensor)) = self.items.get(&arg.name).cloned() else {
                         fail!(Format, "the new value of buffer `{buffer_name}` is not there");
                     };
@@ -435,13 +328,20 @@ impl<'a> Program<'a> {
             _ => {
                 // What is no tensor, such as None, has no output.
                 let Some(source) = source::names(argument).next() else { return Ok(()) };
-                self.refresh(graph, source)?;
+                self.refresh(source)?;
                 match self.items.get(source).cloned() {
-                    Some(Item::Tensor(tensor) | Item::Number(tensor)) => tensor,
+                    Some(Item::Tensor(tensor) | Item::Number(tensor) | Item::Count { number: tensor, .. }) => tensor,
                     Some(Item::Integer(dim)) => self.builder.integer(&dim)?,
                     _ => fail!(Format, "the result `{source}` is not there"),
                 }
             }
+        };
+        // Computed wider, results are told in the precision that they were promised in.
+        let half = source::names(argument).next().and_then(|name| graph.tensor_values.get(name)).map(|meta| meta.dtype);
+        let tensor = match half {
+            Some(HALF) => self.builder.cast(&tensor, DType::F16)?,
+            Some(BFLOAT16) => self.builder.cast(&tensor, DType::BF16)?,
+            _ => tensor,
         };
         let value = self.builder.dense(&tensor)?;
         self.builder.graph.output(&name, value);
@@ -449,24 +349,38 @@ impl<'a> Program<'a> {
     }
 }
 
-fn call<'c>(graph: &'c schema::Graph, node: &'c schema::Node, items: &'c HashMap<Arc<str>, Item>) -> Call<'c> {
+pub(super) fn call<'c>(
+    graph: &'c schema::Graph,
+    node: &'c schema::Node,
+    items: &'c HashMap<Arc<str>, Item>,
+) -> Call<'c> {
     let (op, overload, _) = split_target(&node.target);
     Call { op, overload, node, graph, items }
 }
 
 /// Lowers one node.
-fn run(
+pub(super) fn run(
     builder: &mut Builder,
     graph: &schema::Graph,
     node: &schema::Node,
     items: &HashMap<Arc<str>, Item>,
 ) -> Result<Vec<Item>> {
     let call = call(graph, node, items);
-    if call.any_complex() && !lower::takes_complex(call.op) {
-        fail!(Unsupported, "it is known for real numbers only");
+    let complex = call.any_complex() || call.out_complex(0).unwrap_or(false);
+    let rule = match (complex, lower::complex_rule(call.op), lower::rule(call.op)) {
+        (true, Some(rule), _) | (false, _, Some(rule)) => rule,
+        (true, None, _) => fail!(Unsupported, "it is known for real numbers only"),
+        (false, _, None) => fail!(Unsupported, "there is no rule for it"),
+    };
+    let results = rule(builder, &call)?;
+    for (index, result) in results.iter().enumerate() {
+        let (Item::Tensor(tensor), Ok(promised)) = (result, call.out_shape(index)) else { continue };
+        let shape = builder.shape(tensor);
+        let unlike = |(a, b): (&Dim, &Dim)| a.constant().is_some() && b.constant().is_some() && a != b;
+        if shape.len() != promised.len() || shape.iter().zip(&promised).any(unlike) {
+            let (shape, promised) = (crate::Shape(shape), crate::Shape(promised));
+            fail!(Shape, "result {index} has shape {shape}; the program says {promised}");
+        }
     }
-    match lower::rule(call.op) {
-        Some(rule) => rule(builder, &call),
-        None => fail!(Unsupported, "there is no rule for it"),
-    }
+    Ok(results)
 }

@@ -1,6 +1,6 @@
 //! The tensors of an archive: parameters, buffers and constants, read in place where they lie as they are needed.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use super::{
     archive::Archive,
@@ -18,12 +18,14 @@ use crate::{
 /// All tensors by the name that the signature gives them.
 pub(super) struct Tensors {
     tensors: BTreeMap<String, Tensor>,
+    /// The block of memory that each lies in, and which of its bytes.
+    places: BTreeMap<String, (String, Range<usize>)>,
 }
 
 /// Type codes of the elements that we do not compute with.
-const HALF: u32 = 6;
+pub(super) const HALF: u32 = 6;
 const DOUBLE: u32 = 8;
-const BFLOAT16: u32 = 13;
+pub(super) const BFLOAT16: u32 = 13;
 const SHORT: u32 = 3;
 
 impl Tensors {
@@ -32,7 +34,7 @@ impl Tensors {
     /// # Errors
     /// If a table does not fit its payloads, or a tensor is pickled.
     pub(super) fn read(archive: &Archive, model: &str, file: &Arc<str>) -> Result<Self> {
-        let mut tensors = BTreeMap::new();
+        let (mut tensors, mut places) = (BTreeMap::new(), BTreeMap::new());
         for (folder, table) in [("weights", "weights"), ("constants", "constants")] {
             let path = format!("data/{folder}/{model}_{table}_config.json");
             let Some(bytes) = archive.get(&path) else { continue };
@@ -45,11 +47,25 @@ impl Tensors {
                 }
                 let Some(meta) = payload.tensor_meta else { continue };
                 let bytes = archive.expect(&format!("data/{folder}/{}", payload.path_name))?;
-                let tensor = tensor(&meta, bytes, file).at(|| format!("`{name}`"))?;
+                let (tensor, place) = tensor(&meta, bytes, file).at(|| format!("`{name}`"))?;
+                places.insert(name.clone(), (format!("{folder}/{}", payload.path_name), place));
                 tensors.insert(name, tensor);
             }
         }
-        Ok(Self { tensors })
+        Ok(Self { tensors, places })
+    }
+
+    /// Of the tensors `others` one whose memory `name` shares, and whether it is the same tensor altogether.
+    pub(super) fn shared<'o>(&self, name: &str, others: impl Iterator<Item = &'o str>) -> Option<(&'o str, bool)> {
+        let (block, range) = self.places.get(name)?;
+        let same = |other: &str| match (self.places.get(other), self.tensors.get(other), self.tensors.get(name)) {
+            (Some((theirs, place)), Some(a), Some(b)) if theirs == block => {
+                let meets = place.start < range.end && range.start < place.end;
+                meets.then_some(place == range && a.shape == b.shape && a.dtype == b.dtype)
+            }
+            _ => None,
+        };
+        others.filter(|other| *other != name).find_map(|other| Some((other, same(other)?)))
     }
 
     fn get(&self, name: &str) -> Result<&Tensor> {
@@ -101,8 +117,8 @@ fn known(sizes: &[SymInt]) -> Result<Vec<usize>> {
     }
 }
 
-/// The tensor that `meta` describes in a stored block of memory, which several tensors may share.
-fn tensor(meta: &TensorMeta, block: &Bytes, file: &Arc<str>) -> Result<Tensor> {
+/// The tensor that `meta` describes in a stored block of memory, which several tensors may share, and where it lies.
+fn tensor(meta: &TensorMeta, block: &Bytes, file: &Arc<str>) -> Result<(Tensor, Range<usize>)> {
     let (shape, strides) = (known(&meta.sizes)?, known(&meta.strides)?);
     let offset =
         meta.storage_offset.as_ref().map_or(Ok(0), |offset| known(std::slice::from_ref(offset)).map(|o| o[0]))?;
@@ -149,7 +165,8 @@ fn tensor(meta: &TensorMeta, block: &Bytes, file: &Arc<str>) -> Result<Tensor> {
         BFLOAT16 => (DType::BF16, bytes),
         code => (dtype_of(code)?, bytes),
     };
-    Ok(Tensor { dtype, shape, bytes, file: file.clone() })
+    let place = offset.saturating_mul(size)..reach.map_or(0, |last| (last + 1).saturating_mul(size));
+    Ok((Tensor { dtype, shape, bytes, file: file.clone() }, place))
 }
 
 fn convert<const A: usize, const B: usize>(bytes: &[u8], element: impl Fn([u8; A]) -> [u8; B]) -> Bytes {

@@ -1,6 +1,6 @@
 //! Convolutions of one to three dimensions, plain and transposed, as two-dimensional ones.
 
-use super::{Builder, Call, Item, Rule, Tensor, norm::channels_last, one};
+use super::{super::builder::check_list, Builder, Call, Item, Rule, Tensor, norm::channels_last, one};
 use crate::{
     dim::Dim,
     dtype::DType,
@@ -75,8 +75,9 @@ fn convolution(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let transposed = call.op.starts_with("conv_transpose") || call.flag("transposed", false)?;
     let fixed = builder.is_fixed(&weight);
     let result = match (transposed, n) {
+        (true, 3) => opened(builder, &x, &weight, bias.as_ref(), &spatial)?,
+        (true, 1 | 2) if !fixed => opened(builder, &x, &weight, bias.as_ref(), &spatial)?,
         (false, 1 | 2) if !fixed => computed(builder, &x, &weight, bias.as_ref(), &spatial)?,
-        _ if !fixed => fail!(Unsupported, "such a convolution with a weight that is computed from the input"),
         (false, 1 | 2) => flat(builder, &x, &weight, bias.as_ref(), &spatial)?,
         (false, 3) => deep(builder, &x, &weight, bias.as_ref(), &spatial)?,
         (true, 1 | 2) => spread(builder, &x, &weight, bias.as_ref(), &spatial)?,
@@ -129,6 +130,7 @@ fn computed(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias: Option<&Te
         let room = (size + s.before[i] + s.after[i]).checked_sub(s.dilation[i] * (kernel.max(1) - 1) + 1);
         let Some(room) = room.filter(|_| s.stride[i] > 0) else { fail!(Shape, "a kernel that does not fit") };
         let count = room / s.stride[i] + 1;
+        check_list(&[kernel, count])?;
         let place = |tap: usize, block: usize| (block * s.stride[i] + tap * s.dilation[i]) as i64;
         let places: Vec<i64> = (0..kernel).flat_map(|tap| (0..count).map(move |block| place(tap, block))).collect();
         let indices = builder.graph.constant(crate::NDArray::new(&[places.len()], &places)?);
@@ -198,7 +200,11 @@ fn deep(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias: Option<&Tensor
         let kernel = builder.slice(weight, 2, &plane.into(), &(plane + 1).into())?;
         let kernel = super::view::without(builder, &kernel, 2)?;
         let bias = if plane == 0 { bias } else { None };
-        let product = flat(builder, &images, &kernel, bias, &inner)?;
+        let product = if builder.is_fixed(&kernel) {
+            flat(builder, &images, &kernel, bias, &inner)?
+        } else {
+            computed(builder, &images, &kernel, bias, &inner)?
+        };
         total = Some(match total {
             Some(total) => builder.binary(Binary::Add, &total, &product)?,
             None => product,
@@ -210,6 +216,46 @@ fn deep(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias: Option<&Tensor
     let split = [batch, count.into(), shape[1].clone(), shape[2].clone(), shape[3].clone()];
     let volume = builder.reshape(&total, &split)?;
     Ok(Builder::permuted(&volume, &[0, 2, 1, 3, 4]))
+}
+
+/// A transposed convolution by its definition: a plain one with the kernel turned around, over the input with zeros
+/// between its elements.
+fn opened(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, s: &Spatial) -> Result<Tensor> {
+    let n = weight.rank() - 2;
+    let shape: Option<Vec<usize>> = builder.shape(weight).iter().map(Dim::fixed).collect();
+    let Some([inputs, outputs, taps @ ..]) = shape.as_deref() else { fail!(Unsupported, "a kernel of unknown size") };
+    let mut y = x.clone();
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    for (i, &tap) in taps.iter().enumerate() {
+        y = dilated(builder, &y, 2 + i, s.stride[i])?;
+        let reach = s.dilation[i] * (tap.max(1) - 1);
+        let (Some(first), Some(last)) = (reach.checked_sub(s.before[i]), (reach + s.extra[i]).checked_sub(s.before[i]))
+        else {
+            fail!(Unsupported, "a transposed convolution that cuts more than its kernel adds");
+        };
+        before.push(first);
+        after.push(last);
+    }
+    let groups = s.groups.max(1);
+    let mut split = vec![Dim::from(groups), (inputs / groups).into(), (*outputs).into()];
+    split.extend(taps.iter().map(|&tap| Dim::from(tap)));
+    let mut kernel = builder.reshape(weight, &split)?;
+    for axis in 0..n {
+        let size = builder.dim(&kernel, 3 + axis);
+        let indices = builder.range(&(&size - 1), -1, &size)?;
+        kernel = builder.take(&kernel, 3 + axis, &indices)?;
+    }
+    kernel = Builder::swapped(&kernel, 1, 2);
+    let mut merged = vec![Dim::from(groups * outputs), (inputs / groups).into()];
+    merged.extend(taps.iter().map(|&tap| Dim::from(tap)));
+    let kernel = builder.reshape(&kernel, &merged)?;
+    let ones = vec![1; n];
+    let inner = Spatial { stride: ones, before, after, dilation: s.dilation.clone(), extra: vec![0; n], groups };
+    match (n, builder.is_fixed(&kernel)) {
+        (3, _) => deep(builder, &y, &kernel, bias, &inner),
+        (_, true) => flat(builder, &y, &kernel, bias, &inner),
+        _ => computed(builder, &y, &kernel, bias, &inner),
+    }
 }
 
 /// A transposed convolution: one plain convolution yields the outputs between two neighbours of the input as

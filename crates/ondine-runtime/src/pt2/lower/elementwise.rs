@@ -17,13 +17,22 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         "floor_divide" => |builder, call| arithmetic(builder, call, Binary::FloorDiv),
         "remainder" => |builder, call| arithmetic(builder, call, Binary::Remainder),
         "fmod" => |builder, call| arithmetic(builder, call, Binary::Fmod),
-        "maximum" | "fmax" => |builder, call| arithmetic(builder, call, Binary::Max),
-        "minimum" | "fmin" => |builder, call| arithmetic(builder, call, Binary::Min),
+        "maximum" => |builder, call| arithmetic(builder, call, Binary::Max),
+        "minimum" => |builder, call| arithmetic(builder, call, Binary::Min),
+        "fmax" | "fmin" => |builder, call| {
+            // What is no number counts for nothing.
+            let [a, b] = operands(builder, call, "self", "other")?;
+            let best = builder.binary(if call.op == "fmax" { Binary::Max } else { Binary::Min }, &a, &b)?;
+            let (first, second) = (builder.binary(Binary::Equal, &a, &a)?, builder.binary(Binary::Equal, &b, &b)?);
+            let best = builder.select(&second, &best, &a)?;
+            let best = builder.select(&first, &best, &b)?;
+            finish(builder, call, &best)
+        },
         "atan2" | "arctan2" => |builder, call| arithmetic(builder, call, Binary::Atan2),
         "pow" | "float_power" => |builder, call| power(builder, call),
-        "bitwise_and" | "__and__" => |builder, call| arithmetic(builder, call, Binary::And),
-        "bitwise_or" | "__or__" => |builder, call| arithmetic(builder, call, Binary::Or),
-        "bitwise_xor" | "__xor__" => |builder, call| arithmetic(builder, call, Binary::Xor),
+        "bitwise_and" | "__and__" | "__iand__" => |builder, call| arithmetic(builder, call, Binary::And),
+        "bitwise_or" | "__or__" | "__ior__" => |builder, call| arithmetic(builder, call, Binary::Or),
+        "bitwise_xor" | "__xor__" | "__ixor__" => |builder, call| arithmetic(builder, call, Binary::Xor),
         "logical_and" => |builder, call| logic(builder, call, Binary::And),
         "logical_or" => |builder, call| logic(builder, call, Binary::Or),
         "logical_xor" => |builder, call| logic(builder, call, Binary::Xor),
@@ -47,7 +56,16 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         "to" | "_to_copy" | "type_as" | "float" | "int" | "long" | "bool" | "half" | "double" | "to_copy" => {
             |builder, call| {
                 let x = call.tensor("self")?;
-                one(call.cast_out(builder, &x)?)
+                let x = call.cast_out(builder, &x)?;
+                // What is computed in 32 bits loses its digits where the program says so.
+                let half = call.narrows()?;
+                match half {
+                    Some(half) => {
+                        let narrow = builder.cast(&x, half)?;
+                        one(builder.cast(&narrow, DType::F32)?)
+                    }
+                    None => one(x),
+                }
             }
         }
         "copy" => |builder, call| {
@@ -84,7 +102,9 @@ fn smooth(op: &str) -> Option<Rule> {
         "exp" | "log" | "sqrt" | "rsqrt" | "sin" | "cos" | "silu" | "relu" | "sigmoid" | "tanh" | "square" | "tan"
         | "asin" | "arcsin" | "acos" | "arccos" | "atan" | "arctan" | "sinh" | "cosh" | "asinh" | "acosh" | "atanh"
         | "erf" | "expm1" | "log1p" | "log2" | "log10" | "exp2" | "reciprocal" | "special_expm1" | "special_erf"
-        | "log_sigmoid" | "deg2rad" | "erfc" | "frac" | "rad2deg" | "special_erfc" => |builder, call| {
+        | "log_sigmoid" | "deg2rad" | "erfc" | "frac" | "rad2deg" | "special_erfc" | "lgamma" | "special_gammaln"
+        | "digamma" | "special_psi" | "erfinv" | "special_erfinv" | "special_expit" | "special_log1p"
+        | "special_exp2" => |builder, call| {
             let x = call.float_tensor(builder, "self")?;
             one(function(builder, call.op, &x)?)
         },
@@ -165,7 +185,10 @@ pub(super) fn function(builder: &mut Builder, name: &str, x: &Tensor) -> Result<
         "cos" => Unary::Cos,
         "silu" => Unary::Activation(Activation::Silu),
         "relu" => Unary::Activation(Activation::Relu),
-        "sigmoid" => Unary::Activation(Activation::Sigmoid),
+        "sigmoid" | "special_expit" => Unary::Activation(Activation::Sigmoid),
+        "lgamma" | "special_gammaln" => Unary::Function(Function::LogGamma),
+        "digamma" | "special_psi" => Unary::Function(Function::Digamma),
+        "erfinv" | "special_erfinv" => Unary::Function(Function::ErfInv),
         "tanh" => Unary::Activation(Activation::Tanh),
         "tan" => Unary::Function(Function::Tan),
         "asin" | "arcsin" => Unary::Function(Function::Asin),
@@ -178,10 +201,10 @@ pub(super) fn function(builder: &mut Builder, name: &str, x: &Tensor) -> Result<
         "atanh" => Unary::Function(Function::Atanh),
         "erf" | "special_erf" => Unary::Function(Function::Erf),
         "expm1" | "special_expm1" => Unary::Function(Function::ExpM1),
-        "log1p" => Unary::Function(Function::Log1p),
+        "log1p" | "special_log1p" => Unary::Function(Function::Log1p),
         "log2" => Unary::Function(Function::Log2),
         "log10" => Unary::Function(Function::Log10),
-        "exp2" => Unary::Function(Function::Exp2),
+        "exp2" | "special_exp2" => Unary::Function(Function::Exp2),
         "reciprocal" => Unary::Function(Function::Reciprocal),
         "square" => return builder.binary(Binary::Mul, x, x),
         "deg2rad" => return builder.affine(x, std::f64::consts::PI / 180.0, 0.0),
@@ -355,7 +378,8 @@ fn power(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 fn logic(builder: &mut Builder, call: &Call<'_>, op: Binary) -> Result<Vec<Item>> {
     let a = call.operand_as(builder, "self", DType::Bool)?;
     let b = call.operand_as(builder, "other", DType::Bool)?;
-    one(builder.binary(op, &a, &b)?)
+    let truth = builder.binary(op, &a, &b)?;
+    finish(builder, call, &truth)
 }
 
 fn not(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -363,7 +387,12 @@ fn not(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     if call.out_dtype(0)? == DType::Bool {
         return one(builder.not(&x)?);
     }
-    let ones = builder.number(-1.0, builder.dtype(&x))?;
+    if call.op == "logical_not" {
+        let opposite = builder.not(&x)?;
+        return one(call.cast_out(builder, &opposite)?);
+    }
+    let dtype = builder.dtype(&x);
+    let ones = if dtype == DType::U8 { builder.number(255.0, dtype)? } else { builder.number(-1.0, dtype)? };
     one(builder.binary(Binary::Xor, &x, &ones)?)
 }
 
@@ -413,7 +442,8 @@ fn compare(builder: &mut Builder, call: &Call<'_>, how: Compare) -> Result<Vec<I
             }
         }
     };
-    one(result)
+    // In place a comparison keeps the type of what it replaces.
+    finish(builder, call, &result)
 }
 
 fn classify(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -431,6 +461,11 @@ fn classify(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 }
 
 fn choose(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    if !call.has("self") {
+        let condition = call.tensor("condition")?;
+        let columns = super::choice::coordinates(builder, &condition, call.out_shape(0)?.first())?;
+        return Ok(columns.into_iter().map(Item::Tensor).collect());
+    }
     let dtype = call.out_dtype(0)?;
     let condition = call.tensor("condition")?;
     let condition = builder.cast(&condition, DType::Bool)?;

@@ -32,7 +32,23 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
             one(pick(builder, &x, axis, &indices)?)
         },
         "scatter" | "scatter_add" | "scatter_reduce" => scatter,
-        "index_copy" | "index_add" | "index_fill" => index_rows,
+        "index_copy" | "index_add" | "index_fill" | "index_reduce" => index_rows,
+        "put" => put_flat,
+        "fill_diagonal" => |builder, call| {
+            let x = call.tensor("self")?;
+            let shape = builder.shape(&x);
+            let [rows, columns] = &shape[..] else { fail!(Unsupported, "fill_diagonal of rank {}", shape.len()) };
+            if call.flag("wrap", false)? {
+                fail!(Unsupported, "fill_diagonal that begins anew below");
+            }
+            let row = builder.range(&0.into(), 1, rows)?;
+            let row = builder.reshape(&row, &[rows.clone(), 1.into()])?;
+            let column = builder.range(&0.into(), 1, columns)?;
+            let there = builder.binary(Binary::Equal, &row, &column)?;
+            let value = call.operand_as(builder, "fill_value", builder.dtype(&x))?;
+            one(builder.select(&there, &value, &x)?)
+        },
+        "embedding_bag" | "_embedding_bag" | "_embedding_bag_forward_only" => embedding_bag,
         "slice_scatter" | "select_scatter" => slice_scatter,
         "topk" => topk,
         "sort" | "argsort" => sort,
@@ -107,12 +123,31 @@ struct Indexed {
 /// Joins the indices of several dimensions.
 fn indexed(builder: &mut Builder, call: &Call<'_>, x: &Tensor) -> Result<Indexed> {
     let mut list = Vec::new();
-    for (axis, tensor) in call.try_tensors("indices")?.into_iter().enumerate() {
-        if let Some(tensor) = tensor {
-            if builder.dtype(&tensor) == DType::Bool || builder.dtype(&tensor) == DType::U8 {
-                fail!(Unsupported, "a choice of elements by truth values, whose number the data decides");
+    let tensors = call.try_tensors("indices")?;
+    let is_mask = |builder: &Builder, tensor: &Tensor| matches!(builder.dtype(tensor), DType::Bool | DType::U8);
+    let first = tensors.iter().position(Option::is_some).unwrap_or(0);
+    let ranks = tensors.iter().flatten().map(|tensor| if is_mask(builder, tensor) { 1 } else { tensor.rank() });
+    let last = first + ranks.max().unwrap_or(1).saturating_sub(1);
+    let mut axis = 0;
+    for tensor in tensors {
+        match tensor {
+            Some(mask) if is_mask(builder, &mask) => {
+                if call.op.contains("put") {
+                    fail!(Unsupported, "a change at places that truth values choose, beside other indices");
+                }
+                // Dimensions that lie apart come first in the result.
+                let out = call.out_shape(0)?;
+                let size = out.get(last).or(out.first()).cloned();
+                for column in super::choice::coordinates(builder, &mask, size.as_ref())? {
+                    list.push((axis, column));
+                    axis += 1;
+                }
             }
-            list.push((axis, builder.cast(&tensor, DType::I64)?));
+            Some(tensor) => {
+                list.push((axis, builder.cast(&tensor, DType::I64)?));
+                axis += 1;
+            }
+            None => axis += 1,
         }
     }
     let (Some((first, _)), Some((last, _))) = (list.first(), list.last()) else { fail!(Format, "no indices") };
@@ -169,13 +204,18 @@ fn index_put(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let masks = call.try_tensors("indices")?;
     if let [Some(mask)] = &masks[..]
         && builder.dtype(mask) == DType::Bool
-        && values.rank() == 0
-        && !call.flag("accumulate", false)?
     {
-        // One value for all chosen elements needs no list of them.
+        let adds = call.flag("accumulate", false)?;
+        let rest = x.rank() - mask.rank().min(x.rank());
+        if values.rank() > rest && builder.dim(&values, 0).fixed() != Some(1) {
+            return one(super::choice::fill(builder, &x, mask, &values, adds)?);
+        }
+        // The same values for all chosen places need no list of them.
         let mut shape = builder.shape(mask);
         shape.resize(x.rank(), 1.into());
         let mask = builder.reshape(mask, &shape)?;
+        let values = if values.rank() > rest { super::view::without(builder, &values, 0)? } else { values };
+        let values = if adds { builder.binary(Binary::Add, &x, &values)? } else { values };
         return one(builder.select(&mask, &values, &x)?);
     }
     let indexed = indexed(builder, call, &x)?;
@@ -207,17 +247,8 @@ fn scatter(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let axis = call.axis("dim", 0, x.rank())?;
     let indices = call.tensor("index")?;
     let indices = builder.cast(&indices, DType::I64)?;
-    let how = match (call.op, call.text("reduce")) {
-        ("scatter_add", _) | (_, Some("add" | "sum")) => Scatter::Add,
-        (_, None) => Scatter::Replace,
-        (_, Some("multiply" | "prod")) => Scatter::Multiply,
-        (_, Some("amax")) => Scatter::Max,
-        (_, Some("amin")) => Scatter::Min,
-        (_, Some(other)) => fail!(Unsupported, "scatter by `{other}`"),
-    };
-    if call.op == "scatter_reduce" && !call.flag("include_self", true)? {
-        fail!(Unsupported, "scatter_reduce without the elements that are there");
-    }
+    let mean = call.text("reduce") == Some("mean");
+    let how = scatter_kind(call)?;
     let places = builder.shape(&indices);
     let source = if call.has("src") {
         let mut source = call.tensor("src")?;
@@ -229,15 +260,79 @@ fn scatter(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         let value = call.operand_as(builder, "value", dtype)?;
         builder.expand(&value, &places)?
     };
-    let shape = builder.shape(&x);
-    let index = linear(builder, &shape, axis, &indices)?;
+    let own = call.flag("include_self", true)?;
+    let start = if own {
+        x.clone()
+    } else {
+        let nothing = neutral(builder, how, dtype)?;
+        let nothing = builder.expand(&nothing, &places)?;
+        put(builder, Scatter::Replace, &x, axis, &indices, &nothing)?
+    };
+    let result = put(builder, how, &start, axis, &indices, &source)?;
+    if !mean {
+        return one(result);
+    }
+    let (one_each, first) = (builder.number(1.0, dtype)?, builder.number(f64::from(u8::from(own)), dtype)?);
+    let one_each = builder.expand(&one_each, &places)?;
+    let counts = builder.expand(&first, &builder.shape(&x))?;
+    let counts = put(builder, Scatter::Add, &counts, axis, &indices, &one_each)?;
+    one(mean_of(builder, &result, &counts)?)
+}
+
+/// A sum divided by how many it is of, where there are any.
+fn mean_of(builder: &mut Builder, sum: &Tensor, counts: &Tensor) -> Result<Tensor> {
+    let dtype = builder.dtype(sum);
+    let one = builder.number(1.0, dtype)?;
+    let counts = builder.binary(Binary::Max, counts, &one)?;
+    builder.binary(if dtype == DType::F32 { Binary::Div } else { Binary::FloorDiv }, sum, &counts)
+}
+
+/// How the operator combines what is there with what comes; a mean begins as a sum.
+fn scatter_kind(call: &Call<'_>) -> Result<Scatter> {
+    Ok(match (call.op, call.text("reduce")) {
+        ("scatter_add", _) | (_, Some("add" | "sum" | "mean")) => Scatter::Add,
+        (_, None) => Scatter::Replace,
+        (_, Some("multiply" | "prod")) => Scatter::Multiply,
+        (_, Some("amax")) => Scatter::Max,
+        (_, Some("amin")) => Scatter::Min,
+        (_, Some(other)) => fail!(Unsupported, "scatter by `{other}`"),
+    })
+}
+
+/// What changes nothing when it is combined.
+fn neutral(builder: &mut Builder, how: Scatter, dtype: DType) -> Result<Tensor> {
+    let float = dtype == DType::F32;
+    let value = match how {
+        Scatter::Multiply => 1.0,
+        Scatter::Max if float => f64::NEG_INFINITY,
+        Scatter::Min if float => f64::INFINITY,
+        Scatter::Max | Scatter::Min => fail!(Unsupported, "an extremum of {dtype} numbers without what is there"),
+        Scatter::Replace | Scatter::Add => 0.0,
+    };
+    builder.number(value, dtype)
+}
+
+/// `x` with elements at `indices` along `axis` combined with those of `source`, one by one.
+pub(super) fn put(
+    builder: &mut Builder,
+    how: Scatter,
+    x: &Tensor,
+    axis: usize,
+    indices: &Tensor,
+    source: &Tensor,
+) -> Result<Tensor> {
+    if x.rank() != indices.rank() || axis >= x.rank() {
+        fail!(Shape, "indices of rank {} into rank {}", indices.rank(), x.rank());
+    }
+    let (shape, places) = (builder.shape(x), builder.shape(indices));
+    let index = linear(builder, &shape, axis, indices)?;
     let count = elements(&places);
     let index = builder.reshape(&index, std::slice::from_ref(&count))?;
-    let source = builder.reshape(&source, &[count])?;
-    let flat = builder.reshape(&x, &[elements(&shape)])?;
+    let source = builder.reshape(source, &[count])?;
+    let flat = builder.reshape(x, &[elements(&shape)])?;
     let index = Tensor { value: builder.dense(&index)?, axes: vec![0] };
     let result = scatter_rows(builder, how, &flat, 0, &index, &source)?;
-    one(builder.reshape(&result, &shape)?)
+    builder.reshape(&result, &shape)
 }
 
 fn index_rows(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -258,8 +353,88 @@ fn index_rows(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         rows = builder.binary(Binary::Mul, &rows, &alpha)?;
     }
     let rows = builder.expand(&rows, &shape)?;
-    let how = if call.op == "index_add" { Scatter::Add } else { Scatter::Replace };
-    one(scatter_rows(builder, how, &x, axis, &indices, &rows)?)
+    let how = match call.op {
+        "index_add" => Scatter::Add,
+        "index_reduce" => scatter_kind(call)?,
+        _ => Scatter::Replace,
+    };
+    let own = call.flag("include_self", true)?;
+    let start = if own {
+        x.clone()
+    } else {
+        let nothing = neutral(builder, how, dtype)?;
+        let nothing = builder.expand(&nothing, &shape)?;
+        scatter_rows(builder, Scatter::Replace, &x, axis, &indices, &nothing)?
+    };
+    let result = scatter_rows(builder, how, &start, axis, &indices, &rows)?;
+    if call.text("reduce") != Some("mean") {
+        return one(result);
+    }
+    let (one_each, first) = (builder.number(1.0, dtype)?, builder.number(f64::from(u8::from(own)), dtype)?);
+    let one_each = builder.expand(&one_each, &shape)?;
+    let counts = builder.expand(&first, &builder.shape(&x))?;
+    let counts = scatter_rows(builder, Scatter::Add, &counts, axis, &indices, &one_each)?;
+    one(mean_of(builder, &result, &counts)?)
+}
+
+/// Elements of a tensor read row by row, replaced or added to.
+fn put_flat(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (x, indices, source) = (call.tensor("self")?, call.tensor("index")?, call.tensor("source")?);
+    let indices = builder.cast(&indices, DType::I64)?;
+    let (shape, count) = (builder.shape(&x), elements(&builder.shape(&indices)));
+    let flat = builder.reshape(&x, &[elements(&shape)])?;
+    let (indices, source) =
+        (builder.reshape(&indices, std::slice::from_ref(&count))?, builder.reshape(&source, &[count])?);
+    let how = if call.flag("accumulate", false)? { Scatter::Add } else { Scatter::Replace };
+    let result = scatter_rows(builder, how, &flat, 0, &indices, &source)?;
+    one(builder.reshape(&result, &shape)?)
+}
+
+/// Sums, means or maxima of the rows of a table, bag by bag.
+fn embedding_bag(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let table = call.float_tensor(builder, "weight")?;
+    let (indices, offsets) = (call.tensor("indices")?, call.tensor("offsets")?);
+    if call.integer("padding_idx", -1)? >= 0 {
+        fail!(Unsupported, "bags that leave an index out");
+    }
+    let (indices, offsets) = (builder.cast(&indices, DType::I64)?, builder.cast(&offsets, DType::I64)?);
+    let (bags, width) = (call.out_dim(0, 0)?, builder.dim(&table, 1));
+    let count = builder.dim(&indices, 0);
+    let mut rows = builder.take(&table, 0, &indices)?;
+    if let Some(weights) = call.try_tensor("per_sample_weights")? {
+        let weights = builder.reshape(&weights, &[count.clone(), 1.into()])?;
+        rows = builder.binary(Binary::Mul, &rows, &weights)?;
+    }
+    // The bag of an index is the last that begins before it.
+    let starts = builder.slice(&offsets, 0, &0.into(), &bags)?;
+    let starts = builder.reshape(&starts, &[1.into(), bags.clone()])?;
+    let places = builder.range(&0.into(), 1, &count)?;
+    let places = builder.reshape(&places, &[count.clone(), 1.into()])?;
+    let later = builder.binary(Binary::Less, &places, &starts)?;
+    let begun = builder.not(&later)?;
+    let begun = builder.cast(&begun, DType::I64)?;
+    let bag = super::reduce::reduce(builder, crate::Reduce::Sum, &begun, &[1], false)?;
+    let first = builder.number(1.0, DType::I64)?;
+    let bag = builder.binary(Binary::Sub, &bag, &first)?;
+    let mode = call.integer("mode", 0)?;
+    let how = if mode == 2 { Scatter::Max } else { Scatter::Add };
+    let start = neutral(builder, how, DType::F32)?;
+    let start = builder.expand(&start, &[bags.clone(), width])?;
+    let mut result = scatter_rows(builder, how, &start, 0, &bag, &rows)?;
+    if mode != 0 {
+        let ones = builder.number(1.0, DType::F32)?;
+        let ones = builder.expand(&ones, &[count, 1.into()])?;
+        let zero = builder.number(0.0, DType::F32)?;
+        let none = builder.expand(&zero, &[bags, 1.into()])?;
+        let counts = scatter_rows(builder, Scatter::Add, &none, 0, &bag, &ones)?;
+        if mode == 1 {
+            result = mean_of(builder, &result, &counts)?;
+        } else {
+            let empty = builder.binary(Binary::Equal, &counts, &zero)?;
+            result = builder.select(&empty, &zero, &result)?;
+        }
+    }
+    one(result)
 }
 
 fn slice_scatter(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -291,6 +466,12 @@ pub(super) fn ordered(
     keep: Dim,
 ) -> Result<[Tensor; 2]> {
     let order: Vec<usize> = (0..x.rank()).filter(|&other| other != axis).chain([axis]).collect();
+    let dtype = builder.dtype(x);
+    if dtype == DType::I8 {
+        let wide = builder.cast(x, DType::I32)?;
+        let [values, indices] = ordered(builder, &wide, axis, descending, keep)?;
+        return Ok([builder.cast(&values, dtype)?, indices]);
+    }
     let value = builder.stored(x, &order)?;
     let indices = builder.graph.push(Op::ArgSort { descending, keep }, &[value])?;
     let (x, indices) = (builder.plain(value), builder.plain(indices));
@@ -323,5 +504,22 @@ fn scan(builder: &mut Builder, call: &Call<'_>, how: Scan) -> Result<Vec<Item>> 
     }
     let axis = call.axis("dim", 0, x.rank())?;
     let value = builder.graph.push(Op::Scan { axis: x.axes[axis], how }, &[x.value])?;
-    one(Tensor { value, axes: x.axes })
+    let values = Tensor { value, axes: x.axes.clone() };
+    if !matches!(how, Scan::Max | Scan::Min) {
+        return one(values);
+    }
+    // The last place whose element is the extremum so far.
+    let here = builder.binary(Binary::Equal, &x, &values)?;
+    let same = builder.binary(Binary::Equal, &x, &x)?;
+    let odd = builder.not(&same)?;
+    let here = builder.binary(Binary::Or, &here, &odd)?;
+    let size = builder.dim(&x, axis);
+    let places = builder.range(&0.into(), 1, &size)?;
+    let mut wide = vec![Dim::from(1); x.rank()];
+    wide[axis] = size;
+    let places = builder.reshape(&places, &wide)?;
+    let none = builder.number(0.0, DType::I64)?;
+    let places = builder.select(&here, &places, &none)?;
+    let value = builder.graph.push(Op::Scan { axis: places.axes[axis], how: Scan::Max }, &[places.value])?;
+    Ok(vec![Item::Tensor(values), Item::Tensor(Tensor { value, axes: places.axes })])
 }

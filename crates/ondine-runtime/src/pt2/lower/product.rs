@@ -128,10 +128,13 @@ pub(super) fn linear_of(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias
 
 /// A product by the rules of `torch.matmul`.
 pub(super) fn matmul(builder: &mut Builder, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (a, b) = (builder.cast(a, DType::F32)?, builder.cast(b, DType::F32)?);
     if a.rank() == 0 || b.rank() == 0 {
         fail!(Shape, "the matrix product of a scalar");
     }
+    if !builder.dtype(a).is_float() && !builder.dtype(b).is_float() {
+        return integer_matmul(builder, a, b);
+    }
+    let (a, b) = (builder.cast(a, DType::F32)?, builder.cast(b, DType::F32)?);
     if b.rank() == 1 {
         let size = builder.dim(&b, 0);
         let b = builder.reshape(&b, &[size, 1.into()])?;
@@ -277,9 +280,17 @@ fn einsum(builder: &mut Builder, equation: &str, tensors: Vec<Tensor>) -> Result
     if terms.len() != tensors.len() {
         fail!(Format, "einsum `{equation}` of {} tensors", tensors.len());
     }
+    let mut all = Vec::new();
     for (tensor, term) in tensors.into_iter().zip(terms) {
-        let labels = labels(term, tensor.rank())?;
-        let tensor = builder.cast(&tensor, DType::F32)?;
+        let mut tensor = builder.cast(&tensor, DType::F32)?;
+        let mut labels = labels(term, tensor.rank())?;
+        all.extend(labels.iter().copied());
+        while let Some((a, b)) = repeated(&labels) {
+            tensor = diagonal(builder, &tensor, a, b)?;
+            let label = labels.remove(b);
+            labels.remove(a);
+            labels.push(label);
+        }
         operands.push((tensor, labels));
     }
     let most =
@@ -289,7 +300,6 @@ fn einsum(builder: &mut Builder, equation: &str, tensors: Vec<Tensor>) -> Result
             labels(right, right.replace("...", "").chars().count() + if right.contains("...") { most } else { 0 })?
         }
         None => {
-            let all: Vec<char> = operands.iter().flat_map(|(_, labels)| labels.clone()).collect();
             let once = all
                 .iter()
                 .copied()
@@ -325,11 +335,54 @@ fn labels(term: &str, rank: usize) -> Result<Vec<char>> {
         labels.extend(('0'..='9').skip(10 - hidden));
         labels.extend(tail.chars());
     }
-    let distinct = (1..labels.len()).all(|i| !labels[..i].contains(&labels[i]));
-    if labels.len() != rank || !distinct {
+    if labels.len() != rank {
         fail!(Unsupported, "einsum with the term `{term}` for rank {rank}");
     }
     Ok(labels)
+}
+
+/// The product of matrices of integers, which no float holds: all products written out, then summed.
+fn integer_matmul(builder: &mut Builder, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let dtype = builder.dtype(a);
+    let (a, b) = (builder.cast(a, DType::I64)?, builder.cast(b, DType::I64)?);
+    let mut wide = builder.shape(&a);
+    wide.push(1.into());
+    if b.rank() == 1 {
+        wide.pop();
+    }
+    let a = builder.reshape(&a, &wide)?;
+    // [.., rows, inner, 1] times [.., 1, inner, columns]
+    let mut tall = builder.shape(&b);
+    if b.rank() > 1 && a.rank() > 2 {
+        tall.insert(b.rank() - 2, 1.into());
+    }
+    let b = builder.reshape(&b, &tall)?;
+    let product = builder.binary(Binary::Mul, &a, &b)?;
+    let axis = product.rank() - if tall.len() == 1 { 1 } else { 2 };
+    let sum = reduce::reduce(builder, Reduce::Sum, &product, &[axis], false)?;
+    builder.cast(&sum, dtype)
+}
+
+/// Two dimensions of one label.
+fn repeated(labels: &[char]) -> Option<(usize, usize)> {
+    (1..labels.len()).find_map(|b| Some((labels[..b].iter().position(|label| *label == labels[b])?, b)))
+}
+
+/// What lies where dimensions `a` and `b` agree, as a last dimension.
+fn diagonal(builder: &mut Builder, x: &Tensor, a: usize, b: usize) -> Result<Tensor> {
+    let order: Vec<usize> = (0..x.rank()).filter(|&axis| axis != a && axis != b).chain([a, b]).collect();
+    let size = builder.dim(x, a);
+    let Some(n) = size.fixed().filter(|_| builder.dim(x, b) == size) else {
+        fail!(Unsupported, "the diagonal of a matrix of unknown size");
+    };
+    let moved = Builder::permuted(x, &order);
+    let mut shape = builder.shape(&moved);
+    shape.truncate(order.len() - 2);
+    let last = shape.len();
+    shape.push((n * n).into());
+    let flat = builder.reshape(&moved, &shape)?;
+    let places = builder.range(&0.into(), n as i64 + 1, &size)?;
+    builder.take(&flat, last, &places)
 }
 
 /// Sums what nobody needs.
@@ -387,9 +440,6 @@ fn contract(
 /// Euclidean distances of all pairs of rows.
 fn cdist(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (a, b) = (call.float_tensor(builder, "x1")?, call.float_tensor(builder, "x2")?);
-    if call.float("p", 2.0)? != 2.0 {
-        fail!(Unsupported, "distances of another order than 2");
-    }
     let widen = |builder: &mut Builder, x: &Tensor, at: usize| -> Result<Tensor> {
         let mut shape = builder.shape(x);
         shape.insert(at, 1.into());
@@ -397,8 +447,6 @@ fn cdist(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     };
     let (a, b) = (widen(builder, &a, a.rank() - 1)?, widen(builder, &b, b.rank() - 2)?);
     let difference = builder.binary(Binary::Sub, &a, &b)?;
-    let square = builder.binary(Binary::Mul, &difference, &difference)?;
-    let last = square.rank() - 1;
-    let total = reduce::reduce(builder, Reduce::Sum, &square, &[last], false)?;
-    one(builder.unary(Unary::Sqrt, &total)?)
+    let last = difference.rank() - 1;
+    one(reduce::length(builder, &difference, call.float("p", 2.0)?, &[last], false)?)
 }

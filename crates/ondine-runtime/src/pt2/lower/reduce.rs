@@ -5,7 +5,7 @@ use crate::{
     dim::Dim,
     dtype::DType,
     error::{Result, fail},
-    op::{Binary, Function, Op, Reduce, Unary},
+    op::{Binary, Function, Op, Reduce, Scan, Unary},
 };
 
 pub(super) fn rule(op: &str) -> Option<Rule> {
@@ -50,6 +50,24 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
             let total = log_sum(builder, &x, &axes)?;
             one(if keep { total } else { squeeze(builder, &total, &axes)? })
         },
+        "linalg_vecdot" => |builder, call| {
+            let (a, b) = (call.float_tensor(builder, "x")?, call.float_tensor(builder, "y")?);
+            let product = builder.binary(Binary::Mul, &a, &b)?;
+            let axis = call.axis("dim", -1, product.rank())?;
+            one(reduce(builder, Reduce::Sum, &product, &[axis], false)?)
+        },
+        "logcumsumexp" => |builder, call| {
+            let x = call.float_tensor(builder, "self")?;
+            let axis = call.axis("dim", 0, x.rank())?;
+            // From the largest of each row, so that no power overflows.
+            let most = reduce(builder, Reduce::Max, &x, &[axis], true)?;
+            let shifted = builder.binary(Binary::Sub, &x, &most)?;
+            let powers = builder.unary(Unary::Exp, &shifted)?;
+            let op = Op::Scan { axis: powers.axes[axis], how: Scan::Sum };
+            let value = builder.graph.push(op, &[powers.value])?;
+            let total = builder.unary(Unary::Log, &Tensor { value, axes: powers.axes })?;
+            one(builder.binary(Binary::Add, &total, &most)?)
+        },
         "linalg_vector_norm" | "norm" | "frobenius_norm" | "linalg_norm" => norm,
         "softmax" | "_softmax" | "special_softmax" | "_safe_softmax" => |builder, call| {
             let x = call.float_tensor(builder, "self")?;
@@ -88,6 +106,12 @@ fn axes(call: &Call<'_>, x: &Tensor) -> Result<(Vec<usize>, bool)> {
 pub(super) fn reduce(builder: &mut Builder, how: Reduce, x: &Tensor, axes: &[usize], keep: bool) -> Result<Tensor> {
     if axes.is_empty() {
         return Ok(x.clone());
+    }
+    let dtype = builder.dtype(x);
+    if matches!(dtype, DType::I8 | DType::U8) {
+        let wide = builder.cast(x, DType::I64)?;
+        let folded = reduce(builder, how, &wide, axes, keep)?;
+        return builder.cast(&folded, dtype);
     }
     let mut x = x.clone();
     let together = |x: &Tensor| {
@@ -193,7 +217,7 @@ fn variance(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 }
 
 /// The logarithm of the sum of exponentials, folded dimensions kept.
-fn log_sum(builder: &mut Builder, x: &Tensor, axes: &[usize]) -> Result<Tensor> {
+pub(super) fn log_sum(builder: &mut Builder, x: &Tensor, axes: &[usize]) -> Result<Tensor> {
     let most = reduce(builder, Reduce::Max, x, axes, true)?;
     // Rows of negative infinity only have no finite maximum to subtract.
     let least = builder.number(f64::from(f32::MIN), DType::F32)?;
@@ -218,28 +242,32 @@ fn norm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.float_tensor(builder, "self")?;
     let (axes, keep) = axes(call, &x)?;
     let order = if call.has("p") { call.float("p", 2.0)? } else { call.float("ord", 2.0)? };
-    let result = if order == 2.0 {
-        let square = builder.binary(Binary::Mul, &x, &x)?;
-        let total = reduce(builder, Reduce::Sum, &square, &axes, keep)?;
+    one(length(builder, &x, order, &axes, keep)?)
+}
+
+/// The norm of vectors of this order.
+pub(super) fn length(builder: &mut Builder, x: &Tensor, order: f64, axes: &[usize], keep: bool) -> Result<Tensor> {
+    Ok(if order == 2.0 {
+        let square = builder.binary(Binary::Mul, x, x)?;
+        let total = reduce(builder, Reduce::Sum, &square, axes, keep)?;
         builder.unary(Unary::Sqrt, &total)?
     } else {
-        let size = builder.unary(Unary::Abs, &x)?;
+        let size = builder.unary(Unary::Abs, x)?;
         if order == f64::INFINITY {
-            reduce(builder, Reduce::Max, &size, &axes, keep)?
+            reduce(builder, Reduce::Max, &size, axes, keep)?
         } else if order == f64::NEG_INFINITY {
-            reduce(builder, Reduce::Min, &size, &axes, keep)?
+            reduce(builder, Reduce::Min, &size, axes, keep)?
         } else if order == 1.0 {
-            reduce(builder, Reduce::Sum, &size, &axes, keep)?
+            reduce(builder, Reduce::Sum, &size, axes, keep)?
         } else if order == 0.0 {
             let sign = builder.function(Function::Sign, &size)?;
-            reduce(builder, Reduce::Sum, &sign, &axes, keep)?
+            reduce(builder, Reduce::Sum, &sign, axes, keep)?
         } else {
             let exponent = builder.number(order, DType::F32)?;
             let powers = builder.binary(Binary::Pow, &size, &exponent)?;
-            let total = reduce(builder, Reduce::Sum, &powers, &axes, keep)?;
+            let total = reduce(builder, Reduce::Sum, &powers, axes, keep)?;
             let exponent = builder.number(1.0 / order, DType::F32)?;
             builder.binary(Binary::Pow, &total, &exponent)?
         }
-    };
-    one(result)
+    })
 }

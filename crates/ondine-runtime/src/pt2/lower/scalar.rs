@@ -24,7 +24,41 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         },
         "hypot" => hypot,
         "copysign" => copysign,
-        "__lshift__" | "bitwise_left_shift" | "__rshift__" | "bitwise_right_shift" => shift,
+        "__lshift__" | "bitwise_left_shift" | "__rshift__" | "bitwise_right_shift" | "__ilshift__" | "__irshift__" => {
+            shift
+        }
+        "signbit" => |builder, call| {
+            let x = call.float_tensor(builder, "self")?;
+            // Minus zero is told apart by what it divides.
+            let inverse = builder.function(Function::Reciprocal, &x)?;
+            let zero = builder.number(0.0, DType::F32)?;
+            let (below, under) =
+                (builder.binary(Binary::Less, &x, &zero)?, builder.binary(Binary::Less, &inverse, &zero)?);
+            one(builder.binary(Binary::Or, &below, &under)?)
+        },
+        "logaddexp2" => |builder, call| {
+            let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
+            let most = builder.binary(Binary::Max, &a, &b)?;
+            let (a, b) = (builder.binary(Binary::Sub, &a, &most)?, builder.binary(Binary::Sub, &b, &most)?);
+            let (a, b) = (builder.function(Function::Exp2, &a)?, builder.function(Function::Exp2, &b)?);
+            let sum = builder.binary(Binary::Add, &a, &b)?;
+            let sum = builder.function(Function::Log2, &sum)?;
+            one(builder.binary(Binary::Add, &sum, &most)?)
+        },
+        "ldexp" => |builder, call| {
+            let (x, power) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
+            let power = builder.function(Function::Exp2, &power)?;
+            one(builder.binary(Binary::Mul, &x, &power)?)
+        },
+        "special_entr" => |builder, call| {
+            let x = call.float_tensor(builder, "self")?;
+            let log = builder.unary(Unary::Log, &x)?;
+            let product = builder.binary(Binary::Mul, &x, &log)?;
+            let (entropy, zero) = (builder.unary(Unary::Neg, &product)?, builder.number(0.0, DType::F32)?);
+            let nothing = builder.binary(Binary::Equal, &x, &zero)?;
+            one(builder.select(&nothing, &zero, &entropy)?)
+        },
+        "fake_quantize_per_tensor_affine" | "fake_quantize_per_channel_affine" => fake_quantize,
         "special_ndtr" => ndtr,
         "nansum" => nansum,
         _ => return None,
@@ -159,4 +193,28 @@ fn nansum(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = builder.select(&number, &x, &zero)?;
     let axes = if call.has("dim") { call.axes("dim", x.rank())? } else { (0..x.rank()).collect() };
     one(reduce(builder, Reduce::Sum, &x, &axes, call.flag("keepdim", false)?)?)
+}
+
+/// Numbers as they would come back from integers of few bits.
+fn fake_quantize(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let mut parameters =
+        [call.operand_as(builder, "scale", DType::F32)?, call.operand_as(builder, "zero_point", DType::F32)?];
+    if call.op.contains("channel") {
+        let axis = call.axis("axis", 0, x.rank())?;
+        for parameter in &mut parameters {
+            let mut wide = vec![1.into(); x.rank()];
+            wide[axis] = builder.dim(parameter, 0);
+            *parameter = builder.reshape(parameter, &wide)?;
+        }
+    }
+    let [scale, zero] = parameters;
+    let inverse = builder.function(Function::Reciprocal, &scale)?;
+    let steps = builder.binary(Binary::Mul, &x, &inverse)?;
+    let steps = builder.binary(Binary::Add, &steps, &zero)?;
+    let steps = builder.function(Function::Round, &steps)?;
+    let steps =
+        between(builder, &steps, Some(call.float("quant_min", -128.0)?), Some(call.float("quant_max", 127.0)?))?;
+    let away = builder.binary(Binary::Sub, &steps, &zero)?;
+    one(builder.binary(Binary::Mul, &away, &scale)?)
 }

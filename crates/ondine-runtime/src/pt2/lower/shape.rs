@@ -1,6 +1,9 @@
 //! Operators that make, join, pad and reorder tensors.
 
-use super::{super::call::Operand, Builder, Call, Item, Rule, Tensor, one};
+use super::{
+    super::{builder::check_list, call::Operand},
+    Builder, Call, Item, Rule, Tensor, one,
+};
 use crate::{
     dim::Dim,
     dtype::DType,
@@ -168,6 +171,7 @@ fn mirrored(builder: &mut Builder, x: &Tensor, axis: usize, [before, after]: [us
     let Some(size) = builder.dim(x, axis).fixed().filter(|&size| size > 0) else {
         fail!(Unsupported, "padding by {mode} of a dimension of unknown size");
     };
+    check_list(&[before.saturating_add(size).saturating_add(after)])?;
     let source = |i: i64| -> i64 {
         let (n, i) = (size as i64, i - before as i64);
         match mode {
@@ -203,17 +207,17 @@ fn full(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 }
 
 fn arange(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let out = call.out_shape(0)?;
+    let count = call.out_dim(0, 0)?;
     let dtype = call.out_dtype(0)?;
     let integers = call.try_dim("start").and_then(|start| Ok((start, call.try_dim("step")?)));
     let range = match integers {
         Ok((start, step)) if step.as_ref().is_none_or(|step| step.constant().is_some()) => {
             let step = step.and_then(|step| step.constant()).unwrap_or(1);
-            builder.range(&start.unwrap_or_else(|| 0.into()), step, &out[0])?
+            builder.range(&start.unwrap_or_else(|| 0.into()), step, &count)?
         }
         _ => {
             let (start, step) = (call.float("start", 0.0)?, call.float("step", 1.0)?);
-            let range = builder.range(&0.into(), 1, &out[0])?;
+            let range = builder.range(&0.into(), 1, &count)?;
             let range = builder.cast(&range, DType::F32)?;
             builder.affine(&range, step, start)?
         }
@@ -222,7 +226,7 @@ fn arange(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 }
 
 fn linspace(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let steps = call.integer("steps", 100)?;
+    let steps = call.integer("steps", 100)?.clamp(0, 1 << 24);
     let (start, end) = (call.float("start", 0.0)?, call.float("end", 1.0)?);
     let step = (end - start) / (steps - 1).max(1) as f64;
     // From both ends, as PyTorch does, so that the last is exact.
@@ -338,7 +342,7 @@ fn repeat(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 fn repeat_interleave(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
     if call.try_tensor("repeats")?.is_some() {
-        fail!(Unsupported, "repetitions that the data decides");
+        return super::choice::repeated(builder, call);
     }
     let times = call.dim("repeats")?;
     let (x, axis) = if call.has("dim") {

@@ -1,11 +1,11 @@
 //! Pooling, resizing and sampling of feature maps.
 
-use super::{Builder, Call, Item, Rule, Tensor, norm::channels_last, one};
+use super::{super::builder::check_list, Builder, Call, Item, Rule, Tensor, norm::channels_last, one};
 use crate::{
     dim::Dim,
     dtype::DType,
     error::{Result, fail},
-    op::{Binary, Fold, Function, Interpolation, Kernel, Op, Pooling, Reduce, Resample, Window},
+    op::{Binary, Fold, Interpolation, Kernel, Op, Pooling, Reduce, Resample, Scatter, Window},
 };
 
 pub(super) fn rule(op: &str) -> Option<Rule> {
@@ -13,6 +13,7 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         "max_pool1d"
         | "max_pool2d"
         | "max_pool3d"
+        | "max_pool1d_with_indices"
         | "max_pool2d_with_indices"
         | "max_pool3d_with_indices"
         | "avg_pool1d"
@@ -38,7 +39,7 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         | "upsample_bicubic2d"
         | "_upsample_bilinear2d_aa"
         | "_upsample_bicubic2d_aa" => resize,
-        "grid_sampler" | "grid_sampler_2d" => grid_sampler,
+        "max_unpool2d" | "max_unpool3d" => unpool,
         "im2col" => im2col,
         "col2im" => col2im,
         _ => return None,
@@ -88,32 +89,49 @@ fn windows(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         counted: counted && fold == Fold::Average,
     };
     let divisor = usize::try_from(call.integer("divisor_override", 0)?).ok().filter(|&divisor| divisor > 0);
-    one(pool(builder, &x, Pooling { fold, windows: (0..n).map(window).collect(), divisor })?)
+    let windows: Vec<Window> = (0..n).map(window).collect();
+    let pooled = pool(builder, &x, Pooling { fold, windows: windows.clone(), divisor })?;
+    with_places(builder, call, &x, &windows, pooled)
+}
+
+/// What is pooled and, if the call yields them, the places of it.
+fn with_places(
+    builder: &mut Builder,
+    call: &Call<'_>,
+    x: &Tensor,
+    windows: &[Window],
+    pooled: Tensor,
+) -> Result<Vec<Item>> {
+    let mut items = vec![Item::Tensor(pooled)];
+    if call.output_names().get(1).is_some_and(Option::is_some) {
+        items.push(Item::Tensor(largest_places(builder, x, windows, &call.out_shape(1)?)?));
+    }
+    Ok(items)
 }
 
 fn adaptive(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
     let n = dimensions(call.op);
-    let out = call.out_shape(0)?;
-    let sizes = &out[out.len() - n..];
+    let sizes = &call.out_tail(0, n)?;
     let largest = call.op.contains("max");
+    let windows: Vec<Window> = sizes.iter().cloned().map(Window::Adaptive).collect();
     if sizes.iter().all(|size| size.fixed() == Some(1)) {
         let axes: Vec<usize> = (x.rank() - n..x.rank()).collect();
         let x = builder.cast(&x, DType::F32)?;
         let how = if largest { Reduce::Max } else { Reduce::Mean };
-        return one(super::reduce::reduce(builder, how, &x, &axes, true)?);
+        let pooled = super::reduce::reduce(builder, how, &x, &axes, true)?;
+        return with_places(builder, call, &x, &windows, pooled);
     }
     let fold = if largest { Fold::Max } else { Fold::Average };
-    let windows = sizes.iter().cloned().map(Window::Adaptive).collect();
-    one(pool(builder, &x, Pooling { fold, windows, divisor: None })?)
+    let pooled = pool(builder, &x, Pooling { fold, windows: windows.clone(), divisor: None })?;
+    with_places(builder, call, &x, &windows, pooled)
 }
 
 fn resize(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let name = if call.has("input") { "input" } else { "self" };
     let x = call.float_tensor(builder, name)?;
     let n = dimensions(call.op);
-    let out = call.out_shape(0)?;
-    let sizes = &out[out.len() - n..];
+    let sizes = &call.out_tail(0, n)?;
     let mut scales = call.floats("scale_factors")?;
     if scales.is_empty() {
         let each = if n == 1 { vec!["scales"] } else { vec!["scales_d", "scales_h", "scales_w"][3 - n..].to_vec() };
@@ -154,80 +172,89 @@ fn resize(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     one(Builder::ordered(value, &order))
 }
 
-/// Samples at places that a tensor says, `[batch, height, width, (x, y)]`, each between -1 and 1.
-fn grid_sampler(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let (x, grid) = (call.float_tensor(builder, "input")?, call.float_tensor(builder, "grid")?);
-    let (mode, padding) = (call.integer("interpolation_mode", 0)?, call.integer("padding_mode", 0)?);
-    let aligned = call.flag("align_corners", false)?;
-    if x.rank() != 4 || mode > 1 || padding > 1 {
-        fail!(Unsupported, "grid_sampler of rank {} with mode {mode} and padding {padding}", x.rank());
-    }
-    let shape = builder.shape(&x);
-    let sizes: Option<Vec<usize>> = shape.iter().map(Dim::fixed).collect();
-    let Some([batch, channels, height, width]) = sizes.as_deref().and_then(|sizes| <[usize; 4]>::try_from(sizes).ok())
-    else {
-        fail!(Unsupported, "grid_sampler of a map of unknown size");
-    };
-    let places = builder.shape(&grid)[..3].to_vec();
-    let mut coordinates = Vec::new();
-    for (index, size) in [width, height].into_iter().enumerate() {
-        let part = builder.slice(&grid, 3, &index.into(), &(index + 1).into())?;
-        let part = super::view::without(builder, &part, 3)?;
-        let (n, half) = (size as f64, size as f64 / 2.0);
-        let place = if aligned {
-            builder.affine(&part, (n - 1.0) / 2.0, (n - 1.0) / 2.0)?
-        } else {
-            builder.affine(&part, half, half - 0.5)?
+/// For each window along all dimensions the place of its largest element, row by row.
+fn largest_places(builder: &mut Builder, x: &Tensor, windows: &[Window], out: &[Dim]) -> Result<Tensor> {
+    let n = windows.len();
+    let Some(head) = x.rank().checked_sub(n) else { fail!(Shape, "{n} windows in rank {}", x.rank()) };
+    let mut y = builder.cast(x, DType::F32)?;
+    let mut split = builder.shape(x)[..head].to_vec();
+    // Of each dimension: for each window and tap the element; taps that are not there repeat the last.
+    let mut elements: Vec<Vec<Vec<usize>>> = Vec::new();
+    let mut sizes = Vec::new();
+    for (i, window) in windows.iter().enumerate() {
+        let there = out.get(head + i).and_then(Dim::fixed);
+        let (Some(size), Some(count)) = (builder.dim(x, head + i).fixed(), there) else {
+            fail!(Unsupported, "places in a map of unknown size");
         };
-        let place =
-            if padding == 1 { super::elementwise::between(builder, &place, Some(0.0), Some(n - 1.0))? } else { place };
-        coordinates.push(place);
-    }
-    // One row per pixel, batch by batch.
-    let (value, _) = channels_last(builder, &x)?;
-    let value = builder.graph.reshape(value, [batch * height * width, channels])?;
-    let table = builder.plain(value);
-    let first = builder.range(&0.into(), (height * width) as i64, &batch.into())?;
-    let first = builder.reshape(&first, &[batch.into(), 1.into(), 1.into()])?;
-    let low = if mode == 0 {
-        [builder.function(Function::Floor, &coordinates[0])?, builder.function(Function::Floor, &coordinates[1])?]
-    } else {
-        [builder.function(Function::Round, &coordinates[0])?, builder.function(Function::Round, &coordinates[1])?]
-    };
-    let corners: &[[f64; 2]] = if mode == 0 { &[[0., 0.], [1., 0.], [0., 1.], [1., 1.]] } else { &[[0., 0.]] };
-    let mut total: Option<Tensor> = None;
-    for corner in corners {
-        let mut weight = builder.number(1.0, DType::F32)?;
-        let mut index = first.clone();
-        for (axis, (size, stride)) in [(width, 1), (height, width)].into_iter().enumerate() {
-            let place = builder.affine(&low[axis], 1.0, corner[axis])?;
-            if mode == 0 {
-                let distance = builder.binary(Binary::Sub, &coordinates[axis], &place)?;
-                let distance = builder.unary(crate::Unary::Abs, &distance)?;
-                let share = builder.affine(&distance, -1.0, 1.0)?;
-                weight = builder.binary(Binary::Mul, &share, &weight)?;
-            }
-            let inside = super::elementwise::between(builder, &place, Some(0.0), Some(size as f64 - 1.0))?;
-            let valid = builder.binary(Binary::Equal, &place, &inside)?;
-            let valid = builder.cast(&valid, DType::F32)?;
-            weight = builder.binary(Binary::Mul, &valid, &weight)?;
-            let position = builder.cast(&inside, DType::I64)?;
-            let stride = builder.number(stride as f64, DType::I64)?;
-            let position = builder.binary(Binary::Mul, &position, &stride)?;
-            index = builder.binary(Binary::Add, &position, &index)?;
+        check_list(&[size, count])?;
+        let placed = window.place(size, count);
+        let taps = placed.windows.iter().map(|window| window.1).max().unwrap_or(0);
+        if taps == 0 || placed.windows.iter().any(|window| window.1 == 0) {
+            fail!(Shape, "a window without elements");
         }
-        let samples = builder.take(&table, 0, &index)?;
-        let mut wide = places.clone();
-        wide.push(1.into());
-        let weight = builder.reshape(&weight, &wide)?;
-        let part = builder.binary(Binary::Mul, &samples, &weight)?;
-        total = Some(match total {
-            Some(total) => builder.binary(Binary::Add, &total, &part)?,
-            None => part,
-        });
+        let tap = |&(first, there, _): &(usize, usize, usize)| {
+            (0..taps).map(move |tap| first + tap.min(there - 1) * placed.dilation).collect::<Vec<_>>()
+        };
+        let list: Vec<Vec<usize>> = placed.windows.iter().map(tap).collect();
+        let flat: Vec<i64> = list.iter().flatten().map(|&place| place as i64).collect();
+        let indices = builder.graph.constant(crate::NDArray::new(&[flat.len()], &flat)?);
+        let indices = builder.plain(indices);
+        y = builder.take(&y, head + i, &indices)?;
+        split.extend([Dim::from(count), taps.into()]);
+        elements.push(list);
+        sizes.push(size);
     }
-    let Some(total) = total else { fail!(Shape, "a sample of nothing") };
-    one(Builder::permuted(&total, &[0, 3, 1, 2]))
+    let y = builder.reshape(&y, &split)?;
+    let order: Vec<usize> =
+        (0..head).chain((0..n).map(|i| head + 2 * i)).chain((0..n).map(|i| head + 2 * i + 1)).collect();
+    let y = Builder::permuted(&y, &order);
+    let (windows, taps): (usize, usize) =
+        (elements.iter().map(Vec::len).product(), elements.iter().map(|list| list[0].len()).product());
+    let mut shape = split[..head].to_vec();
+    shape.extend([Dim::from(windows), taps.into()]);
+    let y = builder.reshape(&y, &shape)?;
+    let value = builder.dense(&y)?;
+    let value = builder.graph.push(Op::ArgMax, &[value])?;
+    let tap = builder.plain(value);
+    check_list(&[windows, taps])?;
+    // Which element of the map a tap of a window is.
+    let mut table = Vec::with_capacity(windows * taps);
+    for index in 0..windows * taps {
+        let (mut window, mut tap, mut place, mut stride) = (index / taps, index % taps, 0, 1);
+        for (list, size) in elements.iter().zip(&sizes).rev() {
+            place += list[window % list.len()][tap % list[0].len()] * stride;
+            window /= list.len();
+            tap /= list[0].len();
+            stride *= size;
+        }
+        table.push(place as i64);
+    }
+    let table = builder.graph.constant(crate::NDArray::new(&[table.len()], &table)?);
+    let table = builder.plain(table);
+    let first = builder.range(&0.into(), taps as i64, &windows.into())?;
+    let index = builder.binary(Binary::Add, &tap, &first)?;
+    let places = builder.take(&table, 0, &index)?;
+    builder.reshape(&places, out)
+}
+
+/// Elements back at the places where a pooling found them; zeros elsewhere.
+fn unpool(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (x, indices) = (call.float_tensor(builder, "self")?, call.tensor("indices")?);
+    let out = call.out_shape(0)?;
+    let n = dimensions(call.op);
+    let Some(head) = x.rank().checked_sub(n).filter(|_| out.len() == x.rank()) else {
+        fail!(Shape, "max_unpool of rank {}", x.rank());
+    };
+    let flat = |shape: &[Dim]| {
+        let last = shape[head..].iter().fold(Dim::from(1), |product, dim| &product * dim);
+        [&shape[..head], &[last]].concat()
+    };
+    let shape = flat(&builder.shape(&x));
+    let (x, indices) = (builder.reshape(&x, &shape)?, builder.reshape(&indices, &shape)?);
+    let zero = builder.number(0.0, DType::F32)?;
+    let whole = builder.expand(&zero, &flat(&out))?;
+    let whole = super::index::put(builder, Scatter::Replace, &whole, head, &indices, &x)?;
+    one(builder.reshape(&whole, &out)?)
 }
 
 /// Kernel, dilation, padding and stride of sliding blocks along height and width.
@@ -250,9 +277,13 @@ impl Blocks {
 
     /// Blocks along a dimension.
     fn count(&self, axis: usize, size: usize) -> Result<usize> {
-        let reach = self.dilation[axis] * (self.kernel[axis].max(1) - 1) + 1;
-        match (size + 2 * self.padding[axis]).checked_sub(reach) {
-            Some(room) if self.stride[axis] > 0 => Ok(room / self.stride[axis] + 1),
+        let reach = self.dilation[axis].saturating_mul(self.kernel[axis].max(1) - 1).saturating_add(1);
+        match size.saturating_add(self.padding[axis].saturating_mul(2)).checked_sub(reach) {
+            Some(room) if self.stride[axis] > 0 => {
+                let count = room / self.stride[axis] + 1;
+                check_list(&[self.kernel[axis], count])?;
+                Ok(count)
+            }
             _ => fail!(Shape, "a block of {reach} does not fit a dimension of {size}"),
         }
     }
@@ -310,7 +341,7 @@ fn col2im(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let indices = builder.plain(indices);
     let zero = builder.number(0.0, DType::F32)?;
     let base = builder.expand(&zero, &[(padded[0] * padded[1]).into(), batch.clone(), channels.clone()])?;
-    let summed = super::view::scatter_rows(builder, crate::Scatter::Add, &base, 0, &indices, &y)?;
+    let summed = super::view::scatter_rows(builder, Scatter::Add, &base, 0, &indices, &y)?;
     let image = builder.reshape(&summed, &[padded[0].into(), padded[1].into(), batch, channels])?;
     let mut image = Builder::permuted(&image, &[2, 3, 0, 1]);
     for (axis, size) in size.into_iter().enumerate() {

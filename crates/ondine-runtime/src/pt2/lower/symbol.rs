@@ -1,11 +1,11 @@
 //! Arithmetic of sizes, and numbers that leave tensors.
 
-use super::{Builder, Call, Item, Rule};
+use super::{super::control, Builder, Call, Item, Rule, Tensor};
 use crate::{
     dim::{Dim, DimPair},
     dtype::DType,
     error::{Result, fail},
-    op::{Binary, Unary},
+    op::{Binary, Op, Unary},
 };
 
 pub(super) fn rule(op: &str) -> Option<Rule> {
@@ -23,13 +23,61 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         },
         "add" | "sub" | "mul" | "floordiv" | "mod" | "sym_max" | "sym_min" | "neg" | "pow" | "truediv"
         | "sym_float" | "sym_int" | "trunc" | "ceil" | "floor" | "round" | "sym_sqrt" | "_sym_sqrt" => arithmetic,
-        "item" | "_local_scalar_dense" => |_, call| Ok(vec![Item::Number(call.tensor("self")?)]),
+        "item" | "_local_scalar_dense" => item,
         "eq" | "ne" | "lt" | "le" | "gt" | "ge" | "and_" | "or_" | "not_" | "sym_not" | "sym_ite" => {
-            // Conditions of sizes only guard what the exporter assumed.
-            |_, _| Ok(vec![Item::Truth])
+            // Most conditions of sizes only guard what the exporter assumed, whatever they are made of.
+            |builder, call| Ok(vec![condition(builder, call).map_or(Item::Truth, Item::Number)])
         }
-        "cond" => |_, _| fail!(Unsupported, "cond is lowered by the program"),
+        name if control::is_control(name) => |_, _| fail!(Unsupported, "it is lowered by the program"),
         _ => return None,
+    })
+}
+
+/// The element of a tensor as a number, which may become a size.
+fn item(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let number = call.tensor("self")?;
+    let number = builder.reshape(&number, &[])?;
+    let Some(size) = call.symbol_of(0) else { return Ok(vec![Item::Number(number)]) };
+    let mut symbols = std::collections::BTreeSet::new();
+    size.symbols(&mut symbols);
+    if symbols.is_empty() || !symbols.is_subset(&builder.counts) {
+        return Ok(vec![Item::Number(number)]);
+    }
+    let count = builder.cast(&number, DType::I64)?;
+    let limit = symbols.first().and_then(|symbol| builder.graph.limits().get(symbol)).map(|limits| limits[1]);
+    builder.graph.push(Op::Measure { size: size.clone(), most: limit.unwrap_or(usize::MAX).into() }, &[count.value])?;
+    Ok(vec![Item::Count { number, size }])
+}
+
+/// A truth value of numbers.
+fn condition(builder: &mut Builder, call: &Call<'_>) -> Result<Tensor> {
+    let name = call.op.rsplit('.').next().unwrap_or(call.op);
+    let mut operands = Vec::new();
+    for input in &call.node.inputs {
+        let dtype = match name {
+            "and_" | "or_" | "not_" | "sym_not" => DType::Bool,
+            "sym_ite" if operands.is_empty() => DType::Bool,
+            "sym_ite" => DType::I64,
+            _ => DType::F32,
+        };
+        operands.push(call.operand_as(builder, &input.name, dtype)?);
+    }
+    Ok(match (name, &operands[..]) {
+        ("eq", [a, b]) => builder.binary(Binary::Equal, a, b)?,
+        ("ne", [a, b]) => {
+            let equal = builder.binary(Binary::Equal, a, b)?;
+            builder.not(&equal)?
+        }
+        ("lt", [a, b]) | ("gt", [b, a]) => builder.binary(Binary::Less, a, b)?,
+        ("ge", [a, b]) | ("le", [b, a]) => {
+            let less = builder.binary(Binary::Less, a, b)?;
+            builder.not(&less)?
+        }
+        ("and_", [a, b]) => builder.binary(Binary::And, a, b)?,
+        ("or_", [a, b]) => builder.binary(Binary::Or, a, b)?,
+        ("not_" | "sym_not", [a]) => builder.not(a)?,
+        ("sym_ite", [condition, a, b]) => builder.select(condition, a, b)?,
+        (other, _) => fail!(Unsupported, "the condition `{other}`"),
     })
 }
 
@@ -68,8 +116,14 @@ fn arithmetic(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
             }
         }
     };
+    if dim.depth() > MAX_DEPTH {
+        fail!(Unsupported, "sizes that depend on each other more than {MAX_DEPTH} deep");
+    }
     Ok(vec![Item::Integer(dim)])
 }
+
+/// Expressions of sizes nest no deeper than this, so that walking them takes little stack.
+const MAX_DEPTH: usize = 64;
 
 /// Numbers that are not integers, or that come from data, are tensors without dimensions.
 fn by_tensors(builder: &mut Builder, call: &Call<'_>, name: &str) -> Result<Vec<Item>> {

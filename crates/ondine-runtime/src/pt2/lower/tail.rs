@@ -1,12 +1,12 @@
 //! Operators that occur now and then, in terms of others.
 
-use super::{Builder, Call, Item, Rule, Tensor, one, product::matmul, reduce::reduce};
+use super::{super::builder::check_list, Builder, Call, Item, Rule, Tensor, one, product::matmul, reduce::reduce};
 use crate::{
     dim::Dim,
     dtype::DType,
     error::{Result, fail},
     ndarray::NDArray,
-    op::{Activation, Binary, Function, Reduce, Unary},
+    op::{Activation, Binary, Function, Op, Reduce, Unary},
 };
 
 pub(super) fn rule(op: &str) -> Option<Rule> {
@@ -51,6 +51,13 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
             Ok(items)
         },
         "atleast_1d" | "atleast_2d" | "atleast_3d" => |builder, call| {
+            if call.has("tensors") {
+                let mut items = Vec::new();
+                for (i, tensor) in call.tensors("tensors")?.iter().enumerate() {
+                    items.push(Item::Tensor(builder.reshape(tensor, &call.out_shape(i)?)?));
+                }
+                return Ok(items);
+            }
             let x = call.tensor("self")?;
             one(builder.reshape(&x, &call.out_shape(0)?)?)
         },
@@ -72,7 +79,6 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         "lstm_cell" => lstm_cell,
         "gru_cell" => gru_cell,
         "rnn_tanh_cell" | "rnn_relu_cell" => rnn_cell,
-        "fft_rfft" | "fft_irfft" | "_fft_r2c" | "_fft_c2r" => fft,
         "angle" | "conj" | "_conj" | "conj_physical" | "_conj_physical" => complex,
         "addr" => |builder, call| {
             let (a, b) = (call.tensor("vec1")?, call.tensor("vec2")?);
@@ -186,16 +192,27 @@ fn diag(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         let size = elements(&builder.shape(&x));
         let flat = builder.reshape(&x, &[size])?;
         let start = if offset >= 0 { offset } else { -offset * width as i64 };
-        let indices = builder.range(&Dim::from_i64(start), width as i64 + 1, &out[0])?;
+        let indices = builder.range(&Dim::from_i64(start), width as i64 + 1, &call.out_dim(0, 0)?)?;
         return one(builder.take(&flat, 0, &indices)?);
     }
-    if offset != 0 || call.has("dim1") && call.axes("dim1", x.rank() + 1)? != [x.rank() - 1] {
-        fail!(Unsupported, "diagonals beside the main one, or of other dimensions than the last");
+    let rank = x.rank() + 1;
+    let [.., high, wide] = &out[..] else { fail!(Format, "a matrix of rank {}", out.len()) };
+    if call.has("dim1") && [call.axis("dim1", -2, rank)?, call.axis("dim2", -1, rank)?] != [rank - 2, rank - 1] {
+        fail!(Unsupported, "diagonals of other dimensions than the last");
     }
-    let size = builder.dim(&x, x.rank() - 1);
-    let there = identity(builder, &size, &size)?;
+    // Zeros before and after move the diagonal aside.
+    let shift = usize::try_from(offset.unsigned_abs()).unwrap_or(usize::MAX).min(1 << 24);
+    let mut amounts = vec![[0; 2]; x.rank()];
+    amounts[x.axes[x.rank() - 1]] = if offset > 0 { [shift, 0] } else { [0, shift] };
+    let value = builder.graph.push(Op::Pad { amounts }, &[x.value])?;
+    let x = Tensor { value, axes: x.axes };
+    let row = builder.range(&0.into(), 1, high)?;
+    let row = builder.reshape(&row, &[high.clone(), 1.into()])?;
+    let column = builder.range(&Dim::from_i64(-offset), 1, wide)?;
+    let there = builder.binary(Binary::Equal, &row, &column)?;
     let mut shape = builder.shape(&x);
-    shape.push(1.into());
+    // Along the columns for a diagonal above, along the rows for one below.
+    shape.insert(if offset > 0 { rank - 2 } else { rank - 1 }, 1.into());
     let x = builder.reshape(&x, &shape)?;
     let zero = builder.number(0.0, builder.dtype(&x))?;
     one(builder.select(&there, &x, &zero)?)
@@ -253,6 +270,7 @@ fn triangle_indices(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>>
     let (rows, columns) = (call.integer("row", 0)?.clamp(0, 1 << 14), call.integer("col", 0)?.clamp(0, 1 << 14));
     let offset = call.integer("offset", 0)?;
     let lower = call.op == "tril_indices";
+    check_list(&[rows as usize, columns as usize])?;
     let places = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
     let places: Vec<_> =
         places.filter(|(row, column)| if lower { column - row <= offset } else { column - row >= offset }).collect();
@@ -285,7 +303,9 @@ fn rank_value(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 
 fn isin(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (x, among) = (call.tensor("elements")?, call.tensor("test_elements")?);
-    let (x, among) = (builder.cast(&x, DType::I64)?, builder.cast(&among, DType::I64)?);
+    let float = [&x, &among].iter().any(|tensor| builder.dtype(tensor) == DType::F32);
+    let dtype = if float { DType::F32 } else { DType::I64 };
+    let (x, among) = (builder.cast(&x, dtype)?, builder.cast(&among, dtype)?);
     let size = elements(&builder.shape(&among));
     let among = builder.reshape(&among, &[size])?;
     let mut shape = builder.shape(&x);
@@ -306,7 +326,9 @@ fn as_strided(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         fail!(Unsupported, "the memory of a tensor of unknown shape");
     };
     let (sizes, strides) = (call.integers("size", &[])?, call.integers("stride", &[])?);
-    let start = call.integer("storage_offset", 0)?;
+    // Offsets count from the start of the memory, which the tensor may begin behind.
+    let first = call.offset("self");
+    let start = call.integer("storage_offset", first)? - first;
     let same = |a: &[i64], b: &[i64]| shape.iter().zip(a.iter().zip(b)).all(|(&n, (a, b))| n == 1 || a == b);
     if sizes == shape && start == 0 && same(&own, &strides) {
         return one(x);
@@ -325,6 +347,10 @@ fn as_strided(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         place
     };
     let indices: Vec<i64> = (0..count).map(place).collect();
+    let elements_there: i64 = shape.iter().product();
+    if indices.iter().any(|place| !(0..elements_there).contains(place)) {
+        fail!(Unsupported, "memory before or behind the tensor that it is asked of");
+    }
     let indices = builder.graph.constant(NDArray::new(&[indices.len()], &indices)?);
     let indices = builder.plain(indices);
     let all = elements(&builder.shape(&x));
@@ -371,7 +397,7 @@ fn grouped(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let transposed = weight.axes[1] > weight.axes[2];
     let weight = if transposed { Builder::swapped(&weight, 1, 2) } else { weight };
     let inputs = [builder.dense(&x)?, builder.dense(&weight)?, builder.dense(&ends)?];
-    let value = builder.graph.push(crate::Op::GroupedMatMul { transposed }, &inputs)?;
+    let value = builder.graph.push(Op::GroupedMatMul { transposed }, &inputs)?;
     one(builder.plain(value))
 }
 
@@ -421,12 +447,7 @@ fn bilinear(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 
 /// The length of vectors along the last dimension.
 fn euclidean(builder: &mut Builder, call: &Call<'_>, x: &Tensor) -> Result<Tensor> {
-    if call.float("p", 2.0)? != 2.0 {
-        fail!(Unsupported, "distances of another order than 2");
-    }
-    let square = builder.binary(Binary::Mul, x, x)?;
-    let sum = reduce(builder, Reduce::Sum, &square, &[x.rank() - 1], call.flag("keepdim", false)?)?;
-    builder.unary(Unary::Sqrt, &sum)
+    super::reduce::length(builder, x, call.float("p", 2.0)?, &[x.rank() - 1], call.flag("keepdim", false)?)
 }
 
 /// What input and hidden state contribute to the gates of a cell.
@@ -491,56 +512,6 @@ fn rnn_cell(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let sum = builder.binary(Binary::Add, &a, &b)?;
     let activation = if call.op == "rnn_tanh_cell" { Activation::Tanh } else { Activation::Relu };
     one(builder.activation(activation, &sum)?)
-}
-
-/// The discrete Fourier transform of real numbers, or its inverse, as a product with its matrix.
-fn fft(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    if !matches!(call.op, "fft_rfft" | "fft_irfft") || matches!(call.text("norm"), Some("ortho" | "forward")) {
-        fail!(Unsupported, "a Fourier transform with a norm of its own or in several dimensions");
-    }
-    let x = call.float_tensor(builder, "self")?;
-    let out = call.out_shape(0)?;
-    let forward = call.op == "fft_rfft";
-    let rank = x.rank() - usize::from(!forward);
-    let axis = call.axis("dim", -1, x.rank())?;
-    if axis + 1 != rank {
-        fail!(Unsupported, "a Fourier transform of another dimension than the last");
-    }
-    let size = if forward { call.try_dim("n")?.unwrap_or_else(|| builder.dim(&x, axis)) } else { out[axis].clone() };
-    let Some(n) = size.fixed().filter(|n| (1..=1 << 14).contains(n)) else {
-        fail!(Unsupported, "a Fourier transform of an unknown or very large size");
-    };
-    let half = n / 2 + 1;
-    let angle = |i: usize, k: usize| 2.0 * std::f64::consts::PI * ((i * k) % n) as f64 / n as f64;
-    if forward {
-        let there = builder.dim(&x, axis).fixed().unwrap_or(n);
-        if there != n {
-            fail!(Unsupported, "a Fourier transform that cuts or pads");
-        }
-        let values: Vec<f32> = (0..n)
-            .flat_map(|i| (0..half).flat_map(move |k| [angle(i, k).cos() as f32, -angle(i, k).sin() as f32]))
-            .collect();
-        let matrix = builder.graph.constant(NDArray::new(&[n, 2 * half], &values)?);
-        let matrix = builder.plain(matrix);
-        let product = matmul(builder, &x, &matrix)?;
-        return one(builder.reshape(&product, &out)?);
-    }
-    let share = |k: usize| if k == 0 || 2 * k == n { 1.0 / n as f64 } else { 2.0 / n as f64 };
-    let rows = (0..half).flat_map(|k| [(k, false), (k, true)]);
-    let values: Vec<f32> = rows
-        .flat_map(|(k, imaginary)| {
-            (0..n).map(move |i| {
-                let part = if imaginary { -angle(i, k).sin() } else { angle(i, k).cos() };
-                (share(k) * part) as f32
-            })
-        })
-        .collect();
-    let matrix = builder.graph.constant(NDArray::new(&[2 * half, n], &values)?);
-    let matrix = builder.plain(matrix);
-    let mut shape = builder.shape(&x)[..axis].to_vec();
-    shape.push((2 * half).into());
-    let x = builder.reshape(&x, &shape)?;
-    one(matmul(builder, &x, &matrix)?)
 }
 
 fn complex(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {

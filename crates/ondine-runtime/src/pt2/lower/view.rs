@@ -1,17 +1,14 @@
 //! Views: operators whose result shares memory with their argument.
 
-use super::{super::call::wrap, Builder, Call, Item, Rule, Tensor, one};
+use super::{
+    super::{builder::check_list, call::wrap},
+    Builder, Call, Item, Rule, Tensor, one,
+};
 use crate::{
     dim::{Dim, DimPair},
     error::{Result, fail},
     op::{Op, Scatter},
 };
-
-/// True if the operator's results share the memory of its first argument.
-pub(in super::super) fn is_view(op: &str) -> bool {
-    rule(op).is_some() && !matches!(op, "reshape" | "contiguous" | "clone" | "_unsafe_view" | "_reshape_copy")
-        || matches!(op, "detach" | "alias")
-}
 
 pub(super) fn rule(op: &str) -> Option<Rule> {
     Some(match op {
@@ -111,6 +108,9 @@ fn movedim(_: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 /// `x` without dimension `axis`, which has size 1.
 pub(super) fn without(builder: &mut Builder, x: &Tensor, axis: usize) -> Result<Tensor> {
     let mut shape = builder.shape(x);
+    if axis >= shape.len() {
+        fail!(Shape, "dimension {axis} does not exist in rank {}", shape.len());
+    }
     shape.remove(axis);
     builder.reshape(x, &shape)
 }
@@ -147,7 +147,7 @@ impl Cut {
         let count = match (start.constant(), end.constant(), step) {
             (_, _, 0) => fail!(Shape, "a slice with step 0"),
             (Some(start), Some(end), _) => Dim::from_i64((end - start).max(0)).pair(DimPair::Quotient, &1.into()),
-            _ => call.out_shape(0)?[axis].clone(),
+            _ => call.out_dim(0, axis)?,
         };
         let count = match (count.constant(), start.constant(), end.constant()) {
             (Some(count), Some(_), Some(_)) => Dim::from(usize::try_from(count).unwrap_or(0).div_ceil(step)),
@@ -191,7 +191,7 @@ impl Cut {
 }
 
 /// `x` with its parts along `axis` combined with those of `rows`, at rank-1 `indices`.
-pub(super) fn scatter_rows(
+pub(in super::super) fn scatter_rows(
     builder: &mut Builder,
     how: Scatter,
     x: &Tensor,
@@ -210,7 +210,7 @@ fn parts(call: &Call<'_>, axis: usize) -> Result<Vec<Cut>> {
     let mut start = Dim::from(0);
     let mut cuts = Vec::new();
     for index in 0..call.output_names().len() {
-        let count = call.out_shape(index)?[axis].clone();
+        let count = call.out_dim(index, axis)?;
         let end = &start + &count;
         cuts.push(Cut { axis, start, count, step: 1 });
         start = end;
@@ -242,8 +242,10 @@ fn unfold(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
     let axis = call.axis("dimension", 0, x.rank())?;
     let (size, step) = (call.integer("size", 1)?, call.integer("step", 1)?);
-    let Some(count) = call.out_shape(0)?[axis].fixed() else { fail!(Unsupported, "unfold of an unknown size") };
-    let indices: Vec<i64> = (0..count as i64).flat_map(|i| (0..size).map(move |j| i * step + j)).collect();
+    let Some(count) = call.out_dim(0, axis)?.fixed() else { fail!(Unsupported, "unfold of an unknown size") };
+    check_list(&[count, usize::try_from(size).unwrap_or(usize::MAX)])?;
+    let place = |i: i64, j: i64| i.saturating_mul(step).saturating_add(j);
+    let indices: Vec<i64> = (0..count as i64).flat_map(|i| (0..size).map(move |j| place(i, j))).collect();
     let indices = builder.graph.constant(crate::NDArray::new(&[indices.len()], &indices)?);
     let indices = builder.plain(indices);
     let taken = builder.take(&x, axis, &indices)?;
@@ -254,55 +256,102 @@ fn unfold(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     one(Builder::permuted(&split, &order))
 }
 
-/// What the argument of a view holds once result `index` of the view holds `new`; it held `whole` before.
+/// True if the view of a tensor can hold an element of it more than once.
+pub(in super::super) fn repeats(call: &Call<'_>) -> Result<bool> {
+    Ok(match call.op {
+        "expand" | "expand_as" | "broadcast_to" => true,
+        "unfold" => call.integer("size", 1)? > call.integer("step", 1)?,
+        "as_strided" => {
+            let (sizes, strides) = (call.integers("size", &[])?, call.integers("stride", &[])?);
+            let mut steps: Vec<_> = strides.into_iter().zip(sizes).filter(|(_, size)| *size > 1).collect();
+            steps.sort_unstable();
+            let mut reach = 0_i64;
+            steps.into_iter().any(|(stride, size)| {
+                let meets = stride <= reach;
+                reach = reach.saturating_add(stride.saturating_mul(size - 1));
+                meets
+            })
+        }
+        _ => false,
+    })
+}
+
+/// What the argument of a view holds once result `index` of the view holds `new`; it held `whole` before. None for
+/// views that have no shorter way than element by element.
 pub(in super::super) fn write_back(
     builder: &mut Builder,
     call: &Call<'_>,
     index: usize,
     whole: &Tensor,
     new: &Tensor,
-) -> Result<Tensor> {
+) -> Result<Option<Tensor>> {
     let rank = whole.rank();
-    match call.op {
-        "view" | "flatten" | "unflatten" | "unsqueeze" | "squeeze" | "view_as" | "reshape_as" | "alias" | "detach"
-        | "dropout" | "lift_fresh_copy" | "positive" => {
+    Ok(Some(match call.op {
+        "view"
+        | "flatten"
+        | "unflatten"
+        | "unsqueeze"
+        | "squeeze"
+        | "view_as"
+        | "alias"
+        | "detach"
+        | "dropout"
+        | "feature_dropout"
+        | "alpha_dropout"
+        | "feature_alpha_dropout"
+        | "positive"
+        | "reshape"
+        | "reshape_as"
+        | "contiguous"
+        | "to"
+        | "type_as"
+        | "ravel"
+        | "view_as_real"
+        | "view_as_complex"
+        | "resolve_conj"
+        | "resolve_neg"
+        | "atleast_1d"
+        | "atleast_2d"
+        | "atleast_3d"
+        | "_reshape_alias" => {
             let shape = builder.shape(whole);
-            builder.reshape(new, &shape)
+            builder.reshape(new, &shape)?
         }
         "transpose" | "swapaxes" | "swapdims" => {
             let (first, second) = if call.has("axis0") { ("axis0", "axis1") } else { ("dim0", "dim1") };
-            Ok(Builder::swapped(new, call.axis(first, 0, rank)?, call.axis(second, 1, rank)?))
+            Builder::swapped(new, call.axis(first, 0, rank)?, call.axis(second, 1, rank)?)
         }
-        "t" | "mT" | "numpy_T" if rank >= 2 => Ok(Builder::swapped(new, rank - 2, rank - 1)),
+        "expand" | "expand_as" | "broadcast_to" if builder.shape(whole) == builder.shape(new) => new.clone(),
+        "t" | "mT" | "numpy_T" if rank >= 2 => Builder::swapped(new, rank - 2, rank - 1),
         "permute" => {
             let order = super::super::builder::inverse(&call.axes("dims", rank)?);
-            Ok(Builder::permuted(new, &order))
+            Builder::permuted(new, &order)
         }
-        "slice" => Cut::slice(builder, call, whole)?.replace(builder, whole, new),
+        "slice" => Cut::slice(builder, call, whole)?.replace(builder, whole, new)?,
         "narrow" => {
             let axis = call.axis("dim", 0, rank)?;
             let start = from_end(&call.dim("start")?, &builder.dim(whole, axis));
-            Cut { axis, start, count: call.dim("length")?, step: 1 }.replace(builder, whole, new)
+            Cut { axis, start, count: call.dim("length")?, step: 1 }.replace(builder, whole, new)?
         }
         "select" => {
             let cut = Cut::select(builder, call, whole)?;
             let new = with_one(builder, new, cut.axis)?;
-            cut.replace(builder, whole, &new)
+            cut.replace(builder, whole, &new)?
         }
         "unbind" => {
             let axis = wrap(call.integer("dim", 0)?, rank)?;
             let new = with_one(builder, new, axis)?;
-            Cut { axis, start: index.into(), count: 1.into(), step: 1 }.replace(builder, whole, &new)
+            Cut { axis, start: index.into(), count: 1.into(), step: 1 }.replace(builder, whole, &new)?
         }
         "split" | "split_with_sizes" | "chunk" | "tensor_split" => {
             let axis = call.axis("dim", 0, rank)?;
             match parts(call, axis)?.into_iter().nth(index) {
-                Some(cut) => cut.replace(builder, whole, new),
+                Some(cut) => cut.replace(builder, whole, new)?,
                 None => fail!(Format, "there is no part {index}"),
             }
         }
-        other => fail!(Unsupported, "a change through the view `{other}`"),
-    }
+        _ => return Ok(None),
+    }))
 }
 
 fn with_one(builder: &mut Builder, x: &Tensor, axis: usize) -> Result<Tensor> {
