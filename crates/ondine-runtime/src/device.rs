@@ -80,6 +80,22 @@ impl Device {
         &self.cancel
     }
 
+    /// The same threads with the kernels of another set of instructions, slower perhaps, such as to compare results.
+    ///
+    /// # Errors
+    /// If the processor does not have it.
+    pub fn with_tier(self, tier: Tier) -> Result<Self> {
+        match Kernels::for_tier(tier) {
+            Some(kernels) => Ok(Self { kernels, ..self }),
+            None => fail!(Unsupported, "this processor cannot run the kernels of {tier}"),
+        }
+    }
+
+    /// True if both stand for the same threads.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.pool, &other.pool)
+    }
+
     /// The number of threads.
     #[must_use]
     pub fn threads(&self) -> usize {

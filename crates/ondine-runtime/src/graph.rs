@@ -40,6 +40,13 @@ pub struct Frame {
     pub text: Arc<str>,
 }
 
+impl Frame {
+    fn is_torch(&self) -> bool {
+        let file = self.file.replace('\\', "/");
+        file.contains("-packages/torch/") || file.contains("/torch/nn/modules/")
+    }
+}
+
 /// Where a node of an imported graph comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -49,6 +56,46 @@ pub struct Origin {
     pub node: Arc<str>,
     /// The calls that led to it, outermost first.
     pub stack: Vec<Frame>,
+    /// Other imported nodes that a pass has made part of this one, in the order in which they would run.
+    pub fused: Vec<Arc<Origin>>,
+}
+
+impl Origin {
+    /// The line to look at: the innermost one that is not PyTorch's own.
+    #[must_use]
+    pub fn line(&self) -> Option<&Frame> {
+        self.stack.iter().rev().find(|frame| !frame.is_torch()).or(self.stack.last())
+    }
+
+    /// Names of the imported nodes, the fused ones joined with `+`.
+    #[must_use]
+    pub fn names(&self) -> String {
+        let names: Vec<&str> = std::iter::once(self).chain(self.fused.iter().map(|fused| &**fused)).map(|o| &*o.node).collect();
+        names.join("+")
+    }
+
+    /// What a node comes from that does the work of two: of `first`, and of `second` upon its result.
+    pub(crate) fn fuse(first: Option<&Arc<Self>>, second: Option<&Arc<Self>>) -> Option<Arc<Self>> {
+        let (Some(first), Some(second)) = (first, second) else { return first.or(second).cloned() };
+        let mut parts = vec![first.clone()];
+        parts.extend(first.fused.iter().chain([second]).chain(&second.fused).cloned());
+        let mut known = BTreeSet::new();
+        parts.retain(|part| known.insert(part.node.clone()));
+        let fused = parts.split_off(1).into_iter();
+        let fused = fused.map(|part| Arc::new(Self { fused: Vec::new(), ..(*part).clone() })).collect();
+        Some(Arc::new(Self { fused, ..(**first).clone() }))
+    }
+}
+
+/// A name of the imported program, or of a module, and the value that stands for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The name, such as `linear_2`.
+    pub name: Arc<str>,
+    /// The value.
+    pub value: Value,
+    /// The program's dimension `i` is dimension `axes[i]` of the value: importers leave out transpositions.
+    pub axes: Vec<usize>,
 }
 
 /// One operator with its inputs and what it yields.
@@ -101,6 +148,7 @@ pub struct Graph {
     typical: Bindings,
     origin: Option<Arc<Origin>>,
     limits: BTreeMap<Arc<str>, [usize; 2]>,
+    named: Vec<Named>,
 }
 
 impl Graph {
@@ -195,6 +243,19 @@ impl Graph {
     /// Says where the nodes to come are imported from.
     pub fn trace(&mut self, origin: Option<Arc<Origin>>) {
         self.origin = origin;
+    }
+
+    /// Names of values in the program that the graph was imported from, in its order; a value may have several.
+    ///
+    /// Rewritten graphs keep the names of values that they still compute.
+    #[must_use]
+    pub fn named(&self) -> &[Named] {
+        &self.named
+    }
+
+    /// Gives `value` a name; dimension `i` of what is named is dimension `axes[i]` of the value.
+    pub fn name(&mut self, name: impl Into<Arc<str>>, value: Value, axes: Vec<usize>) {
+        self.named.push(Named { name: name.into(), value, axes });
     }
 
     /// The smallest and the largest value of symbols that have one.

@@ -4,12 +4,14 @@ use std::{borrow::Cow, time::Instant};
 
 use crate::{
     cpu::{self, Format},
+    device::Cancel,
     dim::Bindings,
     dtype::DType,
     error::{Context, Result, fail},
     graph::{Graph, Value},
     model::{Outputs, State},
     ndarray::NDArray,
+    observe::{Moment, Tap},
     op::Op,
     pass::plan::{Place, Plan, Region, Step},
     profile::{self, Sample},
@@ -35,12 +37,31 @@ pub(crate) struct Target<'a> {
 }
 
 /// Everything a call reads that is not in the workspace.
-struct Call<'a> {
+pub(crate) struct Call<'a> {
     specialized: &'a Specialized,
     lowered: &'a Lowered,
     plan: &'a Plan,
     arguments: &'a [&'a NDArray],
     states: Vec<Cow<'a, NDArray>>,
+}
+
+/// Who looks at a call while it runs.
+#[derive(Default)]
+pub(crate) struct Watch<'a> {
+    pub(crate) tap: Option<&'a mut dyn Tap>,
+    /// A wish to stop beside the device's.
+    pub(crate) cancel: Option<&'a Cancel>,
+}
+
+impl Watch<'_> {
+    fn check(&self, device: &Cancel) -> Result<()> {
+        device.check()?;
+        self.cancel.map_or(Ok(()), Cancel::check)
+    }
+
+    fn look(&mut self, call: &Call<'_>, arena: &[u8], value: Option<Value>) -> Result<()> {
+        self.tap.as_mut().map_or(Ok(()), |tap| tap.look(&Moment { call, arena, value }))
+    }
 }
 
 pub(crate) fn run(
@@ -50,7 +71,9 @@ pub(crate) fn run(
     arguments: &[&NDArray],
     bindings: &Bindings,
     state: &mut State,
+    watch: &mut Watch<'_>,
 ) -> Result<Outputs> {
+    let begin = Instant::now();
     let graph = &lowered.graph;
     if state.arena.as_slice().len() < plan.arena {
         state.arena.resize(plan.arena);
@@ -65,22 +88,28 @@ pub(crate) fn run(
     let states = states.collect::<Result<Vec<_>>>()?;
     let call = Call { specialized, lowered, plan, arguments, states };
     let arena = state.arena.as_mut_slice();
+    watch.look(&call, arena, None)?;
     for step in &plan.steps {
-        specialized.device.cancel().check()?;
+        watch.check(specialized.device.cancel())?;
         let start = state.profile.is_some().then(Instant::now);
         call.step(step, arena).at(|| {
             let node = graph.node(step.value);
             format!("{} ({})", node.scope, node.op)
         })?;
+        let time = start.map(|start| start.elapsed());
+        watch.look(&call, arena, Some(step.value))?;
         if state.frugal {
             call.forget_weights(step);
         }
-        if let (Some(profile), Some(start)) = (&mut state.profile, start) {
+        if let (Some(profile), Some(start), Some(time)) = (&mut state.profile, start, time) {
             let node = graph.node(step.value);
             profile.samples.push(Sample {
                 op: node.op.name(),
                 scope: node.scope.clone(),
-                time: start.elapsed(),
+                value: step.value,
+                call: profile.calls.len(),
+                start: start - begin,
+                time,
                 flops: profile::step_flops(graph, plan, step.value),
                 bytes: profile::step_bytes(graph, plan, step.value),
             });
@@ -94,10 +123,22 @@ pub(crate) fn run(
     let updates = updates.map(|(name, value)| Ok((name, call.array(value, arena)?))).collect::<Result<Vec<_>>>()?;
     drop(call);
     state.states.extend(updates);
+    if let Some(profile) = &mut state.profile {
+        profile.calls.push(begin.elapsed());
+    }
     Ok(outputs)
 }
 
-impl Call<'_> {
+impl<'c> Call<'c> {
+    pub(crate) fn graph(&self) -> &'c Graph {
+        &self.lowered.graph
+    }
+
+    /// The node whose bytes the value's are.
+    pub(crate) fn root(&self, value: Value) -> Value {
+        self.plan.roots[value.index()]
+    }
+
     fn step(&self, step: &Step, arena: &mut [u8]) -> Result<()> {
         let graph = &self.lowered.graph;
         let node = graph.node(step.value);
@@ -157,8 +198,8 @@ impl Call<'_> {
         }
     }
 
-    /// A value at the end of the call, copied out.
-    fn array(&self, value: Value, arena: &[u8]) -> Result<NDArray> {
+    /// A value whose memory still holds it, copied out.
+    pub(crate) fn array(&self, value: Value, arena: &[u8]) -> Result<NDArray> {
         let operand = self.operand(&self.lowered.graph, &Op::Input, 0, value, &[(0, arena)]);
         NDArray::from_bytes(operand.dtype, operand.shape, operand.bytes)
     }

@@ -6,7 +6,7 @@
 
 use crate::{
     error::Result,
-    graph::{Graph, Node, Value},
+    graph::{Graph, Node, Origin, Value},
     op::{Activation, Binary, Epilogue, Op, Unary},
     pass::{Rewrite, rewrite, uses},
 };
@@ -39,7 +39,7 @@ fn fuse_activations(graph: &Graph) -> Result<Graph> {
             }
             _ => None,
         };
-        replace(rewrite, graph.node(producer), op, &[])
+        replace(rewrite, [graph.node(producer), node], op, &[])
     })
 }
 
@@ -70,7 +70,7 @@ fn fuse_residuals(graph: &Graph) -> Result<Graph> {
             Op::Conv2d(conv, epilogue) => with_residual(*epilogue).map(|e| Op::Conv2d(*conv, e)),
             _ => None,
         };
-        replace(rewrite, producer, op, &[earlier])
+        replace(rewrite, [producer, node], op, &[earlier])
     })
 }
 
@@ -78,11 +78,17 @@ fn with_residual(epilogue: Epilogue) -> Option<Epilogue> {
     (!epilogue.residual).then_some(Epilogue { residual: true, ..epilogue })
 }
 
-/// Adds `op` with the inputs of `producer` and `more`, in the producer's scope.
-fn replace(rewrite: &mut Rewrite<'_>, producer: &Node, op: Option<Op>, more: &[Value]) -> Result<Option<Value>> {
+/// Adds `op` with the inputs of `producer` and `more`, in the producer's scope; it also does what `node` did.
+fn replace(
+    rewrite: &mut Rewrite<'_>,
+    [producer, node]: [&Node; 2],
+    op: Option<Op>,
+    more: &[Value],
+) -> Result<Option<Value>> {
     let Some(op) = op else { return Ok(None) };
     let inputs: Vec<_> = producer.inputs.iter().chain(more).map(|&input| rewrite.get(input)).collect();
     rewrite.new.enter(producer.scope.clone());
+    rewrite.new.trace(Origin::fuse(producer.origin.as_ref(), node.origin.as_ref()));
     rewrite.new.push(op, &inputs).map(Some)
 }
 

@@ -17,7 +17,7 @@ pub(super) fn module(node: &Node) -> Arc<str> {
 pub(super) fn origin(node: &Node) -> Arc<Origin> {
     let stack = node.metadata.get("stack_trace").map_or_else(Vec::new, |text| frames(text));
     let op = node.target.trim_start_matches("torch.ops.").into();
-    Arc::new(Origin { op, node: node.name.as_deref().unwrap_or_default().into(), stack })
+    Arc::new(Origin { op, node: node.name.as_deref().unwrap_or_default().into(), stack, fused: Vec::new() })
 }
 
 /// The frames of a Python stack trace: `File "x.py", line 3, in forward` and the line's text below.
@@ -45,7 +45,7 @@ pub(super) fn place(node: &Node) -> String {
     if !module.is_empty() {
         place.push_str(&format!(" in {module}"));
     }
-    if let Some(frame) = origin(node).stack.last() {
+    if let Some(frame) = origin(node).line() {
         let file = frame.file.rsplit(['/', '\\']).next().unwrap_or_default();
         place.push_str(&format!(" at {file}:{}", frame.line));
     }
