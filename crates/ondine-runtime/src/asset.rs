@@ -101,6 +101,15 @@ impl Asset {
         Ok(Self { functions: Arc::new(functions), ..self.clone() })
     }
 
+    /// The same asset with a name for every value that its graphs compute ([`Graph::named`]), after module and operator,
+    /// so that intermediate values can be told apart; an imported graph keeps the names of its program.
+    #[must_use]
+    pub fn named(&self) -> Self {
+        let mut functions = (*self.functions).clone();
+        functions.values_mut().for_each(Graph::name_all);
+        Self { functions: Arc::new(functions), ..self.clone() }
+    }
+
     /// The checkpoint.
     #[must_use]
     pub fn weights(&self) -> &Weights {

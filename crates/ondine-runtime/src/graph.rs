@@ -43,7 +43,7 @@ pub struct Frame {
 impl Frame {
     fn is_torch(&self) -> bool {
         let file = self.file.replace('\\', "/");
-        file.contains("-packages/torch/") || file.contains("/torch/nn/modules/")
+        file.starts_with("torch/") || file.contains("-packages/torch/") || file.contains("/torch/nn/modules/")
     }
 }
 
@@ -87,11 +87,15 @@ impl Origin {
     }
 }
 
-/// A name of the imported program, or of a module, and the value that stands for it.
+/// A name of the imported program, and the value that stands for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
     /// The name, such as `linear_2`.
     pub name: Arc<str>,
+    /// The module that computes it in the program, such as `layers.0.attention`.
+    pub scope: Arc<str>,
+    /// Where it comes from, if it was imported: not always that of the value, which it may be but a view of.
+    pub origin: Option<Arc<Origin>>,
     /// The value.
     pub value: Value,
     /// The program's dimension `i` is dimension `axes[i]` of the value: importers leave out transpositions.
@@ -162,6 +166,11 @@ impl Graph {
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// The values with the nodes that yield them, in an order in which they can run.
+    pub fn values(&self) -> impl Iterator<Item = (Value, &Node)> {
+        (0..).map(Value).zip(&self.nodes)
     }
 
     /// The node that yields `value`.
@@ -253,9 +262,35 @@ impl Graph {
         &self.named
     }
 
-    /// Gives `value` a name; dimension `i` of what is named is dimension `axes[i]` of the value.
+    /// Gives `value` a name in the scope last entered; dimension `i` of what is named is dimension `axes[i]` of the value.
     pub fn name(&mut self, name: impl Into<Arc<str>>, value: Value, axes: Vec<usize>) {
-        self.named.push(Named { name: name.into(), value, axes });
+        let (scope, origin) = (self.scope.clone(), self.origin.clone());
+        self.named.push(Named { name: name.into(), scope, origin, value, axes });
+    }
+
+    /// Carries a name over to `value` of this graph.
+    pub(crate) fn rename(&mut self, named: &Named, value: Value) {
+        self.named.push(Named { value, ..named.clone() });
+    }
+
+    /// Names what a call computes after the module and the operator, such as `mid.attn:linear_1`, if nothing has a name.
+    pub(crate) fn name_all(&mut self) {
+        if !self.named.is_empty() {
+            return;
+        }
+        let mut counts = HashMap::<String, usize>::new();
+        for (index, node) in (0..).zip(&self.nodes) {
+            if matches!(node.op, Op::Input | Op::Weight(_) | Op::Const(_) | Op::State(_)) {
+                continue;
+            }
+            let name = format!("{}:{}", node.scope, node.op.name());
+            let count = counts.entry(name.clone()).or_default();
+            let name = if *count == 0 { name } else { format!("{name}_{count}") };
+            *count += 1;
+            let (scope, origin) = (node.scope.clone(), node.origin.clone());
+            let axes = (0..node.signature.shape.rank()).collect();
+            self.named.push(Named { name: name.into(), scope, origin, value: Value(index), axes });
+        }
     }
 
     /// The smallest and the largest value of symbols that have one.

@@ -190,6 +190,14 @@ impl Function {
         Ok(plan)
     }
 
+    /// The sizes of symbols that these inputs bind.
+    ///
+    /// # Errors
+    /// As [`Function::run`], of inputs that do not fit.
+    pub fn bindings(&self, inputs: &[(&str, &NDArray)]) -> Result<Bindings> {
+        self.bind(inputs).map(|(_, bindings)| bindings)
+    }
+
     /// Calls the function with all its inputs by name, in any order; symbols take the sizes of the inputs.
     ///
     /// # Errors

@@ -91,7 +91,7 @@ impl<'a> Rewrite<'a> {
             // What has gone into another operator has no value any more, and what another shape stands for is not it.
             let new = self.map[named.value.index()];
             if let Some(new) = new.filter(|&new| self.new.shape(new) == self.old.shape(named.value)) {
-                self.new.name(named.name.clone(), new, named.axes.clone());
+                self.new.rename(named, new);
             }
         }
         for (name, value) in self.old.outputs() {
@@ -110,7 +110,7 @@ impl<'a> Rewrite<'a> {
 
 /// Values in order, with their nodes.
 pub(crate) fn values(graph: &Graph) -> impl Iterator<Item = (Value, &Node)> {
-    (0..).map(Value).zip(graph.nodes())
+    graph.values()
 }
 
 /// How often each value is used: by nodes, as a result, or as the update of a state.

@@ -1,17 +1,19 @@
 //! `ondine run`: calls a function of any model with tensors from files.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
 use clap::Args;
-use ondine_runtime::{Asset, Function, NDArray, Options, State, Weights, pt2, write_safetensors};
+use ondine_runtime::{NDArray, Options, State, write_safetensors};
 use serde_json::json;
 
-use super::Running;
-use crate::interrupt;
+use super::{
+    Running,
+    callee::{Callee, Inputs, only},
+};
+use crate::{interrupt, output};
 
 /// Call a function of a model with tensors from files.
 #[derive(Args)]
@@ -21,20 +23,11 @@ Examples:
   ondine run model.pt2 --input x=x.npy --input mask=other.safetensors:mask --outputs out.safetensors
   ondine run model.pt2 --inputs in.safetensors --repeat 20 --json")]
 pub(super) struct Run {
-    /// Model: an archive of torch.export.save
-    model: PathBuf,
+    #[command(flatten)]
+    callee: Callee,
 
-    /// Function to call [default: the only one]
-    #[arg(long, value_name = "NAME")]
-    function: Option<String>,
-
-    /// File whose tensors are the inputs of these names
-    #[arg(long, value_name = "FILE")]
-    inputs: Vec<PathBuf>,
-
-    /// One input: a .npy file, or a .safetensors file with `:TENSOR` after it unless it holds one tensor
-    #[arg(long, value_name = "NAME=FILE")]
-    input: Vec<String>,
+    #[command(flatten)]
+    inputs: Inputs,
 
     /// Safetensors file to write the results to
     #[arg(long, visible_alias = "output", value_name = "FILE")]
@@ -56,16 +49,15 @@ impl Run {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let device = self.running.device(interrupt::listen()?)?;
         let start = Instant::now();
-        let asset = pt2::open(&self.model)?;
+        let asset = self.callee.open()?;
         let opened = start.elapsed();
-        let asset = asset.only(&self.chosen(&asset)?)?;
         let options = Options { precision: self.running.precision.unwrap_or_default() };
         let prepared = asset.prepare(&options, &device)?;
         let specialized = prepared.specialize(self.running.cache().as_ref())?;
         let from_cache = specialized.from_cache();
-        let function = specialized.load().function(&self.chosen(&asset)?)?;
+        let function = specialized.load().function(only(&asset))?;
         let ready = start.elapsed();
-        let inputs = self.read_inputs(&function)?;
+        let inputs = self.inputs.read(function.graph())?;
         let inputs: Vec<(&str, &NDArray)> = inputs.iter().map(|(name, array)| (name.as_str(), array)).collect();
         let (mut state, mut times, mut last) = (State::default(), Vec::new(), None);
         for _ in 0..self.repeat.max(1) {
@@ -85,41 +77,6 @@ impl Run {
         Ok(())
     }
 
-    fn chosen(&self, asset: &Asset) -> anyhow::Result<String> {
-        let names: Vec<&str> = asset.functions().keys().map(|name| &**name).collect();
-        match (&self.function, names.as_slice()) {
-            (Some(name), _) => Ok(name.clone()),
-            (None, [only]) => Ok((*only).to_owned()),
-            (None, names) => bail!("choose a function with --function: {}", names.join(", ")),
-        }
-    }
-
-    fn read_inputs(&self, function: &Function) -> anyhow::Result<Vec<(String, NDArray)>> {
-        let graph = function.graph();
-        let mut inputs = Vec::new();
-        for path in &self.inputs {
-            let weights = Weights::open(path)?;
-            for name in weights.paths() {
-                inputs.push((name.to_string(), weights.array(name)?));
-            }
-        }
-        for given in &self.input {
-            let Some((name, file)) = given.split_once('=') else {
-                bail!("`--input {given}`: write NAME=FILE");
-            };
-            inputs.push((name.to_owned(), read_tensor(file)?));
-        }
-        // A number may come in another type than the program's where nothing is lost.
-        for (name, array) in &mut inputs {
-            let wanted = graph.inputs().iter().find(|(known, _)| **known == **name);
-            if let Some((_, value)) = wanted {
-                let signature = &graph.node(*value).signature;
-                *array = array.convert(signature.dtype).with_context(|| format!("input `{name}`"))?;
-            }
-        }
-        Ok(inputs)
-    }
-
     fn report(&self, outputs: &[(String, NDArray)], times: &[Duration], [opened, ready]: [Duration; 2], cached: bool) {
         let seconds = |time: &Duration| time.as_secs_f64();
         if self.json {
@@ -127,43 +84,21 @@ impl Run {
                 .iter()
                 .map(|(name, array)| (name.clone(), json!({"dtype": array.dtype().name(), "shape": array.shape()})))
                 .collect();
-            println!(
-                "{}",
-                json!({
+            output::line(json!({
                     "outputs": outputs,
                     "seconds": times.iter().map(seconds).collect::<Vec<_>>(),
                     "open_seconds": seconds(&opened),
                     "ready_seconds": seconds(&ready),
                     "from_cache": cached,
-                })
-            );
+                }));
             return;
         }
         for (name, array) in outputs {
-            println!("{name}: {} {:?}", array.dtype(), array.shape());
+            output::line(format_args!("{name}: {} {:?}", array.dtype(), array.shape()));
         }
         let mut sorted = times.to_vec();
         sorted.sort();
         let median = sorted[sorted.len() / 2];
-        eprintln!("{:.2} ms a call, {:.0} ms to get ready", 1e3 * seconds(&median), 1e3 * seconds(&ready));
-    }
-}
-
-/// A tensor of a file: `x.npy`, `x.safetensors` or `x.safetensors:name`.
-fn read_tensor(file: &str) -> anyhow::Result<NDArray> {
-    let path = Path::new(file);
-    if path.extension().is_some_and(|extension| extension == "npy") {
-        return Ok(NDArray::read_npy(path)?);
-    }
-    let (path, tensor) = match file.rsplit_once(':') {
-        Some((path, tensor)) if !path.is_empty() && !Path::new(file).exists() => (Path::new(path), Some(tensor)),
-        _ => (path, None),
-    };
-    let weights = Weights::open(path)?;
-    let names: Vec<_> = weights.paths().cloned().collect();
-    match (tensor, names.as_slice()) {
-        (Some(tensor), _) => Ok(weights.array(tensor)?),
-        (None, [only]) => Ok(weights.array(only)?),
-        (None, names) => bail!("{file} holds {} tensors; choose one with {file}:NAME", names.len()),
+        output::remark(format_args!("{:.2} ms a call, {:.0} ms to get ready", 1e3 * seconds(&median), 1e3 * seconds(&ready)));
     }
 }
