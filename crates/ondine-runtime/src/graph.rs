@@ -70,7 +70,8 @@ impl Origin {
     /// Names of the imported nodes, the fused ones joined with `+`.
     #[must_use]
     pub fn names(&self) -> String {
-        let names: Vec<&str> = std::iter::once(self).chain(self.fused.iter().map(|fused| &**fused)).map(|o| &*o.node).collect();
+        let names: Vec<&str> =
+            std::iter::once(self).chain(self.fused.iter().map(|fused| &**fused)).map(|o| &*o.node).collect();
         names.join("+")
     }
 

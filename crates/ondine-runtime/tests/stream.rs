@@ -94,9 +94,8 @@ fn a_stream_keeps_the_order_and_states_are_handed_on() {
     let device = device();
     let (counter, stream) = (counter(&device), Stream::new(&device).unwrap());
     let (a, b) = (Arc::new(Mutex::new(State::default())), Arc::new(Mutex::new(State::default())));
-    let calls: Vec<_> = (1..=100)
-        .map(|i| stream.submit(&counter, [("x", one(i as f32))], if i % 2 == 0 { &a } else { &b }))
-        .collect();
+    let calls: Vec<_> =
+        (1..=100).map(|i| stream.submit(&counter, [("x", one(i as f32))], if i % 2 == 0 { &a } else { &b })).collect();
     let mut sums = [0.0, 0.0];
     for (i, call) in (1..=100).zip(calls) {
         sums[i % 2] += i as f32;

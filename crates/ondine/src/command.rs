@@ -1,9 +1,12 @@
 //! The commands and the options that they share.
 
 mod bench;
+mod callee;
+mod compare;
 mod draw;
 mod inspect;
 mod models;
+mod profile;
 mod run;
 
 use std::{num::NonZeroUsize, path::PathBuf};
@@ -29,6 +32,10 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Call a function of a model with tensors from files
     Run(Box<run::Run>),
+    /// Show where the time of a call goes: by operator, node, module and Python line
+    Profile(Box<profile::Profile>),
+    /// Find the first node where values part from a reference, or stop being finite
+    Compare(Box<compare::Compare>),
     /// List the models at hand, or say where they are
     Models(models::Models),
 }
@@ -41,6 +48,8 @@ impl Cli {
             Command::Bench(bench) => bench.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Run(run) => run.run(),
+            Command::Profile(profile) => profile.run(),
+            Command::Compare(compare) => compare.run(),
             Command::Models(models) => models.run(),
         }
     }

@@ -116,12 +116,7 @@ fn is_vector(graph: &Graph, vector: Value, channels: Option<usize>) -> bool {
         && shape[..shape.len() - 1].iter().all(|dim| dim.fixed() == Some(1))
 }
 
-fn fold_into(
-    rewrite: &mut Rewrite<'_>,
-    [node, after]: [&Node; 2],
-    vector: Value,
-    kind: Binary,
-) -> Result<Value> {
+fn fold_into(rewrite: &mut Rewrite<'_>, [node, after]: [&Node; 2], vector: Value, kind: Binary) -> Result<Value> {
     let inputs: Vec<Value> = node.inputs.iter().map(|&input| rewrite.get(input)).collect();
     let vector = rewrite.get(vector);
     let new = &mut rewrite.new;

@@ -130,7 +130,7 @@ impl Draw {
             return Ok(());
         }
         if !self.quiet && !self.json {
-            output::remark(plan);
+            output::remark(&plan);
         }
         let progress = Progress::new(self.quiet);
         let mut stages = Map::new();

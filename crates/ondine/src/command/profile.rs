@@ -82,8 +82,6 @@ impl Profile {
 }
 
 fn write(path: &PathBuf, text: &str) -> anyhow::Result<()> {
-    let write = |file: &mut std::io::BufWriter<std::fs::File>| {
-        Ok(std::io::Write::write_all(file, text.as_bytes())?)
-    };
+    let write = |file: &mut std::io::BufWriter<std::fs::File>| Ok(std::io::Write::write_all(file, text.as_bytes())?);
     Ok(write_whole(path, write)?)
 }

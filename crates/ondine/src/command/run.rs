@@ -85,12 +85,12 @@ impl Run {
                 .map(|(name, array)| (name.clone(), json!({"dtype": array.dtype().name(), "shape": array.shape()})))
                 .collect();
             output::line(json!({
-                    "outputs": outputs,
-                    "seconds": times.iter().map(seconds).collect::<Vec<_>>(),
-                    "open_seconds": seconds(&opened),
-                    "ready_seconds": seconds(&ready),
-                    "from_cache": cached,
-                }));
+                "outputs": outputs,
+                "seconds": times.iter().map(seconds).collect::<Vec<_>>(),
+                "open_seconds": seconds(&opened),
+                "ready_seconds": seconds(&ready),
+                "from_cache": cached,
+            }));
             return;
         }
         for (name, array) in outputs {
@@ -99,6 +99,10 @@ impl Run {
         let mut sorted = times.to_vec();
         sorted.sort();
         let median = sorted[sorted.len() / 2];
-        output::remark(format_args!("{:.2} ms a call, {:.0} ms to get ready", 1e3 * seconds(&median), 1e3 * seconds(&ready)));
+        output::remark(format_args!(
+            "{:.2} ms a call, {:.0} ms to get ready",
+            1e3 * seconds(&median),
+            1e3 * seconds(&ready)
+        ));
     }
 }
