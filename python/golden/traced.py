@@ -43,7 +43,9 @@ class Traced(torch.nn.Module):
         for block in self.blocks:
             x = block(x)
         tokens = self.norm(x.flatten(2).transpose(1, 2))
-        tokens = tokens + F.scaled_dot_product_attention(self.query(tokens), tokens, tokens)
+        query, keys = (t.unflatten(2, (2, 8)).transpose(1, 2) for t in (self.query(tokens), tokens))
+        attended = F.scaled_dot_product_attention(query, keys, keys)
+        tokens = tokens + attended.transpose(1, 2).flatten(2)
         ratio = tokens.mean(1) / scale
         return self.head(ratio.relu()), torch.log(scale)
 

@@ -56,6 +56,9 @@ pub struct Origin {
     pub node: Arc<str>,
     /// The calls that led to it, outermost first.
     pub stack: Vec<Frame>,
+    /// The calls of modules that it is part of, outermost first: paths such as `layers.0`, and `layers.0@1` in the
+    /// second call of the same module.
+    pub modules: Vec<Arc<str>>,
     /// Other imported nodes that a pass has made part of this one, in the order in which they would run.
     pub fused: Vec<Arc<Origin>>,
 }

@@ -63,10 +63,10 @@ pub(super) fn partners(graph: &Graph, names: &[String]) -> BTreeMap<String, Vec<
     let nodes: HashSet<&str> = graph.named().iter().map(|named| &*named.name).collect();
     let mut last = HashMap::<&str, &Named>::new();
     for named in graph.named() {
-        let parents = named.scope.match_indices('.').map(|(end, _)| &named.scope[..end]);
-        parents.chain([&*named.scope]).filter(|path| !path.is_empty()).for_each(|path| {
-            last.insert(path, named);
-        });
+        match named.origin.as_deref() {
+            Some(origin) => origin.modules.iter().for_each(|call| drop(last.insert(call, named))),
+            None => above(&named.scope).for_each(|path| drop(last.insert(path, named))),
+        }
     }
     // A name can be both that of a node and that of a module: what the other names are decides.
     let count = |known: &dyn Fn(&str) -> bool| names.iter().filter(|name| known(name)).count();
@@ -132,10 +132,15 @@ pub(super) fn culprits<'a>(graph: &Graph, rows: &'a [Row]) -> Vec<(&'a Row, f64,
     found
 }
 
+/// A module and those that it is in.
+fn above(scope: &str) -> impl Iterator<Item = &str> {
+    let parents = scope.match_indices('.').map(|(end, _)| &scope[..end]);
+    parents.chain([scope]).filter(|path| !path.is_empty())
+}
+
 /// True if `pattern` names a node, a module, or one above it; `*` stands for anything.
 pub(super) fn matches(pattern: &str, named: &Named) -> bool {
-    let parents = named.scope.match_indices('.').map(|(end, _)| &named.scope[..end]);
-    glob(pattern, &named.name) || parents.chain([&*named.scope]).any(|path| glob(pattern, path))
+    glob(pattern, &named.name) || above(&named.scope).any(|path| glob(pattern, path))
 }
 
 fn glob(pattern: &str, text: &str) -> bool {
