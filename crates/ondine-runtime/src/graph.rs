@@ -41,6 +41,13 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// The file with its last folder, and the line: `models/resnet.py:150`.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let parts: Vec<&str> = self.file.rsplit(['/', '\\']).take(2).collect();
+        format!("{}:{}", parts.into_iter().rev().collect::<Vec<_>>().join("/"), self.line)
+    }
+
     fn is_torch(&self) -> bool {
         let file = self.file.replace('\\', "/");
         file.starts_with("torch/") || file.contains("-packages/torch/") || file.contains("/torch/nn/modules/")

@@ -191,7 +191,7 @@ fn a_profile_accounts_for_all_operators() {
         ["profile", &data("traced.pt2"), "--repeat", "3", "--trace", &trace, "--html", &html, "--size", "s40=3"];
     let (facts, _) = facts(&words, 0);
     assert_eq!(facts["calls_s"].as_array().unwrap().len(), 3);
-    assert_eq!(facts["inputs"][0], "image: f32 [3, 3, 16, 16]");
+    assert_eq!(facts["inputs"][0], "image: F32 [3, 3, 16, 16]");
     let number = |facts: &Value, key: &str| facts[key].as_f64().unwrap_or_else(|| panic!("{key} of {facts}"));
     for table in ["operators", "nodes"] {
         let shares: f64 = facts[table].as_array().unwrap().iter().map(|row| number(row, "share")).sum();

@@ -217,7 +217,7 @@ impl Compare {
             } else {
                 format!("{} ({})", row.name, row.named.scope)
             };
-            let line = line_of(row.named.origin.as_deref()).map_or_else(String::new, describe_line);
+            let line = line_of(row.named.origin.as_deref()).map_or_else(String::new, short_line);
             output::line(format_args!("{mark} {}  {place:32} {line}", row.difference.columns()));
         }
         let left = rows.len().saturating_sub(from.saturating_add(most)) + from;
@@ -293,7 +293,7 @@ impl Compare {
             place_json(named.origin.as_deref(), &named.scope, named.value, &mut fact);
             told.push(fact);
             if !self.json {
-                let line = line_of(named.origin.as_deref()).map_or_else(String::new, describe_line);
+                let line = line_of(named.origin.as_deref()).map_or_else(String::new, short_line);
                 output::line(format_args!(
                     "{}: {} {:?}  {} {line}",
                     named.name,
@@ -342,6 +342,10 @@ fn row_json(graph: &Graph, row: &Row, tolerance: Tolerance) -> Json {
 
 fn line_of(origin: Option<&Origin>) -> Option<&Frame> {
     origin.and_then(Origin::line)
+}
+
+fn short_line(line: &Frame) -> String {
+    format!("{}: {}", line.place(), line.text)
 }
 
 fn describe_line(line: &Frame) -> String {

@@ -11,7 +11,7 @@ pub(super) fn page(facts: &Value) -> String {
     // Source text may hold what ends a script element.
     let data = facts.to_string().replace('<', "\\u003c");
     let (head, rest) = PAGE.split_once("/* style */").unwrap_or((PAGE, ""));
-    let (middle, rest) = rest.split_once("\"data\"").unwrap_or((rest, ""));
+    let (middle, rest) = rest.split_once("/* data */").unwrap_or((rest, ""));
     let (before, after) = rest.split_once("/* script */").unwrap_or((rest, ""));
     [head, STYLE, middle, &data, before, SCRIPT, after].concat()
 }

@@ -61,17 +61,21 @@ pub(super) struct Line {
     pub(super) line: u32,
     pub(super) function: String,
     pub(super) text: String,
+    /// File and line for people.
+    pub(super) place: String,
 }
 
 impl Line {
     fn of(frame: &ondine_runtime::Frame) -> Self {
         let text = |text: &str| text.to_owned();
         let (file, function) = (text(&frame.file), text(&frame.function));
-        Self { file, line: frame.line, function, text: text(&frame.text) }
+        Self { file, line: frame.line, function, text: text(&frame.text), place: frame.place() }
     }
 
     fn to_json(&self) -> Value {
-        json!({"file": self.file, "line": self.line, "function": self.function, "text": self.text})
+        json!({
+            "file": self.file, "line": self.line, "function": self.function, "text": self.text, "place": self.place,
+        })
     }
 }
 

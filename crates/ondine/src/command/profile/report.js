@@ -12,11 +12,11 @@ function make(tag, attributes = {}, ...children) {
 }
 
 const digits = (x) => (x >= 100 ? x.toFixed(0) : x >= 10 ? x.toFixed(1) : x.toFixed(2));
-const time = (s) => (s >= 1 ? `${digits(s)} s` : s >= 1e-3 ? `${digits(s * 1e3)} ms` : `${digits(s * 1e6)} µs`);
+const time = (s) => (s === 0 ? "0" : s >= 1 ? `${digits(s)} s` : s >= 1e-3 ? `${digits(s * 1e3)} ms` : `${digits(s * 1e6)} µs`);
 const percent = (x) => (x === null ? "" : `${(100 * x).toFixed(1)} %`);
 const bytes = (b) => (b >= 1e9 ? `${digits(b / 1e9)} GB` : b >= 1e6 ? `${digits(b / 1e6)} MB` : b >= 1e3 ? `${digits(b / 1e3)} kB` : `${b} B`);
 const speed = (x) => (x.gflops !== null ? `${digits(x.gflops)} GFLOP/s` : x.gb_s !== null ? `${digits(x.gb_s)} GB/s` : "");
-const where = (line) => `${line.file.split(/[/\\]/).slice(-2).join("/")}:${line.line}`;
+const where = (line) => line.place;
 
 const kinds = new Map(data.operators.map((row, i) => [row.op, Math.min(i, 7)]));
 const color = (op) => `var(--c${kinds.get(op) ?? 7})`;

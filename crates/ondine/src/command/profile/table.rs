@@ -25,7 +25,7 @@ pub(super) fn lines(measured: &Measured, rows: usize) -> Vec<String> {
     table(measured, "module (with all below)", modules, rows.saturating_mul(2), &mut lines);
     let by_line = measured.by(|node| node.line.clone()).into_iter();
     let by_line = by_line.map(|(line, sum)| match line {
-        Some(line) => (format!("{}:{}  {}", short(&line.file), line.line, line.text), sum),
+        Some(line) => (format!("{}  {}", line.place, line.text), sum),
         None => ("(no line)".to_owned(), sum),
     });
     table(measured, "Python line", by_line.collect(), rows, &mut lines);
@@ -64,12 +64,6 @@ fn table(measured: &Measured, title: &str, rows: Vec<(String, Sum)>, most: usize
     if left > 0 {
         lines.push(format!("  and {left} more; --rows 0 shows all"));
     }
-}
-
-/// The last parts of a path.
-fn short(path: &str) -> String {
-    let parts: Vec<&str> = path.rsplit(['/', '\\']).take(2).collect();
-    parts.into_iter().rev().collect::<Vec<_>>().join("/")
 }
 
 fn time(seconds: f64) -> String {
