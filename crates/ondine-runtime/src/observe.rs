@@ -12,6 +12,38 @@ use crate::{
 };
 
 /// Sees the values of a call, one after the other.
+///
+/// ```
+/// use ondine_runtime::{Asset, DType, Device, Graph, Moment, NDArray, Options, Result, State, Tap, Weights};
+///
+/// /// Keeps the largest magnitude of every value.
+/// struct Largest(Vec<(String, f32)>);
+///
+/// impl Tap for Largest {
+///     fn look(&mut self, moment: &Moment<'_>) -> Result<()> {
+///         if let Some(value) = moment.value() {
+///             let numbers = moment.array(value)?.to_f32();
+///             let largest = numbers.into_iter().fold(0.0, |most: f32, x| most.max(x.abs()));
+///             self.0.push((moment.graph().node(value).op.to_string(), largest));
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let mut graph = Graph::new();
+/// let x = graph.input("x", DType::F32, [2]);
+/// let sum = graph.add(x, x)?;
+/// let y = graph.softmax(sum)?;
+/// graph.output("y", y);
+/// let asset = Asset::new("example", [("main", graph)], Weights::default())?;
+/// let function = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load().function("main")?;
+/// let mut tap = Largest(Vec::new());
+/// function.observe(&[("x", &NDArray::new(&[2], &[3.0_f32, -4.0])?)], &mut State::default(), &mut tap)?;
+/// assert_eq!(tap.0[0], ("add".to_owned(), 8.0));
+/// # Ok(())
+/// # }
+/// ```
 pub trait Tap {
     /// Is called before the first operator, and after each one.
     ///

@@ -5,7 +5,7 @@ mod nonfinite;
 mod side;
 mod values;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
 use clap::Args;
@@ -281,7 +281,7 @@ impl Compare {
         Ok(())
     }
 
-    fn dump(&self, ready: &Ready, arguments: &Arguments, path: &PathBuf, facts: &mut Json) -> anyhow::Result<()> {
+    fn dump(&self, ready: &Ready, arguments: &Arguments, path: &Path, facts: &mut Json) -> anyhow::Result<()> {
         let wanted =
             |named: &Named| self.module.is_empty() || self.module.iter().any(|pattern| matches(pattern, named));
         let mut recorder = Recorder::new(&wanted);

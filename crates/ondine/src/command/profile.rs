@@ -5,7 +5,7 @@ mod measure;
 mod table;
 mod trace;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ondine_runtime::file::write_whole;
@@ -81,7 +81,7 @@ impl Profile {
     }
 }
 
-fn write(path: &PathBuf, text: &str) -> anyhow::Result<()> {
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     let write = |file: &mut std::io::BufWriter<std::fs::File>| Ok(std::io::Write::write_all(file, text.as_bytes())?);
     Ok(write_whole(path, write)?)
 }

@@ -58,7 +58,7 @@ impl Side {
         let prepared = if self.as_written {
             asset.prepare_as_written(&device)?
         } else {
-            asset.prepare(&Options { precision: self.precision, ..Options::default() }, &device)?
+            asset.prepare(&Options { precision: self.precision }, &device)?
         };
         let function = prepared.specialize(None)?.load().function(only(&asset))?;
         Ok(Ready { asset, function })

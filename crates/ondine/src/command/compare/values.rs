@@ -64,8 +64,8 @@ pub(super) fn partners(graph: &Graph, names: &[String]) -> BTreeMap<String, Vec<
     let mut last = HashMap::<&str, &Named>::new();
     for named in graph.named() {
         match named.origin.as_deref() {
-            Some(origin) => origin.modules.iter().for_each(|call| drop(last.insert(call, named))),
-            None => above(&named.scope).for_each(|path| drop(last.insert(path, named))),
+            Some(origin) => last.extend(origin.modules.iter().map(|call| (&**call, named))),
+            None => last.extend(above(&named.scope).map(|path| (path, named))),
         }
     }
     // A name can be both that of a node and that of a module: what the other names are decides.

@@ -116,7 +116,7 @@ impl Profile {
         let machine = Machine::measure(&device);
         let asset = self.callee.open()?;
         let precision = self.running.precision.unwrap_or_default();
-        let prepared = asset.prepare(&Options { precision, ..Options::default() }, &device)?;
+        let prepared = asset.prepare(&Options { precision }, &device)?;
         let weight_bytes = prepared.weight_bytes();
         let function = prepared.specialize(self.running.cache().as_ref())?.load().function(only(&asset))?;
         let is_random = self.inputs.is_empty();

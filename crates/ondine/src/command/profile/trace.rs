@@ -14,7 +14,7 @@ pub(super) fn events(measured: &Measured) -> Value {
     let mut begin = 0.0;
     for (call, seconds) in measured.calls.iter().enumerate() {
         let name = format!("{} #{}", measured.function, call + 1);
-        events.push(slice(&name, "call", (begin, *seconds), json!({})));
+        events.push(slice(&name, "call", (begin, *seconds), &json!({})));
         modules(measured, call, begin, &mut events);
         for node in &measured.nodes {
             operator(measured, node, call, begin, &mut events);
@@ -27,7 +27,7 @@ pub(super) fn events(measured: &Measured) -> Value {
     json!({"displayTimeUnit": "ms", "traceEvents": events})
 }
 
-fn slice(name: &str, category: &str, (start, seconds): (f64, f64), args: Value) -> Value {
+fn slice(name: &str, category: &str, (start, seconds): (f64, f64), args: &Value) -> Value {
     json!({
         "ph": "X", "pid": 1, "tid": 1, "name": name, "cat": category,
         "ts": 1e6 * start, "dur": 1e6 * seconds, "args": args,
@@ -46,7 +46,7 @@ fn operator(measured: &Measured, node: &NodeTime, call: usize, begin: f64, event
         args["gflops"] = (node.sum.flops / 1e9 / seconds).into();
         args["fraction_of_peak"] = (node.sum.flops / seconds / measured.limits().0).into();
     }
-    events.push(slice(&node.name, node.op, (start, seconds), args));
+    events.push(slice(&node.name, node.op, (start, seconds), &args));
     let args = json!({ "bytes": node.live });
     events.push(json!({"ph": "C", "pid": 1, "name": "workspace in use", "ts": 1e6 * start, "args": args}));
 }
@@ -60,7 +60,7 @@ fn modules(measured: &Measured, call: usize, begin: f64, events: &mut Vec<Value>
         while open.len() > keep {
             let path = open.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(".");
             if let Some((name, start)) = open.pop() {
-                events.push(slice(name, "module", (start, end - start), json!({ "path": path })));
+                events.push(slice(name, "module", (start, end - start), &json!({ "path": path })));
             }
         }
     };
