@@ -23,15 +23,16 @@ use crate::{
 /// ```
 /// use ondine_runtime::{Asset, DType, Device, Graph, Options, Weights};
 ///
-/// # fn main() -> ondine_runtime::Result<()> {
-/// let twice = |factor: f32| {
+/// fn times(factor: f32) -> ondine_runtime::Result<Graph> {
 ///     let mut graph = Graph::new();
 ///     let x = graph.input("x", DType::F32, ["n"]);
 ///     let y = graph.affine(x, factor, 0.0)?;
 ///     graph.output("y", y);
-///     ondine_runtime::Result::Ok(graph)
-/// };
-/// let functions = [("double", twice(2.0)?), ("halve", twice(0.5)?)];
+///     Ok(graph)
+/// }
+///
+/// # fn main() -> ondine_runtime::Result<()> {
+/// let functions = [("double", times(2.0)?), ("halve", times(0.5)?)];
 /// let asset = Asset::new("example", functions, Weights::default())?;
 /// let model = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load();
 /// let (double, halve) = (model.function("double")?, model.function("halve")?);

@@ -121,6 +121,30 @@ mod tests {
     }
 
     #[test]
+    fn names_and_origins_tell_what_is_left_and_what_it_does() {
+        let origin = |name: &str| {
+            let (op, node) = ("aten".into(), name.into());
+            Some(std::sync::Arc::new(Origin { op, node, stack: Vec::new(), modules: Vec::new(), fused: Vec::new() }))
+        };
+        let mut graph = Graph::new();
+        graph.trace(origin("linear"));
+        let (x, y) = linear(&mut graph);
+        graph.name("linear", y, vec![0, 1]);
+        graph.trace(origin("silu"));
+        let y = graph.activation(Activation::Silu, y).unwrap();
+        graph.name("silu", y, vec![0, 1]);
+        graph.name("t", y, vec![1, 0]);
+        graph.trace(origin("add"));
+        let y = graph.add(y, x).unwrap();
+        graph.name("add", y, vec![0, 1]);
+        graph.output("y", y);
+        let fused = crate::pass::fold::sweep(&fuse(&graph).unwrap()).unwrap();
+        let names: Vec<_> = fused.named().iter().map(|named| (&*named.name, named.value)).collect();
+        assert_eq!(names, [("add", fused.outputs()[0].1)], "{fused}");
+        assert_eq!(fused.nodes().last().unwrap().origin.as_ref().unwrap().names(), "linear+silu+add");
+    }
+
+    #[test]
     fn a_gate_becomes_an_epilogue_but_an_activation_after_it_does_not() {
         let mut graph = Graph::new();
         let x = graph.input("x", DType::F32, [2, 3]);

@@ -269,5 +269,6 @@ mod tests {
         graph.output("x", x);
         let plan = plan(&graph, &Bindings::new(), |_, _| 0).unwrap();
         assert_eq!((plan.arena, plan.steps.len()), (2 * 4096, 10));
+        assert_eq!((plan.live_bytes()[0], &plan.live_bytes()[1..]), (4096, &[2 * 4096; 9][..]));
     }
 }
