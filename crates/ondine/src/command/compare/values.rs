@@ -178,7 +178,7 @@ mod tests {
         }
         let own = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-            partners(&graph, &names).into_iter().map(|(own, _)| own).collect::<Vec<_>>()
+            partners(&graph, &names).into_keys().collect::<Vec<_>>()
         };
         assert_eq!(own(&["norm", "norm.inner", "head"]), ["add", "mul", "norm"]);
         assert_eq!(own(&["norm", "add", "relu"]), ["add", "norm", "relu"]);
