@@ -12,6 +12,35 @@ use crate::{
 };
 
 /// Named functions over one checkpoint.
+///
+/// Graphs say shapes with symbolic dimensions and element types; weights are named tensors of any float type, or I8 with
+/// scales, and are checked against the graphs when the asset is made. Nothing here is bound to a machine.
+///
+/// ```
+/// use ondine_runtime::{Asset, DType, Device, Graph, Options, Tensor, Weights};
+///
+/// # fn main() -> ondine_runtime::Result<()> {
+/// let mut graph = Graph::new();
+/// let x = graph.input("x", DType::F32, [ondine_runtime::Dim::symbol("rows"), 2.into()]);
+/// let weight = graph.weight("layer.weight", &[3, 2])?;
+/// let y = graph.linear(x, weight, None)?;
+/// graph.output("y", y);
+///
+/// let mut weights = Weights::default();
+/// assert!(Asset::new("example", [("main", graph.clone())], weights.clone()).is_err(), "the weight is missing");
+/// let bytes = [0_u8; 3 * 2 * 4];
+/// let tensor = Tensor { dtype: DType::F32, shape: vec![3, 2], bytes: bytes[..].into(), file: "memory".into() };
+/// weights.insert("layer.weight", tensor);
+///
+/// let asset = Asset::new("example", [("main", graph)], weights)?;
+/// assert_eq!(asset.parameters(), 6);
+/// assert_eq!(asset.function("main")?.outputs()[0].0.as_ref(), "y");
+/// let prepared = asset.prepare(&Options::default(), &Device::cpu(None)?)?; // sizes are known, nothing is packed
+/// let rows = [("rows".into(), 5)].into_iter().collect();
+/// assert!(prepared.weight_bytes() >= 24 && prepared.plan("main", &rows)?.arena_bytes() >= 5 * 3 * 4);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Asset {
     name: Arc<str>,
@@ -72,6 +101,15 @@ impl Asset {
         Ok(Self { functions: Arc::new(functions), ..self.clone() })
     }
 
+    /// The same asset with a name for every value that its graphs compute ([`Graph::named`]), after module and operator,
+    /// so that intermediate values can be told apart; an imported graph keeps the names of its program.
+    #[must_use]
+    pub fn named(&self) -> Self {
+        let mut functions = (*self.functions).clone();
+        functions.values_mut().for_each(Graph::name_all);
+        Self { functions: Arc::new(functions), ..self.clone() }
+    }
+
     /// The checkpoint.
     #[must_use]
     pub fn weights(&self) -> &Weights {
@@ -104,6 +142,15 @@ impl Asset {
     /// If an operator cannot run on the device.
     pub fn prepare(&self, options: &Options, device: &Device) -> Result<Prepared> {
         Prepared::new(self, options, device).at(|| &self.name)
+    }
+
+    /// As [`Asset::prepare`] at f32, but no graph is rewritten: all values that [`Graph::named`] names are computed, each
+    /// on its own, to be compared with what another runtime yields. Slower, and larger in memory.
+    ///
+    /// # Errors
+    /// As [`Asset::prepare`].
+    pub fn prepare_as_written(&self, device: &Device) -> Result<Prepared> {
+        Prepared::as_written(self, device).at(|| &self.name)
     }
 
     /// Prepares the asset for `device`: graphs rewritten, weights packed or, if `cache` has them from an earlier

@@ -96,6 +96,11 @@ impl Device {
         &self.cancel
     }
 
+    /// True if both stand for the same threads.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.pool, &other.pool)
+    }
+
     /// The number of threads.
     #[must_use]
     pub fn threads(&self) -> usize {

@@ -25,6 +25,8 @@ pub enum ErrorKind {
     Memory,
     /// The caller asked to stop.
     Cancelled,
+    /// A defect of this engine.
+    Internal,
 }
 
 /// An error with its kind and the chain of places it passed on the way up, outermost first.

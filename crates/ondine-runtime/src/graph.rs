@@ -45,6 +45,20 @@ pub struct Frame {
     pub text: Arc<str>,
 }
 
+impl Frame {
+    /// The file with its last folder, and the line: `models/resnet.py:150`.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let parts: Vec<&str> = self.file.rsplit(['/', '\\']).take(2).collect();
+        format!("{}:{}", parts.into_iter().rev().collect::<Vec<_>>().join("/"), self.line)
+    }
+
+    fn is_torch(&self) -> bool {
+        let file = self.file.replace('\\', "/");
+        file.starts_with("torch/") || file.contains("-packages/torch/") || file.contains("/torch/nn/modules/")
+    }
+}
+
 /// Where a node of an imported graph comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -54,6 +68,54 @@ pub struct Origin {
     pub node: Arc<str>,
     /// The calls that led to it, outermost first.
     pub stack: Vec<Frame>,
+    /// The calls of modules that it is part of, outermost first: paths such as `layers.0`, and `layers.0@1` in the
+    /// second call of the same module.
+    pub modules: Vec<Arc<str>>,
+    /// Other imported nodes that a pass has made part of this one, in the order in which they would run.
+    pub fused: Vec<Arc<Origin>>,
+}
+
+impl Origin {
+    /// The line to look at: the innermost one that is not PyTorch's own.
+    #[must_use]
+    pub fn line(&self) -> Option<&Frame> {
+        self.stack.iter().rev().find(|frame| !frame.is_torch()).or(self.stack.last())
+    }
+
+    /// Names of the imported nodes, the fused ones joined with `+`.
+    #[must_use]
+    pub fn names(&self) -> String {
+        let names: Vec<&str> =
+            std::iter::once(self).chain(self.fused.iter().map(|fused| &**fused)).map(|o| &*o.node).collect();
+        names.join("+")
+    }
+
+    /// What a node comes from that does the work of two: of `first`, and of `second` upon its result.
+    pub(crate) fn fuse(first: Option<&Arc<Self>>, second: Option<&Arc<Self>>) -> Option<Arc<Self>> {
+        let (Some(first), Some(second)) = (first, second) else { return first.or(second).cloned() };
+        let mut parts = vec![first.clone()];
+        parts.extend(first.fused.iter().chain([second]).chain(&second.fused).cloned());
+        let mut known = BTreeSet::new();
+        parts.retain(|part| known.insert(part.node.clone()));
+        let fused = parts.split_off(1).into_iter();
+        let fused = fused.map(|part| Arc::new(Self { fused: Vec::new(), ..(*part).clone() })).collect();
+        Some(Arc::new(Self { fused, ..(**first).clone() }))
+    }
+}
+
+/// A name of the imported program, and the value that stands for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The name, such as `linear_2`.
+    pub name: Arc<str>,
+    /// The module that computes it in the program, such as `layers.0.attention`.
+    pub scope: Arc<str>,
+    /// Where it comes from, if it was imported: not always that of the value, which it may be but a view of.
+    pub origin: Option<Arc<Origin>>,
+    /// The value.
+    pub value: Value,
+    /// The program's dimension `i` is dimension `axes[i]` of the value: importers leave out transpositions.
+    pub axes: Vec<usize>,
 }
 
 /// One operator with its inputs and what it yields.
@@ -106,6 +168,7 @@ pub struct Graph {
     typical: Bindings,
     origin: Option<Arc<Origin>>,
     limits: BTreeMap<Arc<str>, [usize; 2]>,
+    named: Vec<Named>,
 }
 
 impl Graph {
@@ -119,6 +182,11 @@ impl Graph {
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// The values with the nodes that yield them, in an order in which they can run.
+    pub fn values(&self) -> impl Iterator<Item = (Value, &Node)> {
+        (0..).map(Value).zip(&self.nodes)
     }
 
     /// The node that yields `value`.
@@ -200,6 +268,45 @@ impl Graph {
     /// Says where the nodes to come are imported from.
     pub fn trace(&mut self, origin: Option<Arc<Origin>>) {
         self.origin = origin;
+    }
+
+    /// Names of values in the program that the graph was imported from, in its order; a value may have several.
+    ///
+    /// Rewritten graphs keep the names of values that they still compute.
+    #[must_use]
+    pub fn named(&self) -> &[Named] {
+        &self.named
+    }
+
+    /// Gives `value` a name in the scope last entered; dimension `i` of what is named is dimension `axes[i]` of the value.
+    pub fn name(&mut self, name: impl Into<Arc<str>>, value: Value, axes: Vec<usize>) {
+        let (scope, origin) = (self.scope.clone(), self.origin.clone());
+        self.named.push(Named { name: name.into(), scope, origin, value, axes });
+    }
+
+    /// Carries a name over to `value` of this graph.
+    pub(crate) fn rename(&mut self, named: &Named, value: Value) {
+        self.named.push(Named { value, ..named.clone() });
+    }
+
+    /// Names what a call computes after the module and the operator, such as `mid.attn:linear_1`, if nothing has a name.
+    pub(crate) fn name_all(&mut self) {
+        if !self.named.is_empty() {
+            return;
+        }
+        let mut counts = HashMap::<String, usize>::new();
+        for (index, node) in (0..).zip(&self.nodes) {
+            if matches!(node.op, Op::Input | Op::Weight(_) | Op::Const(_) | Op::State(_)) {
+                continue;
+            }
+            let name = format!("{}:{}", node.scope, node.op.name());
+            let count = counts.entry(name.clone()).or_default();
+            let name = if *count == 0 { name } else { format!("{name}_{count}") };
+            *count += 1;
+            let (scope, origin) = (node.scope.clone(), node.origin.clone());
+            let axes = (0..node.signature.shape.rank()).collect();
+            self.named.push(Named { name: name.into(), scope, origin, value: Value(index), axes });
+        }
     }
 
     /// The smallest and the largest value of symbols that have one.

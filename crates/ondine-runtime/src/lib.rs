@@ -7,6 +7,7 @@
 //! - [`Prepared`]: rewritten for a [`Device`]; all memory is known ([`Plan`]), no weight is touched yet
 //! - [`Specialized`]: weights packed, or mapped from the [`Cache`] of an earlier start
 //! - [`Model`] and [`Function`]: callable with [`NDArray`]s and the caller's [`State`], from many threads
+//! - [`Stream`]: calls in a queue, to be awaited
 //!
 //! Passes rewrite graphs between the stages; one executor runs them all. The crate knows operators, never a model.
 //!
@@ -52,6 +53,7 @@ mod mmap;
 mod model;
 mod ndarray;
 mod npy;
+mod observe;
 mod op;
 mod pass;
 pub mod profile;
@@ -59,6 +61,7 @@ pub mod pt2;
 mod run;
 mod specialize;
 mod steps;
+mod stream;
 mod weights;
 mod window;
 
@@ -70,14 +73,17 @@ pub use dim::{Bindings, Dim, DimPair, Shape};
 pub use disk::packed::About;
 pub use dtype::DType;
 pub use error::{Context, Error, ErrorKind, Result};
-pub use graph::{Frame, Graph, Node, Origin, StateSlot, Value, Weight};
+pub use graph::{Frame, Graph, Named, Node, Origin, StateSlot, Value, Weight};
 pub use infer::Signature;
 pub use model::{Function, Model, Outputs, State};
 pub use ndarray::{AlignedBytes, Element, NDArray, element_count};
+pub use observe::{Moment, Tap};
+pub use ondine_kernels::Tier;
 pub use op::{
     Activation, Attention, Binary, Cell, Conv2d, Epilogue, Fold, Function as Elementary, Interpolation, Kernel, Loop,
     Mask, Op, Pooling, Prologue, Reduce, Resample, Scan, Scatter, Unary, WeightId, Window,
 };
 pub use pass::plan::Plan;
 pub use specialize::{Options, Precision, Prepared, Specialized};
+pub use stream::{Pending, Stream};
 pub use weights::{Tensor, Weights, write_safetensors};

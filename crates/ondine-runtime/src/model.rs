@@ -6,23 +6,77 @@ use std::{
 };
 
 use crate::{
+    device::Device,
     dim::Bindings,
     error::{Context, Result, fail},
     graph::Graph,
     ndarray::{AlignedBytes, NDArray},
+    observe::Tap,
     pass::plan::Plan,
     profile::Profile,
-    run,
+    run::{self, Watch},
     specialize::{Lowered, Specialized, plan_of},
 };
 
-/// A loaded asset; clones share weights and plans.
+/// A loaded asset; clones are cheap and share the packed weights, as do all functions.
+///
+/// ```
+/// use ondine_runtime::{Asset, DType, Device, Graph, Options, Weights};
+///
+/// fn times(factor: f32) -> ondine_runtime::Result<Graph> {
+///     let mut graph = Graph::new();
+///     let x = graph.input("x", DType::F32, ["n"]);
+///     let y = graph.affine(x, factor, 0.0)?;
+///     graph.output("y", y);
+///     Ok(graph)
+/// }
+///
+/// # fn main() -> ondine_runtime::Result<()> {
+/// let functions = [("double", times(2.0)?), ("halve", times(0.5)?)];
+/// let asset = Asset::new("example", functions, Weights::default())?;
+/// let model = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load();
+/// let (double, halve) = (model.function("double")?, model.function("halve")?);
+/// assert!(model.function("triple").is_err());
+/// # let _ = (double, halve);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Model {
     specialized: Arc<Specialized>,
 }
 
-/// One function of a model, callable from many threads at once.
+/// One function of a model, callable from many threads at once; clones share weights and plans.
+///
+/// Each thread brings its own [`State`]; the weights are those of the model, however many call. Inputs are [`NDArray`]s of
+/// exactly the signature's element types, and of its shape with the same size for the same symbol.
+///
+/// ```
+/// use ondine_runtime::{Asset, DType, Device, ErrorKind, Graph, NDArray, Options, State, Weights};
+///
+/// # fn main() -> ondine_runtime::Result<()> {
+/// let mut graph = Graph::new();
+/// let (a, b) = (graph.input("a", DType::F32, ["n", "m"]), graph.input("b", DType::F32, ["n", "m"]));
+/// let sum = graph.add(a, b)?;
+/// graph.output("sum", sum);
+/// let asset = Asset::new("example", [("add", graph)], Weights::default())?;
+/// let add = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load().function("add")?;
+///
+/// let (a, b) = (NDArray::new(&[1, 2], &[1.0_f32, 2.0])?, NDArray::new(&[1, 2], &[10.0_f32, 20.0])?);
+/// std::thread::scope(|scope| {
+///     for _ in 0..2 {
+///         scope.spawn(|| {
+///             let mut outputs = add.run(&[("b", &b), ("a", &a)], &mut State::default()).expect("both fit");
+///             assert_eq!(outputs.take("sum").unwrap().view::<f32>().unwrap(), [11.0, 22.0]);
+///         });
+///     }
+/// });
+/// let wide = NDArray::zeros(DType::F32, &[1, 3])?;
+/// let error = add.run(&[("a", &a), ("b", &wide)], &mut State::default()).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Shape);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Function {
     model: Model,
@@ -137,16 +191,47 @@ impl Function {
         Ok(plan)
     }
 
+    /// The sizes of symbols that these inputs bind.
+    ///
+    /// # Errors
+    /// As [`Function::run`], of inputs that do not fit.
+    pub fn bindings(&self, inputs: &[(&str, &NDArray)]) -> Result<Bindings> {
+        self.bind(inputs).map(|(_, bindings)| bindings)
+    }
+
     /// Calls the function with all its inputs by name, in any order; symbols take the sizes of the inputs.
     ///
     /// # Errors
     /// If an input is missing, unknown, or has a type or shape that does not fit, if an index is out of its table,
     /// or on the device's wish to stop. The state is as before then, but for its workspace.
     pub fn run(&self, inputs: &[(&str, &NDArray)], state: &mut State) -> Result<Outputs> {
+        self.watched(inputs, state, &mut Watch::default())
+    }
+
+    /// As [`Function::run`]; `tap` sees every value on the way.
+    ///
+    /// # Errors
+    /// As [`Function::run`], and the first error of the tap.
+    pub fn observe(&self, inputs: &[(&str, &NDArray)], state: &mut State, tap: &mut dyn Tap) -> Result<Outputs> {
+        self.watched(inputs, state, &mut Watch { tap: Some(tap), cancel: None })
+    }
+
+    pub(crate) fn watched(
+        &self,
+        inputs: &[(&str, &NDArray)],
+        state: &mut State,
+        watch: &mut Watch<'_>,
+    ) -> Result<Outputs> {
         let place = || format!("{}.{}", self.model.specialized.name, self.name);
         let (arguments, bindings) = self.bind(inputs).at(place)?;
         let plan = self.plan(&bindings).at(place)?;
-        run::run(&self.model.specialized, &self.lowered, &plan, &arguments, &bindings, state).at(place)
+        run::run(&self.model.specialized, &self.lowered, &plan, &arguments, &bindings, state, watch).at(place)
+    }
+
+    /// The device that it runs on.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.model.specialized.device
     }
 
     /// The inputs in the graph's order, and what they bind.

@@ -72,6 +72,24 @@ macro_rules! element {
 element!(f32 => F32, f16 => F16, bf16 => BF16, i64 => I64, i32 => I32, i8 => I8, u8 => U8);
 
 /// A dense array in row-major order, its data aligned to 64 bytes.
+///
+/// Elements are of one [`DType`]; the Rust types that stand for them are those of [`Element`], and booleans are bytes of
+/// 0 and 1. An array of rank 0 holds one number.
+///
+/// ```
+/// use ondine_runtime::{DType, NDArray};
+///
+/// # fn main() -> ondine_runtime::Result<()> {
+/// let mut x = NDArray::new(&[2, 3], &[0_i64, 1, 2, 3, 4, 5])?;
+/// assert_eq!((x.dtype(), x.shape(), x.len()), (DType::I64, &[2, 3][..], 6));
+/// x.view_mut::<i64>()?[0] = 7;
+/// assert_eq!(x.permute(&[1, 0])?.view::<i64>()?, [7, 3, 1, 4, 2, 5]);
+/// assert_eq!(x.reshape(&[6])?.to_f32()[..2], [7.0, 1.0]);
+/// assert!(NDArray::new(&[2, 3], &[1.0_f32]).is_err(), "six numbers are wanted");
+/// assert!(NDArray::scalar(1.0_f32).view::<i64>().is_err(), "it holds F32");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct NDArray {
     dtype: DType,
@@ -192,6 +210,40 @@ impl NDArray {
         }
         self.shape = shape.to_vec();
         Ok(self)
+    }
+
+    /// The array with its dimensions in another order: dimension `i` of the result is dimension `axes[i]` of this one.
+    ///
+    /// # Errors
+    /// If `axes` does not name every dimension once.
+    pub fn permute(&self, axes: &[usize]) -> Result<Self> {
+        let mut sorted = axes.to_vec();
+        sorted.sort_unstable();
+        if !sorted.into_iter().eq(0..self.shape.len()) {
+            fail!(Shape, "{axes:?} is no order of the dimensions of shape {:?}", self.shape);
+        }
+        let size = self.dtype.size();
+        let mut strides = vec![size; axes.len()];
+        for axis in (1..axes.len()).rev() {
+            strides[axis - 1] = strides[axis] * self.shape[axis];
+        }
+        let shape: Vec<usize> = axes.iter().map(|&axis| self.shape[axis]).collect();
+        let strides: Vec<usize> = axes.iter().map(|&axis| strides[axis]).collect();
+        let mut result = Self::zeros(self.dtype, &shape)?;
+        let (mut index, mut at) = (vec![0; axes.len()], 0);
+        for element in result.data.as_mut_slice().chunks_exact_mut(size) {
+            element.copy_from_slice(&self.bytes()[at..at + size]);
+            for axis in (0..axes.len()).rev() {
+                index[axis] += 1;
+                at += strides[axis];
+                if index[axis] < shape[axis] {
+                    break;
+                }
+                at -= strides[axis] * shape[axis];
+                index[axis] = 0;
+            }
+        }
+        Ok(result)
     }
 
     /// The elements as f32, whatever their type.

@@ -87,8 +87,15 @@ impl<'a> Rewrite<'a> {
         Ok(new)
     }
 
-    /// Carries results and state updates over, and yields the new graph.
+    /// Carries results, state updates and names over, and yields the new graph.
     pub(crate) fn finish(mut self) -> Result<Graph> {
+        for named in self.old.named() {
+            // What has gone into another operator has no value any more, and what another shape stands for is not it.
+            let new = self.map[named.value.index()];
+            if let Some(new) = new.filter(|&new| self.new.shape(new) == self.old.shape(named.value)) {
+                self.new.rename(named, new);
+            }
+        }
         for (name, value) in self.old.outputs() {
             let value = self.get(*value);
             self.new.output(name, value);
@@ -105,7 +112,7 @@ impl<'a> Rewrite<'a> {
 
 /// Values in order, with their nodes.
 pub(crate) fn values(graph: &Graph) -> impl Iterator<Item = (Value, &Node)> {
-    (0..).map(Value).zip(graph.nodes())
+    graph.values()
 }
 
 /// How often each value is used: by nodes, as a result, or as the update of a state.

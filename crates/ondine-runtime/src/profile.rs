@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use crate::{graph::Graph, op::Op, pass::plan::Plan};
+use crate::{
+    graph::{Graph, Value},
+    op::Op,
+    pass::plan::Plan,
+};
 
 /// One operator of one call.
 #[derive(Clone, Debug)]
@@ -11,6 +15,12 @@ pub struct Sample {
     pub op: &'static str,
     /// The module that it stands for, such as `down_blocks.0.resnets.1`.
     pub scope: Arc<str>,
+    /// The node that ran, in the graph of the function ([`Function::graph`](crate::Function::graph)).
+    pub value: Value,
+    /// Which of the profile's calls it was part of.
+    pub call: usize,
+    /// When it began, from the beginning of its call.
+    pub start: Duration,
     /// How long it took.
     pub time: Duration,
     /// Floating-point operations of its products: two per multiply-add; 0 for operators without products.
@@ -24,6 +34,8 @@ pub struct Sample {
 pub struct Profile {
     /// All operators of all calls.
     pub samples: Vec<Sample>,
+    /// The time of each whole call that came to its end.
+    pub calls: Vec<Duration>,
 }
 
 /// The sum of samples that have something in common.
@@ -63,7 +75,7 @@ pub fn flops(graph: &Graph, plan: &Plan) -> u64 {
 }
 
 /// Floating-point operations of one operator's products.
-pub(crate) fn step_flops(graph: &Graph, plan: &Plan, value: crate::Value) -> u64 {
+pub(crate) fn step_flops(graph: &Graph, plan: &Plan, value: Value) -> u64 {
     let node = graph.node(value);
     let shape = |position: usize| plan.shapes[node.inputs[position].index()].as_slice();
     let product = |shape: &[usize]| shape.iter().map(|&n| n as u64).product::<u64>();
@@ -85,8 +97,8 @@ pub(crate) fn step_flops(graph: &Graph, plan: &Plan, value: crate::Value) -> u64
 }
 
 /// Bytes that one operator reads and writes.
-pub(crate) fn step_bytes(graph: &Graph, plan: &Plan, value: crate::Value) -> u64 {
-    let size = |value: crate::Value| {
+pub(crate) fn step_bytes(graph: &Graph, plan: &Plan, value: Value) -> u64 {
+    let size = |value: Value| {
         let elements: usize = plan.shapes[value.index()].iter().product();
         (elements * graph.node(value).signature.dtype.size()) as u64
     };

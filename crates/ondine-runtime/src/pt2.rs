@@ -57,11 +57,26 @@ pub fn open(path: &Path) -> Result<Asset> {
     read(&name, &Bytes::map(path)?).at(|| &name)
 }
 
+/// As [`open`], but nothing that the program computes in a call goes into the weights of something else, such as the
+/// statistics of a batch normalization: every node keeps a value of its own, to be compared
+/// ([`Asset::prepare_as_written`]).
+///
+/// # Errors
+/// As [`open`].
+pub fn open_as_written(path: &Path) -> Result<Asset> {
+    let name = path.display().to_string();
+    import(&name, &Bytes::map(path)?, freeze::Fold::Nothing).at(|| &name)
+}
+
 /// As [`open`], of bytes; `name` stands for them in messages.
 ///
 /// # Errors
 /// As [`open`].
 pub fn read(name: &str, bytes: &Bytes) -> Result<Asset> {
+    import(name, bytes, freeze::Fold::Channels)
+}
+
+fn import(name: &str, bytes: &Bytes, fold: freeze::Fold) -> Result<Asset> {
     let archive = archive::Archive::read(bytes)?;
     let models: Vec<&str> =
         archive.paths().filter_map(|path| path.strip_prefix("models/")?.strip_suffix(".json")).collect();
@@ -86,7 +101,7 @@ pub fn read(name: &str, bytes: &Bytes) -> Result<Asset> {
         let tensors = tensors::Tensors::read(&archive, model, &file)?;
         let graph = program::import(&program, &tensors)?;
         let mut tensors = tensors.into_weights();
-        let graph = freeze::freeze(&graph, &mut tensors)?;
+        let graph = freeze::freeze(&graph, &mut tensors, fold)?;
         weights.merge(tensors)?;
         functions.push((model.to_owned(), graph));
     }

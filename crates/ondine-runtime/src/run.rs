@@ -4,12 +4,14 @@ use std::{borrow::Cow, time::Instant};
 
 use crate::{
     cpu::{self, Format},
+    device::Cancel,
     dim::Bindings,
     dtype::DType,
     error::{Context, Result, fail},
     graph::{Graph, Value},
     model::{Outputs, State},
     ndarray::{AlignedBytes, NDArray},
+    observe::{Moment, Tap},
     op::Op,
     pass::plan::{Place, Plan, Region, Step},
     profile::{self, Sample},
@@ -35,12 +37,31 @@ pub(crate) struct Target<'a> {
 }
 
 /// Everything a call reads that is not in the workspace.
-struct Call<'a> {
+pub(crate) struct Call<'a> {
     specialized: &'a Specialized,
     lowered: &'a Lowered,
     plan: Cow<'a, Plan>,
     arguments: &'a [&'a NDArray],
     states: Vec<Cow<'a, NDArray>>,
+}
+
+/// Who looks at a call while it runs.
+#[derive(Default)]
+pub(crate) struct Watch<'a> {
+    pub(crate) tap: Option<&'a mut dyn Tap>,
+    /// A wish to stop beside the device's.
+    pub(crate) cancel: Option<&'a Cancel>,
+}
+
+impl Watch<'_> {
+    fn check(&self, device: &Cancel) -> Result<()> {
+        device.check()?;
+        self.cancel.map_or(Ok(()), Cancel::check)
+    }
+
+    fn look(&mut self, call: &Call<'_>, arena: &[u8], value: Option<Value>) -> Result<()> {
+        self.tap.as_mut().map_or(Ok(()), |tap| tap.look(&Moment { call, arena, value }))
+    }
 }
 
 pub(crate) fn run(
@@ -50,7 +71,9 @@ pub(crate) fn run(
     arguments: &[&NDArray],
     bindings: &Bindings,
     state: &mut State,
+    watch: &mut Watch<'_>,
 ) -> Result<Outputs> {
+    let begin = Instant::now();
     let graph = &lowered.graph;
     if state.arena.as_slice().len() < plan.arena {
         state.arena = AlignedBytes::try_zeroed(plan.arena)?;
@@ -66,8 +89,9 @@ pub(crate) fn run(
     let mut call = Call { specialized, lowered, plan: Cow::Borrowed(plan), arguments, states };
     let mut bindings = Cow::Borrowed(bindings);
     let arena = state.arena.as_mut_slice();
+    watch.look(&call, arena, None)?;
     for index in 0..plan.steps.len() {
-        specialized.device.cancel().check()?;
+        watch.check(specialized.device.cancel())?;
         let start = state.profile.is_some().then(Instant::now);
         let step = &call.plan.steps[index];
         let value = step.value;
@@ -76,6 +100,7 @@ pub(crate) fn run(
             format!("{} ({})", node.scope, node.op)
         };
         call.step(step, arena).at(place)?;
+        let time = start.map(|start| start.elapsed());
         if state.frugal {
             call.forget_weights(step);
         }
@@ -83,12 +108,16 @@ pub(crate) fn run(
             let count = call.array(value, arena)?.view::<i64>()?.first().copied().unwrap_or_default();
             call.plan.to_mut().settle(graph, bindings.to_mut(), size, count).at(place)?;
         }
-        if let (Some(profile), Some(start)) = (&mut state.profile, start) {
+        watch.look(&call, arena, Some(value))?;
+        if let (Some(profile), Some(start), Some(time)) = (&mut state.profile, start, time) {
             let node = graph.node(value);
             profile.samples.push(Sample {
                 op: node.op.name(),
                 scope: node.scope.clone(),
-                time: start.elapsed(),
+                value,
+                call: profile.calls.len(),
+                start: start - begin,
+                time,
                 flops: profile::step_flops(graph, &call.plan, value),
                 bytes: profile::step_bytes(graph, &call.plan, value),
             });
@@ -102,10 +131,22 @@ pub(crate) fn run(
     let updates = updates.map(|(name, value)| Ok((name, call.array(value, arena)?))).collect::<Result<Vec<_>>>()?;
     drop(call);
     state.states.extend(updates);
+    if let Some(profile) = &mut state.profile {
+        profile.calls.push(begin.elapsed());
+    }
     Ok(outputs)
 }
 
-impl Call<'_> {
+impl<'c> Call<'c> {
+    pub(crate) fn graph(&self) -> &'c Graph {
+        &self.lowered.graph
+    }
+
+    /// The node whose bytes the value's are.
+    pub(crate) fn root(&self, value: Value) -> Value {
+        self.plan.roots[value.index()]
+    }
+
     fn step(&self, step: &Step, arena: &mut [u8]) -> Result<()> {
         let graph = &self.lowered.graph;
         let node = graph.node(step.value);
@@ -165,8 +206,8 @@ impl Call<'_> {
         }
     }
 
-    /// A value at the end of the call, copied out.
-    fn array(&self, value: Value, arena: &[u8]) -> Result<NDArray> {
+    /// A value whose memory still holds it, copied out.
+    pub(crate) fn array(&self, value: Value, arena: &[u8]) -> Result<NDArray> {
         let operand = self.operand(&self.lowered.graph, &Op::Input, 0, value, &[(0, arena)]);
         NDArray::from_bytes(operand.dtype, operand.shape, operand.bytes)
     }

@@ -153,11 +153,24 @@ pub struct Prepared {
 
 impl Prepared {
     pub(crate) fn new(asset: &Asset, options: &Options, device: &Device) -> Result<Self> {
+        Self::with(asset, options, device, |graph| rewrite(graph, *options, device))
+    }
+
+    pub(crate) fn as_written(asset: &Asset, device: &Device) -> Result<Self> {
+        Self::with(asset, &Options::default(), device, |graph| Ok(graph.clone()))
+    }
+
+    fn with(
+        asset: &Asset,
+        options: &Options,
+        device: &Device,
+        rewrite: impl Fn(&Graph) -> Result<Graph>,
+    ) -> Result<Self> {
         let mut entries = Vec::new();
         let mut known = HashMap::new();
         let mut functions = BTreeMap::new();
         for (name, graph) in asset.functions() {
-            let graph = rewrite(graph, *options, device).at(|| name)?;
+            let graph = rewrite(graph).at(|| name)?;
             let packs = assign_packs(&graph, *options, device, &mut entries, &mut known);
             functions.insert(name.clone(), Arc::new(Lowered { graph, packs }));
         }
@@ -254,7 +267,27 @@ impl Prepared {
     }
 }
 
-/// An asset prepared for one machine.
+/// An asset prepared for one machine: graphs rewritten for its kernels, weights packed in the order in which they read.
+///
+/// It depends on the device's set of instructions and on the [`Options`], not on the sizes of inputs, which calls bind.
+///
+/// ```
+/// use ondine_runtime::{Asset, Cache, DType, Device, Graph, Options, Precision, Weights};
+///
+/// # fn main() -> ondine_runtime::Result<()> {
+/// let mut graph = Graph::new();
+/// let x = graph.input("x", DType::F32, [4]);
+/// graph.output("x", x);
+/// let asset = Asset::new("identity", [("main", graph)], Weights::default())?;
+///
+/// let options = Options { precision: Precision::BF16, ..Options::default() };
+/// let specialized = asset.specialize(&options, &Device::cpu(None)?, None::<&Cache>)?;
+/// assert!(!specialized.from_cache(), "there is none");
+/// let model = specialized.load();
+/// # assert!(model.function("main").is_ok());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Specialized {
     pub(crate) name: Arc<str>,

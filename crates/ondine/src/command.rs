@@ -3,10 +3,13 @@
 mod bench;
 mod build;
 mod cache;
+mod callee;
+mod compare;
 mod draw;
 mod import;
 mod inspect;
 mod models;
+mod profile;
 mod run;
 
 use std::{num::NonZeroUsize, path::PathBuf};
@@ -38,6 +41,10 @@ enum Command {
     Cache(cache::CacheCommand),
     /// Call a function of a model with tensors from files
     Run(Box<run::Run>),
+    /// Show where the time of a call goes: by operator, node, module and Python line
+    Profile(Box<profile::Profile>),
+    /// Find the first node where values part from a reference, or stop being finite
+    Compare(Box<compare::Compare>),
     /// List the models at hand, or say where they are
     Models(models::Models),
 }
@@ -53,6 +60,8 @@ impl Cli {
             Command::Build(build) => build.run(),
             Command::Cache(cache) => cache.run(),
             Command::Run(run) => run.run(),
+            Command::Profile(profile) => profile.run(),
+            Command::Compare(compare) => compare.run(),
             Command::Models(models) => models.run(),
         }
     }

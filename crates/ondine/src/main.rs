@@ -1,8 +1,10 @@
 //! The `ondine` command: see `ondine --help`.
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "a closed pipe is no failure: print with `output`")]
 
 mod command;
 mod interrupt;
 mod memory;
+mod output;
 mod progress;
 mod report;
 

@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
+use crate::output;
+
 /// Prints a failure as one line; exit code 1.
 pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
     let chain: Vec<_> = error.chain().map(ToString::to_string).collect();
-    eprintln!("error: {}", one_line(&chain.join(": ")));
+    output::remark(format_args!("error: {}", one_line(&chain.join(": "))));
     ExitCode::from(1)
 }
 
@@ -16,7 +18,7 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let text = error.to_string();
         let what = text.lines().take_while(|line| !line.trim().is_empty()).collect::<Vec<_>>().join(" ");
-        eprintln!("{}; see `ondine --help`", one_line(&what));
+        output::remark(format_args!("{}; see `ondine --help`", one_line(&what)));
     } else {
         // If standard output or error is closed there is nobody left to tell.
         let _ = error.print();

@@ -142,6 +142,10 @@ struct StoredOrigin {
     op: Arc<str>,
     node: Arc<str>,
     stack: Vec<usize>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    modules: Vec<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    fused: Vec<StoredOrigin>,
 }
 
 /// Gives equal things one number.
@@ -251,15 +255,20 @@ impl StoredGraph {
     }
 
     fn origins(&self) -> Result<Vec<Arc<Origin>>> {
-        let build = |origin: &StoredOrigin| {
-            let frame = |&index: &usize| match self.frames.get(index) {
-                Some(frame) => Ok(frame.clone()),
-                None => fail!(Format, "`{}` comes from a line that is not listed", origin.node),
-            };
-            let stack = origin.stack.iter().map(frame).collect::<Result<_>>()?;
-            Ok(Arc::new(Origin { op: origin.op.clone(), node: origin.node.clone(), stack }))
+        self.origins.iter().map(|origin| origin.build(&self.frames)).collect()
+    }
+}
+
+impl StoredOrigin {
+    fn build(&self, frames: &[Frame]) -> Result<Arc<Origin>> {
+        let frame = |&index: &usize| match frames.get(index) {
+            Some(frame) => Ok(frame.clone()),
+            None => fail!(Format, "`{}` comes from a line that is not listed", self.node),
         };
-        self.origins.iter().map(build).collect()
+        let stack = self.stack.iter().map(frame).collect::<Result<_>>()?;
+        let fused = self.fused.iter().map(|origin| origin.build(frames)).collect::<Result<_>>()?;
+        let (op, node, modules) = (self.op.clone(), self.node.clone(), self.modules.clone());
+        Ok(Arc::new(Origin { op, node, stack, modules, fused }))
     }
 }
 
@@ -271,7 +280,10 @@ fn store_origin(origin: &Origin, numbers: &mut Numbers<Frame>, frames: &mut Vec<
         }
         number
     });
-    StoredOrigin { op: origin.op.clone(), node: origin.node.clone(), stack: stack.collect() }
+    let stack = stack.collect();
+    let fused = origin.fused.iter().map(|origin| store_origin(origin, numbers, frames)).collect();
+    let (op, node, modules) = (origin.op.clone(), origin.node.clone(), origin.modules.clone());
+    StoredOrigin { op, node, stack, modules, fused }
 }
 
 /// The type that a value is held in, if it is not what inference yields.

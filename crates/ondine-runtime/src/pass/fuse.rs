@@ -6,7 +6,7 @@
 
 use crate::{
     error::Result,
-    graph::{Graph, Node, Value},
+    graph::{Graph, Node, Origin, Value},
     op::{Activation, Binary, Epilogue, Op, Unary},
     pass::{Rewrite, rewrite, uses},
 };
@@ -39,7 +39,7 @@ fn fuse_activations(graph: &Graph) -> Result<Graph> {
             }
             _ => None,
         };
-        replace(rewrite, graph.node(producer), op, &[])
+        replace(rewrite, [graph.node(producer), node], op, &[])
     })
 }
 
@@ -70,7 +70,7 @@ fn fuse_residuals(graph: &Graph) -> Result<Graph> {
             Op::Conv2d(conv, epilogue) => with_residual(*epilogue).map(|e| Op::Conv2d(*conv, e)),
             _ => None,
         };
-        replace(rewrite, producer, op, &[earlier])
+        replace(rewrite, [producer, node], op, &[earlier])
     })
 }
 
@@ -78,11 +78,17 @@ fn with_residual(epilogue: Epilogue) -> Option<Epilogue> {
     (!epilogue.residual).then_some(Epilogue { residual: true, ..epilogue })
 }
 
-/// Adds `op` with the inputs of `producer` and `more`, in the producer's scope.
-fn replace(rewrite: &mut Rewrite<'_>, producer: &Node, op: Option<Op>, more: &[Value]) -> Result<Option<Value>> {
+/// Adds `op` with the inputs of `producer` and `more`, in the producer's scope; it also does what `node` did.
+fn replace(
+    rewrite: &mut Rewrite<'_>,
+    [producer, node]: [&Node; 2],
+    op: Option<Op>,
+    more: &[Value],
+) -> Result<Option<Value>> {
     let Some(op) = op else { return Ok(None) };
     let inputs: Vec<_> = producer.inputs.iter().chain(more).map(|&input| rewrite.get(input)).collect();
     rewrite.new.enter(producer.scope.clone());
+    rewrite.new.trace(Origin::fuse(producer.origin.as_ref(), node.origin.as_ref()));
     rewrite.new.push(op, &inputs).map(Some)
 }
 
@@ -112,6 +118,30 @@ mod tests {
         let wanted = Epilogue { activation: Activation::Silu, residual: true, ..Epilogue::default() };
         assert!(matches!(last(&fused), Op::Linear(epilogue) if *epilogue == wanted), "{fused}");
         assert_eq!(fused.nodes().len(), 3);
+    }
+
+    #[test]
+    fn names_and_origins_tell_what_is_left_and_what_it_does() {
+        let origin = |name: &str| {
+            let (op, node) = ("aten".into(), name.into());
+            Some(std::sync::Arc::new(Origin { op, node, stack: Vec::new(), modules: Vec::new(), fused: Vec::new() }))
+        };
+        let mut graph = Graph::new();
+        graph.trace(origin("linear"));
+        let (x, y) = linear(&mut graph);
+        graph.name("linear", y, vec![0, 1]);
+        graph.trace(origin("silu"));
+        let y = graph.activation(Activation::Silu, y).unwrap();
+        graph.name("silu", y, vec![0, 1]);
+        graph.name("t", y, vec![1, 0]);
+        graph.trace(origin("add"));
+        let y = graph.add(y, x).unwrap();
+        graph.name("add", y, vec![0, 1]);
+        graph.output("y", y);
+        let fused = crate::pass::fold::sweep(&fuse(&graph).unwrap()).unwrap();
+        let names: Vec<_> = fused.named().iter().map(|named| (&*named.name, named.value)).collect();
+        assert_eq!(names, [("add", fused.outputs()[0].1)], "{fused}");
+        assert_eq!(fused.nodes().last().unwrap().origin.as_ref().unwrap().names(), "linear+silu+add");
     }
 
     #[test]

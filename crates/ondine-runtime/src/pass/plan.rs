@@ -56,6 +56,8 @@ pub struct Plan {
     pub(crate) roots: Vec<Value>,
     pub(crate) steps: Vec<Step>,
     pub(crate) arena: usize,
+    /// For each step, the bytes of the workspace that hold something.
+    live: Vec<usize>,
 }
 
 impl Plan {
@@ -63,6 +65,24 @@ impl Plan {
     #[must_use]
     pub fn arena_bytes(&self) -> usize {
         self.arena
+    }
+
+    /// For each operator that a call runs, in order, the bytes of workspace that are in use while it runs: values that
+    /// it or a later one reads, its result, and its own scratch.
+    #[must_use]
+    pub fn live_bytes(&self) -> &[usize] {
+        &self.live
+    }
+
+    /// The nodes that a call runs, in order.
+    pub fn order(&self) -> impl Iterator<Item = Value> {
+        self.steps.iter().map(|step| step.value)
+    }
+
+    /// The sizes of a value in the planned call.
+    #[must_use]
+    pub fn shape(&self, value: Value) -> &[usize] {
+        &self.shapes[value.index()]
     }
 
     /// How many operators a call runs.
@@ -108,7 +128,23 @@ pub(crate) fn plan(
         steps.push(Step { value, op, scratch: regions[1] });
     }
     let places = roots.iter().map(|root| places[root.index()]).collect();
-    Ok(Plan { shapes, places, roots, steps, arena })
+    let live = live(&pieces, steps.len());
+    Ok(Plan { shapes, places, roots, steps, arena, live })
+}
+
+/// The bytes of all pieces that are needed at each step.
+fn live(pieces: &[Piece], steps: usize) -> Vec<usize> {
+    let (mut begin, mut end) = (vec![0; steps + 1], vec![0; steps + 1]);
+    for piece in pieces {
+        begin[piece.first] += piece.len;
+        end[(piece.last + 1).min(steps)] += piece.len;
+    }
+    let mut live = 0;
+    let step = |(begin, end): (&usize, &usize)| {
+        live = live + begin - end;
+        live
+    };
+    begin.iter().zip(&end).take(steps).map(step).collect()
 }
 
 /// The smallest and largest values of all symbols: those of the call, and what the graph says of those it measures.
@@ -333,6 +369,7 @@ mod tests {
         graph.output("x", x);
         let plan = plan(&graph, &Bindings::new(), |_, _| 0).unwrap();
         assert_eq!((plan.arena, plan.steps.len()), (2 * 4096, 10));
+        assert_eq!((plan.live_bytes()[0], &plan.live_bytes()[1..]), (4096, &[2 * 4096; 9][..]));
     }
 
     /// The first `n` numbers of `x`, where `n` is found by the call.

@@ -44,6 +44,7 @@ fn fuse_norms(graph: &Graph) -> Result<Graph> {
         };
         let inputs: Vec<_> = norm.inputs.iter().map(|&input| rewrite.get(input)).collect();
         rewrite.new.enter(norm.scope.clone());
+        rewrite.new.trace(norm.origin.clone());
         let rows = rewrite.new.push(Op::Quantize(prologue), &inputs)?;
         let shape = &node.signature.shape;
         if rewrite.new.shape(rows) == shape {

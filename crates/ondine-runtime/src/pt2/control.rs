@@ -103,6 +103,7 @@ impl<'a> Program<'a> {
             items: self.items.clone(),
             paths: HashMap::new(),
             bases: Vec::new(),
+            inner: true,
         };
         let results = inner.subgraph(graph, operands);
         self.builder = inner.builder;
@@ -194,7 +195,8 @@ impl<'a> Program<'a> {
         let mut builder = Builder::default();
         builder.nested = true;
         builder.counts.clone_from(&self.builder.counts);
-        let mut inner = Program { builder, items: HashMap::new(), paths: HashMap::new(), bases: Vec::new() };
+        let mut inner =
+            Program { builder, items: HashMap::new(), paths: HashMap::new(), bases: Vec::new(), inner: true };
         for (symbol, &[least, most]) in self.builder.graph.limits() {
             inner.builder.graph.limit(symbol, least, most);
         }

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use crate::{
     dtype::DType,
     error::Result,
-    graph::{Graph, Value},
+    graph::{Graph, Node, Origin, Value},
     op::{Activation, Binary, Epilogue, Op},
     pass::{Rewrite, fold::sweep, rewrite, uses, values},
     weights::Weights,
@@ -21,12 +21,23 @@ pub(crate) fn is_evaluable(op: &Op) -> bool {
     !places && !products && !matches!(op, Op::Loop(_) | Op::Measure { .. })
 }
 
+/// What may go into the weights of an operator before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fold {
+    /// Factors and summands per channel.
+    Channels,
+    /// Nothing.
+    Nothing,
+}
+
 /// The graph with such values as weights, which `weights` then can compute.
-pub(super) fn freeze(graph: &Graph, weights: &mut Weights) -> Result<Graph> {
-    let graph = sweep(graph)?;
-    let graph = fold_channels(&graph, Binary::Mul)?;
-    let graph = fold_channels(&graph, Binary::Add)?;
-    let graph = sweep(&graph)?;
+pub(super) fn freeze(graph: &Graph, weights: &mut Weights, fold: Fold) -> Result<Graph> {
+    let mut graph = sweep(graph)?;
+    if fold == Fold::Channels {
+        graph = fold_channels(&graph, Binary::Mul)?;
+        graph = fold_channels(&graph, Binary::Add)?;
+        graph = sweep(&graph)?;
+    }
     let fixed = fixed(&graph);
     let border = border(&graph, &fixed);
     let frozen = rewrite("freeze", &graph, |rewrite, value, node| {
@@ -92,7 +103,7 @@ fn fold_channels(graph: &Graph, kind: Binary) -> Result<Graph> {
                 && graph.shape(product) == &node.signature.shape
                 && is_vector(graph, vector, channels)
             {
-                return fold_into(rewrite, graph, product, vector, kind).map(Some);
+                return fold_into(rewrite, [graph.node(product), node], vector, kind).map(Some);
             }
         }
         Ok(None)
@@ -107,8 +118,7 @@ fn is_vector(graph: &Graph, vector: Value, channels: Option<usize>) -> bool {
         && shape[..shape.len() - 1].iter().all(|dim| dim.fixed() == Some(1))
 }
 
-fn fold_into(rewrite: &mut Rewrite<'_>, graph: &Graph, product: Value, vector: Value, kind: Binary) -> Result<Value> {
-    let node = graph.node(product);
+fn fold_into(rewrite: &mut Rewrite<'_>, [node, after]: [&Node; 2], vector: Value, kind: Binary) -> Result<Value> {
     let inputs: Vec<Value> = node.inputs.iter().map(|&input| rewrite.get(input)).collect();
     let vector = rewrite.get(vector);
     let new = &mut rewrite.new;
@@ -132,5 +142,6 @@ fn fold_into(rewrite: &mut Rewrite<'_>, graph: &Graph, product: Value, vector: V
         other => other.clone(),
     };
     new.enter(node.scope.clone());
+    new.trace(Origin::fuse(node.origin.as_ref(), after.origin.as_ref()));
     new.push(op, &[inputs[0], weight].into_iter().chain(bias).collect::<Vec<_>>())
 }

@@ -31,6 +31,8 @@ pub(super) struct Program<'a> {
     pub(super) items: HashMap<Arc<str>, Item>,
     pub(super) paths: HashMap<Arc<str>, Path<'a>>,
     pub(super) bases: Vec<Base>,
+    /// True within a subgraph, whose names may be those of the program.
+    pub(super) inner: bool,
 }
 
 /// `aten.add_.Tensor` of a target, as operator, overload, and whether it changes its first argument.
@@ -53,8 +55,13 @@ pub(super) fn split_target(target: &str) -> (&str, &str, bool) {
 pub(super) fn import(program: &schema::Program, tensors: &Tensors) -> Result<Graph> {
     let module = &program.graph_module;
     check_operators(&module.graph)?;
-    let mut import =
-        Program { builder: Builder::default(), items: HashMap::new(), paths: HashMap::new(), bases: Vec::new() };
+    let mut import = Program {
+        builder: Builder::default(),
+        items: HashMap::new(),
+        paths: HashMap::new(),
+        bases: Vec::new(),
+        inner: false,
+    };
     for (symbol, range) in &program.range_constraints {
         let least = usize::try_from(range.min_val.unwrap_or(0)).unwrap_or(0);
         let most = range.max_val.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
@@ -232,8 +239,20 @@ impl<'a> Program<'a> {
             self.builder.graph.trace(Some(source::origin(node)));
             self.node(graph, node)
                 .at(|| format!("{} ({})", node.target.trim_start_matches("torch.ops."), source::place(node)))?;
+            if !self.inner {
+                self.name(node);
+            }
         }
         Ok(())
+    }
+
+    /// Names what the node yields as the program does, so that it can be found again.
+    fn name(&mut self, node: &schema::Node) {
+        for name in output_names(node).into_iter().flatten() {
+            if let Some(Item::Tensor(tensor) | Item::Number(tensor)) = self.items.get(name) {
+                self.builder.graph.name(name.clone(), tensor.value, tensor.axes.clone());
+            }
+        }
     }
 
     fn node(&mut self, graph: &'a schema::Graph, node: &'a schema::Node) -> Result<()> {

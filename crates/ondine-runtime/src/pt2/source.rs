@@ -13,11 +13,27 @@ pub(super) fn module(node: &Node) -> Arc<str> {
     path.strip_prefix("L__self__").unwrap_or(path).into()
 }
 
+/// The calls of modules that the node is part of: paths, with `@` and the number of the call from the second one on.
+fn modules(node: &Node) -> Vec<Arc<str>> {
+    let Some(stack) = node.metadata.get("nn_module_stack") else { return Vec::new() };
+    let call = |entry: &str| {
+        let mut parts = entry.split(',');
+        let (key, path) = (parts.next()?, parts.next()?);
+        let path = path.strip_prefix("L__self__").unwrap_or(path);
+        Some(match key.rsplit_once('@') {
+            Some((_, count)) => format!("{path}@{count}").into(),
+            None => path.into(),
+        })
+    };
+    stack.split(';').filter_map(call).filter(|path: &Arc<str>| !path.is_empty()).collect()
+}
+
 /// Everything that is known of where the node comes from.
 pub(super) fn origin(node: &Node) -> Arc<Origin> {
     let stack = node.metadata.get("stack_trace").map_or_else(Vec::new, |text| frames(text));
     let op = node.target.trim_start_matches("torch.ops.").into();
-    Arc::new(Origin { op, node: node.name.as_deref().unwrap_or_default().into(), stack })
+    let name = node.name.as_deref().unwrap_or_default().into();
+    Arc::new(Origin { op, node: name, stack, modules: modules(node), fused: Vec::new() })
 }
 
 /// The frames of a Python stack trace: `File "x.py", line 3, in forward` and the line's text below.
@@ -45,7 +61,7 @@ pub(super) fn place(node: &Node) -> String {
     if !module.is_empty() {
         place.push_str(&format!(" in {module}"));
     }
-    if let Some(frame) = origin(node).stack.last() {
+    if let Some(frame) = origin(node).line() {
         let file = frame.file.rsplit(['/', '\\']).next().unwrap_or_default();
         place.push_str(&format!(" at {file}:{}", frame.line));
     }
@@ -81,6 +97,15 @@ fn name_of(sym: &SymArgument) -> Option<&Arc<str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn calls_of_a_module_are_told_apart() {
+        let stack = "L__self__,,M;L__self__b@1,b,Sequential;L__self__b.0@1,b.0,Linear";
+        let metadata = [("nn_module_stack".to_owned(), stack.to_owned())].into_iter().collect();
+        let node = Node { target: "t".into(), inputs: Vec::new(), outputs: Vec::new(), metadata, name: None };
+        assert_eq!(modules(&node), ["b@1".into(), "b.0@1".into()]);
+        assert_eq!(&*module(&node), "b.0");
+    }
 
     #[test]
     fn stacks_become_frames() {

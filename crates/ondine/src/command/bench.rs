@@ -3,12 +3,12 @@
 //! Networks are called as `draw` calls them; pictures are drawn by this very program, started anew for each. Their
 //! weights are random, since speed does not depend on them.
 
-mod machine;
+pub(super) mod machine;
 mod models;
 mod network;
 mod picture;
 mod report;
-mod weights;
+pub(super) mod weights;
 mod works;
 
 use std::path::PathBuf;
@@ -18,6 +18,7 @@ use clap::Args;
 use ondine_runtime::{Cancel, Precision};
 
 use super::{Running, cache_folder};
+use crate::output;
 use machine::Machine;
 use works::{WORKS, What, Work};
 
@@ -77,7 +78,7 @@ impl Bench {
         let device = self.running.device(Cancel::default())?;
         let machine = Machine::measure(&device);
         if !self.json {
-            println!("{machine}");
+            output::line(&machine);
         }
         for work in works {
             let report = match &work.what {
@@ -86,7 +87,7 @@ impl Bench {
             };
             let report = report.with_context(|| work.name)?;
             if self.json {
-                println!("{}", report.to_json(&machine));
+                output::line(report.to_json(&machine));
             } else {
                 report.print(&machine);
             }

@@ -8,6 +8,8 @@ use ondine::model::{self, Opened};
 use ondine_runtime::{Device, Options, Precision};
 use serde_json::json;
 
+use crate::output;
+
 use super::draw::megabytes;
 
 /// Prepare a model ahead of time for one kind of processor.
@@ -61,10 +63,15 @@ impl Build {
         let (about, file) = (prepared.about(), self.output.display().to_string());
         let (bytes, seconds) = (self.output.metadata()?.len(), start.elapsed().as_secs_f64());
         if self.json {
-            println!("{}", json!({"file": file, "bytes": bytes, "seconds": seconds, "about": about}));
+            output::line(json!({"file": file, "bytes": bytes, "seconds": seconds, "about": about}));
         } else {
-            println!("{file}");
-            eprintln!("{} for {} at {}, {seconds:.1} s", megabytes(bytes), about.tier, about.precision);
+            output::line(file);
+            output::remark(format_args!(
+                "{} for {} at {}, {seconds:.1} s",
+                megabytes(bytes),
+                about.tier,
+                about.precision
+            ));
         }
         Ok(())
     }

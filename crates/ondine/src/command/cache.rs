@@ -7,6 +7,8 @@ use clap::{Args, Subcommand};
 use ondine_runtime::{Cache, CacheEntry};
 use serde_json::{Value, json};
 
+use crate::output;
+
 use super::{draw::megabytes, packed_weights, parse_bytes};
 
 /// Show and limit the cache of packed weights.
@@ -69,9 +71,9 @@ impl CacheCommand {
 
     fn say(&self, facts: &Value, line: &str) {
         if self.json {
-            println!("{facts}");
+            output::line(facts);
         } else {
-            println!("{line}");
+            output::line(line);
         }
     }
 
@@ -85,7 +87,7 @@ impl CacheCommand {
                 "bytes": total,
                 "entries": entries.iter().map(facts).collect::<Vec<_>>(),
             });
-            println!("{facts}");
+            output::line(facts);
             return;
         }
         for entry in &entries {
@@ -97,9 +99,14 @@ impl CacheCommand {
                 }
                 Err(_) => "of no use any more".to_owned(),
             };
-            println!("{:.SHOWN$}  {size:>8}  {age:>8}  {what}", entry.name);
+            output::line(format_args!("{:.SHOWN$}  {size:>8}  {age:>8}  {what}", entry.name));
         }
-        println!("{} of {} in {}", megabytes(total), megabytes(cache.limit()), cache.folder().display());
+        output::line(format_args!(
+            "{} of {} in {}",
+            megabytes(total),
+            megabytes(cache.limit()),
+            cache.folder().display()
+        ));
     }
 
     fn clear(&self, cache: &Cache, names: &[String]) -> anyhow::Result<()> {
@@ -137,7 +144,7 @@ impl CacheCommand {
                 Ok(()) => whole += 1,
                 Err(error) => {
                     cache.remove(&entry)?;
-                    eprintln!("removed: {error}");
+                    output::remark(format_args!("removed: {error}"));
                     removed.push(entry.name);
                 }
             }

@@ -16,7 +16,7 @@ use ondine_runtime::{NDArray, Precision, Weights, file::write_whole, write_safet
 use serde_json::{Map, Value, json};
 
 use super::Running;
-use crate::{interrupt, memory::peak_rss, progress::Progress};
+use crate::{interrupt, memory::peak_rss, output, progress::Progress};
 
 /// Draw pictures from a text.
 #[derive(Args)]
@@ -131,7 +131,7 @@ impl Draw {
             return Ok(());
         }
         if !self.quiet && !self.json {
-            eprintln!("{plan}");
+            output::remark(&plan);
         }
         let progress = Progress::new(self.quiet);
         let mut stages = Map::new();
@@ -143,7 +143,7 @@ impl Draw {
             Event::Step { done, total, time } => progress.step(done, total, time),
             Event::Warning(text) => {
                 if !self.quiet {
-                    eprintln!("warning: {text}");
+                    output::remark(format_args!("warning: {text}"));
                 }
             }
         });
@@ -248,9 +248,9 @@ impl Draw {
         if self.json {
             let mut facts = plan.to_json();
             facts["gflop"] = gflop.into();
-            println!("{facts}");
+            output::line(facts);
         } else {
-            println!("{plan}\narithmetic: {gflop:.0} GFLOP");
+            output::line(format_args!("{plan}\narithmetic: {gflop:.0} GFLOP"));
         }
     }
 
@@ -267,12 +267,12 @@ impl Draw {
                 "planned_peak_bytes": drawn.planned,
                 "peak_rss_bytes": peak_rss(),
             });
-            println!("{facts}");
+            output::line(facts);
         } else if !self.quiet {
             for file in &drawn.files {
-                println!("{}", file.display());
+                output::line(file.display());
             }
-            eprintln!("drawn in {:.2} s", drawn.seconds);
+            output::remark(format_args!("drawn in {:.2} s", drawn.seconds));
         }
     }
 }

@@ -41,9 +41,9 @@ impl Import {
         let output = output.display().to_string();
         if self.json {
             let functions: Vec<_> = asset.functions().keys().map(ToString::to_string).collect();
-            println!("{}", json!({"folder": output, "functions": functions, "parameters": asset.parameters()}));
+            output::line(json!({"folder": output, "functions": functions, "parameters": asset.parameters()}));
         } else {
-            println!("{output}");
+            output::line(output);
         }
         Ok(())
     }

@@ -13,6 +13,8 @@ use ondine_models::{GraphSizes, Pipeline, Source};
 use ondine_runtime::{Asset, Bindings, Device, Graph, Options, Plan, Precision, Specialized, Weights, profile, pt2};
 use serde_json::{Value, json};
 
+use crate::output;
+
 /// Show what a model is made of, without running it.
 #[derive(Args)]
 #[command(after_help = "\
@@ -55,7 +57,7 @@ impl Inspect {
             }
         };
         if self.json {
-            println!("{facts}");
+            output::line(facts);
         } else {
             print(&facts, 0);
         }
@@ -241,18 +243,18 @@ fn print(value: &Value, depth: usize) {
         match value {
             Value::Object(inner) if inner.values().all(Value::is_number) => {
                 let pairs: Vec<_> = inner.iter().map(|(key, value)| format!("{key} {value}")).collect();
-                println!("{indent}{key}: {}", pairs.join(", "));
+                output::line(format_args!("{indent}{key}: {}", pairs.join(", ")));
             }
             Value::Object(_) => {
-                println!("{indent}{key}:");
+                output::line(format_args!("{indent}{key}:"));
                 print(value, depth + 1);
             }
             Value::Array(lines) => {
-                println!("{indent}{key}:");
-                lines.iter().filter_map(Value::as_str).for_each(|line| println!("{indent}  {line}"));
+                output::line(format_args!("{indent}{key}:"));
+                lines.iter().filter_map(Value::as_str).for_each(|line| output::line(format_args!("{indent}  {line}")));
             }
-            Value::String(text) => println!("{indent}{key}: {text}"),
-            other => println!("{indent}{key}: {other}"),
+            Value::String(text) => output::line(format_args!("{indent}{key}: {text}")),
+            other => output::line(format_args!("{indent}{key}: {other}")),
         }
     }
 }

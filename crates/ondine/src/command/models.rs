@@ -8,6 +8,8 @@ use ondine::{
 };
 use serde_json::json;
 
+use crate::output;
+
 /// List the models at hand, or say where they are.
 #[derive(Args)]
 pub(super) struct Models {
@@ -44,9 +46,9 @@ fn list(as_json: bool) -> anyhow::Result<()> {
     rows.extend(installed().into_iter().map(|(name, path)| (name, path.display().to_string())));
     if as_json {
         let models: Vec<_> = rows.iter().map(|(name, place)| json!({"name": name, "place": place})).collect();
-        println!("{}", json!({ "models": models }));
+        output::line(json!({ "models": models }));
     } else {
-        rows.iter().for_each(|(name, place)| println!("{name:24} {place}"));
+        rows.iter().for_each(|(name, place)| output::line(format_args!("{name:24} {place}")));
     }
     Ok(())
 }
@@ -54,12 +56,12 @@ fn list(as_json: bool) -> anyhow::Result<()> {
 fn path(name: Option<&str>) -> anyhow::Result<()> {
     match name {
         None => match folder() {
-            Some(folder) => println!("{}", folder.display()),
+            Some(folder) => output::line(folder.display()),
             None => bail!("there is no home folder; set ONDINE_MODELS to the folder of your models"),
         },
-        Some(genmoji::NAME) => println!("built in"),
+        Some(genmoji::NAME) => output::line("built in"),
         Some(name) => match installed().into_iter().find(|(known, _)| known == name) {
-            Some((_, path)) => println!("{}", path.display()),
+            Some((_, path)) => output::line(path.display()),
             None => bail!("there is no model `{name}`; see `ondine models list`"),
         },
     }

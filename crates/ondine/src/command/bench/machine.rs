@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::memory::forget_peak;
 
 /// The limits that speeds are compared with.
-pub(super) struct Machine {
+pub(crate) struct Machine {
     tier: String,
     threads: usize,
     /// Operations per second of the multiplying instructions, in registers.
@@ -16,11 +16,11 @@ pub(super) struct Machine {
     bf16: f64,
     int8: f64,
     /// Bytes per second read from memory.
-    pub(super) bandwidth: f64,
+    pub(crate) bandwidth: f64,
 }
 
 impl Machine {
-    pub(super) fn measure(device: &Device) -> Self {
+    pub(crate) fn measure(device: &Device) -> Self {
         let machine = Self {
             tier: device.tier().to_string(),
             threads: device.threads(),
@@ -34,12 +34,12 @@ impl Machine {
         machine
     }
 
-    pub(super) fn threads(&self) -> usize {
+    pub(crate) fn threads(&self) -> usize {
         self.threads
     }
 
     /// Operations per second that no network of this precision can exceed.
-    pub(super) fn peak(&self, precision: Precision) -> f64 {
+    pub(crate) fn peak(&self, precision: Precision) -> f64 {
         match precision {
             Precision::F32 => self.f32,
             Precision::BF16 => self.bf16,
@@ -47,7 +47,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         json!({
             "tier": self.tier,
             "threads": self.threads,

@@ -10,6 +10,8 @@ use anyhow::{Context, ensure};
 use ondine_models::{GraphSizes, registry};
 use serde_json::{Value, json};
 
+use crate::output;
+
 use super::{
     super::draw::megabytes,
     weights,
@@ -74,7 +76,7 @@ impl Part {
 }
 
 fn fill(folder: &Path, model: &Model, texts: &[(String, String)]) -> anyhow::Result<()> {
-    eprintln!("writing {} into {}", model.name, folder.display());
+    output::remark(format_args!("writing {} into {}", model.name, folder.display()));
     for (name, text) in texts {
         let path = folder.join(name);
         fs::create_dir_all(path.parent().unwrap_or(folder))?;

@@ -6,6 +6,7 @@ use ondine_runtime::{Precision, profile::Share};
 use serde_json::{Map, Value, json};
 
 use super::{super::draw::megabytes, machine::Machine};
+use crate::output;
 
 /// Seconds of several runs.
 pub(super) struct Times {
@@ -90,21 +91,21 @@ impl Report {
     /// Prints to a person.
     pub(super) fn print(&self, machine: &Machine) {
         let precision = self.precision.to_string();
-        print!("{:15} {precision:4}  {:8.4} s", self.work, self.times.median);
+        let mut first = format!("{:15} {precision:4}  {:8.4} s", self.work, self.times.median);
         if let (Some(gflops), Some(fraction)) = (self.gflops(), self.fraction(machine)) {
-            print!("  {gflops:6.0} GFLOP/s, {:4.1} % of the {precision} peak", 100.0 * fraction);
+            first += &format!("  {gflops:6.0} GFLOP/s, {:4.1} % of the {precision} peak", 100.0 * fraction);
         }
         if let Some(bytes) = self.peak_rss {
-            print!("  {} at most", megabytes(bytes));
+            first += &format!("  {} at most", megabytes(bytes));
         }
-        println!();
+        output::line(first);
         if let Some((against, error)) = self.error {
-            println!("  relative error against {against}: {error:.2e}");
+            output::line(format_args!("  relative error against {against}: {error:.2e}"));
         }
         if let Some(drawn) = &self.drawn {
-            println!("  first start {:.3} s; then {}", drawn.first, Stages(&drawn.stages));
+            output::line(format_args!("  first start {:.3} s; then {}", drawn.first, Stages(&drawn.stages)));
         }
-        self.rows(machine).for_each(|row| println!("  {row}"));
+        self.rows(machine).for_each(|row| output::line(format_args!("  {row}")));
     }
 
     fn rows<'a>(&'a self, machine: &'a Machine) -> impl Iterator<Item = OpRow<'a>> + 'a {

@@ -7,7 +7,7 @@ use half::f16;
 use ondine_runtime::{Bytes, DType, Graph, Tensor, Weight, Weights};
 
 /// Normal numbers drawn from a table of them: as good as new ones here, and much sooner made.
-pub(super) struct Normals {
+pub(crate) struct Normals {
     table: Vec<f32>,
     state: u64,
 }
@@ -15,7 +15,7 @@ pub(super) struct Normals {
 impl Normals {
     const TABLE: usize = 1 << 16;
 
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut normals = Self { table: Vec::new(), state: seed };
         // Box and Muller 1958.
         let pair = |normals: &mut Self| {
@@ -36,7 +36,7 @@ impl Normals {
     }
 
     /// Fills `out`.
-    pub(super) fn fill(&mut self, out: &mut [f32]) {
+    pub(crate) fn fill(&mut self, out: &mut [f32]) {
         for four in out.chunks_mut(4) {
             let bits = self.bits();
             for (i, x) in four.iter_mut().enumerate() {

@@ -1,0 +1,188 @@
+//! What several commands call: a function of a model, with tensors from files or random ones.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use ondine::model::{self, Opened};
+use ondine_runtime::{Bindings, DType, Device, Graph, NDArray, Op, Value, Weights};
+
+use super::bench::weights::Normals;
+
+/// A function of a model on the command line.
+#[derive(Args)]
+pub(super) struct Callee {
+    /// Model: an archive of torch.export.save, a folder of `ondine import` or of one network, a file of `ondine build`
+    #[arg(value_name = "MODEL")]
+    pub(super) model: String,
+
+    /// Function to call [default: the only one]
+    #[arg(long, value_name = "NAME")]
+    pub(super) function: Option<String>,
+}
+
+impl Callee {
+    /// The model with that function alone, and its name.
+    pub(super) fn open(&self, device: &Device) -> anyhow::Result<(Opened, Arc<str>)> {
+        let opened = model::open(&self.model, device)?;
+        let name = opened.choose(self.function.as_deref()).with_context(|| self.model.clone())?;
+        Ok((opened.only(&name)?, name))
+    }
+}
+
+/// Tensors from files.
+#[derive(Args)]
+pub(super) struct Inputs {
+    /// File whose tensors are the inputs of these names
+    #[arg(long, value_name = "FILE")]
+    inputs: Vec<PathBuf>,
+
+    /// One input: a .npy file, or a .safetensors file with `:TENSOR` after it unless it holds one tensor
+    #[arg(long, value_name = "NAME=FILE")]
+    input: Vec<String>,
+}
+
+/// Arguments of a call by name.
+pub(super) type Arguments = Vec<(String, NDArray)>;
+
+/// The arguments as calls want them.
+pub(super) fn borrowed(arguments: &Arguments) -> Vec<(&str, &NDArray)> {
+    arguments.iter().map(|(name, array)| (name.as_str(), array)).collect()
+}
+
+impl Inputs {
+    /// True if no file is named.
+    pub(super) fn is_empty(&self) -> bool {
+        self.inputs.is_empty() && self.input.is_empty()
+    }
+
+    /// The tensors of the files.
+    pub(super) fn read(&self, graph: &Graph) -> anyhow::Result<Arguments> {
+        let mut inputs = Vec::new();
+        for path in &self.inputs {
+            let weights = Weights::open(path)?;
+            for name in weights.paths() {
+                inputs.push((name.to_string(), weights.array(name)?));
+            }
+        }
+        for given in &self.input {
+            let Some((name, file)) = given.split_once('=') else {
+                bail!("`--input {given}`: write NAME=FILE");
+            };
+            inputs.push((name.to_owned(), read_tensor(file)?));
+        }
+        fitted(graph, inputs)
+    }
+}
+
+/// The arguments in the types of the graph: a number may come in another one where nothing is lost.
+pub(super) fn fitted(graph: &Graph, mut arguments: Arguments) -> anyhow::Result<Arguments> {
+    for (name, array) in &mut arguments {
+        let wanted = graph.inputs().iter().find(|(known, _)| **known == **name);
+        if let Some((_, value)) = wanted {
+            let signature = &graph.node(*value).signature;
+            *array = array.convert(signature.dtype).with_context(|| format!("input `{name}`"))?;
+        }
+    }
+    Ok(arguments)
+}
+
+/// A tensor of a file: `x.npy`, `x.safetensors` or `x.safetensors:name`.
+fn read_tensor(file: &str) -> anyhow::Result<NDArray> {
+    let path = Path::new(file);
+    if path.extension().is_some_and(|extension| extension == "npy") {
+        return Ok(NDArray::read_npy(path)?);
+    }
+    let (path, tensor) = match file.rsplit_once(':') {
+        Some((path, tensor)) if !path.is_empty() && !Path::new(file).exists() => (Path::new(path), Some(tensor)),
+        _ => (path, None),
+    };
+    let weights = Weights::open(path)?;
+    let names: Vec<_> = weights.paths().cloned().collect();
+    match (tensor, names.as_slice()) {
+        (Some(tensor), _) => Ok(weights.array(tensor)?),
+        (None, [only]) => Ok(weights.array(only)?),
+        (None, names) => bail!("{file} holds {} tensors; choose one with {file}:NAME", names.len()),
+    }
+}
+
+/// Sizes for the symbols of a graph: as given (`NAME=N`), else those of the exporter's example, else the least allowed.
+pub(super) fn sizes(graph: &Graph, given: &[String]) -> anyhow::Result<Bindings> {
+    let mut symbols = BTreeSet::new();
+    for (_, value) in graph.inputs() {
+        graph.shape(*value).0.iter().for_each(|dim| dim.symbols(&mut symbols));
+    }
+    let mut sizes: Bindings = symbols.iter().map(|symbol| (symbol.clone(), typical(graph, symbol))).collect();
+    for pair in given {
+        let Some((name, size)) = pair.split_once('=') else { bail!("`--size {pair}`: write NAME=N") };
+        let Some(known) = sizes.get_mut(name) else {
+            let known = symbols.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
+            bail!("there is no symbolic dimension `{name}`; there are: {known}");
+        };
+        *known = size.parse().with_context(|| format!("`--size {pair}`"))?;
+    }
+    Ok(sizes)
+}
+
+fn typical(graph: &Graph, symbol: &Arc<str>) -> usize {
+    let least = graph.limits().get(symbol).map_or(1, |[least, _]| *least);
+    graph.typical().get(symbol).copied().unwrap_or(least.max(1))
+}
+
+/// Arguments of a fixed seed: normal numbers where floats are wanted, indices that all tables have where integers are, and
+/// masks that hide nothing.
+pub(super) fn random(graph: &Graph, sizes: &Bindings) -> anyhow::Result<Arguments> {
+    let mut normals = Normals::new(2);
+    let mut arguments = Arguments::new();
+    for (name, value) in graph.inputs() {
+        let signature = &graph.node(*value).signature;
+        let shape = signature.shape.bind(sizes)?;
+        let count = shape.iter().product();
+        let array = match signature.dtype {
+            DType::Bool => NDArray::from_bytes(DType::Bool, &shape, &vec![1; count])?,
+            DType::I8 | DType::U8 => NDArray::zeros(signature.dtype, &shape)?,
+            DType::I64 | DType::I32 => {
+                let rows = least_rows(graph, *value).clamp(1, 1 << 20) as i64;
+                let indices: Vec<i64> = (0..count as i64).map(|i| i * 7919 % rows).collect();
+                NDArray::new(&shape, &indices)?.convert(signature.dtype)?
+            }
+            DType::F32 | DType::F16 | DType::BF16 => {
+                let mut numbers = vec![0.0; count];
+                normals.fill(&mut numbers);
+                floats(&shape, &numbers, signature.dtype)?
+            }
+        };
+        arguments.push((name.to_string(), array));
+    }
+    Ok(arguments)
+}
+
+fn floats(shape: &[usize], numbers: &[f32], dtype: DType) -> anyhow::Result<NDArray> {
+    Ok(match dtype {
+        DType::F16 => NDArray::new(shape, &numbers.iter().map(|&x| half::f16::from_f32(x)).collect::<Vec<_>>())?,
+        DType::BF16 => NDArray::new(shape, &numbers.iter().map(|&x| half::bf16::from_f32(x)).collect::<Vec<_>>())?,
+        _ => NDArray::new(shape, numbers)?,
+    })
+}
+
+/// The rows of the smallest table that the integers are looked up in, as far as it can be seen; 2 if none is.
+fn least_rows(graph: &Graph, input: Value) -> usize {
+    let mut from = BTreeSet::from([input]);
+    let mut rows = usize::MAX;
+    for (value, node) in graph.values() {
+        let reads = |position: usize| node.inputs.get(position).is_some_and(|value| from.contains(value));
+        match &node.op {
+            Op::Gather if reads(1) => rows = rows.min(graph.dim(node.inputs[0], 0).fixed().unwrap_or(2)),
+            Op::Take { axis } if reads(1) => rows = rows.min(graph.dim(node.inputs[0], *axis).fixed().unwrap_or(2)),
+            Op::Cast(_) | Op::Reshape(_) | Op::Permute(_) | Op::Slice { .. } | Op::Expand(_) if reads(0) => {
+                from.insert(value);
+            }
+            _ => {}
+        }
+    }
+    if rows == usize::MAX { 2 } else { rows }
+}

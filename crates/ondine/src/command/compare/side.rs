@@ -1,0 +1,103 @@
+//! One of the two things that are compared: a model, and how it is run.
+
+use std::{num::NonZeroUsize, path::Path, sync::Arc};
+
+use anyhow::{Context, bail};
+use ondine::model::{self, Opened};
+use ondine_runtime::{Asset, Cancel, Device, Function, Options, Precision, Tier, pt2};
+
+/// A model and how to run it.
+#[derive(Clone)]
+pub(super) struct Side {
+    pub(super) model: String,
+    pub(super) precision: Precision,
+    pub(super) threads: Option<NonZeroUsize>,
+    pub(super) tier: Option<Tier>,
+    /// In f32 with every node on its own.
+    pub(super) as_written: bool,
+}
+
+/// A side that can be called.
+pub(super) struct Ready {
+    pub(super) asset: Asset,
+    pub(super) function: Function,
+}
+
+impl Side {
+    /// The other side: as this one, but for what `words` say: a model, `precision=bf16`, `threads=1`, `cpu=avx2` or
+    /// `as-written`, with commas between them.
+    pub(super) fn other(&self, words: &str) -> anyhow::Result<Self> {
+        let mut other = self.clone();
+        let at = || format!("`--against {words}`");
+        for word in words.split(',') {
+            match word.split_once('=') {
+                Some(("precision", name)) => {
+                    other.precision = name.parse().with_context(at)?;
+                    other.as_written = false;
+                }
+                Some(("threads", count)) => other.threads = Some(count.parse().with_context(at)?),
+                Some(("cpu", name)) => other.tier = Some(tier(name).with_context(at)?),
+                _ if word == "as-written" => {
+                    other.as_written = true;
+                    other.precision = Precision::F32;
+                }
+                _ => other.model = word.to_owned(),
+            }
+        }
+        Ok(other)
+    }
+
+    /// Opens the model and prepares its function for calls.
+    pub(super) fn ready(&self, function: Option<&str>, cancel: &Cancel) -> anyhow::Result<Ready> {
+        let mut device = Device::cpu(self.threads)?.with_cancel(cancel.clone());
+        if let Some(tier) = self.tier {
+            device = device.with_tier(tier.name())?;
+        }
+        let (asset, name) = self.open(function, &device)?;
+        let asset = asset.named();
+        let prepared = if self.as_written {
+            asset.prepare_as_written(&device)?
+        } else {
+            asset.prepare(&Options { precision: self.precision }, &device)?
+        };
+        let function = prepared.specialize(None)?.load().function(&name)?;
+        Ok(Ready { asset, function })
+    }
+
+    /// The model with one function alone, and its name.
+    fn open(&self, function: Option<&str>, device: &Device) -> anyhow::Result<(Asset, Arc<str>)> {
+        let opened = match self.as_written {
+            true => Opened::Asset(pt2::open_as_written(Path::new(&self.model))?),
+            false => model::open(&self.model, device)?,
+        };
+        let name = opened.choose(function).with_context(|| self.model.clone())?;
+        match opened.only(&name)? {
+            Opened::Asset(asset) => Ok((asset, name)),
+            Opened::Specialized(_) => {
+                bail!("{}: built for one machine already; give what it was built from", self.model)
+            }
+        }
+    }
+
+    /// What a person reads about it.
+    pub(super) fn label(&self) -> String {
+        let mut label = format!("{} at {}", self.model, self.precision);
+        if self.as_written {
+            label.push_str(" as written");
+        }
+        if let Some(threads) = self.threads {
+            label.push_str(&format!(", {threads} threads"));
+        }
+        if let Some(tier) = self.tier {
+            label.push_str(&format!(", {tier}"));
+        }
+        label
+    }
+}
+
+fn tier(name: &str) -> anyhow::Result<Tier> {
+    let Some(tier) = Tier::ALL.into_iter().find(|tier| tier.name() == name) else {
+        bail!("there is no tier `{name}`; choose {}", Tier::ALL.map(Tier::name).join(", "));
+    };
+    Ok(tier)
+}
