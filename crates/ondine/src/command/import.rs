@@ -1,5 +1,6 @@
 //! `ondine import`: a model as a folder of graphs and aligned weights.
 
+use crate::output;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
