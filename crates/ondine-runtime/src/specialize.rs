@@ -297,6 +297,19 @@ impl Specialized {
         self.from_cache
     }
 
+    /// The same with other numbers in some weights, by their paths.
+    pub(crate) fn replaced(&self, weights: &[(&str, &[f32])]) -> Self {
+        let mut bytes = AlignedBytes::zeroed(self.packed.bytes.len());
+        bytes.as_mut_slice().copy_from_slice(&self.packed.bytes);
+        for entry in &self.packed.entries {
+            let Some((_, values)) = weights.iter().find(|(path, _)| *path == &*entry.path) else { continue };
+            let out = &mut bytes.as_mut_slice()[entry.offset..entry.offset + entry.len];
+            cpu::pack(entry.format, &entry.shape, values, out, &self.device);
+        }
+        let packed = Packed { bytes: bytes.into(), entries: self.packed.entries.clone() };
+        Self { packed, ..self.clone() }
+    }
+
     /// Makes the functions callable.
     #[must_use]
     pub fn load(self) -> Model {
