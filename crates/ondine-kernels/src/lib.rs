@@ -75,7 +75,9 @@ pub use convert::{Scalar, convert, truth};
 pub use elementwise::{Unary, glu, integer_unary, unary};
 pub use function::{Function, map, zip};
 pub use gemm::{
-    Epilogue, GemmProblem, Input, Output, Values, gemm,
+    Epilogue, GemmProblem, Input, Output, Values,
+    coded::{CodeLevels, CodedProblem, CodedShape, CodedSource, gemm_coded, pack_coded},
+    gemm,
     matmul::{MatmulShape, matmul},
     micro::GemmKernels,
     weights::{PACKED_ALIGN, PackedWeights, WeightShape, WeightSource, WeightType, pack},

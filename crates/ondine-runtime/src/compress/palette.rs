@@ -38,11 +38,23 @@ fn table(values: &[f32], count: usize) -> Vec<f32> {
     for &value in &sorted {
         sums.push(sums[sums.len() - 1] + f64::from(value));
     }
-    let mut centres = first_centres(&sorted, count);
+    let ends = sorted.first().zip(sorted.last()).map_or((0.0, 0.0), |(&low, &high)| (f64::from(low), f64::from(high)));
+    let even = (0..count).map(|i| ends.0 + (ends.1 - ends.0) * i as f64 / (count - 1) as f64).collect();
+    // Where numbers come in clusters the density misleads: the better of two starts.
+    let starts = [first_centres(&sorted, count), even];
+    let settled = starts.map(|start| settle(start, &sorted, &sums));
+    let [a, b] = &settled;
+    let best = if b.1 > a.1 { b } else { a };
+    best.0.iter().map(|&centre| centre as f32).collect()
+}
+
+/// Moves numbers to the means of what they are nearest to, until they stay; and the squares that they account for.
+fn settle(mut centres: Vec<f64>, sorted: &[f32], sums: &[f64]) -> (Vec<f64>, f64) {
+    let mut explained = 0.0;
     for _ in 0..ROUNDS {
-        let mut start = 0;
-        let mut moved = false;
-        for index in 0..count {
+        let (mut start, mut moved) = (0, false);
+        explained = 0.0;
+        for index in 0..centres.len() {
             let end = match centres.get(index + 1) {
                 Some(next) => {
                     let bound = (centres[index] + next) / 2.0;
@@ -52,6 +64,7 @@ fn table(values: &[f32], count: usize) -> Vec<f32> {
             };
             if end > start {
                 let mean = (sums[end] - sums[start]) / (end - start) as f64;
+                explained += mean * (sums[end] - sums[start]);
                 moved |= mean != centres[index];
                 centres[index] = mean;
             }
@@ -62,7 +75,7 @@ fn table(values: &[f32], count: usize) -> Vec<f32> {
             break;
         }
     }
-    centres.into_iter().map(|centre| centre as f32).collect()
+    (centres, explained)
 }
 
 /// Numbers spaced as the cube root of the density, which is the best spacing if there are many (Panter and Dite 1951).
