@@ -18,10 +18,13 @@ use serde::Serialize;
 
 use crate::{
     asset::Asset,
+    bytes::Bytes,
     device::Device,
+    dtype::DType,
+    encoding::INPUT_RANGE,
     error::{Context, Result, fail},
     ndarray::NDArray,
-    weights::Weights,
+    weights::{Tensor, Weights},
 };
 
 pub use format::{Format, Kind};
@@ -173,8 +176,10 @@ pub fn compress(
 ) -> Result<(Asset, Report)> {
     let layers = layers(asset);
     let fixed: Vec<Option<Option<Format>>> = layers.iter().map(|layer| options.rule(layer)).collect();
-    let measured = options.measure || options.goal != Goal::Format;
-    let measure = if measured { Some(Measure::new(asset, &layers, options, device, progress)?) } else { None };
+    let calibrated = options.wants_rows8() && !options.calibration.is_empty();
+    let measured = options.measure || options.goal != Goal::Format || calibrated;
+    let plain = decoded(asset, &layers)?;
+    let measure = if measured { Some(Measure::new(&plain, &layers, options, device, progress)?) } else { None };
     let work = Work { asset, layers: &layers, device, progress };
     let formats = match (&options.goal, &measure) {
         (Goal::Format, _) | (_, None) => {
@@ -182,7 +187,28 @@ pub fn compress(
         }
         (goal, Some(measure)) => work.choose(goal, options, &fixed, measure)?,
     };
-    work.build(&formats, measure.as_ref())
+    work.build(&formats, measure.as_ref(), calibrated)
+}
+
+/// The asset with layers that are encoded already as plain numbers, which can be replaced by others.
+fn decoded(asset: &Asset, layers: &[Layer]) -> Result<Asset> {
+    if !layers.iter().any(|layer| asset.weights().is_encoded(&layer.path)) {
+        return Ok(asset.clone());
+    }
+    let mut weights = asset.weights().clone();
+    for layer in layers.iter().filter(|layer| asset.weights().is_encoded(&layer.path)) {
+        let tensor = plain_tensor(&asset.weights().to_f32(&layer.path)?, &layer.shape);
+        weights.remove_encoding(&layer.path);
+        weights.insert(&layer.path, tensor);
+    }
+    let functions: Vec<_> = asset.functions().iter().map(|(name, graph)| (name.clone(), graph.clone())).collect();
+    Asset::new(asset.name().clone(), functions, weights)
+}
+
+/// Numbers as a tensor of F32.
+fn plain_tensor(values: &[f32], shape: &[usize]) -> Tensor {
+    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    Tensor { dtype: DType::F32, shape: shape.to_vec(), bytes: Bytes::from(&*bytes), file: "computed".into() }
 }
 
 impl Options {
@@ -190,6 +216,12 @@ impl Options {
     fn rule(&self, layer: &Layer) -> Option<Option<Format>> {
         let named = |rule: &&Rule| matches(&rule.pattern, layer.name()) || rule.pattern == *layer.path;
         self.rules.iter().find(named).map(|rule| rule.format)
+    }
+
+    /// True if weights may be made for activations of 8 bits.
+    fn wants_rows8(&self) -> bool {
+        let rows8 = |format: &Option<Format>| format.is_some_and(|format| format.kind == Kind::Rows8);
+        rows8(&self.format) || self.rules.iter().any(|rule| rows8(&rule.format))
     }
 
     /// The formats that are tried for a goal.
@@ -373,8 +405,13 @@ impl Work<'_> {
         bytes.values().sum()
     }
 
-    /// The asset with its layers in these formats.
-    fn build(&self, formats: &[Option<Format>], measure: Option<&Measure>) -> Result<(Asset, Report)> {
+    /// The asset with its layers in these formats; with the ranges of activations of 8 bits, if `ranged`.
+    fn build(
+        &self,
+        formats: &[Option<Format>],
+        measure: Option<&Measure>,
+        ranged: bool,
+    ) -> Result<(Asset, Report)> {
         let mut weights = Weights::default();
         let old = self.asset.weights();
         let mut mix = measure.map(|measure| Mix::new(measure, self.layers.len()));
@@ -392,6 +429,10 @@ impl Work<'_> {
                 return Ok(layer.report("keep".to_owned(), layer.kept, &values, &values, None));
             };
             coded.insert(&layer.path, &mut weights);
+            let range = measure.filter(|_| ranged && format.kind == Kind::Rows8).and_then(|measure| measure.range(index));
+            if let Some(range) = range.filter(|range| range.iter().all(|end| end.is_finite())) {
+                weights.insert(&format!("{}{INPUT_RANGE}", layer.path), plain_tensor(&range, &[2]));
+            }
             let output = measure.map(|measure| measure.layer(index, &values, &coded.values)).transpose()?;
             let bytes = coded.bytes() as u64;
             let report = layer.report(format.to_string(), bytes, &coded.values, &values, output.map(|(_, loss)| loss));

@@ -42,6 +42,7 @@ impl Recipe {
 
     pub(crate) fn graph(&self) -> &Graph {
         &self.graph
+    }
 
     /// The weights that it is computed from.
     pub(crate) fn weights(&self) -> &[Weight] {

@@ -17,6 +17,7 @@ use half::f16;
 use serde::Serialize;
 
 use crate::{
+    cpu::{self, Coding},
     dtype::DType,
     error::{Result, fail},
     ndarray::element_count,
@@ -31,8 +32,12 @@ pub(crate) const LUT: &str = ".lut";
 pub(crate) const LOW_RANK_A: &str = ".low_rank.a";
 pub(crate) const LOW_RANK_B: &str = ".low_rank.b";
 
+/// Beside weights of type I8 with a scale: F32, the lowest and the highest number that they are multiplied with. Such
+/// products have activations of 8 bits, whose scale follows from that.
+pub(crate) const INPUT_RANGE: &str = ".input_range";
+
 /// All of them.
-pub(crate) const PARTS: [&str; 6] = [ENCODING, SCALE, ZERO, LUT, LOW_RANK_A, LOW_RANK_B];
+pub(crate) const PARTS: [&str; 7] = [ENCODING, SCALE, ZERO, LUT, LOW_RANK_A, LOW_RANK_B, INPUT_RANGE];
 
 /// The most dimensions of a weight that is encoded.
 const MAX_RANK: usize = 8;
@@ -168,6 +173,23 @@ impl Weights {
         Ok(Some(encoded))
     }
 
+    /// How kernels read the codes of a weight, if it has some that they read.
+    pub(crate) fn coding(&self, path: &str) -> Option<Coding> {
+        if self.input_range(path).is_some() {
+            return Some(Coding::ROWS8);
+        }
+        self.encoded(path).ok()??.coding()
+    }
+
+    /// The range of what the weight is multiplied with, if it is one for activations of 8 bits.
+    pub(crate) fn input_range(&self, path: &str) -> Option<[f32; 2]> {
+        let tensor = self.get(path).filter(|tensor| tensor.dtype == DType::I8 && tensor.shape.len() == 2)?;
+        let range = self.get(&format!("{path}{INPUT_RANGE}")).filter(|range| range.dtype == DType::F32)?;
+        let (&[low, high], []) = range.bytes.as_chunks::<4>() else { return None };
+        let [low, high] = [low, high].map(f32::from_le_bytes);
+        (tensor.shape[0] > 0 && low.is_finite() && high.is_finite() && low <= high).then_some([low, high])
+    }
+
     /// A matrix of floating-point numbers that belongs to an encoded weight.
     fn read_part(&self, path: &str, wanted: [usize; 2], wide: bool) -> Result<Vec<f32>> {
         let Some(tensor) = self.get(path) else { fail!(Missing, "tensor `{path}` is missing") };
@@ -205,6 +227,27 @@ impl Encoded<'_> {
     /// Bytes of a row of codes.
     pub(crate) fn row_bytes(&self) -> usize {
         self.codes.len() / self.encoding.shape[0]
+    }
+
+    /// The codes, a byte each.
+    pub(crate) fn codes(&self) -> Vec<u8> {
+        let columns = self.encoding.size()[1];
+        let rows = self.codes.chunks_exact(self.row_bytes());
+        rows.flat_map(|row| (0..columns).map(|index| code_at(row, self.encoding.bits, index))).collect()
+    }
+
+    /// How kernels for matrix products read the codes, if they can: scales and zeros of F16 or one table, no correction.
+    fn coding(&self) -> Option<Coding> {
+        let &Encoding { bits, levels, group, half, rank, ref shape } = &self.encoding;
+        let levels = match levels {
+            Levels::Palette if bits <= 4 && group >= shape[0] => cpu::Levels::Table,
+            Levels::Integers { zeros: true } if bits != 6 && half => cpu::Levels::Zeros,
+            Levels::Integers { zeros: false } if bits != 6 && half => cpu::Levels::Symmetric,
+            _ => return None,
+        };
+        let columns = self.encoding.size()[1];
+        let group = if levels == cpu::Levels::Table { columns } else { group.min(columns) };
+        (shape.len() == 2 && rank == 0).then_some(Coding { bits, group, levels })
     }
 
     /// The numbers that the weight stands for.

@@ -12,7 +12,7 @@ use crate::{
     asset::Asset,
     bytes::Bytes,
     cache::{Cache, Digest},
-    cpu::{self, Format},
+    cpu::{self, Coding, Format},
     device::Device,
     dim::Bindings,
     disk::packed::{About, Front, Header},
@@ -29,7 +29,7 @@ use crate::{
         layout::layout,
         plan::{Plan, plan},
         precision::lower,
-        quantize::quantize,
+        quantize::{Rows, quantize},
         share::share,
         values,
     },
@@ -98,13 +98,27 @@ pub(crate) struct Lowered {
     pub(crate) graph: Graph,
     /// For each weight of the graph, its packed forms.
     pub(crate) packs: HashMap<(WeightId, Format), usize>,
+    /// How kernels read the codes of weights that have some.
+    codings: HashMap<WeightId, Coding>,
 }
 
 impl Lowered {
     /// The packed weight that input `position` of a node reads, by its position in [`Packed`].
     pub(crate) fn pack(&self, op: &Op, position: usize, id: WeightId, options: Options) -> Option<usize> {
         let shape = &self.graph.weight_info(id).shape;
-        self.packs.get(&(id, cpu::format(op, position, shape, options))).copied()
+        let coding = self.codings.get(&id).copied();
+        self.packs.get(&(id, cpu::format(op, position, shape, coding, options))).copied()
+    }
+
+    /// True if weights of 8 bits, and only these, meet quantized rows.
+    pub(crate) fn agrees(&self, options: Options) -> bool {
+        let linears = self.graph.nodes().iter().filter(|node| matches!(node.op, Op::Linear(_)));
+        linears.into_iter().all(|node| {
+            let Op::Weight(id) = self.graph.node(node.inputs[1]).op else { return true };
+            let rows = self.graph.node(node.inputs[0]).signature.dtype == DType::U8;
+            let (shape, coding) = (&self.graph.weight_info(id).shape, self.codings.get(&id).copied());
+            rows == cpu::reads_rows(&node.op, shape, coding, options)
+        })
     }
 }
 
@@ -157,9 +171,10 @@ impl Prepared {
         let mut known = HashMap::new();
         let mut functions = BTreeMap::new();
         for (name, graph) in asset.functions() {
-            let graph = rewrite(graph, *options, device).at(|| name)?;
-            let packs = assign_packs(&graph, *options, device, &mut entries, &mut known);
-            functions.insert(name.clone(), Arc::new(Lowered { graph, packs }));
+            let graph = rewrite(graph, *options, device, asset.weights()).at(|| name)?;
+            let coding = |path: &str| asset.weights().coding(path);
+            let lowered = assign_packs(graph, *options, device, (&mut entries, &mut known), coding);
+            functions.insert(name.clone(), Arc::new(lowered));
         }
         Ok(Self { asset: asset.clone(), functions, entries, options: *options, device: device.clone() })
     }
@@ -324,31 +339,37 @@ pub(crate) fn plan_of(lowered: &Lowered, bindings: &Bindings, options: Options, 
 }
 
 /// The passes, in order.
-fn rewrite(graph: &Graph, options: Options, device: &Device) -> Result<Graph> {
+fn rewrite(graph: &Graph, options: Options, device: &Device, weights: &Weights) -> Result<Graph> {
     let graph = fold(graph, |node, inputs| cpu::evaluate(node, inputs, device))?;
     let graph = share(&layout(&graph)?)?;
     let graph = fuse(&graph)?;
     let graph = share(&lower(&graph, options.precision.dtype())?)?;
     let graph = layout(&algorithm(&graph)?)?;
-    quantize(&graph, options.precision == Precision::Int8, |op, weight| cpu::reads_rows(op, weight, options))
+    quantize(&graph, options.precision == Precision::Int8, |op, weight| {
+        let range = weights.input_range(&weight.path);
+        let reads = cpu::reads_rows(op, &weight.shape, range.map(|_| Coding::ROWS8), options);
+        reads.then_some(Rows { range })
+    })
 }
 
 /// Gives every use of a weight a packed form; uses of one weight in one format share it.
 pub(crate) fn assign_packs(
-    graph: &Graph,
+    graph: Graph,
     options: Options,
     device: &Device,
-    entries: &mut Vec<Entry>,
-    known: &mut HashMap<(Arc<str>, Format), usize>,
-) -> HashMap<(WeightId, Format), usize> {
+    (entries, known): (&mut Vec<Entry>, &mut HashMap<(Arc<str>, Format), usize>),
+    coding: impl Fn(&str) -> Option<Coding>,
+) -> Lowered {
     let mut packs = HashMap::new();
+    let ids = (0..).map(WeightId).zip(graph.weights());
+    let codings: HashMap<_, _> = ids.filter_map(|(id, weight)| Some((id, coding(&weight.path)?))).collect();
     let by_nodes =
-        values(graph).flat_map(|(_, node)| (0..).zip(&node.inputs).map(move |(i, &input)| (&node.op, i, input)));
+        values(&graph).flat_map(|(_, node)| (0..).zip(&node.inputs).map(move |(i, &input)| (&node.op, i, input)));
     let results = graph.outputs().iter().map(|&(_, value)| (&Op::Input, 0, value));
     for (op, position, input) in by_nodes.chain(results) {
         if let Op::Weight(id) = graph.node(input).op {
             let weight = graph.weight_info(id);
-            let format = cpu::format(op, position, &weight.shape, options);
+            let format = cpu::format(op, position, &weight.shape, codings.get(&id).copied(), options);
             let index = *known.entry((weight.path.clone(), format)).or_insert_with(|| {
                 let offset = entries.last().map_or(0, |last: &Entry| last.offset + last.len).next_multiple_of(64);
                 let len = cpu::packed_bytes(format, &weight.shape, device);
@@ -359,7 +380,7 @@ pub(crate) fn assign_packs(
             packs.insert((id, format), index);
         }
     }
-    packs
+    Lowered { graph, packs, codings }
 }
 
 /// Yields the packed weights from the cache, which gets them first if it must; offsets become positions in them.
@@ -441,8 +462,13 @@ pub(crate) fn write_packed(weights: &Weights, entries: &[Entry], device: &Device
 
 fn pack(weights: &Weights, entry: &Entry, out: &mut [u8], device: &Device) -> Result<()> {
     weights.check(&entry.path, &entry.shape)?;
-    let values = weights.to_f32(&entry.path)?;
-    cpu::pack(entry.format, &entry.shape, &values, out, device);
+    match (entry.format, weights.encoded(&entry.path)?) {
+        (Format::Coded { coding, gate }, Some(encoded)) => {
+            cpu::pack_codes(coding, gate, &entry.shape, &encoded, out, device);
+        }
+        (Format::Coded { .. }, None) => fail!(Format, "weight `{}` has no codes", entry.path),
+        (format, _) => cpu::pack(format, &entry.shape, &weights.to_f32(&entry.path)?, out, device),
+    }
     // The checkpoint is not read again: its pages need not stay.
     if let Some(tensor) = weights.get(&entry.path) {
         tensor.bytes.forget();

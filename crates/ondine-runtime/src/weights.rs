@@ -9,7 +9,7 @@ use crate::{
     bytes::Bytes,
     derived::Recipe,
     dtype::DType,
-    encoding::{ENCODING, PARTS, SCALE},
+    encoding::{ENCODING, INPUT_RANGE, PARTS, SCALE},
     error::{Context, Error, ErrorKind, Result, fail},
     ndarray::{NDArray, element_count},
 };
@@ -122,6 +122,11 @@ impl Weights {
         self.tensors = names.into_iter().zip(std::mem::take(&mut self.tensors).into_values()).collect();
     }
 
+    /// Drops what makes the tensor `path` codes.
+    pub(crate) fn remove_encoding(&mut self, path: &str) {
+        PARTS.iter().for_each(|part| drop(self.tensors.remove(&*format!("{path}{part}"))));
+    }
+
     /// Drops every tensor whose name `keep` refuses.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
         self.tensors.retain(|path, _| keep(path));
@@ -141,7 +146,7 @@ impl Weights {
     /// True if the tensor is a scale or the like of another one.
     pub(crate) fn is_part(&self, path: &str) -> bool {
         PARTS.iter().filter_map(|part| Some((part, path.strip_suffix(part)?))).any(|(part, base)| {
-            let scaled = *part == SCALE && self.get(base).is_some_and(|tensor| tensor.dtype == DType::I8);
+            let scaled = [SCALE, INPUT_RANGE].contains(part) && self.get(base).is_some_and(|tensor| tensor.dtype == DType::I8);
             scaled || self.get(base).is_some() && self.is_encoded(base)
         })
     }

@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod cache;
+mod compress;
 mod draw;
 mod import;
 mod inspect;
@@ -34,6 +35,8 @@ enum Command {
     Import(import::Import),
     /// Prepare a model ahead of time for one kind of processor
     Build(build::Build),
+    /// Write a model with its weights in fewer bits
+    Compress(Box<compress::Compress>),
     /// Show and limit the cache of packed weights
     Cache(cache::CacheCommand),
     /// Call a function of a model with tensors from files
@@ -51,6 +54,7 @@ impl Cli {
             Command::Inspect(inspect) => inspect.run(),
             Command::Import(import) => import.run(),
             Command::Build(build) => build.run(),
+            Command::Compress(compress) => compress.run(),
             Command::Cache(cache) => cache.run(),
             Command::Run(run) => run.run(),
             Command::Models(models) => models.run(),

@@ -2,17 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{LayerReport, Loss};
+use super::{LayerReport, Loss, plain_tensor};
 use crate::{
     asset::Asset,
-    bytes::Bytes,
-    dtype::DType,
     encoding::PARTS,
     error::{Result, fail},
     graph::Value,
     op::Op,
     pass::values,
-    weights::{Tensor, Weights},
+    weights::Weights,
 };
 
 /// Weights of fewer elements stay as they are: they take no room, and are often the first or the last of a network.
@@ -131,9 +129,7 @@ impl Weights {
     /// If it is missing or cannot be read.
     pub(super) fn copy_to(&self, path: &str, shape: &[usize], other: &mut Self) -> Result<()> {
         if self.derived.contains_key(path) {
-            let bytes: Vec<u8> = self.to_f32(path)?.iter().flat_map(|x| x.to_le_bytes()).collect();
-            let bytes = Bytes::from(&*bytes);
-            other.insert(path, Tensor { dtype: DType::F32, shape: shape.to_vec(), bytes, file: "computed".into() });
+            other.insert(path, plain_tensor(&self.to_f32(path)?, shape));
             return Ok(());
         }
         let Some(tensor) = self.get(path) else { fail!(Missing, "tensor `{path}` is missing") };

@@ -1,6 +1,9 @@
 //! Errors measured on inputs: of a layer by itself, and of the functions' results.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     Loss, Options, Progress,
@@ -8,19 +11,18 @@ use super::{
     encode::encode,
     format::{Format, Kind},
     layers::{Layer, weight_position},
+    plain_tensor,
 };
 use crate::{
     asset::Asset,
-    bytes::Bytes,
     device::Device,
-    dtype::DType,
     error::{Context, Result, fail},
     graph::{Graph, Value},
     model::State,
     ndarray::NDArray,
     op::{Epilogue, Op},
     specialize::{self, Specialized},
-    weights::{Tensor, Weights},
+    weights::Weights,
 };
 
 /// Rows of a linear layer's input that its error is measured on, about.
@@ -50,6 +52,8 @@ pub(super) struct Measure {
     calls: Vec<Call>,
     base: Specialized,
     layers: Vec<(Arc<str>, Vec<usize>, Vec<Alone>)>,
+    /// The lowest and the highest number that each layer reads in all calls, of linear layers alone.
+    ranges: Vec<Option<[f32; 2]>>,
     device: Device,
 }
 
@@ -72,8 +76,17 @@ impl Measure {
             fail!(Unsupported, "{}: no result is a floating-point number, there is nothing to measure", asset.name());
         }
         let mut alone: Vec<_> = layers.iter().map(|layer| (layer.path.clone(), layer.shape.clone(), vec![])).collect();
-        for (function, graph) in asset.functions() {
-            let Some(call) = measured.iter().find(|call| call.function == *function) else { continue };
+        let mut ranges = vec![None; layers.len()];
+        // One call of a function is enough to tell formats apart; ranges are those of all.
+        let mut known = HashSet::new();
+        let all = options.wants_rows8();
+        for call in &measured {
+            let Call { function, inputs, .. } = call;
+            let first = known.insert(function.clone());
+            if !first && !all {
+                continue;
+            }
+            let graph = asset.function(function)?;
             let uses: Vec<_> = layers
                 .iter()
                 .enumerate()
@@ -81,11 +94,17 @@ impl Measure {
                 .filter(|(_, of, _)| *of == function)
                 .map(|(index, _, value)| (index, value))
                 .collect();
-            for part in parts(graph, &uses, &call.inputs) {
+            for part in parts(graph, &uses, inputs) {
                 let start = std::time::Instant::now();
-                let captured = capture(asset, function, part, &call.inputs, device)?;
+                let captured = capture(asset, function, part, inputs, device)?;
                 for &(index, value) in part {
                     let x = captured[&activation(graph, value)].clone();
+                    if let Op::Linear(_) = graph.node(value).op {
+                        widen(&mut ranges[index], &x)?;
+                    }
+                    if !first {
+                        continue;
+                    }
                     let weight = asset.weights().to_f32(&layers[index].path)?;
                     alone[index].2.push(Alone::new(graph, value, x, (&layers[index], &weight), device)?);
                 }
@@ -93,7 +112,12 @@ impl Measure {
                 progress(Progress { stage: "calibrating", done, total: layers.len(), step: start.elapsed() });
             }
         }
-        Ok(Self { calls: measured, base, layers: alone, device: device.clone() })
+        Ok(Self { calls: measured, base, layers: alone, ranges, device: device.clone() })
+    }
+
+    /// The lowest and the highest number that a linear layer reads.
+    pub(super) fn range(&self, index: usize) -> Option<[f32; 2]> {
+        self.ranges[index]
     }
 
     /// The squared error of what a layer yields, and its loss, with `coded` in place of `values`.
@@ -161,6 +185,16 @@ impl<'a> Mix<'a> {
         self.current = self.current.replaced(&changed);
         self.measure.results(&self.current)
     }
+}
+
+/// Makes a range hold the numbers of `x`.
+fn widen(range: &mut Option<[f32; 2]>, x: &NDArray) -> Result<()> {
+    let [mut low, mut high] = range.unwrap_or_default();
+    for &x in x.view::<f32>()? {
+        (low, high) = (low.min(x), high.max(x));
+    }
+    *range = Some([low, high]);
+    Ok(())
 }
 
 /// The results of a call that are floating-point numbers.
@@ -243,11 +277,8 @@ impl Alone {
         };
         let y = alone.push(op, &inputs)?;
         alone.output("y", y);
-        let bytes: Vec<u8> = weight.iter().flat_map(|x| x.to_le_bytes()).collect();
-        let bytes = Bytes::from(&*bytes);
-        let tensor = Tensor { dtype: DType::F32, shape: layer.shape.clone(), bytes, file: "computed".into() };
         let mut weights = Weights::default();
-        weights.insert(&layer.path, tensor);
+        weights.insert(&layer.path, plain_tensor(weight, &layer.shape));
         let asset = Asset::new("layer", [("layer", alone)], weights)?;
         let specialized = asset.specialize(&specialize::Options::default(), device, None)?;
         let mut alone = Self { specialized, x, signal: 0.0, peak: 0.0, count: 0 };

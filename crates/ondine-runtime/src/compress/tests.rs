@@ -2,13 +2,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    bytes::Bytes,
-    dtype::DType,
     encoding::{ENCODING, code_at, pack_codes, symmetric_zero},
     graph::Graph,
     model::State,
     op::Activation,
-    weights::Tensor,
 };
 
 fn device() -> Device {
@@ -16,8 +13,7 @@ fn device() -> Device {
 }
 
 fn f32_tensor(shape: &[usize], values: &[f32]) -> Tensor {
-    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-    Tensor { dtype: DType::F32, shape: shape.to_vec(), bytes: Bytes::from(&*bytes), file: "test".into() }
+    plain_tensor(values, shape)
 }
 
 /// Numbers that look random: half of them normal enough, with rows of zeros and of one number among them.
@@ -263,6 +259,12 @@ fn a_compressed_asset_runs_on_what_its_weights_stand_for() {
     };
     let loss = Loss::between(&run(&small), &run(&asset));
     assert!(loss.relative > 0.0 && loss.relative < 0.3, "{loss:?}");
+    // Kernels read the codes: the panels take little more room than the file.
+    let prepared = |asset: &Asset| asset.prepare(&crate::Options::default(), &device()).unwrap().weight_bytes();
+    assert!(5 * prepared(&small) < prepared(&asset), "{} {}", prepared(&small), prepared(&asset));
+    // What is compressed can be compressed again.
+    let (smaller, _) = compress(&small, &Options { goal: Goal::Share(0.7), ..Options::default() }, &device(), &silent).unwrap();
+    assert!(Loss::between(&run(&smaller), &run(&asset)).relative < 1.0);
     let outputs = report.outputs.unwrap();
     assert!(outputs.relative > 0.0 && outputs.relative < 0.3, "{outputs:?}");
     assert!(report.layers.iter().all(|layer| layer.output.is_some_and(|loss| loss.relative < 0.2)), "{report:?}");
@@ -328,5 +330,70 @@ fn patterns_have_stars() {
         ("*", "", true),
     ] {
         assert_eq!(matches(pattern, text), wanted, "{pattern} {text}");
+    }
+}
+
+#[test]
+fn activations_of_8_bits_have_the_ranges_of_the_calibration() {
+    let asset = network();
+    let x = NDArray::new(&[4, 64], &numbers(4, 64, 5)).unwrap();
+    let options = Options {
+        format: Some(Format::new(Kind::Rows8)),
+        calibration: vec![BTreeMap::from([("x".to_owned(), x.clone())])],
+        ..Options::default()
+    };
+    let (small, _) = compress(&asset, &options, &device(), &silent).unwrap();
+    let [low, high] = small.weights().input_range("layers.0.weight").unwrap();
+    let values = x.view::<f32>().unwrap();
+    assert_eq!(low, values.iter().fold(0.0, |a: f32, &b| a.min(b)));
+    assert_eq!(high, values.iter().fold(0.0, |a: f32, &b| a.max(b)));
+    let run = |asset: &Asset, precision, x: &NDArray| {
+        let model = asset.specialize(&crate::Options { precision }, &device(), None).unwrap().load();
+        let function = model.function("main").unwrap();
+        let mut outputs = function.run(&[("x", x)], &mut State::default()).unwrap();
+        let names: Vec<_> = function.graph().nodes().iter().map(|node| node.op.name()).collect();
+        (outputs.take("y").unwrap().to_f32(), names.iter().filter(|name| **name == "quantize").count())
+    };
+    let wanted = run(&asset, crate::Precision::F32, &x).0;
+    for precision in [crate::Precision::F32, crate::Precision::BF16, crate::Precision::Int8] {
+        let (found, quantized) = run(&small, precision, &x);
+        let loss = Loss::between(&found, &wanted);
+        assert!(quantized == 3 && loss.relative < 0.03, "{precision}: {loss:?}, {quantized} quantized");
+    }
+    // Nothing is measured: what is beyond the range is cut off.
+    let far: Vec<f32> = values.iter().map(|x| 100.0 * x).collect();
+    let far = NDArray::new(&[4, 64], &far).unwrap();
+    let cut: Vec<f32> = far.view::<f32>().unwrap().iter().map(|x| x.clamp(low, high)).collect();
+    let cut = NDArray::new(&[4, 64], &cut).unwrap();
+    let [far, cut] = [far, cut].map(|x| run(&small, crate::Precision::F32, &x).0);
+    assert!(Loss::between(&far, &cut).relative < 0.02);
+    // What was built ahead of time opens again.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("small.bin");
+    small.prepare(&crate::Options::default(), &device()).unwrap().build(&file).unwrap();
+    let built = crate::Specialized::open(&file, &device()).unwrap().load();
+    let mut outputs = built.function("main").unwrap().run(&[("x", &x)], &mut State::default()).unwrap();
+    assert_eq!(outputs.take("y").unwrap().to_f32(), run(&small, crate::Precision::F32, &x).0);
+}
+
+#[test]
+fn codes_go_through_folders_and_built_files() {
+    for name in ["int8", "int4", "int2", "palette4", "palette6"] {
+        let options = Options { format: Some(Format::new(name.parse().unwrap())), ..Options::default() };
+        let (small, _) = compress(&network(), &options, &device(), &silent).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        small.save(&folder.path().join("small.ondine")).unwrap();
+        let opened = Asset::open(&folder.path().join("small.ondine")).unwrap();
+        let file = folder.path().join("small.bin");
+        opened.prepare(&crate::Options::default(), &device()).unwrap().build(&file).unwrap();
+        let x = NDArray::new(&[4, 64], &numbers(4, 64, 5)).unwrap();
+        let specialized = |asset: &Asset| asset.specialize(&crate::Options::default(), &device(), None).unwrap();
+        let built = crate::Specialized::open(&file, &device()).unwrap();
+        let [a, b, c] = [specialized(&small), specialized(&opened), built].map(|specialized| {
+            let model = specialized.load();
+            let mut outputs = model.function("main").unwrap().run(&[("x", &x)], &mut State::default()).unwrap();
+            outputs.take("y").unwrap()
+        });
+        assert!(a == b && a == c, "{name}");
     }
 }
