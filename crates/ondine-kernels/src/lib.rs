@@ -83,7 +83,7 @@ pub use gemm::{
     weights::{PACKED_ALIGN, PackedWeights, WeightShape, WeightSource, WeightType, pack},
 };
 pub use index::{argsort, scan, scatter_rows, take};
-pub use layout::{IndexError, concat, expand, gather_rows, pad, permute, slice, take_row};
+pub use layout::{IndexError, check_indices, concat, expand, gather_rows, pad, permute, slice, take_row};
 pub use math::Activation;
 pub use norm::{GroupNorm, group_norm, layer_norm, rms_norm};
 pub use number::{Float, Lane, Number, Total};

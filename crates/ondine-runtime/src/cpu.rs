@@ -8,6 +8,7 @@ mod general;
 mod movement;
 mod products;
 mod recurrent;
+mod rows;
 mod weights;
 
 use bytemuck::{cast_slice, cast_slice_mut};

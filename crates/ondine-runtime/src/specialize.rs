@@ -463,10 +463,10 @@ pub(crate) fn write_packed(weights: &Weights, entries: &[Entry], device: &Device
 fn pack(weights: &Weights, entry: &Entry, out: &mut [u8], device: &Device) -> Result<()> {
     weights.check(&entry.path, &entry.shape)?;
     match (entry.format, weights.encoded(&entry.path)?) {
-        (Format::Coded { coding, gate }, Some(encoded)) => {
-            cpu::pack_codes(coding, gate, &entry.shape, &encoded, out, device);
+        (format @ (Format::Coded { .. } | Format::Rows { .. }), Some(encoded)) => {
+            cpu::pack_codes(format, &entry.shape, &encoded, out, device);
         }
-        (Format::Coded { .. }, None) => fail!(Format, "weight `{}` has no codes", entry.path),
+        (Format::Coded { .. } | Format::Rows { .. }, None) => fail!(Format, "weight `{}` has no codes", entry.path),
         (format, _) => cpu::pack(format, &entry.shape, &weights.to_f32(&entry.path)?, out, device),
     }
     // The checkpoint is not read again: its pages need not stay.

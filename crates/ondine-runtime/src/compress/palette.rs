@@ -8,8 +8,11 @@ use crate::pool::map;
 /// Rounds of moving the numbers to the means of what they stand for; most tables settle before.
 const ROUNDS: usize = 60;
 
-/// Bins of the density that the first numbers are placed by.
-const BINS: usize = 2048;
+/// Runs of neighbouring elements that are kept together when the first numbers are sought.
+const POINTS: usize = 1024;
+
+/// Bins of the density that these runs are cut by.
+const BINS: usize = 4096;
 
 /// Encodes rows of `columns` elements with a table for each `group` rows.
 pub(super) fn palette(values: &[f32], columns: usize, bits: u32, group: usize, pool: &Pool) -> Codes {
@@ -28,7 +31,7 @@ pub(super) fn palette(values: &[f32], columns: usize, bits: u32, group: usize, p
     Codes { codes, levels: Levels::Palette(tables), group, half, values }
 }
 
-/// `count` ascending numbers.
+/// `count` ascending numbers with the least squared error, but for what [`POINTS`] leave to settle.
 fn table(values: &[f32], count: usize) -> Vec<f32> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f32::total_cmp);
@@ -38,22 +41,69 @@ fn table(values: &[f32], count: usize) -> Vec<f32> {
     for &value in &sorted {
         sums.push(sums[sums.len() - 1] + f64::from(value));
     }
-    let ends = sorted.first().zip(sorted.last()).map_or((0.0, 0.0), |(&low, &high)| (f64::from(low), f64::from(high)));
-    let even = (0..count).map(|i| ends.0 + (ends.1 - ends.0) * i as f64 / (count - 1) as f64).collect();
-    // Where numbers come in clusters the density misleads: the better of two starts.
-    let starts = [first_centres(&sorted, count), even];
-    let settled = starts.map(|start| settle(start, &sorted, &sums));
-    let [a, b] = &settled;
-    let best = if b.1 > a.1 { b } else { a };
-    best.0.iter().map(|&centre| centre as f32).collect()
+    // Runs that stay together at first.
+    let ends: Vec<usize> = if sorted.len() <= POINTS {
+        (0..=sorted.len()).collect()
+    } else {
+        let bounds = spaced(&sorted, POINTS - 1);
+        let cuts = bounds.iter().map(|&bound| sorted.partition_point(|&value| f64::from(value) <= bound));
+        [0].into_iter().chain(cuts).chain([sorted.len()]).collect()
+    };
+    let mut centres = settle(best_cuts(&ends, &sums, count), &sorted, &sums);
+    centres.resize(count, centres.last().copied().unwrap_or_default());
+    centres.into_iter().map(|centre| centre as f32).collect()
 }
 
-/// Moves numbers to the means of what they are nearest to, until they stay; and the squares that they account for.
-fn settle(mut centres: Vec<f64>, sorted: &[f32], sums: &[f64]) -> (Vec<f64>, f64) {
-    let mut explained = 0.0;
+/// The means of at most `count` stretches of runs, which account for the most squares: by what is best for the first runs
+/// and one stretch fewer (Bellman 1973). Where a stretch best begins only moves up with its end, which halves the search.
+fn best_cuts(ends: &[usize], sums: &[f64], count: usize) -> Vec<f64> {
+    let runs = ends.len() - 1;
+    let squares = |from: usize, to: usize| {
+        let (elements, sum) = ((ends[to] - ends[from]) as f64, sums[ends[to]] - sums[ends[from]]);
+        if elements > 0.0 { sum * sum / elements } else { 0.0 }
+    };
+    let mut best: Vec<f64> = (0..=runs).map(|to| squares(0, to)).collect();
+    let mut begins = Vec::new();
+    for _ in 1..count.min(runs.max(1)) {
+        let (mut next, mut begin) = (best.clone(), vec![0_usize; runs + 1]);
+        let mut open: Vec<(usize, usize, usize, usize)> = vec![(0, runs, 0, runs)];
+        while let Some((low, high, from, to)) = open.pop() {
+            let middle = low.midpoint(high);
+            let mut at = (f64::NEG_INFINITY, from);
+            for start in from..=to.min(middle) {
+                let explained = best[start] + squares(start, middle);
+                if explained > at.0 {
+                    at = (explained, start);
+                }
+            }
+            (next[middle], begin[middle]) = at;
+            if low < middle {
+                open.push((low, middle - 1, from, at.1));
+            }
+            if middle < high {
+                open.push((middle + 1, high, at.1, to));
+            }
+        }
+        best = next;
+        begins.push(begin);
+    }
+    let (mut centres, mut end) = (Vec::new(), runs);
+    for begin in begins.iter().rev().map(Some).chain([None]) {
+        let start = begin.map_or(0, |begin| begin[end]);
+        let elements = ends[end] - ends[start];
+        if elements > 0 {
+            centres.push((sums[ends[end]] - sums[ends[start]]) / elements as f64);
+        }
+        end = start;
+    }
+    centres.reverse();
+    centres
+}
+
+/// Moves ascending numbers to the means of what they are nearest to, until they stay.
+fn settle(mut centres: Vec<f64>, sorted: &[f32], sums: &[f64]) -> Vec<f64> {
     for _ in 0..ROUNDS {
         let (mut start, mut moved) = (0, false);
-        explained = 0.0;
         for index in 0..centres.len() {
             let end = match centres.get(index + 1) {
                 Some(next) => {
@@ -64,22 +114,20 @@ fn settle(mut centres: Vec<f64>, sorted: &[f32], sums: &[f64]) -> (Vec<f64>, f64
             };
             if end > start {
                 let mean = (sums[end] - sums[start]) / (end - start) as f64;
-                explained += mean * (sums[end] - sums[start]);
                 moved |= mean != centres[index];
                 centres[index] = mean;
             }
             start = end;
         }
-        centres.sort_unstable_by(f64::total_cmp);
         if !moved {
             break;
         }
     }
-    (centres, explained)
+    centres
 }
 
 /// Numbers spaced as the cube root of the density, which is the best spacing if there are many (Panter and Dite 1951).
-fn first_centres(sorted: &[f32], count: usize) -> Vec<f64> {
+fn spaced(sorted: &[f32], count: usize) -> Vec<f64> {
     let (Some(&low), Some(&high)) = (sorted.first(), sorted.last()) else { return vec![0.0; count] };
     let (low, high) = (f64::from(low), f64::from(high));
     let width = (high - low) / BINS as f64;

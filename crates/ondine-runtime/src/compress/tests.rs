@@ -397,3 +397,29 @@ fn codes_go_through_folders_and_built_files() {
         assert!(a == b && a == c, "{name}");
     }
 }
+
+#[test]
+fn tables_stay_codes_in_memory() {
+    let mut weights = Weights::default();
+    weights.insert("table", f32_tensor(&[90, 37], &numbers(90, 37, 4)));
+    let mut graph = Graph::new();
+    let table = graph.weight("table", &[90, 37]).unwrap();
+    let ids = graph.input("ids", DType::I64, [5]);
+    let rows = graph.gather(table, ids).unwrap();
+    graph.output("y", rows);
+    let asset = Asset::new("table", [("main", graph)], weights).unwrap();
+    let ids = NDArray::new(&[5], &[89_i64, 0, 7, 7, 31]).unwrap();
+    for (name, group) in [("int8", None), ("int4", Some(16)), ("int2", Some(7)), ("palette4", None), ("palette6", None)] {
+        let format = Format { group, ..Format::new(name.parse().unwrap()) };
+        let (small, _) = compress(&asset, &Options { format: Some(format), ..Options::default() }, &device(), &silent).unwrap();
+        let values = small.weights().to_f32("table").unwrap();
+        let prepared = small.prepare(&crate::Options::default(), &device()).unwrap();
+        assert_eq!(prepared.weight_bytes() < 90 * 37 * 2, name != "palette6", "{name}: {}", prepared.weight_bytes());
+        let function = prepared.specialize(None).unwrap().load().function("main").unwrap();
+        let found = function.run(&[("ids", &ids)], &mut State::default()).unwrap().take("y").unwrap();
+        let wanted: Vec<f32> = [89, 0, 7, 7, 31].iter().flat_map(|row| values[row * 37..][..37].to_vec()).collect();
+        assert_eq!(found.view::<f32>().unwrap(), wanted, "{name}");
+        let beyond = NDArray::new(&[5], &[90_i64, 0, 7, 7, 31]).unwrap();
+        assert!(function.run(&[("ids", &beyond)], &mut State::default()).is_err());
+    }
+}

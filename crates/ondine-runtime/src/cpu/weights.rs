@@ -4,6 +4,7 @@ use half::f16;
 use ondine_kernels::{self as k, CodeLevels, CodedShape, CodedSource, WeightShape, WeightSource, WeightType, WinogradShape};
 use serde::{Deserialize, Serialize};
 
+use super::rows;
 use crate::{
     device::Device,
     encoding::Encoded,
@@ -31,6 +32,11 @@ pub(crate) enum Format {
         coding: Coding,
         /// As above.
         gate: bool,
+    },
+    /// Rows of codes, as few bits in memory as in the file.
+    Rows {
+        /// How codes become numbers.
+        coding: Coding,
     },
     /// Panels for Winograd's convolution.
     Winograd {
@@ -92,6 +98,10 @@ pub(crate) fn format(
     let (groups, gate) = match op {
         Op::Linear(epilogue) if position == 1 => (1, epilogue.gate),
         Op::Conv2d(conv, _) if position == 1 => (conv.groups, false),
+        Op::Gather if position == 0 => {
+            let coding = coding.filter(|coding| coding.levels != Levels::Rows8);
+            return coding.map_or(Format::Plain, |coding| Format::Rows { coding });
+        }
         _ => return Format::Plain,
     };
     match (op, coding) {
@@ -159,6 +169,7 @@ pub(crate) fn packed_bytes(format: Format, shape: &[usize], device: &Device) -> 
             panels(precision, groups, gate, shape).packed_size(device.kernels)
         }
         Format::Coded { coding, gate } => coded(coding, gate, shape).packed_size(device.kernels),
+        Format::Rows { coding } => rows::packed_rows(coding, [shape[0], shape[1]]),
         Format::Winograd { precision, doubled } => winograd(precision, doubled, shape).packed_size(device.kernels),
     }
 }
@@ -174,7 +185,7 @@ pub(crate) fn pack(format: Format, shape: &[usize], values: &[f32], out: &mut [u
             let shape = panels(precision, groups, gate, shape);
             k::pack(&device.pool, device.kernels, &shape, WeightSource::F32(values), out);
         }
-        Format::Coded { .. } => unreachable!("codes are not packed from numbers"),
+        Format::Coded { .. } | Format::Rows { .. } => unreachable!("codes are not packed from numbers"),
         Format::Winograd { precision, doubled } => {
             k::pack_winograd(&device.pool, device.kernels, &winograd(precision, doubled, shape), values, out);
         }
@@ -182,14 +193,15 @@ pub(crate) fn pack(format: Format, shape: &[usize], values: &[f32], out: &mut [u
 }
 
 /// Packs the codes of a weight, whose coding is that of the format.
-pub(crate) fn pack_codes(
-    coding: Coding,
-    gate: bool,
-    shape: &[usize],
-    encoded: &Encoded<'_>,
-    out: &mut [u8],
-    device: &Device,
-) {
+///
+/// # Panics
+/// If the format is not one of codes.
+pub(crate) fn pack_codes(format: Format, shape: &[usize], encoded: &Encoded<'_>, out: &mut [u8], device: &Device) {
+    let (coding, gate) = match format {
+        Format::Coded { coding, gate } => (coding, gate),
+        Format::Rows { coding } => return rows::pack_rows(coding, [shape[0], shape[1]], encoded, out),
+        _ => unreachable!("no format of codes: {format:?}"),
+    };
     let halves = |numbers: &[f32]| numbers.iter().map(|&x| f16::from_f32(x)).collect::<Vec<f16>>();
     let (scales, zeros) = (halves(&encoded.scales), halves(&encoded.zeros));
     let codes = encoded.codes();

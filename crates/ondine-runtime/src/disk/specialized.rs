@@ -105,7 +105,7 @@ impl Specialized {
         let options = Options { precision };
         let constants = tensors::read_arrays("constants", &constants)?;
         let coding = |entry: &Entry| match entry.format {
-            Format::Coded { coding, .. } if coding.is_known() => Some((entry.path.clone(), coding)),
+            Format::Coded { coding, .. } | Format::Rows { coding } if coding.is_known() => Some((entry.path.clone(), coding)),
             Format::Panels { precision: Precision::Int8, groups: 1, .. } => Some((entry.path.clone(), Coding::ROWS8)),
             _ => None,
         };
