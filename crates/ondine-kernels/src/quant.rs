@@ -158,8 +158,8 @@ pub fn quantize_rows<T: Float>(
     });
 }
 
-/// Quantizes each row of `x`, of `width` elements, as [`quantize_rows`] does, to rows of [`quantized_row_len`] bytes; with
-/// `scale`, if there is one, beyond whose range numbers are cut off.
+/// Quantizes each row of `x`, of `width` elements, as [`quantize_rows`] does, to rows of [`quantized_row_len`] bytes;
+/// with `scale`, if there is one, beyond whose range numbers are cut off.
 ///
 /// # Panics
 /// If `x` is not rows of `width` elements, or `out` not as many quantized rows.

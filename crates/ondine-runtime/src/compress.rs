@@ -1,7 +1,7 @@
 //! Weights in fewer bits: integers, palettes, corrections of low rank; chosen layer by layer, measured on inputs.
 //!
-//! [`compress`] yields an asset whose functions are the same and whose weights take less room in files. Wherever weights
-//! are read, a compressed one stands for numbers: no graph changes.
+//! [`compress`] yields an asset whose functions are the same and whose weights take less room in files. Wherever
+//! weights are read, a compressed one stands for numbers: no graph changes.
 
 mod calibrate;
 mod choose;
@@ -182,9 +182,7 @@ pub fn compress(
     let measure = if measured { Some(Measure::new(&plain, &layers, options, device, progress)?) } else { None };
     let work = Work { asset, layers: &layers, device, progress };
     let formats = match (&options.goal, &measure) {
-        (Goal::Format, _) | (_, None) => {
-            fixed.iter().map(|fixed| fixed.unwrap_or(options.format)).collect::<Vec<_>>()
-        }
+        (Goal::Format, _) | (_, None) => fixed.iter().map(|fixed| fixed.unwrap_or(options.format)).collect::<Vec<_>>(),
         (goal, Some(measure)) => work.choose(goal, options, &fixed, measure)?,
     };
     work.build(&formats, measure.as_ref(), calibrated)
@@ -240,7 +238,8 @@ impl Options {
         let mut formats: Vec<_> = kinds.map(Format::new).to_vec();
         formats[2].group = Some(32);
         if self.low_rank > 0 {
-            let corrected: Vec<_> = [formats[2], formats[4]].map(|format| Format { low_rank: self.low_rank, ..format }).to_vec();
+            let corrected: Vec<_> =
+                [formats[2], formats[4]].map(|format| Format { low_rank: self.low_rank, ..format }).to_vec();
             formats.extend(corrected);
         }
         formats
@@ -251,9 +250,9 @@ impl Options {
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
-        Some((start, rest)) => text
-            .strip_prefix(start)
-            .is_some_and(|tail| tail.char_indices().map(|(i, _)| &tail[i..]).chain([""]).any(|tail| matches(rest, tail))),
+        Some((start, rest)) => text.strip_prefix(start).is_some_and(|tail| {
+            tail.char_indices().map(|(i, _)| &tail[i..]).chain([""]).any(|tail| matches(rest, tail))
+        }),
     }
 }
 
@@ -339,13 +338,7 @@ impl Work<'_> {
     }
 
     /// The most steps after which results still have `psnr`, measured.
-    fn reach(
-        &self,
-        psnr: f64,
-        ladders: &[Ladder],
-        steps: &[usize],
-        measure: &Measure,
-    ) -> Result<Vec<Option<Format>>> {
+    fn reach(&self, psnr: f64, ladders: &[Ladder], steps: &[usize], measure: &Measure) -> Result<Vec<Option<Format>>> {
         let mut mix = Mix::new(measure, self.layers.len());
         let (mut good, mut bad) = (0, steps.len() + 1);
         // Start where the sum of what layers do alone says that the aim is.
@@ -399,19 +392,13 @@ impl Work<'_> {
     fn other_bytes(&self) -> u64 {
         let weights = self.asset.functions().values().flat_map(crate::Graph::weights);
         let others = weights.filter(|weight| self.layers.iter().all(|layer| layer.path != weight.path));
-        let bytes: BTreeMap<_, _> = others
-            .map(|weight| (&weight.path, self.asset.weights().kept_bytes(&weight.path, &weight.shape)))
-            .collect();
+        let bytes: BTreeMap<_, _> =
+            others.map(|weight| (&weight.path, self.asset.weights().kept_bytes(&weight.path, &weight.shape))).collect();
         bytes.values().sum()
     }
 
     /// The asset with its layers in these formats; with the ranges of activations of 8 bits, if `ranged`.
-    fn build(
-        &self,
-        formats: &[Option<Format>],
-        measure: Option<&Measure>,
-        ranged: bool,
-    ) -> Result<(Asset, Report)> {
+    fn build(&self, formats: &[Option<Format>], measure: Option<&Measure>, ranged: bool) -> Result<(Asset, Report)> {
         let mut weights = Weights::default();
         let old = self.asset.weights();
         let mut mix = measure.map(|measure| Mix::new(measure, self.layers.len()));
@@ -429,7 +416,8 @@ impl Work<'_> {
                 return Ok(layer.report("keep".to_owned(), layer.kept, &values, &values, None));
             };
             coded.insert(&layer.path, &mut weights);
-            let range = measure.filter(|_| ranged && format.kind == Kind::Rows8).and_then(|measure| measure.range(index));
+            let range =
+                measure.filter(|_| ranged && format.kind == Kind::Rows8).and_then(|measure| measure.range(index));
             if let Some(range) = range.filter(|range| range.iter().all(|end| end.is_finite())) {
                 weights.insert(&format!("{}{INPUT_RANGE}", layer.path), plain_tensor(&range, &[2]));
             }
@@ -449,7 +437,8 @@ impl Work<'_> {
         let outputs = mix.as_mut().map(|mix| mix.loss(&changed)).transpose()?;
         let bytes_after = weights.iter().map(|(_, tensor)| tensor.bytes.len() as u64).sum();
         let report = Report { layers, bytes_before: self.asset_bytes(), bytes_after, outputs };
-        let functions: Vec<_> = self.asset.functions().iter().map(|(name, graph)| (name.clone(), graph.clone())).collect();
+        let functions: Vec<_> =
+            self.asset.functions().iter().map(|(name, graph)| (name.clone(), graph.clone())).collect();
         Ok((Asset::new(self.asset.name().clone(), functions, weights)?, report))
     }
 }

@@ -4,8 +4,8 @@
 //!
 //! - `W`: U8 `[rows, ceil(columns * bits / 8)]`, the codes of a row one after the other, the first in the lowest bits;
 //! - `W.encoding`: I64, the bits of a code (2, 4, 6 or 8), the size of a group, then the shape of the weight;
-//! - of integers `W.scale`: F16 or F32 `[rows, groups]`, each for a group of consecutive elements of a row, of which the
-//!   last may have fewer; and `W.zero`: F16 of the same shape, unless it is [`symmetric_zero`] everywhere;
+//! - of integers `W.scale`: F16 or F32 `[rows, groups]`, each for a group of consecutive elements of a row, of which
+//!   the last may have fewer; and `W.zero`: F16 of the same shape, unless it is [`symmetric_zero`] everywhere;
 //! - of a palette `W.lut`: F16 or F32 `[tables, 2^bits]`, each for a group of consecutive rows;
 //! - of either, if a correction of low rank was kept, `W.low_rank.a`: F16 `[rank, columns]` and `W.low_rank.b`: F16
 //!   `[rows, rank]`.
@@ -154,8 +154,15 @@ impl Weights {
             fail!(Format, "{file}: `{path}` has {} bytes, not the {bits}-bit codes of {shape:?}", codes.bytes.len());
         }
         let read = |name: &str, wanted: [usize; 2], wide: bool| self.read_part(&format!("{path}{name}"), wanted, wide);
-        let mut encoded =
-            Encoded { codes: &codes.bytes, scales: vec![], zeros: vec![], tables: vec![], a: vec![], b: vec![], encoding };
+        let mut encoded = Encoded {
+            codes: &codes.bytes,
+            scales: vec![],
+            zeros: vec![],
+            tables: vec![],
+            a: vec![],
+            b: vec![],
+            encoding,
+        };
         let groups = encoded.encoding.groups();
         match levels {
             Levels::Integers { zeros } => {
@@ -215,7 +222,10 @@ fn read_header(path: &str, header: &Tensor) -> Result<(u32, usize, Vec<usize>)> 
     let known = header.dtype == DType::I64 && header.shape.len() == 1;
     match sizes.as_deref() {
         Some([bits @ (2 | 4 | 6 | 8), group, shape @ ..])
-            if known && *group > 0 && (1..=MAX_RANK).contains(&shape.len()) && element_count(shape).is_some_and(|n| n > 0) =>
+            if known
+                && *group > 0
+                && (1..=MAX_RANK).contains(&shape.len())
+                && element_count(shape).is_some_and(|n| n > 0) =>
         {
             Ok((*bits as u32, *group, shape.to_vec()))
         }
@@ -236,7 +246,8 @@ impl Encoded<'_> {
         rows.flat_map(|row| (0..columns).map(|index| code_at(row, self.encoding.bits, index))).collect()
     }
 
-    /// How kernels for matrix products read the codes, if they can: scales and zeros of F16 or one table, no correction.
+    /// How kernels for matrix products read the codes, if they can: scales and zeros of F16 or one table, no
+    /// correction.
     fn coding(&self) -> Option<Coding> {
         let &Encoding { bits, levels, group, half, rank, ref shape } = &self.encoding;
         let levels = match levels {

@@ -390,8 +390,8 @@ pub enum Op {
     /// `x` `[.., 2 n]`: the first half of the last dimension times the activated second half (Shazeer 2020).
     Glu(#[serde(with = "names::Activation")] Activation),
     /// `x` in 8 bits, after the prologue: rows of the last dimension, each with its scale at the end, as U8. Only for
-    /// products with weights of 8 bits, which read them so. The scale is that of a range, if there is one: the lowest and
-    /// the highest number; else that of the row.
+    /// products with weights of 8 bits, which read them so. The scale is that of a range, if there is one: the lowest
+    /// and the highest number; else that of the row.
     Quantize(Prologue, Option<[f32; 2]>),
     /// `x` (channels-last) resized to `height` x `width`.
     Resize {

@@ -112,8 +112,12 @@ impl Call<'_> {
             operands.push(self.operand(graph, &node.op, position, input, &cut.rest));
         }
         let [result, scratch] = cut.taken;
-        let mut target =
-            Target { dtype: node.signature.dtype, shape: &self.plan.shapes[step.value.index()], bytes: result, scale: None };
+        let mut target = Target {
+            dtype: node.signature.dtype,
+            shape: &self.plan.shapes[step.value.index()],
+            bytes: result,
+            scale: None,
+        };
         cpu::run(&step.op, &operands, &mut target, scratch, &self.specialized.device)
     }
 

@@ -32,8 +32,8 @@ pub struct Tensor {
 
 /// All tensors of a checkpoint, by name.
 ///
-/// A tensor of type I8 with a companion `NAME.scale` (F16, `[rows, 1]`) stands for `value * scale` of its row. One with a
-/// companion `NAME.encoding` holds the codes of a weight in few bits: see [`compress`](crate::compress).
+/// A tensor of type I8 with a companion `NAME.scale` (F16, `[rows, 1]`) stands for `value * scale` of its row. One with
+/// a companion `NAME.encoding` holds the codes of a weight in few bits: see [`compress`](crate::compress).
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
     tensors: BTreeMap<Arc<str>, Tensor>,
@@ -146,7 +146,8 @@ impl Weights {
     /// True if the tensor is a scale or the like of another one.
     pub(crate) fn is_part(&self, path: &str) -> bool {
         PARTS.iter().filter_map(|part| Some((part, path.strip_suffix(part)?))).any(|(part, base)| {
-            let scaled = [SCALE, INPUT_RANGE].contains(part) && self.get(base).is_some_and(|tensor| tensor.dtype == DType::I8);
+            let scaled =
+                [SCALE, INPUT_RANGE].contains(part) && self.get(base).is_some_and(|tensor| tensor.dtype == DType::I8);
             scaled || self.get(base).is_some() && self.is_encoded(base)
         })
     }

@@ -225,8 +225,8 @@ pub struct CodedProblem<'a> {
 /// Computes a linear layer with weights in few bits.
 ///
 /// # Panics
-/// If the input is quantized, if a slice is too short for its rows and stride, or if the packed bytes have another length
-/// than [`CodedShape::packed_size`] or are not aligned to [`PACKED_ALIGN`].
+/// If the input is quantized, if a slice is too short for its rows and stride, or if the packed bytes have another
+/// length than [`CodedShape::packed_size`] or are not aligned to [`PACKED_ALIGN`].
 pub fn gemm_coded(pool: &Pool, kernels: &Kernels, problem: &CodedProblem<'_>, mut out: Output<'_>) {
     let &CodedProblem { rows, input, input_stride, shape, weights, epilogue, out_stride } = problem;
     let places = shape.places(&kernels.gemm);
@@ -421,8 +421,8 @@ impl Product<'_> {
                 let count = tile_rows.min(rows.end - row);
                 let at = |index: usize| self.input.wrapping_add((row + index.min(count - 1)) * self.row_bytes);
                 let pointers: [*const u8; MAX_ROWS] = std::array::from_fn(at);
-                // SAFETY: the rows hold all channels, the sums have room for all tiles, and as many words have just been
-                // unpacked for each column.
+                // SAFETY: the rows hold all channels, the sums have room for all tiles, and as many words have just
+                // been unpacked for each column.
                 let sums = unsafe {
                     let sums = sums.add(tile * tile_words);
                     micro(&MicroCall {

@@ -35,7 +35,9 @@ pub(super) fn calls(asset: &Asset, options: &Options) -> Result<Vec<(Arc<str>, I
                 let array = sample.get(&**name)?.convert(graph.node(*value).signature.dtype).ok()?;
                 Some((name.to_string(), array))
             };
-            calls.extend(graph.inputs().iter().map(input).collect::<Option<Inputs>>().map(|inputs| (name.clone(), inputs)));
+            calls.extend(
+                graph.inputs().iter().map(input).collect::<Option<Inputs>>().map(|inputs| (name.clone(), inputs)),
+            );
         }
     }
     if calls.is_empty() {

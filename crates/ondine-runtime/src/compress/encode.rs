@@ -10,9 +10,7 @@ use super::{
 use crate::{
     bytes::Bytes,
     dtype::DType,
-    encoding::{
-        ENCODING, LOW_RANK_A, LOW_RANK_B, LUT, SCALE, ZERO, code_bytes, pack_codes, symmetric_zero,
-    },
+    encoding::{ENCODING, LOW_RANK_A, LOW_RANK_B, LUT, SCALE, ZERO, code_bytes, pack_codes, symmetric_zero},
     error::{Result, fail},
     pool::{map, map_rows},
     weights::{Tensor, Weights},
@@ -181,7 +179,8 @@ struct Grid {
 
 fn integers(values: &[f32], columns: usize, how: &Integers, pool: &Pool) -> Codes {
     let group = how.group.min(columns);
-    let largest = values.chunks(columns).flat_map(|row| row.chunks(group)).map(|values| how.covering(values, 1.0).scale);
+    let largest =
+        values.chunks(columns).flat_map(|row| row.chunks(group)).map(|values| how.covering(values, 1.0).scale);
     let largest = largest.fold(0.0, f32::max);
     let half = how.rows8 || (LEAST_HALF..f16::MAX.to_f32()).contains(&largest) || largest == 0.0;
     let rows = values.len() / columns;
@@ -198,7 +197,8 @@ fn integers(values: &[f32], columns: usize, how: &Integers, pool: &Pool) -> Code
         }
         (codes, grids, values_of)
     });
-    let (mut codes, mut grids, mut decoded) = (Vec::with_capacity(values.len()), vec![], Vec::with_capacity(values.len()));
+    let (mut codes, mut grids, mut decoded) =
+        (Vec::with_capacity(values.len()), vec![], Vec::with_capacity(values.len()));
     for (row, of_row, values) in coded {
         codes.extend(row);
         grids.extend(of_row);

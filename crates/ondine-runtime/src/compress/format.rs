@@ -28,8 +28,8 @@ pub enum Kind {
 pub struct Format {
     /// How elements become codes.
     pub kind: Kind,
-    /// Of integers, consecutive elements of a row with one scale; of palettes, rows with one table. By default a row with
-    /// 8 bits, 64 elements with 4, 32 with 2, and one table.
+    /// Of integers, consecutive elements of a row with one scale; of palettes, rows with one table. By default a row
+    /// with 8 bits, 64 elements with 4, 32 with 2, and one table.
     pub group: Option<usize>,
     /// The rank of the correction that is kept beside the codes; 0 for none.
     pub low_rank: usize,

@@ -105,7 +105,8 @@ impl Weights {
         }
     }
 
-    /// Bytes that a weight of this shape has in the file: of one that is computed, those of the tensor that it is made of.
+    /// Bytes that a weight of this shape has in the file: of one that is computed, those of the tensor that it is made
+    /// of.
     fn stored_bytes(&self, path: &str, shape: &[usize]) -> u64 {
         let count: usize = shape.iter().product();
         let Some(recipe) = self.derived.get(path) else {

@@ -54,8 +54,9 @@ fn table(values: &[f32], count: usize) -> Vec<f32> {
     centres.into_iter().map(|centre| centre as f32).collect()
 }
 
-/// The means of at most `count` stretches of runs, which account for the most squares: by what is best for the first runs
-/// and one stretch fewer (Bellman 1973). Where a stretch best begins only moves up with its end, which halves the search.
+/// The means of at most `count` stretches of runs, which account for the most squares: by what is best for the first
+/// runs and one stretch fewer (Bellman 1973). Where a stretch best begins only moves up with its end, which halves the
+/// search.
 fn best_cuts(ends: &[usize], sums: &[f64], count: usize) -> Vec<f64> {
     let runs = ends.len() - 1;
     let squares = |from: usize, to: usize| {

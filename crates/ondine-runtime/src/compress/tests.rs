@@ -263,7 +263,8 @@ fn a_compressed_asset_runs_on_what_its_weights_stand_for() {
     let prepared = |asset: &Asset| asset.prepare(&crate::Options::default(), &device()).unwrap().weight_bytes();
     assert!(5 * prepared(&small) < prepared(&asset), "{} {}", prepared(&small), prepared(&asset));
     // What is compressed can be compressed again.
-    let (smaller, _) = compress(&small, &Options { goal: Goal::Share(0.7), ..Options::default() }, &device(), &silent).unwrap();
+    let (smaller, _) =
+        compress(&small, &Options { goal: Goal::Share(0.7), ..Options::default() }, &device(), &silent).unwrap();
     assert!(Loss::between(&run(&smaller), &run(&asset)).relative < 1.0);
     let outputs = report.outputs.unwrap();
     assert!(outputs.relative > 0.0 && outputs.relative < 0.3, "{outputs:?}");
@@ -409,9 +410,11 @@ fn tables_stay_codes_in_memory() {
     graph.output("y", rows);
     let asset = Asset::new("table", [("main", graph)], weights).unwrap();
     let ids = NDArray::new(&[5], &[89_i64, 0, 7, 7, 31]).unwrap();
-    for (name, group) in [("int8", None), ("int4", Some(16)), ("int2", Some(7)), ("palette4", None), ("palette6", None)] {
+    for (name, group) in [("int8", None), ("int4", Some(16)), ("int2", Some(7)), ("palette4", None), ("palette6", None)]
+    {
         let format = Format { group, ..Format::new(name.parse().unwrap()) };
-        let (small, _) = compress(&asset, &Options { format: Some(format), ..Options::default() }, &device(), &silent).unwrap();
+        let (small, _) =
+            compress(&asset, &Options { format: Some(format), ..Options::default() }, &device(), &silent).unwrap();
         let values = small.weights().to_f32("table").unwrap();
         let prepared = small.prepare(&crate::Options::default(), &device()).unwrap();
         assert_eq!(prepared.weight_bytes() < 90 * 37 * 2, name != "palette6", "{name}: {}", prepared.weight_bytes());

@@ -2,8 +2,8 @@
 
 use half::bf16;
 use ondine_kernels::{
-    self as k, AttentionMask, AttentionShape, CodedProblem, ConvProblem, ConvShape, GemmProblem, Input, MatmulShape, Output,
-    PackedWeights, RowScale, Values, WeightType,
+    self as k, AttentionMask, AttentionShape, CodedProblem, ConvProblem, ConvShape, GemmProblem, Input, MatmulShape,
+    Output, PackedWeights, RowScale, Values, WeightType,
 };
 
 use super::{

@@ -68,7 +68,8 @@ pub(super) fn gather_coded(
     out: &mut [f32],
 ) {
     let Places { codes, groups, row, table, .. } = places(coding, size);
-    let number = |bytes: &[u8], at: usize| f16::from_ne_bytes([bytes[codes + 2 * at], bytes[codes + 2 * at + 1]]).to_f32();
+    let number =
+        |bytes: &[u8], at: usize| f16::from_ne_bytes([bytes[codes + 2 * at], bytes[codes + 2 * at + 1]]).to_f32();
     let entries: Vec<f32> = packed[table..].as_chunks().0.iter().map(|&word| f32::from_ne_bytes(word)).collect();
     map_rows(pool, out, size[1], |index, out| {
         let bytes = &packed[indices[index] * row..][..row];

@@ -1,7 +1,9 @@
 //! The forms in which weights are packed: in the order in which kernels read them.
 
 use half::f16;
-use ondine_kernels::{self as k, CodeLevels, CodedShape, CodedSource, WeightShape, WeightSource, WeightType, WinogradShape};
+use ondine_kernels::{
+    self as k, CodeLevels, CodedShape, CodedSource, WeightShape, WeightSource, WeightType, WinogradShape,
+};
 use serde::{Deserialize, Serialize};
 
 use super::rows;
@@ -86,15 +88,9 @@ pub(crate) enum Levels {
 /// errors count most and there is little to gain.
 const FEWEST_CHANNELS: usize = 32;
 
-/// The form in which input `position` of `op`, a weight of this shape, is read; `coding` is that of its codes if kernels
-/// read them.
-pub(crate) fn format(
-    op: &Op,
-    position: usize,
-    shape: &[usize],
-    coding: Option<Coding>,
-    options: Options,
-) -> Format {
+/// The form in which input `position` of `op`, a weight of this shape, is read; `coding` is that of its codes if
+/// kernels read them.
+pub(crate) fn format(op: &Op, position: usize, shape: &[usize], coding: Option<Coding>, options: Options) -> Format {
     let (groups, gate) = match op {
         Op::Linear(epilogue) if position == 1 => (1, epilogue.gate),
         Op::Conv2d(conv, _) if position == 1 => (conv.groups, false),

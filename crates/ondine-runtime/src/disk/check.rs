@@ -156,7 +156,9 @@ fn multiplies(graph: &Graph, node: &Node, dtype: DType, options: Options) -> boo
             wanted && float && (precision != Precision::F32 || dtype == DType::F32)
         }
         // A weight may be of 8 bits whatever the precision: `Lowered::agrees` has the last word.
-        (Format::Panels { precision: Precision::F32 | Precision::BF16, .. }, Op::Linear(_)) if dtype == DType::U8 => true,
+        (Format::Panels { precision: Precision::F32 | Precision::BF16, .. }, Op::Linear(_)) if dtype == DType::U8 => {
+            true
+        }
         (Format::Panels { precision: Precision::F32, .. }, _) => dtype == DType::F32,
         (Format::Panels { precision: Precision::BF16, .. }, _) => dtype == DType::BF16,
         (Format::Panels { precision: Precision::Int8, .. }, Op::Linear(_)) => dtype == DType::U8,

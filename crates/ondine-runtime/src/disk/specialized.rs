@@ -81,8 +81,8 @@ impl Specialized {
         })
     }
 
-    /// Opens a file of [`Specialized::save`] or [`Prepared::build`]: nothing is rewritten or packed, weights are mapped.
-    /// It runs on the tier that it was built for, which may be less than the device's.
+    /// Opens a file of [`Specialized::save`] or [`Prepared::build`]: nothing is rewritten or packed, weights are
+    /// mapped. It runs on the tier that it was built for, which may be less than the device's.
     ///
     /// # Errors
     /// If the file is cut or altered, was written by another version of the engine or for a tier that the device
@@ -105,7 +105,9 @@ impl Specialized {
         let options = Options { precision };
         let constants = tensors::read_arrays("constants", &constants)?;
         let coding = |entry: &Entry| match entry.format {
-            Format::Coded { coding, .. } | Format::Rows { coding } if coding.is_known() => Some((entry.path.clone(), coding)),
+            Format::Coded { coding, .. } | Format::Rows { coding } if coding.is_known() => {
+                Some((entry.path.clone(), coding))
+            }
             Format::Panels { precision: Precision::Int8, groups: 1, .. } => Some((entry.path.clone(), Coding::ROWS8)),
             _ => None,
         };

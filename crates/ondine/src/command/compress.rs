@@ -39,11 +39,13 @@ pub(super) struct Compress {
     #[arg(short, long, value_name = "FOLDER")]
     output: PathBuf,
 
-    /// Format: int8, int4, int2, palette8, palette6, palette4, palette2, w8a8 [default: int8, or a mix for --size, --psnr]
+    /// Format: int8, int4, int2, palette8, palette6, palette4, palette2, w8a8 [default: int8, or a mix for --size,
+    /// --psnr]
     #[arg(long, value_name = "FORMAT", value_parser = str::parse::<Kind>)]
     weights: Option<Kind>,
 
-    /// Weights of a row with one scale, or rows with one palette [default: a row (int8), 64 (int4), 32 (int2), all rows]
+    /// Weights of a row with one scale, or rows with one palette [default: a row (int8), 64 (int4), 32 (int2), all
+    /// rows]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     group: Option<u32>,
 
@@ -67,7 +69,8 @@ pub(super) struct Compress {
     #[arg(long, value_name = "DB")]
     psnr: Option<f64>,
 
-    /// Safetensors file of inputs to measure with: tensors NAME, or 0.NAME, 1.NAME... of several calls [default: random]
+    /// Safetensors file of inputs to measure with: tensors NAME, or 0.NAME, 1.NAME... of several calls [default:
+    /// random]
     #[arg(long, value_name = "FILE")]
     calibrate: Option<PathBuf>,
 
@@ -254,7 +257,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("rules.toml");
         let write = |text: &str| std::fs::write(&file, text).unwrap();
-        write("[[rule]]\nmatch = \"a.*\"\nweights = \"keep\"\n[[rule]]\nmatch = \"*\"\nweights = \"int4\"\ngroup = 32\nsymmetric = true\n");
+        let keep = "[[rule]]\nmatch = \"a.*\"\nweights = \"keep\"\n";
+        let int4 = "[[rule]]\nmatch = \"*\"\nweights = \"int4\"\ngroup = 32\nsymmetric = true\n";
+        write(&format!("{keep}{int4}"));
         let rules = read_rules(&file).unwrap();
         assert_eq!((rules[0].pattern.as_str(), rules[0].format), ("a.*", None));
         let kind = Kind::Integer { bits: 4, symmetric: true };

@@ -151,16 +151,14 @@ impl Case {
     }
 }
 
-
 fn size() -> impl Strategy<Value = usize> {
     prop_oneof![1_usize..9, proptest::sample::select(vec![15, 16, 17, 31, 33, 63, 64, 65, 97, 130])]
 }
 
 fn case() -> impl Strategy<Value = Case> {
     let coding = prop_oneof![
-        (proptest::sample::select(vec![2_u32, 4, 8]), any::<bool>()).prop_map(|(bits, zeros)| {
-            (bits, if zeros { CodeLevels::Zeros } else { CodeLevels::Symmetric })
-        }),
+        (proptest::sample::select(vec![2_u32, 4, 8]), any::<bool>())
+            .prop_map(|(bits, zeros)| { (bits, if zeros { CodeLevels::Zeros } else { CodeLevels::Symmetric }) }),
         proptest::sample::select(vec![2_u32, 4]).prop_map(|bits| (bits, CodeLevels::Table)),
     ];
     let group = prop_oneof![Just(usize::MAX), size()];
