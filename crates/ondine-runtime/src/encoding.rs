@@ -36,6 +36,9 @@ pub(crate) const LOW_RANK_B: &str = ".low_rank.b";
 /// products have activations of 8 bits, whose scale follows from that.
 pub(crate) const INPUT_RANGE: &str = ".input_range";
 
+/// What the name of a weight ends with that stands for the codes alone, without their correction. No file has it.
+pub(crate) const CODES: &str = "#codes";
+
 /// All of them.
 pub(crate) const PARTS: [&str; 7] = [ENCODING, SCALE, ZERO, LUT, LOW_RANK_A, LOW_RANK_B, INPUT_RANGE];
 
@@ -133,6 +136,8 @@ impl Weights {
     /// # Errors
     /// If they do not fit each other.
     pub(crate) fn encoded(&self, path: &str) -> Result<Option<Encoded<'_>>> {
+        let whole = path;
+        let path = path.strip_suffix(CODES).unwrap_or(path);
         let Some(header) = self.get(&format!("{path}{ENCODING}")) else { return Ok(None) };
         let Some(codes) = self.get(path) else { return Ok(None) };
         let part = |name: &str| self.get(&format!("{path}{name}"));
@@ -145,7 +150,8 @@ impl Weights {
         };
         let values = scale.or(lut);
         let half = values.is_some_and(|tensor| tensor.dtype == DType::F16);
-        let rank = part(LOW_RANK_A).and_then(|a| a.shape.first().copied()).unwrap_or(0);
+        let corrected = whole == path && (part(LOW_RANK_A).is_some() || part(LOW_RANK_B).is_some());
+        let rank = part(LOW_RANK_A).filter(|_| corrected).and_then(|a| a.shape.first().copied()).unwrap_or(0);
         let encoding = Encoding { bits, levels, group, half, rank, shape };
         let [rows, columns] = encoding.size();
         let row_bytes = code_bytes(columns, bits);
@@ -173,7 +179,7 @@ impl Weights {
             }
             Levels::Palette => encoded.tables = read(LUT, [rows.div_ceil(group), 1 << bits], true)?,
         }
-        if part(LOW_RANK_A).is_some() || part(LOW_RANK_B).is_some() {
+        if corrected {
             encoded.a = read(LOW_RANK_A, [rank, columns], false)?;
             encoded.b = read(LOW_RANK_B, [rows, rank], false)?;
         }
@@ -186,6 +192,13 @@ impl Weights {
             return Some(Coding::ROWS8);
         }
         self.encoded(path).ok()??.coding()
+    }
+
+    /// The rank of the correction of a weight whose codes kernels read, if it has one.
+    pub(crate) fn corrected(&self, path: &str) -> Option<usize> {
+        self.coding(&format!("{path}{CODES}"))?;
+        let rank = self.encoded(path).ok()??.encoding.rank;
+        (rank > 0).then_some(rank)
     }
 
     /// The range of what the weight is multiplied with, if it is one for activations of 8 bits.

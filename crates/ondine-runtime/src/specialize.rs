@@ -18,12 +18,13 @@ use crate::{
     disk::packed::{About, Front, Header},
     dtype::DType,
     error::{Context, Error, Result, fail},
-    graph::{Graph, Node, Value},
+    graph::{Graph, Node, Value, Weight},
     model::Model,
     ndarray::AlignedBytes,
     op::{Op, WeightId},
     pass::{
         algorithm::algorithm,
+        correct::correct,
         fold::fold,
         fuse::fuse,
         layout::layout,
@@ -340,7 +341,13 @@ pub(crate) fn plan_of(lowered: &Lowered, bindings: &Bindings, options: Options, 
 
 /// The passes, in order.
 fn rewrite(graph: &Graph, options: Options, device: &Device, weights: &Weights) -> Result<Graph> {
-    let graph = fold(graph, |node, inputs| cpu::evaluate(node, inputs, device))?;
+    let corrected = |weight: &Weight| match options.precision {
+        // Panels of 8 bits are made of all that the weight stands for.
+        Precision::Int8 => None,
+        Precision::F32 | Precision::BF16 => weights.corrected(&weight.path),
+    };
+    let graph = correct(graph, corrected)?;
+    let graph = fold(&graph, |node, inputs| cpu::evaluate(node, inputs, device))?;
     let graph = share(&layout(&graph)?)?;
     let graph = fuse(&graph)?;
     let graph = share(&lower(&graph, options.precision.dtype())?)?;

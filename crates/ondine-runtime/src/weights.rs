@@ -9,7 +9,7 @@ use crate::{
     bytes::Bytes,
     derived::Recipe,
     dtype::DType,
-    encoding::{ENCODING, INPUT_RANGE, PARTS, SCALE},
+    encoding::{CODES, ENCODING, INPUT_RANGE, PARTS, SCALE},
     error::{Context, Error, ErrorKind, Result, fail},
     ndarray::{NDArray, element_count},
 };
@@ -189,6 +189,7 @@ impl Weights {
     /// # Errors
     /// As [`Weights::expect`].
     pub fn check(&self, path: &str, shape: &[usize]) -> Result<()> {
+        let path = path.strip_suffix(CODES).unwrap_or(path);
         match self.derived.get(path) {
             Some(recipe) if recipe.shape == shape => Ok(()),
             _ => self.expect(path, shape).map(|_| ()),

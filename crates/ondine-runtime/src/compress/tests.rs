@@ -379,8 +379,10 @@ fn activations_of_8_bits_have_the_ranges_of_the_calibration() {
 
 #[test]
 fn codes_go_through_folders_and_built_files() {
-    for name in ["int8", "int4", "int2", "palette4", "palette6"] {
-        let options = Options { format: Some(Format::new(name.parse().unwrap())), ..Options::default() };
+    let formats = ["int8", "int4", "int2", "palette4", "palette6"].map(|name| Format::new(name.parse().unwrap()));
+    for format in formats.into_iter().chain([Format { low_rank: 3, ..formats[1] }]) {
+        let name = format.to_string();
+        let options = Options { format: Some(format), ..Options::default() };
         let (small, _) = compress(&network(), &options, &device(), &silent).unwrap();
         let folder = tempfile::tempdir().unwrap();
         small.save(&folder.path().join("small.ondine")).unwrap();
@@ -424,5 +426,28 @@ fn tables_stay_codes_in_memory() {
         assert_eq!(found.view::<f32>().unwrap(), wanted, "{name}");
         let beyond = NDArray::new(&[5], &[90_i64, 0, 7, 7, 31]).unwrap();
         assert!(function.run(&[("ids", &beyond)], &mut State::default()).is_err());
+    }
+}
+
+#[test]
+fn corrections_are_products_of_their_own_and_codes_stay_codes() {
+    let format = Format { low_rank: 4, ..Format::new("int4".parse().unwrap()) };
+    let (small, report) =
+        compress(&network(), &Options { format: Some(format), ..Options::default() }, &device(), &silent).unwrap();
+    let prepared = small.prepare(&crate::Options::default(), &device()).unwrap();
+    assert!(3 * prepared.weight_bytes() < report.bytes_before as usize, "{}", prepared.weight_bytes());
+    let linears = prepared.graph("main").unwrap().nodes().iter().filter(|node| node.op.name() == "linear").count();
+    assert_eq!(linears, 9);
+    // The same numbers without codes.
+    let plain = decoded(&small, &layers(&small)).unwrap();
+    let x = NDArray::new(&[4, 64], &numbers(4, 64, 5)).unwrap();
+    for precision in [crate::Precision::F32, crate::Precision::BF16, crate::Precision::Int8] {
+        let [found, wanted] = [&small, &plain].map(|asset| {
+            let model = asset.specialize(&crate::Options { precision }, &device(), None).unwrap().load();
+            let mut outputs = model.function("main").unwrap().run(&[("x", &x)], &mut State::default()).unwrap();
+            outputs.take("y").unwrap().to_f32()
+        });
+        let allowed = if precision == crate::Precision::F32 { 1e-5 } else { 0.02 };
+        assert!(Loss::between(&found, &wanted).relative < allowed, "{precision}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
 };
 
@@ -9,12 +10,12 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use ondine::model::{self, Opened};
 use ondine_runtime::{
-    NDArray, Weights,
+    Device, NDArray, Weights,
     compress::{Format, Goal, Kind, LayerReport, Loss, Options, Report, Rule, compress},
 };
 use serde::Deserialize;
 
-use super::{Running, parse_bytes};
+use super::parse_bytes;
 use crate::{interrupt, progress::Progress};
 
 /// Write a model with its weights in fewer bits.
@@ -86,8 +87,9 @@ pub(super) struct Compress {
     #[arg(long)]
     json: bool,
 
-    #[command(flatten)]
-    running: Running,
+    /// Threads to use [default: one per core]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
 }
 
 /// A size: bytes, or a share of those before.
@@ -103,7 +105,7 @@ fn parse_size(text: &str) -> Result<Goal, String> {
 
 impl Compress {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let device = self.running.device(interrupt::listen()?)?;
+        let device = Device::cpu(self.threads)?.with_cancel(interrupt::listen()?);
         let Opened::Asset(asset) = model::open(&self.model, &device)? else {
             bail!("{}: built for one kind of processor; compress what it was built from", self.model);
         };
