@@ -291,7 +291,7 @@ impl Encoded<'_> {
         let codes = &self.codes[row * row_bytes..][..row_bytes];
         match levels {
             Levels::Palette => {
-                let table = &self.tables[row / group << bits..][..1 << bits];
+                let table = &self.tables[(row / group) << bits..][..1 << bits];
                 for (index, value) in out.iter_mut().enumerate() {
                     *value = table[usize::from(code_at(codes, bits, index))];
                 }

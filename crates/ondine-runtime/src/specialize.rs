@@ -359,12 +359,15 @@ fn rewrite(graph: &Graph, options: Options, device: &Device, weights: &Weights) 
     })
 }
 
+/// The packed weights that there are, by their positions.
+pub(crate) type Known = HashMap<(Arc<str>, Format), usize>;
+
 /// Gives every use of a weight a packed form; uses of one weight in one format share it.
 pub(crate) fn assign_packs(
     graph: Graph,
     options: Options,
     device: &Device,
-    (entries, known): (&mut Vec<Entry>, &mut HashMap<(Arc<str>, Format), usize>),
+    (entries, known): (&mut Vec<Entry>, &mut Known),
     coding: impl Fn(&str) -> Option<Coding>,
 ) -> Lowered {
     let mut packs = HashMap::new();

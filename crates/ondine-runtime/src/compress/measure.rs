@@ -155,7 +155,7 @@ impl Measure {
             for ((_, found), (_, wanted)) in found.iter().zip(&call.wanted) {
                 let loss = Loss::between(found, wanted);
                 let psnr = |loss: &Loss| loss.psnr.unwrap_or(f64::INFINITY);
-                if worst.as_ref().is_none_or(|worst| !(psnr(&loss) >= psnr(worst))) {
+                if psnr(&loss).is_nan() || worst.as_ref().is_none_or(|worst| psnr(&loss) < psnr(worst)) {
                     worst = Some(loss);
                 }
             }

@@ -71,8 +71,8 @@ fn best_cuts(ends: &[usize], sums: &[f64], count: usize) -> Vec<f64> {
         while let Some((low, high, from, to)) = open.pop() {
             let middle = low.midpoint(high);
             let mut at = (f64::NEG_INFINITY, from);
-            for start in from..=to.min(middle) {
-                let explained = best[start] + squares(start, middle);
+            for (start, before) in best.iter().enumerate().take(to.min(middle) + 1).skip(from) {
+                let explained = before + squares(start, middle);
                 if explained > at.0 {
                     at = (explained, start);
                 }
