@@ -294,7 +294,8 @@ impl CodeVector for __m256 {
         // SAFETY: as the trait says.
         unsafe {
             let index = _mm256_srlv_epi32(_mm256_castps_si256(self), _mm256_set1_epi32(shift as i32));
-            let [low, high] = table.map(|table| _mm256_permutevar8x32_ps(table, index));
+            let low = _mm256_permutevar8x32_ps(table[0], index);
+            let high = _mm256_permutevar8x32_ps(table[1], index);
             // The fourth bit decides.
             _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index)))
         }

@@ -282,7 +282,11 @@ impl<V: CodeVector, const BITS: u32, const TABLE: bool> Decoder<V, BITS, TABLE> 
         channel: usize,
         sums: &mut [[V; N]; R],
     ) {
-        let numbers = words.map(|words| self.number(words, code));
+        // No closures here: they would be compiled without the features of the tier.
+        let mut numbers = *words;
+        for number in &mut numbers {
+            *number = self.number(*number, code);
+        }
         for (sums, row) in sums.iter_mut().zip(rows) {
             // SAFETY: as the caller says.
             let x = V::splat(unsafe { row.add(channel).read_unaligned() });
@@ -299,6 +303,10 @@ impl<V: CodeVector, const BITS: u32, const TABLE: bool> Decoder<V, BITS, TABLE> 
 /// The address is valid for all their lanes.
 #[inline(always)]
 unsafe fn load<V: CodeVector, const N: usize>(words: *const u32) -> [V; N] {
-    // SAFETY: as the caller says.
-    std::array::from_fn(|vector| unsafe { V::load(words.add(vector * V::LANES).cast()) })
+    let mut vectors = [V::splat(0.0); N];
+    for (index, vector) in vectors.iter_mut().enumerate() {
+        // SAFETY: as the caller says.
+        *vector = unsafe { V::load(words.add(index * V::LANES).cast()) };
+    }
+    vectors
 }
