@@ -167,7 +167,11 @@ pub fn take_row(rows: usize, width: usize, x: &[u8], indices: &[i64], out: &mut 
     Ok(())
 }
 
-fn check_indices(indices: &[i64], rows: usize) -> Result<Vec<usize>, IndexError> {
+/// Indices of a table of `rows` rows.
+///
+/// # Errors
+/// If one is negative or not below `rows`.
+pub fn check_indices(indices: &[i64], rows: usize) -> Result<Vec<usize>, IndexError> {
     let check = |(position, &index)| {
         let row = usize::try_from(index).ok().filter(|&row| row < rows);
         row.ok_or(IndexError { index, position, rows })

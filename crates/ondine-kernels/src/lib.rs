@@ -77,13 +77,15 @@ pub use convert::{Scalar, convert, truth};
 pub use elementwise::{Unary, glu, integer_unary, unary};
 pub use function::{Function, map, zip};
 pub use gemm::{
-    Epilogue, GemmProblem, Input, Output, Values, gemm,
+    Epilogue, GemmProblem, Input, Output, Values,
+    coded::{CodeLevels, CodedProblem, CodedShape, CodedSource, gemm_coded, pack_coded},
+    gemm,
     matmul::{MatmulShape, matmul},
     micro::GemmKernels,
     weights::{PACKED_ALIGN, PackedWeights, WeightShape, WeightSource, WeightType, pack},
 };
 pub use index::{argsort, scan, scatter_rows, take};
-pub use layout::{IndexError, concat, expand, gather_rows, pad, permute, slice, take_row};
+pub use layout::{IndexError, check_indices, concat, expand, gather_rows, pad, permute, slice, take_row};
 pub use linear_system::{cholesky, determinant, solve};
 pub use math::Activation;
 pub use norm::{GroupNorm, group_norm, layer_norm, rms_norm};

@@ -24,6 +24,16 @@ pub struct RowScale {
 }
 
 impl RowScale {
+    /// The 256 values that span a range and zero.
+    #[must_use]
+    #[inline(always)]
+    pub fn spanning(low: f32, high: f32) -> Self {
+        let (low, high) = (low.min(0.0), high.max(0.0));
+        let scale = (high - low) / 255.0;
+        let scale = if scale < f32::MIN_POSITIVE { 1.0 } else { scale };
+        Self { scale, zero: ((-low * (1.0 / scale) + ROUND) - ROUND) as i32 }
+    }
+
     /// Bytes that it takes at the end of a row.
     const BYTES: usize = 8;
 
@@ -53,8 +63,9 @@ pub enum RowsOut<'a, T> {
     Plain(&'a mut [T]),
     /// One after the other, rounded to bf16.
     Brain(&'a mut [bf16]),
-    /// Quantized, each in [`quantized_row_len`] bytes.
-    Quantized(&'a mut [u8]),
+    /// Quantized, each in [`quantized_row_len`] bytes: with this scale, beyond whose range numbers are cut off, or with
+    /// one that spans the row.
+    Quantized(&'a mut [u8], Option<RowScale>),
 }
 
 impl<'a, T> From<&'a mut [T]> for RowsOut<'a, T> {
@@ -78,7 +89,7 @@ impl<T: Float> RowsOut<'_, T> {
         let (len, row) = match self {
             Self::Plain(out) => (out.len(), width),
             Self::Brain(out) => (out.len(), width),
-            Self::Quantized(out) => (out.len(), quantized_row_len(width)),
+            Self::Quantized(out, _) => (out.len(), quantized_row_len(width)),
         };
         assert!(len == 0 || row > 0 && len.is_multiple_of(row), "the output is not rows of {width} elements");
         len.checked_div(row).unwrap_or(0)
@@ -89,8 +100,9 @@ impl<T: Float> RowsOut<'_, T> {
         match self {
             Self::Plain(out) => for_rows(pool, out, width, rows, |first, out| body(first, RowsOut::Plain(out))),
             Self::Brain(out) => for_rows(pool, out, width, rows, |first, out| body(first, RowsOut::Brain(out))),
-            Self::Quantized(out) => {
-                for_rows(pool, out, quantized_row_len(width), rows, |first, out| body(first, RowsOut::Quantized(out)));
+            Self::Quantized(out, scale) => {
+                let len = quantized_row_len(width);
+                for_rows(pool, out, len, rows, |first, out| body(first, RowsOut::Quantized(out, scale)));
             }
         }
     }
@@ -103,15 +115,15 @@ impl<T: Float> RowsOut<'_, T> {
         let plain = first * width..first * width + scratch.len();
         fill(match self {
             Self::Plain(out) => T::lanes(&mut out[plain.clone()], scratch),
-            Self::Brain(_) | Self::Quantized(_) => scratch,
+            Self::Brain(_) | Self::Quantized(..) => scratch,
         });
         match self {
             Self::Plain(out) => T::narrow_all(&mut out[plain], scratch),
             Self::Brain(out) => bf16::narrow_all(&mut out[plain], scratch),
-            Self::Quantized(out) => {
+            Self::Quantized(out, scale) => {
                 let len = quantized_row_len(width);
                 for (row, out) in scratch.chunks_exact(width).zip(out[first * len..].chunks_exact_mut(len)) {
-                    quantize_into(row, out);
+                    quantize_into(row, *scale, out);
                 }
             }
         }
@@ -146,17 +158,25 @@ pub fn quantize_rows<T: Float>(
     });
 }
 
-/// Quantizes each row of `x`, of `width` elements, as [`quantize_rows`] does, to rows of [`quantized_row_len`] bytes.
+/// Quantizes each row of `x`, of `width` elements, as [`quantize_rows`] does, to rows of [`quantized_row_len`] bytes;
+/// with `scale`, if there is one, beyond whose range numbers are cut off.
 ///
 /// # Panics
 /// If `x` is not rows of `width` elements, or `out` not as many quantized rows.
-pub fn quantize_beside<T: Float>(pool: &Pool, kernels: &Kernels, width: usize, x: &[T], out: &mut [u8]) {
+pub fn quantize_beside<T: Float>(
+    pool: &Pool,
+    kernels: &Kernels,
+    width: usize,
+    x: &[T],
+    scale: Option<RowScale>,
+    out: &mut [u8],
+) {
     let len = quantized_row_len(width);
     assert!(x.is_empty() || x.len().is_multiple_of(width), "the input is not rows of {width} elements");
     assert_eq!(out.len(), x.len().checked_div(width).unwrap_or(0) * len, "the output is not as many quantized rows");
     for_rows(pool, out, len, piece_rows(width), |first, out| {
         let x = &x[first * width..][..out.len() / len * width];
-        (kernels.float::<T>().quantize_beside)(QuantizeBeside { width, x, out });
+        (kernels.float::<T>().quantize_beside)(QuantizeBeside { width, x, scale, out });
     });
 }
 
@@ -241,6 +261,7 @@ impl<T: Float> RowKernel for QuantizeRows<'_, T> {
 pub(crate) struct QuantizeBeside<'a, T> {
     width: usize,
     x: &'a [T],
+    scale: Option<RowScale>,
     out: &'a mut [u8],
 }
 
@@ -251,16 +272,19 @@ impl<T: Float> RowKernel for QuantizeBeside<'_, T> {
     fn run<I: Isa>(self) {
         let rows = self.out.chunks_exact_mut(quantized_row_len(self.width));
         for (x, out) in self.x.chunks_exact(self.width).zip(rows) {
-            quantize_into(x, out);
+            quantize_into(x, self.scale, out);
         }
     }
 }
 
 /// Quantizes a row into [`quantized_row_len`] bytes.
 #[inline(always)]
-fn quantize_into<T: Float>(x: &[T], out: &mut [u8]) {
+fn quantize_into<T: Float>(x: &[T], scale: Option<RowScale>, out: &mut [u8]) {
     let (values, rest) = out.split_at_mut(x.len());
-    let RowScale { scale, zero } = quantize_row(x, values);
+    let RowScale { scale, zero } = match scale {
+        Some(scale) => quantize_row_with(x, scale, values),
+        None => quantize_row(x, values),
+    };
     rest.fill(0);
     if let Some(at) = rest.last_chunk_mut::<{ RowScale::BYTES }>() {
         let ([a, b, c, d], [e, f, g, h]) = (scale.to_ne_bytes(), zero.to_ne_bytes());
@@ -276,14 +300,29 @@ fn quantize_row<T: Float>(x: &[T], out: &mut [u8]) -> RowScale {
         out.fill(0);
         return RowScale { scale: f32::NAN, zero: 0 };
     }
-    let scale = range / 255.0;
-    let scale = if scale < f32::MIN_POSITIVE { 1.0 } else { scale };
-    let inverse = 1.0 / scale;
-    let zero = (-low * inverse + ROUND) - ROUND;
+    let scale = RowScale::spanning(low, high);
+    write_row(x, scale, out);
+    scale
+}
+
+/// Quantizes a row with a scale that was chosen before. One that holds NaN gets the scale NaN and zeros.
+#[inline(always)]
+fn quantize_row_with<T: Float>(x: &[T], scale: RowScale, out: &mut [u8]) -> RowScale {
+    let wrong = x.iter().fold(false, |wrong, x| wrong | x.widen().is_nan());
+    if wrong {
+        out.fill(0);
+        return RowScale { scale: f32::NAN, zero: 0 };
+    }
+    write_row(x, scale, out);
+    scale
+}
+
+#[inline(always)]
+fn write_row<T: Float>(x: &[T], RowScale { scale, zero }: RowScale, out: &mut [u8]) {
+    let (inverse, zero) = (1.0 / scale, zero as f32);
     for (out, x) in out.iter_mut().zip(x) {
         *out = (within(x.widen() * inverse, -zero, 255.0 - zero) + (ROUND + zero)).to_bits() as u8;
     }
-    RowScale { scale, zero: zero as i32 }
 }
 
 /// A piece of [`quantize_weights`].

@@ -116,6 +116,11 @@ impl Asset {
         &self.weights
     }
 
+    /// The checkpoint, to be shared with another asset.
+    pub(crate) fn shared_weights(&self) -> Arc<Weights> {
+        self.weights.clone()
+    }
+
     /// Tensors of the checkpoint that no function uses.
     #[must_use]
     pub fn unused(&self) -> Vec<&str> {

@@ -9,6 +9,7 @@ mod loops;
 mod movement;
 mod products;
 mod recurrent;
+mod rows;
 mod weights;
 
 use bytemuck::{cast_slice, cast_slice_mut};
@@ -24,7 +25,7 @@ use crate::{
 };
 
 pub(crate) use products::prefers_winograd;
-pub(crate) use weights::{Format, format, pack, packed_bytes, reads_rows};
+pub(crate) use weights::{Coding, Format, Levels, format, pack, pack_codes, packed_bytes, reads_rows};
 
 impl<'a> Operand<'a> {
     /// The elements.
@@ -77,7 +78,7 @@ pub(crate) fn evaluate(node: &Node, inputs: &[&NDArray], device: &Device) -> Res
         device,
     );
     let mut scratch = crate::ndarray::AlignedBytes::zeroed(scratch);
-    let mut target = Target { dtype: node.signature.dtype, shape: &shape, bytes: result.bytes_mut() };
+    let mut target = Target { dtype: node.signature.dtype, shape: &shape, bytes: result.bytes_mut(), scale: None };
     run(&node.op, &operands, &mut target, scratch.as_mut_slice(), device)?;
     Ok(result)
 }
@@ -107,7 +108,7 @@ pub(crate) fn run(
         Op::GroupNorm { groups, eps, activation } => {
             elementwise::group_norm(*groups, *eps, *activation, inputs, out, device)
         }
-        Op::Quantize(prologue) => elementwise::quantize(*prologue, inputs, out, device),
+        Op::Quantize(prologue, range) => elementwise::quantize(*prologue, *range, inputs, out, device),
         Op::Permute(axes) => movement::permute(axes, inputs[0], out, device),
         Op::Expand(_) => movement::expand(inputs[0], out, device),
         Op::Slice { axis, start, .. } => movement::slice(*axis, start, inputs[0], out, device),

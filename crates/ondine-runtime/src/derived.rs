@@ -7,7 +7,7 @@ use crate::{
     device::Device,
     dtype::DType,
     error::{Context, Result, fail},
-    graph::{Graph, Node, Value},
+    graph::{Graph, Node, Value, Weight},
     infer::Signature,
     ndarray::NDArray,
     op::Op,
@@ -43,6 +43,11 @@ impl Recipe {
     pub(crate) fn graph(&self) -> &Graph {
         &self.graph
     }
+
+    /// The weights that it is computed from.
+    pub(crate) fn weights(&self) -> &[Weight] {
+        self.graph.weights()
+    }
 }
 
 impl Weights {
@@ -70,7 +75,8 @@ impl Weights {
             match node.op {
                 Op::Reshape(_) => value = node.inputs[0],
                 Op::Weight(id) => {
-                    let tensor = self.get(&graph.weight_info(id).path)?;
+                    let path = &graph.weight_info(id).path;
+                    let tensor = self.get(path).filter(|_| !self.is_encoded(path))?;
                     return Some(Tensor { shape: shape.to_vec(), ..tensor.clone() });
                 }
                 _ => return None,

@@ -69,7 +69,7 @@ pub(crate) fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
         Op::MatMul { transposed } => matmul(inputs[0], inputs[1], *transposed),
         Op::Attention(attention) => self::attention(attention, inputs),
         Op::Glu(_) => glu(inputs[0]),
-        Op::Quantize(prologue) => quantize(*prologue, inputs),
+        Op::Quantize(prologue, _) => quantize(*prologue, inputs),
         Op::Resize { height, width, .. } => {
             let [batch, _, _, channels] = rank(inputs[0])?;
             Ok(Signature::new(vec![batch, height.clone(), width.clone(), channels], inputs[0].dtype))
@@ -152,7 +152,7 @@ fn arity(op: &Op) -> Option<usize> {
         Op::Pad { .. } | Op::ArgMax | Op::Reduce { .. } | Op::Softmax | Op::Glu(_) | Op::Resize { .. } => Some(1),
         Op::Binary(_) | Op::Gather | Op::TakeRow | Op::RmsNorm { .. } | Op::MatMul { .. } => Some(2),
         Op::Select | Op::LayerNorm { .. } | Op::GroupNorm { .. } => Some(3),
-        Op::Quantize(prologue) => Some(match prologue {
+        Op::Quantize(prologue, _) => Some(match prologue {
             Prologue::None => 1,
             Prologue::RmsNorm { .. } => 2,
             Prologue::LayerNorm { .. } | Prologue::GroupNorm { .. } => 3,

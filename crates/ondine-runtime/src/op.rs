@@ -361,8 +361,9 @@ pub enum Op {
     /// `x` `[.., 2 n]`: the first half of the last dimension times the activated second half (Shazeer 2020).
     Glu(#[serde(with = "names::Activation")] Activation),
     /// `x` in 8 bits, after the prologue: rows of the last dimension, each with its scale at the end, as U8. Only for
-    /// products with weights of 8 bits, which read them so.
-    Quantize(Prologue),
+    /// products with weights of 8 bits, which read them so. The scale is that of a range, if there is one: the lowest
+    /// and the highest number; else that of the row.
+    Quantize(Prologue, Option<[f32; 2]>),
     /// `x` (channels-last) resized to `height` x `width`.
     Resize {
         /// How.
@@ -560,7 +561,7 @@ impl Op {
             Self::MatMul { .. } => "matmul",
             Self::Attention(_) => "attention",
             Self::Glu(_) => "glu",
-            Self::Quantize(prologue) => match prologue {
+            Self::Quantize(prologue, _) => match prologue {
                 Prologue::None => "quantize",
                 Prologue::LayerNorm { .. } => "layer_norm_8",
                 Prologue::RmsNorm { .. } => "rms_norm_8",

@@ -4,6 +4,7 @@
 //! new node goes through shape inference.
 
 pub(crate) mod algorithm;
+pub(crate) mod correct;
 pub(crate) mod fold;
 pub(crate) mod fuse;
 pub(crate) mod layout;

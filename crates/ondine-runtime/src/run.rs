@@ -34,6 +34,8 @@ pub(crate) struct Target<'a> {
     pub(crate) dtype: DType,
     pub(crate) shape: &'a [usize],
     pub(crate) bytes: &'a mut [u8],
+    /// Of quantized rows, if it was chosen before.
+    pub(crate) scale: Option<ondine_kernels::RowScale>,
 }
 
 /// Everything a call reads that is not in the workspace.
@@ -159,8 +161,12 @@ impl<'c> Call<'c> {
             operands.push(self.operand(graph, &node.op, position, input, &cut.rest));
         }
         let [result, scratch] = cut.taken;
-        let mut target =
-            Target { dtype: node.signature.dtype, shape: &self.plan.shapes[step.value.index()], bytes: result };
+        let mut target = Target {
+            dtype: node.signature.dtype,
+            shape: &self.plan.shapes[step.value.index()],
+            bytes: result,
+            scale: None,
+        };
         cpu::run(&step.op, &operands, &mut target, scratch, &self.specialized.device)
     }
 

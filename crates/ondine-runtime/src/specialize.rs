@@ -12,24 +12,25 @@ use crate::{
     asset::Asset,
     bytes::Bytes,
     cache::{Cache, Digest},
-    cpu::{self, Format},
+    cpu::{self, Coding, Format},
     device::Device,
     dim::Bindings,
     disk::packed::{About, Front, Header},
     dtype::DType,
     error::{Context, Error, Result, fail},
-    graph::{Graph, Node, Value},
+    graph::{Graph, Node, Value, Weight},
     model::Model,
     ndarray::AlignedBytes,
     op::{Op, WeightId},
     pass::{
         algorithm::algorithm,
+        correct::correct,
         fold::fold,
         fuse::fuse,
         layout::layout,
         plan::{Plan, plan},
         precision::lower,
-        quantize::quantize,
+        quantize::{Rows, quantize},
         share::share,
         values,
     },
@@ -98,13 +99,27 @@ pub(crate) struct Lowered {
     pub(crate) graph: Graph,
     /// For each weight of the graph, its packed forms.
     pub(crate) packs: HashMap<(WeightId, Format), usize>,
+    /// How kernels read the codes of weights that have some.
+    codings: HashMap<WeightId, Coding>,
 }
 
 impl Lowered {
     /// The packed weight that input `position` of a node reads, by its position in [`Packed`].
     pub(crate) fn pack(&self, op: &Op, position: usize, id: WeightId, options: Options) -> Option<usize> {
         let shape = &self.graph.weight_info(id).shape;
-        self.packs.get(&(id, cpu::format(op, position, shape, options))).copied()
+        let coding = self.codings.get(&id).copied();
+        self.packs.get(&(id, cpu::format(op, position, shape, coding, options))).copied()
+    }
+
+    /// True if weights of 8 bits, and only these, meet quantized rows.
+    pub(crate) fn agrees(&self, options: Options) -> bool {
+        let linears = self.graph.nodes().iter().filter(|node| matches!(node.op, Op::Linear(_)));
+        linears.into_iter().all(|node| {
+            let Op::Weight(id) = self.graph.node(node.inputs[1]).op else { return true };
+            let rows = self.graph.node(node.inputs[0]).signature.dtype == DType::U8;
+            let (shape, coding) = (&self.graph.weight_info(id).shape, self.codings.get(&id).copied());
+            rows == cpu::reads_rows(&node.op, shape, coding, options)
+        })
     }
 }
 
@@ -153,11 +168,14 @@ pub struct Prepared {
 
 impl Prepared {
     pub(crate) fn new(asset: &Asset, options: &Options, device: &Device) -> Result<Self> {
-        Self::with(asset, options, device, |graph| rewrite(graph, *options, device))
+        let weights = asset.weights();
+        let rewrite = |graph: &Graph| rewrite(graph, *options, device, weights);
+        Self::with(asset, options, device, rewrite, |path| weights.coding(path))
     }
 
     pub(crate) fn as_written(asset: &Asset, device: &Device) -> Result<Self> {
-        Self::with(asset, &Options::default(), device, |graph| Ok(graph.clone()))
+        // Weights are all that they stand for, whatever they are stored as.
+        Self::with(asset, &Options::default(), device, |graph| Ok(graph.clone()), |_| None)
     }
 
     fn with(
@@ -165,14 +183,15 @@ impl Prepared {
         options: &Options,
         device: &Device,
         rewrite: impl Fn(&Graph) -> Result<Graph>,
+        coding: impl Fn(&str) -> Option<Coding>,
     ) -> Result<Self> {
         let mut entries = Vec::new();
         let mut known = HashMap::new();
         let mut functions = BTreeMap::new();
         for (name, graph) in asset.functions() {
             let graph = rewrite(graph).at(|| name)?;
-            let packs = assign_packs(&graph, *options, device, &mut entries, &mut known);
-            functions.insert(name.clone(), Arc::new(Lowered { graph, packs }));
+            let lowered = assign_packs(graph, *options, device, (&mut entries, &mut known), &coding);
+            functions.insert(name.clone(), Arc::new(lowered));
         }
         Ok(Self { asset: asset.clone(), functions, entries, options: *options, device: device.clone() })
     }
@@ -330,6 +349,19 @@ impl Specialized {
         self.from_cache
     }
 
+    /// The same with other numbers in some weights, by their paths.
+    pub(crate) fn replaced(&self, weights: &[(&str, &[f32])]) -> Self {
+        let mut bytes = AlignedBytes::zeroed(self.packed.bytes.len());
+        bytes.as_mut_slice().copy_from_slice(&self.packed.bytes);
+        for entry in &self.packed.entries {
+            let Some((_, values)) = weights.iter().find(|(path, _)| *path == &*entry.path) else { continue };
+            let out = &mut bytes.as_mut_slice()[entry.offset..entry.offset + entry.len];
+            cpu::pack(entry.format, &entry.shape, values, out, &self.device);
+        }
+        let packed = Packed { bytes: bytes.into(), entries: self.packed.entries.clone() };
+        Self { packed, ..self.clone() }
+    }
+
     /// Makes the functions callable.
     #[must_use]
     pub fn load(self) -> Model {
@@ -344,31 +376,46 @@ pub(crate) fn plan_of(lowered: &Lowered, bindings: &Bindings, options: Options, 
 }
 
 /// The passes, in order.
-fn rewrite(graph: &Graph, options: Options, device: &Device) -> Result<Graph> {
-    let graph = fold(graph, |node, inputs| cpu::evaluate(node, inputs, device))?;
+fn rewrite(graph: &Graph, options: Options, device: &Device, weights: &Weights) -> Result<Graph> {
+    let corrected = |weight: &Weight| match options.precision {
+        // Panels of 8 bits are made of all that the weight stands for.
+        Precision::Int8 => None,
+        Precision::F32 | Precision::BF16 => weights.corrected(&weight.path),
+    };
+    let graph = correct(graph, corrected)?;
+    let graph = fold(&graph, |node, inputs| cpu::evaluate(node, inputs, device))?;
     let graph = share(&layout(&graph)?)?;
     let graph = fuse(&graph)?;
     let graph = share(&lower(&graph, options.precision.dtype())?)?;
     let graph = layout(&algorithm(&graph)?)?;
-    quantize(&graph, options.precision == Precision::Int8, |op, weight| cpu::reads_rows(op, weight, options))
+    quantize(&graph, options.precision == Precision::Int8, |op, weight| {
+        let range = weights.input_range(&weight.path);
+        let reads = cpu::reads_rows(op, &weight.shape, range.map(|_| Coding::ROWS8), options);
+        reads.then_some(Rows { range })
+    })
 }
+
+/// The packed weights that there are, by their positions.
+pub(crate) type Known = HashMap<(Arc<str>, Format), usize>;
 
 /// Gives every use of a weight a packed form; uses of one weight in one format share it.
 pub(crate) fn assign_packs(
-    graph: &Graph,
+    graph: Graph,
     options: Options,
     device: &Device,
-    entries: &mut Vec<Entry>,
-    known: &mut HashMap<(Arc<str>, Format), usize>,
-) -> HashMap<(WeightId, Format), usize> {
+    (entries, known): (&mut Vec<Entry>, &mut Known),
+    coding: impl Fn(&str) -> Option<Coding>,
+) -> Lowered {
     let mut packs = HashMap::new();
+    let ids = (0..).map(WeightId).zip(graph.weights());
+    let codings: HashMap<_, _> = ids.filter_map(|(id, weight)| Some((id, coding(&weight.path)?))).collect();
     let by_nodes =
-        values(graph).flat_map(|(_, node)| (0..).zip(&node.inputs).map(move |(i, &input)| (&node.op, i, input)));
+        values(&graph).flat_map(|(_, node)| (0..).zip(&node.inputs).map(move |(i, &input)| (&node.op, i, input)));
     let results = graph.outputs().iter().map(|&(_, value)| (&Op::Input, 0, value));
     for (op, position, input) in by_nodes.chain(results) {
         if let Op::Weight(id) = graph.node(input).op {
             let weight = graph.weight_info(id);
-            let format = cpu::format(op, position, &weight.shape, options);
+            let format = cpu::format(op, position, &weight.shape, codings.get(&id).copied(), options);
             let index = *known.entry((weight.path.clone(), format)).or_insert_with(|| {
                 let offset = entries.last().map_or(0, |last: &Entry| last.offset + last.len).next_multiple_of(64);
                 let len = cpu::packed_bytes(format, &weight.shape, device);
@@ -379,7 +426,7 @@ pub(crate) fn assign_packs(
             packs.insert((id, format), index);
         }
     }
-    packs
+    Lowered { graph, packs, codings }
 }
 
 /// Yields the packed weights from the cache, which gets them first if it must; offsets become positions in them.
@@ -461,8 +508,13 @@ pub(crate) fn write_packed(weights: &Weights, entries: &[Entry], device: &Device
 
 fn pack(weights: &Weights, entry: &Entry, out: &mut [u8], device: &Device) -> Result<()> {
     weights.check(&entry.path, &entry.shape)?;
-    let values = weights.to_f32(&entry.path)?;
-    cpu::pack(entry.format, &entry.shape, &values, out, device);
+    match (entry.format, weights.encoded(&entry.path)?) {
+        (format @ (Format::Coded { .. } | Format::Rows { .. }), Some(encoded)) => {
+            cpu::pack_codes(format, &entry.shape, &encoded, out, device);
+        }
+        (Format::Coded { .. } | Format::Rows { .. }, None) => fail!(Format, "weight `{}` has no codes", entry.path),
+        (format, _) => cpu::pack(format, &entry.shape, &weights.to_f32(&entry.path)?, out, device),
+    }
     // The checkpoint is not read again: its pages need not stay.
     if let Some(tensor) = weights.get(&entry.path) {
         tensor.bytes.forget();

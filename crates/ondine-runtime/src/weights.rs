@@ -9,6 +9,7 @@ use crate::{
     bytes::Bytes,
     derived::Recipe,
     dtype::DType,
+    encoding::{CODES, ENCODING, INPUT_RANGE, PARTS, SCALE},
     error::{Context, Error, ErrorKind, Result, fail},
     ndarray::{NDArray, element_count},
 };
@@ -31,14 +32,13 @@ pub struct Tensor {
 
 /// All tensors of a checkpoint, by name.
 ///
-/// A tensor of type I8 with a companion `NAME.scale` (F16, `[rows, 1]`) stands for `value * scale` of its row.
+/// A tensor of type I8 with a companion `NAME.scale` (F16, `[rows, 1]`) stands for `value * scale` of its row. One with
+/// a companion `NAME.encoding` holds the codes of a weight in few bits: see [`compress`](crate::compress).
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
     tensors: BTreeMap<Arc<str>, Tensor>,
     pub(crate) derived: BTreeMap<Arc<str>, Recipe>,
 }
-
-const SCALE: &str = ".scale";
 
 impl Weights {
     /// Reads a safetensors file; `name` stands for it in messages.
@@ -117,10 +117,21 @@ impl Weights {
         self.tensors.insert(path.into(), tensor);
     }
 
-    /// Renames every tensor for which `rename` yields another name.
+    /// Renames every tensor for which `rename` yields another name; what belongs to it goes with it.
     pub fn rename(&mut self, mut rename: impl FnMut(&str) -> Option<String>) {
-        let renamed = std::mem::take(&mut self.tensors).into_iter();
-        self.tensors = renamed.map(|(path, tensor)| (rename(&path).map_or(path, Into::into), tensor)).collect();
+        let name = |path: &Arc<str>| -> Arc<str> {
+            let part = if self.is_part(path) { PARTS.iter().find(|part| path.ends_with(*part)) } else { None };
+            let part = part.copied().unwrap_or_default();
+            let renamed = rename(&path[..path.len() - part.len()]);
+            renamed.map_or_else(|| path.clone(), |renamed| format!("{renamed}{part}").into())
+        };
+        let names: Vec<_> = self.tensors.keys().map(name).collect();
+        self.tensors = names.into_iter().zip(std::mem::take(&mut self.tensors).into_values()).collect();
+    }
+
+    /// Drops what makes the tensor `path` codes.
+    pub(crate) fn remove_encoding(&mut self, path: &str) {
+        PARTS.iter().for_each(|part| drop(self.tensors.remove(&*format!("{path}{part}"))));
     }
 
     /// Drops every tensor whose name `keep` refuses.
@@ -134,16 +145,25 @@ impl Weights {
         self.tensors.get(path)
     }
 
-    /// The names of all tensors, sorted; scales of int8 tensors are part of those and not listed.
+    /// The names of all tensors, sorted; what belongs to weights of 8 bits or fewer is part of those and not listed.
     pub fn paths(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.tensors.keys().filter(|path| !self.is_scale(path))
+        self.tensors.keys().filter(|path| !self.is_part(path))
     }
 
-    fn is_scale(&self, path: &str) -> bool {
-        path.strip_suffix(SCALE).and_then(|base| self.get(base)).is_some_and(|tensor| tensor.dtype == DType::I8)
+    /// True if the tensor is a scale or the like of another one.
+    pub(crate) fn is_part(&self, path: &str) -> bool {
+        PARTS.iter().filter_map(|part| Some((part, path.strip_suffix(part)?))).any(|(part, base)| {
+            let scaled =
+                [SCALE, INPUT_RANGE].contains(part) && self.get(base).is_some_and(|tensor| tensor.dtype == DType::I8);
+            scaled || self.get(base).is_some() && self.is_encoded(base)
+        })
     }
 
-    /// All tensors with their names, sorted, the scales of int8 tensors among them.
+    pub(crate) fn is_encoded(&self, path: &str) -> bool {
+        self.tensors.contains_key(&*format!("{path}{ENCODING}"))
+    }
+
+    /// All tensors with their names, sorted, those that belong to others among them.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Tensor)> {
         self.tensors.iter()
     }
@@ -157,11 +177,14 @@ impl Weights {
             let file = self.tensors.values().next().map_or("the checkpoint", |tensor| &*tensor.file);
             fail!(Missing, "{file}: tensor `{path}` {shape:?} is missing; is this the checkpoint of this config?");
         };
-        if tensor.shape != shape {
-            let (file, found) = (&tensor.file, &tensor.shape);
+        let encoded = self.encoded(path)?;
+        let found = encoded.as_ref().map_or(&tensor.shape, |encoded| &encoded.encoding.shape);
+        if found != shape {
+            let file = &tensor.file;
             fail!(Shape, "{file}: tensor `{path}` has shape {found:?}, the config asks for {shape:?}");
         }
         let scaled = tensor.dtype == DType::I8 && self.tensors.contains_key(&*format!("{path}{SCALE}"));
+        let scaled = scaled || encoded.is_some();
         if !tensor.dtype.is_float() && !scaled {
             fail!(Format, "{}: tensor `{path}` holds {}, which are no weights", tensor.file, tensor.dtype);
         }
@@ -173,6 +196,7 @@ impl Weights {
     /// # Errors
     /// As [`Weights::expect`].
     pub fn check(&self, path: &str, shape: &[usize]) -> Result<()> {
+        let path = path.strip_suffix(CODES).unwrap_or(path);
         match self.derived.get(path) {
             Some(recipe) if recipe.shape == shape => Ok(()),
             _ => self.expect(path, shape).map(|_| ()),
@@ -182,10 +206,13 @@ impl Weights {
     /// The elements of `path` as f32, borrowed where the file already holds them so.
     ///
     /// # Errors
-    /// If it is missing, or an int8 tensor without a fitting scale.
+    /// If it is missing, or an int8 tensor without a fitting scale, or what belongs to it does not fit it.
     pub fn to_f32(&self, path: &str) -> Result<Cow<'_, [f32]>> {
         if let Some(recipe) = self.derived.get(path) {
             return self.compute(recipe).at(|| path).map(Cow::Owned);
+        }
+        if let Some(encoded) = self.encoded(path)? {
+            return Ok(Cow::Owned(encoded.decode()));
         }
         let Some(tensor) = self.get(path) else { fail!(Missing, "tensor `{path}` is missing") };
         let bytes = &*tensor.bytes;

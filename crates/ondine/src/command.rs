@@ -5,6 +5,7 @@ mod build;
 mod cache;
 mod callee;
 mod compare;
+mod compress;
 mod draw;
 mod import;
 mod inspect;
@@ -37,6 +38,8 @@ enum Command {
     Import(import::Import),
     /// Prepare a model ahead of time for one kind of processor
     Build(build::Build),
+    /// Write a model with its weights in fewer bits
+    Compress(Box<compress::Compress>),
     /// Show and limit the cache of packed weights
     Cache(cache::CacheCommand),
     /// Call a function of a model with tensors from files
@@ -58,6 +61,7 @@ impl Cli {
             Command::Inspect(inspect) => inspect.run(),
             Command::Import(import) => import.run(),
             Command::Build(build) => build.run(),
+            Command::Compress(compress) => compress.run(),
             Command::Cache(cache) => cache.run(),
             Command::Run(run) => run.run(),
             Command::Profile(profile) => profile.run(),

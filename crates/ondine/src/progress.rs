@@ -36,6 +36,18 @@ impl Progress {
         self.bar.set_position(done as u64);
     }
 
+    /// Shows that `done` of `total` pieces of a stage are done, and the time that remains of it.
+    pub(crate) fn work(&self, stage: &str, done: usize, total: usize) {
+        if done <= 1 {
+            let style = "{msg} {bar:32} {pos}/{len}  {eta} left";
+            self.bar.set_style(ProgressStyle::with_template(style).expect("the template is valid"));
+            self.bar.reset_eta();
+            self.bar.set_length(total as u64);
+        }
+        self.bar.set_message(stage.to_owned());
+        self.bar.set_position(done as u64);
+    }
+
     /// Takes the bar away.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();

@@ -3,9 +3,13 @@
 use std::{arch::x86_64::*, hint::black_box};
 
 use crate::{
-    arch::{Avx2, vector::Vector},
+    arch::{
+        Avx2,
+        vector::{CodeVector, Vector},
+    },
     attention::{AttentionKernels, Single, Task},
     gemm::{
+        decode::CodedCall,
         epilogue::MAX_LANES,
         micro::{Dot, GemmKernels, MicroCall, tile},
     },
@@ -21,6 +25,7 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     f32: micro::<F32>,
     bf16: micro::<Bf16>,
     s8: micro::<S8>,
+    coded,
     epilogue: |call| Avx2::enter(call),
     pack: |call| Avx2::enter(call),
     attention_f32: ATTENTION,
@@ -78,6 +83,16 @@ fn attend(task: Task<'_>) {
     }
     // SAFETY: only the table of a tier that the processor has refers to this function.
     unsafe { inner(task) }
+}
+
+/// Reads codes with all features of this tier.
+fn coded(call: &CodedCall) {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn inner(call: &CodedCall) {
+        call.run::<__m256, 2>();
+    }
+    // SAFETY: only the table of a tier that the processor has refers to this function.
+    unsafe { inner(call) }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -260,6 +275,46 @@ impl Dot for S8 {
     unsafe fn store_sum(sum: __m256i, sums: *mut u32) {
         // SAFETY: as the trait demands.
         unsafe { _mm256_storeu_si256(sums.cast(), sum) }
+    }
+}
+
+impl CodeVector for __m256 {
+    type Table = [__m256; 2];
+
+    const LOOKS_UP: bool = false;
+
+    #[inline(always)]
+    fn table(numbers: &[f32; 16]) -> Self::Table {
+        // SAFETY: as the trait says; there are 16 numbers.
+        unsafe { [_mm256_loadu_ps(numbers.as_ptr()), _mm256_loadu_ps(numbers.as_ptr().add(8))] }
+    }
+
+    #[inline(always)]
+    fn looked_up(self, shift: u32, table: &Self::Table) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let index = _mm256_srlv_epi32(_mm256_castps_si256(self), _mm256_set1_epi32(shift as i32));
+            let low = _mm256_permutevar8x32_ps(table[0], index);
+            let high = _mm256_permutevar8x32_ps(table[1], index);
+            // The fourth bit decides.
+            _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index)))
+        }
+    }
+
+    #[inline(always)]
+    fn signed<const BITS: u32>(self, shift: u32) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let up = _mm256_set1_epi32((32 - BITS - shift) as i32);
+            let top = _mm256_sllv_epi32(_mm256_castps_si256(self), up);
+            _mm256_cvtepi32_ps(_mm256_srav_epi32(top, _mm256_set1_epi32((32 - BITS) as i32)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
     }
 }
 

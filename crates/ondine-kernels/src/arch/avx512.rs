@@ -3,9 +3,13 @@
 use std::arch::x86_64::*;
 
 use crate::{
-    arch::{Avx512, vector::Vector},
+    arch::{
+        Avx512,
+        vector::{CodeVector, Vector},
+    },
     attention::{AttentionKernels, Product, Single, Task},
     gemm::{
+        decode::CodedCall,
         epilogue::MAX_LANES,
         micro::{Dot, GemmKernels, MicroCall, tile},
     },
@@ -22,6 +26,7 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     f32: micro::<F32>,
     bf16: micro::<Bf16>,
     s8: micro::<S8>,
+    coded,
     epilogue: |call| enter(call),
     pack: |call| enter(call),
     attention_f32: AttentionKernels::new::<Single<__m512, 16>>(2, attend::<Single<__m512, 16>>),
@@ -68,6 +73,16 @@ fn attend<P: Product>(task: Task<'_>) {
     }
     // SAFETY: only the table of a tier that the processor has refers to this function.
     unsafe { inner::<P>(task) }
+}
+
+/// Reads codes with all features of this tier.
+fn coded(call: &CodedCall) {
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni")]
+    fn inner(call: &CodedCall) {
+        call.run::<__m512, 4>();
+    }
+    // SAFETY: only the table of a tier that the processor has refers to this function.
+    unsafe { inner(call) }
 }
 
 /// Pairs of bf16 by pairs of bf16.
@@ -311,6 +326,43 @@ impl Dot for S8 {
     unsafe fn store_sum(sum: __m512i, sums: *mut u32) {
         // SAFETY: as the trait demands.
         unsafe { _mm512_storeu_si512(sums.cast(), sum) }
+    }
+}
+
+impl CodeVector for __m512 {
+    type Table = __m512;
+
+    const LOOKS_UP: bool = true;
+
+    #[inline(always)]
+    fn table(numbers: &[f32; 16]) -> Self::Table {
+        // SAFETY: as the trait says; there are 16 numbers.
+        unsafe { _mm512_loadu_ps(numbers.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn looked_up(self, shift: u32, table: &Self::Table) -> Self {
+        // SAFETY: as the trait says. Of an index the lowest four bits count.
+        unsafe {
+            let index = _mm512_srlv_epi32(_mm512_castps_si512(self), _mm512_set1_epi32(shift as i32));
+            _mm512_permutexvar_ps(index, *table)
+        }
+    }
+
+    #[inline(always)]
+    fn signed<const BITS: u32>(self, shift: u32) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let up = _mm512_set1_epi32((32 - BITS - shift) as i32);
+            let top = _mm512_sllv_epi32(_mm512_castps_si512(self), up);
+            _mm512_cvtepi32_ps(_mm512_srav_epi32(top, _mm512_set1_epi32((32 - BITS) as i32)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
     }
 }
 

@@ -5,14 +5,14 @@ use std::hint::black_box;
 use crate::{
     arch::{
         Generic,
-        vector::{Lane, Vector},
+        vector::{CodeVector, Lane, Vector},
     },
     attention::{AttentionKernels, Single},
     gemm::{
         epilogue::MAX_LANES,
         micro::{Dot, GemmKernels, MicroCall, tile},
     },
-    math::{bf16_bits, bf16_value},
+    math::{bf16_bits, bf16_value, f16_value},
     probe::ProbeKernels,
     rowwise::Enter,
 };
@@ -27,6 +27,7 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     f32: micro::<F32>,
     bf16: micro::<Bf16>,
     s8: micro::<S8>,
+    coded: |call| call.run::<Quad, 1>(),
     epilogue: |call| Generic::enter(call),
     pack: |call| Generic::enter(call),
     attention_f32: ATTENTION,
@@ -77,6 +78,33 @@ impl Quad {
     #[inline(always)]
     fn zip(self, b: Self, f: impl Fn(f32, f32) -> f32) -> Self {
         Self(std::array::from_fn(|i| f(self.0[i], b.0[i])))
+    }
+}
+
+impl CodeVector for Quad {
+    type Table = [f32; 16];
+
+    const LOOKS_UP: bool = false;
+
+    #[inline(always)]
+    fn table(numbers: &[f32; 16]) -> Self::Table {
+        *numbers
+    }
+
+    #[inline(always)]
+    fn looked_up(self, shift: u32, table: &Self::Table) -> Self {
+        self.map(|word| table[(word.to_bits() >> shift & 15) as usize])
+    }
+
+    #[inline(always)]
+    fn signed<const BITS: u32>(self, shift: u32) -> Self {
+        self.map(|word| ((word.to_bits() << (32 - BITS - shift)) as i32 >> (32 - BITS)) as f32)
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Self {
+        // SAFETY: as the caller says.
+        Self(unsafe { from.cast::<[u16; 4]>().read_unaligned() }.map(f16_value))
     }
 }
 

@@ -100,6 +100,30 @@ pub(crate) trait Vector: Copy {
     unsafe fn transpose(rows: &[*const f32; MAX_LANES], offset: usize, to: *mut f32, stride: usize);
 }
 
+/// Vectors whose lanes may be words of codes of few bits.
+pub(crate) trait CodeVector: Vector {
+    /// 16 numbers to look up.
+    type Table: Copy;
+
+    /// True if looking up is no slower than computing.
+    const LOOKS_UP: bool;
+
+    /// The numbers as a table.
+    fn table(numbers: &[f32; 16]) -> Self::Table;
+
+    /// The numbers that bits `shift..shift + 4` of each word are the indices of; beyond the word they are 0.
+    fn looked_up(self, shift: u32, table: &Self::Table) -> Self;
+
+    /// Bits `shift..shift + BITS` of each word as a signed number.
+    fn signed<const BITS: u32>(self, shift: u32) -> Self;
+
+    /// Reads `LANES` f16, given as bits.
+    ///
+    /// # Safety
+    /// The address is valid for that.
+    unsafe fn load_f16(from: *const u16) -> Self;
+}
+
 /// A single f32 as a vector.
 #[derive(Clone, Copy)]
 pub(crate) struct Lane<I>(pub(crate) f32, PhantomData<I>);

@@ -7,7 +7,7 @@
 use crate::{
     attention::AttentionKernels,
     depthwise::DepthwiseTile,
-    gemm::{epilogue::EpilogueCall, matmul::PackKernel, weights::WeightType},
+    gemm::{decode::CodedCall, epilogue::EpilogueCall, matmul::PackKernel, weights::WeightType},
     winograd::{TileInput, TileOutput, TileScales},
 };
 
@@ -140,6 +140,8 @@ pub struct GemmKernels {
     pub(crate) bf16: Micro,
     /// u8 times s8, into i32.
     pub(crate) s8: Micro,
+    /// Reads weights in few bits.
+    pub(crate) coded: fn(&CodedCall),
     /// From sums to results.
     pub(crate) epilogue: fn(&EpilogueCall<'_>),
     /// Packs an operand known only when the network runs.

@@ -1,5 +1,7 @@
 //! Matrix products with packed weights, and with two operands known only when the network runs.
 
+pub(crate) mod coded;
+pub(crate) mod decode;
 pub(crate) mod drive;
 pub(crate) mod epilogue;
 pub(crate) mod matmul;
@@ -174,11 +176,16 @@ impl Epilogue<'_> {
     /// Checks the lengths for `rows` rows.
     pub(crate) fn check(&self, weights: &PackedWeights<'_>, rows: usize) {
         let shape = weights.shape();
+        self.check_shape(shape.outputs, shape.columns(), rows);
+    }
+
+    /// Checks the lengths for `rows` rows of weights of this shape.
+    pub(crate) fn check_shape(&self, outputs: usize, columns: usize, rows: usize) {
         if let Some(bias) = self.bias {
-            assert_eq!(bias.len(), shape.outputs, "bias");
+            assert_eq!(bias.len(), outputs, "bias");
         }
         if let Some(residual) = self.residual {
-            check_rows("residual", residual.len(), rows, shape.columns(), self.residual_stride);
+            check_rows("residual", residual.len(), rows, columns, self.residual_stride);
         }
     }
 }

@@ -35,7 +35,7 @@ fn check_rows<T: Float>(
         quantize_rows(&pools()[0], kernels, width, &between, &mut values, &mut scales);
         for pool in pools() {
             let mut out = vec![0xee; rows * quantized_row_len(width)];
-            quantized(pool, kernels, RowsOut::Quantized(&mut out));
+            quantized(pool, kernels, RowsOut::Quantized(&mut out, None));
             assert_eq!(apart(width, &out), (values.clone(), scales.clone()), "{} {rows} x {width}", kernels.tier);
         }
     }
@@ -47,8 +47,8 @@ fn check_all<T: Value + Float>() {
         let (weight, bias) = (numbers::<f32>(width, 2.0), numbers::<f32>(width + 1, 1.0)[1..].to_vec());
         let copy = |_: &Pool, _: &Kernels, x: &[f32], out: &mut [f32]| out.copy_from_slice(x);
         check_rows((rows, width), &x, copy, |pool, kernels, out| {
-            let RowsOut::Quantized(out) = out else { unreachable!("quantized rows were asked for") };
-            crate::quantize_beside(pool, kernels, width, &x, out);
+            let RowsOut::Quantized(out, scale) = out else { unreachable!("quantized rows were asked for") };
+            crate::quantize_beside(pool, kernels, width, &x, scale, out);
         });
         check_rows(
             (rows, width),
@@ -112,9 +112,30 @@ fn products_read_the_scale_beside_a_row_as_they_do_one_apart() {
             let (mut values, mut scales) = (vec![0; x.len()], vec![RowScale::default(); rows]);
             quantize_rows(pool, kernels, channels, &x, &mut values, &mut scales);
             let mut beside = vec![0xee; rows * quantized_row_len(channels)];
-            crate::quantize_beside(pool, kernels, channels, &x, &mut beside);
+            crate::quantize_beside(pool, kernels, channels, &x, None, &mut beside);
             let wanted = product(Input::U8 { values: &values, scales: &scales }, channels);
             assert_eq!(product(Input::Rows8(&beside), quantized_row_len(channels)), wanted, "{}", kernels.tier);
         }
+    }
+}
+
+#[test]
+fn rows_take_a_scale_that_was_chosen_before() {
+    let (rows, width) = (5, 37);
+    let mut x = around::<f32>(rows * width, 0.3, 1.0);
+    x[40] = 100.0;
+    x[80] = -100.0;
+    x[width * 4] = f32::NAN;
+    let scale = RowScale::spanning(-0.5, 1.5);
+    for kernels in Kernels::available() {
+        let mut out = vec![0xee; rows * quantized_row_len(width)];
+        crate::quantize_beside(&pools()[1], kernels, width, &x, Some(scale), &mut out);
+        let (values, scales) = apart(width, &out);
+        for (index, (q, x)) in values.iter().zip(&x).enumerate().take(4 * width) {
+            let found = scale.scale * (i32::from(*q) - scale.zero) as f32;
+            let wanted = x.clamp(scale.scale * -scale.zero as f32, scale.scale * (255 - scale.zero) as f32);
+            assert!((found - wanted).abs() <= 0.501 * scale.scale, "{found} for {x} at {index}, {}", kernels.tier);
+        }
+        assert!(scales[..4].iter().all(|found| *found == scale) && scales[4].scale.is_nan(), "{}", kernels.tier);
     }
 }

@@ -190,15 +190,18 @@ pub(super) fn group_norm(
 
 pub(super) fn quantize(
     prologue: Prologue,
+    range: Option<[f32; 2]>,
     inputs: &[Operand<'_>],
     out: &mut Target<'_>,
     device: &Device,
 ) -> Result<()> {
+    let scale = range.map(|[low, high]| k::RowScale::spanning(low, high));
+    out.scale = scale;
     match prologue {
         Prologue::None => {
             let width = inputs[0].shape.last().copied().unwrap_or(1);
             dispatch!("quantization", inputs[0].dtype, [F32 => f32, BF16 => bf16], T => {
-                k::quantize_beside(&device.pool, device.kernels, width, inputs[0].view::<T>(), out.bytes);
+                k::quantize_beside(&device.pool, device.kernels, width, inputs[0].view::<T>(), scale, out.bytes);
             })
         }
         Prologue::LayerNorm { eps } => layer_norm(eps, inputs, out, device),
@@ -211,7 +214,7 @@ impl Target<'_> {
     /// Rows of what a kernel reads `T` for: as numbers of this type, rounded to bf16 or, of type U8, quantized.
     fn rows<T: Element>(&mut self) -> k::RowsOut<'_, T> {
         match self.dtype {
-            DType::U8 => k::RowsOut::Quantized(self.bytes),
+            DType::U8 => k::RowsOut::Quantized(self.bytes, self.scale),
             DType::BF16 if T::DTYPE != DType::BF16 => k::RowsOut::Brain(self.view()),
             _ => k::RowsOut::Plain(self.view()),
         }

@@ -115,7 +115,7 @@ fn turn(
             operands.push(read(graph, plan, arguments, input, &rest)?);
         }
         let shape = plan.shapes[step.value.index()].as_slice();
-        let mut target = Target { dtype: node.signature.dtype, shape, bytes };
+        let mut target = Target { dtype: node.signature.dtype, shape, bytes, scale: None };
         cpu::run(&step.op, &operands, &mut target, scratch, device).at(|| format!("{} ({})", node.scope, node.op))?;
     }
     for (index, (_, value)) in graph.outputs().iter().enumerate() {

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use ondine_kernels as k;
 
-use super::dispatch;
+use super::{dispatch, rows::gather_coded, weights::Format};
 use crate::{
     device::Device,
     dim::Dim,
@@ -68,14 +68,21 @@ pub(super) fn gather(table: Operand<'_>, indices: Operand<'_>, out: &mut Target<
         return Ok(());
     }
     let place = |error: k::IndexError| Error::new(ErrorKind::Shape, error.to_string());
+    let look_up = |out: &mut [u8]| {
+        if let Some(Format::Rows { coding }) = table.format {
+            let indices = k::check_indices(&indices, table.shape[0]).map_err(place)?;
+            let size = [table.shape[0], columns];
+            gather_coded(&device.pool, (coding, size), table.bytes, &indices, bytemuck::cast_slice_mut(out));
+            return Ok(());
+        }
+        k::gather_rows(&device.pool, columns * table.dtype.size(), table.bytes, &indices, out).map_err(place)
+    };
     if table.dtype == out.dtype {
-        return k::gather_rows(&device.pool, columns * table.dtype.size(), table.bytes, &indices, out.bytes)
-            .map_err(place);
+        return look_up(out.bytes);
     }
     // Tables stay in 32 bits; only the rows that are looked up are rounded.
     let mut rows = vec![0_f32; indices.len() * columns];
-    let bytes = bytemuck::cast_slice_mut(&mut rows);
-    k::gather_rows(&device.pool, columns * table.dtype.size(), table.bytes, &indices, bytes).map_err(place)?;
+    look_up(bytemuck::cast_slice_mut(&mut rows))?;
     dispatch!("gather", out.dtype, [BF16 => bf16, F16 => f16], T => {
         k::convert(&device.pool, device.kernels, &rows, out.view::<T>());
     })

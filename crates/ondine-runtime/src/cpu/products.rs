@@ -2,13 +2,13 @@
 
 use half::bf16;
 use ondine_kernels::{
-    self as k, AttentionMask, AttentionShape, ConvProblem, ConvShape, GemmProblem, Input, MatmulShape, Output,
-    PackedWeights, RowScale, Values, WeightType,
+    self as k, AttentionMask, AttentionShape, CodedProblem, ConvProblem, ConvShape, GemmProblem, Input, MatmulShape,
+    Output, PackedWeights, RowScale, Values, WeightType,
 };
 
 use super::{
     dispatch, recurrent,
-    weights::{Format, format, panels, weight_type},
+    weights::{Format, coded, format, panels, weight_type},
 };
 use crate::{
     device::Device,
@@ -22,7 +22,7 @@ use crate::{
 /// Bytes that an operator needs beside its inputs and result.
 pub(super) fn scratch_bytes(op: &Op, dtype: DType, inputs: &[&[usize]], options: Options, device: &Device) -> usize {
     match op {
-        Op::Conv2d(conv, _) => match format(op, 1, inputs[1], options) {
+        Op::Conv2d(conv, _) => match format(op, 1, inputs[1], None, options) {
             Format::Panels { precision: Precision::Int8, .. } => inputs[0].iter().product(),
             Format::Winograd { precision, .. } => {
                 let shape = conv_shape(*conv, inputs[0], inputs[1]);
@@ -122,6 +122,19 @@ pub(super) fn linear(epilogue: Epilogue, inputs: &[Operand<'_>], out: &mut Targe
     let (Some((&input_stride, rows)), Some(&columns)) = (x.shape.split_last(), out.shape.last()) else {
         fail!(Shape, "linear of a single number");
     };
+    if let Some(Format::Coded { coding, gate }) = weight.format {
+        let problem = CodedProblem {
+            rows: rows.iter().product(),
+            input: x.input()?,
+            input_stride,
+            shape: coded(coding, gate, weight.shape),
+            weights: weight.bytes,
+            epilogue: finish(epilogue, inputs, columns)?,
+            out_stride: columns,
+        };
+        k::gemm_coded(&device.pool, device.kernels, &problem, out.output()?);
+        return Ok(());
+    }
     let problem = GemmProblem {
         rows: rows.iter().product(),
         input: x.input()?,

@@ -1,10 +1,15 @@
 //! The forms in which weights are packed: in the order in which kernels read them.
 
-use ondine_kernels::{self as k, WeightShape, WeightSource, WeightType, WinogradShape};
+use half::f16;
+use ondine_kernels::{
+    self as k, CodeLevels, CodedShape, CodedSource, WeightShape, WeightSource, WeightType, WinogradShape,
+};
 use serde::{Deserialize, Serialize};
 
+use super::rows;
 use crate::{
     device::Device,
+    encoding::Encoded,
     op::Op,
     specialize::{Options, Precision},
 };
@@ -23,6 +28,18 @@ pub(crate) enum Format {
         /// True if the second half of the outputs gates the first.
         gate: bool,
     },
+    /// Panels of codes for matrix products, as few bits in memory as in the file.
+    Coded {
+        /// How codes become numbers.
+        coding: Coding,
+        /// As above.
+        gate: bool,
+    },
+    /// Rows of codes, as few bits in memory as in the file.
+    Rows {
+        /// How codes become numbers.
+        coding: Coding,
+    },
     /// Panels for Winograd's convolution.
     Winograd {
         /// As above.
@@ -32,17 +49,66 @@ pub(crate) enum Format {
     },
 }
 
+/// How the codes of a weight become numbers, of those that kernels read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Coding {
+    /// Of a code.
+    pub(crate) bits: u32,
+    /// Consecutive elements of a row with one scale.
+    pub(crate) group: usize,
+    pub(crate) levels: Levels,
+}
+
+impl Coding {
+    /// Of weights whose activations have 8 bits, too.
+    pub(crate) const ROWS8: Self = Self { bits: 8, group: 1, levels: Levels::Rows8 };
+
+    /// True if kernels read such codes, which a file may not be believed.
+    pub(crate) fn is_known(self) -> bool {
+        let bits: &[u32] = match self.levels {
+            Levels::Table => &[2, 4],
+            Levels::Symmetric | Levels::Zeros => &[2, 4, 8],
+            Levels::Rows8 => &[],
+        };
+        self.group > 0 && bits.contains(&self.bits)
+    }
+}
+
+/// The kernels' [`CodeLevels`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum Levels {
+    Symmetric,
+    Zeros,
+    Table,
+    /// Not as they are: panels of 8 bits are made of them, for activations of 8 bits whatever the precision.
+    Rows8,
+}
+
 /// Layers with fewer channels in or out than this are not quantized: they are at the border of a network, where
 /// errors count most and there is little to gain.
 const FEWEST_CHANNELS: usize = 32;
 
-/// The form in which input `position` of `op`, a weight of this shape, is read.
-pub(crate) fn format(op: &Op, position: usize, shape: &[usize], options: Options) -> Format {
+/// The form in which input `position` of `op`, a weight of this shape, is read; `coding` is that of its codes if
+/// kernels read them.
+pub(crate) fn format(op: &Op, position: usize, shape: &[usize], coding: Option<Coding>, options: Options) -> Format {
     let (groups, gate) = match op {
         Op::Linear(epilogue) if position == 1 => (1, epilogue.gate),
         Op::Conv2d(conv, _) if position == 1 => (conv.groups, false),
+        Op::Gather if position == 0 => {
+            let coding = coding.filter(|coding| coding.levels != Levels::Rows8);
+            return coding.map_or(Format::Plain, |coding| Format::Rows { coding });
+        }
         _ => return Format::Plain,
     };
+    match (op, coding) {
+        (Op::Linear(_), Some(Coding { levels: Levels::Rows8, .. })) => {
+            return Format::Panels { precision: Precision::Int8, groups, gate };
+        }
+        (Op::Linear(_), Some(coding)) if options.precision != Precision::Int8 => {
+            return Format::Coded { coding, gate };
+        }
+        _ => {}
+    }
     let large = shape[..2].iter().all(|&channels| channels >= FEWEST_CHANNELS) && groups == 1;
     let precision = match options.precision {
         Precision::Int8 if !large => Precision::BF16,
@@ -55,8 +121,8 @@ pub(crate) fn format(op: &Op, position: usize, shape: &[usize], options: Options
 }
 
 /// True if `op` with a weight of this shape takes quantized rows of what it multiplies.
-pub(crate) fn reads_rows(op: &Op, shape: &[usize], options: Options) -> bool {
-    let quantized = matches!(format(op, 1, shape, options), Format::Panels { precision: Precision::Int8, .. });
+pub(crate) fn reads_rows(op: &Op, shape: &[usize], coding: Option<Coding>, options: Options) -> bool {
+    let quantized = matches!(format(op, 1, shape, coding, options), Format::Panels { precision: Precision::Int8, .. });
     quantized && matches!(op, Op::Linear(_))
 }
 
@@ -80,6 +146,17 @@ pub(super) fn panels(precision: Precision, groups: usize, gate: bool, shape: &[u
     WeightShape { taps, groups, glu: gate, ..WeightShape::linear(weight_type(precision), shape[0], shape[1] * groups) }
 }
 
+/// What the kernels call a weight `[out, in]` of codes.
+pub(super) fn coded(coding: Coding, gate: bool, shape: &[usize]) -> CodedShape {
+    let levels = match coding.levels {
+        Levels::Symmetric => CodeLevels::Symmetric,
+        Levels::Zeros => CodeLevels::Zeros,
+        Levels::Table | Levels::Rows8 => CodeLevels::Table,
+    };
+    let Coding { bits, group, .. } = coding;
+    CodedShape { outputs: shape[0], channels: shape[1], bits, group, levels, glu: gate }
+}
+
 /// Bytes of a packed weight.
 pub(crate) fn packed_bytes(format: Format, shape: &[usize], device: &Device) -> usize {
     match format {
@@ -87,11 +164,16 @@ pub(crate) fn packed_bytes(format: Format, shape: &[usize], device: &Device) -> 
         Format::Panels { precision, groups, gate } => {
             panels(precision, groups, gate, shape).packed_size(device.kernels)
         }
+        Format::Coded { coding, gate } => coded(coding, gate, shape).packed_size(device.kernels),
+        Format::Rows { coding } => rows::packed_rows(coding, [shape[0], shape[1]]),
         Format::Winograd { precision, doubled } => winograd(precision, doubled, shape).packed_size(device.kernels),
     }
 }
 
 /// Packs a weight of [`packed_bytes`] bytes, aligned to a cache line.
+///
+/// # Panics
+/// If the format is one of codes, which [`pack_codes`] packs.
 pub(crate) fn pack(format: Format, shape: &[usize], values: &[f32], out: &mut [u8], device: &Device) {
     match format {
         Format::Plain => bytemuck::cast_slice_mut(out).copy_from_slice(values),
@@ -99,8 +181,26 @@ pub(crate) fn pack(format: Format, shape: &[usize], values: &[f32], out: &mut [u
             let shape = panels(precision, groups, gate, shape);
             k::pack(&device.pool, device.kernels, &shape, WeightSource::F32(values), out);
         }
+        Format::Coded { .. } | Format::Rows { .. } => unreachable!("codes are not packed from numbers"),
         Format::Winograd { precision, doubled } => {
             k::pack_winograd(&device.pool, device.kernels, &winograd(precision, doubled, shape), values, out);
         }
     }
+}
+
+/// Packs the codes of a weight, whose coding is that of the format.
+///
+/// # Panics
+/// If the format is not one of codes.
+pub(crate) fn pack_codes(format: Format, shape: &[usize], encoded: &Encoded<'_>, out: &mut [u8], device: &Device) {
+    let (coding, gate) = match format {
+        Format::Coded { coding, gate } => (coding, gate),
+        Format::Rows { coding } => return rows::pack_rows(coding, [shape[0], shape[1]], encoded, out),
+        _ => unreachable!("no format of codes: {format:?}"),
+    };
+    let halves = |numbers: &[f32]| numbers.iter().map(|&x| f16::from_f32(x)).collect::<Vec<f16>>();
+    let (scales, zeros) = (halves(&encoded.scales), halves(&encoded.zeros));
+    let codes = encoded.codes();
+    let source = CodedSource { codes: &codes, scales: &scales, zeros: &zeros, table: &encoded.tables };
+    k::pack_coded(device.kernels, &coded(coding, gate, shape), &source, out);
 }

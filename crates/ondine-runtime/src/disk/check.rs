@@ -73,7 +73,10 @@ fn operands(op: &Op, dtypes: &[DType]) -> Result<()> {
     let byte = [DType::Bool, DType::U8, DType::I8];
     let fits = match op {
         Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::GroupNorm { .. } => all(1, &[DType::F32]),
-        Op::Quantize(prologue) => *prologue == Prologue::None || all(1, &[DType::F32]),
+        Op::Quantize(prologue, range) => {
+            let known = range.is_none_or(|[low, high]| low.is_finite() && high.is_finite() && low <= high);
+            known && (*prologue == Prologue::None || all(1, &[DType::F32]))
+        }
         Op::Linear(epilogue) | Op::Conv2d(_, epilogue) => {
             let parameters = 1 + usize::from(epilogue.bias);
             dtypes.iter().skip(1).take(parameters).all(|dtype| *dtype == DType::F32)
@@ -101,7 +104,7 @@ fn operands(op: &Op, dtypes: &[DType]) -> Result<()> {
 }
 
 fn portable(graph: &Graph, node: &Node, dtypes: &[DType]) -> Result<()> {
-    let made_by_passes = matches!(node.op, Op::Quantize(_) | Op::Conv2d(Conv2d { winograd: true, .. }, _))
+    let made_by_passes = matches!(node.op, Op::Quantize(..) | Op::Conv2d(Conv2d { winograd: true, .. }, _))
         || node.signature.dtype != inferred(graph, node)?;
     let product = matches!(node.op, Op::Linear(_) | Op::Conv2d(..));
     if made_by_passes || product && (dtypes[0] != DType::F32 || is_empty(graph, node.inputs[1])) {
@@ -146,11 +149,15 @@ fn multiplies(graph: &Graph, node: &Node, dtype: DType, options: Options) -> boo
         return false;
     }
     let float = matches!(dtype, DType::F32 | DType::BF16);
-    match (cpu::format(&node.op, 1, &weight, options), &node.op) {
+    match (cpu::format(&node.op, 1, &weight, None, options), &node.op) {
         (Format::Winograd { precision, .. }, Op::Conv2d(conv, _)) => {
             let x = graph.shape(node.inputs[0]).bind(&graph.typical_sizes());
             let wanted = x.is_ok_and(|x| cpu::prefers_winograd(Conv2d { winograd: false, ..*conv }, &x, &weight));
             wanted && float && (precision != Precision::F32 || dtype == DType::F32)
+        }
+        // A weight may be of 8 bits whatever the precision: `Lowered::agrees` has the last word.
+        (Format::Panels { precision: Precision::F32 | Precision::BF16, .. }, Op::Linear(_)) if dtype == DType::U8 => {
+            true
         }
         (Format::Panels { precision: Precision::F32, .. }, _) => dtype == DType::F32,
         (Format::Panels { precision: Precision::BF16, .. }, _) => dtype == DType::BF16,

@@ -15,10 +15,13 @@ use super::{
 };
 use crate::{
     bytes::Bytes,
+    cpu::{Coding, Format},
     device::Device,
     error::{Context, Result, fail},
     file::write_whole,
-    specialize::{ENGINE, Entry, Lowered, Options, Packed, Prepared, Specialized, assign_packs, write_packed},
+    specialize::{
+        ENGINE, Entry, Lowered, Options, Packed, Precision, Prepared, Specialized, assign_packs, write_packed,
+    },
 };
 
 /// Everything of a file but the packed weights.
@@ -78,8 +81,8 @@ impl Specialized {
         })
     }
 
-    /// Opens a file of [`Specialized::save`] or [`Prepared::build`]: nothing is rewritten or packed, weights are mapped.
-    /// It runs on the tier that it was built for, which may be less than the device's.
+    /// Opens a file of [`Specialized::save`] or [`Prepared::build`]: nothing is rewritten or packed, weights are
+    /// mapped. It runs on the tier that it was built for, which may be less than the device's.
     ///
     /// # Errors
     /// If the file is cut or altered, was written by another version of the engine or for a tier that the device
@@ -101,12 +104,24 @@ impl Specialized {
         let device = device.with_tier(&tier)?;
         let options = Options { precision };
         let constants = tensors::read_arrays("constants", &constants)?;
+        let coding = |entry: &Entry| match entry.format {
+            Format::Coded { coding, .. } | Format::Rows { coding } if coding.is_known() => {
+                Some((entry.path.clone(), coding))
+            }
+            Format::Panels { precision: Precision::Int8, groups: 1, .. } => Some((entry.path.clone(), Coding::ROWS8)),
+            _ => None,
+        };
+        let codings: HashMap<Arc<str>, Coding> = header.entries.iter().filter_map(coding).collect();
         let (mut entries, mut known) = (Vec::new(), HashMap::new());
         let mut functions = BTreeMap::new();
         for (name, graph) in &header.functions {
             let graph = graph.build(&constants, Level::Lowered(options)).at(|| name)?;
-            let packs = assign_packs(&graph, options, &device, &mut entries, &mut known);
-            functions.insert(name.clone(), Arc::new(Lowered { graph, packs }));
+            let coding = |path: &str| codings.get(path).copied();
+            let lowered = assign_packs(graph, options, &device, (&mut entries, &mut known), coding);
+            if !lowered.agrees(options) {
+                fail!(Format, "function `{name}` multiplies what does not fit; build it again");
+            }
+            functions.insert(name.clone(), Arc::new(lowered));
         }
         if entries != header.entries {
             fail!(Format, "the packed weights are not those of its functions; build it again");

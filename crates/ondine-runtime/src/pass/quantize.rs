@@ -3,14 +3,25 @@
 
 use crate::{
     error::Result,
-    graph::{Graph, Node, Value},
+    graph::{Graph, Node, Value, Weight},
     op::{Attention, Op, Prologue},
     pass::{fold::sweep, rewrite, share::share, uses},
 };
 
-/// The pass; `reads_rows` says whether an operator with a weight of this shape takes quantized rows, `scores` whether
+/// How an operator takes quantized rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Rows {
+    /// The lowest and the highest number of all rows, if that was found out before.
+    pub(crate) range: Option<[f32; 2]>,
+}
+
+/// The pass; `reads_rows` says whether and how an operator with this weight takes quantized rows, `scores` whether
 /// attention may round what has no weights.
-pub(crate) fn quantize(graph: &Graph, scores: bool, reads_rows: impl Fn(&Op, &[usize]) -> bool) -> Result<Graph> {
+pub(crate) fn quantize(
+    graph: &Graph,
+    scores: bool,
+    reads_rows: impl Fn(&Op, &Weight) -> Option<Rows>,
+) -> Result<Graph> {
     let quantized = rewrite("quantize", graph, |rewrite, _, node| {
         if let Op::Attention(attention) = node.op {
             let inputs: Vec<_> = node.inputs.iter().map(|&input| rewrite.get(input)).collect();
@@ -19,11 +30,9 @@ pub(crate) fn quantize(graph: &Graph, scores: bool, reads_rows: impl Fn(&Op, &[u
         }
         let (Op::Linear(_), [x, weight, ..]) = (&node.op, &node.inputs[..]) else { return Ok(None) };
         let Op::Weight(id) = graph.node(*weight).op else { return Ok(None) };
-        if !reads_rows(&node.op, &graph.weight_info(id).shape) {
-            return Ok(None);
-        }
+        let Some(Rows { range }) = reads_rows(&node.op, graph.weight_info(id)) else { return Ok(None) };
         let mut inputs: Vec<_> = node.inputs.iter().map(|&input| rewrite.get(input)).collect();
-        inputs[0] = rewrite.new.push(Op::Quantize(Prologue::None), &[rewrite.get(*x)])?;
+        inputs[0] = rewrite.new.push(Op::Quantize(Prologue::None, range), &[rewrite.get(*x)])?;
         rewrite.new.push_typed(node.op.clone(), &inputs, node.signature.dtype).map(Some)
     })?;
     sweep(&fuse_norms(&share(&quantized)?)?)
@@ -32,9 +41,7 @@ pub(crate) fn quantize(graph: &Graph, scores: bool, reads_rows: impl Fn(&Op, &[u
 fn fuse_norms(graph: &Graph) -> Result<Graph> {
     let uses = uses(graph);
     rewrite("quantize norms", graph, |rewrite, _, node| {
-        if node.op != Op::Quantize(Prologue::None) {
-            return Ok(None);
-        }
+        let Op::Quantize(Prologue::None, range) = node.op else { return Ok(None) };
         let Some(norm) = source(graph, &uses, node.inputs[0]) else { return Ok(None) };
         let prologue = match norm.op {
             Op::LayerNorm { eps } => Prologue::LayerNorm { eps },
@@ -45,7 +52,7 @@ fn fuse_norms(graph: &Graph) -> Result<Graph> {
         let inputs: Vec<_> = norm.inputs.iter().map(|&input| rewrite.get(input)).collect();
         rewrite.new.enter(norm.scope.clone());
         rewrite.new.trace(norm.origin.clone());
-        let rows = rewrite.new.push(Op::Quantize(prologue), &inputs)?;
+        let rows = rewrite.new.push(Op::Quantize(prologue, range), &inputs)?;
         let shape = &node.signature.shape;
         if rewrite.new.shape(rows) == shape {
             return Ok(Some(rows));
@@ -97,7 +104,7 @@ mod tests {
     fn rows_are_quantized_once_and_by_the_norm() {
         let mut graph = Graph::new();
         normed(&mut graph);
-        let quantized = quantize(&graph, true, |_, _| true).unwrap();
+        let quantized = quantize(&graph, true, |_, _| Some(Rows { range: None })).unwrap();
         assert_eq!(names(&quantized), ["layer_norm_8", "reshape", "linear", "linear"], "{quantized}");
         let linear = quantized.node(quantized.outputs()[0].1);
         assert_eq!((linear.signature.dtype, linear.inputs[0]), (DType::BF16, Value(5)), "{quantized}");
@@ -109,7 +116,7 @@ mod tests {
         let mut graph = Graph::new();
         let (normed, _) = normed(&mut graph);
         graph.output("normed", normed);
-        let quantized = quantize(&graph, true, |_, _| true).unwrap();
+        let quantized = quantize(&graph, true, |_, _| Some(Rows { range: Some([-1.0, 2.0]) })).unwrap();
         assert_eq!(names(&quantized), ["layer_norm", "reshape", "quantize", "linear", "linear"], "{quantized}");
     }
 
@@ -117,7 +124,8 @@ mod tests {
     fn weights_that_are_not_of_8_bits_read_what_there_is() {
         let mut graph = Graph::new();
         normed(&mut graph);
-        let quantized = quantize(&graph, true, |_, shape| shape[0] == 6).unwrap();
+        let quantized =
+            quantize(&graph, true, |_, weight| (weight.shape[0] == 6).then_some(Rows { range: None })).unwrap();
         assert_eq!(names(&quantized), ["layer_norm", "reshape", "linear", "linear"], "{quantized}");
     }
 }

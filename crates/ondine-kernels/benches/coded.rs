@@ -1,0 +1,135 @@
+//! Linear layers with weights in few bits, beside those with f32 and bf16: the weights of four layers, which no cache holds.
+//!
+//! `cargo bench -p ondine-kernels --bench coded -- [THREADS]`
+
+use std::time::Instant;
+
+use half::{bf16, f16};
+use ondine_kernels::{
+    CodeLevels, CodedProblem, CodedShape, CodedSource, Epilogue, GemmProblem, Input, Kernels, Output, PACKED_ALIGN,
+    PackedWeights, Pool, WeightShape, WeightSource, WeightType, gemm, gemm_coded, pack, pack_coded,
+};
+
+const OUTPUTS: usize = 8192;
+const CHANNELS: usize = 2048;
+const LAYERS: usize = 4;
+const ROUNDS: usize = 9;
+
+/// A layer's packed weights.
+struct Packed {
+    bytes: Vec<u8>,
+    first: usize,
+    len: usize,
+}
+
+impl Packed {
+    fn new(len: usize, fill: impl FnOnce(&mut [u8])) -> Self {
+        let mut bytes = vec![0; len + PACKED_ALIGN];
+        let first = bytes.as_ptr().align_offset(PACKED_ALIGN);
+        fill(&mut bytes[first..][..len]);
+        Self { bytes, first, len }
+    }
+
+    fn get(&self) -> &[u8] {
+        &self.bytes[self.first..][..self.len]
+    }
+}
+
+/// One way to multiply.
+enum Way {
+    Plain(WeightShape),
+    Coded(CodedShape),
+}
+
+fn ways() -> Vec<(&'static str, Way)> {
+    let plain = |dtype| Way::Plain(WeightShape::linear(dtype, OUTPUTS, CHANNELS));
+    let coded = |bits, group, levels| {
+        Way::Coded(CodedShape { outputs: OUTPUTS, channels: CHANNELS, bits, group, levels, glu: false })
+    };
+    vec![
+        ("f32", plain(WeightType::F32)),
+        ("bf16", plain(WeightType::Bf16)),
+        ("int8", coded(8, CHANNELS, CodeLevels::Zeros)),
+        ("int4/64", coded(4, 64, CodeLevels::Zeros)),
+        ("int4/32s", coded(4, 32, CodeLevels::Symmetric)),
+        ("int2/32", coded(2, 32, CodeLevels::Zeros)),
+        ("palette4", coded(4, CHANNELS, CodeLevels::Table)),
+    ]
+}
+
+fn packed(pool: &Pool, kernels: &Kernels, way: &Way) -> Packed {
+    match way {
+        Way::Plain(shape) => Packed::new(shape.packed_size(kernels), |out| {
+            let values: Vec<f32> = (0..OUTPUTS * CHANNELS).map(|i| (i % 1013) as f32 / 5000.0 - 0.1).collect();
+            pack(pool, kernels, shape, WeightSource::F32(&values), out);
+        }),
+        Way::Coded(shape) => Packed::new(shape.packed_size(kernels), |out| {
+            let codes: Vec<u8> =
+                (0..OUTPUTS * CHANNELS).map(|i| (i % 1013) as u8 & ((1 << shape.bits) - 1) as u8).collect();
+            let numbers = OUTPUTS * CHANNELS.div_ceil(shape.group);
+            let count = |levels: &[CodeLevels]| if levels.contains(&shape.levels) { numbers } else { 0 };
+            let scales = vec![f16::from_f32(0.01); count(&[CodeLevels::Zeros, CodeLevels::Symmetric])];
+            let zeros = vec![f16::from_f32(1.0); count(&[CodeLevels::Zeros])];
+            let table = if shape.levels == CodeLevels::Table { vec![0.1; 1 << shape.bits] } else { Vec::new() };
+            let source = CodedSource { codes: &codes, scales: &scales, zeros: &zeros, table: &table };
+            pack_coded(kernels, shape, &source, out);
+        }),
+    }
+}
+
+fn main() {
+    let threads = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(1);
+    let (pool, kernels) = (Pool::new(threads), ondine_kernels::kernels());
+    let ways = ways();
+    let weights: Vec<Vec<Packed>> =
+        ways.iter().map(|(_, way)| (0..LAYERS).map(|_| packed(&pool, kernels, way)).collect()).collect();
+    println!("{} {threads} threads, {LAYERS} layers of {OUTPUTS} x {CHANNELS}; ms of a median round", kernels.tier);
+    for rows in [1, 2, 4, 8, 64] {
+        let x: Vec<f32> = (0..rows * CHANNELS).map(|i| (i % 331) as f32 / 331.0 - 0.5).collect();
+        let brain: Vec<bf16> = x.iter().map(|&x| bf16::from_f32(x)).collect();
+        let mut out = vec![0.0; rows * OUTPUTS];
+        let mut times = vec![Vec::new(); ways.len()];
+        for _ in 0..ROUNDS {
+            for (((_, way), weights), times) in ways.iter().zip(&weights).zip(&mut times) {
+                let start = Instant::now();
+                for layer in weights {
+                    run(&pool, kernels, way, layer.get(), (rows, &x, &brain), &mut out);
+                }
+                times.push(start.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+        let median = |times: &mut Vec<f64>| {
+            times.sort_by(f64::total_cmp);
+            times[times.len() / 2]
+        };
+        let medians: Vec<f64> = times.iter_mut().map(median).collect();
+        let shown =
+            ways.iter().zip(&medians).map(|((name, _), ms)| format!("{name} {ms:.2} ({:.2}x)", medians[0] / ms));
+        println!("{rows:>3} rows: {}", shown.collect::<Vec<_>>().join("  "));
+    }
+}
+
+fn run(
+    pool: &Pool,
+    kernels: &Kernels,
+    way: &Way,
+    weights: &[u8],
+    (rows, x, brain): (usize, &[f32], &[bf16]),
+    out: &mut [f32],
+) {
+    let epilogue = Epilogue::default();
+    match way {
+        Way::Plain(shape) => {
+            let input = if shape.dtype == WeightType::Bf16 { Input::Bf16(brain) } else { Input::F32(x) };
+            let weights = PackedWeights::new(kernels, *shape, weights);
+            let problem = GemmProblem { rows, input, input_stride: CHANNELS, weights, epilogue, out_stride: OUTPUTS };
+            gemm(pool, kernels, &problem, Output::F32(out));
+        }
+        Way::Coded(shape) => {
+            let (input, shape) = (Input::F32(x), *shape);
+            let problem =
+                CodedProblem { rows, input, input_stride: CHANNELS, shape, weights, epilogue, out_stride: OUTPUTS };
+            gemm_coded(pool, kernels, &problem, Output::F32(out));
+        }
+    }
+}

@@ -1,0 +1,502 @@
+//! Products with weights in few bits, which stay so in memory.
+//!
+//! A few rows are multiplied with the codes as they are read: such products wait for the memory, and codes are a
+//! quarter to a sixteenth of what f32 takes. For more rows a step of a panel is unpacked once, into memory that stays
+//! in the cache, and multiplied as any other.
+//!
+//! Panels are those of [`Layout`], of words that hold consecutive channels of one column, the first in the lowest bits.
+//! Each group of channels begins with a new word. Behind the words lie scales and zeros, f16, by panel, group, column.
+
+use std::{cell::RefCell, ops::Range};
+
+use half::f16;
+
+use crate::{
+    gemm::{
+        Epilogue, Input, Output, check_rows,
+        decode::{CodedCall, CodedPanel, CodedWork},
+        epilogue::{EpilogueCall, Target},
+        micro::{GemmKernels, MAX_ROWS, MAX_WIDTH, MicroCall, WORD},
+        weights::{Layout, PACKED_ALIGN, WeightShape, WeightType},
+    },
+    math::bf16_value,
+    table::Kernels,
+    threads::Pool,
+};
+
+/// The most rows that are multiplied with codes as they are read.
+pub(crate) const FEW_ROWS: usize = MAX_ROWS;
+
+/// Rows of a block, for which a step of a panel is unpacked once.
+const BLOCK_ROWS: usize = 192;
+
+/// Bytes of an unpacked step of a panel, at most.
+const STEP_BYTES: usize = 128 << 10;
+
+/// Pieces of work per thread.
+const TASKS_PER_THREAD: usize = 4;
+
+/// Entries of a table.
+const TABLE: usize = 16;
+
+/// The shape of a linear layer's weights `[outputs, channels]` in few bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CodedShape {
+    /// Rows of the weights. With `glu`, twice the columns of the result.
+    pub outputs: usize,
+    /// Elements of a row.
+    pub channels: usize,
+    /// Of a code: 2, 4 or 8; a table has 2 or 4.
+    pub bits: u32,
+    /// Consecutive channels with one scale; at least one.
+    pub group: usize,
+    /// How codes become numbers.
+    pub levels: CodeLevels,
+    /// True if the result is the first half of the outputs times the activated second half.
+    pub glu: bool,
+}
+
+/// How codes become numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CodeLevels {
+    /// `scale * (code - zero)`, with one zero for all groups: half of all codes, or 1.5 with 2 bits.
+    Symmetric,
+    /// `scale * (code - zero)`
+    Zeros,
+    /// One table for all.
+    Table,
+}
+
+/// Weights in few bits, to pack.
+#[derive(Clone, Copy, Debug)]
+pub struct CodedSource<'a> {
+    /// `[outputs, channels]`, a byte each.
+    pub codes: &'a [u8],
+    /// `[outputs, groups]`; none with a table.
+    pub scales: &'a [f16],
+    /// `[outputs, groups]`; only of [`CodeLevels::Zeros`].
+    pub zeros: &'a [f16],
+    /// `2^bits` numbers, only of [`CodeLevels::Table`].
+    pub table: &'a [f32],
+}
+
+/// Where things are in the packed bytes.
+#[derive(Clone, Copy, Debug)]
+struct Places {
+    layout: Layout,
+    groups: usize,
+    /// Words of a group in a column.
+    group_words: usize,
+    /// Words of a column.
+    words: usize,
+    scales: usize,
+    zeros: usize,
+    table: usize,
+    size: usize,
+}
+
+impl CodedShape {
+    /// The number of bytes of the packed weights.
+    #[must_use]
+    pub fn packed_size(&self, kernels: &Kernels) -> usize {
+        self.places(&kernels.gemm).size
+    }
+
+    /// Columns of the result.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        if self.glu { self.outputs / 2 } else { self.outputs }
+    }
+
+    /// Codes of a word.
+    fn per_word(&self) -> usize {
+        32 / self.bits as usize
+    }
+
+    fn plain(&self) -> WeightShape {
+        WeightShape { glu: self.glu, ..WeightShape::linear(WeightType::F32, self.outputs, self.channels) }
+    }
+
+    fn places(&self, kernels: &GemmKernels) -> Places {
+        let fits = match self.levels {
+            CodeLevels::Table => matches!(self.bits, 2 | 4),
+            CodeLevels::Symmetric | CodeLevels::Zeros => matches!(self.bits, 2 | 4 | 8),
+        };
+        assert!(fits && self.group > 0 && self.channels > 0 && self.outputs > 0, "no codes: {self:?}");
+        let layout = Layout::new(&self.plain(), kernels);
+        let group = self.group.min(self.channels);
+        let groups = self.channels.div_ceil(group);
+        let group_words = group.div_ceil(self.per_word());
+        let last = self.channels - (groups - 1) * group;
+        let words = (groups - 1) * group_words + last.div_ceil(self.per_word());
+        let numbers = groups * layout.columns * size_of::<f16>();
+        let scales = layout.columns * words * WORD;
+        let zeros = scales + if self.levels == CodeLevels::Table { 0 } else { numbers };
+        let table = zeros + if self.levels == CodeLevels::Zeros { numbers } else { 0 };
+        let table = table.next_multiple_of(PACKED_ALIGN);
+        let size = table + if self.levels == CodeLevels::Table { TABLE * WORD } else { 0 };
+        Places { layout, groups, group_words, words, scales, zeros, table, size }
+    }
+
+    /// What is taken off the codes when they are read as signed integers; the zero of symmetric ones, less this.
+    fn centre(&self) -> (f32, f32) {
+        let centre = f32::from(1_u8 << (self.bits - 1));
+        (centre, if self.bits == 2 { -0.5 } else { 0.0 })
+    }
+}
+
+impl Places {
+    /// Offsets of the words, the scales and the zeros of a panel.
+    fn panel(&self, panel: usize, width: usize) -> [usize; 3] {
+        let numbers = panel * width * self.groups * size_of::<f16>();
+        [panel * width * self.words * WORD, self.scales + numbers, self.zeros + numbers]
+    }
+}
+
+/// Packs weights in few bits for one tier.
+///
+/// # Panics
+/// If a slice does not have the length that the shape demands, or `out` is not aligned to [`PACKED_ALIGN`].
+pub fn pack_coded(kernels: &Kernels, shape: &CodedShape, source: &CodedSource<'_>, out: &mut [u8]) {
+    let places = shape.places(&kernels.gemm);
+    let Places { layout, groups, .. } = places;
+    let numbers = shape.outputs * groups;
+    assert_eq!(source.codes.len(), shape.outputs * shape.channels, "codes of {shape:?}");
+    assert_eq!(out.len(), places.size, "packed bytes of {shape:?}");
+    let wanted = match shape.levels {
+        CodeLevels::Symmetric => [numbers, 0, 0],
+        CodeLevels::Zeros => [numbers, numbers, 0],
+        CodeLevels::Table => [0, 0, 1 << shape.bits],
+    };
+    assert_eq!([source.scales.len(), source.zeros.len(), source.table.len()], wanted, "numbers of {shape:?}");
+    out.fill(0);
+    let (per_word, group) = (shape.per_word(), shape.group.min(shape.channels));
+    let centre = if shape.levels == CodeLevels::Table { 0 } else { 1_u8 << (shape.bits - 1) };
+    let mask = ((1_u16 << shape.bits) - 1) as u8;
+    for panel in 0..layout.panels {
+        let [words, scales, zeros] = places.panel(panel, kernels.gemm.width);
+        let count = layout.panel_columns(panel);
+        for lane in 0..count {
+            let Some(row) = layout.output(&shape.plain(), panel * kernels.gemm.width + lane) else { continue };
+            for (channel, &code) in source.codes[row * shape.channels..][..shape.channels].iter().enumerate() {
+                let within = channel % group;
+                let word = channel / group * places.group_words + within / per_word;
+                let bit = within % per_word * shape.bits as usize;
+                let byte = words + (word * count + lane) * WORD + bit / 8;
+                out[byte] |= (code.wrapping_sub(centre) & mask) << (bit % 8);
+            }
+            for g in 0..groups {
+                let at = (g * count + lane) * size_of::<f16>();
+                let mut put = |offset: usize, from: &[f16]| {
+                    if let Some(number) = from.get(row * groups + g) {
+                        out[offset + at..][..size_of::<f16>()].copy_from_slice(&number.to_ne_bytes());
+                    }
+                };
+                put(scales, source.scales);
+                put(zeros, source.zeros);
+            }
+        }
+    }
+    for (index, bytes) in out[places.table..].chunks_exact_mut(WORD).enumerate() {
+        // Two bits are looked up by four, of which the upper belong to the next code.
+        bytes.copy_from_slice(&source.table[index % source.table.len()].to_ne_bytes());
+    }
+}
+
+/// A linear layer with weights in few bits to compute.
+#[derive(Clone, Copy, Debug)]
+pub struct CodedProblem<'a> {
+    /// Rows of the input and of the result.
+    pub rows: usize,
+    /// The input, f32 or bf16.
+    pub input: Input<'a>,
+    /// Elements from one row of the input to the next, at least the channels.
+    pub input_stride: usize,
+    /// Of the weights.
+    pub shape: CodedShape,
+    /// What [`pack_coded`] wrote for this shape and the same tier.
+    pub weights: &'a [u8],
+    /// What happens to the product before it is stored.
+    pub epilogue: Epilogue<'a>,
+    /// Elements from one row of the result to the next, at least its columns.
+    pub out_stride: usize,
+}
+
+/// Computes a linear layer with weights in few bits.
+///
+/// # Panics
+/// If the input is quantized, if a slice is too short for its rows and stride, or if the packed bytes have another
+/// length than [`CodedShape::packed_size`] or are not aligned to [`PACKED_ALIGN`].
+pub fn gemm_coded(pool: &Pool, kernels: &Kernels, problem: &CodedProblem<'_>, mut out: Output<'_>) {
+    let &CodedProblem { rows, input, input_stride, shape, weights, epilogue, out_stride } = problem;
+    let places = shape.places(&kernels.gemm);
+    assert_eq!(weights.len(), places.size, "packed bytes of {shape:?}");
+    assert!(weights.as_ptr().addr().is_multiple_of(PACKED_ALIGN), "packed bytes are not aligned");
+    check_rows("input", input.len(), rows, shape.channels, input_stride);
+    check_rows("output", out.len(), rows, shape.columns(), out_stride);
+    epilogue.check_shape(shape.outputs, shape.columns(), rows);
+    // Few rows are multiplied in f32, and so are those of bf16 that do not consist of whole words.
+    let pairs = shape.channels.is_multiple_of(2) && (places.groups == 1 || shape.group.is_multiple_of(2));
+    let converted: Vec<f32>;
+    let (input, stride) = match input {
+        Input::Bf16(values) if rows <= FEW_ROWS || !pairs => {
+            let row = |row: usize| &values[row * input_stride..][..shape.channels];
+            converted = (0..rows).flat_map(|index| row(index).iter().map(|x| bf16_value(x.to_bits()))).collect();
+            (Input::F32(&converted), shape.channels)
+        }
+        Input::F32(_) | Input::Bf16(_) => (input, input_stride),
+        Input::U8 { .. } | Input::Rows8(_) => panic!("weights in few bits are not multiplied with quantized rows"),
+    };
+    let dtype = input.weight_type();
+    let group = shape.group.min(shape.channels);
+    let mut sums = Vec::new();
+    if let (Input::F32(values), true) = (input, rows <= FEW_ROWS && shape.levels != CodeLevels::Table) {
+        let row_sums = (0..rows).flat_map(|row| values[row * stride..][..shape.channels].chunks(group));
+        sums = row_sums.map(sum_of).collect();
+    }
+    let product = Product {
+        kernels: &kernels.gemm,
+        shape: &shape,
+        places: &places,
+        weights,
+        rows,
+        dtype,
+        input: input.pointer(),
+        row_bytes: stride * dtype.activation_bytes(),
+        sums: &sums,
+        epilogue: &epilogue,
+        out: out.target(),
+        out_stride,
+    };
+    product.run(pool);
+}
+
+/// The sum of a group's activations, in sixteen parts.
+fn sum_of(values: &[f32]) -> f32 {
+    let mut sums = [0.0_f32; 16];
+    let (chunks, rest) = values.as_chunks::<16>();
+    for chunk in chunks {
+        sums.iter_mut().zip(chunk).for_each(|(sum, x)| *sum += x);
+    }
+    sums.iter().sum::<f32>() + rest.iter().sum::<f32>()
+}
+
+/// 16 words on a cache line of their own.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+#[expect(dead_code, reason = "the words are reached through the address of the first line")]
+struct Line([u32; 16]);
+
+/// Memory of a thread that outlives a product.
+#[derive(Default)]
+struct Scratch {
+    sums: Vec<Line>,
+    panel: Vec<Line>,
+    words: Vec<Line>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// The address of at least so many words.
+fn room(lines: &mut Vec<Line>, words: usize) -> *mut u32 {
+    let count = words.div_ceil(16);
+    if lines.len() < count {
+        lines.resize(count, Line([0; 16]));
+    }
+    lines.as_mut_ptr().cast()
+}
+
+/// A product under way.
+struct Product<'a> {
+    kernels: &'a GemmKernels,
+    shape: &'a CodedShape,
+    places: &'a Places,
+    weights: &'a [u8],
+    rows: usize,
+    dtype: WeightType,
+    input: *const u8,
+    row_bytes: usize,
+    /// Of the activations of each row and group; only for few rows.
+    sums: &'a [f32],
+    epilogue: &'a Epilogue<'a>,
+    out: Target,
+    out_stride: usize,
+}
+
+// SAFETY: the addresses are those of slices that the caller of `gemm_coded` holds, and no two tasks write the same
+// elements.
+unsafe impl Sync for Product<'_> {}
+
+impl Product<'_> {
+    fn run(&self, pool: &Pool) {
+        let panels = self.places.layout.panels;
+        let blocks = self.rows.div_ceil(BLOCK_ROWS).max(1);
+        let block_rows = self.rows.div_ceil(blocks).next_multiple_of(self.kernels.rows);
+        let wanted = if pool.threads() == 1 { 1 } else { (pool.threads() * TASKS_PER_THREAD).div_ceil(blocks) };
+        let per_task = panels.div_ceil(wanted).max(1);
+        pool.run(panels.div_ceil(per_task) * blocks, &|task| {
+            let rows = task % blocks * block_rows..self.rows.min((task % blocks + 1) * block_rows);
+            let first = task / blocks * per_task;
+            if rows.is_empty() {
+                return;
+            }
+            SCRATCH.with_borrow_mut(|scratch| {
+                for panel in first..panels.min(first + per_task) {
+                    if self.rows <= FEW_ROWS {
+                        self.few(panel, scratch);
+                    } else {
+                        self.many(panel, rows.clone(), scratch);
+                    }
+                }
+            });
+        });
+    }
+
+    /// The codes of a panel.
+    fn panel(&self, panel: usize) -> CodedPanel {
+        let [words, scales, zeros] = self.places.panel(panel, self.kernels.width);
+        let at = |offset: usize| self.weights.as_ptr().wrapping_add(offset);
+        let (centre, symmetric_zero) = self.shape.centre();
+        CodedPanel {
+            bits: self.shape.bits,
+            levels: self.shape.levels,
+            centre,
+            symmetric_zero,
+            channels: self.shape.channels,
+            group: self.shape.group.min(self.shape.channels),
+            group_words: self.places.group_words,
+            groups: self.places.groups,
+            columns: self.places.layout.panel_columns(panel),
+            words: at(words).cast(),
+            scales: at(scales).cast(),
+            zeros: at(zeros).cast(),
+            table: at(self.places.table).cast(),
+        }
+    }
+
+    /// All rows, with codes as they are read.
+    fn few(&self, panel: usize, scratch: &mut Scratch) {
+        let sums = room(&mut scratch.sums, FEW_ROWS * self.kernels.width);
+        let mut rows = [self.input.cast::<f32>(); FEW_ROWS];
+        for (index, row) in rows.iter_mut().enumerate() {
+            *row = self.input.wrapping_add(index.min(self.rows - 1) * self.row_bytes).cast();
+        }
+        let of_row = if self.sums.is_empty() { 0 } else { self.places.groups };
+        let call = CodedCall {
+            panel: self.panel(panel),
+            work: CodedWork::Few {
+                rows,
+                count: self.rows,
+                row_sums: std::array::from_fn(|row| self.sums.as_ptr().wrapping_add(row.min(self.rows - 1) * of_row)),
+                sums: sums.cast(),
+                width: self.kernels.width,
+            },
+        };
+        (self.kernels.coded)(&call);
+        // SAFETY: there is room for a tile, which has been filled.
+        let tile = unsafe { std::slice::from_raw_parts(sums, FEW_ROWS * self.kernels.width) };
+        self.finish(panel, 0, self.rows, tile);
+    }
+
+    /// A block of rows, with codes unpacked step by step.
+    fn many(&self, panel: usize, rows: Range<usize>, scratch: &mut Scratch) {
+        let GemmKernels { rows: tile_rows, width, lanes, .. } = *self.kernels;
+        let columns = self.places.layout.panel_columns(panel);
+        let tile_words = tile_rows * width;
+        let sums = room(&mut scratch.sums, rows.len().div_ceil(tile_rows) * tile_words);
+        let codes = self.panel(panel);
+        let micro = self.kernels.micro(self.dtype);
+        for step in steps(self.shape, width) {
+            let unpacked = room(&mut scratch.panel, step.len() * columns);
+            let pairs = room(&mut scratch.words, step.len().div_ceil(2) * columns);
+            let brain = self.dtype == WeightType::Bf16;
+            let to = brain.then_some(pairs);
+            let work = CodedWork::Unpack { channels: step.clone(), to: unpacked.cast(), pairs: to };
+            (self.kernels.coded)(&CodedCall { panel: codes, work });
+            let words = if brain { step.len() / 2 } else { step.len() };
+            let (first, last) = (step.start == 0, step.end == self.shape.channels);
+            for (tile, row) in rows.clone().step_by(tile_rows).enumerate() {
+                let count = tile_rows.min(rows.end - row);
+                let at = |index: usize| self.input.wrapping_add((row + index.min(count - 1)) * self.row_bytes);
+                let pointers: [*const u8; MAX_ROWS] = std::array::from_fn(at);
+                // SAFETY: the rows hold all channels, the sums have room for all tiles, and as many words have just
+                // been unpacked for each column.
+                let sums = unsafe {
+                    let sums = sums.add(tile * tile_words);
+                    micro(&MicroCall {
+                        rows: pointers.as_ptr(),
+                        stride: MAX_ROWS,
+                        offset: step.start * self.dtype.activation_bytes(),
+                        runs: 1,
+                        words,
+                        panel: if brain { pairs } else { unpacked },
+                        count,
+                        vectors: columns / lanes,
+                        sums,
+                        sum_stride: width,
+                        clear: first,
+                    });
+                    std::slice::from_raw_parts(sums, tile_words)
+                };
+                if last {
+                    self.finish(panel, row, count, sums);
+                }
+            }
+        }
+    }
+
+    fn finish(&self, panel: usize, row: usize, count: usize, sums: &[u32]) {
+        let GemmKernels { width, lanes, epilogue, .. } = *self.kernels;
+        let (layout, plain) = (&self.places.layout, self.shape.plain());
+        let shrink = if self.shape.glu { 2 } else { 1 };
+        let (column, columns) = (panel * width / shrink, layout.panel_columns(panel));
+        let mut bias = [0.0; MAX_WIDTH];
+        if let Some(from) = self.epilogue.bias {
+            for (lane, value) in bias.iter_mut().enumerate().take(columns) {
+                *value = layout.output(&plain, panel * width + lane).map_or(0.0, |output| from[output]);
+            }
+        }
+        let stride = self.epilogue.residual_stride;
+        // SAFETY: it was checked that output and residual hold all rows of all columns.
+        let (residual, out) = unsafe {
+            let residual = self.epilogue.residual.map(|from| (from.source().add(row * stride + column), stride));
+            (residual, (self.out.add(row * self.out_stride + column), self.out_stride))
+        };
+        epilogue(&EpilogueCall {
+            sums,
+            width,
+            rows: count,
+            columns,
+            results: (columns / shrink).min(self.shape.columns() - column),
+            dequantize: None,
+            bias: &bias,
+            activation: self.epilogue.activation,
+            gate: if self.shape.glu { lanes } else { 0 },
+            residual,
+            out,
+        });
+    }
+}
+
+/// The channels of each step: whole groups, or pieces of whole words of one.
+fn steps(shape: &CodedShape, width: usize) -> Vec<Range<usize>> {
+    let group = shape.group.min(shape.channels);
+    let most = STEP_BYTES / (width * WORD);
+    let mut steps = Vec::new();
+    if group <= most {
+        let length = most / group * group;
+        steps.extend((0..shape.channels).step_by(length).map(|from| from..shape.channels.min(from + length)));
+        return steps;
+    }
+    let length = most / 32 * 32;
+    for start in (0..shape.channels).step_by(group) {
+        let end = shape.channels.min(start + group);
+        steps.extend((start..end).step_by(length).map(|from| from..end.min(from + length)));
+    }
+    steps
+}
+
+#[cfg(test)]
+mod suite;

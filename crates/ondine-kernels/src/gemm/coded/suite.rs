@@ -1,0 +1,186 @@
+//! Properties of products with weights in few bits, checked for every tier of this processor against f64.
+
+use half::{bf16, f16};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    Activation, Values,
+    suite::{Aligned, Random},
+};
+
+/// A linear layer with everything that may be asked of it.
+#[derive(Clone, Debug)]
+struct Case {
+    shape: CodedShape,
+    rows: usize,
+    /// True if input and residual are bf16.
+    brain: bool,
+    bias: bool,
+    residual: bool,
+    relu: bool,
+    gap: usize,
+    seed: u64,
+}
+
+/// The numbers of a case.
+struct Numbers {
+    codes: Vec<u8>,
+    scales: Vec<f16>,
+    zeros: Vec<f16>,
+    table: Vec<f32>,
+    bias: Vec<f32>,
+    x: Vec<bf16>,
+    residual: Vec<bf16>,
+}
+
+impl Case {
+    fn groups(&self) -> usize {
+        self.shape.channels.div_ceil(self.shape.group)
+    }
+
+    fn numbers(&self) -> Numbers {
+        let &Self { shape: CodedShape { outputs, channels, bits, levels, .. }, rows, gap, .. } = self;
+        let mut random = Random(self.seed);
+        let mut unit = |count: usize| random.numbers(count);
+        let count = outputs * self.groups();
+        let top = f32::from((1_u16 << bits) - 1);
+        let codes = unit(outputs * channels).iter().map(|x| ((x + 1.0) / 2.0 * (top + 0.99)) as u8).collect();
+        let scaled = levels != CodeLevels::Table;
+        let scale = |x: &f32| f16::from_f32(0.01 + 0.02 * x.abs());
+        let zero = |x: &f32| f16::from_f32((x + 1.0) / 2.0 * top);
+        Numbers {
+            codes,
+            scales: unit(if scaled { count } else { 0 }).iter().map(scale).collect(),
+            zeros: unit(if levels == CodeLevels::Zeros { count } else { 0 }).iter().map(zero).collect(),
+            table: unit(if scaled { 0 } else { 1 << bits }),
+            bias: unit(outputs),
+            x: unit(rows * (channels + gap)).into_iter().map(bf16::from_f32).collect(),
+            residual: unit(rows * (self.shape.columns() + gap)).into_iter().map(bf16::from_f32).collect(),
+        }
+    }
+
+    /// A weight, and a bound of what kernels add up to it.
+    fn weight(&self, numbers: &Numbers, output: usize, channel: usize) -> (f64, f64) {
+        let code = numbers.codes[output * self.shape.channels + channel];
+        if self.shape.levels == CodeLevels::Table {
+            let value = f64::from(numbers.table[usize::from(code)]);
+            return (value, value.abs());
+        }
+        let at = output * self.groups() + channel / self.shape.group;
+        let centre = f64::from(1_u16 << (self.shape.bits - 1));
+        let symmetric = if self.shape.bits == 2 { 1.5 } else { centre };
+        let zero = numbers.zeros.get(at).map_or(symmetric, |zero| zero.to_f64());
+        let (scale, code) = (numbers.scales[at].to_f64(), f64::from(code));
+        (scale * (code - zero), scale * ((code - centre).abs() + (zero - centre).abs()))
+    }
+
+    /// The sum for an output, with its bias, and the error that it may have.
+    fn sum(&self, numbers: &Numbers, row: usize, output: usize) -> (f64, f64) {
+        let channels = self.shape.channels;
+        let bias = if self.bias { f64::from(numbers.bias[output]) } else { 0.0 };
+        let (mut value, mut magnitude, mut rounded) = (bias, bias.abs(), 0.0);
+        for channel in 0..channels {
+            let x = numbers.x[row * (channels + self.gap) + channel].to_f64();
+            let (weight, bound) = self.weight(numbers, output, channel);
+            value += x * weight;
+            magnitude += x.abs() * bound;
+            rounded += (x * weight).abs();
+        }
+        let brain = if self.brain && self.rows > FEW_ROWS { rounded / 256.0 } else { 0.0 };
+        (value, f64::from(f32::EPSILON) * (channels as f64 + 16.0) * magnitude + brain)
+    }
+
+    fn wanted(&self, numbers: &Numbers, row: usize, column: usize) -> (f64, f64) {
+        let columns = self.shape.columns();
+        let relu = |(value, error): (f64, f64)| if self.relu { (value.max(0.0), error) } else { (value, error) };
+        let (value, error) = if self.shape.glu {
+            let (a, b) = (self.sum(numbers, row, column), relu(self.sum(numbers, row, columns + column)));
+            (a.0 * b.0, a.0.abs() * b.1 + b.0.abs() * a.1 + a.1 * b.1)
+        } else {
+            relu(self.sum(numbers, row, column))
+        };
+        let residual = numbers.residual[row * (columns + self.gap) + column].to_f64();
+        let value = value + if self.residual { residual } else { 0.0 };
+        (value, error + 1e-6 * (value.abs() + 1.0))
+    }
+
+    fn check(&self) {
+        let numbers = self.numbers();
+        let (columns, shape) = (self.shape.columns(), self.shape);
+        let wide = |values: &[bf16]| values.iter().map(|x| x.to_f32()).collect::<Vec<_>>();
+        let (x, residual) = (wide(&numbers.x), wide(&numbers.residual));
+        let Numbers { codes, scales, zeros, table, .. } = &numbers;
+        for kernels in Kernels::available() {
+            let mut packed = Aligned::new(shape.packed_size(kernels));
+            pack_coded(kernels, &shape, &CodedSource { codes, scales, zeros, table }, packed.get_mut());
+            let residual = if self.brain { Values::Bf16(&numbers.residual) } else { Values::F32(&residual) };
+            let problem = CodedProblem {
+                rows: self.rows,
+                input: if self.brain { Input::Bf16(&numbers.x) } else { Input::F32(&x) },
+                input_stride: shape.channels + self.gap,
+                shape,
+                weights: packed.get(),
+                epilogue: Epilogue {
+                    bias: self.bias.then_some(&numbers.bias),
+                    activation: if self.relu { Activation::Relu } else { Activation::None },
+                    residual: self.residual.then_some(residual),
+                    residual_stride: columns + self.gap,
+                },
+                out_stride: columns + self.gap,
+            };
+            let run = |threads: usize| {
+                let mut out = vec![-7.0; self.rows * (columns + self.gap)];
+                gemm_coded(&Pool::new(threads), kernels, &problem, Output::F32(&mut out));
+                out
+            };
+            let got = run(1);
+            let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            for threads in [2, 3] {
+                assert!(bits(&got) == bits(&run(threads)), "{threads} threads, {}: {self:?}", kernels.tier);
+            }
+            for (row, got) in got.chunks(columns + self.gap).enumerate() {
+                for (column, &got) in got[..columns].iter().enumerate() {
+                    let (want, error) = self.wanted(&numbers, row, column);
+                    let off = (f64::from(got) - want).abs();
+                    assert!(off <= error, "{got} for {want} at {row}, {column}, {}: {self:?}", kernels.tier);
+                }
+                assert!(got[columns..].iter().all(|&x| x == -7.0), "row {row} overwritten, {}", kernels.tier);
+            }
+        }
+    }
+}
+
+fn size() -> impl Strategy<Value = usize> {
+    prop_oneof![1_usize..9, proptest::sample::select(vec![15, 16, 17, 31, 33, 63, 64, 65, 97, 130])]
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let coding = prop_oneof![
+        (proptest::sample::select(vec![2_u32, 4, 8]), any::<bool>())
+            .prop_map(|(bits, zeros)| { (bits, if zeros { CodeLevels::Zeros } else { CodeLevels::Symmetric }) }),
+        proptest::sample::select(vec![2_u32, 4]).prop_map(|bits| (bits, CodeLevels::Table)),
+    ];
+    let group = prop_oneof![Just(usize::MAX), size()];
+    let rows = prop_oneof![3 => 1_usize..10, 1 => proptest::sample::select(vec![13, 33, 195])];
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    // Long rows take several steps when they are unpacked.
+    let channels = prop_oneof![8 => size(), 1 => proptest::sample::select(vec![600_usize, 1100, 2050])];
+    (coding, group, channels, size(), rows, flags, 0_usize..4, any::<u64>()).prop_map(
+        |((bits, levels), group, channels, outputs, rows, (glu, brain, bias, residual, relu), gap, seed)| {
+            let (outputs, group) = (if glu { 2 * outputs } else { outputs }, group.min(channels));
+            let group = if levels == CodeLevels::Table { channels } else { group };
+            let shape = CodedShape { outputs, channels, bits, group, levels, glu };
+            Case { shape, rows, brain, bias, residual, relu, gap, seed }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn products_with_codes_are_right(case in case()) {
+        case.check();
+    }
+}

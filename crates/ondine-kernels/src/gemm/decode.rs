@@ -1,0 +1,312 @@
+//! Kernels that read codes: the product with a few rows, and unpacking for products with many.
+
+use std::ops::Range;
+
+use crate::{
+    arch::vector::CodeVector,
+    gemm::coded::{CodeLevels, FEW_ROWS},
+    math::bf16_bits,
+};
+
+/// A panel of codes, for a kernel.
+#[derive(Clone, Copy)]
+pub(crate) struct CodedPanel {
+    pub(crate) bits: u32,
+    pub(crate) levels: CodeLevels,
+    pub(crate) centre: f32,
+    pub(crate) symmetric_zero: f32,
+    pub(crate) channels: usize,
+    pub(crate) group: usize,
+    pub(crate) group_words: usize,
+    pub(crate) groups: usize,
+    pub(crate) columns: usize,
+    pub(crate) words: *const u32,
+    pub(crate) scales: *const u16,
+    pub(crate) zeros: *const u16,
+    pub(crate) table: *const f32,
+}
+
+/// What a kernel does with a panel of codes.
+pub(crate) enum CodedWork {
+    /// Multiplies up to [`FEW_ROWS`] rows, all pointers of which are valid.
+    Few {
+        rows: [*const f32; FEW_ROWS],
+        count: usize,
+        /// Sums of the activations of each group.
+        row_sums: [*const f32; FEW_ROWS],
+        /// Row `i` at `i * width`.
+        sums: *mut f32,
+        width: usize,
+    },
+    /// Writes the numbers of some channels, `[channels, columns]`; then, if asked for, pairs of them as bf16.
+    Unpack { channels: Range<usize>, to: *mut f32, pairs: Option<*mut u32> },
+}
+
+/// A call of a kernel.
+pub(crate) struct CodedCall {
+    pub(crate) panel: CodedPanel,
+    pub(crate) work: CodedWork,
+}
+
+impl CodedCall {
+    /// Does the work, with `WIDE` vectors of columns at once for one to four rows.
+    #[inline(always)]
+    pub(crate) fn run<V: CodeVector, const WIDE: usize>(&self) {
+        let CodedPanel { bits, levels, .. } = self.panel;
+        // Where looking up is one instruction, integers of few bits are looked up as well.
+        match (bits, levels == CodeLevels::Table || V::LOOKS_UP) {
+            (8, _) => self.decoded::<V, 8, false, WIDE>(),
+            (4, true) => self.decoded::<V, 4, true, WIDE>(),
+            (4, false) => self.decoded::<V, 4, false, WIDE>(),
+            (_, true) => self.decoded::<V, 2, true, WIDE>(),
+            (_, false) => self.decoded::<V, 2, false, WIDE>(),
+        }
+    }
+
+    #[inline(always)]
+    fn decoded<V: CodeVector, const BITS: u32, const TABLE: bool, const WIDE: usize>(&self) {
+        let panel = &self.panel;
+        let entries: [f32; 16] = if panel.levels == CodeLevels::Table {
+            // SAFETY: a table has 16 entries, on a cache line.
+            unsafe { panel.table.cast::<[f32; 16]>().read() }
+        } else {
+            // Codes as signed integers.
+            std::array::from_fn(|code| {
+                let code = (code as u32) << (32 - BITS);
+                (code as i32 >> (32 - BITS)) as f32
+            })
+        };
+        let decoder = Decoder::<V, BITS, TABLE> { table: V::table(&entries) };
+        match &self.work {
+            CodedWork::Unpack { channels, to, pairs } => {
+                // SAFETY: the caller made room for these channels of all columns.
+                unsafe {
+                    for column in (0..panel.columns).step_by(V::LANES) {
+                        decoder.unpack(panel, channels.clone(), column, to.add(column));
+                    }
+                    if let Some(pairs) = *pairs {
+                        let count = channels.len() / 2 * panel.columns;
+                        let from = std::slice::from_raw_parts(*to, 2 * count);
+                        pair(from, std::slice::from_raw_parts_mut(pairs, count), panel.columns);
+                    }
+                }
+            }
+            CodedWork::Few { rows, count, row_sums, sums, width } => {
+                let mut row = 0;
+                while row < *count {
+                    let (rows, row_sums) = (&rows[row..], &row_sums[row..]);
+                    // SAFETY: the caller made room for all rows of all columns; pointers beyond the last row repeat it.
+                    row += unsafe {
+                        let sums = sums.add(row * width);
+                        match count - row {
+                            1 => decoder.columns::<1, WIDE>(panel, rows, row_sums, sums, *width),
+                            2 => decoder.columns::<2, WIDE>(panel, rows, row_sums, sums, *width),
+                            _ => decoder.columns::<4, WIDE>(panel, rows, row_sums, sums, *width),
+                        }
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// Rounds to bf16 and joins the numbers of two channels.
+#[inline(always)]
+fn pair(from: &[f32], to: &mut [u32], columns: usize) {
+    for (from, to) in from.chunks_exact(2 * columns).zip(to.chunks_exact_mut(columns)) {
+        let (even, odd) = from.split_at(columns);
+        for ((to, &even), &odd) in to.iter_mut().zip(even).zip(odd) {
+            *to = u32::from(bf16_bits(even)) | u32::from(bf16_bits(odd)) << 16;
+        }
+    }
+}
+
+/// Makes numbers of codes of `BITS` bits: by a table, or as signed integers.
+struct Decoder<V: CodeVector, const BITS: u32, const TABLE: bool> {
+    table: V::Table,
+}
+
+impl<V: CodeVector, const BITS: u32, const TABLE: bool> Decoder<V, BITS, TABLE> {
+    const PER_WORD: usize = 32 / BITS as usize;
+
+    #[inline(always)]
+    fn number(&self, words: V, index: usize) -> V {
+        let shift = index as u32 * BITS;
+        if TABLE { words.looked_up(shift, &self.table) } else { words.signed::<BITS>(shift) }
+    }
+
+    /// What is taken off the numbers of a group before they are scaled, and the scale.
+    ///
+    /// # Safety
+    /// The panel has the group and `LANES` columns from `column` on.
+    #[inline(always)]
+    unsafe fn grid(&self, panel: &CodedPanel, group: usize, column: usize) -> (V, V) {
+        let at = group * panel.columns + column;
+        // SAFETY: as the caller says; scales and zeros have the panel's columns for each group.
+        unsafe {
+            let zero = match panel.levels {
+                CodeLevels::Zeros => V::load_f16(panel.zeros.add(at)).sub(V::splat(panel.centre)),
+                _ => V::splat(panel.symmetric_zero),
+            };
+            (zero, V::load_f16(panel.scales.add(at)))
+        }
+    }
+
+    /// Writes the numbers of a vector of columns.
+    ///
+    /// # Safety
+    /// See [`CodedWork::Unpack`]; `channels` begins with a group, or within one with a word.
+    #[inline(always)]
+    unsafe fn unpack(&self, panel: &CodedPanel, channels: Range<usize>, column: usize, mut to: *mut f32) {
+        let mut channel = channels.start;
+        while channel < channels.end {
+            let group = channel / panel.group;
+            let end = channels.end.min((group + 1) * panel.group);
+            let word = group * panel.group_words + (channel - group * panel.group) / Self::PER_WORD;
+            // SAFETY: as the caller says.
+            unsafe {
+                let scaled = panel.levels != CodeLevels::Table;
+                let (zero, scale) =
+                    if scaled { self.grid(panel, group, column) } else { (V::splat(0.0), V::splat(1.0)) };
+                for (index, _) in (channel..end).step_by(Self::PER_WORD).enumerate() {
+                    let words = V::load(panel.words.add((word + index) * panel.columns + column).cast());
+                    for code in 0..Self::PER_WORD.min(end - channel) {
+                        let number = self.number(words, code);
+                        let number = if scaled { number.sub(zero).mul(scale) } else { number };
+                        number.store(to);
+                        to = to.add(panel.columns);
+                    }
+                    channel = end.min(channel + Self::PER_WORD);
+                }
+            }
+        }
+    }
+
+    /// `R` rows by all columns, `WIDE` vectors at a time; yields `R`.
+    ///
+    /// # Safety
+    /// See [`CodedWork::Few`].
+    #[inline(always)]
+    unsafe fn columns<const R: usize, const WIDE: usize>(
+        &self,
+        panel: &CodedPanel,
+        rows: &[*const f32],
+        row_sums: &[*const f32],
+        sums: *mut f32,
+        width: usize,
+    ) -> usize {
+        // SAFETY: as the caller says.
+        unsafe {
+            let pointer = |from: &[*const f32], row: usize| from[row.min(from.len() - 1)];
+            let rows: [*const f32; R] = std::array::from_fn(|row| pointer(rows, row));
+            let row_sums: [*const f32; R] = std::array::from_fn(|row| pointer(row_sums, row));
+            let mut column = 0;
+            while column + WIDE * V::LANES <= panel.columns {
+                self.tile::<R, WIDE>(panel, &rows, &row_sums, column, sums.add(column), width);
+                column += WIDE * V::LANES;
+            }
+            while column < panel.columns {
+                self.tile::<R, 1>(panel, &rows, &row_sums, column, sums.add(column), width);
+                column += V::LANES;
+            }
+        }
+        R
+    }
+
+    /// `R` rows by `N` vectors of columns.
+    ///
+    /// # Safety
+    /// See [`CodedWork::Few`].
+    #[inline(always)]
+    unsafe fn tile<const R: usize, const N: usize>(
+        &self,
+        panel: &CodedPanel,
+        rows: &[*const f32; R],
+        row_sums: &[*const f32; R],
+        column: usize,
+        out: *mut f32,
+        width: usize,
+    ) {
+        let mut totals = [[V::splat(0.0); N]; R];
+        for group in 0..panel.groups {
+            let first = group * panel.group;
+            let count = panel.group.min(panel.channels - first);
+            let mut sums = [[V::splat(0.0); N]; R];
+            // SAFETY: rows hold all channels, the panel the words of the group for all columns.
+            unsafe {
+                let words = panel.words.add(group * panel.group_words * panel.columns + column);
+                let whole = count / Self::PER_WORD;
+                for word in 0..whole {
+                    let words: [V; N] = load(words.add(word * panel.columns));
+                    for code in 0..Self::PER_WORD {
+                        self.add(&words, code, rows, first + word * Self::PER_WORD + code, &mut sums);
+                    }
+                }
+                if !count.is_multiple_of(Self::PER_WORD) {
+                    let words: [V; N] = load(words.add(whole * panel.columns));
+                    for code in 0..count % Self::PER_WORD {
+                        self.add(&words, code, rows, first + whole * Self::PER_WORD + code, &mut sums);
+                    }
+                }
+                if panel.levels == CodeLevels::Table {
+                    totals = sums;
+                    continue;
+                }
+                for vector in 0..N {
+                    let (zero, scale) = self.grid(panel, group, column + vector * V::LANES);
+                    for row in 0..R {
+                        let offset = zero.mul(V::splat(*row_sums[row].add(group)));
+                        totals[row][vector] = sums[row][vector].sub(offset).mul_add(scale, totals[row][vector]);
+                    }
+                }
+            }
+        }
+        for (row, totals) in totals.iter().enumerate() {
+            for (vector, total) in totals.iter().enumerate() {
+                // SAFETY: as the caller says, there is room for whole tiles.
+                unsafe { total.store(out.add(row * width + vector * V::LANES)) };
+            }
+        }
+    }
+
+    /// Adds the products of one channel.
+    ///
+    /// # Safety
+    /// The rows hold the channel.
+    #[inline(always)]
+    unsafe fn add<const R: usize, const N: usize>(
+        &self,
+        words: &[V; N],
+        code: usize,
+        rows: &[*const f32; R],
+        channel: usize,
+        sums: &mut [[V; N]; R],
+    ) {
+        // No closures here: they would be compiled without the features of the tier.
+        let mut numbers = *words;
+        for number in &mut numbers {
+            *number = self.number(*number, code);
+        }
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            // SAFETY: as the caller says.
+            let x = V::splat(unsafe { row.add(channel).read_unaligned() });
+            for (sum, number) in sums.iter_mut().zip(numbers) {
+                *sum = number.mul_add(x, *sum);
+            }
+        }
+    }
+}
+
+/// Vectors side by side.
+///
+/// # Safety
+/// The address is valid for all their lanes.
+#[inline(always)]
+unsafe fn load<V: CodeVector, const N: usize>(words: *const u32) -> [V; N] {
+    let mut vectors = [V::splat(0.0); N];
+    for (index, vector) in vectors.iter_mut().enumerate() {
+        // SAFETY: as the caller says.
+        *vector = unsafe { V::load(words.add(index * V::LANES).cast()) };
+    }
+    vectors
+}

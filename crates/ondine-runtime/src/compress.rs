@@ -1,0 +1,447 @@
+//! Weights in fewer bits: integers, palettes, corrections of low rank; chosen layer by layer, measured on inputs.
+//!
+//! [`compress`] yields an asset whose functions are the same and whose weights take less room in files. Wherever
+//! weights are read, a compressed one stands for numbers: no graph changes.
+
+mod calibrate;
+mod choose;
+mod encode;
+mod format;
+mod layers;
+mod low_rank;
+mod measure;
+mod palette;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration, time::Instant};
+
+use serde::Serialize;
+
+use crate::{
+    asset::Asset,
+    bytes::Bytes,
+    device::Device,
+    dtype::DType,
+    encoding::INPUT_RANGE,
+    error::{Context, Result, fail},
+    ndarray::NDArray,
+    weights::{Tensor, Weights},
+};
+
+pub use format::{Format, Kind};
+
+use self::{
+    choose::{Candidate, Ladder},
+    encode::{Coded, encode},
+    layers::{Layer, layers},
+    measure::{Measure, Mix},
+};
+
+/// What to aim at.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// The format that is asked for, everywhere.
+    Format,
+    /// At most so many bytes of weights, at the least loss.
+    Bytes(u64),
+    /// At most this share of the bytes that the weights had, at the least loss.
+    Share(f64),
+    /// Results that differ from those of the asset by so many dB of peak signal-to-noise ratio at least, in the fewest
+    /// bytes.
+    Psnr(f64),
+}
+
+/// Which layers get which format.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// The names of layers, `*` standing for any characters: the path of the weight without `.weight`.
+    pub pattern: String,
+    /// What these are compressed to; none keeps them as they are.
+    pub format: Option<Format>,
+}
+
+/// Choices of a compression.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What layers are compressed to that no rule names. With a goal, the only format besides keeping a layer; without
+    /// one, many are tried.
+    pub format: Option<Format>,
+    /// The first that names a layer decides.
+    pub rules: Vec<Rule>,
+    /// What to aim at.
+    pub goal: Goal,
+    /// True if errors are measured, which runs the functions; goals need it and do so anyway.
+    pub measure: bool,
+    /// Inputs by name, several calls of them; random ones if there are none.
+    pub calibration: Vec<BTreeMap<String, NDArray>>,
+    /// Of random inputs.
+    pub seed: u64,
+    /// The rank of corrections that formats get which are tried for a goal; 0 for none.
+    pub low_rank: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            format: None,
+            rules: Vec::new(),
+            goal: Goal::Format,
+            measure: false,
+            calibration: Vec::new(),
+            seed: 0,
+            low_rank: 0,
+        }
+    }
+}
+
+/// What is being done, for people who wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// In a few words.
+    pub stage: &'a str,
+    /// Steps done of this stage.
+    pub done: usize,
+    /// All steps of this stage.
+    pub total: usize,
+    /// What the last step took.
+    pub step: Duration,
+}
+
+/// An error in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Loss {
+    /// The root of the squared error over that of the squares.
+    pub relative: f64,
+    /// Peak signal-to-noise ratio in dB, the peak being the largest absolute value; none if there is no error.
+    pub psnr: Option<f64>,
+}
+
+impl Loss {
+    /// The loss of sums over `count` numbers.
+    fn new(noise: f64, signal: f64, peak: f64, count: usize) -> Self {
+        let psnr = 10.0 * (peak * peak * count as f64 / noise).log10();
+        Self { relative: if noise > 0.0 { (noise / signal).sqrt() } else { 0.0 }, psnr: (noise > 0.0).then_some(psnr) }
+    }
+
+    /// The loss of numbers that should have been others.
+    fn between(found: &[f32], wanted: &[f32]) -> Self {
+        let pairs = || found.iter().zip(wanted).map(|(&a, &b)| (f64::from(a), f64::from(b)));
+        let noise = pairs().map(|(a, b)| (a - b).powi(2)).sum();
+        let peak = wanted.iter().fold(0.0_f64, |most, &x| most.max(f64::from(x).abs()));
+        Self::new(noise, pairs().map(|(_, b)| b * b).sum(), peak, found.len())
+    }
+}
+
+/// What became of a layer.
+#[derive(Clone, Debug, Serialize)]
+pub struct LayerReport {
+    /// The path of its weight.
+    pub path: Arc<str>,
+    /// The sizes of its weight.
+    pub shape: Vec<usize>,
+    /// Its format, or `keep`.
+    pub format: String,
+    /// Bytes of its weight before.
+    pub bytes_before: u64,
+    /// Bytes of all tensors of its weight now.
+    pub bytes_after: u64,
+    /// The error of its weight.
+    pub weight: Loss,
+    /// The error of what it yields for its own inputs, if it was measured.
+    pub output: Option<Loss>,
+}
+
+/// What a compression did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The layers, in the order of their paths.
+    pub layers: Vec<LayerReport>,
+    /// Bytes of all weights before.
+    pub bytes_before: u64,
+    /// Bytes of all weights now.
+    pub bytes_after: u64,
+    /// The error of the functions' results, the worst of them, if it was measured.
+    pub outputs: Option<Loss>,
+}
+
+/// Compresses the weights of an asset. The same asset and options yield the same bytes.
+///
+/// # Errors
+/// If a weight cannot be read or is not finite, if inputs do not fit the functions, if a goal cannot be reached, or on
+/// the device's wish to stop.
+pub fn compress(
+    asset: &Asset,
+    options: &Options,
+    device: &Device,
+    progress: &dyn Fn(Progress<'_>),
+) -> Result<(Asset, Report)> {
+    let layers = layers(asset);
+    let fixed: Vec<Option<Option<Format>>> = layers.iter().map(|layer| options.rule(layer)).collect();
+    let calibrated = options.wants_rows8() && !options.calibration.is_empty();
+    let measured = options.measure || options.goal != Goal::Format || calibrated;
+    let plain = decoded(asset, &layers)?;
+    let measure = if measured { Some(Measure::new(&plain, &layers, options, device, progress)?) } else { None };
+    let work = Work { asset, layers: &layers, device, progress };
+    let formats = match (&options.goal, &measure) {
+        (Goal::Format, _) | (_, None) => fixed.iter().map(|fixed| fixed.unwrap_or(options.format)).collect::<Vec<_>>(),
+        (goal, Some(measure)) => work.choose(goal, options, &fixed, measure)?,
+    };
+    work.build(&formats, measure.as_ref(), calibrated)
+}
+
+/// The asset with layers that are encoded already as plain numbers, which can be replaced by others.
+fn decoded(asset: &Asset, layers: &[Layer]) -> Result<Asset> {
+    if !layers.iter().any(|layer| asset.weights().is_encoded(&layer.path)) {
+        return Ok(asset.clone());
+    }
+    let mut weights = asset.weights().clone();
+    for layer in layers.iter().filter(|layer| asset.weights().is_encoded(&layer.path)) {
+        let tensor = plain_tensor(&asset.weights().to_f32(&layer.path)?, &layer.shape);
+        weights.remove_encoding(&layer.path);
+        weights.insert(&layer.path, tensor);
+    }
+    let functions: Vec<_> = asset.functions().iter().map(|(name, graph)| (name.clone(), graph.clone())).collect();
+    Asset::new(asset.name().clone(), functions, weights)
+}
+
+/// Numbers as a tensor of F32.
+fn plain_tensor(values: &[f32], shape: &[usize]) -> Tensor {
+    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    Tensor { dtype: DType::F32, shape: shape.to_vec(), bytes: Bytes::from(&*bytes), file: "computed".into() }
+}
+
+impl Options {
+    /// What a rule says of a layer.
+    fn rule(&self, layer: &Layer) -> Option<Option<Format>> {
+        let named = |rule: &&Rule| matches(&rule.pattern, layer.name()) || rule.pattern == *layer.path;
+        self.rules.iter().find(named).map(|rule| rule.format)
+    }
+
+    /// True if weights may be made for activations of 8 bits.
+    fn wants_rows8(&self) -> bool {
+        let rows8 = |format: &Option<Format>| format.is_some_and(|format| format.kind == Kind::Rows8);
+        rows8(&self.format) || self.rules.iter().any(|rule| rows8(&rule.format))
+    }
+
+    /// The formats that are tried for a goal.
+    fn tried(&self) -> Vec<Format> {
+        if let Some(format) = self.format {
+            return vec![format];
+        }
+        let kinds = [
+            Kind::Integer { bits: 8, symmetric: false },
+            Kind::Palette { bits: 6 },
+            Kind::Integer { bits: 4, symmetric: true },
+            Kind::Palette { bits: 4 },
+            Kind::Integer { bits: 2, symmetric: true },
+            Kind::Palette { bits: 2 },
+        ];
+        let mut formats: Vec<_> = kinds.map(Format::new).to_vec();
+        formats[2].group = Some(32);
+        if self.low_rank > 0 {
+            let corrected: Vec<_> =
+                [formats[2], formats[4]].map(|format| Format { low_rank: self.low_rank, ..format }).to_vec();
+            formats.extend(corrected);
+        }
+        formats
+    }
+}
+
+/// True if `text` is `pattern`, in which `*` stands for any characters.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((start, rest)) => text.strip_prefix(start).is_some_and(|tail| {
+            tail.char_indices().map(|(i, _)| &tail[i..]).chain([""]).any(|tail| matches(rest, tail))
+        }),
+    }
+}
+
+/// A compression under way.
+struct Work<'a> {
+    asset: &'a Asset,
+    layers: &'a [Layer],
+    device: &'a Device,
+    progress: &'a dyn Fn(Progress<'_>),
+}
+
+impl Work<'_> {
+    /// Calls `body` for each of `items`, tells how far it is, and stops if that is wished for.
+    fn each<'t, T, R>(
+        &self,
+        stage: &str,
+        items: &'t [T],
+        mut body: impl FnMut(usize, &'t T) -> Result<R>,
+    ) -> Result<Vec<R>> {
+        let mut results = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            self.device.cancel().check()?;
+            let start = Instant::now();
+            results.push(body(index, item)?);
+            let step = start.elapsed();
+            (self.progress)(Progress { stage, done: index + 1, total: items.len(), step });
+        }
+        Ok(results)
+    }
+
+    fn encode(&self, layer: &Layer, values: &[f32], format: &Format) -> Result<Coded> {
+        encode(values, &layer.shape, format, &self.device.pool).at(|| &layer.path)
+    }
+
+    /// The format of each layer, for a goal.
+    fn choose(
+        &self,
+        goal: &Goal,
+        options: &Options,
+        fixed: &[Option<Option<Format>>],
+        measure: &Measure,
+    ) -> Result<Vec<Option<Format>>> {
+        let tried = options.tried();
+        let ladders = self.each("trying formats", self.layers, |index, layer| {
+            let formats: Vec<_> = match fixed[index] {
+                Some(format) => vec![format],
+                None => tried.iter().map(|&format| Some(format)).chain([None]).collect(),
+            };
+            let values = self.asset.weights().to_f32(&layer.path)?;
+            let mut candidates = Vec::with_capacity(formats.len());
+            for format in formats {
+                let (bytes, noise) = match &format {
+                    None => (layer.kept, 0.0),
+                    Some(format) => {
+                        let coded = self.encode(layer, &values, format)?;
+                        (coded.bytes() as u64, measure.layer(index, &values, &coded.values)?.0)
+                    }
+                };
+                candidates.push(Candidate { format, bytes, noise });
+            }
+            let sensitivity = measure.sensitivity(index, &values)?;
+            candidates.iter_mut().for_each(|candidate| candidate.noise *= sensitivity);
+            Ok(Ladder::new(candidates))
+        })?;
+        let before = self.asset_bytes();
+        let others = self.other_bytes();
+        let steps = choose::steps(&ladders);
+        let bytes = |count: usize| others + choose::bytes(&ladders, &steps[..count]);
+        let aim = match *goal {
+            Goal::Bytes(bytes) => bytes,
+            Goal::Share(share) => (share * before as f64) as u64,
+            Goal::Psnr(psnr) => return self.reach(psnr, &ladders, &steps, measure),
+            Goal::Format => unreachable!("that is no goal to choose for"),
+        };
+        match (0..=steps.len()).find(|&count| bytes(count) <= aim) {
+            Some(count) => Ok(choose::formats(&ladders, &steps[..count])),
+            None => fail!(
+                Unsupported,
+                "the weights cannot be {aim} bytes: the least is {}, of {before}",
+                bytes(steps.len())
+            ),
+        }
+    }
+
+    /// The most steps after which results still have `psnr`, measured.
+    fn reach(&self, psnr: f64, ladders: &[Ladder], steps: &[usize], measure: &Measure) -> Result<Vec<Option<Format>>> {
+        let mut mix = Mix::new(measure, self.layers.len());
+        let (mut good, mut bad) = (0, steps.len() + 1);
+        // Start where the sum of what layers do alone says that the aim is.
+        let allowed = 10.0_f64.powf(-psnr / 10.0);
+        let mut next = (0..=steps.len()).rev().find(|&count| choose::noise(ladders, &steps[..count]) <= allowed);
+        let rounds: Vec<usize> = (0..usize::BITS as usize - steps.len().leading_zeros() as usize + 3).collect();
+        self.each("looking for the mix", &rounds, |_, _| {
+            if bad - good <= 1 {
+                return Ok(());
+            }
+            let count = next.take().filter(|count| (good + 1..bad).contains(count)).unwrap_or(good.midpoint(bad));
+            let formats = choose::formats(ladders, &steps[..count]);
+            let loss = self.apply(&mut mix, &formats)?;
+            if loss.psnr.is_none_or(|found| found >= psnr) {
+                good = count;
+            } else {
+                bad = count;
+            }
+            Ok(())
+        })?;
+        Ok(choose::formats(ladders, &steps[..good]))
+    }
+
+    /// Brings a mix to these formats and measures it.
+    fn apply(&self, mix: &mut Mix<'_>, formats: &[Option<Format>]) -> Result<Loss> {
+        let mut changed = Vec::new();
+        for (index, (layer, format)) in self.layers.iter().zip(formats).enumerate() {
+            if mix.formats[index] != *format {
+                let values = self.asset.weights().to_f32(&layer.path)?;
+                let values = match format {
+                    Some(format) => self.encode(layer, &values, format)?.values,
+                    None => values.into_owned(),
+                };
+                changed.push((&*layer.path, values));
+                mix.formats[index] = *format;
+            }
+        }
+        mix.loss(&changed)
+    }
+
+    /// Bytes of all tensors that the functions use.
+    fn asset_bytes(&self) -> u64 {
+        let mut sources = BTreeMap::new();
+        for weight in self.asset.functions().values().flat_map(crate::Graph::weights) {
+            self.asset.weights().sources(&weight.path, &mut sources);
+        }
+        sources.values().sum()
+    }
+
+    /// Bytes of the weights that are no layers, as they are copied.
+    fn other_bytes(&self) -> u64 {
+        let weights = self.asset.functions().values().flat_map(crate::Graph::weights);
+        let others = weights.filter(|weight| self.layers.iter().all(|layer| layer.path != weight.path));
+        let bytes: BTreeMap<_, _> =
+            others.map(|weight| (&weight.path, self.asset.weights().kept_bytes(&weight.path, &weight.shape))).collect();
+        bytes.values().sum()
+    }
+
+    /// The asset with its layers in these formats; with the ranges of activations of 8 bits, if `ranged`.
+    fn build(&self, formats: &[Option<Format>], measure: Option<&Measure>, ranged: bool) -> Result<(Asset, Report)> {
+        let mut weights = Weights::default();
+        let old = self.asset.weights();
+        let mut mix = measure.map(|measure| Mix::new(measure, self.layers.len()));
+        let mut changed: Vec<(&str, Vec<f32>)> = Vec::new();
+        let layers = self.each("compressing", self.layers, |index, layer| {
+            let values = old.to_f32(&layer.path)?;
+            let coded = match &formats[index] {
+                // What takes more room than before stays as it was.
+                Some(format) => Some((format, self.encode(layer, &values, format)?))
+                    .filter(|(_, coded)| (coded.bytes() as u64) < layer.kept),
+                None => None,
+            };
+            let Some((format, coded)) = coded else {
+                old.copy_to(&layer.path, &layer.shape, &mut weights)?;
+                return Ok(layer.report("keep".to_owned(), layer.kept, &values, &values, None));
+            };
+            coded.insert(&layer.path, &mut weights);
+            let range =
+                measure.filter(|_| ranged && format.kind == Kind::Rows8).and_then(|measure| measure.range(index));
+            if let Some(range) = range.filter(|range| range.iter().all(|end| end.is_finite())) {
+                weights.insert(&format!("{}{INPUT_RANGE}", layer.path), plain_tensor(&range, &[2]));
+            }
+            let output = measure.map(|measure| measure.layer(index, &values, &coded.values)).transpose()?;
+            let bytes = coded.bytes() as u64;
+            let report = layer.report(format.to_string(), bytes, &coded.values, &values, output.map(|(_, loss)| loss));
+            if mix.is_some() {
+                changed.push((&layer.path, coded.values));
+            }
+            Ok(report)
+        })?;
+        for weight in self.asset.functions().values().flat_map(crate::Graph::weights) {
+            if weights.get(&weight.path).is_none() {
+                old.copy_to(&weight.path, &weight.shape, &mut weights)?;
+            }
+        }
+        let outputs = mix.as_mut().map(|mix| mix.loss(&changed)).transpose()?;
+        let bytes_after = weights.iter().map(|(_, tensor)| tensor.bytes.len() as u64).sum();
+        let report = Report { layers, bytes_before: self.asset_bytes(), bytes_after, outputs };
+        let functions: Vec<_> =
+            self.asset.functions().iter().map(|(name, graph)| (name.clone(), graph.clone())).collect();
+        Ok((Asset::new(self.asset.name().clone(), functions, weights)?, report))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! What can be compressed: the weights that are multiplied, and tables.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{LayerReport, Loss, plain_tensor};
+use crate::{
+    asset::Asset,
+    encoding::PARTS,
+    error::{Result, fail},
+    graph::Value,
+    op::Op,
+    pass::values,
+    weights::Weights,
+};
+
+/// Weights of fewer elements stay as they are: they take no room, and are often the first or the last of a network.
+const FEWEST_ELEMENTS: usize = 2048;
+
+/// A weight, and where it is used.
+pub(super) struct Layer {
+    pub(super) path: Arc<str>,
+    pub(super) shape: Vec<usize>,
+    /// Bytes that it has in the asset.
+    pub(super) bytes: u64,
+    /// Bytes that it takes as it is: once computed, those of F32.
+    pub(super) kept: u64,
+    /// The function and the node, once for each use.
+    pub(super) uses: Vec<(Arc<str>, Value)>,
+}
+
+impl Layer {
+    /// The path without what the exporter added to the module's.
+    pub(super) fn name(&self) -> &str {
+        let path = self.path.split_once('#').map_or(&*self.path, |(path, _)| path);
+        path.strip_suffix(".weight").unwrap_or(path)
+    }
+
+    pub(super) fn report(
+        &self,
+        format: String,
+        bytes_after: u64,
+        found: &[f32],
+        wanted: &[f32],
+        output: Option<Loss>,
+    ) -> LayerReport {
+        LayerReport {
+            path: self.path.clone(),
+            shape: self.shape.clone(),
+            format,
+            bytes_before: self.bytes,
+            bytes_after,
+            weight: Loss::between(found, wanted),
+            output,
+        }
+    }
+}
+
+/// The position of the weight among the inputs of an operator that can be compressed.
+pub(super) fn weight_position(op: &Op) -> Option<usize> {
+    match op {
+        Op::Linear(_) | Op::Conv2d(..) => Some(1),
+        Op::Gather => Some(0),
+        _ => None,
+    }
+}
+
+/// The layers of all functions, by path.
+pub(super) fn layers(asset: &Asset) -> Vec<Layer> {
+    let mut layers = BTreeMap::<Arc<str>, Layer>::new();
+    for (function, graph) in asset.functions() {
+        for (value, node) in values(graph) {
+            let Some(weight) = weight_position(&node.op).map(|position| graph.node(node.inputs[position])) else {
+                continue;
+            };
+            let Op::Weight(id) = weight.op else { continue };
+            let info = graph.weight_info(id);
+            if info.shape.len() < 2 || info.shape.iter().product::<usize>() < FEWEST_ELEMENTS {
+                continue;
+            }
+            let layer = layers.entry(info.path.clone()).or_insert_with(|| Layer {
+                path: info.path.clone(),
+                shape: info.shape.clone(),
+                bytes: asset.weights().stored_bytes(&info.path, &info.shape),
+                kept: asset.weights().kept_bytes(&info.path, &info.shape),
+                uses: Vec::new(),
+            });
+            layer.uses.push((function.clone(), value));
+        }
+    }
+    layers.into_values().collect()
+}
+
+impl Weights {
+    /// Adds the tensors that a weight is read or computed from, with their bytes.
+    pub(super) fn sources(&self, path: &str, sources: &mut BTreeMap<Arc<str>, u64>) {
+        if let Some(recipe) = self.derived.get(path) {
+            recipe.weights().iter().for_each(|weight| self.sources(&weight.path, sources));
+            return;
+        }
+        for part in PARTS.iter().copied().chain([""]) {
+            let name = format!("{path}{part}");
+            if let Some(tensor) = self.get(&name) {
+                sources.insert(name.into(), tensor.bytes.len() as u64);
+            }
+        }
+    }
+
+    /// Bytes that a weight of this shape has in the file: of one that is computed, those of the tensor that it is made
+    /// of.
+    fn stored_bytes(&self, path: &str, shape: &[usize]) -> u64 {
+        let count: usize = shape.iter().product();
+        let Some(recipe) = self.derived.get(path) else {
+            let mut sources = BTreeMap::new();
+            self.sources(path, &mut sources);
+            return sources.values().sum();
+        };
+        let same = recipe.weights().iter().find(|weight| weight.shape.iter().product::<usize>() == count);
+        same.map_or((count * 4) as u64, |weight| self.stored_bytes(&weight.path, &weight.shape))
+    }
+
+    /// Bytes that [`Weights::copy_to`] adds.
+    pub(super) fn kept_bytes(&self, path: &str, shape: &[usize]) -> u64 {
+        let computed = self.derived.contains_key(path);
+        if computed { 4 * shape.iter().map(|&n| n as u64).product::<u64>() } else { self.stored_bytes(path, shape) }
+    }
+
+    /// Copies a weight to `other`, computed if it has to be.
+    ///
+    /// # Errors
+    /// If it is missing or cannot be read.
+    pub(super) fn copy_to(&self, path: &str, shape: &[usize], other: &mut Self) -> Result<()> {
+        if self.derived.contains_key(path) {
+            other.insert(path, plain_tensor(&self.to_f32(path)?, shape));
+            return Ok(());
+        }
+        let Some(tensor) = self.get(path) else { fail!(Missing, "tensor `{path}` is missing") };
+        other.insert(path, tensor.clone());
+        for part in PARTS {
+            let name = format!("{path}{part}");
+            if let Some(tensor) = self.get(&name).filter(|_| self.is_part(&name)) {
+                other.insert(&name, tensor.clone());
+            }
+        }
+        Ok(())
+    }
+}
