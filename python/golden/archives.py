@@ -266,8 +266,7 @@ class Loops(torch.nn.Module):
         results += [loop(lambda i, x: i < 0, lambda i, x: (i + 1, x * 2), (zero, x)), loop(lambda x: x.sum() < 100, lambda x: (x.abs() * 2 + 0.1,), (x,))]
         results += [loop(lambda i, x: i < 3, lambda i, x: (i + 1, self.linear(x).tanh()), (zero, x))]
         results += [loop(lambda i, x: i < 2, lambda i, x: (i + 1, self.conv(x).relu()), (zero, maps))]
-        results += [loop(lambda i, x: i < 4, lambda i, x: (i + 1, torch.cond(i % 2 == 0, lambda x: x + 1, lambda x: x * 2, (x,))), (zero, x))]
-        results += [scan_op(lambda c, x: (c * 0.5 + x, c + x), torch.zeros(4), x), map_op(lambda row, y: row.sin() * y, x, x[0])]
+        results += [scan_op(lambda c, x: (c * 0.5 + x, c + x), torch.zeros(4), x), map_op(lambda row, y: row.sin() * y, x, x[0] + 1)]
         with torch.no_grad():
             y = x * 2
         with torch.enable_grad():

@@ -39,6 +39,7 @@ pub(super) enum Operand {
 }
 
 /// A node, and what its arguments stand for.
+#[derive(Clone, Copy)]
 pub(super) struct Call<'a> {
     pub(super) op: &'a str,
     pub(super) overload: &'a str,
@@ -346,6 +347,14 @@ impl Call<'_> {
             BFLOAT16 => Some(DType::BF16),
             _ => None,
         })
+    }
+
+    /// The name of the first argument, if it is a tensor.
+    pub(super) fn first_name(&self) -> Option<&Arc<str>> {
+        match self.node.inputs.first().map(|input| &input.arg) {
+            Some(Argument::AsTensor(tensor)) => Some(&tensor.name),
+            _ => None,
+        }
     }
 
     /// An argument that is a complex number.

@@ -24,8 +24,24 @@ const MAX_STEPS: usize = 4096;
 pub(super) fn is_control(op: &str) -> bool {
     matches!(
         op,
-        "cond" | "while_loop" | "scan" | "map_impl" | "wrap_with_set_grad_enabled" | "wrap_with_autocast" | "wrap"
+        "cond"
+            | "while_loop"
+            | "scan"
+            | "map_impl"
+            | "wrap_with_set_grad_enabled"
+            | "wrap_with_autocast"
+            | "wrap"
+            | "with_effects"
     )
+}
+
+/// An operator in its place among those with effects: only checks, which yield nothing, have none that matter.
+fn effect(arguments: &[&Argument]) -> Result<()> {
+    match arguments.get(1) {
+        Some(Argument::AsOperator(name)) if name.contains("_check") || name.contains("_assert") => Ok(()),
+        Some(Argument::AsOperator(name)) => fail!(Unsupported, "the effects of {name}"),
+        _ => fail!(Format, "effects of no operator"),
+    }
 }
 
 impl<'a> Program<'a> {
@@ -36,6 +52,7 @@ impl<'a> Program<'a> {
             "while_loop" => self.while_loop(&arguments)?,
             "scan" => self.scan(&arguments)?,
             "map_impl" => self.map(&arguments)?,
+            "with_effects" => return effect(&arguments),
             _ => return self.region(node, &arguments),
         };
         let names = output_names(node);

@@ -1,6 +1,6 @@
 //! Operators that look elements up, spread them, order and accumulate them.
 
-use super::{Builder, Call, Item, Rule, Tensor, one, view::scatter_rows};
+use super::{super::builder::check_list, Builder, Call, Item, Rule, Tensor, one, view::scatter_rows};
 use crate::{
     dim::Dim,
     dtype::DType,
@@ -34,6 +34,7 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         "scatter" | "scatter_add" | "scatter_reduce" => scatter,
         "index_copy" | "index_add" | "index_fill" | "index_reduce" => index_rows,
         "put" => put_flat,
+        "diagonal_scatter" | "as_strided_scatter" => view_scatter,
         "fill_diagonal" => |builder, call| {
             let x = call.tensor("self")?;
             let shape = builder.shape(&x);
@@ -388,6 +389,33 @@ fn put_flat(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let how = if call.flag("accumulate", false)? { Scatter::Add } else { Scatter::Replace };
     let result = scatter_rows(builder, how, &flat, 0, &indices, &source)?;
     one(builder.reshape(&result, &shape)?)
+}
+
+/// A tensor with what a view of it would hold replaced.
+fn view_scatter(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (x, source) = (call.tensor("self")?, call.tensor("src")?);
+    let source = builder.cast(&source, builder.dtype(&x))?;
+    let (shape, written) = (builder.shape(&x), elements(&builder.shape(&source)));
+    let all = elements(&shape);
+    let (Some(count), Some(first)) = (all.fixed(), call.first_name()) else {
+        fail!(Unsupported, "a change of a tensor of unknown shape");
+    };
+    check_list(&[count])?;
+    // The view of each element's own position says where every new one goes.
+    let places = builder.range(&0.into(), 1, &all)?;
+    let places = builder.reshape(&places, &shape)?;
+    let mut items = call.items.clone();
+    items.insert(first.clone(), Item::Tensor(places));
+    let view = Call { op: call.op.trim_end_matches("_scatter"), items: &items, ..*call };
+    let places = match super::rule(view.op) {
+        Some(rule) => rule(builder, &view)?,
+        None => fail!(Unsupported, "a change through the view `{}`", view.op),
+    };
+    let Some(Item::Tensor(places)) = places.into_iter().next() else { fail!(Format, "a view that yields no tensor") };
+    let places = builder.reshape(&places, std::slice::from_ref(&written))?;
+    let (flat, source) = (builder.reshape(&x, &[all])?, builder.reshape(&source, &[written])?);
+    let flat = scatter_rows(builder, Scatter::Replace, &flat, 0, &places, &source)?;
+    one(builder.reshape(&flat, &shape)?)
 }
 
 /// Sums, means or maxima of the rows of a table, bag by bag.

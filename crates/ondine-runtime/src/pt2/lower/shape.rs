@@ -54,6 +54,7 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         },
         "_assert_tensor_metadata"
         | "_assert_async"
+        | "_linalg_check_errors"
         | "_assert_scalar"
         | "_functional_assert_async"
         | "sym_constrain_range_for_size"
@@ -340,10 +341,10 @@ fn repeat(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 }
 
 fn repeat_interleave(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.tensor("self")?;
     if call.try_tensor("repeats")?.is_some() {
         return super::choice::repeated(builder, call);
     }
+    let x = call.tensor("self")?;
     let times = call.dim("repeats")?;
     let (x, axis) = if call.has("dim") {
         let axis = call.axis("dim", 0, x.rank())?;

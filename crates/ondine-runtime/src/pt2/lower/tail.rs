@@ -356,7 +356,7 @@ fn as_strided(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let all = elements(&builder.shape(&x));
     let flat = builder.reshape(&x, &[all])?;
     let taken = builder.take(&flat, 0, &indices)?;
-    one(builder.reshape(&taken, &call.out_shape(0)?)?)
+    one(builder.reshape(&taken, &sizes.iter().map(|&size| Dim::from_i64(size)).collect::<Vec<_>>())?)
 }
 
 /// How many numbers fall into each of the equal parts of a range.

@@ -231,9 +231,13 @@ fn diagonal(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     shape.push(&rows * &columns);
     let flat = builder.reshape(&moved, &shape)?;
     let start = if offset >= 0 { offset } else { offset.saturating_mul(-(width as i64)) };
-    let out = call.out_shape(0)?;
-    let Some(count) = out.last() else { fail!(Format, "a diagonal without dimensions") };
-    let indices = builder.range(&Dim::from_i64(start), width as i64 + 1, count)?;
+    let right = usize::try_from(offset.max(0)).unwrap_or(usize::MAX);
+    let down = usize::try_from(offset.saturating_neg().max(0)).unwrap_or(usize::MAX);
+    let count = match rows.fixed() {
+        Some(rows) => Dim::from(rows.saturating_sub(down).min(width.saturating_sub(right))),
+        None => call.out_dim(0, rest.len())?,
+    };
+    let indices = builder.range(&Dim::from_i64(start), width as i64 + 1, &count)?;
     one(builder.take(&flat, rest.len(), &indices)?)
 }
 
