@@ -16,7 +16,7 @@ use ondine_runtime::{
 use serde::Deserialize;
 
 use super::parse_bytes;
-use crate::{interrupt, progress::Progress};
+use crate::{interrupt, output, progress::Progress};
 
 /// Write a model with its weights in fewer bits.
 #[derive(Args)]
@@ -118,7 +118,7 @@ impl Compress {
         progress.finish();
         small.save(&self.output)?;
         if self.json {
-            println!("{}", serde_json::to_string(&report)?);
+            output::line(serde_json::to_string(&report)?);
         } else {
             if self.report {
                 print_table(&report);
@@ -210,14 +210,14 @@ fn read_samples(path: &Path) -> anyhow::Result<Vec<BTreeMap<String, NDArray>>> {
 fn print_table(report: &Report) {
     let name = |layer: &LayerReport| layer.path.split('#').next().unwrap_or_default().to_owned();
     let width = report.layers.iter().map(|layer| name(layer).len()).max().unwrap_or(0).clamp(5, 60);
-    println!(
+    output::line(format_args!(
         "{:width$}  {:14} {:>11} {:>11}  {:>9} {:>7}  {:>9} {:>7}",
         "layer", "format", "before", "after", "weight", "dB", "output", "dB"
-    );
+    ));
     for layer in &report.layers {
         let [weight, output] = [Some(layer.weight), layer.output].map(loss_columns);
         let (name, format, before, after) = (name(layer), &layer.format, layer.bytes_before, layer.bytes_after);
-        println!("{name:width$}  {format:14} {before:>11} {after:>11}  {weight}  {output}");
+        output::line(format_args!("{name:width$}  {format:14} {before:>11} {after:>11}  {weight}  {output}"));
     }
 }
 
@@ -233,12 +233,12 @@ fn loss_columns(loss: Option<Loss>) -> String {
 fn print_sums(report: &Report, output: &Path) {
     let Report { bytes_before, bytes_after, outputs, .. } = report;
     let share = *bytes_after as f64 / (*bytes_before).max(1) as f64;
-    println!("{}: {bytes_after} bytes of weights, {share:.3} of {bytes_before}", output.display());
+    output::line(format_args!("{}: {bytes_after} bytes of weights, {share:.3} of {bytes_before}", output.display()));
     match outputs {
         Some(Loss { relative, psnr: Some(psnr) }) => {
-            println!("results: relative error {relative:.5}, {psnr:.2} dB of signal to noise");
+            output::line(format_args!("results: relative error {relative:.5}, {psnr:.2} dB of signal to noise"));
         }
-        Some(_) => println!("results: the same"),
+        Some(_) => output::line("results: the same"),
         None => {}
     }
 }
