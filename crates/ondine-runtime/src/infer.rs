@@ -81,13 +81,7 @@ pub(crate) fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
             dim_mut(&mut inputs[0].shape.clone(), *axis)?;
             Ok(inputs[0].clone())
         }
-        Op::ArgSort { keep, .. } => {
-            inputs[0].shape.last()?;
-            let mut shape = inputs[0].shape.clone();
-            let last = shape.rank() - 1;
-            shape.0[last] = keep.clone();
-            Ok(Signature::new(shape, DType::I64))
-        }
+        Op::ArgSort { keep, .. } => argsort(inputs[0], keep),
         Op::Pool(pooling) => pooling.infer(inputs[0]),
         Op::Interpolate { axis, size, .. } => {
             let mut signature = inputs[0].clone();
@@ -96,15 +90,7 @@ pub(crate) fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
         }
         Op::GroupedMatMul { transposed } => grouped_matmul(inputs, *transposed),
         Op::Recurrent { cell, .. } => recurrent(*cell, inputs),
-        Op::Solve => {
-            matrices(inputs[0])?;
-            let (a, b) = (&inputs[0].shape, &inputs[1].shape);
-            let rank = a.rank();
-            if b.rank() != rank || b.0[..rank - 1] != a.0[..rank - 1] {
-                fail!(Shape, "equations of {a} do not fit {b}");
-            }
-            Ok(inputs[1].clone())
-        }
+        Op::Solve => solve(inputs[0], inputs[1]),
         Op::Cholesky => {
             matrices(inputs[0])?;
             Ok(inputs[0].clone())
@@ -128,6 +114,23 @@ fn matrices(x: &Signature) -> Result<()> {
         [.., rows, columns] if rows == columns && x.dtype == DType::F32 => Ok(()),
         _ => fail!(Shape, "{} {} are no square matrices", x.dtype, x.shape),
     }
+}
+
+fn solve(a: &Signature, b: &Signature) -> Result<Signature> {
+    matrices(a)?;
+    let rank = a.shape.rank();
+    if b.shape.rank() != rank || b.shape.0[..rank - 1] != a.shape.0[..rank - 1] {
+        fail!(Shape, "equations of {} do not fit {}", a.shape, b.shape);
+    }
+    Ok(b.clone())
+}
+
+fn argsort(x: &Signature, keep: &Dim) -> Result<Signature> {
+    x.shape.last()?;
+    let mut shape = x.shape.clone();
+    let last = shape.rank() - 1;
+    shape.0[last] = keep.clone();
+    Ok(Signature::new(shape, DType::I64))
 }
 
 fn inner_loop(inner: &Loop, inputs: &[&Signature]) -> Result<Signature> {

@@ -458,6 +458,24 @@ pub enum Op {
     },
 }
 
+impl Unary {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Activation(_) => "activation",
+            Self::Neg => "neg",
+            Self::Abs => "abs",
+            Self::Exp => "exp",
+            Self::Log => "log",
+            Self::Sqrt => "sqrt",
+            Self::Rsqrt => "rsqrt",
+            Self::Sin => "sin",
+            Self::Cos => "cos",
+            Self::Affine { .. } => "affine",
+            Self::Function(_) => "function",
+        }
+    }
+}
+
 impl Op {
     /// The same operator with all its sizes as numbers.
     ///
@@ -509,19 +527,7 @@ impl Op {
             Self::Weight(_) => "weight",
             Self::Const(_) => "const",
             Self::State(_) => "state",
-            Self::Unary(unary) => match unary {
-                Unary::Activation(_) => "activation",
-                Unary::Neg => "neg",
-                Unary::Abs => "abs",
-                Unary::Exp => "exp",
-                Unary::Log => "log",
-                Unary::Sqrt => "sqrt",
-                Unary::Rsqrt => "rsqrt",
-                Unary::Sin => "sin",
-                Unary::Cos => "cos",
-                Unary::Affine { .. } => "affine",
-                Unary::Function(_) => "function",
-            },
+            Self::Unary(unary) => unary.name(),
             Self::Binary(binary) => match binary {
                 Binary::Add => "add",
                 Binary::Sub => "sub",

@@ -130,19 +130,24 @@ pub(super) fn memory(graph: &schema::Graph, node: &schema::Node) -> Memory {
             _ => Memory::Unsure,
         },
         "contiguous" | "ravel" | "to" | "type_as" | "float" | "double" | "half" | "int" | "long" | "bool" => {
-            let (Some(from), Some(to)) = (from, to) else { return Memory::Unsure };
-            if from.dtype != to.dtype || flag("copy") {
-                return Memory::Own;
-            }
-            match (op == "ravel", known(&from.sizes), known(&from.strides), known(&to.strides)) {
-                (true, Some(sizes), Some(strides), _) => shared_if(in_order(&sizes, &strides)),
-                (false, Some(sizes), Some(a), Some(b)) => {
-                    shared_if(sizes.iter().zip(a.iter().zip(&b)).all(|(&n, (a, b))| n == 1 || a == b))
-                }
-                _ => Memory::Unsure,
-            }
+            converted(from, to, op == "ravel", flag("copy"))
         }
         _ => Memory::Own,
+    }
+}
+
+/// Whether a tensor in another type or order, or the same, is one of its own.
+fn converted(from: Option<&schema::TensorMeta>, to: Option<&schema::TensorMeta>, ravel: bool, copies: bool) -> Memory {
+    let (Some(from), Some(to)) = (from, to) else { return Memory::Unsure };
+    if from.dtype != to.dtype || copies {
+        return Memory::Own;
+    }
+    match (ravel, known(&from.sizes), known(&from.strides), known(&to.strides)) {
+        (true, Some(sizes), Some(strides), _) => shared_if(in_order(&sizes, &strides)),
+        (false, Some(sizes), Some(a), Some(b)) => {
+            shared_if(sizes.iter().zip(a.iter().zip(&b)).all(|(&n, (a, b))| n == 1 || a == b))
+        }
+        _ => Memory::Unsure,
     }
 }
 

@@ -19,15 +19,7 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         "fmod" => |builder, call| arithmetic(builder, call, Binary::Fmod),
         "maximum" => |builder, call| arithmetic(builder, call, Binary::Max),
         "minimum" => |builder, call| arithmetic(builder, call, Binary::Min),
-        "fmax" | "fmin" => |builder, call| {
-            // What is no number counts for nothing.
-            let [a, b] = operands(builder, call, "self", "other")?;
-            let best = builder.binary(if call.op == "fmax" { Binary::Max } else { Binary::Min }, &a, &b)?;
-            let (first, second) = (builder.binary(Binary::Equal, &a, &a)?, builder.binary(Binary::Equal, &b, &b)?);
-            let best = builder.select(&second, &best, &a)?;
-            let best = builder.select(&first, &best, &b)?;
-            finish(builder, call, &best)
-        },
+        "fmax" | "fmin" => best_number,
         "atan2" | "arctan2" => |builder, call| arithmetic(builder, call, Binary::Atan2),
         "pow" | "float_power" => |builder, call| power(builder, call),
         "bitwise_and" | "__and__" | "__iand__" => |builder, call| arithmetic(builder, call, Binary::And),
@@ -82,18 +74,22 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
             let x = call.float_tensor(builder, "self")?;
             one(builder.binary(Binary::Add, &x, &product)?)
         },
-        "lerp" => |builder, call| {
-            let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "end")?);
-            let weight = call.operand_as(builder, "weight", DType::F32)?;
-            let difference = builder.binary(Binary::Sub, &b, &a)?;
-            let part = builder.binary(Binary::Mul, &difference, &weight)?;
-            one(builder.binary(Binary::Add, &a, &part)?)
-        },
         "neg" | "abs" | "sign" | "sgn" | "floor" | "ceil" | "round" | "trunc" | "fix" => {
             |builder, call| rounding(builder, call)
         }
         _ => return smooth(op),
     })
+}
+
+/// The larger or smaller of two; what is no number counts for nothing.
+fn best_number(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    // What is no number counts for nothing.
+    let [a, b] = operands(builder, call, "self", "other")?;
+    let best = builder.binary(if call.op == "fmax" { Binary::Max } else { Binary::Min }, &a, &b)?;
+    let (first, second) = (builder.binary(Binary::Equal, &a, &a)?, builder.binary(Binary::Equal, &b, &b)?);
+    let best = builder.select(&second, &best, &a)?;
+    let best = builder.select(&first, &best, &b)?;
+    finish(builder, call, &best)
 }
 
 /// Functions of real numbers.

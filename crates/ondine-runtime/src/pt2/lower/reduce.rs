@@ -56,18 +56,7 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
             let axis = call.axis("dim", -1, product.rank())?;
             one(reduce(builder, Reduce::Sum, &product, &[axis], false)?)
         },
-        "logcumsumexp" => |builder, call| {
-            let x = call.float_tensor(builder, "self")?;
-            let axis = call.axis("dim", 0, x.rank())?;
-            // From the largest of each row, so that no power overflows.
-            let most = reduce(builder, Reduce::Max, &x, &[axis], true)?;
-            let shifted = builder.binary(Binary::Sub, &x, &most)?;
-            let powers = builder.unary(Unary::Exp, &shifted)?;
-            let op = Op::Scan { axis: powers.axes[axis], how: Scan::Sum };
-            let value = builder.graph.push(op, &[powers.value])?;
-            let total = builder.unary(Unary::Log, &Tensor { value, axes: powers.axes })?;
-            one(builder.binary(Binary::Add, &total, &most)?)
-        },
+        "logcumsumexp" => log_scan,
         "linalg_vector_norm" | "norm" | "frobenius_norm" | "linalg_norm" => norm,
         "softmax" | "_softmax" | "special_softmax" | "_safe_softmax" => |builder, call| {
             let x = call.float_tensor(builder, "self")?;
@@ -89,6 +78,20 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         },
         _ => return None,
     })
+}
+
+/// Logarithms of running sums of powers.
+fn log_scan(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let axis = call.axis("dim", 0, x.rank())?;
+    // From the largest of each row, so that no power overflows.
+    let most = reduce(builder, Reduce::Max, &x, &[axis], true)?;
+    let shifted = builder.binary(Binary::Sub, &x, &most)?;
+    let powers = builder.unary(Unary::Exp, &shifted)?;
+    let op = Op::Scan { axis: powers.axes[axis], how: Scan::Sum };
+    let value = builder.graph.push(op, &[powers.value])?;
+    let total = builder.unary(Unary::Log, &Tensor { value, axes: powers.axes })?;
+    one(builder.binary(Binary::Add, &total, &most)?)
 }
 
 /// The dimensions that are folded, all if none are named, and whether they stay with size 1.

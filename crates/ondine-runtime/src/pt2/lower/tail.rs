@@ -80,18 +80,31 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         "gru_cell" => gru_cell,
         "rnn_tanh_cell" | "rnn_relu_cell" => rnn_cell,
         "angle" | "conj" | "_conj" | "conj_physical" | "_conj_physical" => complex,
-        "addr" => |builder, call| {
-            let (a, b) = (call.tensor("vec1")?, call.tensor("vec2")?);
-            let rows = builder.dim(&a, 0);
-            let a = builder.reshape(&a, &[rows, 1.into()])?;
-            let product = builder.binary(Binary::Mul, &a, &b)?;
-            let product = Call::scale(builder, &product, call.float("alpha", 1.0)?)?;
-            let x = call.float_tensor(builder, "self")?;
-            let x = Call::scale(builder, &x, call.float("beta", 1.0)?)?;
-            one(builder.binary(Binary::Add, &x, &product)?)
-        },
+        "addr" => addr,
+        "lerp" => lerp,
         _ => return None,
     })
+}
+
+/// The way from one operand to another, in parts.
+fn lerp(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "end")?);
+    let weight = call.operand_as(builder, "weight", DType::F32)?;
+    let difference = builder.binary(Binary::Sub, &b, &a)?;
+    let part = builder.binary(Binary::Mul, &difference, &weight)?;
+    one(builder.binary(Binary::Add, &a, &part)?)
+}
+
+/// A matrix and the product of two vectors.
+fn addr(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (a, b) = (call.tensor("vec1")?, call.tensor("vec2")?);
+    let rows = builder.dim(&a, 0);
+    let a = builder.reshape(&a, &[rows, 1.into()])?;
+    let product = builder.binary(Binary::Mul, &a, &b)?;
+    let product = Call::scale(builder, &product, call.float("alpha", 1.0)?)?;
+    let x = call.float_tensor(builder, "self")?;
+    let x = Call::scale(builder, &x, call.float("beta", 1.0)?)?;
+    one(builder.binary(Binary::Add, &x, &product)?)
 }
 
 fn elements(shape: &[Dim]) -> Dim {
