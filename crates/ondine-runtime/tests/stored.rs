@@ -240,12 +240,18 @@ fn altered_built_files_are_errors_or_run() {
             let whole = fs::read(&path).unwrap();
             let header = 48 + u64::from_le_bytes(whole[8..16].try_into().unwrap()) as usize;
             let graph: Value = serde_json::from_slice(&whole[48..header]).unwrap();
+            // Constants begin at a line after the header, weights at a page after those.
+            let constants = header.next_multiple_of(64);
+            let end = constants + graph["constants_bytes"].as_u64().unwrap() as usize;
             let open = |graph: &Value| {
-                // Spaces keep the rest of the file where it is, as long as the header is not longer.
-                let mut text = serde_json::to_vec(graph).unwrap();
-                text.resize(text.len().max(header - 48), b' ');
+                let text = serde_json::to_vec(graph).unwrap();
                 let (len, hash) = ((text.len() as u64).to_le_bytes(), blake3::hash(&text));
-                fs::write(&path, [&whole[..8], &len, hash.as_bytes(), &text, &whole[header..]].concat()).unwrap();
+                let mut file = [&whole[..8], &len, hash.as_bytes(), &text].concat();
+                file.resize(file.len().next_multiple_of(64), 0);
+                file.extend_from_slice(&whole[constants..end]);
+                file.resize(file.len().next_multiple_of(4096), 0);
+                file.extend_from_slice(&whole[end.next_multiple_of(4096)..]);
+                fs::write(&path, file).unwrap();
                 Specialized::open(&path, &device()).map(Some)
             };
             survive(&name, &graph, &inputs, open);
