@@ -41,6 +41,13 @@ struct Shared {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
+/// Looks at a shared number between two looks at the clock.
+const ROUND: u32 = 64;
+
+/// Rounds, some ten microseconds, after which a thread that waits gives way: a young process may have all its threads on
+/// one processor, and then the one that waits keeps from running the one that it waits for.
+const POLITE: u32 = 16;
+
 type Body<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
 #[derive(Clone, Copy, Debug)]
@@ -145,7 +152,7 @@ impl Pool {
         let mut spins = 0_u32;
         while self.shared.busy.load(Ordering::Acquire) != 0 {
             spins = spins.saturating_add(1);
-            if spins < 10_000 { std::hint::spin_loop() } else { thread::yield_now() }
+            if spins < POLITE * ROUND { std::hint::spin_loop() } else { thread::yield_now() }
         }
     }
 
@@ -190,8 +197,8 @@ impl Shared {
     /// Waits until the epoch is not `seen`: first awake, then asleep.
     fn wait(&self, seen: u32) -> u32 {
         let start = Instant::now();
-        loop {
-            for _ in 0..64 {
+        for round in 0_u32.. {
+            for _ in 0..ROUND {
                 let epoch = self.epoch.load(Ordering::Acquire);
                 if epoch != seen {
                     return epoch;
@@ -200,8 +207,11 @@ impl Shared {
             }
             if start.elapsed() > SPIN {
                 thread::park();
+            } else if round > POLITE {
+                thread::yield_now();
             }
         }
+        seen
     }
 
     fn take_turns(&self, tasks: usize, body: &Body<'_>, index: usize) {
