@@ -195,6 +195,12 @@ impl<'a> Pixels<'a> {
         self.shape.stride[1] * self.shape.channels[0] * self.element
     }
 
+    /// Bytes of one channel that the kernel covers for some pixels of a line of the result.
+    pub(crate) fn bytes_under(&self, pixels: usize) -> usize {
+        let ConvShape { kernel, stride, dilation, .. } = self.shape;
+        kernel[0].max(1) * ((pixels - 1) * stride[1] + (kernel[1].max(1) - 1) * dilation[1] + 1) * self.element
+    }
+
     /// What taps of a pixel of the result meet in the padding.
     pub(crate) fn zeros_of(&self, pixel: usize) -> *const u8 {
         self.zeros(pixel / (self.out_size[0] * self.out_size[1]).max(1))
@@ -221,18 +227,30 @@ impl Rows for Pixels<'_> {
         let [out_height, out_width] = self.out_size;
         let (mut x, rest) = (rows.start % out_width, rows.start / out_width);
         let (mut y, mut image) = (rest % out_height, rest / out_height);
-        for row in 0..rows.len() {
+        let (inner, step) = (self.inner(), stride[1] * pixel);
+        let mut row = 0;
+        while row < rows.len() {
             let zeros = self.zeros(image);
+            // Of a tile in the middle of a line, all rows meet the input a constant distance apart.
+            let whole = table.tile(row).filter(|tile| inner.contains(&x) && x + tile <= inner.end);
+            let whole = whole.filter(|tile| row + tile <= rows.len());
+            let mut table = table.row(row);
             for tap_y in 0..kernel[0] {
                 let line = inside(y, tap_y, 0, height).map(|line| (image * height + line) * width);
                 for tap_x in 0..kernel[1] {
                     let place = line.zip(inside(x, tap_x, 1, width));
                     let pointer = place
                         .map_or(zeros, |(line, place)| self.first[input].wrapping_add((line + place) * pixel + shift));
-                    table.set(row, tap_y * kernel[1] + tap_x, pointer);
+                    match whole {
+                        Some(_) => {
+                            table.fill(tap_y * kernel[1] + tap_x, pointer, if line.is_some() { step } else { 0 })
+                        }
+                        None => table.set(tap_y * kernel[1] + tap_x, pointer),
+                    }
                 }
             }
-            x += 1;
+            row += whole.unwrap_or(1);
+            x += whole.unwrap_or(1);
             if x == out_width {
                 (x, y) = (0, y + 1);
             }

@@ -5,28 +5,30 @@
 
 use std::ops::Range;
 
+use half::bf16;
+
 use crate::{
     arch::{Isa, vector::Vector},
     conv::Pixels,
     gemm::{
         Epilogue, Input,
-        drive::{Rows, Scales, Table},
-        epilogue::{EpilogueCall, Target},
+        drive::{Rows, Table},
+        epilogue::{EpilogueCall, Source, Target, load, store},
         micro::MAX_WIDTH,
         weights::{PackedWeights, WeightType},
     },
-    math::bf16_value,
+    math::{Activation, activate_lanes, bf16_value},
     quant::RowScale,
     rowwise::RowKernel,
     table::Kernels,
     threads::Pool,
 };
 
-/// Pixels that one call of the kernel computes, at most.
-const TILE_PIXELS: usize = 8;
+/// Pixels whose sums are in registers at once: for two vectors of columns, and for one.
+const BLOCK_PIXELS: [usize; 2] = [4, 8];
 
-/// Pixels whose sums are in registers at once.
-const BLOCK_PIXELS: usize = 4;
+/// Bytes of the input under a block of pixels, at most: it stays in the first-level cache for the next block.
+const BLOCK_BYTES: usize = 24 << 10;
 
 /// Pieces of work per thread, about.
 const TASKS_PER_THREAD: usize = 4;
@@ -49,81 +51,103 @@ unsafe impl Sync for Depthwise<'_> {}
 struct Scratch {
     pointers: Vec<*const u8>,
     taps: Vec<Tap>,
-    sums: [u32; TILE_PIXELS * MAX_WIDTH],
 }
 
 impl Depthwise<'_> {
     /// Computes `rows` pixels.
     pub(crate) fn run(&self, pool: &Pool, rows: usize, input: Input<'_>) {
-        let outputs = self.weights.shape().outputs;
+        let shape = self.weights.shape();
+        let (outputs, taps) = (shape.outputs, shape.taps);
+        let pool = pool.for_work(rows * outputs * taps);
         let (width, scales) = (self.source.out_size[1].max(1), input.scales(rows));
         let lines = rows / width;
         let tiles = outputs.div_ceil(MAX_WIDTH);
         // Tiles of about the same width: none is narrower than a vector unless there are so few outputs.
         let tile = outputs.div_ceil(tiles.max(1)).max(1);
         let shares = (TASKS_PER_THREAD * pool.threads()).div_ceil(lines.max(1)).min(tiles);
+        let vectors = shape.outputs == shape.groups && scales.is_none();
+        let block = (BLOCK_BYTES / self.source.bytes_under(BLOCK_PIXELS[0])).next_multiple_of(MAX_WIDTH);
         pool.run(lines * shares, &|task| {
             let (line, share) = (task / shares, task % shares);
             let columns = share * tiles / shares * tile..outputs.min((share + 1) * tiles / shares * tile);
-            let taps = self.weights.shape().taps;
-            let (pointers, sums) = (vec![std::ptr::null(); taps], [0; TILE_PIXELS * MAX_WIDTH]);
-            let mut scratch = Scratch { pointers, taps: Vec::with_capacity(taps), sums };
+            let mut scratch = Scratch { pointers: vec![std::ptr::null(); taps], taps: Vec::with_capacity(taps) };
             let inner = self.source.inner();
             let mut x = 0;
             while x < width {
-                let count = if inner.contains(&x) { TILE_PIXELS.min(inner.end - x) } else { 1 };
+                let count = if vectors && inner.contains(&x) { inner.end - x } else { 1 };
                 let pixels = line * width + x..line * width + x + count;
-                self.pixels(pixels, columns.clone(), tile, &input, scales, &mut scratch);
+                self.locate(pixels.start, &mut scratch);
+                if vectors {
+                    let brain = input.weight_type() == WeightType::Bf16;
+                    columns.clone().step_by(block).for_each(|column| {
+                        let columns = column..columns.end.min(column + block);
+                        (self.kernels.gemm.depthwise)(self.line(pixels.clone(), columns, brain, &scratch.taps));
+                    });
+                } else {
+                    let scale = scales.map_or(RowScale { scale: 1.0, zero: 0 }, |scales| scales.of(pixels.start));
+                    let numbers = Numbers { taps: &scratch.taps, dtype: input.weight_type(), scale };
+                    columns.clone().step_by(MAX_WIDTH).for_each(|column| {
+                        self.pixel(pixels.start, column..columns.end.min(column + MAX_WIDTH), &numbers);
+                    });
+                }
                 x += count;
             }
         });
     }
 
-    /// Computes columns of pixels that lie a constant distance apart in the input.
-    fn pixels(
-        &self,
-        pixels: Range<usize>,
-        columns: Range<usize>,
-        tile: usize,
-        input: &Input<'_>,
-        scales: Option<Scales<'_>>,
-        scratch: &mut Scratch,
-    ) {
+    /// Finds the taps of a pixel that meet the input.
+    fn locate(&self, pixel: usize, scratch: &mut Scratch) {
         let shape = self.weights.shape();
         let mut table = Table::new(&mut scratch.pointers, shape.taps, 1);
-        self.source.locate(0, 0, pixels.start..pixels.start + 1, &mut table);
-        let zeros = self.source.zeros_of(pixels.start);
+        self.source.locate(0, 0, pixel..pixel + 1, &mut table);
+        let zeros = self.source.zeros_of(pixel);
         scratch.taps.clear();
         let places = scratch.pointers.iter().enumerate().filter(|&(_, &pointer)| pointer != zeros);
         scratch.taps.extend(places.map(|(tap, &pixel)| Tap { weights: tap * shape.outputs, pixel }));
-        let mut scale = [RowScale { scale: 1.0, zero: 0 }; TILE_PIXELS];
-        if let Some(scales) = scales {
-            pixels.clone().zip(&mut scale).for_each(|(pixel, scale)| *scale = scales.of(pixel));
-        }
-        for column in columns.clone().step_by(tile) {
-            let count = tile.min(columns.end - column);
-            (self.kernels.gemm.depthwise)(DepthwiseTile {
-                taps: &scratch.taps,
-                step: self.source.step(),
-                pixels: pixels.len(),
-                dtype: input.weight_type(),
-                scales: &scale,
-                weights: self.weights.depthwise(),
-                multiplier: shape.outputs / shape.groups,
-                column,
-                columns: count,
-                sums: &mut scratch.sums,
-            });
-            self.finish(pixels.clone(), column, count, &scratch.sums);
+    }
+
+    /// Columns of pixels that lie a constant distance apart in the input.
+    fn line<'a>(
+        &'a self,
+        pixels: Range<usize>,
+        columns: Range<usize>,
+        brain: bool,
+        taps: &'a [Tap],
+    ) -> DepthwiseLine<'a> {
+        let at = |stride: usize| pixels.start * stride;
+        let stride = self.epilogue.residual_stride;
+        // SAFETY: the caller of the convolution checked the lengths of residual and output.
+        let (residual, out) = unsafe {
+            let residual = self.epilogue.residual.map(|from| (from.source().add(at(stride)), stride));
+            (residual, (self.out.add(at(self.out_stride)), self.out_stride))
+        };
+        DepthwiseLine {
+            taps,
+            step: self.source.step(),
+            pixels: pixels.len(),
+            columns,
+            brain,
+            weights: self.weights.depthwise(),
+            bias: self.epilogue.bias,
+            activation: self.epilogue.activation,
+            residual,
+            out,
         }
     }
 
-    fn finish(&self, pixels: Range<usize>, column: usize, columns: usize, sums: &[u32]) {
-        let mut bias = [0.0; MAX_WIDTH];
-        if let Some(from) = self.epilogue.bias {
-            bias[..columns].copy_from_slice(&from[column..column + columns]);
+    /// Computes up to [`MAX_WIDTH`] columns of a pixel, one number after the other: several outputs of each channel, or
+    /// numbers of 8 bits.
+    fn pixel(&self, pixel: usize, columns: Range<usize>, numbers: &Numbers<'_>) {
+        let shape = self.weights.shape();
+        let multiplier = shape.outputs / shape.groups;
+        let (mut sums, mut bias) = ([0; MAX_WIDTH], [0.0; MAX_WIDTH]);
+        for (sum, output) in sums.iter_mut().zip(columns.clone()) {
+            *sum = numbers.sum(output / multiplier, output, self.weights.depthwise()).to_bits();
         }
-        let at = |stride: usize| pixels.start * stride + column;
+        if let Some(from) = self.epilogue.bias {
+            bias[..columns.len()].copy_from_slice(&from[columns.clone()]);
+        }
+        let at = |stride: usize| pixel * stride + columns.start;
         let stride = self.epilogue.residual_stride;
         // SAFETY: the caller of the convolution checked the lengths of residual and output.
         let (residual, out) = unsafe {
@@ -131,11 +155,11 @@ impl Depthwise<'_> {
             (residual, (self.out.add(at(self.out_stride)), self.out_stride))
         };
         (self.kernels.gemm.epilogue)(&EpilogueCall {
-            sums,
+            sums: &sums,
             width: MAX_WIDTH,
-            rows: pixels.len(),
-            columns,
-            results: columns,
+            rows: 1,
+            columns: columns.len(),
+            results: columns.len(),
             dequantize: None,
             bias: &bias,
             activation: self.epilogue.activation,
@@ -151,30 +175,55 @@ impl Depthwise<'_> {
 struct Tap {
     /// The first of its weights.
     weights: usize,
-    /// What it meets for the first pixel of a tile.
+    /// What it meets for the first of some pixels.
     pixel: *const u8,
 }
 
-/// A few pixels times up to [`MAX_WIDTH`] outputs.
-pub(crate) struct DepthwiseTile<'a> {
+/// What the taps of a pixel meet.
+struct Numbers<'a> {
+    taps: &'a [Tap],
+    dtype: WeightType,
+    scale: RowScale,
+}
+
+impl Numbers<'_> {
+    /// The sum of an output that sees a channel.
+    fn sum(&self, channel: usize, output: usize, weights: &[f32]) -> f32 {
+        let RowScale { scale, zero } = self.scale;
+        self.taps.iter().fold(0.0, |sum, tap| {
+            // SAFETY: what taps meet are pixels of the input, each with all channels.
+            let value = unsafe {
+                match self.dtype {
+                    WeightType::F32 => tap.pixel.cast::<f32>().add(channel).read_unaligned(),
+                    WeightType::Bf16 => bf16_value(tap.pixel.cast::<u16>().add(channel).read_unaligned()),
+                    WeightType::S8 => scale * (i32::from(*tap.pixel.add(channel)) - zero) as f32,
+                }
+            };
+            sum + value * weights[tap.weights + output]
+        })
+    }
+}
+
+/// Pixels of a line, with all that happens to them.
+pub(crate) struct DepthwiseLine<'a> {
     taps: &'a [Tap],
     /// Bytes from what a tap meets for one pixel to the next.
     step: usize,
     pixels: usize,
-    dtype: WeightType,
-    scales: &'a [RowScale; TILE_PIXELS],
+    columns: Range<usize>,
+    /// True if the input is bf16, false if it is f32.
+    brain: bool,
     /// `[taps, outputs]`
     weights: &'a [f32],
-    /// Outputs per channel.
-    multiplier: usize,
-    /// The first output.
-    column: usize,
-    columns: usize,
-    /// Of pixel `i` at `i * MAX_WIDTH`, f32.
-    sums: &'a mut [u32; TILE_PIXELS * MAX_WIDTH],
+    bias: Option<&'a [f32]>,
+    activation: Activation,
+    /// Of the first pixel, and the distance from one to the next.
+    residual: Option<(Source, usize)>,
+    /// See `residual`.
+    out: (Target, usize),
 }
 
-impl RowKernel for DepthwiseTile<'_> {
+impl RowKernel for DepthwiseLine<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -183,117 +232,172 @@ impl RowKernel for DepthwiseTile<'_> {
     }
 }
 
-impl DepthwiseTile<'_> {
+/// Columns that are computed at once.
+#[derive(Clone, Copy)]
+struct Columns {
+    first: usize,
+    /// Of each vector, at most as many as lanes.
+    count: usize,
+}
+
+impl DepthwiseLine<'_> {
     /// Does it with vectors of a tier.
     #[inline(always)]
-    pub(crate) fn compute<V: Vector>(mut self) {
-        let vectors = self.multiplier == 1 && self.columns >= V::LANES;
-        match self.dtype {
-            WeightType::F32 if vectors => self.vectors::<V, false>(),
-            WeightType::Bf16 if vectors => self.vectors::<V, true>(),
-            _ => self.numbers(),
-        }
+    pub(crate) fn compute<V: Vector>(self) {
+        if self.brain { self.blocks::<V, true>() } else { self.blocks::<V, false>() }
     }
 
-    /// Columns in whole vectors, the last of which may overlap the one before.
     #[inline(always)]
-    fn vectors<V: Vector, const BRAIN: bool>(&mut self) {
-        let mut column = 0;
-        while column < self.columns {
-            let pair = column + 2 * V::LANES <= self.columns;
-            let first = if pair { column } else { column.min(self.columns - V::LANES) };
-            let mut pixel = 0;
-            while pixel < self.pixels {
-                let block = pixel + BLOCK_PIXELS <= self.pixels;
-                // SAFETY: the tile has these pixels, and from `first` on as many columns as the vectors have lanes.
-                unsafe {
-                    match (block, pair) {
-                        (true, true) => self.block::<V, BRAIN, BLOCK_PIXELS, 2>(pixel, first),
-                        (true, false) => self.block::<V, BRAIN, BLOCK_PIXELS, 1>(pixel, first),
-                        (false, true) => self.block::<V, BRAIN, 1, 2>(pixel, first),
-                        (false, false) => self.block::<V, BRAIN, 1, 1>(pixel, first),
-                    }
+    fn blocks<V: Vector, const BRAIN: bool>(&self) {
+        const PAIRS: usize = BLOCK_PIXELS[0];
+        const SINGLE: usize = BLOCK_PIXELS[1];
+        let narrow = self.columns.len() <= V::LANES;
+        let mut pixel = 0;
+        while pixel < self.pixels {
+            let rest = self.pixels - pixel;
+            // SAFETY: the line has these pixels and columns.
+            pixel += unsafe {
+                match narrow {
+                    true if rest >= SINGLE => self.narrow::<V, BRAIN, SINGLE>(pixel),
+                    true => self.narrow::<V, BRAIN, 1>(pixel),
+                    false if rest >= PAIRS => self.wide::<V, BRAIN, PAIRS>(pixel),
+                    false => self.wide::<V, BRAIN, 1>(pixel),
                 }
-                pixel += if block { BLOCK_PIXELS } else { 1 };
-            }
-            column = first + if pair { 2 * V::LANES } else { V::LANES };
+            };
         }
     }
 
-    /// The sums of `P` pixels by `N` vectors.
+    /// All columns of `P` pixels, no more than lanes.
     ///
     /// # Safety
-    /// The tile has these pixels and columns.
+    /// The line has these pixels.
+    #[inline(always)]
+    unsafe fn narrow<V: Vector, const BRAIN: bool, const P: usize>(&self, pixel: usize) -> usize {
+        let columns = Columns { first: self.columns.start, count: self.columns.len() };
+        // SAFETY: as the caller says.
+        unsafe { self.block::<V, BRAIN, P, 1>(pixel, columns) };
+        P
+    }
+
+    /// All columns of `P` pixels: whole vectors, the last of which may overlap the one before.
+    ///
+    /// # Safety
+    /// The line has these pixels, and at least as many columns as a vector has lanes.
+    #[inline(always)]
+    unsafe fn wide<V: Vector, const BRAIN: bool, const P: usize>(&self, pixel: usize) -> usize {
+        let Range { start: mut first, end } = self.columns;
+        // SAFETY: as the caller says.
+        unsafe {
+            while first + 2 * V::LANES <= end {
+                self.block::<V, BRAIN, P, 2>(pixel, Columns { first, count: V::LANES });
+                first += 2 * V::LANES;
+            }
+            while first < end {
+                self.block::<V, BRAIN, P, 1>(pixel, Columns { first: first.min(end - V::LANES), count: V::LANES });
+                first += V::LANES;
+            }
+        }
+        P
+    }
+
+    /// The results of `P` pixels by `N` vectors.
+    ///
+    /// # Safety
+    /// The line has these pixels and columns.
     #[inline(always)]
     unsafe fn block<V: Vector, const BRAIN: bool, const P: usize, const N: usize>(
-        &mut self,
+        &self,
         pixel: usize,
-        first: usize,
+        Columns { first, count }: Columns,
     ) {
-        let mut sums = [[V::splat(0.0); N]; P];
-        let column = self.column + first;
-        for tap in self.taps {
-            let weights = &self.weights[tap.weights + column..][..N * V::LANES];
-            // SAFETY: what taps meet are pixels of the input, each with all channels; the weights have just been counted.
-            unsafe {
+        // Known to be all lanes where there are several vectors.
+        let count = if N == 1 { count } else { V::LANES };
+        // SAFETY: as the caller says: what taps meet are pixels of the input, each with all channels, and weights, bias,
+        // residual and output have all columns.
+        unsafe {
+            let mut sums = [[V::splat(0.0); N]; P];
+            if let Some(bias) = self.bias {
+                for j in 0..N {
+                    let bias = load(Source::F32(bias.as_ptr().add(first + j * V::LANES)), count);
+                    for sums in &mut sums {
+                        sums[j] = bias;
+                    }
+                }
+            }
+            for tap in self.taps {
+                let weights = self.weights.as_ptr().add(tap.weights);
                 let mut right = [V::splat(0.0); N];
                 for (j, right) in right.iter_mut().enumerate() {
-                    *right = V::load(weights.as_ptr().add(j * V::LANES));
+                    *right = load(Source::F32(weights.add(first + j * V::LANES)), count);
                 }
                 for (i, sums) in sums.iter_mut().enumerate() {
                     let from = tap.pixel.add((pixel + i) * self.step);
                     for (j, (sum, &right)) in sums.iter_mut().zip(&right).enumerate() {
-                        let at = column + j * V::LANES;
+                        let column = first + j * V::LANES;
                         let left = if BRAIN {
-                            V::load_bf16(from.cast::<u16>().add(at))
+                            Source::Bf16(from.cast::<bf16>().add(column))
                         } else {
-                            V::load(from.cast::<f32>().add(at))
+                            Source::F32(from.cast::<f32>().add(column))
                         };
-                        *sum = left.mul_add(right, *sum);
+                        *sum = load::<V>(left, count).mul_add(right, *sum);
+                    }
+                }
+            }
+            activate_all(self.activation, &mut sums);
+            if let Some((residual, stride)) = self.residual {
+                // In memory, as what is not done often, so that the loops above stay in registers.
+                let mut copy = sums;
+                for (i, sums) in copy.iter_mut().enumerate() {
+                    for (j, sum) in sums.iter_mut().enumerate() {
+                        *sum = sum.add(load(residual.add((pixel + i) * stride + first + j * V::LANES), count));
+                    }
+                }
+                sums = copy;
+            }
+            let at = |i: usize, j: usize| (pixel + i) * self.out.1 + first + j * V::LANES;
+            match self.out.0 {
+                Target::F32(to) if count == V::LANES => {
+                    for (i, sums) in sums.iter().enumerate() {
+                        for (j, &sum) in sums.iter().enumerate() {
+                            sum.store(to.add(at(i, j)));
+                        }
+                    }
+                }
+                Target::Bf16(to) if count == V::LANES => {
+                    for (i, sums) in sums.iter().enumerate() {
+                        for (j, &sum) in sums.iter().enumerate() {
+                            sum.store_bf16(to.add(at(i, j)).cast());
+                        }
+                    }
+                }
+                to => {
+                    for (i, sums) in sums.iter().enumerate() {
+                        store(sums[0], count, to.add(at(i, 0)));
                     }
                 }
             }
         }
-        for (i, sums) in sums.iter().enumerate() {
-            let to = &mut self.sums[(pixel + i) * MAX_WIDTH + first..][..N * V::LANES];
-            for (j, &sum) in sums.iter().enumerate() {
-                // SAFETY: the numbers have just been counted.
-                unsafe { sum.store(to.as_mut_ptr().add(j * V::LANES).cast()) };
-            }
+    }
+}
+
+/// Applies an activation to vectors in registers if it takes few instructions, to one vector after the other if not.
+#[inline(always)]
+fn activate_all<V: Vector, const P: usize, const N: usize>(activation: Activation, values: &mut [[V; N]; P]) {
+    #[inline(always)]
+    fn each<V: Vector, const P: usize, const N: usize>(activation: Activation, values: &mut [[V; N]; P]) {
+        for x in values.as_flattened_mut() {
+            *x = activate_lanes(activation, *x);
         }
     }
-
-    /// One number after the other: few channels, several outputs of each, or numbers of 8 bits.
-    #[inline(always)]
-    fn numbers(&mut self) {
-        for pixel in 0..self.pixels {
-            for index in 0..self.columns {
-                let output = self.column + index;
-                let channel = output / self.multiplier;
-                let mut sum = 0.0;
-                for tap in self.taps {
-                    // SAFETY: what taps meet are pixels of the input, each with all channels.
-                    let value = unsafe { self.number(tap.pixel.add(pixel * self.step), channel, self.scales[pixel]) };
-                    sum += value * self.weights[tap.weights + output];
-                }
-                self.sums[pixel * MAX_WIDTH + index] = sum.to_bits();
-            }
-        }
-    }
-
-    /// A channel of a pixel.
-    ///
-    /// # Safety
-    /// The pixel has it.
-    #[inline(always)]
-    unsafe fn number(&self, pixel: *const u8, channel: usize, RowScale { scale, zero }: RowScale) -> f32 {
-        // SAFETY: as the caller says.
-        unsafe {
-            match self.dtype {
-                WeightType::F32 => pixel.cast::<f32>().add(channel).read_unaligned(),
-                WeightType::Bf16 => bf16_value(pixel.cast::<u16>().add(channel).read_unaligned()),
-                WeightType::S8 => scale * (i32::from(*pixel.add(channel)) - zero) as f32,
-            }
+    match activation {
+        Activation::None => {}
+        Activation::Relu => each(Activation::Relu, values),
+        Activation::Relu6 => each(Activation::Relu6, values),
+        Activation::HardSwish => each(Activation::HardSwish, values),
+        other => {
+            let mut copy = *values;
+            each(other, &mut copy);
+            *values = copy;
         }
     }
 }

@@ -51,29 +51,33 @@ pub fn reduce<T: Number>(
     let width = inner.min(COLUMNS);
     let rows = piece_rows(width).max(64).min(reduced.max(1));
     let panels = reduced.div_ceil(rows).max(1);
+    let size = PanelSize { reduced, inner, rows, panels };
+    if panels == 1 {
+        for_pieces(pool, size.pieces(out), |_, (first, column, out)| {
+            (kernels.number::<T>().reduce_whole)(ReduceWhole { how, size, first, column, x, out });
+        });
+        return;
+    }
     let mut partials = vec![<T::Lane as Lane>::Total::default(); outer * panels * inner];
-    // Narrow panels go several to a piece, a wide one into pieces of some columns.
-    let grouped = if inner <= COLUMNS { inner * (GRAIN / (rows * inner)).max(1) } else { inner };
-    let pieces = partials.chunks_mut(grouped).enumerate().flat_map(|(index, piece)| {
-        let first = index * grouped / inner;
-        let width = if inner <= COLUMNS { piece.len() } else { COLUMNS };
-        piece.chunks_mut(width).enumerate().map(move |(column, out)| (first, column * COLUMNS, out))
-    });
-    for_pieces(pool, pieces.collect(), |_, (first, column, out)| {
-        let size = PanelSize { reduced, inner, rows, panels };
+    for_pieces(pool, size.pieces(&mut partials), |_, (first, column, out)| {
         (kernels.number::<T>().reduce)(ReducePanels { how, size, first, column, x, out });
     });
     for (out, partials) in out.chunks_exact_mut(inner).zip(partials.chunks_exact(panels * inner)) {
         for (column, out) in out.iter_mut().enumerate() {
             let column = partials[column..].iter().step_by(inner).copied();
-            *out = T::narrow(match how {
-                Reduce::Sum => column.fold(Default::default(), Total::add).lane(),
-                Reduce::Mean => column.fold(<T::Lane as Lane>::Total::default(), Total::add).divide(reduced).lane(),
-                Reduce::Max => column.map(Total::lane).fold(T::Lane::LOWEST, Lane::greatest),
-                Reduce::Min => column.map(Total::lane).fold(T::Lane::HIGHEST, Lane::least),
-            });
+            *out = match how {
+                Reduce::Sum | Reduce::Mean => result(how, reduced, column.fold(Default::default(), Total::add)),
+                Reduce::Max => T::narrow(column.map(Total::lane).fold(T::Lane::LOWEST, Lane::greatest)),
+                Reduce::Min => T::narrow(column.map(Total::lane).fold(T::Lane::HIGHEST, Lane::least)),
+            };
         }
     }
+}
+
+/// What all `reduced` elements of a column come to.
+#[inline(always)]
+fn result<T: Number>(how: Reduce, reduced: usize, total: <T::Lane as Lane>::Total) -> T {
+    T::narrow(if how == Reduce::Mean { total.divide(reduced).lane() } else { total.lane() })
 }
 
 /// The index of the first largest element of each row of `width`; the first NaN counts as the largest.
@@ -95,6 +99,61 @@ struct PanelSize {
     inner: usize,
     rows: usize,
     panels: usize,
+}
+
+impl PanelSize {
+    /// Pieces of what panels yield, `[panel][inner]`, with the first panel and column of each: narrow panels go several
+    /// to a piece, a wide one into pieces of some columns.
+    fn pieces<A: Send>(self, out: &mut [A]) -> Vec<(usize, usize, &mut [A])> {
+        let inner = self.inner;
+        let grouped = if inner <= COLUMNS { inner * (GRAIN / (self.rows * inner)).max(1) } else { inner };
+        let pieces = out.chunks_mut(grouped).enumerate().flat_map(|(index, piece)| {
+            let first = index * grouped / inner;
+            let width = if inner <= COLUMNS { piece.len() } else { self.wide_columns() };
+            piece.chunks_mut(width).enumerate().map(move |(piece, out)| (first, piece * width, out))
+        });
+        pieces.collect()
+    }
+
+    /// Columns of a piece of a wide panel: those of several if it has few rows.
+    fn wide_columns(self) -> usize {
+        COLUMNS * (GRAIN / (self.rows * COLUMNS)).max(1)
+    }
+}
+
+/// A piece of [`reduce`] where a panel is a whole column: see [`ReducePanels`].
+pub(crate) struct ReduceWhole<'a, T> {
+    how: Reduce,
+    size: PanelSize,
+    first: usize,
+    column: usize,
+    x: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Number> RowKernel for ReduceWhole<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Self { how, size, x, .. } = self;
+        let PanelSize { reduced, inner, .. } = size;
+        let mut totals = [<T::Lane as Lane>::Total::default(); COLUMNS];
+        for (panel, out) in (self.first..).zip(self.out.chunks_mut(inner)) {
+            let x = &x[panel * reduced * inner..(panel + 1) * reduced * inner];
+            for (piece, out) in out.chunks_mut(COLUMNS).enumerate() {
+                let totals = &mut totals[..out.len()];
+                if inner == 1 {
+                    totals[0] = reduce_run(how, x);
+                } else {
+                    reduce_columns(how, inner, self.column + piece * COLUMNS, x, totals);
+                }
+                for (out, &total) in out.iter_mut().zip(&*totals) {
+                    *out = result(how, reduced, total);
+                }
+            }
+        }
+    }
 }
 
 /// A piece of [`reduce`]: whole panels from `first` on, or one panel from `column` on.
@@ -120,7 +179,9 @@ impl<T: Number> RowKernel for ReducePanels<'_, T> {
             if inner == 1 {
                 out[0] = reduce_run(self.how, x);
             } else {
-                reduce_columns(self.how, inner, self.column, x, out);
+                for (piece, out) in out.chunks_mut(COLUMNS).enumerate() {
+                    reduce_columns(self.how, inner, self.column + piece * COLUMNS, x, out);
+                }
             }
         }
     }

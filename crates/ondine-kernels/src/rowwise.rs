@@ -19,7 +19,7 @@ use crate::{
     norm::{GroupApply, GroupMoments, LayerNormRows, RmsNormRows},
     number::{Float, Lane, Number, Total},
     quant::{DequantizeRows, QuantizeBeside, QuantizeRows, QuantizeWeights},
-    reduce::{ArgmaxRows, ReducePanels},
+    reduce::{ArgmaxRows, ReducePanels, ReduceWhole},
     resize::BilinearRows,
     softmax::SoftmaxRows,
     table::Kernels,
@@ -204,6 +204,7 @@ pub struct NumberKernels<T: Number> {
     pub(crate) binary: fn(BinaryMap<'_, T>),
     pub(crate) compare: fn(CompareMap<'_, T>),
     pub(crate) reduce: fn(ReducePanels<'_, T>),
+    pub(crate) reduce_whole: fn(ReduceWhole<'_, T>),
 }
 
 impl<T: Number> NumberKernels<T> {
@@ -212,6 +213,7 @@ impl<T: Number> NumberKernels<T> {
             binary: |kernel| E::enter(kernel),
             compare: |kernel| E::enter(kernel),
             reduce: |kernel| E::enter(kernel),
+            reduce_whole: |kernel| E::enter(kernel),
         }
     }
 }

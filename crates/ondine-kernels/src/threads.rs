@@ -5,7 +5,7 @@ use std::{
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
@@ -15,6 +15,15 @@ use std::{
 /// How long an idle worker looks for work before it sleeps. The kernels of one network follow each other closely:
 /// waking a thread would cost more than many of them take.
 const SPIN: Duration = Duration::from_micros(100);
+
+/// Multiplications of words, about, that one thread does in the time that sharing them takes: a few microseconds.
+const SHARED_WORK: usize = 1 << 18;
+
+/// The bit of [`Shared::gate`] that says that a loop cannot be entered any more.
+const CLOSED: usize = 1 << (usize::BITS - 1);
+
+/// No thread but that of the caller.
+static ALONE: LazyLock<Pool> = LazyLock::new(|| Pool::new(1));
 
 /// A fixed number of threads that share the turns of a loop; the calling thread is one of them.
 ///
@@ -35,8 +44,9 @@ struct Shared {
     job: Mutex<Option<Job>>,
     /// Turns not yet taken are `next..tasks`.
     next: AtomicUsize,
-    /// Workers that have not finished the loop that runs.
-    busy: AtomicUsize,
+    /// Workers in the loop that runs, and [`CLOSED`] when it takes no more of them: one that comes late, having slept or
+    /// not been given a processor, is not waited for.
+    gate: AtomicUsize,
     /// The first panic of the loop that runs.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
@@ -66,7 +76,7 @@ impl std::fmt::Debug for BodyPointer {
     }
 }
 
-// SAFETY: the body is `Sync`, and `Pool::run_with` returns only when no worker uses it any more.
+// SAFETY: the body is `Sync`, and `Pool::run_with` returns only when no worker uses it, and none can begin to.
 unsafe impl Send for BodyPointer {}
 
 thread_local! {
@@ -84,7 +94,7 @@ impl Pool {
             epoch: AtomicU32::new(0),
             job: Mutex::new(None),
             next: AtomicUsize::new(0),
-            busy: AtomicUsize::new(0),
+            gate: AtomicUsize::new(CLOSED),
             panic: Mutex::new(None),
         });
         let spawn = |index: usize| {
@@ -99,6 +109,11 @@ impl Pool {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
+    }
+
+    /// The pool for a loop of so many multiplications of words in all: only the caller's thread if they are few.
+    pub(crate) fn for_work(&self, work: usize) -> &Self {
+        if work < SHARED_WORK { &ALONE } else { self }
     }
 
     /// Calls `body(task)` once for each `task` in `0..tasks`, on all threads, and returns when all calls have ended.
@@ -143,14 +158,15 @@ impl Pool {
         *lock(&self.shared.job) = Some(Job { tasks, body: BodyPointer(body) });
         *lock(&self.shared.panic) = None;
         self.shared.next.store(0, Ordering::Relaxed);
-        self.shared.busy.store(self.workers.len(), Ordering::Relaxed);
+        self.shared.gate.fetch_and(!CLOSED, Ordering::Release);
         self.wake(2);
     }
 
-    /// Waits until every worker has left the loop.
+    /// Lets no worker in any more and waits until those that are have left the loop.
     fn finish(&self) {
+        self.shared.gate.fetch_or(CLOSED, Ordering::AcqRel);
         let mut spins = 0_u32;
-        while self.shared.busy.load(Ordering::Acquire) != 0 {
+        while self.shared.gate.load(Ordering::Acquire) != CLOSED {
             spins = spins.saturating_add(1);
             if spins < POLITE * ROUND { std::hint::spin_loop() } else { thread::yield_now() }
         }
@@ -181,16 +197,22 @@ impl Shared {
             if seen % 2 == 1 {
                 return;
             }
-            let job = *lock(&self.job);
-            if let Some(Job { tasks, body }) = job {
-                // SAFETY: the caller of the loop keeps the body alive until `busy` is 0.
-                let body = unsafe { &*body.0 };
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.take_turns(tasks, body, index))) {
-                    self.next.store(tasks, Ordering::Relaxed);
-                    lock(&self.panic).get_or_insert(payload);
-                }
+            let enter = |gate: usize| (gate & CLOSED == 0).then_some(gate + 1);
+            if self.gate.fetch_update(Ordering::Acquire, Ordering::Relaxed, enter).is_ok() {
+                self.help(index);
+                self.gate.fetch_sub(1, Ordering::Release);
             }
-            self.busy.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// Takes turns of the loop that runs, having entered it.
+    fn help(&self, index: usize) {
+        let Some(Job { tasks, body }) = *lock(&self.job) else { return };
+        // SAFETY: the caller of the loop keeps the body alive until all that have entered it have left.
+        let body = unsafe { &*body.0 };
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.take_turns(tasks, body, index))) {
+            self.next.store(tasks, Ordering::Relaxed);
+            lock(&self.panic).get_or_insert(payload);
         }
     }
 

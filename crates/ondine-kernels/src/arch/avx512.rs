@@ -366,6 +366,12 @@ impl CodeVector for __m512 {
     }
 }
 
+/// The mask of the first lanes.
+#[inline(always)]
+fn first(count: usize) -> __mmask16 {
+    ((1_u32 << count) - 1) as __mmask16
+}
+
 impl Vector for __m512 {
     const LANES: usize = 16;
 
@@ -399,6 +405,36 @@ impl Vector for __m512 {
         unsafe {
             let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(self));
             _mm256_storeu_si256(to.cast(), rounded);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_some(from: *const f32, count: usize) -> Self {
+        // SAFETY: as the trait says; lanes that are masked are not read.
+        unsafe { _mm512_maskz_loadu_ps(first(count), from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16_some(from: *const u16, count: usize) -> Self {
+        // SAFETY: as the trait says; lanes that are masked are not read.
+        unsafe {
+            let halves = _mm256_maskz_loadu_epi16(first(count), from.cast());
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_some(self, to: *mut f32, count: usize) {
+        // SAFETY: as the trait says; lanes that are masked are not written.
+        unsafe { _mm512_mask_storeu_ps(to, first(count), self) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16_some(self, to: *mut u16, count: usize) {
+        // SAFETY: as the trait says; lanes that are masked are not written.
+        unsafe {
+            let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(self));
+            _mm256_mask_storeu_epi16(to.cast(), first(count), rounded);
         }
     }
 

@@ -44,6 +44,62 @@ pub(crate) trait Vector: Copy {
     /// The address is valid for that.
     unsafe fn store_bf16(self, to: *mut u16);
 
+    /// Reads `count` numbers, at most `LANES`, and zeros behind them.
+    ///
+    /// # Safety
+    /// The address is valid for that.
+    #[inline(always)]
+    unsafe fn load_some(from: *const f32, count: usize) -> Self {
+        let mut lanes = [0.0; MAX_LANES];
+        // SAFETY: as the caller says.
+        unsafe {
+            lanes[..count].iter_mut().enumerate().for_each(|(i, lane)| *lane = from.add(i).read_unaligned());
+            Self::load(lanes.as_ptr())
+        }
+    }
+
+    /// Reads `count` bf16, at most `LANES`, given as bits, and zeros behind them.
+    ///
+    /// # Safety
+    /// The address is valid for that.
+    #[inline(always)]
+    unsafe fn load_bf16_some(from: *const u16, count: usize) -> Self {
+        let mut lanes = [0; MAX_LANES];
+        // SAFETY: as the caller says.
+        unsafe {
+            lanes[..count].iter_mut().enumerate().for_each(|(i, lane)| *lane = from.add(i).read_unaligned());
+            Self::load_bf16(lanes.as_ptr())
+        }
+    }
+
+    /// Writes the first `count` numbers, at most `LANES`.
+    ///
+    /// # Safety
+    /// The address is valid for that.
+    #[inline(always)]
+    unsafe fn store_some(self, to: *mut f32, count: usize) {
+        let mut lanes = [0.0; MAX_LANES];
+        // SAFETY: as the caller says.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            lanes[..count].iter().enumerate().for_each(|(i, &lane)| to.add(i).write_unaligned(lane));
+        }
+    }
+
+    /// Writes the first `count` numbers, at most `LANES`, as [`Vector::store_bf16`] does.
+    ///
+    /// # Safety
+    /// The address is valid for that.
+    #[inline(always)]
+    unsafe fn store_bf16_some(self, to: *mut u16, count: usize) {
+        let mut lanes = [0; MAX_LANES];
+        // SAFETY: as the caller says.
+        unsafe {
+            self.store_bf16(lanes.as_mut_ptr());
+            lanes[..count].iter().enumerate().for_each(|(i, &lane)| to.add(i).write_unaligned(lane));
+        }
+    }
+
     /// Reads `LANES` integers as numbers.
     ///
     /// # Safety

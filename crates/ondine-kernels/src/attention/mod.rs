@@ -29,6 +29,9 @@ pub(crate) use tile::{Product, Single};
 /// The most keys of a tile, about: their weights for a strip stay in the first-level cache.
 const TILE_KEYS: usize = 128;
 
+/// Multiplications of words that take as long as an exponential.
+const EXPONENTIAL: usize = 8;
+
 /// Bytes that stay in the second-level cache beside others.
 const CACHE: usize = 256 << 10;
 
@@ -201,6 +204,9 @@ pub fn attention(
     }
     let kernels = kernels.gemm.attention(dtype, shape.eight_bit);
     let packing = Packing::new(kernels, shape);
+    let values = value_dim.div_ceil(kernels.per_word);
+    // An exponential for each score is worth some multiplications.
+    let pool = pool.for_work(batch * heads * queries * keys * (packing.key_words + values + EXPONENTIAL));
     let skip = scratch.as_ptr().align_offset(PACKED_ALIGN);
     let needed = skip + batch * kv_heads * packing.head_words() * WORD;
     assert!(scratch.len() >= needed, "{} bytes of scratch are too few", scratch.len());

@@ -24,6 +24,9 @@ const STEP_BYTES: usize = 256 << 10;
 /// Rows of a block, about.
 const BLOCK_ROWS: usize = 192;
 
+/// Rows below which reading weights takes longer than multiplying them.
+pub(crate) const READING_ROWS: usize = 4;
+
 /// Pieces of work per thread, so that none waits long for another.
 const TASKS_PER_THREAD: usize = 4;
 
@@ -48,14 +51,43 @@ impl<'a> Table<'a> {
         Self { pointers, taps, tile }
     }
 
-    /// Enters the address of the `row`th of the rows asked for.
+    /// Where the addresses of the `row`th of the rows asked for are.
     #[inline(always)]
-    pub(crate) fn set(&mut self, row: usize, tap: usize, pointer: *const u8) {
-        self.pointers[(row / self.tile * self.taps + tap) * self.tile + row % self.tile] = pointer;
+    pub(crate) fn row(&mut self, row: usize) -> TableRow<'_> {
+        let first = row / self.tile * self.taps * self.tile + row % self.tile;
+        TableRow { pointers: &mut self.pointers[first..], tile: self.tile }
     }
 
-    fn get(&self, row: usize, tap: usize) -> *const u8 {
-        self.pointers[(row / self.tile * self.taps + tap) * self.tile + row % self.tile]
+    /// How many rows from `row` on [`TableRow::fill`] fills: whole tiles only, so none if it is not the first of one.
+    #[inline(always)]
+    pub(crate) fn tile(&self, row: usize) -> Option<usize> {
+        row.is_multiple_of(self.tile).then_some(self.tile)
+    }
+}
+
+/// The addresses of one row.
+pub(crate) struct TableRow<'a> {
+    pointers: &'a mut [*const u8],
+    tile: usize,
+}
+
+impl TableRow<'_> {
+    /// Enters the address in a tap.
+    #[inline(always)]
+    pub(crate) fn set(&mut self, tap: usize, pointer: *const u8) {
+        self.pointers[tap * self.tile] = pointer;
+    }
+
+    /// Enters addresses in a tap for all rows of the tile, `step` bytes apart, if this row is its first.
+    #[inline(always)]
+    pub(crate) fn fill(&mut self, tap: usize, first: *const u8, step: usize) {
+        for (i, pointer) in self.pointers[tap * self.tile..][..self.tile].iter_mut().enumerate() {
+            *pointer = first.wrapping_add(i * step);
+        }
+    }
+
+    fn get(&self, tap: usize) -> *const u8 {
+        self.pointers[tap * self.tile]
     }
 }
 
@@ -152,6 +184,8 @@ impl<R: Rows> Product<'_, R> {
     pub(crate) fn run(&self, pool: &Pool) {
         let shape = self.weights.shape();
         let layout = Layout::new(shape, self.kernels);
+        // Weights that meet few rows take as long as it takes to read them.
+        let pool = pool.for_work(self.rows.max(READING_ROWS) * layout.words * shape.outputs);
         let tasks = Tasks::new(self.kernels, self.rows, layout.panels, shape.groups, pool.threads());
         pool.run(shape.groups * tasks.panel_blocks * tasks.row_blocks, &|task| {
             let (rest, row_block) = (task / tasks.row_blocks, task % tasks.row_blocks);
@@ -204,8 +238,8 @@ impl<R: Rows> Product<'_, R> {
         }
         for row in count..count.next_multiple_of(tile) {
             for tap in 0..taps {
-                let last = table.get(count - 1, tap);
-                table.set(row, tap, last);
+                let last = table.row(count - 1).get(tap);
+                table.row(row).set(tap, last);
             }
         }
     }
@@ -345,12 +379,14 @@ fn copy_rows(table: &mut Table<'_>, count: usize, bytes: usize, copies: &mut Vec
     copies.clear();
     copies.resize(count * table.taps * words, 0);
     let mut copy = copies.as_mut_ptr().cast::<u8>();
+    let taps = table.taps;
     for row in 0..count {
-        for tap in 0..table.taps {
+        let mut row = table.row(row);
+        for tap in 0..taps {
             // SAFETY: each of the `count * taps` copies has `words` words of its own; the row has `bytes` bytes.
             unsafe {
-                table.get(row, tap).copy_to_nonoverlapping(copy, bytes);
-                table.set(row, tap, copy);
+                row.get(tap).copy_to_nonoverlapping(copy, bytes);
+                row.set(tap, copy);
                 copy = copy.add(words * WORD);
             }
         }

@@ -5,13 +5,16 @@ use half::bf16;
 use crate::{
     arch::{Isa, vector::Vector},
     gemm::micro::{MAX_ROWS, MAX_WIDTH},
-    math::{Activation, activate_lanes, bf16_bits},
+    math::{Activation, activate_lanes},
     quant::RowScale,
     rowwise::RowKernel,
 };
 
 /// The most lanes that a vector of any tier has.
 pub(crate) const MAX_LANES: usize = 16;
+
+/// Rows that are finished at once.
+const BLOCK_ROWS: usize = 2;
 
 /// Elements to read at an address.
 #[derive(Clone, Copy, Debug)]
@@ -140,25 +143,49 @@ impl EpilogueCall<'_> {
             unsafe {
                 let values = self.column::<V>(value);
                 let gates = if GATED { self.column::<V>(value + self.gate) } else { values };
-                for first in (0..self.rows).step_by(MAX_ROWS) {
-                    let mut numbers = [V::splat(0.0); MAX_ROWS];
-                    let numbers = &mut numbers[..MAX_ROWS.min(self.rows - first)];
-                    for (row, x) in (first..).zip(&mut *numbers) {
-                        let value = self.number::<V, QUANTIZED>(row, &values);
-                        let argument = if GATED { self.number::<V, QUANTIZED>(row, &gates) } else { value };
-                        let activated = activate_lanes(activation, argument);
-                        *x = if GATED { activated.mul(value) } else { activated };
-                    }
-                    if let Some((residual, stride)) = self.residual {
-                        for (row, x) in (first..).zip(&mut *numbers) {
-                            *x = x.add(load(residual.add(row * stride + column), count));
-                        }
-                    }
-                    let (out, stride) = self.out;
-                    for (row, &x) in (first..).zip(&*numbers) {
-                        store(x, count, out.add(row * stride + column));
-                    }
+                let place = Place { column, count, values, gates };
+                let mut row = 0;
+                while row + BLOCK_ROWS <= self.rows {
+                    self.block::<V, QUANTIZED, GATED, BLOCK_ROWS>(activation, row, &place);
+                    row += BLOCK_ROWS;
                 }
+                while row < self.rows {
+                    self.block::<V, QUANTIZED, GATED, 1>(activation, row, &place);
+                    row += 1;
+                }
+            }
+        }
+    }
+
+    /// `R` rows of a vector of columns, in registers.
+    ///
+    /// # Safety
+    /// The tile, the residual and the output have the rows and the columns.
+    #[inline(always)]
+    unsafe fn block<V: Vector, const QUANTIZED: bool, const GATED: bool, const R: usize>(
+        &self,
+        activation: Activation,
+        first: usize,
+        place: &Place<V>,
+    ) {
+        let Place { column, count, values, gates } = place;
+        let mut numbers = [V::splat(0.0); R];
+        // SAFETY: as the caller says.
+        unsafe {
+            for (i, x) in numbers.iter_mut().enumerate() {
+                let value = self.number::<V, QUANTIZED>(first + i, values);
+                let argument = if GATED { self.number::<V, QUANTIZED>(first + i, gates) } else { value };
+                let activated = activate_lanes(activation, argument);
+                *x = if GATED { activated.mul(value) } else { activated };
+            }
+            if let Some((residual, stride)) = self.residual {
+                for (i, x) in numbers.iter_mut().enumerate() {
+                    *x = x.add(load(residual.add((first + i) * stride + column), *count));
+                }
+            }
+            let (out, stride) = self.out;
+            for (i, &x) in numbers.iter().enumerate() {
+                store(x, *count, out.add((first + i) * stride + column));
             }
         }
     }
@@ -198,6 +225,15 @@ impl EpilogueCall<'_> {
     }
 }
 
+/// A vector of columns of the result.
+struct Place<V> {
+    column: usize,
+    /// Columns, at most as many as lanes.
+    count: usize,
+    values: Column<V>,
+    gates: Column<V>,
+}
+
 /// Bias, scale and sum of the weights of a vector of packed columns.
 #[derive(Clone, Copy)]
 struct Column<V> {
@@ -213,17 +249,15 @@ struct Column<V> {
 /// # Safety
 /// `from` is valid for `count` elements.
 #[inline(always)]
-unsafe fn load<V: Vector>(from: Source, count: usize) -> V {
-    let mut lanes = [0.0; MAX_LANES];
-    // SAFETY: as the caller says; with fewer elements than lanes, they are read one by one.
+pub(crate) unsafe fn load<V: Vector>(from: Source, count: usize) -> V {
+    // SAFETY: as the caller says.
     unsafe {
         match from {
-            Source::F32(from) if count == V::LANES => return V::load(from),
-            Source::Bf16(from) if count == V::LANES => return V::load_bf16(from.cast()),
-            Source::F32(from) => (0..count).for_each(|i| lanes[i] = *from.add(i)),
-            Source::Bf16(from) => (0..count).for_each(|i| lanes[i] = (*from.add(i)).to_f32()),
+            Source::F32(from) if count == V::LANES => V::load(from),
+            Source::Bf16(from) if count == V::LANES => V::load_bf16(from.cast()),
+            Source::F32(from) => V::load_some(from, count),
+            Source::Bf16(from) => V::load_bf16_some(from.cast(), count),
         }
-        V::load(lanes.as_ptr())
     }
 }
 
@@ -233,17 +267,13 @@ unsafe fn load<V: Vector>(from: Source, count: usize) -> V {
 /// `to` is valid for `count` elements.
 #[inline(always)]
 pub(crate) unsafe fn store<V: Vector>(x: V, count: usize, to: Target) {
-    let mut lanes = [0.0; MAX_LANES];
-    // SAFETY: as the caller says; with fewer elements than lanes, they are written one by one.
+    // SAFETY: as the caller says.
     unsafe {
         match to {
-            Target::F32(to) if count == V::LANES => return x.store(to),
-            Target::Bf16(to) if count == V::LANES => return x.store_bf16(to.cast()),
-            Target::F32(_) | Target::Bf16(_) => x.store(lanes.as_mut_ptr()),
-        }
-        match to {
-            Target::F32(to) => (0..count).for_each(|i| *to.add(i) = lanes[i]),
-            Target::Bf16(to) => (0..count).for_each(|i| *to.add(i) = bf16::from_bits(bf16_bits(lanes[i]))),
+            Target::F32(to) if count == V::LANES => x.store(to),
+            Target::Bf16(to) if count == V::LANES => x.store_bf16(to.cast()),
+            Target::F32(to) => x.store_some(to, count),
+            Target::Bf16(to) => x.store_bf16_some(to.cast(), count),
         }
     }
 }

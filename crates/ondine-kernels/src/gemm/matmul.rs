@@ -8,7 +8,7 @@ use crate::{
     arch::Isa,
     gemm::{
         Dense, Epilogue, Output, Values, check_rows,
-        drive::Product,
+        drive::{Product, READING_ROWS},
         epilogue::Target,
         micro::WORD,
         weights::{Layout, PACKED_ALIGN, PackedWeights, WeightShape, WeightType},
@@ -70,6 +70,7 @@ pub fn matmul(
         return;
     }
     let weights = WeightShape::linear(right.weight_type(), columns, inner);
+    let pool = pool.for_work(batch * rows.max(READING_ROWS) * weights.words(0) * columns);
     let (size, slots) = (weights.packed_size(kernels), shape.slots(pool.threads()));
     let scratch = Slots::new(scratch, size, slots);
     let out = Shared(out.target());

@@ -6,7 +6,7 @@
 
 use crate::{
     attention::AttentionKernels,
-    depthwise::DepthwiseTile,
+    depthwise::DepthwiseLine,
     gemm::{decode::CodedCall, epilogue::EpilogueCall, matmul::PackKernel, weights::WeightType},
     winograd::{TileInput, TileOutput, TileScales},
 };
@@ -152,8 +152,8 @@ pub struct GemmKernels {
     pub(crate) attention_bf16: AttentionKernels,
     /// The same if queries and keys may be of 8 bits.
     pub(crate) attention_s8: AttentionKernels,
-    /// Sums of a depthwise convolution.
-    pub(crate) depthwise: fn(DepthwiseTile<'_>),
+    /// Pixels of a depthwise convolution.
+    pub(crate) depthwise: fn(DepthwiseLine<'_>),
     /// The input of a tile of Winograd's convolution, transformed.
     pub(crate) winograd_input: fn(TileInput<'_>) -> TileScales,
     /// The sums of tiles of Winograd's convolution, transformed back.

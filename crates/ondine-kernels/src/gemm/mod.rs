@@ -260,7 +260,7 @@ unsafe impl Sync for Dense {}
 impl Rows for Dense {
     fn locate(&self, _group: usize, _input: usize, rows: Range<usize>, table: &mut Table<'_>) {
         for (index, row) in rows.enumerate() {
-            table.set(index, 0, self.first.wrapping_add(row * self.stride));
+            table.row(index).set(0, self.first.wrapping_add(row * self.stride));
         }
     }
 }
