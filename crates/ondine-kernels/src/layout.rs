@@ -102,15 +102,31 @@ pub fn concat(pool: &Pool, outer: usize, parts: &[&[u8]], out: &mut [u8]) {
     }
     let rows = piece_rows(width);
     for_rows(pool, out, width, rows, |first, out| {
-        for (row, mut out) in (first..).zip(out.chunks_exact_mut(width)) {
-            for part in parts {
-                let block = part.len() / outer;
-                let (head, tail) = out.split_at_mut(block);
-                head.copy_from_slice(&part[row * block..][..block]);
-                out = tail;
+        let count = out.len() / width;
+        let mut offset = 0;
+        for part in parts {
+            let block = part.len() / outer;
+            let part = &part[first * block..][..count * block];
+            match block {
+                0 => {}
+                1 => place::<1>(part, 1, offset, width, out),
+                2 => place::<2>(part, 2, offset, width, out),
+                4 => place::<4>(part, 4, offset, width, out),
+                8 => place::<8>(part, 8, offset, width, out),
+                16 => place::<16>(part, 16, offset, width, out),
+                _ => place::<0>(part, block, offset, width, out),
             }
+            offset += block;
         }
     });
+}
+
+/// Copies blocks, of `N` bytes unless that is 0, to `offset` in each of the rows of `out`, of `width` bytes.
+fn place<const N: usize>(part: &[u8], block: usize, offset: usize, width: usize, out: &mut [u8]) {
+    let block = if N == 0 { block } else { N };
+    for (block, out) in part.chunks_exact(block).zip(out.chunks_exact_mut(width)) {
+        out[offset..][..block.len()].copy_from_slice(block);
+    }
 }
 
 /// An index that is not in a table.

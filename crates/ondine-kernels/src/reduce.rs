@@ -29,6 +29,9 @@ pub enum Reduce {
 /// Columns of a panel at most.
 const COLUMNS: usize = 1024;
 
+/// Rows of fewer elements are folded one element after the other.
+const SHORT: usize = 16;
+
 /// Folds the middle dimension of `x`, `[outer, reduced, inner]`, into `out`, `[outer, inner]`.
 ///
 /// Floating-point numbers are added in `f32` a few dozen at a time, and these sums in `f64`.
@@ -138,6 +141,15 @@ impl<T: Number> RowKernel for ReduceWhole<'_, T> {
     fn run<I: Isa>(self) {
         let Self { how, size, x, .. } = self;
         let PanelSize { reduced, inner, .. } = size;
+        if inner == 1 && reduced < SHORT {
+            let x = &x[self.first * reduced..][..self.out.len() * reduced];
+            return match reduced {
+                2 => short_rows::<T, 2>(how, 2, x, self.out),
+                3 => short_rows::<T, 3>(how, 3, x, self.out),
+                4 => short_rows::<T, 4>(how, 4, x, self.out),
+                _ => short_rows::<T, 0>(how, reduced, x, self.out),
+            };
+        }
         let mut totals = [<T::Lane as Lane>::Total::default(); COLUMNS];
         for (panel, out) in (self.first..).zip(self.out.chunks_mut(inner)) {
             let x = &x[panel * reduced * inner..(panel + 1) * reduced * inner];
@@ -184,6 +196,38 @@ impl<T: Number> RowKernel for ReducePanels<'_, T> {
                 }
             }
         }
+    }
+}
+
+/// Each of the rows of `x`, of `width` elements, which is `N` unless that is 0.
+#[inline(always)]
+fn short_rows<T: Number, const N: usize>(how: Reduce, width: usize, x: &[T], out: &mut [T]) {
+    let width = if N == 0 { width } else { N };
+    for (row, out) in out.iter_mut().enumerate() {
+        let row = &x[row * width..][..width];
+        *out = match how {
+            Reduce::Sum | Reduce::Mean => {
+                let mut sum = T::Lane::default();
+                for x in row {
+                    sum = sum.add(x.widen());
+                }
+                result(how, width, sum.total())
+            }
+            Reduce::Max => {
+                let mut rank = T::Lane::LOWEST.rank_nan_high();
+                for x in row {
+                    rank = rank.max(x.widen().rank_nan_high());
+                }
+                T::narrow(T::Lane::ranked(rank))
+            }
+            Reduce::Min => {
+                let mut rank = T::Lane::HIGHEST.rank_nan_low();
+                for x in row {
+                    rank = rank.min(x.widen().rank_nan_low());
+                }
+                T::narrow(T::Lane::ranked(rank))
+            }
+        };
     }
 }
 
