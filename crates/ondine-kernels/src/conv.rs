@@ -201,6 +201,13 @@ impl<'a> Pixels<'a> {
         kernel[0].max(1) * ((pixels - 1) * stride[1] + (kernel[1].max(1) - 1) * dilation[1] + 1) * self.element
     }
 
+    /// True if a tap meets the input at some of the places along an axis.
+    fn meets_along(&self, axis: usize, mut places: Range<usize>, tap: usize) -> bool {
+        let ConvShape { height, width, stride, padding, dilation, upsample, .. } = self.shape;
+        let size = [height, width][axis] << usize::from(upsample);
+        places.any(|at| (at * stride[axis] + tap * dilation[axis]).wrapping_sub(padding[2 * axis]) < size)
+    }
+
     /// What taps of a pixel of the result meet in the padding.
     pub(crate) fn zeros_of(&self, pixel: usize) -> *const u8 {
         self.zeros(pixel / (self.out_size[0] * self.out_size[1]).max(1))
@@ -214,6 +221,15 @@ impl<'a> Pixels<'a> {
 }
 
 impl Rows for Pixels<'_> {
+    fn meets(&self, rows: &Range<usize>, tap: usize) -> bool {
+        let ConvShape { kernel, .. } = self.shape;
+        let [height, width] = self.out_size;
+        let (first, last) = (rows.start / width, (rows.end - 1) / width);
+        // The lines of one image, or all.
+        let lines = if first / height == last / height { first % height..last % height + 1 } else { 0..height };
+        self.meets_along(0, lines, tap / kernel[1]) && self.meets_along(1, 0..width, tap % kernel[1])
+    }
+
     fn locate(&self, group: usize, input: usize, rows: Range<usize>, table: &mut Table<'_>) {
         let &ConvShape { height, width, kernel, stride, padding, dilation, groups, upsample, .. } = &self.shape;
         let channels = self.shape.channels[input];

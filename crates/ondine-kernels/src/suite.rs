@@ -557,6 +557,23 @@ fn depthwise_borders_are_right() {
 }
 
 #[test]
+fn taps_that_meet_only_padding_are_right() {
+    for dtype in [WeightType::F32, WeightType::Bf16, WeightType::S8] {
+        for (kernel, stride, dilation, padding, groups) in [
+            ([3, 3], [1, 1], [12, 12], [12; 4], 1),
+            ([3, 3], [2, 1], [6, 20], [6, 6, 20, 20], 2),
+            ([1, 5], [1, 1], [1, 7], [0, 0, 14, 14], 1),
+            ([2, 2], [1, 1], [1, 1], [9, 9, 9, 9], 1),
+            ([3, 1], [1, 1], [9, 1], [0, 12, 0, 0], 1),
+        ] {
+            let case = linear(2, 18, 34, dtype);
+            let shape = ConvShape { kernel, stride, dilation, padding, groups, height: 9, width: 10, ..case.shape };
+            Case { shape, ..case }.check();
+        }
+    }
+}
+
+#[test]
 fn gemm_reads_and_writes_columns_of_wider_rows() {
     let (rows, channels, outputs, stride) = (13, 21, 19, 40);
     let mut random = Random(5);

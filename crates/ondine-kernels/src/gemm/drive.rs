@@ -37,6 +37,11 @@ pub(crate) trait Rows: Sync {
     /// Each must be valid for the bytes of the channels of a group until the product is done, or for whole words of
     /// them if the table's `exact` is false.
     fn locate(&self, group: usize, input: usize, rows: Range<usize>, table: &mut Table<'_>);
+
+    /// False if all of `rows` meet nothing but zeros in a tap.
+    fn meets(&self, _rows: &Range<usize>, _tap: usize) -> bool {
+        true
+    }
 }
 
 /// Addresses of rows, ordered by tile, tap, row of the tile.
@@ -155,6 +160,7 @@ struct Scratch {
     sums: Vec<Line>,
     pointers: [Vec<*const u8>; 2],
     copies: [Vec<u32>; 2],
+    live: Vec<Range<usize>>,
 }
 
 thread_local! {
@@ -199,7 +205,7 @@ impl<R: Rows> Product<'_, R> {
     }
 
     fn block(&self, layout: &Layout, group: usize, rows: Range<usize>, panels: Range<usize>, scratch: &mut Scratch) {
-        let Scratch { sums, pointers, copies } = scratch;
+        let Scratch { sums, pointers, copies, live } = scratch;
         for (input, (pointers, copies)) in pointers.iter_mut().zip(copies).enumerate() {
             self.locate(group, input, rows.clone(), pointers, copies);
         }
@@ -209,8 +215,29 @@ impl<R: Rows> Product<'_, R> {
         if sums.len() < words {
             sums.resize(words, Line([0; 16]));
         }
+        self.find_live(&rows, live);
         for panel in panels {
-            self.panel(&Panel { layout, group, panel, rows: rows.clone(), pointers }, sums);
+            self.panel(&Panel { layout, group, panel, rows: rows.clone(), pointers, live }, sums);
+        }
+    }
+
+    /// Fills `live` with the taps that some of the rows meet, at least one. (Of quantized rows, what meets nothing counts
+    /// as much as their zeros, which the sums of weights take away again.)
+    fn find_live(&self, rows: &Range<usize>, live: &mut Vec<Range<usize>>) {
+        let taps = self.weights.shape().taps;
+        live.clear();
+        if self.scales.is_some() || taps == 1 {
+            live.push(0..taps);
+            return;
+        }
+        for tap in (0..taps).filter(|&tap| self.source.meets(rows, tap)) {
+            match live.last_mut() {
+                Some(last) if last.end == tap => last.end += 1,
+                _ => live.push(tap..tap + 1),
+            }
+        }
+        if live.is_empty() {
+            live.push(0..1);
         }
     }
 
@@ -245,7 +272,7 @@ impl<R: Rows> Product<'_, R> {
     }
 
     fn panel(&self, panel: &Panel<'_>, sums: &mut [Line]) {
-        let &Panel { layout, group, panel: index, ref rows, pointers } = panel;
+        let &Panel { layout, group, panel: index, ref rows, pointers, live } = panel;
         let GemmKernels { rows: tile_rows, width, lanes, .. } = *self.kernels;
         let shape = self.weights.shape();
         let columns = layout.panel_columns(index);
@@ -253,8 +280,11 @@ impl<R: Rows> Product<'_, R> {
         let words = self.weights.words(layout.panel_offset(group, index));
         let bias = self.packed_bias(layout, group, index);
         let sums = sums.as_mut_ptr().cast::<u32>();
-        self.steps(|step| {
-            let (first, last) = (step.begin == 0, step.begin + step.taps * step.words == layout.words);
+        let mut ends = None;
+        self.steps(live, |step| ends = Some((ends.map_or(step.begin, |(first, _)| first), step.begin)));
+        self.steps(live, |step| {
+            let first = ends.is_some_and(|(first, _)| first == step.begin);
+            let last = ends.is_some_and(|(_, last)| last == step.begin);
             let panel_words = words.wrapping_add(step.begin * columns);
             for (tile, row) in rows.clone().step_by(tile_rows).enumerate() {
                 let count = tile_rows.min(rows.end - row);
@@ -286,16 +316,21 @@ impl<R: Rows> Product<'_, R> {
         });
     }
 
-    /// Calls `body` for the steps of the inner dimension, in order.
-    fn steps(&self, mut body: impl FnMut(Step)) {
+    /// Calls `body` for the steps of the inner dimension that have taps among `live`, in order.
+    fn steps(&self, live: &[Range<usize>], mut body: impl FnMut(Step)) {
         let shape = self.weights.shape();
         let most = STEP_BYTES / (self.kernels.width * WORD);
         let mut begin = 0;
         for input in 0..2 {
             let words = shape.words(input);
-            let mut step = |tap: usize, taps: usize, word: usize, words: usize| {
-                body(Step { input, tap, taps, word, words, begin });
-                begin += taps * words;
+            let mut step = |first: usize, count: usize, word: usize, words: usize| {
+                for range in live {
+                    let (tap, end) = (range.start.max(first), range.end.min(first + count));
+                    if tap < end {
+                        body(Step { input, tap, taps: end - tap, word, words, begin: begin + (tap - first) * words });
+                    }
+                }
+                begin += count * words;
             };
             if words == 0 {
                 continue;
@@ -371,6 +406,8 @@ struct Panel<'a> {
     panel: usize,
     rows: Range<usize>,
     pointers: &'a [Vec<*const u8>; 2],
+    /// Taps that some row meets.
+    live: &'a [Range<usize>],
 }
 
 /// Replaces rows that end within a word by copies that are filled up with zeros.
