@@ -14,7 +14,7 @@ use crate::{
 pub(crate) const MAX_LANES: usize = 16;
 
 /// Rows that are finished at once.
-const BLOCK_ROWS: usize = 2;
+const BLOCK_ROWS: usize = 3;
 
 /// Elements to read at an address.
 #[derive(Clone, Copy, Debug)]
