@@ -59,6 +59,7 @@ mod number;
 mod pooling;
 pub mod probe;
 mod quant;
+mod recurrent;
 mod reduce;
 mod resize;
 mod rowwise;
@@ -94,6 +95,7 @@ pub use pooling::{Fold, Sources, Windows, pool_windows, resample};
 pub use quant::{
     RowScale, RowsOut, dequantize_rows, quantize_beside, quantize_rows, quantize_weights, quantized_row_len,
 };
+pub use recurrent::{RecurrentCell, RecurrentProblem, RecurrentShape, RecurrentWeights, recurrent};
 pub use reduce::{Reduce, argmax, reduce};
 pub use resize::{Size, resize_bilinear, resize_nearest};
 pub use rowwise::RowwiseKernels;

@@ -13,6 +13,7 @@ mod elementwise;
 mod layout;
 mod norm;
 mod quant;
+mod recurrent;
 mod reduce;
 
 /// Half the distance from 1 to the next `f32`.

@@ -54,6 +54,10 @@ pub(crate) fn scratch_bytes(
     if let Op::Loop(inner) = &node.op {
         return loops::scratch_bytes(inner, &inputs, device);
     }
+    if let Op::Recurrent { cell, .. } = node.op {
+        let computed = !matches!(graph.node(node.inputs[1]).op, Op::Weight(_));
+        return recurrent::scratch_bytes(cell, &inputs, computed, device);
+    }
     let dtype = node.inputs.first().map_or(node.signature.dtype, |&input| graph.node(input).signature.dtype);
     products::scratch_bytes(&node.op, dtype, &inputs, options, device)
 }

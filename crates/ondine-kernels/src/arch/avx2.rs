@@ -34,6 +34,7 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     depthwise: |call| Avx2::enter(call),
     winograd_input: |call| Avx2::enter(call),
     winograd_output: |call| Avx2::enter(call),
+    recurrent: |call| Avx2::enter(call),
 };
 
 /// What this tier can do at most.

@@ -35,6 +35,7 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     depthwise: |call| enter(call),
     winograd_input: |call| enter(call),
     winograd_output: |call| enter(call),
+    recurrent: |call| enter(call),
 };
 
 /// What this tier can do at most.

@@ -36,6 +36,7 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     depthwise: |call| call.compute::<Quad>(),
     winograd_input: |call| Generic::enter(call),
     winograd_output: |call| Generic::enter(call),
+    recurrent: |call| call.advance::<Quad>(),
 };
 
 /// What this tier can do at most.

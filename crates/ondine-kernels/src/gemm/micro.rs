@@ -8,6 +8,7 @@ use crate::{
     attention::AttentionKernels,
     depthwise::DepthwiseLine,
     gemm::{decode::CodedCall, epilogue::EpilogueCall, matmul::PackKernel, weights::WeightType},
+    recurrent::CellStep,
     winograd::{TileInput, TileOutput, TileScales},
 };
 
@@ -158,6 +159,8 @@ pub struct GemmKernels {
     pub(crate) winograd_input: fn(TileInput<'_>) -> TileScales,
     /// The sums of tiles of Winograd's convolution, transformed back.
     pub(crate) winograd_output: fn(TileOutput<'_>),
+    /// The gates of a step of a recurrent layer.
+    pub(crate) recurrent: fn(CellStep<'_>),
 }
 
 impl GemmKernels {

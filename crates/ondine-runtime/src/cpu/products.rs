@@ -43,7 +43,7 @@ pub(super) fn scratch_bytes(op: &Op, dtype: DType, inputs: &[&[usize]], options:
         Op::GroupedMatMul { transposed } => {
             group_shape(*transposed, inputs, inputs[0][0]).scratch_bytes(device.kernels, device.pool.threads())
         }
-        Op::Recurrent { cell, .. } => recurrent::scratch_bytes(*cell, inputs, device),
+        Op::Recurrent { cell, .. } => recurrent::scratch_bytes(*cell, inputs, true, device),
         _ => 0,
     }
 }

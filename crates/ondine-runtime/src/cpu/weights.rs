@@ -94,6 +94,10 @@ pub(crate) fn format(op: &Op, position: usize, shape: &[usize], coding: Option<C
     let (groups, gate) = match op {
         Op::Linear(epilogue) if position == 1 => (1, epilogue.gate),
         Op::Conv2d(conv, _) if position == 1 => (conv.groups, false),
+        Op::Recurrent { .. } if position == 1 && !shape.contains(&0) => {
+            // The state is of 32 bits in every precision: errors of a step are handed on to all that follow.
+            return Format::Panels { precision: Precision::F32, groups: 1, gate: false };
+        }
         Op::Gather if position == 0 => {
             let coding = coding.filter(|coding| coding.levels != Levels::Rows8);
             return coding.map_or(Format::Plain, |coding| Format::Rows { coding });
