@@ -10,6 +10,7 @@ use std::ops::Range;
 use crate::{
     arch::{Isa, vector::Vector},
     gemm::{
+        drive::READING_ROWS,
         epilogue::{Source, Target, load, store},
         micro::{GemmKernels, MAX_ROWS, MicroCall, WORD},
         weights::{Layout, PACKED_ALIGN, PackedWeights, WeightShape, WeightSource, WeightType, pack},
@@ -90,8 +91,17 @@ impl RecurrentShape {
     #[must_use]
     pub fn scratch_bytes(&self, kernels: &Kernels, threads: usize, packed: bool) -> usize {
         let own = if packed { 0 } else { self.weights().packed_size(kernels) };
-        let split = Split::new(self, &kernels.gemm, threads);
-        own + split.slots * split.slot_words(self, &kernels.gemm) * WORD + PACKED_ALIGN
+        // A small layer stays on one thread.
+        let words = [1, threads].map(|threads| {
+            let split = Split::new(self, &kernels.gemm, threads);
+            split.slots * split.slot_words(self, &kernels.gemm)
+        });
+        own + words[0].max(words[1]) * WORD + PACKED_ALIGN
+    }
+
+    /// Multiplications, or as many as take the time of reading the weights.
+    fn work(&self) -> usize {
+        self.steps * self.batch.max(READING_ROWS) * self.gates() * self.hidden
     }
 
     /// Numbers that a step takes from the input of a sequence.
@@ -157,6 +167,7 @@ pub fn recurrent(pool: &Pool, kernels: &Kernels, problem: &RecurrentProblem<'_>,
     };
     assert_eq!(*weights.shape(), shape.weights(), "weights of {shape:?}");
     weights.check(kernels);
+    let pool = pool.for_work(shape.work());
     let split = Split::new(&shape, &kernels.gemm, pool.threads());
     let slot_words = split.slot_words(&shape, &kernels.gemm);
     assert!(rest.len() >= split.slots * slot_words * WORD, "{} bytes of scratch are too few", rest.len());
