@@ -12,7 +12,7 @@ use crate::{
     dim::Shape,
     dtype::DType,
     error::{Context, Result, fail},
-    graph::{Frame, Graph, Node, Origin, StateSlot, Value},
+    graph::{Frame, Graph, Named, Node, Origin, StateSlot, Value},
     infer::Signature,
     ndarray::{NDArray, element_count},
     op::{Loop, Op},
@@ -55,6 +55,9 @@ pub(crate) struct StoredGraph {
     expected: BTreeMap<Arc<str>, usize>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     limits: BTreeMap<Arc<str>, [usize; 2]>,
+    /// Names of values in the imported program.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    named: Vec<StoredName>,
     /// Where nodes come from: many share one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     origins: Vec<StoredOrigin>,
@@ -82,6 +85,19 @@ struct StoredNode {
     /// If the value is held in another type than inference yields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dtype: Option<DType>,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    scope: Arc<str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<usize>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredName {
+    name: Arc<str>,
+    value: usize,
+    /// If they are not those of the value in their order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    axes: Option<Vec<usize>>,
     #[serde(default, skip_serializing_if = "str::is_empty")]
     scope: Arc<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -168,6 +184,7 @@ impl StoredGraph {
             outputs: graph.outputs().iter().map(|(name, value)| (name.clone(), value.index())).collect(),
             expected: graph.typical().clone(),
             limits: graph.limits().clone(),
+            named: Vec::new(),
             origins: Vec::new(),
             frames: Vec::new(),
         };
@@ -181,13 +198,7 @@ impl StoredGraph {
         let mut origins = Numbers(HashMap::new());
         let names: HashMap<Value, &Arc<str>> = graph.inputs().iter().map(|(name, value)| (*value, name)).collect();
         for (value, node) in values(graph) {
-            let origin = node.origin.as_ref().map(|origin| {
-                let (number, new) = origins.of(Arc::as_ptr(origin));
-                if new {
-                    stored.origins.push(store_origin(origin, &mut frames, &mut stored.frames));
-                }
-                number
-            });
+            let origin = stored.origin(node.origin.as_ref(), &mut origins, &mut frames);
             let Signature { shape, dtype } = node.signature.clone();
             let kind = match &node.op {
                 Op::Input => {
@@ -211,7 +222,28 @@ impl StoredGraph {
             let inputs = node.inputs.iter().map(|input| input.index()).collect();
             stored.nodes.push(StoredNode { node: kind, inputs, dtype, scope: node.scope.clone(), origin });
         }
+        for Named { name, scope, origin, value, axes } in graph.named() {
+            let origin = stored.origin(origin.as_ref(), &mut origins, &mut frames);
+            let axes = Some(axes.clone()).filter(|axes| !axes.iter().copied().eq(0..axes.len()));
+            let (name, scope) = (name.clone(), scope.clone());
+            stored.named.push(StoredName { name, value: value.index(), axes, scope, origin });
+        }
         Ok(stored)
+    }
+
+    /// The number of an origin, which is stored if it is new.
+    fn origin(
+        &mut self,
+        origin: Option<&Arc<Origin>>,
+        known: &mut Numbers<*const Origin>,
+        frames: &mut Numbers<Frame>,
+    ) -> Option<usize> {
+        let origin = origin?;
+        let (number, new) = known.of(Arc::as_ptr(origin));
+        if new {
+            self.origins.push(store_origin(origin, frames, &mut self.frames));
+        }
+        Some(number)
     }
 
     /// Builds the graph again; `constants` are those of its file.
@@ -233,11 +265,11 @@ impl StoredGraph {
         }
         for (index, node) in self.nodes.iter().enumerate() {
             graph.enter(node.scope.clone());
-            graph.trace(match node.origin.map(|origin| origins.get(origin)) {
-                Some(None) => fail!(Format, "node {index} has an origin that is not listed"),
-                origin => origin.flatten().cloned(),
-            });
+            graph.trace(origin(&origins, node.origin).at(|| format!("node {index}"))?);
             node.build(&mut graph, constants, level).at(|| format!("node {index}"))?;
+        }
+        for named in &self.named {
+            named.build(&mut graph, &origins).at(|| format!("name `{}`", named.name))?;
         }
         unique("input", graph.inputs().iter().map(|(name, _)| name))?;
         unique("result", self.outputs.iter().map(|(name, _)| name))?;
@@ -256,6 +288,31 @@ impl StoredGraph {
 
     fn origins(&self) -> Result<Vec<Arc<Origin>>> {
         self.origins.iter().map(|origin| origin.build(&self.frames)).collect()
+    }
+}
+
+impl StoredName {
+    fn build(&self, graph: &mut Graph, origins: &[Arc<Origin>]) -> Result<()> {
+        let value = value(graph, self.value)?;
+        let rank = graph.shape(value).rank();
+        let axes = self.axes.clone().unwrap_or_else(|| (0..rank).collect());
+        let mut sorted = axes.clone();
+        sorted.sort_unstable();
+        if !sorted.into_iter().eq(0..rank) {
+            fail!(Format, "{axes:?} is no order of {rank} dimensions");
+        }
+        graph.enter(self.scope.clone());
+        graph.trace(origin(origins, self.origin)?);
+        graph.name(self.name.clone(), value, axes);
+        Ok(())
+    }
+}
+
+/// The origin of a number.
+fn origin(origins: &[Arc<Origin>], number: Option<usize>) -> Result<Option<Arc<Origin>>> {
+    match number.map(|number| origins.get(number)) {
+        Some(None) => fail!(Format, "an origin that is not listed"),
+        origin => Ok(origin.flatten().cloned()),
     }
 }
 
