@@ -348,6 +348,11 @@ impl Builder {
     }
 }
 
+/// How many elements a tensor of `shape` has.
+pub(super) fn elements(shape: &[Dim]) -> Dim {
+    shape.iter().fold(Dim::from(1), |product, dim| &product * dim)
+}
+
 /// Refuses lists of more positions than a graph should hold.
 ///
 /// # Errors
