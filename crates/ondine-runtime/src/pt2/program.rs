@@ -424,8 +424,11 @@ pub(super) fn run(
         (true, None, _) => fail!(Unsupported, "it is known for real numbers only"),
         (false, _, None) => fail!(Unsupported, "there is no rule for it"),
     };
-    let results = rule(builder, &call)?;
-    for (index, result) in results.iter().enumerate() {
+    let mut results = rule(builder, &call)?;
+    for (index, result) in results.iter_mut().enumerate() {
+        if let Item::Tensor(tensor) = result {
+            *tensor = builder.renamed(tensor.clone())?;
+        }
         let (Item::Tensor(tensor), Ok(promised)) = (result, call.out_shape(index)) else { continue };
         let shape = builder.shape(tensor);
         // What a kernel of the exporter did not make, nobody reads.

@@ -30,11 +30,12 @@ pub(super) struct Place {
     memory: Bytes,
     /// Which of its bytes.
     bytes: Range<usize>,
-    /// The type of its elements as the archive codes it, and how many bytes one has.
+    /// The type of its elements as the archive codes it, how many bytes one has, and of how many numbers it is.
     dtype: u32,
     size: usize,
-    /// In elements, where it begins and how far apart its elements are.
-    pub(super) strided: Strided,
+    parts: usize,
+    /// In numbers, where it begins and how far apart they are.
+    strided: Strided,
 }
 
 /// Elements of a block of memory.
@@ -48,6 +49,17 @@ pub(super) struct Strided {
 impl Strided {
     pub(super) fn count(&self) -> usize {
         self.sizes.iter().product()
+    }
+
+    /// The numbers that elements of `parts` numbers are made of, which become a last dimension if they are several.
+    fn in_parts(mut self, parts: usize) -> Self {
+        if parts > 1 {
+            self.strides.iter_mut().for_each(|stride| *stride = stride.saturating_mul(parts));
+            self.sizes.push(parts);
+            self.strides.push(1);
+            self.offset = self.offset.saturating_mul(parts);
+        }
+        self
     }
 
     /// True if the elements lie side by side in row-major order.
@@ -81,6 +93,9 @@ pub(super) const HALF: u32 = 6;
 const DOUBLE: u32 = 8;
 pub(super) const BFLOAT16: u32 = 13;
 const SHORT: u32 = 3;
+const COMPLEX_HALF: u32 = 9;
+const COMPLEX: u32 = 10;
+const COMPLEX_DOUBLE: u32 = 11;
 
 impl Tensors {
     /// Reads the tables of weights and constants; `file` stands for the archive in messages.
@@ -128,7 +143,7 @@ impl Tensors {
             bytes = bytes.start.min(place.bytes.start)..bytes.end.max(place.bytes.end);
             members.push(next);
         }
-        let start = bytes.start / first.size;
+        let start = bytes.start / first.size * first.parts;
         let moved = |name: &&str| {
             let mut strided = self.places[*name].strided.clone();
             strided.offset = strided.offset.saturating_sub(start);
@@ -218,12 +233,13 @@ fn tensor(meta: &TensorMeta, name: &str, block: &Bytes, file: &Arc<str>) -> Resu
     if strides.len() != shape.len() {
         fail!(Format, "shape {shape:?} has strides {strides:?}");
     }
-    let size = match meta.dtype {
-        DOUBLE => 8,
-        SHORT => 2,
-        HALF | BFLOAT16 => 2,
-        9..=11 => fail!(Unsupported, "stored complex numbers"),
-        code => dtype_of(code)?.size(),
+    let (size, parts) = match meta.dtype {
+        DOUBLE => (8, 1),
+        SHORT | HALF | BFLOAT16 => (2, 1),
+        COMPLEX_HALF => (4, 2),
+        COMPLEX => (8, 2),
+        COMPLEX_DOUBLE => (16, 2),
+        code => (dtype_of(code)?.size(), 1),
     };
     let Some(count) = element_count(&shape).filter(|count| count.checked_mul(size).is_some()) else {
         fail!(Format, "a tensor of shape {shape:?} is too large");
@@ -250,15 +266,19 @@ fn tensor(meta: &TensorMeta, name: &str, block: &Bytes, file: &Arc<str>) -> Resu
         }
         gather(block, size, &strided).into()
     };
+    let narrow = |b: [u8; 8]| (f64::from_le_bytes(b) as f32).to_le_bytes();
     let (dtype, bytes) = match meta.dtype {
-        DOUBLE => (DType::F32, convert(&bytes, |b: [u8; 8]| (f64::from_le_bytes(b) as f32).to_le_bytes())),
+        DOUBLE | COMPLEX_DOUBLE => (DType::F32, convert(&bytes, narrow)),
         SHORT => (DType::I32, convert(&bytes, |b: [u8; 2]| i32::from(i16::from_le_bytes(b)).to_le_bytes())),
-        HALF => (DType::F16, bytes),
+        HALF | COMPLEX_HALF => (DType::F16, bytes),
         BFLOAT16 => (DType::BF16, bytes),
         code => (dtype_of(code)?, bytes),
     };
     let range = offset.saturating_mul(size)..reach.map_or(0, |last| (last + 1).saturating_mul(size));
-    let place = Place { block: name.to_owned(), memory: block.clone(), bytes: range, dtype: meta.dtype, size, strided };
+    let strided = strided.in_parts(parts);
+    let shape = strided.sizes.clone();
+    let (block, memory) = (name.to_owned(), block.clone());
+    let place = Place { block, memory, bytes: range, dtype: meta.dtype, size, parts, strided };
     Ok((Tensor { dtype, shape, bytes, file: file.clone() }, place))
 }
 

@@ -56,11 +56,11 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
             one(product)
         },
         "outer" | "ger" => |builder, call| {
-            let (a, b) = (call.tensor("self")?, call.tensor("vec2")?);
+            let dtype = call.out_dtype(0)?;
+            let (a, b) = (call.operand_as(builder, "self", dtype)?, call.operand_as(builder, "vec2", dtype)?);
             let size = builder.dim(&a, 0);
             let a = builder.reshape(&a, &[size, 1.into()])?;
-            let result = builder.binary(Binary::Mul, &a, &b)?;
-            one(call.cast_out(builder, &result)?)
+            one(builder.binary(Binary::Mul, &a, &b)?)
         },
         "einsum" => |builder, call| {
             let Some(equation) = call.text("equation") else { fail!(Format, "einsum without an equation") };
