@@ -51,6 +51,7 @@ class Shapes(torch.nn.Module):
         padded = [F.pad(x, (1, 2)), F.pad(x, (1, 0, 2, 1), value=3.0), F.pad(x, (1, 1), mode="reflect"), F.pad(x, (2, 1), mode="replicate")]
         padded += [F.pad(x[None], (1, 1, 2, 1), mode="reflect"), F.pad(x[None], (1, 2, 1, 2), mode="circular"), F.pad(x, (-1, 1))]
         made = [torch.zeros(2, 3), torch.ones_like(x), torch.full((2,), 1.5), torch.arange(5), torch.arange(1, 9, 3), torch.arange(0, 1, 0.25)]
+        made += [torch.outer(n, x[0, 0]), torch.outer(n, n), (x > -9).all()[None], torch.ops.aten._is_all_true(x > -9), torch.ops.aten._is_any_true(x > 9)]
         made += [torch.linspace(0, 1, 7), torch.eye(4), y.new_zeros(3), torch.full_like(n, 7), torch.scalar_tensor(3.5), y.new_ones(2, 2)]
         moved = [torch.tril(y), torch.triu(y, 1), torch.tril(y, -1), x.flip(1), x.flip([0, 2]), x.roll(1, 1), x.roll((1, -2), (0, 2)), x.roll(3)]
         moved += [x.repeat(2, 1, 2), y.tile(2), y.repeat(2, 1, 1), x.repeat_interleave(2, 1), n.repeat_interleave(3)]
@@ -334,6 +335,13 @@ class Choices(torch.nn.Module):
         torch._check(k >= 0)
         torch._check(k <= 20)
         chosen += [torch.zeros(k) + 1, x.flatten()[:k], x * k]
+        chosen += [F.pad(x.flatten()[:k], (1, 20 - k)), F.pad(x.reshape(1, 20)[:, :k], (20 - k, -1, 2, 0), value=3.0), F.pad(x.t().reshape(4, 5)[:, :1].expand(4, k), (k, 0))]
+        below = (x <= 0).sum().item()
+        torch._check(below >= 0)
+        torch._check(below <= 20)
+        torch._check(k + below == x.numel())
+        sorted_ = torch.cat([x.flatten()[:k] * 2, x.flatten()[:below]])
+        chosen += [sorted_ + x.flatten(), torch.zeros(20).index_add(0, torch.arange(20).flip(0), sorted_), sorted_.reshape(5, 4) @ x.t()]
         repeated = torch.repeat_interleave(x, times, 0)
         torch._check(repeated.shape[0] <= 30)
         i = n[0].item()
@@ -347,6 +355,11 @@ class Choices(torch.nn.Module):
 class Spectra(torch.nn.Module):
     """Fourier transforms and complex numbers."""
 
+    def __init__(self):
+        super().__init__()
+        self.turn = torch.nn.Buffer(torch.polar(torch.ones(4), torch.arange(4.0)))
+        self.matrix = torch.nn.Buffer(torch.complex(torch.randn(3, 4, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)).t().to(torch.complex64))
+
     def forward(self, x, wave, pairs):
         real, fft, a = torch.view_as_real, torch.fft, torch.view_as_complex(pairs)
         spectra = [real(fft.rfft(x)), fft.irfft(fft.rfft(x[:, :7]), 7), real(fft.fft(x, dim=0)), real(fft.ifft(fft.fft(x))), fft.irfft2(fft.rfft2(x, norm="ortho"), norm="ortho")]
@@ -355,6 +368,7 @@ class Spectra(torch.nn.Module):
         stft = torch.stft(wave, 16, 4, window=window, return_complex=True)
         spectra += [stft.abs(), torch.istft(stft, 16, 4, window=window), torch.stft(wave, 16, 4, 12, window[:12], center=False, normalized=True, return_complex=True).abs()]
         numbers = [a * 2 + a - 1, a / a.flip(0), a.exp(), a.conj() * 1j, a @ a.mT, a * pairs[..., 0], a.sum(1), a.mean(), torch.stack([a, -a]), a**2, pairs[..., 0].to(torch.complex64)]
+        numbers += [a * self.turn, a @ self.matrix]
         return spectra, [real(number.resolve_conj()) for number in numbers], a.abs(), a.angle()
 
     inputs = staticmethod(lambda: (torch.randn(6, 8), torch.randn(2, 120), torch.randn(3, 4, 2)))

@@ -64,7 +64,6 @@ def language_networks():
         "xmod": lambda: text("XmodModel", "XmodConfig", languages=["en_XX"], default_language="en_XX"),
         "bigbird_sparse": lambda: of("BigBirdModel", "BigBirdConfig", ["last_hidden_state"], {"input_ids": ids(64)}, **TINY, attention_type="block_sparse", block_size=8, num_random_blocks=1),
         "bigbird_pegasus": lambda: translator("BigBirdPegasusModel", "BigBirdPegasusConfig", 64, attention_type="block_sparse", block_size=8, num_random_blocks=1),
-        "longt5": lambda: of("LongT5Model", "LongT5Config", ["last_hidden_state"], {"input_ids": ids(32), "decoder_input_ids": ids(7)}, {"use_cache": False}, vocab_size=1000, d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4, local_radius=4, encoder_attention_type="local"),
         "reformer": lambda: of("ReformerModel", "ReformerConfig", ["last_hidden_state"], {"input_ids": ids(32)}, vocab_size=1000, hidden_size=64, num_attention_heads=4, attention_head_size=16, attn_layers=["local", "local"], local_attn_chunk_length=8, axial_pos_shape=[4, 8], axial_pos_embds_dim=[32, 32], feed_forward_size=128, is_decoder=True),
         "pegasus": lambda: translator("PegasusModel", "PegasusConfig"),
         "pegasus_x": lambda: translator("PegasusXModel", "PegasusXConfig", 32, block_size=8, num_global_tokens=4),
@@ -80,7 +79,6 @@ def language_networks():
         "xglm": lambda: decoder("XGLMForCausalLM", "XGLMConfig", vocab_size=1000, d_model=64, ffn_dim=128, num_layers=2, attention_heads=4),
         "biogpt": lambda: decoder("BioGptForCausalLM", "BioGptConfig", **TINY),
         "jamba": lambda: of("JambaForCausalLM", "JambaConfig", ["logits"], {"input_ids": ids(12)}, {"use_cache": False}, **LLAMA, use_mamba_kernels=False, num_experts=2, attn_layer_period=2, attn_layer_offset=1, expert_layer_period=2, expert_layer_offset=1, mamba_d_state=8),
-        "zamba": lambda: of("ZambaForCausalLM", "ZambaConfig", ["logits"], {"input_ids": ids(12)}, {"use_cache": False}, **(SMALL | {"num_hidden_layers": 5}), use_mamba_kernels=False, attn_layer_period=2, attn_layer_offset=1, attention_hidden_size=256, mamba_d_state=8, n_mamba_heads=2),
         "bamba": lambda: of("BambaForCausalLM", "BambaConfig", ["logits"], {"input_ids": ids(12)}, {"use_cache": False}, **LLAMA, mamba_d_state=8, mamba_n_heads=16, mamba_d_head=16, mamba_n_groups=2, mamba_chunk_size=8, attn_layer_indices=[1]),
         "falcon_mamba": lambda: of("FalconMambaForCausalLM", "FalconMambaConfig", ["logits"], {"input_ids": ids(12)}, {"use_cache": False}, **mamba),
         "xlstm": lambda: of("xLSTMForCausalLM", "xLSTMConfig", ["logits"], {"input_ids": ids(12)}, {"use_cache": False}, vocab_size=1000, hidden_size=64, num_hidden_layers=2, num_heads=4, chunk_size=4),
@@ -100,6 +98,35 @@ def language_networks():
     }  # fmt: skip
 
 
+def hybrid_networks():
+    """Decoders of more than one kind of layer, and other ways to attend."""
+
+    def logits(cls, config, **sizes):
+        return of(cls, config, ["logits"], {"input_ids": ids(12)}, {"use_cache": False}, **sizes)
+
+    latent = {"vocab_size": 1000, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 128, "kv_lora_rank": 16, "q_lora_rank": 24, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16, "n_routed_experts": 4, "n_group": 2, "topk_group": 1, "moe_intermediate_size": 32, "first_k_dense_replace": 1, "num_experts_per_tok": 2}
+    return {
+        "nemotron_h": lambda: logits("NemotronHForCausalLM", "NemotronHConfig", vocab_size=1000, hidden_size=64, layers_block_type=["mamba", "attention", "moe", "mamba"], num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=128, ssm_state_size=8, mamba_num_heads=8, mamba_head_dim=16, n_groups=2, chunk_size=8, n_routed_experts=4, moe_intermediate_size=32, moe_shared_expert_intermediate_size=32, use_mamba_kernels=False),
+        "falcon_h1": lambda: logits("FalconH1ForCausalLM", "FalconH1Config", **LLAMA, head_dim=32, mamba_d_ssm=128, mamba_n_heads=8, mamba_d_head=16, mamba_n_groups=2, mamba_d_state=8, mamba_chunk_size=8),
+        "granitemoehybrid": lambda: logits("GraniteMoeHybridForCausalLM", "GraniteMoeHybridConfig", **LLAMA, num_local_experts=4, shared_intermediate_size=64, layer_types=["mamba", "attention", "mamba"], mamba_n_heads=8, mamba_d_head=32, mamba_n_groups=2, mamba_d_state=8, mamba_chunk_size=8, pad_token_id=0),
+        "gemma3n": lambda: decoder("Gemma3nForCausalLM", "Gemma3nTextConfig", **(LLAMA | {"num_hidden_layers": 4}), head_dim=32, vocab_size_per_layer_input=1000, hidden_size_per_layer_input=16, laurel_rank=8, num_kv_shared_layers=2, sliding_window=8, layer_types=["sliding_attention", "full_attention"] * 2, activation_sparsity_pattern=[0.95, 0.0, 0.0, 0.0]),
+        "deepseek_v32": lambda: logits("DeepseekV32ForCausalLM", "DeepseekV32Config", **latent, index_topk=4, index_head_dim=16, index_n_heads=16),
+        "kimi_linear": lambda: logits("KimiLinearForCausalLM", "KimiLinearConfig", **latent, pad_token_id=0),
+        "bitnet": lambda: decoder("BitNetForCausalLM", "BitNetConfig", **LLAMA),
+        "helium": lambda: decoder("HeliumForCausalLM", "HeliumConfig", **LLAMA, head_dim=32),
+        "lfm2_moe": lambda: logits("Lfm2MoeForCausalLM", "Lfm2MoeConfig", **LLAMA, layer_types=["conv", "full_attention", "conv"], num_experts=4, num_experts_per_tok=2, moe_intermediate_size=64, num_dense_layers=1),
+        "phimoe": lambda: decoder("PhimoeForCausalLM", "PhimoeConfig", **LLAMA, num_local_experts=4, num_experts_per_tok=2),
+        "llama4": lambda: logits("Llama4ForCausalLM", "Llama4TextConfig", **LLAMA, intermediate_size_mlp=128, head_dim=32, num_local_experts=4, moe_layers=[1], attention_chunk_size=8),
+        "modernbert_decoder": lambda: logits("ModernBertDecoderForCausalLM", "ModernBertDecoderConfig", **SMALL, pad_token_id=0),
+        "t5gemma": lambda: of("T5GemmaModel", "T5GemmaConfig", ["last_hidden_state"], {"input_ids": ids(12), "decoder_input_ids": ids(7)}, {"use_cache": False}, encoder=LLAMA | {"head_dim": 32}, decoder=LLAMA | {"head_dim": 32, "cross_attention_hidden_size": 128}),
+        "tapas": lambda: of("TapasModel", "TapasConfig", ["last_hidden_state"], {"input_ids": ids(16), "token_type_ids": torch.randint(0, 2, (1, 16, 7))}, **TINY),
+        "markuplm": lambda: of("MarkupLMModel", "MarkupLMConfig", ["last_hidden_state"], {"input_ids": ids(12), "xpath_tags_seq": torch.randint(0, 200, (1, 12, 5)), "xpath_subs_seq": torch.randint(0, 900, (1, 12, 5))}, **TINY, max_depth=5),
+        "nomic_bert": lambda: encoder("NomicBertModel", "NomicBertConfig", **SMALL),
+        "mllama_text": lambda: logits("models.mllama.modeling_mllama.MllamaForCausalLM", "models.mllama.configuration_mllama.MllamaTextConfig", **(LLAMA | {"num_hidden_layers": 2}), cross_attention_layers=[], pad_token_id=0),
+        "moshi_depth": lambda: logits("MoshiForCausalLM", "MoshiConfig", **LLAMA, ffn_dim=256, head_dim=32, audio_vocab_size=50, num_codebooks=2),
+    }  # fmt: skip
+
+
 def speech_networks():
     return {
         "sew_d": lambda: sound("SEWDModel", "SEWDConfig", **WAVES, squeeze_factor=2, position_buckets=16, max_position_embeddings=64),
@@ -108,6 +135,10 @@ def speech_networks():
         "wav2vec2_conformer": lambda: sound("Wav2Vec2ConformerModel", "Wav2Vec2ConformerConfig", **WAVES, conv_depthwise_kernel_size=5),
         "wav2vec2_bert": lambda: of("Wav2Vec2BertModel", "Wav2Vec2BertConfig", ["last_hidden_state"], {"input_features": torch.randn(1, 30, 24)}, **PLAIN, feature_projection_input_dim=24, conv_depthwise_kernel_size=5, left_max_position_embeddings=8, right_max_position_embeddings=4),
         "speech_to_text": lambda: of("Speech2TextModel", "Speech2TextConfig", ["last_hidden_state"], {"input_features": torch.randn(1, 40, 20), "decoder_input_ids": ids(5)}, {"use_cache": False}, **TRANSLATOR, input_feat_per_channel=20, conv_channels=32, max_source_positions=60),
+        "bark_fine": lambda: of("BarkFineModel", "BarkFineConfig", ["logits"], {"codebook_idx": 2, "input_ids": ids(12, 60).reshape(1, 12, 1).repeat(1, 1, 4)}, {}, input_vocab_size=64, output_vocab_size=60, hidden_size=64, num_layers=2, num_heads=4, block_size=64, n_codes_total=4, n_codes_given=1),
+        "qwen2_audio": lambda: of("Qwen2AudioEncoder", "Qwen2AudioEncoderConfig", ["last_hidden_state"], {"input_features": torch.randn(1, 20, 60)}, num_mel_bins=20, d_model=64, encoder_layers=2, encoder_attention_heads=4, encoder_ffn_dim=128, max_source_positions=30),
+        "xcodec": lambda: of("XcodecModel", "XcodecConfig", ["audio_values"], {"input_values": torch.randn(1, 1, 1280)}, codebook_size=32, sample_rate=16000),
+        "granite_speech": lambda: of("models.granite_speech.modeling_granite_speech.GraniteSpeechCTCEncoder", "models.granite_speech.configuration_granite_speech.GraniteSpeechEncoderConfig", ["last_hidden_state"], {"hidden_states": torch.randn(1, 20, 16)}, input_dim=16, num_layers=2, hidden_dim=32, feedforward_mult=2, num_heads=4, dim_head=8, output_dim=10, context_size=8, max_pos_emb=16),
         "speecht5_encoder": lambda: speecht5(),
         "speecht5_hifigan": lambda: hifigan(),
         "univnet": lambda: univnet(),
@@ -181,6 +212,19 @@ def picture_networks():
         "git": lambda: of("GitForCausalLM", "GitConfig", ["logits"], pair, {"use_cache": False}, **TINY, vision_config=small),
         "lxmert": lambda: of("LxmertModel", "LxmertConfig", ["language_output", "vision_output"], {"input_ids": ids(12), "visual_feats": torch.randn(1, 5, 24), "visual_pos": torch.rand(1, 5, 4)}, vocab_size=1000, hidden_size=64, num_attention_heads=4, intermediate_size=128, l_layers=1, x_layers=1, r_layers=1, visual_feat_dim=24),
         "flava_multimodal": lambda: of("FlavaMultimodalModel", "FlavaMultimodalConfig", ["last_hidden_state"], {"hidden_states": torch.randn(1, 9, 64)}, **PLAIN),
+        "d_fine": lambda: of("DFineForObjectDetection", "DFineConfig", ["logits", "pred_boxes"], pixels, backbone_config={"model_type": "hgnet_v2", "stem_channels": [3, 8, 16], "embedding_size": 16, "hidden_sizes": [16, 32, 48, 64], "depths": [1, 1, 1, 1], "stage_in_channels": [16, 16, 32, 48], "stage_mid_channels": [8, 16, 16, 32], "stage_out_channels": [16, 32, 48, 64], "stage_num_blocks": [1, 1, 1, 1], "stage_numb_of_layers": [1, 1, 1, 1], "stage_downsample": [False, True, True, True], "stage_light_block": [False, False, True, True], "stage_kernel_size": [3, 3, 5, 5], "out_features": ["stage2", "stage3", "stage4"]}, encoder_hidden_dim=32, encoder_in_channels=[32, 48, 64], encoder_ffn_dim=64, encoder_attention_heads=4, d_model=32, num_queries=9, decoder_in_channels=[32, 32, 32], decoder_ffn_dim=64, decoder_layers=2, decoder_attention_heads=4, num_denoising=0),
+        "dab_detr": lambda: detector("DabDetrForObjectDetection", "DabDetrConfig", hidden_size=32),
+        "eomt": lambda: of("EomtForUniversalSegmentation", "EomtConfig", ["class_queries_logits", "masks_queries_logits"], pixels, hidden_size=64, num_hidden_layers=4, num_attention_heads=4, image_size=64, patch_size=16, num_blocks=2, num_queries=5),
+        "seggpt": lambda: of("SegGptForImageSegmentation", "SegGptConfig", ["pred_masks"], {"pixel_values": picture, "prompt_pixel_values": picture.flip(2), "prompt_masks": picture.flip(3)}, hidden_size=64, num_hidden_layers=4, num_attention_heads=4, image_size=[128, 64], patch_size=16, mlp_dim=128, pretrain_image_size=64, decoder_hidden_size=16, intermediate_hidden_state_indices=[0, 1, 2, 3], merge_index=1),
+        "hiera": lambda: image_model("HieraModel", "HieraConfig", ["last_hidden_state"], 128, embed_dim=16, image_size=[128, 128], depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 4]),
+        "focalnet": lambda: image_model("FocalNetModel", "FocalNetConfig", ["last_hidden_state"], image_size=64, embed_dim=16, hidden_sizes=[16, 32, 48, 64], depths=[1, 1, 1, 1]),
+        "oneformer": lambda: of("OneFormerForUniversalSegmentation", "OneFormerConfig", ["class_queries_logits", "masks_queries_logits"], pixels | {"task_inputs": ids(77, 900)}, backbone_config=swin, hidden_dim=32, conv_dim=32, mask_dim=32, encoder_feedforward_dim=64, dim_feedforward=64, encoder_layers=1, decoder_layers=3, num_attention_heads=4, num_queries=7, text_encoder_width=32, text_encoder_vocab_size=1000, is_training=False, query_dec_layers=1),
+        "align": lambda: of("AlignModel", "AlignConfig", ["text_embeds", "image_embeds"], pair, text_config=TINY, vision_config={"image_size": 64, "hidden_dim": 64, "width_coefficient": 0.25, "depth_coefficient": 0.25}, projection_dim=64),
+        "bridgetower": lambda: of("BridgeTowerModel", "BridgeTowerConfig", ["text_features", "image_features"], pair, **(PLAIN | {"num_hidden_layers": 2}), text_config=TINY, vision_config={"hidden_size": 64, "num_hidden_layers": 2, "image_size": 64, "patch_size": 16}),
+        "timesfm": lambda: of("TimesFmModel", "TimesFmConfig", ["last_hidden_state"], {"past_values": torch.randn(2, 32), "past_values_padding": torch.zeros(2, 32), "freq": torch.tensor([[0], [1]])}, patch_length=8, context_length=32, horizon_length=8, num_hidden_layers=2, hidden_size=64, intermediate_size=64, head_dim=16, num_attention_heads=4),
+        "siglip2_vision": lambda: of("Siglip2VisionModel", "Siglip2VisionConfig", ["last_hidden_state"], {"pixel_values": torch.randn(1, 16, 192), "pixel_attention_mask": torch.ones(1, 16, dtype=torch.long), "spatial_shapes": torch.tensor([[4, 4]])}, **PLAIN, num_patches=16, patch_size=8),
+        "pixtral_vision": lambda: of("PixtralVisionModel", "PixtralVisionConfig", ["last_hidden_state"], pixels, **PLAIN, image_size=64, patch_size=16),
+        "swiftformer": lambda: image_model("SwiftFormerModel", "SwiftFormerConfig", ["last_hidden_state"], embed_dims=[16, 32, 48, 64], depths=[1, 1, 1, 1]),
         "perceiver": lambda: of("PerceiverForMaskedLM", "PerceiverConfig", ["logits"], {"inputs": ids(24, 262)}, d_latents=64, d_model=32, num_latents=8, num_blocks=1, num_self_attends_per_block=2, num_self_attention_heads=4, num_cross_attention_heads=4, max_position_embeddings=24),
         "trocr": lambda: of("TrOCRForCausalLM", "TrOCRConfig", ["logits"], {"input_ids": ids(9), "encoder_hidden_states": torch.randn(1, 12, 48)}, {"use_cache": False}, vocab_size=1000, d_model=64, decoder_layers=2, decoder_attention_heads=4, decoder_ffn_dim=128, cross_attention_hidden_size=48),
         "donut_swin": lambda: image_model("DonutSwinModel", "DonutSwinConfig", ["last_hidden_state"], image_size=64, patch_size=4, embed_dim=24, depths=[2, 2], num_heads=[2, 4], window_size=4),
@@ -250,6 +294,15 @@ def diffusers_networks():
         "unet1d": lambda: of("UNet1DModel", ["sample"], {"sample": r(1, 14, 16), "timestep": step}, block_out_channels=(32, 32), in_channels=14, out_channels=14, extra_in_channels=0, time_embedding_type="positional", use_timestep_embedding=True, flip_sin_to_cos=False, freq_shift=1.0, out_block_type="OutConv1DBlock", mid_block_type="MidResTemporalBlock1D", down_block_types=("DownResnetBlock1D", "DownResnetBlock1D"), up_block_types=("UpResnetBlock1D",), act_fn="swish", layers_per_block=1),
         "unet3d": lambda: of("UNet3DConditionModel", ["sample"], {"sample": r(1, 4, 2, 16, 16), "timestep": step, "encoder_hidden_states": r(1, 7, 24)}, **unet, down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"), up_block_types=("UpBlock3D", "CrossAttnUpBlock3D")),
         "spatio_temporal": lambda: of("UNetSpatioTemporalConditionModel", ["sample"], {"sample": r(1, 2, 8, 16, 16), "timestep": step, "encoder_hidden_states": r(1, 1, 24), "added_time_ids": torch.rand(1, 3)}, block_out_channels=(32, 64), layers_per_block=1, cross_attention_dim=24, num_attention_heads=4, addition_time_embed_dim=8, projection_class_embeddings_input_dim=24, num_frames=2, down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"), up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal")),
+        "motion": lambda: of("UNetMotionModel", ["sample"], {"sample": r(1, 4, 2, 16, 16), "timestep": step, "encoder_hidden_states": r(1, 7, 24)}, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8, cross_attention_dim=24, num_attention_heads=2, motion_num_attention_heads=2, motion_max_seq_length=8, down_block_types=("CrossAttnDownBlockMotion", "DownBlockMotion"), up_block_types=("UpBlockMotion", "CrossAttnUpBlockMotion")),
+        "allegro": lambda: of("AllegroTransformer3DModel", ["sample"], {"hidden_states": r(1, 4, 2, 8, 8), "encoder_hidden_states": r(1, 7, 24), "timestep": step, "attention_mask": torch.ones(1, 2, 8, 8), "encoder_attention_mask": torch.ones(1, 7), "image_rotary_emb": ((r(32, 4), r(32, 4), r(32, 4)), (torch.zeros(1, 32).long(), torch.arange(32)[None] % 4, torch.arange(32)[None] // 8))}, num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, num_layers=1, cross_attention_dim=24, sample_width=8, sample_height=8, sample_frames=2, caption_channels=24),
+        "hidream": lambda: of("HiDreamImageTransformer2DModel", ["sample"], {"hidden_states": r(1, 4, 16, 16), "timesteps": step, "encoder_hidden_states_t5": r(1, 7, 16), "encoder_hidden_states_llama3": r(2, 1, 7, 16), "pooled_embeds": r(1, 8)}, patch_size=2, in_channels=4, out_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=8, num_attention_heads=4, caption_channels=[16, 16], text_emb_dim=8, num_routed_experts=4, num_activated_experts=2, axes_dims_rope=(4, 2, 2), max_resolution=(32, 32), llama_layers=(0, 1), force_inference_output=True),
+        "flux2": lambda: of("Flux2Transformer2DModel", ["sample"], {"hidden_states": r(1, 16, 4), "encoder_hidden_states": r(1, 7, 24), "timestep": torch.tensor([0.7]), "img_ids": torch.randint(0, 4, (16, 4)).float(), "txt_ids": torch.zeros(7, 4), "guidance": torch.tensor([4.0])}, patch_size=1, in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=24, timestep_guidance_channels=16, axes_dims_rope=(4, 4, 4, 4)),
+        "cosmos": lambda: of("CosmosTransformer3DModel", ["sample"], {"hidden_states": r(1, 4, 2, 8, 8), "timestep": step, "encoder_hidden_states": r(1, 7, 24), "fps": 30, "padding_mask": torch.zeros(1, 1, 8, 8)}, in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=12, num_layers=2, mlp_ratio=2, text_embed_dim=24, adaln_lora_dim=4, max_size=(4, 32, 32), patch_size=(1, 2, 2), concat_padding_mask=True, extra_pos_embed_type="learnable"),
+        "autoencoder_cosmos": lambda: of("AutoencoderKLCosmos", ["sample"], {"sample": r(1, 3, 9, 32, 32)}, in_channels=3, out_channels=3, latent_channels=4, encoder_block_out_channels=(8, 8, 8, 8), decode_block_out_channels=(8, 8, 8, 8), attention_resolutions=(8,), resolution=64, num_layers=1, patch_size=4, patch_type="haar", scaling_factor=1.0, spatial_compression_ratio=4, temporal_compression_ratio=4),
+        "autoencoder_hunyuan": lambda: of("AutoencoderKLHunyuanVideo", ["sample"], {"sample": r(1, 3, 5, 16, 16)}, in_channels=3, out_channels=3, latent_channels=4, down_block_types=("HunyuanVideoDownBlock3D",) * 4, up_block_types=("HunyuanVideoUpBlock3D",) * 4, block_out_channels=(8, 8, 8, 8), layers_per_block=1, act_fn="silu", norm_num_groups=4, scaling_factor=0.5, spatial_compression_ratio=8, temporal_compression_ratio=4, mid_block_add_attention=True),
+        "autoencoder_mochi": lambda: of("AutoencoderKLMochi", ["sample"], {"sample": r(1, 3, 7, 16, 16)}, latent_channels=4, out_channels=3, encoder_block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8), layers_per_block=(1, 1, 1, 1, 1), temporal_expansions=(1, 2, 3), spatial_expansions=(2, 2, 2), latents_mean=[0.0] * 4, latents_std=[1.0] * 4),
+        "autoencoder_magvit": lambda: of("AutoencoderKLMagvit", ["sample"], {"sample": r(1, 3, 9, 16, 16)}, in_channels=3, latent_channels=4, out_channels=3, block_out_channels=[8, 8, 8, 8], down_block_types=["SpatialDownBlock3D", "SpatialTemporalDownBlock3D", "SpatialTemporalDownBlock3D", "SpatialTemporalDownBlock3D"], up_block_types=["SpatialUpBlock3D", "SpatialTemporalUpBlock3D", "SpatialTemporalUpBlock3D", "SpatialTemporalUpBlock3D"], layers_per_block=1, norm_num_groups=2, spatial_group_norm=False),
         "cascade": cascade,
         "prior": prior,
     }  # fmt: skip
@@ -324,7 +377,7 @@ def film_of(name, size):
 
 def networks():
     """All networks of this list by name, as functions that build them."""
-    table = {f"transformers.{name}": build for name, build in (language_networks() | speech_networks() | picture_networks()).items()}
+    table = {f"transformers.{name}": build for name, build in (language_networks() | hybrid_networks() | speech_networks() | picture_networks()).items()}
     table |= {f"diffusers.{name}": build for name, build in diffusers_networks().items()}
     table |= {f"torchvision.{name}": functools.partial(vision, name) for name in ["efficientnet_v2_s", "wide_resnet50_2", "regnet_x_400mf"]}
     return table | {

@@ -263,11 +263,17 @@ impl<'a> Program<'a> {
     }
 
     /// Gives stored tensors that share memory their names, as views of one state.
-    pub(super) fn define_shared(&mut self, names: &[(Arc<str>, Strided)], value: &Tensor, state: Arc<str>) -> Result<()> {
+    pub(super) fn define_shared(
+        &mut self,
+        names: &[(Arc<str>, Strided)],
+        value: &Tensor,
+        state: Arc<str>,
+    ) -> Result<()> {
         let base = self.add_base(value.clone(), Some(state));
         let shape = self.builder.shape(value);
         for (name, strided) in names {
-            let same = strided.in_order() && strided.sizes.iter().map(|&size| Dim::from(size)).eq(shape.iter().cloned());
+            let same =
+                strided.in_order() && strided.sizes.iter().map(|&size| Dim::from(size)).eq(shape.iter().cloned());
             let views = if same { Vec::new() } else { vec![View::Stored(Arc::new(strided.clone()))] };
             let mut seen = value.clone();
             for view in &views {

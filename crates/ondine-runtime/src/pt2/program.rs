@@ -192,13 +192,7 @@ impl<'a> Program<'a> {
         Ok(())
     }
 
-    fn state(
-        &mut self,
-        path: &str,
-        stored: &[(&schema::Name, &str)],
-        paths: &[&str],
-        tensors: &Tensors,
-    ) -> Result<()> {
+    fn state(&mut self, path: &str, stored: &[(&schema::Name, &str)], paths: &[&str], tensors: &Tensors) -> Result<()> {
         let common = tensors.common(path, paths)?;
         let members: Vec<(&Arc<str>, &str, &Strided)> = stored
             .iter()

@@ -160,7 +160,8 @@ impl Tensors {
     /// The memory that holds all `members` of a group, one element after the other.
     pub(super) fn block(&self, members: &[(String, Strided)]) -> Result<NDArray> {
         let places = members.iter().filter_map(|(name, _)| self.places.get(name));
-        let hull = places.clone().map(|place| place.bytes.clone()).reduce(|a, b| a.start.min(b.start)..a.end.max(b.end));
+        let hull =
+            places.clone().map(|place| place.bytes.clone()).reduce(|a, b| a.start.min(b.start)..a.end.max(b.end));
         let (Some(first), Some(bytes)) = (places.clone().next(), hull) else { fail!(Format, "memory of no tensor") };
         let int = |value: usize| SymInt::AsInt(value as i64);
         let meta = TensorMeta {

@@ -1,6 +1,10 @@
 //! Operators that look elements up, spread them, order and accumulate them.
 
-use super::{super::builder::{check_list, elements}, Builder, Call, Item, Rule, Tensor, one, view::scatter_rows};
+use super::{
+    super::builder::{check_list, elements},
+    Builder, Call, Item, Rule, Tensor, one,
+    view::scatter_rows,
+};
 use crate::{
     dim::Dim,
     dtype::DType,

@@ -1,6 +1,11 @@
 //! Operators that occur now and then, in terms of others.
 
-use super::{super::builder::{check_list, elements}, Builder, Call, Item, Rule, Tensor, one, product::matmul, reduce::reduce};
+use super::{
+    super::builder::{check_list, elements},
+    Builder, Call, Item, Rule, Tensor, one,
+    product::matmul,
+    reduce::reduce,
+};
 use crate::{
     dim::Dim,
     dtype::DType,
