@@ -105,7 +105,10 @@ impl Builder {
     /// The tensor with sizes by the names that they are called by.
     pub(super) fn renamed(&mut self, x: Tensor) -> Result<Tensor> {
         let mut x = x;
-        for axis in 0..if self.same.is_empty() { 0 } else { x.rank() } {
+        if self.same.is_empty() {
+            return Ok(x);
+        }
+        for axis in 0..x.rank() {
             let size = self.dim(&x, axis);
             let name = self.called(&size);
             if name != size {

@@ -186,13 +186,18 @@ fn converted(from: Option<&schema::TensorMeta>, to: Option<&schema::TensorMeta>,
     if from.dtype != to.dtype || copies {
         return Memory::Own;
     }
-    match (ravel, known(&from.sizes), known(&from.strides), known(&to.strides)) {
-        (true, Some(sizes), Some(strides), _) => shared_if(in_order(&sizes, &strides)),
-        (false, Some(sizes), Some(a), Some(b)) => {
-            shared_if(sizes.iter().zip(a.iter().zip(&b)).all(|(&n, (a, b))| n == 1 || a == b))
-        }
-        _ => Memory::Unsure,
+    let (Some(sizes), Some(a), Some(b)) = (dims(&from.sizes), dims(&from.strides), dims(&to.strides)) else {
+        return Memory::Unsure;
+    };
+    if ravel {
+        return match in_order(&sizes, &a) {
+            true => Memory::Shared,
+            false if known(&from.sizes).is_some() && known(&from.strides).is_some() => Memory::Own,
+            false => Memory::Unsure,
+        };
     }
+    // The same tensor has the same strides, written in the same way.
+    shared_if(sizes.iter().zip(a.iter().zip(&b)).all(|(n, (a, b))| n.constant() == Some(1) || a == b))
 }
 
 fn shared_if(shared: bool) -> Memory {
@@ -203,18 +208,28 @@ fn known(sizes: &[schema::SymInt]) -> Option<Vec<i64>> {
     sizes.iter().map(|size| dim_of(size).ok()?.constant()).collect()
 }
 
-/// True if these are the strides of elements in row-major order.
-fn in_order(sizes: &[i64], strides: &[i64]) -> bool {
-    let mut dense = 1_i64;
-    sizes.iter().zip(strides).rev().all(|(&size, &stride)| {
-        let fits = size == 1 || stride == dense;
-        dense = dense.saturating_mul(size);
+fn dims(sizes: &[schema::SymInt]) -> Option<Vec<Dim>> {
+    sizes.iter().map(|size| dim_of(size).ok()).collect()
+}
+
+/// True if these are the strides of elements in row-major order, whatever sizes there are.
+fn in_order(sizes: &[Dim], strides: &[Dim]) -> bool {
+    let mut dense = Dim::from(1);
+    sizes.iter().zip(strides).rev().all(|(size, stride)| {
+        let fits = size.constant() == Some(1) || *stride == dense;
+        dense = &dense * size;
         fits
     })
 }
 
 /// Whether a reshape is a view: it is, if each run of dimensions that lie densely becomes dimensions of its own.
 fn reshaped(from: &schema::TensorMeta, to: &schema::TensorMeta) -> Memory {
+    if let (Some(sizes), Some(strides)) = (dims(&from.sizes), dims(&from.strides))
+        && sizes.len() == strides.len()
+        && in_order(&sizes, &strides)
+    {
+        return Memory::Shared;
+    }
     let (Some(sizes), Some(strides), Some(to)) = (known(&from.sizes), known(&from.strides), known(&to.sizes)) else {
         return Memory::Unsure;
     };
@@ -451,5 +466,27 @@ mod tests {
         assert!(shares(&[1, 4], &[9, 1], &[4]));
         assert!(shares(&[], &[], &[1, 1]));
         assert!(!shares(&[2, 4], &[0, 1], &[8]));
+    }
+
+    #[test]
+    fn symbolic_strides_tell_too() {
+        let size = |text: &str| {
+            schema::SymInt::AsExpr(schema::Expr { expr_str: format!("Mul(Symbol('n'), Integer({text}))"), hint: None })
+        };
+        let with = |strides: [schema::SymInt; 2]| schema::TensorMeta {
+            sizes: vec![schema::SymInt::AsInt(3), size("4")],
+            strides: strides.to_vec(),
+            ..meta(&[], &[])
+        };
+        let rows = with([size("4"), schema::SymInt::AsInt(1)]);
+        let columns = with([schema::SymInt::AsInt(1), schema::SymInt::AsInt(3)]);
+        assert_eq!(reshaped(&rows, &meta(&[12], &[1])), Memory::Shared);
+        assert_eq!(reshaped(&columns, &meta(&[12], &[1])), Memory::Unsure);
+        assert_eq!(converted(Some(&rows), Some(&rows), false, false), Memory::Shared);
+        assert_eq!(converted(Some(&columns), Some(&rows), false, false), Memory::Own);
+        assert_eq!(converted(Some(&rows), Some(&rows), false, true), Memory::Own);
+        assert_eq!(converted(Some(&rows), None, true, false), Memory::Unsure);
+        assert_eq!(converted(Some(&rows), Some(&meta(&[12], &[1])), true, false), Memory::Shared);
+        assert_eq!(converted(Some(&columns), Some(&meta(&[12], &[1])), true, false), Memory::Unsure);
     }
 }

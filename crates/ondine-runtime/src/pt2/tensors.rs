@@ -275,11 +275,12 @@ fn tensor(meta: &TensorMeta, name: &str, block: &Bytes, file: &Arc<str>) -> Resu
         BFLOAT16 => (DType::BF16, bytes),
         code => (dtype_of(code)?, bytes),
     };
-    let range = offset.saturating_mul(size)..reach.map_or(0, |last| (last + 1).saturating_mul(size));
+    let start = offset.saturating_mul(size);
+    let end = if count == 0 { start } else { reach.map_or(start, |last| (last + 1).saturating_mul(size)) };
     let strided = strided.in_parts(parts);
     let shape = strided.sizes.clone();
     let (block, memory) = (name.to_owned(), block.clone());
-    let place = Place { block, memory, bytes: range, dtype: meta.dtype, size, parts, strided };
+    let place = Place { block, memory, bytes: start..end, dtype: meta.dtype, size, parts, strided };
     Ok((Tensor { dtype, shape, bytes, file: file.clone() }, place))
 }
 

@@ -188,6 +188,9 @@ fn attention(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         fail!(Unsupported, "dropout while training; export the model after .eval()");
     }
     let out = call.out_shape(0)?;
+    if out.len() != q.rank() || q.rank() < 2 {
+        fail!(Shape, "attention of rank {} with a result of rank {}", q.rank(), out.len());
+    }
     let mut mask = match (call.try_tensor("attn_mask")?, call.try_tensor("attn_bias")?) {
         (Some(mask), _) | (None, Some(mask)) => Some(mask),
         _ => None,
@@ -205,7 +208,7 @@ fn attention(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     // Heads are told apart from pictures of a batch only where some share keys.
     let heads = [&q, &k].map(|x| x.rank().checked_sub(3).map(|axis| builder.dim(x, axis)));
     let apart = q.rank() > 3 && heads.iter().flatten().all(|heads| heads.fixed().is_some());
-    let apart = apart || call.flag("enable_gqa", false)? && heads[0] != heads[1];
+    let apart = apart || q.rank() > 2 && call.flag("enable_gqa", false)? && heads[0] != heads[1];
     let (q, k, v) = (four(builder, &q, apart)?, four(builder, &k, apart)?, four(builder, &v, apart)?);
     let batch = broadcast(&crate::Shape(vec![builder.dim(&q, 0)]), &crate::Shape(vec![builder.dim(&k, 0)]))?;
     let heads = [&q, &k].map(|x| builder.dim(x, 1).fixed());
@@ -260,6 +263,9 @@ fn additive_mask(
     }
     let rank = out.len();
     let mut shape = builder.shape(&mask);
+    if shape.len() > rank {
+        fail!(Shape, "a mask of rank {} for attention of rank {rank}", shape.len());
+    }
     while shape.len() < rank {
         shape.insert(0, 1.into());
     }

@@ -131,7 +131,8 @@ fn pad(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         let [before, after] = [pair[0], pair[1]];
         // Negative amounts cut.
         let size = builder.dim(&x, axis);
-        let (start, end) = (Dim::from_i64((-before).max(0)), &size - &Dim::from_i64((-after).max(0)));
+        let (start, end) =
+            (Dim::from_i64(before.saturating_neg().max(0)), &size - &Dim::from_i64(after.saturating_neg().max(0)));
         x = builder.slice(&x, axis, &start, &end)?;
         let (Ok(before), Ok(after)) = (usize::try_from(before.max(0)), usize::try_from(after.max(0))) else { continue };
         if before + after > 0 && mode != "constant" {
@@ -149,7 +150,7 @@ fn symbolic_pad(builder: &mut Builder, mut x: Tensor, amounts: &[Dim], value: f6
     let value = builder.number(value, builder.dtype(&x))?;
     for (i, pair) in amounts.chunks_exact(2).enumerate() {
         let Some(axis) = x.rank().checked_sub(i + 1) else { fail!(Shape, "more padding than dimensions") };
-        let cut = |amount: &Dim| amount.constant().map_or(0, |amount| (-amount).max(0));
+        let cut = |amount: &Dim| amount.constant().map_or(0, |amount| amount.saturating_neg().max(0));
         let (start, size) = (Dim::from_i64(cut(&pair[0])), builder.dim(&x, axis));
         x = builder.slice(&x, axis, &start, &(&size - &Dim::from_i64(cut(&pair[1]))))?;
         let mut parts = vec![x.clone()];
