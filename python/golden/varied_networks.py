@@ -306,6 +306,16 @@ def adapter():
     return diffusers.T2IAdapter(in_channels=3, channels=[8, 16, 16, 16], num_res_blocks=1, downscale_factor=8, adapter_type="full_adapter"), (torch.randn(1, 3, 64, 64),)
 
 
+def prefilled():
+    """Llama with its cache as buffers and as many tokens at a time as there are."""
+    import networks
+
+    module, _, _ = networks.cached_decoder()
+    length = torch.export.Dim("length", min=2, max=32)
+    kwargs = {"input_ids": ids(9), "cache_position": torch.arange(3, 12)}
+    return module, (), kwargs, {"input_ids": {1: length}, "cache_position": {0: length}}
+
+
 def uvit():
     import diffusers
 
@@ -373,6 +383,7 @@ def networks():
     table |= {f"diffusers.{name}": build for name, build in diffusers_networks().items()}
     table |= {f"torchvision.{name}": functools.partial(vision, name) for name in ["efficientnet_v2_s", "wide_resnet50_2", "regnet_x_400mf"]}
     return table | {
+        "transformers.llama_prefilled": prefilled,
         "torchvision.ssdlite": lambda: single_shot("ssdlite320_mobilenet_v3_large", 320),
         "torchvision.ssd": lambda: single_shot("ssd300_vgg16", 300),
         "torchvision.keypoints": keypoints, "torchvision.raft_large": flow,
