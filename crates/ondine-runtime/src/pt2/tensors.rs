@@ -153,7 +153,8 @@ impl Tensors {
             let place = &self.places[**name];
             place.bytes == bytes && place.strided.in_order()
         };
-        let whole = members.iter().find(is_whole).map(|name| (*name).to_owned());
+        // The first of the names that there are to choose from is what the memory is called by.
+        let whole = names.iter().filter(|name| members.contains(name)).find(is_whole).map(|name| (*name).to_owned());
         Ok(Common { members: members.iter().map(moved).collect(), whole })
     }
 
