@@ -3,7 +3,7 @@
     archives.py OUT [FAMILY...]
 
 For each family FAMILY.pt2 (as exported), FAMILY.decomposed.pt2 (after run_decompositions()) and
-FAMILY.golden.safetensors (`in.NAME`, `out.INDEX`). `crates/ondine-runtime/tests/data/pt2` is its output.
+FAMILY.golden.safetensors (`in.NAME`, `out.INDEX`, and `again.INDEX` of a second call if the first changes buffers). `crates/ondine-runtime/tests/data/pt2` is its output.
 """
 
 import pathlib
@@ -51,6 +51,7 @@ class Shapes(torch.nn.Module):
         padded = [F.pad(x, (1, 2)), F.pad(x, (1, 0, 2, 1), value=3.0), F.pad(x, (1, 1), mode="reflect"), F.pad(x, (2, 1), mode="replicate")]
         padded += [F.pad(x[None], (1, 1, 2, 1), mode="reflect"), F.pad(x[None], (1, 2, 1, 2), mode="circular"), F.pad(x, (-1, 1))]
         made = [torch.zeros(2, 3), torch.ones_like(x), torch.full((2,), 1.5), torch.arange(5), torch.arange(1, 9, 3), torch.arange(0, 1, 0.25)]
+        made += [torch.outer(n, x[0, 0]), torch.outer(n, n), (x > -9).all()[None], torch.ops.aten._is_all_true(x > -9), torch.ops.aten._is_any_true(x > 9)]
         made += [torch.linspace(0, 1, 7), torch.eye(4), y.new_zeros(3), torch.full_like(n, 7), torch.scalar_tensor(3.5), y.new_ones(2, 2)]
         moved = [torch.tril(y), torch.triu(y, 1), torch.tril(y, -1), x.flip(1), x.flip([0, 2]), x.roll(1, 1), x.roll((1, -2), (0, 2)), x.roll(3)]
         moved += [x.repeat(2, 1, 2), y.tile(2), y.repeat(2, 1, 1), x.repeat_interleave(2, 1), n.repeat_interleave(3)]
@@ -130,6 +131,8 @@ class Products(torch.nn.Module):
         attended += [F.scaled_dot_product_attention(q, k, v, attn_mask=torch.where(mask, 0.0, -2.0)[:, :1], scale=0.3)]
         attended += [F.scaled_dot_product_attention(q, k[:, :1], v[:, :1], enable_gqa=True), F.scaled_dot_product_attention(x, y, y)]
         attended += [((q @ k.mT) / 2).softmax(-1) @ v]
+        attended += [F.scaled_dot_product_attention(x, y, y, mask[:, 0]), F.scaled_dot_product_attention(x, y, y, mask[0, 0]), F.scaled_dot_product_attention(x, y[:1], y[:1], is_causal=True)]
+        attended += [F.scaled_dot_product_attention(x[0], y[0], y[0]), F.scaled_dot_product_attention(q[None], k[None], v[None], mask), F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None], mask[:, None])]
         return plain, norms, attended
 
     inputs = staticmethod(lambda: (torch.randn(2, 4, 8), torch.randn(2, 4, 8), (torch.rand(2, 1, 4, 4) > 0.4) | torch.eye(4).bool()))
@@ -186,6 +189,8 @@ class Sequences(torch.nn.Module):
 class States(torch.nn.Module):
     """A cache that calls fill, a counter, memory shared by two names, and nested arguments."""
 
+    remembers = True
+
     def __init__(self):
         super().__init__()
         self.register_buffer("cache", torch.zeros(1, 8, 4))
@@ -201,11 +206,54 @@ class States(torch.nn.Module):
         self.cache.index_copy_(1, at, y)
         self.count += x.shape[1]
         scores = self.second(y) @ self.cache.mT
-        return {"scores": scores + options["bias"], "seen": (self.count.clone(), x.shape[1])}, self.column @ y[0].t(), self.part.sum()
+        columns = y.mT
+        places = torch.arange(x.shape[1])[None, None].expand(1, 2, -1) % 4
+        pairs = torch.stack([y[0], y[0] * 2, y[0] + 1], 1)
+        attended = [F.scaled_dot_product_attention(pairs, pairs, pairs), F.scaled_dot_product_attention(pairs, pairs, pairs, is_causal=True)]
+        attended += [F.scaled_dot_product_attention(pairs, pairs, pairs, y[0][:, None, :3].expand(-1, 3, 3)), F.scaled_dot_product_attention(pairs[:, None], pairs[:, None], pairs[:, None])]
+        looked = [columns.gather(1, places), columns.scatter(1, places, columns[:, 2:]), attended]
+        return {"scores": scores + options["bias"], "seen": (self.count.clone(), x.shape[1])}, self.column @ y[0].t(), self.part.sum(), looked
 
     inputs = staticmethod(lambda: (torch.randn(1, 3, 4), torch.tensor([1, 4, 2]), {"bias": torch.randn(8)}))
     length = torch.export.Dim("length", min=1, max=8)
     shapes = {"x": {1: length}, "at": {0: length}, "options": {"bias": None}}
+
+
+class Aliases(torch.nn.Module):
+    """Buffers that share memory with each other, and are changed by one name and read by another."""
+
+    decomposes = False  # PyTorch's decompositions know of no memory.
+    remembers = True
+
+    def __init__(self):
+        super().__init__()
+        n = torch.nn
+        self.one = n.Buffer(torch.arange(6.0).reshape(2, 3))
+        self.other = n.Buffer(self.one)
+        self.whole = n.Buffer(torch.arange(12.0).reshape(4, 3))
+        self.rows, self.column, self.turned = n.Buffer(self.whole[1:3]), n.Buffer(self.whole[:, 1]), n.Buffer(self.whole.t())
+        block = torch.arange(10)
+        self.left, self.right, self.apart = n.Buffer(block[1:6]), n.Buffer(block[4:9]), n.Buffer(block[9:])
+        self.lifted = [torch.zeros(3)]
+        self.held = n.Buffer(self.lifted[0], persistent=False)
+
+    def forward(self, x):
+        self.one.add_(x)
+        seen = [self.other * 1]
+        self.other[0].mul_(2)
+        seen += [self.one * 1, self.other * 1]
+        self.column.add_(1)
+        seen += [self.rows * 1, self.whole * 1]
+        self.rows.mul_(2)
+        seen += [self.turned * 1, self.column * 1]
+        self.turned[0].zero_()
+        self.left.add_(10)
+        seen += [self.rows * 1, self.right * 1]
+        self.right[:2] = 7
+        self.lifted[0].add_(x[0])
+        return seen, self.left * 1, self.apart * 1, self.held * 1
+
+    inputs = staticmethod(lambda: (torch.randn(2, 3),))
 
 
 class Control(torch.nn.Module):
@@ -287,6 +335,13 @@ class Choices(torch.nn.Module):
         torch._check(k >= 0)
         torch._check(k <= 20)
         chosen += [torch.zeros(k) + 1, x.flatten()[:k], x * k]
+        chosen += [F.pad(x.flatten()[:k], (1, 20 - k)), F.pad(x.reshape(1, 20)[:, :k], (20 - k, -1, 2, 0), value=3.0), F.pad(x.t().reshape(4, 5)[:, :1].expand(4, k), (k, 0))]
+        below = (x <= 0).sum().item()
+        torch._check(below >= 0)
+        torch._check(below <= 20)
+        torch._check(k + below == x.numel())
+        sorted_ = torch.cat([x.flatten()[:k] * 2, x.flatten()[:below]])
+        chosen += [sorted_ + x.flatten(), torch.zeros(20).index_add(0, torch.arange(20).flip(0), sorted_), sorted_.reshape(5, 4) @ x.t()]
         repeated = torch.repeat_interleave(x, times, 0)
         torch._check(repeated.shape[0] <= 30)
         i = n[0].item()
@@ -300,6 +355,11 @@ class Choices(torch.nn.Module):
 class Spectra(torch.nn.Module):
     """Fourier transforms and complex numbers."""
 
+    def __init__(self):
+        super().__init__()
+        self.turn = torch.nn.Buffer(torch.polar(torch.ones(4), torch.arange(4.0)))
+        self.matrix = torch.nn.Buffer(torch.complex(torch.randn(3, 4, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)).t().to(torch.complex64))
+
     def forward(self, x, wave, pairs):
         real, fft, a = torch.view_as_real, torch.fft, torch.view_as_complex(pairs)
         spectra = [real(fft.rfft(x)), fft.irfft(fft.rfft(x[:, :7]), 7), real(fft.fft(x, dim=0)), real(fft.ifft(fft.fft(x))), fft.irfft2(fft.rfft2(x, norm="ortho"), norm="ortho")]
@@ -308,6 +368,7 @@ class Spectra(torch.nn.Module):
         stft = torch.stft(wave, 16, 4, window=window, return_complex=True)
         spectra += [stft.abs(), torch.istft(stft, 16, 4, window=window), torch.stft(wave, 16, 4, 12, window[:12], center=False, normalized=True, return_complex=True).abs()]
         numbers = [a * 2 + a - 1, a / a.flip(0), a.exp(), a.conj() * 1j, a @ a.mT, a * pairs[..., 0], a.sum(1), a.mean(), torch.stack([a, -a]), a**2, pairs[..., 0].to(torch.complex64)]
+        numbers += [a * self.turn, a @ self.matrix]
         return spectra, [real(number.resolve_conj()) for number in numbers], a.abs(), a.angle()
 
     inputs = staticmethod(lambda: (torch.randn(6, 8), torch.randn(2, 120), torch.randn(3, 4, 2)))
@@ -369,7 +430,7 @@ def without_folders(program):
     return program
 
 
-FAMILIES = [Elementwise, Shapes, Reductions, Indexing, Products, Convolutions, Sequences, States, Control]
+FAMILIES = [Elementwise, Shapes, Reductions, Indexing, Products, Convolutions, Sequences, States, Aliases, Control]
 FAMILIES += [Memory, Loops, Choices, Spectra, Losses, Sampling]
 
 
@@ -388,12 +449,15 @@ def main(folder, chosen):
         args = family.inputs()
         program = torch.export.export(module, args, dynamic_shapes=getattr(family, "shapes", None))
         torch.export.save(without_folders(program), folder / f"{name}.pt2")
-        torch.export.save(without_folders(program.run_decompositions()), folder / f"{name}.decomposed.pt2")
+        if getattr(family, "decomposes", True):
+            torch.export.save(without_folders(program.run_decompositions()), folder / f"{name}.decomposed.pt2")
         names = [spec.arg.name for spec in program.graph_signature.input_specs if spec.kind.name == "USER_INPUT"]
         golden = {f"in.{n}": leaf.contiguous() for n, leaf in zip(names, pytree.tree_leaves(args))}
-        for i, leaf in enumerate(pytree.tree_leaves(program.module()(*args))):
-            leaf = leaf if isinstance(leaf, torch.Tensor) else torch.tensor(leaf)
-            golden[f"out.{i}"] = leaf.contiguous().clone()
+        called = program.module()
+        for prefix in ["out", "again"][: 1 + getattr(family, "remembers", False)]:
+            for i, leaf in enumerate(pytree.tree_leaves(called(*args))):
+                leaf = leaf if isinstance(leaf, torch.Tensor) else torch.tensor(leaf)
+                golden[f"{prefix}.{i}"] = leaf.contiguous().clone()
         safetensors.torch.save_file(golden, folder / f"{name}.golden.safetensors")
         print(name, sum(node.op == "call_function" for node in program.graph.nodes))
 

@@ -220,6 +220,8 @@ def main():
                     print(name, flush=True)
                 if arguments.onnx and not (there and (arguments.folder / f"{name}.onnx").exists()):
                     convert(name, arguments.folder)
+            except ModuleNotFoundError as error:
+                print(f"{name}: skipped: {error}", file=sys.stderr, flush=True)
             except Exception as error:  # one network must not keep the others from being exported
                 print(f"{name}: {type(error).__name__}: {str(error)[:500]}", file=sys.stderr, flush=True)
                 traceback.print_exc(limit=-1)

@@ -140,8 +140,8 @@ def video(name):
 def of(cls, config, fields, kwargs, fixed=None, **sizes):
     import transformers
 
-    model = getattr(transformers, cls)(getattr(transformers, config)(**sizes))
-    return Results(model, fields, **(fixed or {})), (), kwargs
+    cls, config = (functools.reduce(getattr, name.split("."), transformers) for name in (cls, config))
+    return Results(cls(config(**sizes)), fields, **(fixed or {})), (), kwargs
 
 
 def sound(cls, config, fields=("last_hidden_state",), **sizes):

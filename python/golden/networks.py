@@ -284,8 +284,10 @@ def networks():
         "torch.branches": lambda: (Branches(), (torch.randn(4, 16),)),
     }
     import more_networks
+    import pretrained_networks
+    import varied_networks
 
-    return table | more_networks.networks()
+    return table | more_networks.networks() | varied_networks.networks() | pretrained_networks.networks()
 
 
 def build(name):
@@ -295,6 +297,8 @@ def build(name):
     module, args, kwargs, shapes = (*parts, *[{}, None][len(parts) - 2 :])
     generator = torch.Generator().manual_seed(1)
     module = module.eval().requires_grad_(False)
+    if name.startswith("pretrained."):
+        return module, args, kwargs, shapes
     for parameter in module.parameters():
         if parameter.dim() > 1 and not parameter.any():
             # Some heads start at zero, which would hide all that comes before them.

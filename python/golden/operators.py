@@ -174,6 +174,19 @@ def mutations():
             self.a.add_(x)
             return self.b * 1, self.a * 2
 
+    def column(self):
+        self.register_buffer("a", torch.ones(6, 4)[:, 1:])
+        self.register_buffer("b", self.a[:, 2])
+
+    def overlapping(self):
+        block = torch.arange(40.0)
+        self.register_buffer("a", block[2:26].view(6, 4))
+        self.register_buffer("b", block[20:36])
+
+    def turned(self):
+        self.register_buffer("a", torch.ones(4, 6).t())
+        self.register_buffer("b", self.a.t()[1:])
+
     def whole(self):
         self.register_buffer("a", torch.ones(6, 4))
         self.register_buffer("b", self.a)
@@ -184,6 +197,9 @@ def mutations():
 
     case("alias.buffer_same", Shared(whole), r(6, 4))
     case("alias.buffer_part", Shared(part), r(6, 4))
+    case("alias.buffer_column", Shared(column), r(6, 3))
+    case("alias.buffer_overlapping", Shared(overlapping), r(6, 4))
+    case("alias.buffer_turned", Shared(turned), r(6, 4))
 
 
 def control():
@@ -299,6 +315,22 @@ def control():
     case("control.autocast_on", autocast_on, r(3, 4))
     case("control.checkpoint", checkpoint, r(3, 4))
     case("control.size_arithmetic", lambda x: x.reshape(x.shape[0] // 2 * 2, -1) * (x.shape[0] ** 0.5) + x.shape[0] / 3, r(6, 4), dims=({0: torch.export.Dim("rows", min=2, max=8) * 2},))
+    rows = ({0: torch.export.Dim("rows", min=2, max=9)},)
+
+    def symbolic_views(x):
+        y = x * 1
+        a, b = y.contiguous(), y.reshape(-1)
+        a[:, 1:] += 1
+        b.mul_(2)
+        return y, a, b
+
+    case("control.size_views", symbolic_views, r(5, 4), dims=rows)
+    case("control.size_gather", lambda x: (x[None, None].expand(2, 3, -1, -1).gather(1, torch.ones(2, 1, x.shape[0], 4).long()), x.t()[None].gather(1, x.t()[None].argsort(1))), r(5, 4), dims=rows)
+    case("control.size_scatter", lambda x: x.t()[None].scatter(1, x.t()[None].argsort(1), 2.0), r(5, 4), dims=rows)
+    case("control.size_pad", lambda x: (F.pad(x, (1, 0, 9 - x.shape[0], 1)), F.pad(x, (-1, 2, 0, x.shape[0]), value=4.0)), r(5, 4), dims=rows)
+    batch = ({0: torch.export.Dim("batch", min=2, max=9)},) * 2
+    case("sdpa.batch", lambda q, m: (F.scaled_dot_product_attention(q, q, q), F.scaled_dot_product_attention(q, q, q, m), F.scaled_dot_product_attention(q, q, q, is_causal=True)), r(3, 5, 4), r(3, 5, 5), dims=batch)
+    case("sdpa.heads", lambda q, m: F.scaled_dot_product_attention(q[None], q[None], q[None], m[None]), r(3, 5, 4), r(3, 5, 5), dims=batch)
     case("control.size_range", lambda x: x + torch.arange(x.shape[0])[:, None] + torch.zeros(x.shape[0], 1), r(5, 4), dims=({0: torch.export.Dim("rows", min=2, max=9)},))
 
 

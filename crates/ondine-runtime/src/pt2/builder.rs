@@ -48,6 +48,8 @@ pub(super) struct Builder {
     pub(super) nested: bool,
     /// The symbols that are never negative.
     pub(super) counts: BTreeSet<Arc<str>>,
+    /// Sizes that the program has found to be equal to others: the others are what they are called by.
+    same: Vec<[Dim; 2]>,
 }
 
 pub(super) fn inverse(order: &[usize]) -> Vec<usize> {
@@ -72,6 +74,48 @@ impl Builder {
             self.fixed.push(fixed);
         }
         self.fixed[x.value.index()] && !self.nested
+    }
+
+    /// Takes two sizes for the same from now on; one that the caller's inputs tell stands for one that data decides.
+    pub(super) fn equate(&mut self, a: &Dim, b: &Dim) {
+        let (a, b) = (self.called(a), self.called(b));
+        let mut measured = BTreeSet::new();
+        for node in self.graph.nodes() {
+            if let Op::Measure { size, .. } = &node.op {
+                size.symbols(&mut measured);
+            }
+        }
+        let decided = |dim: &Dim| {
+            let mut symbols = BTreeSet::new();
+            dim.symbols(&mut symbols);
+            !symbols.is_disjoint(&measured)
+        };
+        match (a == b, decided(&a), decided(&b)) {
+            (true, ..) | (_, false, false) => {}
+            (_, true, _) => self.same.push([a, b]),
+            (_, false, true) => self.same.push([b, a]),
+        }
+    }
+
+    /// What a size is called by.
+    fn called(&self, dim: &Dim) -> Dim {
+        self.same.iter().find(|[other, _]| other == dim).map_or_else(|| dim.clone(), |[_, name]| name.clone())
+    }
+
+    /// The tensor with sizes by the names that they are called by.
+    pub(super) fn renamed(&mut self, x: Tensor) -> Result<Tensor> {
+        let mut x = x;
+        if self.same.is_empty() {
+            return Ok(x);
+        }
+        for axis in 0..x.rank() {
+            let size = self.dim(&x, axis);
+            let name = self.called(&size);
+            if name != size {
+                x = self.slice(&x, axis, &0.into(), &name)?;
+            }
+        }
+        Ok(x)
     }
 
     /// The value with its dimensions as stored.
@@ -142,6 +186,7 @@ impl Builder {
     }
 
     pub(super) fn reshape(&mut self, x: &Tensor, shape: &[Dim]) -> Result<Tensor> {
+        let shape = &shape.iter().map(|dim| self.called(dim)).collect::<Vec<_>>()[..];
         if self.shape(x) == shape {
             return Ok(x.clone());
         }
@@ -293,11 +338,12 @@ impl Builder {
 
     /// `x` repeated to `shape`.
     pub(super) fn expand(&mut self, x: &Tensor, shape: &[Dim]) -> Result<Tensor> {
+        let shape: Vec<Dim> = shape.iter().map(|dim| self.called(dim)).collect();
         if self.shape(x) == shape {
             return Ok(x.clone());
         }
         let value = self.dense(x)?;
-        let value = self.graph.push(Op::Expand(shape.to_vec().into()), &[value])?;
+        let value = self.graph.push(Op::Expand(shape.into()), &[value])?;
         Ok(self.plain(value))
     }
 
@@ -346,6 +392,11 @@ impl Builder {
     pub(super) fn select(&mut self, condition: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         self.broadcast(Op::Select, &[condition, a, b])
     }
+}
+
+/// How many elements a tensor of `shape` has.
+pub(super) fn elements(shape: &[Dim]) -> Dim {
+    shape.iter().fold(Dim::from(1), |product, dim| &product * dim)
 }
 
 /// Refuses lists of more positions than a graph should hold.

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use super::{
-    builder::Tensor,
+    builder::{Builder, Tensor, check_list, elements},
     call::{Item, dim_of, is_complex, output_names},
     lower::view,
     program::{Program, call, run, split_target},
     schema::{self, Argument},
+    tensors::Strided,
 };
 use crate::{
     dim::Dim,
     error::{Result, fail},
+    ndarray::NDArray,
     op::Scatter,
 };
 
@@ -26,12 +28,54 @@ pub(super) struct Path<'a> {
     pub(super) unsure: bool,
 }
 
-/// One result of a node that is a view.
-#[derive(Clone, Copy)]
-pub(super) struct View<'a> {
-    graph: &'a schema::Graph,
-    node: &'a schema::Node,
-    index: usize,
+/// A way to look at a tensor.
+#[derive(Clone)]
+pub(super) enum View<'a> {
+    /// One result of a node.
+    Result { graph: &'a schema::Graph, node: &'a schema::Node, index: usize },
+    /// Elements of the memory that stored tensors share.
+    Stored(Arc<Strided>),
+}
+
+impl Strided {
+    /// The elements of a tensor that holds the memory.
+    fn view(&self, builder: &mut Builder, whole: &Tensor) -> Result<Tensor> {
+        let all = elements(&builder.shape(whole));
+        let flat = builder.reshape(whole, &[all])?;
+        let part = if self.in_order() {
+            builder.slice(&flat, 0, &self.offset.into(), &(self.offset + self.count()).into())?
+        } else {
+            check_list(&self.sizes)?;
+            let places: Vec<i64> = (0..self.count()).map(|index| self.place(index) as i64).collect();
+            let places = builder.graph.constant(NDArray::new(&[places.len()], &places)?);
+            let places = builder.plain(places);
+            builder.take(&flat, 0, &places)?
+        };
+        builder.reshape(&part, &self.sizes.iter().map(|&size| size.into()).collect::<Vec<_>>())
+    }
+
+    /// What the memory holds once these elements are `new`, if they lie in order.
+    fn write_back(&self, builder: &mut Builder, whole: &Tensor, new: &Tensor) -> Result<Option<Tensor>> {
+        if !self.in_order() {
+            return Ok(None);
+        }
+        let shape = builder.shape(whole);
+        let all = elements(&shape);
+        let flat = builder.reshape(whole, std::slice::from_ref(&all))?;
+        let end = Dim::from(self.offset + self.count());
+        let before = builder.slice(&flat, 0, &0.into(), &self.offset.into())?;
+        let after = builder.slice(&flat, 0, &end, &all)?;
+        let new = builder.reshape(new, &[self.count().into()])?;
+        let parts: Vec<&Tensor> =
+            [&before, &new, &after].into_iter().filter(|part| builder.dim(part, 0).fixed() != Some(0)).collect();
+        let flat = builder.concat(&parts, 0)?;
+        builder.reshape(&flat, &shape).map(Some)
+    }
+
+    /// True if an element may occur more than once.
+    fn overlaps(&self) -> bool {
+        view::overlaps(self.strides.iter().zip(&self.sizes).map(|(&stride, &size)| (stride as i64, size as i64)))
+    }
 }
 
 /// A tensor with memory of its own.
@@ -142,13 +186,18 @@ fn converted(from: Option<&schema::TensorMeta>, to: Option<&schema::TensorMeta>,
     if from.dtype != to.dtype || copies {
         return Memory::Own;
     }
-    match (ravel, known(&from.sizes), known(&from.strides), known(&to.strides)) {
-        (true, Some(sizes), Some(strides), _) => shared_if(in_order(&sizes, &strides)),
-        (false, Some(sizes), Some(a), Some(b)) => {
-            shared_if(sizes.iter().zip(a.iter().zip(&b)).all(|(&n, (a, b))| n == 1 || a == b))
-        }
-        _ => Memory::Unsure,
+    let (Some(sizes), Some(a), Some(b)) = (dims(&from.sizes), dims(&from.strides), dims(&to.strides)) else {
+        return Memory::Unsure;
+    };
+    if ravel {
+        return match in_order(&sizes, &a) {
+            true => Memory::Shared,
+            false if known(&from.sizes).is_some() && known(&from.strides).is_some() => Memory::Own,
+            false => Memory::Unsure,
+        };
     }
+    // The same tensor has the same strides, written in the same way.
+    shared_if(sizes.iter().zip(a.iter().zip(&b)).all(|(n, (a, b))| n.constant() == Some(1) || a == b))
 }
 
 fn shared_if(shared: bool) -> Memory {
@@ -159,18 +208,28 @@ fn known(sizes: &[schema::SymInt]) -> Option<Vec<i64>> {
     sizes.iter().map(|size| dim_of(size).ok()?.constant()).collect()
 }
 
-/// True if these are the strides of elements in row-major order.
-fn in_order(sizes: &[i64], strides: &[i64]) -> bool {
-    let mut dense = 1_i64;
-    sizes.iter().zip(strides).rev().all(|(&size, &stride)| {
-        let fits = size == 1 || stride == dense;
-        dense = dense.saturating_mul(size);
+fn dims(sizes: &[schema::SymInt]) -> Option<Vec<Dim>> {
+    sizes.iter().map(|size| dim_of(size).ok()).collect()
+}
+
+/// True if these are the strides of elements in row-major order, whatever sizes there are.
+fn in_order(sizes: &[Dim], strides: &[Dim]) -> bool {
+    let mut dense = Dim::from(1);
+    sizes.iter().zip(strides).rev().all(|(size, stride)| {
+        let fits = size.constant() == Some(1) || *stride == dense;
+        dense = &dense * size;
         fits
     })
 }
 
 /// Whether a reshape is a view: it is, if each run of dimensions that lie densely becomes dimensions of its own.
 fn reshaped(from: &schema::TensorMeta, to: &schema::TensorMeta) -> Memory {
+    if let (Some(sizes), Some(strides)) = (dims(&from.sizes), dims(&from.strides))
+        && sizes.len() == strides.len()
+        && in_order(&sizes, &strides)
+    {
+        return Memory::Shared;
+    }
     let (Some(sizes), Some(strides), Some(to)) = (known(&from.sizes), known(&from.strides), known(&to.sizes)) else {
         return Memory::Unsure;
     };
@@ -208,10 +267,37 @@ fn reshaped(from: &schema::TensorMeta, to: &schema::TensorMeta) -> Memory {
 impl<'a> Program<'a> {
     /// Gives a tensor with memory of its own a name.
     pub(super) fn define(&mut self, name: &Arc<str>, value: Tensor, state: Option<Arc<str>>) {
-        self.bases.push(Base { value: value.clone(), version: 0, state });
-        let path = Path { base: self.bases.len() - 1, version: 0, views: Vec::new(), unsure: false };
-        self.paths.insert(name.clone(), path);
+        let base = self.add_base(value.clone(), state);
+        self.paths.insert(name.clone(), Path { base, version: 0, views: Vec::new(), unsure: false });
         self.items.insert(name.clone(), Item::Tensor(value));
+    }
+
+    fn add_base(&mut self, value: Tensor, state: Option<Arc<str>>) -> usize {
+        self.bases.push(Base { value, version: 0, state });
+        self.bases.len() - 1
+    }
+
+    /// Gives stored tensors that share memory their names, as views of one state.
+    pub(super) fn define_shared(
+        &mut self,
+        names: &[(Arc<str>, Strided)],
+        value: &Tensor,
+        state: Arc<str>,
+    ) -> Result<()> {
+        let base = self.add_base(value.clone(), Some(state));
+        let shape = self.builder.shape(value);
+        for (name, strided) in names {
+            let same =
+                strided.in_order() && strided.sizes.iter().map(|&size| Dim::from(size)).eq(shape.iter().cloned());
+            let views = if same { Vec::new() } else { vec![View::Stored(Arc::new(strided.clone()))] };
+            let mut seen = value.clone();
+            for view in &views {
+                seen = self.walk(view, seen)?;
+            }
+            self.paths.insert(name.clone(), Path { base, version: 0, views, unsure: false });
+            self.items.insert(name.clone(), Item::Tensor(seen));
+        }
+        Ok(())
     }
 
     /// Brings what a node reads up to date.
@@ -226,7 +312,7 @@ impl<'a> Program<'a> {
         }
         let (version, views) = (base.version, path.views.clone());
         let mut value = base.value.clone();
-        for view in views {
+        for view in &views {
             value = self.walk(view, value)?;
         }
         self.items.insert(name.clone(), Item::Tensor(value));
@@ -237,7 +323,11 @@ impl<'a> Program<'a> {
     }
 
     /// The view of `value`.
-    fn walk(&mut self, View { graph, node, index }: View<'_>, value: Tensor) -> Result<Tensor> {
+    fn walk(&mut self, view: &View<'_>, value: Tensor) -> Result<Tensor> {
+        let (graph, node, index) = match view {
+            View::Stored(strided) => return strided.view(&mut self.builder, &value),
+            View::Result { graph, node, index } => (graph, node, *index),
+        };
         let Some(Argument::AsTensor(first)) = node.inputs.first().map(|input| &input.arg) else {
             fail!(Format, "a view of no tensor");
         };
@@ -264,12 +354,12 @@ impl<'a> Program<'a> {
         let shape = self.builder.shape(&old);
         let new = self.builder.expand(&new, &shape)?;
         let mut levels = vec![self.bases[path.base].value.clone()];
-        for &view in &path.views {
+        for view in &path.views {
             let last = levels[levels.len() - 1].clone();
             levels.push(self.walk(view, last)?);
         }
         let mut current = new.clone();
-        for (&view, level) in path.views.iter().zip(&levels).rev() {
+        for (view, level) in path.views.iter().zip(&levels).rev() {
             current = self.write_back(view, level, &current)?;
         }
         let base = &mut self.bases[path.base];
@@ -284,21 +374,26 @@ impl<'a> Program<'a> {
     }
 
     /// What the argument of a view holds once the view holds `new`; it held `whole` before.
-    fn write_back(&mut self, view: View<'_>, whole: &Tensor, new: &Tensor) -> Result<Tensor> {
-        let call = call(view.graph, view.node, &self.items);
-        let (op, overlaps) = (split_target(&view.node.target).0, view::repeats(&call)?);
-        if let Some(whole) = view::write_back(&mut self.builder, &call, view.index, whole, new)? {
+    fn write_back(&mut self, view: &View<'_>, whole: &Tensor, new: &Tensor) -> Result<Tensor> {
+        let (op, overlaps, short) = match view {
+            View::Result { graph, node, index } => {
+                let call = call(graph, node, &self.items);
+                let short = view::write_back(&mut self.builder, &call, *index, whole, new)?;
+                (split_target(&node.target).0, view::repeats(&call)?, short)
+            }
+            View::Stored(strided) => ("stored", strided.overlaps(), strided.write_back(&mut self.builder, whole, new)?),
+        };
+        if let Some(whole) = short {
             return Ok(whole);
         }
         let shape = self.builder.shape(whole);
-        let elements = |shape: &[Dim]| shape.iter().fold(Dim::from(1), |product, dim| &product * dim);
         let (all, part) = (elements(&shape), elements(&self.builder.shape(new)));
         let (Some(count), Some(written)) = (all.fixed(), part.fixed()) else {
             fail!(Unsupported, "a change through the view `{op}` of an unknown shape");
         };
         // The view of each element's own position says where every new one goes.
         let places: Vec<i64> = (0..count as i64).collect();
-        let places = self.builder.graph.constant(crate::NDArray::new(&[count], &places)?);
+        let places = self.builder.graph.constant(NDArray::new(&[count], &places)?);
         let places = self.builder.plain(places);
         let places = self.builder.reshape(&places, &shape)?;
         let places = self.walk(view, places)?;
@@ -333,7 +428,7 @@ impl<'a> Program<'a> {
             let path = source.filter(|_| memory != Memory::Own).and_then(|source| self.paths.get(*source)).cloned();
             match (item, path) {
                 (Item::Tensor(value), Some(mut path)) => {
-                    path.views.push(View { graph, node, index });
+                    path.views.push(View::Result { graph, node, index });
                     path.unsure |= memory == Memory::Unsure;
                     self.paths.insert(name.clone(), path);
                     self.items.insert(name.clone(), Item::Tensor(value));
@@ -371,5 +466,27 @@ mod tests {
         assert!(shares(&[1, 4], &[9, 1], &[4]));
         assert!(shares(&[], &[], &[1, 1]));
         assert!(!shares(&[2, 4], &[0, 1], &[8]));
+    }
+
+    #[test]
+    fn symbolic_strides_tell_too() {
+        let size = |text: &str| {
+            schema::SymInt::AsExpr(schema::Expr { expr_str: format!("Mul(Symbol('n'), Integer({text}))"), hint: None })
+        };
+        let with = |strides: [schema::SymInt; 2]| schema::TensorMeta {
+            sizes: vec![schema::SymInt::AsInt(3), size("4")],
+            strides: strides.to_vec(),
+            ..meta(&[], &[])
+        };
+        let rows = with([size("4"), schema::SymInt::AsInt(1)]);
+        let columns = with([schema::SymInt::AsInt(1), schema::SymInt::AsInt(3)]);
+        assert_eq!(reshaped(&rows, &meta(&[12], &[1])), Memory::Shared);
+        assert_eq!(reshaped(&columns, &meta(&[12], &[1])), Memory::Unsure);
+        assert_eq!(converted(Some(&rows), Some(&rows), false, false), Memory::Shared);
+        assert_eq!(converted(Some(&columns), Some(&rows), false, false), Memory::Own);
+        assert_eq!(converted(Some(&rows), Some(&rows), false, true), Memory::Own);
+        assert_eq!(converted(Some(&rows), None, true, false), Memory::Unsure);
+        assert_eq!(converted(Some(&rows), Some(&meta(&[12], &[1])), true, false), Memory::Shared);
+        assert_eq!(converted(Some(&columns), Some(&meta(&[12], &[1])), true, false), Memory::Unsure);
     }
 }

@@ -16,7 +16,7 @@ use super::{
     memory::{Base, Memory, Path, memory, renames},
     schema::{self, Argument, InputSpec, OutputSpec},
     source,
-    tensors::{BFLOAT16, HALF, Tensors},
+    tensors::{BFLOAT16, HALF, Strided, Tensors},
 };
 use crate::{
     dim::Dim,
@@ -133,14 +133,16 @@ fn mutated<'a>(module: &'a schema::GraphModule) -> BTreeSet<Arc<str>> {
         OutputSpec::BufferMutation { buffer_name, .. } => Some(buffer_name),
         _ => None,
     });
-    for name in changed {
-        let argument = module.signature.input_specs.iter().find_map(|spec| match spec {
-            InputSpec::Buffer { arg, buffer_name } if buffer_name == name => Some(arg.name.clone()),
-            _ => None,
-        });
-        mutated.extend(argument);
-    }
+    mutated.extend(changed.filter_map(|name| buffer_argument(module, name)));
     mutated
+}
+
+/// The placeholder of a buffer.
+fn buffer_argument(module: &schema::GraphModule, buffer: &str) -> Option<Arc<str>> {
+    module.signature.input_specs.iter().find_map(|spec| match spec {
+        InputSpec::Buffer { arg, buffer_name } if buffer_name == buffer => Some(arg.name.clone()),
+        _ => None,
+    })
 }
 
 /// The argument and the name of a stored tensor.
@@ -155,33 +157,63 @@ fn stored_name(spec: &InputSpec) -> Option<(&schema::Name, &str)> {
 
 impl<'a> Program<'a> {
     fn inputs(&mut self, module: &schema::GraphModule, tensors: &Tensors) -> Result<()> {
-        let mutated = mutated(module);
-        let stored: Vec<(&schema::Name, &str)> = module.signature.input_specs.iter().filter_map(stored_name).collect();
+        self.states(module, tensors)?;
         for spec in &module.signature.input_specs {
+            if let Some((arg, path)) = stored_name(spec)
+                && !self.items.contains_key(&arg.name)
+            {
+                self.stored_tensor(arg, path, tensors).at(|| format!("`{path}`"))?;
+            }
             match spec {
                 InputSpec::UserInput { arg } => self.user_input(&module.graph, arg)?,
-                InputSpec::Parameter { arg, parameter_name: path }
-                | InputSpec::Buffer { arg, buffer_name: path }
-                | InputSpec::TensorConstant { arg, tensor_constant_name: path } => {
-                    let changed = stored.iter().filter(|(name, _)| mutated.contains(&name.name));
-                    match tensors.shared(path, changed.map(|(_, path)| *path)) {
-                        Some((other, true)) => {
-                            fail!(Unsupported, "`{path}` is `{other}`, which is changed; register it once")
-                        }
-                        Some((other, false)) => {
-                            fail!(Unsupported, "`{path}` lies in the memory of `{other}`, which is changed; clone it")
-                        }
-                        None => {}
-                    }
-                    self.stored_tensor(arg, path, mutated.contains(&arg.name), tensors).at(|| format!("`{path}`"))?;
-                }
                 InputSpec::CustomObj { custom_obj_name: name } => {
                     fail!(Unsupported, "the custom object `{name}` is pickled, and pickles are never opened")
                 }
-                InputSpec::ConstantInput { .. } | InputSpec::Token {} => {}
+                _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Stored tensors that are changed, and all that share memory with them.
+    fn states(&mut self, module: &schema::GraphModule, tensors: &Tensors) -> Result<()> {
+        let mutated = mutated(module);
+        // A buffer has a name that its author gave it; constants are named by the exporter.
+        let is_constant = |spec: &&InputSpec| matches!(spec, InputSpec::TensorConstant { .. });
+        let mut specs: Vec<&InputSpec> = module.signature.input_specs.iter().collect();
+        specs.sort_by_key(is_constant);
+        let stored: Vec<(&schema::Name, &str)> = specs.into_iter().filter_map(stored_name).collect();
+        let paths: Vec<&str> = stored.iter().map(|(_, path)| *path).collect();
+        for (arg, path) in stored.iter().filter(|(arg, _)| mutated.contains(&arg.name)) {
+            if !self.items.contains_key(&arg.name) {
+                self.state(path, &stored, &paths, tensors).at(|| format!("`{path}`"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn state(&mut self, path: &str, stored: &[(&schema::Name, &str)], paths: &[&str], tensors: &Tensors) -> Result<()> {
+        let common = tensors.common(path, paths)?;
+        let members: Vec<(&Arc<str>, &str, &Strided)> = stored
+            .iter()
+            .flat_map(|(arg, path)| {
+                let places = common.members.iter().filter(move |(name, _)| name == path);
+                places.map(move |(_, strided)| (&arg.name, *path, strided))
+            })
+            .collect();
+        let first = members.first().map_or(path, |(_, path, _)| path);
+        let (name, array) = match &common.whole {
+            Some(whole) => (whole.as_str(), tensors.array(whole)?),
+            None => (first, tensors.block(&common.members)?),
+        };
+        let graph = &mut self.builder.graph;
+        let value = graph.state(name, array.dtype(), array.shape());
+        if array.bytes().iter().any(|&byte| byte != 0) {
+            graph.start_state(name, array)?;
+        }
+        let value = self.builder.plain(value);
+        let names: Vec<_> = members.iter().map(|(name, _, strided)| ((*name).clone(), (*strided).clone())).collect();
+        self.define_shared(&names, &value, name.into())
     }
 
     fn user_input(&mut self, graph: &schema::Graph, argument: &Argument) -> Result<()> {
@@ -214,22 +246,15 @@ impl<'a> Program<'a> {
         Ok(())
     }
 
-    fn stored_tensor(&mut self, name: &schema::Name, path: &str, changes: bool, tensors: &Tensors) -> Result<()> {
+    fn stored_tensor(&mut self, name: &schema::Name, path: &str, tensors: &Tensors) -> Result<()> {
         let graph = &mut self.builder.graph;
-        let value = if changes {
-            let array = tensors.array(path)?;
-            let value = graph.state(path, array.dtype(), array.shape());
-            if array.bytes().iter().any(|&byte| byte != 0) {
-                graph.start_state(path, array)?;
-            }
-            value
-        } else if tensors.is_weight(path) {
+        let value = if tensors.is_weight(path) {
             graph.weight(path, &tensors.shape(path)?)?
         } else {
             graph.constant(tensors.array(path)?)
         };
         let value = self.builder.plain(value);
-        self.define(&name.name, value, changes.then(|| path.into()));
+        self.define(&name.name, value, None);
         Ok(())
     }
 
@@ -304,7 +329,7 @@ impl<'a> Program<'a> {
     fn outputs(&mut self, module: &'a schema::GraphModule) -> Result<()> {
         self.builder.graph.enter("");
         self.builder.graph.trace(None);
-        let mut count = 0;
+        let (mut count, mut changes) = (0, Vec::new());
         for spec in &module.signature.output_specs {
             match spec {
                 OutputSpec::UserOutput { arg } => {
@@ -320,14 +345,16 @@ impl<'a> Program<'a> {
                     let Some(Item::Tensor(tensor)) = self.items.get(&arg.name).cloned() else {
                         fail!(Format, "the new value of buffer `{buffer_name}` is not there");
                     };
-                    let value = self.builder.dense(&tensor)?;
-                    self.builder.graph.update_state(buffer_name, value)?;
+                    changes.extend(buffer_argument(module, buffer_name).map(|name| (name, tensor)));
                 }
                 OutputSpec::ParameterMutation { parameter_name: name, .. } => {
                     fail!(Unsupported, "the parameter `{name}` is changed; export for inference")
                 }
                 _ => {}
             }
+        }
+        for (name, new) in changes {
+            self.change(&name, &new)?;
         }
         for base in std::mem::take(&mut self.bases) {
             if let (Some(name), 1..) = (base.state, base.version) {
@@ -391,8 +418,11 @@ pub(super) fn run(
         (true, None, _) => fail!(Unsupported, "it is known for real numbers only"),
         (false, _, None) => fail!(Unsupported, "there is no rule for it"),
     };
-    let results = rule(builder, &call)?;
-    for (index, result) in results.iter().enumerate() {
+    let mut results = rule(builder, &call)?;
+    for (index, result) in results.iter_mut().enumerate() {
+        if let Item::Tensor(tensor) = result {
+            *tensor = builder.renamed(tensor.clone())?;
+        }
         let (Item::Tensor(tensor), Ok(promised)) = (result, call.out_shape(index)) else { continue };
         let shape = builder.shape(tensor);
         // What a kernel of the exporter did not make, nobody reads.

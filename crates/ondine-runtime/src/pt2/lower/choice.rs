@@ -1,6 +1,6 @@
 //! Choices of elements whose number the data decides: the size is measured, then everything follows from positions.
 
-use super::{Builder, Call, Item, Rule, Tensor, one, reduce::reduce};
+use super::{super::builder::elements, Builder, Call, Item, Rule, Tensor, one, reduce::reduce};
 use crate::{
     dim::Dim,
     dtype::DType,
@@ -46,10 +46,6 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         "bincount" => bincount,
         _ => return None,
     })
-}
-
-fn elements(shape: &[Dim]) -> Dim {
-    shape.iter().fold(Dim::from(1), |product, dim| &product * dim)
 }
 
 /// Where in row-major order the truth values are true; there are `size`, which the call finds.

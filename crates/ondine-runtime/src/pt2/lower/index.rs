@@ -1,6 +1,10 @@
 //! Operators that look elements up, spread them, order and accumulate them.
 
-use super::{super::builder::check_list, Builder, Call, Item, Rule, Tensor, one, view::scatter_rows};
+use super::{
+    super::builder::{check_list, elements},
+    Builder, Call, Item, Rule, Tensor, one,
+    view::scatter_rows,
+};
 use crate::{
     dim::Dim,
     dtype::DType,
@@ -69,8 +73,13 @@ fn linear(builder: &mut Builder, shape: &[Dim], axis: usize, indices: &Tensor) -
     index = builder.binary(Binary::Mul, &index, &own)?;
     for other in (0..shape.len()).filter(|&other| other != axis) {
         let size = builder.dim(indices, other);
-        let Some(stride) = strides[other].constant() else { fail!(Unsupported, "indices into an unknown shape") };
-        let range = builder.range(&0.into(), stride, &size)?;
+        let range = match strides[other].constant() {
+            Some(stride) => builder.range(&0.into(), stride, &size)?,
+            None => {
+                let (count, stride) = (builder.range(&0.into(), 1, &size)?, builder.integer(&strides[other])?);
+                builder.binary(Binary::Mul, &count, &stride)?
+            }
+        };
         let mut wide = vec![Dim::from(1); shape.len()];
         wide[other] = size;
         let range = builder.reshape(&range, &wide)?;
@@ -94,10 +103,6 @@ fn wrapped(builder: &mut Builder, indices: &Tensor, size: &Dim) -> Result<Tensor
     let size = builder.integer(size)?;
     let added = builder.binary(Binary::Add, indices, &size)?;
     builder.select(&negative, &added, indices)
-}
-
-fn elements(shape: &[Dim]) -> Dim {
-    shape.iter().fold(Dim::from(1), |product, dim| &product * dim)
 }
 
 /// The elements of `x` at `indices` along `axis`, one by one.

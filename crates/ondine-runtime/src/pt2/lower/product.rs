@@ -1,6 +1,6 @@
 //! Matrix products, attention, and what is made of them.
 
-use super::{Builder, Call, Item, Rule, Tensor, one, reduce, shape::lower_triangle};
+use super::{super::builder::elements, Builder, Call, Item, Rule, Tensor, one, reduce, shape::lower_triangle};
 use crate::{
     dim::Dim,
     dtype::DType,
@@ -56,11 +56,11 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
             one(product)
         },
         "outer" | "ger" => |builder, call| {
-            let (a, b) = (call.tensor("self")?, call.tensor("vec2")?);
+            let dtype = call.out_dtype(0)?;
+            let (a, b) = (call.operand_as(builder, "self", dtype)?, call.operand_as(builder, "vec2", dtype)?);
             let size = builder.dim(&a, 0);
             let a = builder.reshape(&a, &[size, 1.into()])?;
-            let result = builder.binary(Binary::Mul, &a, &b)?;
-            one(call.cast_out(builder, &result)?)
+            one(builder.binary(Binary::Mul, &a, &b)?)
         },
         "einsum" => |builder, call| {
             let Some(equation) = call.text("equation") else { fail!(Format, "einsum without an equation") };
@@ -154,7 +154,7 @@ pub(super) fn matmul(builder: &mut Builder, a: &Tensor, b: &Tensor) -> Result<Te
         if a.rank() > 2 {
             let shape = builder.shape(&a);
             let (inner, columns) = (shape[shape.len() - 1].clone(), builder.dim(&b, 1));
-            let rows = shape[..shape.len() - 1].iter().fold(Dim::from(1), |product, dim| &product * dim);
+            let rows = elements(&shape[..shape.len() - 1]);
             let flat = builder.reshape(&a, &[rows, inner])?;
             let product = matmul(builder, &flat, &b)?;
             let shape: Vec<Dim> = shape[..shape.len() - 1].iter().cloned().chain([columns]).collect();
@@ -188,6 +188,9 @@ fn attention(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         fail!(Unsupported, "dropout while training; export the model after .eval()");
     }
     let out = call.out_shape(0)?;
+    if out.len() != q.rank() || q.rank() < 2 {
+        fail!(Shape, "attention of rank {} with a result of rank {}", q.rank(), out.len());
+    }
     let mut mask = match (call.try_tensor("attn_mask")?, call.try_tensor("attn_bias")?) {
         (Some(mask), _) | (None, Some(mask)) => Some(mask),
         _ => None,
@@ -202,7 +205,11 @@ fn attention(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let width = builder.dim(&q, q.rank() - 1);
     let Some(width) = width.fixed() else { fail!(Unsupported, "attention over heads of unknown size") };
     let scale = call.float("scale", 1.0 / (width as f64).sqrt())?;
-    let (q, k, v) = (four(builder, &q)?, four(builder, &k)?, four(builder, &v)?);
+    // Heads are told apart from pictures of a batch only where some share keys.
+    let heads = [&q, &k].map(|x| x.rank().checked_sub(3).map(|axis| builder.dim(x, axis)));
+    let apart = q.rank() > 3 && heads.iter().flatten().all(|heads| heads.fixed().is_some());
+    let apart = apart || q.rank() > 2 && call.flag("enable_gqa", false)? && heads[0] != heads[1];
+    let (q, k, v) = (four(builder, &q, apart)?, four(builder, &k, apart)?, four(builder, &v, apart)?);
     let batch = broadcast(&crate::Shape(vec![builder.dim(&q, 0)]), &crate::Shape(vec![builder.dim(&k, 0)]))?;
     let heads = [&q, &k].map(|x| builder.dim(x, 1).fixed());
     let [Some(heads), Some(kv_heads)] = heads else { fail!(Unsupported, "an unknown number of heads") };
@@ -218,7 +225,7 @@ fn attention(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     }
     let mut kind = Mask::None;
     if let Some(mask) = mask {
-        inputs.push(additive_mask(builder, &mask, out.len(), &queries, &keys)?);
+        inputs.push(additive_mask(builder, &mask, &out, apart, &keys)?);
         kind = Mask::Additive;
     }
     let attention = Attention { heads, kv_heads, scale: scale as f32, causal, mask: kind, eight_bit: false };
@@ -228,26 +235,25 @@ fn attention(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     one(builder.reshape(&Builder::ordered(value, &[0, 2, 1, 3]), &out)?)
 }
 
-/// `[batch, heads, length, width]`, with leading dimensions joined or added.
-fn four(builder: &mut Builder, x: &Tensor) -> Result<Tensor> {
+/// `[batch, heads, length, width]`, with leading dimensions joined or added; all are the batch if heads are not `apart`.
+fn four(builder: &mut Builder, x: &Tensor, apart: bool) -> Result<Tensor> {
     let shape = builder.shape(x);
-    let Some((head, [heads, length, width])) = shape.split_last_chunk::<3>() else {
-        let [length, width] = &shape[..] else { fail!(Shape, "attention of rank {}", shape.len()) };
-        return builder.reshape(x, &[1.into(), 1.into(), length.clone(), width.clone()]);
+    let Some((head, [length, width])) = shape.split_last_chunk::<2>() else {
+        fail!(Shape, "attention of rank {}", shape.len())
     };
-    if head.len() == 1 {
-        return Ok(x.clone());
-    }
-    let batch = head.iter().fold(Dim::from(1), |product, dim| &product * dim);
-    builder.reshape(x, &[batch, heads.clone(), length.clone(), width.clone()])
+    let (batch, heads) = match head.split_last() {
+        Some((heads, batch)) if apart => (elements(batch), heads.clone()),
+        _ => (elements(head), 1.into()),
+    };
+    builder.reshape(x, &[batch, heads, length.clone(), width.clone()])
 }
 
 /// A mask of truth values or numbers as `[batch or 1, heads or 1, queries, keys]` to be added.
 fn additive_mask(
     builder: &mut Builder,
     mask: &Tensor,
-    rank: usize,
-    queries: &Dim,
+    out: &[Dim],
+    apart: bool,
     keys: &Dim,
 ) -> Result<crate::graph::Value> {
     let mut mask = mask.clone();
@@ -255,19 +261,25 @@ fn additive_mask(
         let (seen, hidden) = (builder.number(0.0, DType::F32)?, builder.number(f64::NEG_INFINITY, DType::F32)?);
         mask = builder.select(&mask, &seen, &hidden)?;
     }
+    let rank = out.len();
     let mut shape = builder.shape(&mask);
-    while shape.len() < rank.max(4) {
+    if shape.len() > rank {
+        fail!(Shape, "a mask of rank {} for attention of rank {rank}", shape.len());
+    }
+    while shape.len() < rank {
         shape.insert(0, 1.into());
     }
-    if shape.len() > 4 {
-        let extra = shape.len() - 3;
-        let batch = shape[..extra].iter().fold(Dim::from(1), |product, dim| &product * dim);
-        shape.splice(..extra, [batch]);
+    let (queries, head) = (out[rank - 2].clone(), rank - 2);
+    let heads = if apart { shape[head - 1].clone() } else { 1.into() };
+    let leading = head - usize::from(apart);
+    // Parts of a batch of several dimensions may share a mask.
+    if shape[..leading].iter().any(|dim| dim.fixed() != Some(1)) {
+        shape[..leading].clone_from_slice(&out[..leading]);
     }
-    let mask = builder.reshape(&mask, &shape)?;
-    shape[2] = queries.clone();
-    shape[3] = keys.clone();
+    let batch = elements(&shape[..leading]);
+    shape[head..].clone_from_slice(&[queries.clone(), keys.clone()]);
     let mask = builder.expand(&mask, &shape)?;
+    let mask = builder.reshape(&mask, &[batch, heads, queries, keys.clone()])?;
     builder.dense(&mask)
 }
 

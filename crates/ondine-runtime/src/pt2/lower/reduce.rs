@@ -15,8 +15,8 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         "prod" => |builder, call| plain(builder, call, Reduce::Product),
         "amax" => |builder, call| plain(builder, call, Reduce::Max),
         "amin" => |builder, call| plain(builder, call, Reduce::Min),
-        "any" => |builder, call| plain(builder, call, Reduce::Max),
-        "all" => |builder, call| plain(builder, call, Reduce::Min),
+        "any" | "_is_any_true" => |builder, call| plain(builder, call, Reduce::Max),
+        "all" | "_is_all_true" => |builder, call| plain(builder, call, Reduce::Min),
         "max" | "min" => extremum,
         "aminmax" => |builder, call| {
             let x = call.tensor("self")?;

@@ -55,7 +55,6 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
         "_assert_tensor_metadata"
         | "_assert_async"
         | "_linalg_check_errors"
-        | "_assert_scalar"
         | "_functional_assert_async"
         | "sym_constrain_range_for_size"
         | "sym_constrain_range"
@@ -108,7 +107,7 @@ fn stack(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 /// Pads the last dimensions: the amounts come innermost first.
 fn pad(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let name = if call.has("pad") { "pad" } else { "padding" };
-    let amounts = call.integers(name, &[])?;
+    let amounts = call.dims(name)?;
     let mode = call.text("mode").unwrap_or(match call.op {
         op if op.starts_with("reflection") => "reflect",
         op if op.starts_with("replication") => "replicate",
@@ -121,12 +120,19 @@ fn pad(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         _ => 0.0,
     };
     let mut x = call.tensor("self")?;
+    let Some(amounts) = amounts.iter().map(Dim::constant).collect::<Option<Vec<i64>>>() else {
+        if mode != "constant" {
+            fail!(Unsupported, "`{mode}` padding by an amount that is not known beforehand");
+        }
+        return symbolic_pad(builder, x, &amounts, value).and_then(one);
+    };
     for (i, pair) in amounts.chunks_exact(2).enumerate() {
         let Some(axis) = x.rank().checked_sub(i + 1) else { fail!(Shape, "more padding than dimensions") };
         let [before, after] = [pair[0], pair[1]];
         // Negative amounts cut.
         let size = builder.dim(&x, axis);
-        let (start, end) = (Dim::from_i64((-before).max(0)), &size - &Dim::from_i64((-after).max(0)));
+        let (start, end) =
+            (Dim::from_i64(before.saturating_neg().max(0)), &size - &Dim::from_i64(after.saturating_neg().max(0)));
         x = builder.slice(&x, axis, &start, &end)?;
         let (Ok(before), Ok(after)) = (usize::try_from(before.max(0)), usize::try_from(after.max(0))) else { continue };
         if before + after > 0 && mode != "constant" {
@@ -137,6 +143,28 @@ fn pad(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         return one(x);
     }
     constant_pad(builder, &x, &amounts, value).and_then(one)
+}
+
+/// `x` with `value` around it, by amounts of which some depend on sizes.
+fn symbolic_pad(builder: &mut Builder, mut x: Tensor, amounts: &[Dim], value: f64) -> Result<Tensor> {
+    let value = builder.number(value, builder.dtype(&x))?;
+    for (i, pair) in amounts.chunks_exact(2).enumerate() {
+        let Some(axis) = x.rank().checked_sub(i + 1) else { fail!(Shape, "more padding than dimensions") };
+        let cut = |amount: &Dim| amount.constant().map_or(0, |amount| amount.saturating_neg().max(0));
+        let (start, size) = (Dim::from_i64(cut(&pair[0])), builder.dim(&x, axis));
+        x = builder.slice(&x, axis, &start, &(&size - &Dim::from_i64(cut(&pair[1]))))?;
+        let mut parts = vec![x.clone()];
+        for (position, amount) in [0, 1].into_iter().zip(pair) {
+            if amount.constant().is_none_or(|amount| amount > 0) {
+                let mut shape = builder.shape(&x);
+                shape[axis] = amount.clone();
+                let filled = builder.expand(&value, &shape)?;
+                parts.insert(position * parts.len(), filled);
+            }
+        }
+        x = builder.concat(&parts.iter().collect::<Vec<_>>(), axis)?;
+    }
+    Ok(x)
 }
 
 /// `x` with `value` around it; the amounts are pairs for the last dimensions, innermost first.

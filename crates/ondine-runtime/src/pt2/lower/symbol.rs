@@ -1,6 +1,9 @@
 //! Arithmetic of sizes, and numbers that leave tensors.
 
-use super::{super::control, Builder, Call, Item, Rule, Tensor};
+use super::{
+    super::{call::output_names, control, source},
+    Builder, Call, Item, Rule, Tensor,
+};
 use crate::{
     dim::{Dim, DimPair},
     dtype::DType,
@@ -28,9 +31,24 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
             // Most conditions of sizes only guard what the exporter assumed, whatever they are made of.
             |builder, call| Ok(vec![condition(builder, call).map_or(Item::Truth, Item::Number)])
         }
+        "_assert_scalar" => |builder, call| {
+            if let Some([a, b]) = asserted(call) {
+                builder.equate(&a, &b);
+            }
+            Ok(Vec::new())
+        },
         name if control::is_control(name) => |_, _| fail!(Unsupported, "it is lowered by the program"),
         _ => return None,
     })
+}
+
+/// The sizes that an assertion says are equal.
+fn asserted(call: &Call<'_>) -> Option<[Dim; 2]> {
+    let name = source::names(&call.node.inputs.first()?.arg).next()?;
+    let node = call.graph.nodes.iter().find(|node| output_names(node).contains(&Some(name)))?;
+    let call = Call { node, ..*call };
+    (node.target.rsplit('.').next() == Some("eq")).then_some(())?;
+    Some([operand(&call, 0).ok()?, operand(&call, 1).ok()?])
 }
 
 /// The element of a tensor as a number, which may become a size.

@@ -1,6 +1,11 @@
 //! Operators that occur now and then, in terms of others.
 
-use super::{super::builder::check_list, Builder, Call, Item, Rule, Tensor, one, product::matmul, reduce::reduce};
+use super::{
+    super::builder::{check_list, elements},
+    Builder, Call, Item, Rule, Tensor, one,
+    product::matmul,
+    reduce::reduce,
+};
 use crate::{
     dim::Dim,
     dtype::DType,
@@ -105,10 +110,6 @@ fn addr(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.float_tensor(builder, "self")?;
     let x = Call::scale(builder, &x, call.float("beta", 1.0)?)?;
     one(builder.binary(Binary::Add, &x, &product)?)
-}
-
-fn elements(shape: &[Dim]) -> Dim {
-    shape.iter().fold(Dim::from(1), |product, dim| &product * dim)
 }
 
 fn reversed(builder: &mut Builder, x: &Tensor, axis: usize) -> Result<Tensor> {

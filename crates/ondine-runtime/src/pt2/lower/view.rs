@@ -267,16 +267,21 @@ pub(in super::super) fn repeats(call: &Call<'_>) -> Result<bool> {
         "unfold" => call.integer("size", 1)? > call.integer("step", 1)?,
         "as_strided" => {
             let (sizes, strides) = (call.integers("size", &[])?, call.integers("stride", &[])?);
-            let mut steps: Vec<_> = strides.into_iter().zip(sizes).filter(|(_, size)| *size > 1).collect();
-            steps.sort_unstable();
-            let mut reach = 0_i64;
-            steps.into_iter().any(|(stride, size)| {
-                let meets = stride <= reach;
-                reach = reach.saturating_add(stride.saturating_mul(size - 1));
-                meets
-            })
+            overlaps(strides.into_iter().zip(sizes))
         }
         _ => false,
+    })
+}
+
+/// True if elements with these strides and sizes can be in one place.
+pub(in super::super) fn overlaps(dimensions: impl Iterator<Item = (i64, i64)>) -> bool {
+    let mut steps: Vec<_> = dimensions.filter(|(_, size)| *size > 1).collect();
+    steps.sort_unstable();
+    let mut reach = 0_i64;
+    steps.into_iter().any(|(stride, size)| {
+        let meets = stride <= reach;
+        reach = reach.saturating_add(stride.saturating_mul(size - 1));
+        meets
     })
 }
 
