@@ -257,11 +257,11 @@ impl Rows for Pixels<'_> {
                     let place = line.zip(inside(x, tap_x, 1, width));
                     let pointer = place
                         .map_or(zeros, |(line, place)| self.first[input].wrapping_add((line + place) * pixel + shift));
-                    match whole {
-                        Some(_) => {
-                            table.fill(tap_y * kernel[1] + tap_x, pointer, if line.is_some() { step } else { 0 })
-                        }
-                        None => table.set(tap_y * kernel[1] + tap_x, pointer),
+                    let tap = tap_y * kernel[1] + tap_x;
+                    if whole.is_some() {
+                        table.fill(tap, pointer, if line.is_some() { step } else { 0 });
+                    } else {
+                        table.set(tap, pointer);
                     }
                 }
             }

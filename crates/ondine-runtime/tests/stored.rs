@@ -59,7 +59,8 @@ fn text(graph: &Graph) -> String {
     };
     let constants: Vec<_> = graph.nodes().iter().filter_map(constant).collect();
     let ops: Vec<_> = graph.nodes().iter().map(|node| (&node.op, &node.scope)).collect();
-    format!("{graph}{ops:?}{origins:?}{constants:?}{:?}{:?}{:?}", graph.inputs(), graph.states(), graph.limits()) + &format!("{:?}", graph.named())
+    let names = (graph.inputs(), graph.named());
+    format!("{graph}{ops:?}{origins:?}{constants:?}{names:?}{:?}{:?}", graph.states(), graph.limits())
 }
 
 #[test]
