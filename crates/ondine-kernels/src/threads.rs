@@ -19,6 +19,9 @@ const SPIN: Duration = Duration::from_micros(100);
 /// Multiplications of words, about, that one thread does in the time that sharing them takes: a few microseconds.
 const SHARED_WORK: usize = 1 << 18;
 
+/// A loop that takes so long is one that every worker has the time to enter.
+const LONG: Duration = Duration::from_micros(30);
+
 /// The bit of [`Shared::gate`] that says that a loop cannot be entered any more.
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
@@ -47,6 +50,12 @@ struct Shared {
     /// Workers in the loop that runs, and [`CLOSED`] when it takes no more of them: one that comes late, having slept or
     /// not been given a processor, is not waited for.
     gate: AtomicUsize,
+    /// Workers that sleep, or are about to.
+    asleep: AtomicUsize,
+    /// Workers that have entered the loop that runs.
+    helpers: AtomicUsize,
+    /// The loop that a worker missed which was awake, see [`Pool::part`].
+    missed: AtomicU32,
     /// The first panic of the loop that runs.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
@@ -95,6 +104,9 @@ impl Pool {
             job: Mutex::new(None),
             next: AtomicUsize::new(0),
             gate: AtomicUsize::new(CLOSED),
+            asleep: AtomicUsize::new(0),
+            helpers: AtomicUsize::new(0),
+            missed: AtomicU32::new(0),
             panic: Mutex::new(None),
         });
         let spawn = |index: usize| {
@@ -137,12 +149,17 @@ impl Pool {
             return;
         }
         let _turn = lock(&self.turn);
+        let awake = self.workers.len().saturating_sub(self.shared.asleep.load(Ordering::Relaxed));
+        let begin = Instant::now();
         self.start(tasks, body);
         let outcome = catch_unwind(AssertUnwindSafe(|| self.shared.take_turns(tasks, body, 0)));
         if outcome.is_err() {
             self.shared.next.store(tasks, Ordering::Relaxed);
         }
         self.finish();
+        if self.shared.helpers.load(Ordering::Relaxed) < awake && begin.elapsed() > LONG {
+            self.part();
+        }
         if let Err(payload) = outcome {
             resume_unwind(payload);
         }
@@ -158,6 +175,7 @@ impl Pool {
         *lock(&self.shared.job) = Some(Job { tasks, body: BodyPointer(body) });
         *lock(&self.shared.panic) = None;
         self.shared.next.store(0, Ordering::Relaxed);
+        self.shared.helpers.store(0, Ordering::Relaxed);
         self.shared.gate.fetch_and(!CLOSED, Ordering::Release);
         self.wake(2);
     }
@@ -170,6 +188,13 @@ impl Pool {
             spins = spins.saturating_add(1);
             if spins < POLITE * ROUND { std::hint::spin_loop() } else { thread::yield_now() }
         }
+    }
+
+    /// Sends workers to sleep that were awake and yet missed a long loop: most likely they wait for the processor that
+    /// this thread runs on, and systems are slow to move a thread that is always ready. One that wakes is placed anew.
+    fn part(&self) {
+        self.shared.missed.store(self.shared.epoch.load(Ordering::Relaxed), Ordering::Release);
+        thread::yield_now();
     }
 
     fn wake(&self, step: u32) {
@@ -199,8 +224,11 @@ impl Shared {
             }
             let enter = |gate: usize| (gate & CLOSED == 0).then_some(gate + 1);
             if self.gate.fetch_update(Ordering::Acquire, Ordering::Relaxed, enter).is_ok() {
+                self.helpers.fetch_add(1, Ordering::Relaxed);
                 self.help(index);
                 self.gate.fetch_sub(1, Ordering::Release);
+            } else if self.missed.load(Ordering::Acquire) == seen {
+                self.sleep(seen);
             }
         }
     }
@@ -228,12 +256,22 @@ impl Shared {
                 std::hint::spin_loop();
             }
             if start.elapsed() > SPIN {
-                thread::park();
+                self.sleep(seen);
             } else if round > POLITE {
                 thread::yield_now();
             }
         }
         seen
+    }
+
+    /// Sleeps until the epoch is not `seen`.
+    fn sleep(&self, seen: u32) {
+        self.asleep.fetch_add(1, Ordering::Relaxed);
+        while self.epoch.load(Ordering::Acquire) == seen {
+            // Returns at once if there is a call left over from an earlier loop.
+            thread::park();
+        }
+        self.asleep.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn take_turns(&self, tasks: usize, body: &Body<'_>, index: usize) {

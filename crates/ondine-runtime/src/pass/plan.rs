@@ -108,6 +108,11 @@ pub(crate) fn plan(
     let [least, most] = spans(graph, bindings)?;
     let measured: BTreeSet<_> = most.keys().filter(|symbol| !bindings.contains_key(*symbol)).cloned().collect();
     let shapes = bind_shapes(graph, &least, &most)?;
+    for (value, node) in values(graph) {
+        if !depends(&measured, |names| spoken_of(graph, node, names)) {
+            agree(graph, value, &shapes, bindings)?;
+        }
+    }
     let roots = roots(graph);
     let order: Vec<Value> = values(graph).filter(|(_, node)| runs(&node.op)).map(|(value, _)| value).collect();
     let last_use = last_uses(graph, &roots, &order);
@@ -224,6 +229,11 @@ impl Plan {
                 region.len = len;
             }
         }
+        for (value, node) in values(graph) {
+            if bound(&|names| spoken_of(graph, node, names)) {
+                agree(graph, value, &self.shapes, bindings)?;
+            }
+        }
         for value in 0..self.places.len() {
             self.places[value] = self.places[self.roots[value].index()];
         }
@@ -250,6 +260,35 @@ fn bind_shapes(graph: &Graph, least: &Bindings, most: &Bindings) -> Result<Vec<V
         }
     };
     graph.nodes().iter().map(|node| bind(node).at(|| format!("{} ({})", node.scope, node.op))).collect()
+}
+
+/// The symbols that a node and what it works on speak of.
+fn spoken_of(graph: &Graph, node: &crate::Node, names: &mut BTreeSet<Arc<str>>) {
+    let shapes = node.inputs.iter().map(|&input| graph.shape(input)).chain([&node.signature.shape]);
+    shapes.for_each(|shape| shape.0.iter().for_each(|dim| dim.symbols(names)));
+    node.op.symbols(names);
+}
+
+/// Asks of sizes what could not be asked of symbols.
+fn agree(graph: &Graph, value: Value, shapes: &[Vec<usize>], bindings: &Bindings) -> Result<()> {
+    let node = graph.node(value);
+    let check = || {
+        let Some(from) = node.inputs.first().map(|input| &shapes[input.index()]) else { return Ok(()) };
+        match &node.op {
+            Op::Reshape(_) if element_count(from) != element_count(&shapes[value.index()]) => {
+                fail!(Shape, "{from:?} cannot be reshaped to {:?}", shapes[value.index()])
+            }
+            Op::Slice { axis, start, end } => {
+                let (start, end, size) = (start.bind(bindings)?, end.bind(bindings)?, from[*axis]);
+                if start > end || end > size {
+                    fail!(Shape, "slice {start}..{end} is outside dimension {axis} of size {size}");
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    };
+    check().at(|| format!("{} ({})", node.scope, node.op))
 }
 
 /// True if the operator computes or moves anything.
@@ -409,5 +448,24 @@ mod tests {
         }
         let open = plan(&measuring(usize::MAX), &Bindings::new(), |_, _| 0).unwrap_err().to_string();
         assert!(open.contains("torch._check"), "{open}");
+    }
+
+    #[test]
+    fn sizes_that_symbols_left_open_are_asked_of_calls() {
+        let symbol = || Dim::symbol("n");
+        let mut graph = Graph::new();
+        let x = graph.input("x", DType::F32, [symbol(), 3.into()]);
+        let square = graph.reshape(x, [symbol(), symbol()]).unwrap();
+        graph.output("square", square);
+        let mut cut = Graph::new();
+        let x = cut.input("x", DType::F32, [symbol()]);
+        let slice = cut.slice(x, 0, 2, 4).unwrap();
+        cut.output("slice", slice);
+        for (graph, right, wrong) in [(graph, 3, 4), (cut, 4, 3)] {
+            let with = |size: usize| plan(&graph, &Bindings::from([("n".into(), size)]), |_, _| 0);
+            assert!(with(right).is_ok());
+            let error = with(wrong).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Shape, "{error}");
+        }
     }
 }
