@@ -1,5 +1,6 @@
 //! What operators that go step by step do at each: cells of recurrent layers, and turns of loops.
 
+use ondine_kernels::RecurrentCell;
 use serde::{Deserialize, Serialize};
 
 use crate::{dim::Dim, graph::Graph, infer::Signature};
@@ -21,17 +22,23 @@ impl Cell {
     /// Vectors of the hidden size that a step takes from the input's product.
     #[must_use]
     pub fn gates(self) -> usize {
-        match self {
-            Self::Lstm => 4,
-            Self::Gru => 3,
-            Self::Tanh | Self::Relu => 1,
-        }
+        self.kernel().gates()
     }
 
     /// Vectors of the hidden size that a step hands on: the hidden state and, for [`Cell::Lstm`], the cell state.
     #[must_use]
     pub fn carried(self) -> usize {
-        if self == Self::Lstm { 2 } else { 1 }
+        self.kernel().carried()
+    }
+
+    /// What the kernels call it.
+    pub(crate) fn kernel(self) -> RecurrentCell {
+        match self {
+            Self::Lstm => RecurrentCell::Lstm,
+            Self::Gru => RecurrentCell::Gru,
+            Self::Tanh => RecurrentCell::Tanh,
+            Self::Relu => RecurrentCell::Relu,
+        }
     }
 }
 

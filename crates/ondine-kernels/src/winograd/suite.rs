@@ -11,6 +11,10 @@ use crate::{
 
 const SEVEN: f32 = -7.0;
 
+/// How much larger the products of a tile may be than those of a result. Along each axis the product of a pixel with a tap
+/// that a result does not hold takes part in it nevertheless, once whole and twice by half, to vanish but for rounding.
+const SPREAD: f64 = 4.0;
+
 /// A convolution and what surrounds it.
 #[derive(Clone, Debug)]
 struct Case {
@@ -26,14 +30,14 @@ struct Case {
 impl Case {
     /// What rounding may add to a result, relative to the sum of the absolute values of its products.
     ///
-    /// The transforms add up to 16 values of the input and 9 of the weights, so an operand that is rounded after them
-    /// may be off by its rounding times what its neighbours hold, which the largest product bounds.
+    /// Both operands are rounded after their transforms, to half a unit of the last of 8 bits or by half of a 127th; what is
+    /// rounded holds neighbours too, see [`SPREAD`], which the largest product bounds.
     fn tolerance(&self) -> f64 {
         let terms = 9.0 * self.shape.channels[0] as f64;
         match self.dtype {
             WeightType::F32 => 1.2e-7 * (terms + 40.0),
-            WeightType::Bf16 => 2.0 / 256.0,
-            WeightType::S8 => 2.5 / 127.0,
+            WeightType::Bf16 => SPREAD * 2.0 / 512.0,
+            WeightType::S8 => SPREAD * 2.0 / 254.0,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Recurrent layers.
 
-use ondine_kernels::{self as k, PackedWeights, RecurrentCell, RecurrentProblem, RecurrentShape, RecurrentWeights};
+use ondine_kernels::{self as k, PackedWeights, RecurrentProblem, RecurrentShape, RecurrentWeights};
 
 use super::weights::{Format, panels};
 use crate::{
@@ -13,13 +13,7 @@ use crate::{
 
 fn shape(cell: Cell, reverse: bool, x: &[usize], weight: &[usize]) -> Result<RecurrentShape> {
     let (&[steps, batch, _], &[_, hidden]) = (x, weight) else { fail!(Shape, "a recurrent layer") };
-    let cell = match cell {
-        Cell::Lstm => RecurrentCell::Lstm,
-        Cell::Gru => RecurrentCell::Gru,
-        Cell::Tanh => RecurrentCell::Tanh,
-        Cell::Relu => RecurrentCell::Relu,
-    };
-    Ok(RecurrentShape { cell, reverse, steps, batch, hidden })
+    Ok(RecurrentShape { cell: cell.kernel(), reverse, steps, batch, hidden })
 }
 
 /// Bytes of scratch; more if the weight is `computed` at run time.
