@@ -15,6 +15,7 @@ use crate::{
     gemm::{
         Epilogue, Input, Output, check_rows,
         decode::{CodedCall, CodedPanel, CodedWork},
+        drive::Line,
         epilogue::{EpilogueCall, Target},
         micro::{GemmKernels, MAX_ROWS, MAX_WIDTH, MicroCall, WORD},
         weights::{Layout, PACKED_ALIGN, WeightShape, WeightType},
@@ -280,12 +281,6 @@ fn sum_of(values: &[f32]) -> f32 {
     }
     sums.iter().sum::<f32>() + rest.iter().sum::<f32>()
 }
-
-/// 16 words on a cache line of their own.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-#[expect(dead_code, reason = "the words are reached through the address of the first line")]
-struct Line([u32; 16]);
 
 /// Memory of a thread that outlives a product.
 #[derive(Default)]

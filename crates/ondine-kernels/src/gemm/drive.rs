@@ -152,7 +152,7 @@ struct Step {
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 #[expect(dead_code, reason = "the words are reached through the address of the first line")]
-struct Line([u32; 16]);
+pub(crate) struct Line(pub(crate) [u32; 16]);
 
 /// Memory of a thread that outlives a product.
 #[derive(Default)]
