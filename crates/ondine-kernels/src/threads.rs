@@ -369,20 +369,4 @@ mod tests {
             assert_eq!(counts(&pool, 10), vec![1; 10]);
         }
     }
-
-    #[test]
-    fn workers_sent_to_sleep_come_back() {
-        let pool = Pool::new(2);
-        for _ in 0..5 {
-            pool.part();
-            let (begin, helped) = (Instant::now(), AtomicU64::new(0));
-            while helped.load(Ordering::Relaxed) == 0 {
-                assert!(begin.elapsed() < Duration::from_secs(20), "the worker sleeps on");
-                pool.run_with(50, &|_, index| {
-                    thread::sleep(Duration::from_micros(20));
-                    helped.fetch_add(index as u64, Ordering::Relaxed);
-                });
-            }
-        }
-    }
 }
