@@ -16,16 +16,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration, time::Instant};
 
 use serde::Serialize;
 
-use crate::{
-    asset::Asset,
-    bytes::Bytes,
-    device::Device,
-    dtype::DType,
-    encoding::INPUT_RANGE,
-    error::{Context, Result, fail},
-    ndarray::NDArray,
-    weights::{Tensor, Weights},
-};
+use crate::device::Device;
+use ondine_graph::{encoding::INPUT_RANGE, fail, Asset, Bytes, Context, DType, NDArray, Result, Tensor, Weights};
 
 pub use format::{Format, Kind};
 
@@ -382,7 +374,7 @@ impl Work<'_> {
     /// Bytes of all tensors that the functions use.
     fn asset_bytes(&self) -> u64 {
         let mut sources = BTreeMap::new();
-        for weight in self.asset.functions().values().flat_map(crate::Graph::weights) {
+        for weight in self.asset.functions().values().flat_map(ondine_graph::Graph::weights) {
             self.asset.weights().sources(&weight.path, &mut sources);
         }
         sources.values().sum()
@@ -390,7 +382,7 @@ impl Work<'_> {
 
     /// Bytes of the weights that are no layers, as they are copied.
     fn other_bytes(&self) -> u64 {
-        let weights = self.asset.functions().values().flat_map(crate::Graph::weights);
+        let weights = self.asset.functions().values().flat_map(ondine_graph::Graph::weights);
         let others = weights.filter(|weight| self.layers.iter().all(|layer| layer.path != weight.path));
         let bytes: BTreeMap<_, _> =
             others.map(|weight| (&weight.path, self.asset.weights().kept_bytes(&weight.path, &weight.shape))).collect();
@@ -429,7 +421,7 @@ impl Work<'_> {
             }
             Ok(report)
         })?;
-        for weight in self.asset.functions().values().flat_map(crate::Graph::weights) {
+        for weight in self.asset.functions().values().flat_map(ondine_graph::Graph::weights) {
             if weights.get(&weight.path).is_none() {
                 old.copy_to(&weight.path, &weight.shape, &mut weights)?;
             }

@@ -14,15 +14,8 @@ mod weights;
 
 use bytemuck::{cast_slice, cast_slice_mut};
 
-use crate::{
-    device::Device,
-    error::{Result, fail},
-    graph::{Graph, Node, Value},
-    ndarray::{Element, NDArray},
-    op::Op,
-    run::{Operand, Target},
-    specialize::Options,
-};
+use crate::{device::Device, exec::{Operand, Target}, specialize::Options};
+use ondine_graph::{fail, Element, Graph, NDArray, Node, Op, Result, Value};
 
 pub(crate) use products::prefers_winograd;
 pub(crate) use weights::{Coding, Format, Levels, format, pack, pack_codes, packed_bytes, reads_rows};
@@ -81,7 +74,7 @@ pub(crate) fn evaluate(node: &Node, inputs: &[&NDArray], device: &Device) -> Res
         Options::default(),
         device,
     );
-    let mut scratch = crate::ndarray::AlignedBytes::zeroed(scratch);
+    let mut scratch = ondine_graph::AlignedBytes::zeroed(scratch);
     let mut target = Target { dtype: node.signature.dtype, shape: &shape, bytes: result.bytes_mut(), scale: None };
     run(&node.op, &operands, &mut target, scratch.as_mut_slice(), device)?;
     Ok(result)
@@ -147,8 +140,8 @@ pub(crate) fn run(
 macro_rules! dispatch {
     ($op:expr, $dtype:expr, [$($variant:ident => $rust:ty),+], $T:ident => $body:expr) => {
         match $dtype {
-            $(crate::dtype::DType::$variant => { type $T = $rust; $body; Ok::<(), crate::Error>(()) })+
-            other => crate::error::fail!(Unsupported, "{} of {other} numbers", $op),
+            $(ondine_graph::DType::$variant => { type $T = $rust; $body; Ok::<(), ondine_graph::Error>(()) })+
+            other => ondine_graph::fail!(Unsupported, "{} of {other} numbers", $op),
         }
     };
 }

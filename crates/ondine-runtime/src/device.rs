@@ -11,10 +11,8 @@ use std::{
 
 use ondine_kernels::{Kernels, Pool, Tier, WeightType, probe};
 
-use crate::{
-    error::{Error, ErrorKind, Result, fail},
-    specialize::Precision,
-};
+use crate::specialize::Precision;
+use ondine_graph::{fail, Error, ErrorKind, Result};
 
 /// Asks running functions to stop; clones share the wish.
 #[derive(Clone, Debug, Default)]

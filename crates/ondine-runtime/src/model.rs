@@ -5,18 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::{
-    device::Device,
-    dim::Bindings,
-    error::{Context, Result, fail},
-    graph::Graph,
-    ndarray::{AlignedBytes, NDArray},
-    observe::Tap,
-    pass::plan::Plan,
-    profile::Profile,
-    run::{self, Watch},
-    specialize::{Lowered, Specialized, plan_of},
-};
+use crate::{device::Device, exec::{self, Watch}, observe::Tap, plan::Plan, profile::Profile, specialize::{plan_of, Lowered, Specialized}};
+use ondine_graph::{fail, AlignedBytes, Bindings, Context, Graph, NDArray, Result};
 
 /// A loaded asset; clones are cheap and share the packed weights, as do all functions.
 ///

@@ -3,13 +3,8 @@
 //! The executor is the only place that knows them all: whoever wants to see intermediate values hands a [`Tap`] to
 //! [`Function::observe`](crate::Function::observe). A call without one pays nothing.
 
-use crate::{
-    error::{Result, fail},
-    graph::{Graph, Named, Value},
-    ndarray::NDArray,
-    op::Op,
-    run::Call,
-};
+use crate::exec::Call;
+use ondine_graph::{fail, Graph, NDArray, Named, Op, Result, Value};
 
 /// Sees the values of a call, one after the other.
 ///

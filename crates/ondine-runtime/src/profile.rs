@@ -2,11 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use crate::{
-    graph::{Graph, Value},
-    op::Op,
-    pass::plan::Plan,
-};
+use crate::plan::Plan;
+use ondine_graph::{Graph, Op, Value};
 
 /// One operator of one call.
 #[derive(Clone, Debug)]

@@ -8,34 +8,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    asset::Asset,
-    bytes::Bytes,
-    cache::{Cache, Digest},
-    cpu::{self, Coding, Format},
-    device::Device,
-    dim::Bindings,
-    disk::packed::{About, Front, Header},
-    dtype::DType,
-    error::{Context, Error, Result, fail},
-    graph::{Graph, Node, Value, Weight},
-    model::Model,
-    ndarray::AlignedBytes,
-    op::{Op, WeightId},
-    pass::{
-        algorithm::algorithm,
-        correct::correct,
-        fold::fold,
-        fuse::fuse,
-        layout::layout,
-        plan::{Plan, plan},
-        precision::lower,
-        quantize::{Rows, quantize},
-        share::share,
-        values,
-    },
-    weights::Weights,
-};
+use crate::{cpu::{self, algorithm::algorithm, quantize::{quantize, Rows}, Coding, Format}, device::Device, model::Model, pass::{fold::fold, fuse::fuse, low_rank::correct, precision::lower}, plan::{plan, Plan}, store::{cache::{Cache, Digest}, packed::{About, Front, Header}}};
+use ondine_graph::{fail, rewrite::{layout, share}, AlignedBytes, Asset, Bindings, Bytes, Context, DType, Error, Graph, Node, Op, Result, Value, Weight, WeightId, Weights};
 
 /// The type in which weights are packed and activations are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -410,7 +384,7 @@ pub(crate) fn assign_packs(
     let ids = (0..).map(WeightId).zip(graph.weights());
     let codings: HashMap<_, _> = ids.filter_map(|(id, weight)| Some((id, coding(&weight.path)?))).collect();
     let by_nodes =
-        values(&graph).flat_map(|(_, node)| (0..).zip(&node.inputs).map(move |(i, &input)| (&node.op, i, input)));
+        graph.values().flat_map(|(_, node)| (0..).zip(&node.inputs).map(move |(i, &input)| (&node.op, i, input)));
     let results = graph.outputs().iter().map(|&(_, value)| (&Op::Input, 0, value));
     for (op, position, input) in by_nodes.chain(results) {
         if let Op::Weight(id) = graph.node(input).op {

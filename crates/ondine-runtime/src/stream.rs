@@ -11,13 +11,8 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use crate::{
-    device::{Cancel, Device},
-    error::{Context, Error, ErrorKind, Result, fail},
-    model::{Function, Outputs, State},
-    ndarray::NDArray,
-    run::Watch,
-};
+use crate::{device::{Cancel, Device}, exec::Watch, model::{Function, Outputs, State}};
+use ondine_graph::{fail, Context, Error, ErrorKind, NDArray, Result};
 
 /// A queue of calls on one device, which a thread of its own runs one after the other in the order of submission.
 ///

@@ -7,14 +7,8 @@ use super::{
     format::{Format, Kind},
     low_rank, palette,
 };
-use crate::{
-    bytes::Bytes,
-    dtype::DType,
-    encoding::{ENCODING, LOW_RANK_A, LOW_RANK_B, LUT, SCALE, ZERO, code_bytes, pack_codes, symmetric_zero},
-    error::{Result, fail},
-    pool::{map, map_rows},
-    weights::{Tensor, Weights},
-};
+use crate::cpu::share::{map, map_rows};
+use ondine_graph::{encoding::{code_bytes, pack_codes, symmetric_zero, ENCODING, LOW_RANK_A, LOW_RANK_B, LUT, SCALE, ZERO}, fail, Bytes, DType, Result, Tensor, Weights};
 
 /// F16 loses digits below this, so smaller scales and tables are F32.
 const LEAST_HALF: f32 = 1.0 / 8192.0;

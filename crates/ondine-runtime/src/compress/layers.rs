@@ -3,15 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{LayerReport, Loss, plain_tensor};
-use crate::{
-    asset::Asset,
-    encoding::PARTS,
-    error::{Result, fail},
-    graph::Value,
-    op::Op,
-    pass::values,
-    weights::Weights,
-};
+use ondine_graph::{encoding::PARTS, fail, Asset, Op, Result, Value, Weights};
 
 /// Weights of fewer elements stay as they are: they take no room, and are often the first or the last of a network.
 const FEWEST_ELEMENTS: usize = 2048;
@@ -68,7 +60,7 @@ pub(super) fn weight_position(op: &Op) -> Option<usize> {
 pub(super) fn layers(asset: &Asset) -> Vec<Layer> {
     let mut layers = BTreeMap::<Arc<str>, Layer>::new();
     for (function, graph) in asset.functions() {
-        for (value, node) in values(graph) {
+        for (value, node) in graph.values() {
             let Some(weight) = weight_position(&node.op).map(|position| graph.node(node.inputs[position])) else {
                 continue;
             };

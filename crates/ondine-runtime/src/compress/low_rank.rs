@@ -4,7 +4,7 @@ use half::f16;
 use ondine_kernels::Pool;
 
 use super::encode::Codes;
-use crate::pool::{map, map_rows};
+use crate::cpu::share::{map, map_rows};
 
 /// Rounds of the iteration that finds the directions.
 const ROUNDS: usize = 6;

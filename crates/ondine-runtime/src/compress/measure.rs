@@ -13,17 +13,8 @@ use super::{
     layers::{Layer, weight_position},
     plain_tensor,
 };
-use crate::{
-    asset::Asset,
-    device::Device,
-    error::{Context, Result, fail},
-    graph::{Graph, Value},
-    model::State,
-    ndarray::NDArray,
-    op::{Epilogue, Op},
-    specialize::{self, Specialized},
-    weights::Weights,
-};
+use crate::{device::Device, model::State, specialize::{self, Specialized}};
+use ondine_graph::{fail, Asset, Context, Epilogue, Graph, NDArray, Op, Result, Value, Weights};
 
 /// Rows of a linear layer's input that its error is measured on, about.
 const ROWS: usize = 256;
@@ -213,7 +204,7 @@ fn activation(graph: &Graph, layer: Value) -> Value {
 
 /// The uses, cut so that what they read fits the memory.
 fn parts<'a>(graph: &Graph, uses: &'a [(usize, Value)], inputs: &Inputs) -> Vec<&'a [(usize, Value)]> {
-    let mut sizes = crate::Bindings::new();
+    let mut sizes = ondine_graph::Bindings::new();
     for ((_, value), (_, array)) in graph.inputs().iter().zip(inputs) {
         for (dim, &size) in graph.shape(*value).0.iter().zip(array.shape()) {
             sizes.extend(dim.solve(size).ok().flatten().map(|(symbol, size)| (symbol.clone(), size)));

@@ -3,7 +3,7 @@
 use ondine_kernels::Pool;
 
 use super::encode::{Codes, Levels, halved};
-use crate::pool::map;
+use crate::cpu::share::map;
 
 /// Rounds of moving the numbers to the means of what they stand for; most tables settle before.
 const ROUNDS: usize = 60;

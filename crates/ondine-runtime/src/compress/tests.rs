@@ -1,12 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    encoding::{ENCODING, code_at, pack_codes, symmetric_zero},
-    graph::Graph,
-    model::State,
-    op::Activation,
-};
+use crate::model::State;
+use ondine_graph::{encoding::{code_at, pack_codes, symmetric_zero, ENCODING}, Activation, Graph};
 
 fn device() -> Device {
     Device::cpu(std::num::NonZeroUsize::new(2)).unwrap()
@@ -41,7 +37,7 @@ fn read_back(coded: &Coded) -> Vec<f32> {
     let arrays: Vec<_> = weights.iter().map(|(name, _)| (name.to_string(), weights.array(name).unwrap())).collect();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("w.safetensors");
-    crate::write_safetensors(&file, &arrays).unwrap();
+    ondine_graph::write_safetensors(&file, &arrays).unwrap();
     let read = Weights::open(&file).unwrap();
     assert_eq!(read.paths().map(|path| &**path).collect::<Vec<_>>(), ["w"]);
     read.to_f32("w").unwrap().into_owned()

@@ -4,14 +4,8 @@ use half::{bf16, f16};
 use ondine_kernels as k;
 
 use super::{dispatch, general};
-use crate::{
-    device::Device,
-    dtype::DType,
-    error::{Result, fail},
-    ndarray::Element,
-    op::{Activation, Binary, Prologue, Reduce, Unary},
-    run::{Operand, Target},
-};
+use crate::{device::Device, exec::{Operand, Target}};
+use ondine_graph::{fail, Activation, Binary, DType, Element, Prologue, Reduce, Result, Unary};
 
 pub(super) fn unary(op: Unary, x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
     let (pool, kernels) = (&device.pool, device.kernels);

@@ -3,14 +3,8 @@
 use ondine_kernels as k;
 
 use super::{dispatch, movement::wide_indices};
-use crate::{
-    device::Device,
-    dim::Dim,
-    dtype::DType,
-    error::{Error, ErrorKind, Result, fail},
-    op::{Binary, Interpolation, Pooling, Scan, Scatter},
-    run::{Operand, Target},
-};
+use crate::{device::Device, exec::{Operand, Target}};
+use ondine_graph::{fail, Binary, DType, Dim, Error, ErrorKind, Interpolation, Pooling, Result, Scan, Scatter};
 
 /// Calls `$body` with `$T` being an unsigned type of the element's size: for what moves elements unchanged.
 macro_rules! dispatch_integers {

@@ -4,14 +4,8 @@ use half::{bf16, f16};
 use ondine_kernels as k;
 
 use super::{dispatch, rows::gather_coded, weights::Format};
-use crate::{
-    device::Device,
-    dim::Dim,
-    dtype::DType,
-    error::{Error, ErrorKind, Result, fail},
-    op::Resample,
-    run::{Operand, Target},
-};
+use crate::{device::Device, exec::{Operand, Target}};
+use ondine_graph::{fail, DType, Dim, Error, ErrorKind, Resample, Result};
 
 pub(super) fn permute(axes: &[usize], x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
     k::permute(&device.pool, x.dtype.size(), x.shape, axes, x.bytes, out.bytes);

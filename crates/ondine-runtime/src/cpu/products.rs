@@ -10,14 +10,8 @@ use super::{
     dispatch, recurrent,
     weights::{Format, coded, format, panels, weight_type},
 };
-use crate::{
-    device::Device,
-    dtype::DType,
-    error::{Result, fail},
-    op::{Attention, Conv2d, Epilogue, Mask, Op},
-    run::{Operand, Target},
-    specialize::{Options, Precision},
-};
+use crate::{device::Device, exec::{Operand, Target}, specialize::{Options, Precision}};
+use ondine_graph::{fail, Attention, Conv2d, DType, Epilogue, Mask, Op, Result};
 
 /// Bytes that an operator needs beside its inputs and result.
 pub(super) fn scratch_bytes(op: &Op, dtype: DType, inputs: &[&[usize]], options: Options, device: &Device) -> usize {

@@ -3,13 +3,8 @@
 use ondine_kernels::{self as k, PackedWeights, RecurrentProblem, RecurrentShape, RecurrentWeights};
 
 use super::weights::{Format, panels};
-use crate::{
-    device::Device,
-    dtype::DType,
-    error::{Result, fail},
-    op::Cell,
-    run::{Operand, Target},
-};
+use crate::{device::Device, exec::{Operand, Target}};
+use ondine_graph::{fail, Cell, DType, Result};
 
 fn shape(cell: Cell, reverse: bool, x: &[usize], weight: &[usize]) -> Result<RecurrentShape> {
     let (&[steps, batch, _], &[_, hidden]) = (x, weight) else { fail!(Shape, "a recurrent layer") };

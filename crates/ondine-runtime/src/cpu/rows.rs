@@ -3,10 +3,8 @@
 use half::f16;
 
 use super::weights::{Coding, Levels};
-use crate::{
-    encoding::{Encoded, code_at, symmetric_zero},
-    pool::map_rows,
-};
+use crate::cpu::share::map_rows;
+use ondine_graph::encoding::{code_at, symmetric_zero, Encoded};
 
 use ondine_kernels::Pool;
 

@@ -7,12 +7,8 @@ use ondine_kernels::{
 use serde::{Deserialize, Serialize};
 
 use super::rows;
-use crate::{
-    device::Device,
-    encoding::Encoded,
-    op::Op,
-    specialize::{Options, Precision},
-};
+use crate::{device::Device, specialize::{Options, Precision}};
+use ondine_graph::{encoding::Encoded, Op};
 
 /// The form in which an operator reads a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

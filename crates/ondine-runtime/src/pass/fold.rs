@@ -1,12 +1,6 @@
 //! Fold: evaluates what depends on constants only, and drops what no result needs.
 
-use crate::{
-    error::Result,
-    graph::{Graph, Node},
-    ndarray::NDArray,
-    op::Op,
-    pass::rewrite,
-};
+use ondine_graph::{rewrite::rewrite, Graph, NDArray, Node, Op, Result};
 
 /// Constants above this many bytes are computed at run time rather than stored.
 const MAX_CONSTANT: usize = 1 << 20;
@@ -29,7 +23,7 @@ pub(crate) fn fold(graph: &Graph, evaluate: impl Fn(&Node, &[&NDArray]) -> Resul
     sweep(&folded)
 }
 
-fn constant(graph: &Graph, value: crate::Value) -> Option<&NDArray> {
+fn constant(graph: &Graph, value: ondine_graph::Value) -> Option<&NDArray> {
     match &graph.node(value).op {
         Op::Const(array) => Some(array),
         _ => None,
