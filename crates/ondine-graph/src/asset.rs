@@ -81,6 +81,14 @@ impl Asset {
         Ok(asset)
     }
 
+    /// Other functions over the same checkpoint.
+    ///
+    /// # Errors
+    /// As [`Asset::new`].
+    pub fn with_functions<N: Into<Arc<str>>>(&self, functions: impl IntoIterator<Item = (N, Graph)>) -> Result<Self> {
+        Self::with_recipes(self.name.clone(), functions, self.weights.clone(), (*self.recipes).clone())
+    }
+
     /// What the asset is called in messages.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {

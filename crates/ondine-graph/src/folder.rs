@@ -160,6 +160,7 @@ impl Asset {
         let constants = read(folder, CONSTANTS)?;
         unaltered(&constants, &manifest.constants).at(place(CONSTANTS))?;
         let constants = tensors::read_arrays(&place(CONSTANTS)(), &constants)?;
+        let constants: Vec<_> = constants.into_iter().map(Arc::new).collect();
         let weights = read(folder, WEIGHTS)?;
         if weights.len() as u64 != manifest.weights_bytes {
             let (found, wanted) = (weights.len(), manifest.weights_bytes);
@@ -180,7 +181,7 @@ impl Asset {
     }
 }
 
-fn derive(weights: &Weights, stored: &BTreeMap<Arc<str>, StoredGraph>, constants: &[NDArray]) -> Result<Recipes> {
+fn derive(weights: &Weights, stored: &BTreeMap<Arc<str>, StoredGraph>, constants: &[Arc<NDArray>]) -> Result<Recipes> {
     let mut recipes = Recipes::default();
     for (path, graph) in stored {
         let recipe = graph.build(constants, Level::Portable).and_then(|graph| Recipe::new(graph, weights));

@@ -88,7 +88,22 @@ impl<'a> Rewrite<'a> {
     }
 
     /// Carries results, state updates and names over, and yields the new graph.
-    pub fn finish(mut self) -> Result<Graph> {
+    ///
+    /// # Errors
+    /// If the update of a state changed its shape or type.
+    pub fn finish(self) -> Result<Graph> {
+        self.finish_with(|_, _, value| Ok(value))
+    }
+
+    /// As [`Rewrite::finish`]; what the graph hands on is what `hand_on` makes of it: a result or, by its position, the
+    /// update of a state.
+    ///
+    /// # Errors
+    /// As [`Rewrite::finish`] and `hand_on`.
+    pub fn finish_with(
+        mut self,
+        mut hand_on: impl FnMut(&mut Graph, Option<usize>, Value) -> Result<Value>,
+    ) -> Result<Graph> {
         for named in self.old.named() {
             // What has gone into another operator has no value any more, and what another shape stands for is not it.
             let new = self.map[named.value.index()];
@@ -98,11 +113,13 @@ impl<'a> Rewrite<'a> {
         }
         for (name, value) in self.old.outputs() {
             let value = self.get(*value);
+            let value = hand_on(&mut self.new, None, value)?;
             self.new.output(name, value);
         }
-        for slot in self.old.states() {
+        for (position, slot) in self.old.states().iter().enumerate() {
             if let Some(update) = slot.update {
                 let update = self.get(update);
+                let update = hand_on(&mut self.new, Some(position), update)?;
                 self.new.update_state(&slot.name, update)?;
             }
         }

@@ -1,38 +1,26 @@
-//! The executor: runs the steps of a plan on one workspace.
+//! The executor: brings a call from step to step, whatever backend runs them.
+//!
+//! It is a state machine: [`Execution::advance`] goes on as far as it can, and says whether there is something to wait for.
+//! Control flow, profile, taps and the wish to stop are here and nowhere else.
 
-use std::{borrow::Cow, time::Instant};
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use crate::{cpu::{self, Format}, device::Cancel, model::{Outputs, State}, observe::{Moment, Tap}, plan::{Place, Plan, Region, Step}, profile::{self, Sample}, specialize::{Lowered, Specialized}};
-use ondine_graph::{fail, AlignedBytes, Bindings, Context, DType, Graph, NDArray, Op, Result, Value};
+use ondine_graph::{Bindings, Context, Graph, NDArray, Op, Result, Value};
 
-/// An operand of a kernel: plain row-major elements, or a packed weight.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Operand<'a> {
-    pub(crate) dtype: DType,
-    pub(crate) shape: &'a [usize],
-    pub(crate) bytes: &'a [u8],
-    /// How the bytes are packed, if it is a weight.
-    pub(crate) format: Option<Format>,
-}
-
-/// The result of a kernel, to be written whole.
-#[derive(Debug)]
-pub(crate) struct Target<'a> {
-    pub(crate) dtype: DType,
-    pub(crate) shape: &'a [usize],
-    pub(crate) bytes: &'a mut [u8],
-    /// Of quantized rows, if it was chosen before.
-    pub(crate) scale: Option<ondine_kernels::RowScale>,
-}
-
-/// Everything a call reads that is not in the workspace.
-pub(crate) struct Call<'a> {
-    specialized: &'a Specialized,
-    lowered: &'a Lowered,
-    plan: Cow<'a, Plan>,
-    arguments: &'a [&'a NDArray],
-    states: Vec<Cow<'a, NDArray>>,
-}
+use crate::{
+    backend::{Fault, Running, Ticket, Wait},
+    cancel::Cancel,
+    fetch::fetched,
+    observe::{Moment, Tap},
+    plan::Planner,
+    profile::{Profile, Sample},
+    step::{Copy, Plan, Step, Turns},
+};
 
 /// Who looks at a call while it runs.
 #[derive(Default)]
@@ -47,201 +35,311 @@ impl Watch<'_> {
         device.check()?;
         self.cancel.map_or(Ok(()), Cancel::check)
     }
-
-    fn look(&mut self, call: &Call<'_>, arena: &[u8], value: Option<Value>) -> Result<()> {
-        self.tap.as_mut().map_or(Ok(()), |tap| tap.look(&Moment { call, arena, value }))
-    }
 }
 
-pub(crate) fn run(
-    specialized: &Specialized,
-    lowered: &Lowered,
-    plan: &Plan,
-    arguments: &[&NDArray],
-    bindings: &Bindings,
-    state: &mut State,
-    watch: &mut Watch<'_>,
-) -> Result<Outputs> {
-    let begin = Instant::now();
-    let graph = &lowered.graph;
-    if state.arena.as_slice().len() < plan.arena {
-        state.arena = AlignedBytes::try_zeroed(plan.arena)?;
-    }
-    let states = graph.states().iter().map(|slot| {
-        Ok(match state.states.get(&slot.name) {
-            Some(array) => Cow::Borrowed(array),
-            None if slot.initial.is_some() => Cow::Borrowed(&**slot.initial.as_ref().expect("it was just found")),
-            None => Cow::Owned(NDArray::zeros(slot.signature.dtype, &slot.signature.shape.bind(bindings)?)?),
-        })
-    });
-    let states = states.collect::<Result<Vec<_>>>()?;
-    let mut call = Call { specialized, lowered, plan: Cow::Borrowed(plan), arguments, states };
-    let mut bindings = Cow::Borrowed(bindings);
-    let arena = state.arena.as_mut_slice();
-    watch.look(&call, arena, None)?;
-    for index in 0..plan.steps.len() {
-        watch.check(specialized.device.cancel())?;
-        let start = state.profile.is_some().then(Instant::now);
-        let step = &call.plan.steps[index];
-        let value = step.value;
-        let place = || {
-            let node = graph.node(value);
-            format!("{} ({})", node.scope, node.op)
-        };
-        call.step(step, arena).at(place)?;
-        let time = start.map(|start| start.elapsed());
-        if state.frugal {
-            call.forget_weights(step);
-        }
-        if let Op::Measure { size, .. } = &graph.node(value).op {
-            let count = call.array(value, arena)?.view::<i64>()?.first().copied().unwrap_or_default();
-            call.plan.to_mut().settle(graph, bindings.to_mut(), size, count).at(place)?;
-        }
-        watch.look(&call, arena, Some(value))?;
-        if let (Some(profile), Some(start), Some(time)) = (&mut state.profile, start, time) {
-            let node = graph.node(value);
-            profile.samples.push(Sample {
-                op: node.op.name(),
-                scope: node.scope.clone(),
-                value,
-                call: profile.calls.len(),
-                start: start - begin,
-                time,
-                flops: profile::step_flops(graph, &call.plan, value),
-                bytes: profile::step_bytes(graph, &call.plan, value),
-            });
-        }
-    }
-    let mut outputs = Outputs::default();
-    for (name, value) in graph.outputs() {
-        outputs.0.insert(name.clone(), call.array(*value, arena)?);
-    }
-    let updates = graph.states().iter().filter_map(|slot| Some((slot.name.clone(), slot.update?)));
-    let updates = updates.map(|(name, value)| Ok((name, call.array(value, arena)?))).collect::<Result<Vec<_>>>()?;
-    drop(call);
-    state.states.extend(updates);
-    if let Some(profile) = &mut state.profile {
-        profile.calls.push(begin.elapsed());
-    }
-    Ok(outputs)
+/// How far a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// It goes on when what was submitted is done.
+    Pending,
+    Done,
 }
 
-impl<'c> Call<'c> {
-    pub(crate) fn graph(&self) -> &'c Graph {
-        &self.lowered.graph
-    }
+/// What is under way.
+enum Frame {
+    /// Steps from the first to before the second.
+    Steps(usize, usize),
+    /// A loop, by its step.
+    Loop { step: usize, turns: Arc<Turns>, turn: usize, stage: Stage, start: Option<Instant> },
+}
 
-    /// The node whose bytes the value's are.
-    pub(crate) fn root(&self, value: Value) -> Value {
-        self.plan.roots[value.index()]
-    }
+/// What comes next in a turn of a loop.
+enum Stage {
+    /// Its condition.
+    Ask,
+    /// What it says.
+    Truth,
+    /// What was carried on is brought to where the next turn reads it.
+    Carry,
+}
 
-    fn step(&self, step: &Step, arena: &mut [u8]) -> Result<()> {
-        let graph = &self.lowered.graph;
-        let node = graph.node(step.value);
-        let Place::Arena(result) = self.plan.places[step.value.index()] else {
-            fail!(Unsupported, "the result has no place in the workspace");
+/// What happens when a ticket is done.
+enum Then {
+    /// A step of the function has run: it is measured and looked at.
+    Look { step: usize, start: Option<Instant> },
+    /// A number was measured.
+    Settle { step: usize, start: Option<Instant> },
+    /// The condition of a loop was told.
+    Decide,
+    /// All that was submitted is done.
+    End,
+}
+
+/// A call under way.
+pub(crate) struct Execution<'c, 'w, 't> {
+    planner: Planner<'c>,
+    plan: Arc<Plan>,
+    bindings: Cow<'c, Bindings>,
+    running: RefCell<Box<dyn Running + 'c>>,
+    device: &'c Cancel,
+    watch: &'w mut Watch<'t>,
+    profile: Option<&'w mut Profile>,
+    frames: Vec<Frame>,
+    waiting: Option<(Ticket, Then)>,
+    copies: Vec<Option<NDArray>>,
+    begin: Instant,
+}
+
+impl<'c, 'w, 't> Execution<'c, 'w, 't> {
+    pub(crate) fn new(
+        planner: Planner<'c>,
+        plan: Arc<Plan>,
+        bindings: &'c Bindings,
+        running: Box<dyn Running + 'c>,
+        device: &'c Cancel,
+        watch: &'w mut Watch<'t>,
+        profile: Option<&'w mut Profile>,
+    ) -> Result<Self> {
+        let frames = vec![Frame::Steps(0, plan.own)];
+        let (bindings, running, begin) = (Cow::Borrowed(bindings), RefCell::new(running), Instant::now());
+        let mut execution = Self {
+            planner,
+            plan,
+            bindings,
+            running,
+            device,
+            watch,
+            profile,
+            frames,
+            waiting: None,
+            copies: Vec::new(),
+            begin,
         };
-        let cut = Cut::new(arena, [result, step.scratch]);
-        let mut operands = Vec::with_capacity(node.inputs.len());
-        for (position, &input) in node.inputs.iter().enumerate() {
-            operands.push(self.operand(graph, &node.op, position, input, &cut.rest));
-        }
-        let [result, scratch] = cut.taken;
-        let mut target = Target {
-            dtype: node.signature.dtype,
-            shape: &self.plan.shapes[step.value.index()],
-            bytes: result,
-            scale: None,
-        };
-        cpu::run(&step.op, &operands, &mut target, scratch, &self.specialized.device)
+        execution.look(None)?;
+        Ok(execution)
     }
 
-    fn operand<'a>(
-        &'a self,
-        graph: &'a Graph,
-        op: &Op,
-        position: usize,
-        value: Value,
-        rest: &[(usize, &'a [u8])],
-    ) -> Operand<'a> {
-        let (dtype, shape) = (graph.node(value).signature.dtype, self.plan.shapes[value.index()].as_slice());
-        let root = graph.node(self.plan.roots[value.index()]);
-        let mut format = None;
-        let bytes = match (self.plan.places[value.index()], &root.op) {
-            (Place::Arena(region), _) => find(rest, region),
-            (Place::Input(position), _) => self.arguments[position].bytes(),
-            (Place::State(slot), _) => self.states[slot].bytes(),
-            (Place::Weight, Op::Weight(id)) => {
-                // Through a reshape it is the reshape that reads the weight.
-                let direct = self.plan.roots[value.index()] == value;
-                let (op, position) = if direct { (op, position) } else { (&graph.node(value).op, 0) };
-                let pack = self.lowered.pack(op, position, *id, self.specialized.options);
-                let pack = pack.expect("specialization packs every use of a weight");
-                format = Some(self.specialized.packed.entries[pack].format);
-                self.specialized.packed.get(pack)
+    /// Goes on: with [`Wait::Yes`] to the end, else until there is something to wait for.
+    ///
+    /// # Errors
+    /// What a step says, with its place; the first error of a tap; the wish to stop.
+    pub(crate) fn advance(&mut self, wait: Wait<'_>) -> Result<Progress> {
+        loop {
+            if let Some((ticket, then)) = self.waiting.take() {
+                let done = self.running.get_mut().poll(ticket, wait);
+                if !done.map_err(|fault| self.located(fault))? {
+                    self.waiting = Some((ticket, then));
+                    return Ok(Progress::Pending);
+                }
+                if self.done(ticket, then)? {
+                    return Ok(Progress::Done);
+                }
             }
-            (_, Op::Const(array)) => array.bytes(),
-            (place, op) => unreachable!("a value of {op} is never placed at {place:?}"),
+            self.watch.check(self.device)?;
+            self.next()?;
+        }
+    }
+
+    /// Submits what comes next.
+    fn next(&mut self) -> Result<()> {
+        let Some(frame) = self.frames.last_mut() else {
+            // Results without memory of their own are copied while states are what they were.
+            let graph = &self.planner.lowered.graph;
+            for (position, &(_, value)) in graph.outputs().iter().enumerate() {
+                let copied = match self.plan.results[position] {
+                    Some(_) => None,
+                    None => Some(fetched(graph, &self.plan, &self.running, value)?),
+                };
+                self.copies.push(copied);
+            }
+            // States that were not written where they lie.
+            let mut last = None;
+            for &(from, to, len) in &self.plan.updates {
+                last = Some(self.running.get_mut().copy(from, to, len).map_err(|fault| fault.error)?);
+            }
+            // Nothing is left to be waited for but the last of all.
+            let last = match last {
+                Some(last) => last,
+                None => self.running.get_mut().submit(0..0).map_err(|fault| fault.error)?,
+            };
+            self.waiting = Some((last, Then::End));
+            return Ok(());
         };
-        Operand { dtype, shape, bytes, format }
-    }
-
-    /// Lets go of the pages of the weights that a step used.
-    fn forget_weights(&self, step: &Step) {
-        let graph = &self.lowered.graph;
-        let node = graph.node(step.value);
-        for (position, &input) in node.inputs.iter().enumerate() {
-            if let Op::Weight(id) = graph.node(input).op {
-                let pack = self.lowered.pack(&node.op, position, id, self.specialized.options);
-                pack.into_iter().for_each(|pack| self.specialized.packed.forget(pack));
+        match frame {
+            Frame::Steps(next, end) if next == end => {
+                self.frames.pop();
+                Ok(())
             }
+            Frame::Steps(next, end) => {
+                let (next, end) = (*next, *end);
+                self.submit(next, end)
+            }
+            Frame::Loop { .. } => self.turn(),
         }
     }
 
-    /// A value whose memory still holds it, copied out.
-    pub(crate) fn array(&self, value: Value, arena: &[u8]) -> Result<NDArray> {
-        let operand = self.operand(&self.lowered.graph, &Op::Input, 0, value, &[(0, arena)]);
-        NDArray::from_bytes(operand.dtype, operand.shape, operand.bytes)
-    }
-}
-
-/// The workspace cut into what a step writes and what is left to read.
-pub(crate) struct Cut<'a, const N: usize> {
-    pub(crate) taken: [&'a mut [u8]; N],
-    pub(crate) rest: Vec<(usize, &'a [u8])>,
-}
-
-impl<'a, const N: usize> Cut<'a, N> {
-    /// Cuts `regions`, which do not overlap, out of `arena`.
-    pub(crate) fn new(mut arena: &'a mut [u8], regions: [Region; N]) -> Self {
-        let mut order: [usize; N] = std::array::from_fn(|i| i);
-        order.sort_by_key(|&i| (regions[i].offset, regions[i].len));
-        // What is empty is aligned all the same, as kernels expect of their numbers.
-        let mut taken = std::array::from_fn(|_| arena.split_off_mut(..0).unwrap_or_default());
-        let mut rest = Vec::with_capacity(N + 1);
-        let mut position = 0;
-        for i in order {
-            let Region { offset, len } = regions[i];
-            if len == 0 {
-                continue;
+    /// Submits steps from `next` on, at most up to before `end`.
+    fn submit(&mut self, next: usize, end: usize) -> Result<()> {
+        let plan = self.plan.clone();
+        let steps = &plan.steps[next..end];
+        let own = next < plan.own;
+        let start = (own && self.profile.is_some()).then(Instant::now);
+        if let Some(turns) = &steps[0].turns {
+            for &(from, to, len) in &turns.entry {
+                self.copy((from, to, len))?;
             }
-            let (before, tail) = arena.split_at_mut(offset - position);
-            let (part, tail) = tail.split_at_mut(len);
-            rest.push((position, &*before));
-            taken[i] = part;
-            arena = tail;
-            position = offset + len;
+            self.advance_steps(1);
+            self.frames.push(Frame::Loop { step: next, turns: turns.clone(), turn: 0, stage: Stage::Ask, start });
+            return Ok(());
         }
-        rest.push((position, &*arena));
-        Self { taken, rest }
+        let alone = own && (self.profile.is_some() || self.watch.tap.is_some());
+        let wanted = if alone { 1 } else { self.running.get_mut().batch(next).max(1) };
+        // Loops are the executor's, and after a measurement the steps change.
+        let measures = |step: &Step| own && matches!(step.op, Op::Measure { .. });
+        let stop = steps.iter().position(|step| step.turns.is_some()).unwrap_or(steps.len());
+        let stop = steps[..stop].iter().position(measures).map_or(stop, |measure| measure + 1);
+        let count = wanted.min(stop);
+        let ticket = self.running.get_mut().submit(next..next + count);
+        let ticket = ticket.map_err(|fault| self.located(fault))?;
+        self.advance_steps(count);
+        let last = next + count - 1;
+        if measures(&plan.steps[last]) {
+            let len = plan.steps[last].result.dtype.size();
+            let ticket = self.running.get_mut().fetch(plan.steps[last].result.place, len);
+            let ticket = ticket.map_err(|fault| self.located(fault))?;
+            self.waiting = Some((ticket, Then::Settle { step: last, start }));
+        } else if alone {
+            self.waiting = Some((ticket, Then::Look { step: last, start }));
+        }
+        Ok(())
+    }
+
+    fn advance_steps(&mut self, count: usize) {
+        if let Some(Frame::Steps(next, _)) = self.frames.last_mut() {
+            *next += count;
+        }
+    }
+
+    /// Goes on with the loop on top.
+    fn turn(&mut self) -> Result<()> {
+        let Some(Frame::Loop { turns, turn, stage, .. }) = self.frames.last_mut() else { return Ok(()) };
+        let (turns, side) = (turns.clone(), *turn % 2);
+        let side = &turns.sides[side];
+        match stage {
+            Stage::Ask => {
+                *stage = Stage::Truth;
+                self.frames.push(Frame::Steps(side.condition.start, side.condition.end));
+            }
+            Stage::Truth => {
+                let ticket = self.running.get_mut().fetch(side.truth, 1).map_err(|fault| fault.error)?;
+                self.waiting = Some((ticket, Then::Decide));
+            }
+            Stage::Carry => {
+                *stage = Stage::Ask;
+                *turn += 1;
+                for &copy in &side.results {
+                    self.copy(copy)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Another turn, or the end of the loop on top.
+    fn decide(&mut self, goes_on: bool) -> Result<()> {
+        let Some(Frame::Loop { step, turns, turn, stage, start }) = self.frames.last_mut() else { return Ok(()) };
+        let (step, turns, side, start) = (*step, turns.clone(), *turn % 2, *start);
+        if goes_on {
+            *stage = Stage::Carry;
+            let body = &turns.sides[side].body;
+            self.frames.push(Frame::Steps(body.start, body.end));
+            return Ok(());
+        }
+        self.frames.pop();
+        if side == 1 {
+            for &copy in &turns.back {
+                self.copy(copy)?;
+            }
+        }
+        self.measured(step, start);
+        if step < self.plan.own && self.watch.tap.is_some() {
+            self.look(Some(self.plan.steps[step].value))?;
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, (from, to, len): Copy) -> Result<()> {
+        self.running.get_mut().copy(from, to, len).map(|_| ()).map_err(|fault| fault.error)
+    }
+
+    /// What follows a ticket that is done; true at the end of the call.
+    fn done(&mut self, ticket: Ticket, then: Then) -> Result<bool> {
+        match then {
+            Then::End => return Ok(true),
+            Then::Decide => {
+                let mut truth = [0];
+                self.running.get_mut().take(ticket, &mut truth)?;
+                self.decide(truth[0] != 0)?;
+            }
+            Then::Look { step, start } => {
+                self.measured(step, start);
+                self.look(Some(self.plan.steps[step].value))?;
+            }
+            Then::Settle { step, start } => {
+                let mut count = [0; size_of::<i64>()];
+                self.running.get_mut().take(ticket, &mut count)?;
+                self.measured(step, start);
+                let value = self.plan.steps[step].value;
+                if let Op::Measure { size, .. } = &self.planner.lowered.graph.node(value).op {
+                    let plan = Arc::make_mut(&mut self.plan);
+                    let settled = self.planner.settle(plan, self.bindings.to_mut(), size, i64::from_le_bytes(count));
+                    settled.at(|| place(&self.planner.lowered.graph, value))?;
+                    self.running.get_mut().settled(&self.plan, step + 1)?;
+                }
+                self.look(Some(value))?;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Notes how long a step of the function took.
+    fn measured(&mut self, step: usize, start: Option<Instant>) {
+        let (Some(profile), Some(start)) = (&mut self.profile, start) else { return };
+        let step = &self.plan.steps[step];
+        profile.samples.push(Sample {
+            op: step.op.name().into(),
+            scope: step.scope.clone(),
+            value: step.value,
+            call: profile.calls.len(),
+            start: start - self.begin,
+            time: start.elapsed(),
+            flops: step.cost.flops,
+            bytes: step.cost.bytes,
+        });
+    }
+
+    fn look(&mut self, value: Option<Value>) -> Result<()> {
+        let Some(tap) = &mut self.watch.tap else { return Ok(()) };
+        let (graph, plan, running) = (&self.planner.lowered.graph, &*self.plan, &self.running);
+        let fetch = |value: Value| fetched(graph, plan, running, value);
+        tap.look(&Moment { graph, plan, value, fetch: &fetch })
+    }
+
+    /// A fault with the place of its step.
+    fn located(&self, Fault { step, error }: Fault) -> ondine_graph::Error {
+        match step.and_then(|step| self.plan.steps.get(step)) {
+            Some(step) => error.at(format!("{} ({})", step.scope, step.op)),
+            None => error,
+        }
+    }
+
+    /// The plan as it was found, and how long the call took.
+    pub(crate) fn finish(self) -> (Arc<Plan>, Vec<Option<NDArray>>, Duration) {
+        (self.plan, self.copies, self.begin.elapsed())
     }
 }
 
-/// The bytes of `region` among the pieces of the workspace; each piece comes with its position.
-pub(crate) fn find<'a>(pieces: &[(usize, &'a [u8])], region: Region) -> &'a [u8] {
-    let holds =
-        |(start, piece): &&(usize, &[u8])| *start <= region.offset && region.offset + region.len <= start + piece.len();
-    let (start, piece) = pieces.iter().find(holds).expect("the plan keeps what a step reads apart from what it writes");
-    &piece[region.offset - start..][..region.len]
+fn place(graph: &Graph, value: Value) -> String {
+    let node = graph.node(value);
+    format!("{} ({})", node.scope, node.op)
 }

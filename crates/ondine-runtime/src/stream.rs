@@ -11,8 +11,14 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use crate::{device::{Cancel, Device}, exec::Watch, model::{Function, Outputs, State}};
-use ondine_graph::{fail, Context, Error, ErrorKind, NDArray, Result};
+use crate::{
+    cancel::Cancel,
+    device::Device,
+    exec::Watch,
+    model::Function,
+    state::{Outputs, State},
+};
+use ondine_graph::{Context, Error, ErrorKind, NDArray, Result, fail};
 
 /// A queue of calls on one device, which a thread of its own runs one after the other in the order of submission.
 ///
@@ -25,7 +31,7 @@ use ondine_graph::{fail, Context, Error, ErrorKind, NDArray, Result};
 ///
 /// ```
 /// use std::sync::{Arc, Mutex};
-/// use ondine_runtime::{Asset, DType, Device, Graph, NDArray, Options, State, Stream, Weights};
+/// use ondine_runtime::{Asset, DType, Device, Graph, NDArray, Options, Specialize, State, Stream, Weights};
 ///
 /// # fn main() -> ondine_runtime::Result<()> {
 /// let mut graph = Graph::new();
@@ -37,7 +43,7 @@ use ondine_graph::{fail, Context, Error, ErrorKind, NDArray, Result};
 /// let asset = Asset::new("running sum", [("add", graph)], Weights::default())?;
 ///
 /// let device = Device::cpu(None)?;
-/// let add = asset.specialize(&Options::default(), &device, None)?.load().function("add")?;
+/// let add = asset.specialize(&Options::default(), &device, None)?.load()?.function("add")?;
 /// let stream = Stream::new(&device)?;
 /// let state = Arc::new(Mutex::new(State::default()));
 /// let mut calls = Vec::new();

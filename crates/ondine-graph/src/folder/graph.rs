@@ -25,18 +25,18 @@ const MAX_WEIGHT: usize = 1 << 42;
 /// The constants of graphs, equal ones once; files name them by their position.
 #[derive(Default)]
 pub struct Constants {
-    arrays: Vec<NDArray>,
+    arrays: Vec<Arc<NDArray>>,
     known: HashMap<blake3::Hash, usize>,
 }
 
 impl Constants {
     /// All of them, in the order of their numbers.
     #[must_use]
-    pub fn arrays(&self) -> &[NDArray] {
+    pub fn arrays(&self) -> &[Arc<NDArray>] {
         &self.arrays
     }
 
-    fn add(&mut self, array: &NDArray) -> usize {
+    fn add(&mut self, array: &Arc<NDArray>) -> usize {
         let mut hasher = blake3::Hasher::new();
         hasher.update(format!("{} {:?}", array.dtype(), array.shape()).as_bytes());
         let hash = hasher.update(array.bytes()).finalize();
@@ -135,7 +135,7 @@ impl Kind {
     }
 
     /// The operator of a node that takes inputs.
-    fn op(&self, graph: &mut Graph, constants: &[NDArray]) -> Result<Op> {
+    fn op(&self, graph: &mut Graph, constants: &[Arc<NDArray>]) -> Result<Op> {
         // Loops run as they are imported: no pass reaches into them.
         let inner = |graph: &StoredGraph| {
             let graph = graph.build(constants, Level::Portable)?;
@@ -257,7 +257,7 @@ impl StoredGraph {
     ///
     /// # Errors
     /// Names the first node that no builder could have made.
-    pub fn build(&self, constants: &[NDArray], level: Level<'_>) -> Result<Graph> {
+    pub fn build(&self, constants: &[Arc<NDArray>], level: Level<'_>) -> Result<Graph> {
         let mut graph = Graph::new();
         for slot in &self.states {
             graph.declare_state(&slot.build(constants).at(|| format!("state `{}`", slot.name))?);
@@ -371,7 +371,7 @@ fn unique<'a>(what: &str, mut names: impl Iterator<Item = &'a Arc<str>>) -> Resu
     }
 }
 
-fn constant(constants: &[NDArray], index: usize) -> Result<&NDArray> {
+fn constant(constants: &[Arc<NDArray>], index: usize) -> Result<&Arc<NDArray>> {
     match constants.get(index) {
         Some(array) => Ok(array),
         None => fail!(Format, "constant {index} is missing"),
@@ -379,7 +379,7 @@ fn constant(constants: &[NDArray], index: usize) -> Result<&NDArray> {
 }
 
 impl StoredState {
-    fn build(&self, constants: &[NDArray]) -> Result<StateSlot> {
+    fn build(&self, constants: &[Arc<NDArray>]) -> Result<StateSlot> {
         let signature = Signature { shape: self.shape.clone(), dtype: self.dtype };
         let initial = self.initial.map(|index| constant(constants, index)).transpose()?;
         if let Some(array) = initial
@@ -387,13 +387,13 @@ impl StoredState {
         {
             fail!(Shape, "shape {} does not fit its first value {array:?}", self.shape);
         }
-        let initial = initial.map(|array| Arc::new(array.clone()));
+        let initial = initial.map(|array| array.clone());
         Ok(StateSlot { name: self.name.clone(), signature, update: None, initial })
     }
 }
 
 impl StoredNode {
-    fn build(&self, graph: &mut Graph, constants: &[NDArray], level: Level<'_>) -> Result<()> {
+    fn build(&self, graph: &mut Graph, constants: &[Arc<NDArray>], level: Level<'_>) -> Result<()> {
         let next = graph.nodes().len();
         let new = match &self.node {
             Kind::Input { name, dtype, shape } => graph.input(name, *dtype, shape.clone()),

@@ -174,6 +174,13 @@ impl Encoded<'_> {
         self.packed.len() / self.encoding.shape[0]
     }
 
+    /// The packed codes of a row.
+    #[must_use]
+    pub fn row(&self, index: usize) -> &[u8] {
+        let length = self.row_bytes();
+        &self.packed[index * length..][..length]
+    }
+
     /// The codes, a byte each.
     #[must_use]
     pub fn codes(&self) -> Vec<u8> {

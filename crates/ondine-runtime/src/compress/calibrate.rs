@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Options;
-use ondine_graph::{fail, Asset, Bindings, Context, DType, Graph, NDArray, Op, Result, Value};
+use ondine_graph::{Asset, Bindings, Context, DType, Graph, NDArray, Op, Result, Value, fail};
 
 /// A symbolic dimension of which nothing is known.
 const SIZE: usize = 8;

@@ -3,8 +3,9 @@
 //! Weights are packed for one of them before any call, so what decides must not change with the arguments of a call:
 //! sizes are those that the graph expects.
 
-use crate::cpu;
-use ondine_graph::{rewrite::rewrite, Conv2d, Graph, Op, Result, Value};
+use ondine_graph::{Graph, Op, Result, Value, rewrite::rewrite};
+
+use super::{native::CpuOp, products::prefers_winograd};
 
 /// The pass.
 pub(crate) fn algorithm(graph: &Graph) -> Result<Graph> {
@@ -13,11 +14,11 @@ pub(crate) fn algorithm(graph: &Graph) -> Result<Graph> {
         let Op::Conv2d(conv, epilogue) = node.op else { return Ok(None) };
         let typical = |value: Value| graph.shape(value).bind(&sizes).ok();
         let (Some(x), Some(weight)) = (typical(node.inputs[0]), typical(node.inputs[1])) else { return Ok(None) };
-        if !cpu::prefers_winograd(conv, &x, &weight) {
+        if !prefers_winograd(conv, &x, &weight) {
             return Ok(None);
         }
         let inputs: Vec<_> = node.inputs.iter().map(|&input| rewrite.get(input)).collect();
-        let op = Op::Conv2d(Conv2d { winograd: true, ..conv }, epilogue);
-        rewrite.new.push_typed(op, &inputs, node.signature.dtype).map(Some)
+        let op = CpuOp::Winograd(conv, epilogue).op(node.signature.clone())?;
+        rewrite.new.push(op, &inputs).map(Some)
     })
 }

@@ -1,7 +1,12 @@
 //! Quantize: makes 8-bit rows of what is multiplied with weights of 8 bits, once for all that read them and, where a
 //! norm yields it, right there, so that its result is never stored in full. Attention may round its queries and keys.
 
-use ondine_graph::{rewrite::{rewrite, share, sweep, uses}, Attention, Graph, Node, Op, Prologue, Result, Value, Weight};
+use ondine_graph::{
+    Epilogue, Graph, Node, Op, Result, Value, Weight,
+    rewrite::{rewrite, share::share, sweep, uses},
+};
+
+use super::native::{CpuOp, Prologue, quantized};
 
 /// How an operator takes quantized rows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,20 +20,25 @@ pub(crate) struct Rows {
 pub(crate) fn quantize(
     graph: &Graph,
     scores: bool,
-    reads_rows: impl Fn(&Op, &Weight) -> Option<Rows>,
+    reads_rows: impl Fn(Epilogue, &Weight) -> Option<Rows>,
 ) -> Result<Graph> {
     let quantized = rewrite("quantize", graph, |rewrite, _, node| {
         if let Op::Attention(attention) = node.op {
             let inputs: Vec<_> = node.inputs.iter().map(|&input| rewrite.get(input)).collect();
-            let op = Op::Attention(Attention { eight_bit: scores, ..attention });
+            let op = match scores {
+                true => CpuOp::Attention8(attention).op(node.signature.clone())?,
+                false => node.op.clone(),
+            };
             return rewrite.new.push_typed(op, &inputs, node.signature.dtype).map(Some);
         }
-        let (Op::Linear(_), [x, weight, ..]) = (&node.op, &node.inputs[..]) else { return Ok(None) };
+        let (Op::Linear(epilogue), [x, weight, ..]) = (&node.op, &node.inputs[..]) else { return Ok(None) };
         let Op::Weight(id) = graph.node(*weight).op else { return Ok(None) };
-        let Some(Rows { range }) = reads_rows(&node.op, graph.weight_info(id)) else { return Ok(None) };
+        let Some(Rows { range }) = reads_rows(*epilogue, graph.weight_info(id)) else { return Ok(None) };
         let mut inputs: Vec<_> = node.inputs.iter().map(|&input| rewrite.get(input)).collect();
-        inputs[0] = rewrite.new.push(Op::Quantize(Prologue::None, range), &[rewrite.get(*x)])?;
-        rewrite.new.push_typed(node.op.clone(), &inputs, node.signature.dtype).map(Some)
+        let quantize = CpuOp::QuantizeRows { prologue: Prologue::None, range };
+        let rows = quantized(&rewrite.new.node(inputs[0]).signature)?;
+        inputs[0] = rewrite.new.push(quantize.op(rows)?, &[rewrite.get(*x)])?;
+        rewrite.new.push(CpuOp::LinearRows(*epilogue).op(node.signature.clone())?, &inputs).map(Some)
     })?;
     sweep(&fuse_norms(&share(&quantized)?)?)
 }
@@ -36,7 +46,8 @@ pub(crate) fn quantize(
 fn fuse_norms(graph: &Graph) -> Result<Graph> {
     let uses = uses(graph);
     rewrite("quantize norms", graph, |rewrite, _, node| {
-        let Op::Quantize(Prologue::None, range) = node.op else { return Ok(None) };
+        let Op::Native(native) = &node.op else { return Ok(None) };
+        let CpuOp::QuantizeRows { prologue: Prologue::None, range } = CpuOp::of(native)? else { return Ok(None) };
         let Some(norm) = source(graph, &uses, node.inputs[0]) else { return Ok(None) };
         let prologue = match norm.op {
             Op::LayerNorm { eps } => Prologue::LayerNorm { eps },
@@ -47,7 +58,8 @@ fn fuse_norms(graph: &Graph) -> Result<Graph> {
         let inputs: Vec<_> = norm.inputs.iter().map(|&input| rewrite.get(input)).collect();
         rewrite.new.enter(norm.scope.clone());
         rewrite.new.trace(norm.origin.clone());
-        let rows = rewrite.new.push(Op::Quantize(prologue, range), &inputs)?;
+        let rows = quantized(&norm.signature)?;
+        let rows = rewrite.new.push(CpuOp::QuantizeRows { prologue, range }.op(rows)?, &inputs)?;
         let shape = &node.signature.shape;
         if rewrite.new.shape(rows) == shape {
             return Ok(Some(rows));
@@ -76,9 +88,9 @@ mod tests {
     use super::*;
     use ondine_graph::DType;
 
-    fn names(graph: &Graph) -> Vec<&'static str> {
+    fn names(graph: &Graph) -> Vec<String> {
         let runs = |op: &Op| !matches!(op, Op::Input | Op::Weight(_));
-        graph.nodes().iter().map(|node| &node.op).filter(|op| runs(op)).map(Op::name).collect()
+        graph.nodes().iter().map(|node| &node.op).filter(|op| runs(op)).map(Op::name).map(str::to_owned).collect()
     }
 
     /// A norm of `x` `[2, 6, 8]`, whose result is reshaped and goes into two linear layers.
@@ -102,7 +114,7 @@ mod tests {
         let quantized = quantize(&graph, true, |_, _| Some(Rows { range: None })).unwrap();
         assert_eq!(names(&quantized), ["layer_norm_8", "reshape", "linear", "linear"], "{quantized}");
         let linear = quantized.node(quantized.outputs()[0].1);
-        assert_eq!((linear.signature.dtype, linear.inputs[0]), (DType::BF16, Value(5)), "{quantized}");
+        assert_eq!((linear.signature.dtype, linear.inputs[0]), (DType::BF16, rows), "{quantized}");
         assert_eq!(*quantized.shape(linear.inputs[0]), [12, 16].into());
     }
 

@@ -2,12 +2,12 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use ondine_kernels::Pool;
+use super::processor::Processor;
 
 /// What `make` yields for each of `0..count`, in order.
-pub(crate) fn map<T: Send>(pool: &Pool, count: usize, make: impl Fn(usize) -> T + Sync) -> Vec<T> {
+pub(crate) fn map<T: Send>(processor: &Processor, count: usize, make: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let slots: Vec<Mutex<Option<T>>> = (0..count).map(|_| Mutex::new(None)).collect();
-    pool.run(count, &|index| {
+    processor.pool.run(count, &|index| {
         let made = make(index);
         *slots[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
     });
@@ -16,9 +16,14 @@ pub(crate) fn map<T: Send>(pool: &Pool, count: usize, make: impl Fn(usize) -> T 
 }
 
 /// Calls `body` with each row of `width` elements and its index.
-pub(crate) fn map_rows<T: Send>(pool: &Pool, rows: &mut [T], width: usize, body: impl Fn(usize, &mut [T]) + Sync) {
+pub(crate) fn map_rows<T: Send>(
+    processor: &Processor,
+    rows: &mut [T],
+    width: usize,
+    body: impl Fn(usize, &mut [T]) + Sync,
+) {
     let rows: Vec<Mutex<&mut [T]>> = rows.chunks_mut(width.max(1)).map(Mutex::new).collect();
-    pool.run(rows.len(), &|index| {
+    processor.pool.run(rows.len(), &|index| {
         body(index, &mut rows[index].lock().unwrap_or_else(PoisonError::into_inner));
     });
 }

@@ -1,6 +1,9 @@
 //! Fold: evaluates what depends on constants only, and drops what no result needs.
 
-use ondine_graph::{rewrite::rewrite, Graph, NDArray, Node, Op, Result};
+use ondine_graph::{
+    Graph, NDArray, Node, Op, Result,
+    rewrite::{rewrite, sweep},
+};
 
 /// Constants above this many bytes are computed at run time rather than stored.
 const MAX_CONSTANT: usize = 1 << 20;
@@ -28,9 +31,4 @@ fn constant(graph: &Graph, value: ondine_graph::Value) -> Option<&NDArray> {
         Op::Const(array) => Some(array),
         _ => None,
     }
-}
-
-/// Drops nodes that no result needs.
-pub(crate) fn sweep(graph: &Graph) -> Result<Graph> {
-    rewrite("sweep", graph, |_, _, _| Ok(None))
 }

@@ -4,7 +4,10 @@
 //! - gated linear unit after linear
 //! - addition of a value of the same shape after linear or convolution (the residual connection)
 
-use ondine_graph::{rewrite::{rewrite, uses, Rewrite}, Activation, Binary, Epilogue, Graph, Node, Op, Origin, Result, Unary, Value};
+use ondine_graph::{
+    Activation, Binary, Epilogue, Graph, Node, Op, Origin, Result, Unary, Value,
+    rewrite::{Rewrite, rewrite, uses},
+};
 
 /// The pass.
 pub(crate) fn fuse(graph: &Graph) -> Result<Graph> {

@@ -1,16 +1,20 @@
 //! Correct: a product with a weight that is codes and a correction of low rank becomes two, whose sum it is, so that the
 //! codes are read as codes.
 
-use ondine_graph::{encoding::{CODES, LOW_RANK_A, LOW_RANK_B}, rewrite::rewrite, Epilogue, Graph, Op, Result, Weight};
+use ondine_graph::{
+    Epilogue, Graph, Op, Result, Weight,
+    encoding::{CODES, LOW_RANK_A, LOW_RANK_B},
+    rewrite::rewrite,
+};
 
 /// The pass; `rank` yields that of the correction of weights whose codes kernels read.
-pub(crate) fn correct(graph: &Graph, rank: impl Fn(&Weight) -> Option<usize>) -> Result<Graph> {
+pub(crate) fn low_rank(graph: &Graph, rank: impl Fn(&Weight) -> Result<Option<usize>>) -> Result<Graph> {
     rewrite("correct", graph, |rewrite, _, node| {
         let (Op::Linear(epilogue), [_, weight, ..]) = (&node.op, &node.inputs[..]) else { return Ok(None) };
         let Op::Weight(id) = graph.node(*weight).op else { return Ok(None) };
         let weight = graph.weight_info(id);
         let plain = Epilogue { bias: epilogue.bias, ..Epilogue::default() };
-        let (Some(rank), true) = (rank(weight), *epilogue == plain) else { return Ok(None) };
+        let (Some(rank), true) = (rank(weight)?, *epilogue == plain) else { return Ok(None) };
         let mut inputs: Vec<_> = node.inputs.iter().map(|&input| rewrite.get(input)).collect();
         let (path, rows, columns) = (&weight.path, weight.shape[0], weight.shape[1]);
         let new = &mut rewrite.new;

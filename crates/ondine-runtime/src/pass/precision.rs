@@ -7,10 +7,13 @@
 //! The sums of residual connections stay F32 too: block after block adds to them, and rounding each time would cost
 //! more digits than all the rest. Maps too large for a cache are the exception, where their memory would count.
 
-use ondine_graph::{element_count, rewrite::{rewrite, Rewrite}, Binary, DType, Graph, Node, Op, Reduce, Result, Unary, Value};
+use ondine_graph::{
+    Binary, DType, Graph, Node, Op, Reduce, Result, Unary, Value, element_count,
+    rewrite::{Rewrite, rewrite},
+};
 
 /// The pass.
-pub(crate) fn lower(graph: &Graph, dtype: DType) -> Result<Graph> {
+pub(crate) fn precision(graph: &Graph, dtype: DType) -> Result<Graph> {
     if dtype == DType::F32 {
         return Ok(graph.clone());
     }

@@ -1,29 +1,39 @@
-//! [`Specialized`] as one file: graphs as the passes left them, and weights as the kernels read them.
+//! [`Specialized`] as one file: graphs as the backend runs them, and weights as its kernels read them.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    io::Write,
-    path::Path,
-    sync::Arc,
+use std::{collections::BTreeMap, io::Write, path::Path, sync::Arc};
+
+use ondine_graph::{
+    Bytes, Context, Graph, Result, Value, fail,
+    file::write_whole,
+    folder::{
+        check::Level,
+        graph::Constants,
+        graph::StoredGraph,
+        tensors::{self, Piece},
+    },
 };
 
-use super::{
-    check::Level,
-    graph::{Constants, StoredGraph},
-    packed::{About, Front, Header, PackedFile},
-    tensors::{self, Piece},
+use crate::{
+    backend::Lowering,
+    device::Device,
+    lowered::{Entry, Listing, Lowered},
+    options::Options,
+    pack::write_packed,
+    specialize::{ENGINE, Functions, Prepared, Specialized},
+    store::packed::{About, Front, Header, PackedFile, StoredFunction},
 };
-use crate::{cpu::{Coding, Format}, device::Device, specialize::{assign_packs, write_packed, ENGINE, Entry, Lowered, Options, Packed, Precision, Prepared, Specialized}};
-use ondine_graph::{fail, file::write_whole, Bytes, Context, Result};
 
 /// Everything of a file but the packed weights.
-fn front(mut about: About, functions: &BTreeMap<Arc<str>, Arc<Lowered>>, entries: &[Entry]) -> Result<Front> {
+fn front(mut about: About, functions: &Functions, entries: &[Entry]) -> Result<Front> {
     // Where the model lay when it was built is of no use elsewhere.
     about.model = about.model.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
     let mut header = Header::new(about, entries);
     let mut constants = Constants::default();
     for (name, lowered) in functions {
-        header.functions.insert(name.clone(), StoredGraph::new(&lowered.graph, &mut constants).at(|| name)?);
+        let graph = StoredGraph::new(&lowered.graph, &mut constants).at(|| name)?;
+        let [spaces, states] = lowered.spaces().map(<[u8]>::to_vec);
+        let function = StoredFunction { graph, uses: lowered.uses(entries), spaces, states };
+        header.functions.insert(name.clone(), function);
     }
     let pieces = constants.arrays().iter().enumerate().map(|(i, array)| Piece::of(i.to_string(), array));
     let mut arrays = Vec::new();
@@ -37,10 +47,10 @@ impl Prepared {
     /// # Errors
     /// If a tensor of the checkpoint cannot be read, or the file cannot be written; nothing is left then.
     pub fn build(&self, path: &Path) -> Result<()> {
-        let front = front(self.about(), &self.functions, &self.entries)?;
-        write_whole(path, |file| {
-            front.write(file, |file| write_packed(self.asset().weights(), &self.entries, self.device(), file))
-        })
+        let entries = &self.listing.entries;
+        let front = front(self.about(), &self.functions, entries)?;
+        let backend = &**self.device.backend();
+        write_whole(path, |file| front.write(file, |file| write_packed(&self.asset, entries, backend, file)))
     }
 }
 
@@ -56,16 +66,16 @@ impl Specialized {
     /// # Errors
     /// If the file cannot be written; nothing is left then.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let start = self.packed.entries.first().map_or(0, |first| first.offset);
+        let start = self.entries.first().map_or(0, |first| first.offset);
         let moved = |entry: &Entry| Entry { offset: entry.offset - start, ..entry.clone() };
-        let entries: Vec<Entry> = self.packed.entries.iter().map(moved).collect();
+        let entries: Vec<Entry> = self.entries.iter().map(moved).collect();
         let front = front(self.about(), &self.functions, &entries)?;
         write_whole(path, |file| {
             front.write(file, |file| {
                 let mut position = 0;
                 for (index, entry) in entries.iter().enumerate() {
                     file.write_all(&[0; 64][..entry.offset - position])?;
-                    file.write_all(self.packed.get(index))?;
+                    file.write_all(self.packed(index))?;
                     position = entry.offset + entry.len;
                 }
                 Ok(())
@@ -93,32 +103,32 @@ impl Specialized {
         if header.functions.is_empty() {
             fail!(Format, "an entry of the cache, which has no functions of its own");
         }
-        let device = device.with_tier(&tier)?;
-        let options = Options { precision };
-        let constants = tensors::read_arrays("constants", &constants)?;
-        let coding = |entry: &Entry| match entry.format {
-            Format::Coded { coding, .. } | Format::Rows { coding } if coding.is_known() => {
-                Some((entry.path.clone(), coding))
+        let device = device.with_backend(device.backend().narrowed(&tier)?);
+        let options = Options { precision, ..Options::default() };
+        let constants: Vec<_> = tensors::read_arrays("constants", &constants)?.into_iter().map(Arc::new).collect();
+        let (mut listing, mut functions) = (Listing::default(), BTreeMap::new());
+        // What runs, and reads weights in which forms, the backend is asked once all of a function is there.
+        let later = |_: &Graph, _: Value| Ok(());
+        for (name, function) in header.functions {
+            let StoredFunction { graph, uses, spaces, states } = function;
+            let graph = graph.build(&constants, Level::Lowered(&later)).at(|| &name)?;
+            let known = |spaces: &[u8], count: usize| {
+                let many = device.backend().identity().spaces.len();
+                (spaces.is_empty() || spaces.len() == count) && spaces.iter().all(|&space| usize::from(space) < many)
+            };
+            if !(known(&spaces, graph.nodes().len()) && known(&states, graph.states().len())) {
+                fail!(Format, "function `{name}` has values in no memory of the device");
             }
-            Format::Panels { precision: Precision::Int8, groups: 1, .. } => Some((entry.path.clone(), Coding::ROWS8)),
-            _ => None,
-        };
-        let codings: HashMap<Arc<str>, Coding> = header.entries.iter().filter_map(coding).collect();
-        let (mut entries, mut known) = (Vec::new(), HashMap::new());
-        let mut functions = BTreeMap::new();
-        for (name, graph) in &header.functions {
-            let graph = graph.build(&constants, Level::Lowered(options)).at(|| name)?;
-            let coding = |path: &str| codings.get(path).copied();
-            let lowered = assign_packs(graph, options, &device, (&mut entries, &mut known), coding);
-            if !lowered.agrees(options) {
-                fail!(Format, "function `{name}` multiplies what does not fit; build it again");
-            }
-            functions.insert(name.clone(), Arc::new(lowered));
+            let lowering = Lowering { graph, spaces, states };
+            let lowered = Lowered::stored(lowering, &uses, options, &**device.backend(), &mut listing).at(|| &name)?;
+            functions.insert(name, Arc::new(lowered));
         }
-        if entries != header.entries {
+        if listing.entries != header.entries {
             fail!(Format, "the packed weights are not those of its functions; build it again");
         }
-        entries.iter_mut().for_each(|entry| entry.offset += start);
-        Ok(Self { name: model.into(), functions, packed: Packed { bytes, entries }, options, device, from_cache: true })
+        let moved = |entry: &Entry| Entry { offset: entry.offset + start, ..entry.clone() };
+        let entries = listing.entries.iter().map(moved).collect();
+        let (name, listing) = (model.into(), Arc::new(listing));
+        Ok(Self { name, functions, bytes, entries, listing, options, device, from_cache: true })
     }
 }

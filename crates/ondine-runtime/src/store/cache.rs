@@ -14,7 +14,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::store::packed::{About, PackedFile};
-use ondine_graph::{fail, file::{is_abandoned, write_whole, UNFINISHED}, Bytes, Context, Result};
+use ondine_graph::{
+    Bytes, Context, Result, fail,
+    file::{UNFINISHED, is_abandoned, write_whole},
+};
 
 /// A hash that names an entry or the contents of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,7 +264,10 @@ fn touch(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{specialize::Precision, store::packed::{Front, Header}};
+    use crate::{
+        options::Precision,
+        store::packed::{Front, Header},
+    };
 
     fn digest(name: &str) -> Digest {
         Digest(blake3::hash(name.as_bytes()))

@@ -9,14 +9,17 @@ use std::{collections::BTreeMap, io::Write, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    folder::{json, parse},
-    graph::StoredGraph,
+use crate::{
+    lowered::{Entry, StoredUse},
+    options::Precision,
 };
-use crate::specialize::{Entry, Precision};
-use ondine_graph::{fail, Bytes, Result};
+use ondine_graph::{
+    Bytes, Result, fail,
+    file::{json, parse},
+    folder::graph::StoredGraph,
+};
 
-const MAGIC: &[u8; 8] = b"ONDPACK2";
+const MAGIC: &[u8; 8] = b"ONDPACK3";
 const HASH: usize = blake3::OUT_LEN;
 const PAGE: usize = 4096;
 const LINE: usize = 64;
@@ -46,9 +49,21 @@ pub(crate) struct Header {
     pub(crate) entries: Vec<Entry>,
     /// The functions, if the file is more than an entry of the cache.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) functions: BTreeMap<Arc<str>, StoredGraph>,
+    pub(crate) functions: BTreeMap<Arc<str>, StoredFunction>,
     constants_bytes: usize,
     constants_hash: String,
+}
+
+/// A function of a file.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct StoredFunction {
+    pub(crate) graph: StoredGraph,
+    pub(crate) uses: Vec<StoredUse>,
+    /// The spaces of values and of states, if there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) spaces: Vec<u8>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) states: Vec<u8>,
 }
 
 impl Header {

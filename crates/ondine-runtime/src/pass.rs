@@ -1,0 +1,7 @@
+//! Passes: named rewrites of a graph that know no machine, one file each. A backend lists those that it wants.
+
+pub(crate) mod fold;
+pub(crate) mod fuse;
+pub(crate) mod low_rank;
+pub(crate) mod materialize;
+pub(crate) mod precision;
