@@ -36,7 +36,10 @@ fn run(
         weights.insert(&weight.path, Tensor { dtype: DType::F32, shape, bytes, file: "random".into() });
     }
     let asset = Asset::new("fusion", [("main", graph)], weights).unwrap();
-    let model = asset.specialize(&Options { precision }, &Device::cpu(None).unwrap(), None).unwrap().load();
+    let model = asset
+        .specialize(&Options { precision, ..Options::default() }, &Device::cpu(None).unwrap(), None)
+        .unwrap()
+        .load()?;
     let function = model.function("main").unwrap();
     let places = |op: &Op| matches!(op, Op::Input | Op::Weight(_) | Op::Const(_) | Op::Reshape(_));
     let names = function.graph().nodes().iter().map(|node| &node.op).filter(|op| !places(op)).map(Op::name).collect();

@@ -40,7 +40,7 @@ fn network(device: &Device, layers: usize, width: usize) -> Function {
     }
     graph.output("y", x);
     let asset = Asset::new("network", [("main", graph)], weights).unwrap();
-    asset.specialize(&Options::default(), device, None).unwrap().load().function("main").unwrap()
+    asset.specialize(&Options::default(), device, None).unwrap().load()?.function("main").unwrap()
 }
 
 /// Adds its input to a state.
@@ -52,7 +52,7 @@ fn counter(device: &Device) -> Function {
     graph.update_state("total", sum).unwrap();
     graph.output("sum", sum);
     let asset = Asset::new("counter", [("main", graph)], Weights::default()).unwrap();
-    asset.specialize(&Options::default(), device, None).unwrap().load().function("main").unwrap()
+    asset.specialize(&Options::default(), device, None).unwrap().load()?.function("main").unwrap()
 }
 
 fn one(value: f32) -> NDArray {
