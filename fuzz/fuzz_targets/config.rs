@@ -1,7 +1,7 @@
 //! Any text as each of the JSON files of a model folder: an error or a whole graph, in little time and memory.
 #![no_main]
 
-use std::{collections::BTreeSet, fs, num::NonZero, path::PathBuf, sync::LazyLock};
+use std::{fs, num::NonZero, path::PathBuf, sync::LazyLock};
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use ondine_image::{
@@ -10,7 +10,7 @@ use ondine_image::{
     schedule::{SchedulerClass, SchedulerConfig},
 };
 use ondine_models::{Functions, GraphSizes, Pipeline, Role, Source, Tokenizer, class_of, registry};
-use ondine_runtime::{Asset, Bindings, Bytes, DType, Device, Options, Tensor, Weights};
+use ondine_runtime::{Asset, Bindings, Bytes, DType, Device, Options, Tensor, Weights, sample};
 
 fuzz_target!(|text: &str| {
     network(text);
@@ -48,10 +48,7 @@ fn plan(class: &str, functions: Functions) {
     let _ = (asset.parameters(), prepared.weight_bytes());
     for (name, graph) in asset.functions() {
         assert!(!graph.outputs().is_empty(), "{class}: {name}");
-        let mut symbols = BTreeSet::new();
-        let dims = graph.inputs().iter().flat_map(|(_, value)| &graph.shape(*value).0);
-        dims.for_each(|dim| dim.symbols(&mut symbols));
-        let bindings: Bindings = symbols.into_iter().map(|symbol| (symbol, 8)).collect();
+        let bindings: Bindings = sample::symbols(graph).into_iter().map(|symbol| (symbol, 8)).collect();
         let _ = prepared.plan(name, &bindings);
     }
 }
