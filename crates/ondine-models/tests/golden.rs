@@ -8,7 +8,7 @@ use ondine_models::{
     autoencoder::{self, kl, tiny},
     clip_text, unet,
 };
-use ondine_runtime::{Asset, DType, Device, Graph, NDArray, Options, Result, State, Weights};
+use ondine_runtime::{Asset, DType, Device, Graph, NDArray, Options, Result, Specialize, State, Weights};
 
 /// The largest error allowed, relative to the largest number of the golden tensor.
 const TOLERANCE: f64 = 1e-5;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ondine_runtime::{Device, Function, NDArray, Options, Result, State, Weights, write_safetensors};
+use ondine_runtime::{Device, Function, NDArray, Options, Result, Specialize, State, Weights, write_safetensors};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

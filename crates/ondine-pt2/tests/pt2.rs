@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ondine_runtime::{Bytes, DType, Device, NDArray, Op, Options, State, Weights};
+use ondine_runtime::{Bytes, DType, Device, NDArray, Op, Options, Specialize, State, Weights};
 
 fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/pt2")
@@ -98,7 +98,7 @@ fn buffers_that_share_memory_are_one_state() {
 fn states_are_carried_from_call_to_call_and_sizes_are_bound() {
     let golden = Weights::open(&data().join("states.golden.safetensors")).unwrap();
     let model = ondine_pt2::open(&data().join("states.pt2")).unwrap();
-    let model = model.specialize(&Options::default(), &device(), None).unwrap().load()?;
+    let model = model.specialize(&Options::default(), &device(), None).unwrap().load().unwrap();
     let function = model.function("model").unwrap();
     let inputs = arrays(&golden, "in.");
     let inputs: Vec<(&str, &NDArray)> = inputs.iter().map(|(name, array)| (name.as_str(), array)).collect();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ondine_runtime::{
-    About, Asset, DType, Device, Graph, NDArray, Op, Options, Precision, Specialized, State, Weights,
+    About, Asset, DType, Device, Graph, NDArray, Op, Options, Precision, Specialize, Specialized, State, Weights,
 };
 use serde_json::Value;
 
