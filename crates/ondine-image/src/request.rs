@@ -6,7 +6,7 @@
 
 use std::{fmt, ops::RangeInclusive};
 
-use ondine_runtime::{NDArray, Result, fail};
+use ondine_graph::{NDArray, Result, fail};
 
 use crate::{
     noise::Generator,

@@ -13,8 +13,9 @@ use std::{
     sync::Arc,
 };
 
+use ondine_graph::{Asset, Result, fail};
 use ondine_models::{GraphSizes, Network, Pipeline, Source};
-use ondine_runtime::{Asset, Cache, Device, Options, Precision, Result, Specialized, fail, pt2};
+use ondine_runtime::{Cache, Device, Options, Precision, Specialize, Specialized};
 
 use crate::{folders, genmoji};
 
@@ -60,8 +61,8 @@ fn open_file(path: &Path, device: &Device) -> Result<Opened> {
     if Specialized::is_file(path) {
         return Specialized::open(path, device).map(Opened::Specialized);
     }
-    if pt2::is_archive(path) {
-        return pt2::open(path).map(Opened::Asset);
+    if ondine_pt2::is_archive(path) {
+        return ondine_pt2::open(path).map(Opened::Asset);
     }
     let place = path.display();
     fail!(Unsupported, "{place}: neither an archive of torch.export.save nor a file of `ondine build`; is it whole?")
@@ -117,7 +118,8 @@ impl Opened {
     ) -> Result<Specialized> {
         match self {
             Self::Asset(asset) => {
-                asset.specialize(&Options { precision: precision.unwrap_or_default() }, device, cache)
+                let options = Options { precision: precision.unwrap_or_default(), ..Options::default() };
+                asset.specialize(&options, device, cache)
             }
             Self::Specialized(built) => {
                 let about = built.about();

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use ondine_runtime::{Function, NDArray, Result, State, fail};
+use ondine_graph::{NDArray, Result, fail};
+use ondine_runtime::{Function, State};
 
 use super::{
     encode::{Conditioning, batch, takes},

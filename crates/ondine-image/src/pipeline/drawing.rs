@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use ondine_runtime::{Precision, Result, fail};
+use ondine_graph::{Result, fail};
+use ondine_runtime::Precision;
 
 use super::{
     decode::decode,
@@ -32,7 +33,7 @@ impl TextToImage {
     ///
     /// # Errors
     /// If the request asks for something impossible, or for more memory than is allowed
-    /// ([`Memory`](ondine_runtime::ErrorKind::Memory)); the message says what and what to do.
+    /// ([`Memory`](ondine_graph::ErrorKind::Memory)); the message says what and what to do.
     pub fn prepare<'a>(&'a self, request: &'a Request) -> Result<Drawing<'a>> {
         let settings = Settings::new(self, request)?;
         let cached = self.cache.is_some();
@@ -109,13 +110,13 @@ impl Drawing<'_> {
         }
 
         observe(Event::Stage("loading the U-Net"));
-        let unet = networks.unet.specialize(cache)?.load().function("main")?;
+        let unet = networks.unet.specialize(cache)?.load()?.function("main")?;
         let rows: Vec<&Conditioning> = prompts.iter().collect();
         let denoised = denoise(&unet, &rows, request, &mut settings, model.denoiser.guidance_width, observe)?;
         drop(unet);
 
         observe(Event::Stage("decoding"));
-        let decoder = networks.autoencoder.specialize(cache)?.load().function("decode")?;
+        let decoder = networks.autoencoder.specialize(cache)?.load()?.function("decode")?;
         let images = decode(&decoder, &denoised.latents, model.latents)?;
         Pictures::new(&model.name, request, &settings, prompts, denoised, &images)
     }

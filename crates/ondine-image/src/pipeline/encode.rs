@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use ondine_graph::{Bindings, DType, Graph, NDArray, Result, fail};
 use ondine_models::{Encoding, GraphSizes, Network, Tokenizer};
-use ondine_runtime::{
-    Bindings, Cache, DType, Device, Function, Graph, NDArray, Options, Outputs, Prepared, Result, State, fail, profile,
-};
+use ondine_runtime::{Cache, Device, Function, Options, Outputs, Prepared, Specialize, State};
 
 use super::memory::{Resident, StagePlan};
 
@@ -77,8 +76,7 @@ impl<'a> TextEncoder<'a> {
         let (mut flops, mut most) = (0, 0);
         for text in texts {
             let tokens = self.tokens(text)?.ids.len();
-            let plan = self.network.plan("main", &Self::sizes(tokens))?;
-            flops += profile::flops(self.network.graph("main")?, &plan);
+            flops += self.network.flops("main", &Self::sizes(tokens))?;
             most = most.max(tokens);
         }
         Ok((flops, most))
@@ -95,7 +93,7 @@ impl<'a> TextEncoder<'a> {
 
     /// Encodes the texts one by one; the network is loaded for that and dropped after.
     fn encode(&self, encodings: &[Encoding], cache: Option<&Cache>) -> Result<Vec<Outputs>> {
-        let function = self.network.specialize(cache)?.load().function("main")?;
+        let function = self.network.specialize(cache)?.load()?.function("main")?;
         let mut state = State::default();
         encodings.iter().map(|encoding| run(&function, encoding, &mut state)).collect()
     }

@@ -1,6 +1,6 @@
 //! What a drawing yields: pictures, and what it takes to draw them again or to check them.
 
-use ondine_runtime::{NDArray, Result, fail};
+use ondine_graph::{NDArray, Result, fail};
 
 use super::{
     denoise::Denoised,

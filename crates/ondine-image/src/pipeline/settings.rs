@@ -1,6 +1,6 @@
 //! A request with every choice made.
 
-use ondine_runtime::{Result, fail};
+use ondine_graph::{Result, fail};
 
 use super::model::TextToImage;
 use crate::{

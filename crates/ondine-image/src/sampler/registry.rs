@@ -1,6 +1,6 @@
 //! Samplers and schedules by the names people know them by.
 
-use ondine_runtime::{Result, fail};
+use ondine_graph::{Result, fail};
 use serde_json::Value;
 
 use crate::schedule::{SchedulerClass, SchedulerConfig, SigmaSchedule, Spacing};

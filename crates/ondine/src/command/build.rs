@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Instant};
 use anyhow::bail;
 use clap::Args;
 use ondine::model::{self, Opened};
-use ondine_runtime::{Device, Options, Precision};
+use ondine_runtime::{Device, Options, Precision, Processor, Specialize};
 use serde_json::json;
 
 use super::bytes::megabytes;
@@ -46,10 +46,11 @@ pub(super) struct Build {
 impl Build {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let start = Instant::now();
-        let mut device = Device::cpu(None)?;
+        let mut processor = Processor::new(None)?;
         if let Some(tier) = &self.cpu {
-            device = device.with_tier(tier)?;
+            processor = processor.with_tier(tier)?;
         }
+        let device = Device::from(processor);
         let mut opened = model::open(&self.model, &device)?;
         if let Some(function) = &self.function {
             opened = opened.only(function)?;
@@ -57,7 +58,7 @@ impl Build {
         let Opened::Asset(asset) = opened else {
             bail!("{}: is built already; build it from what it was built from", self.model);
         };
-        let prepared = asset.prepare(&Options { precision: self.precision }, &device)?;
+        let prepared = asset.prepare(&Options { precision: self.precision, ..Options::default() }, &device)?;
         prepared.build(&self.output)?;
         let (about, file) = (prepared.about(), self.output.display().to_string());
         let (bytes, seconds) = (self.output.metadata()?.len(), start.elapsed().as_secs_f64());
