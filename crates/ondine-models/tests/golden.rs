@@ -3,12 +3,13 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use ondine_graph::{Asset, DType, Graph, NDArray, Result, Weights};
 use ondine_models::{
     Functions, Network, Source,
     autoencoder::{self, kl, tiny},
     clip_text, unet,
 };
-use ondine_runtime::{Asset, DType, Device, Graph, NDArray, Options, Result, State, Weights};
+use ondine_runtime::{Device, Options, Specialize, State};
 
 /// The largest error allowed, relative to the largest number of the golden tensor.
 const TOLERANCE: f64 = 1e-5;
@@ -40,7 +41,7 @@ impl Golden {
     /// Runs the functions and returns the largest relative error of each output that the golden file has.
     fn errors(&self, functions: Functions) -> Result<BTreeMap<String, f64>> {
         let asset = Asset::new(self.name.as_str(), functions, self.network.weights.clone())?;
-        let model = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load();
+        let model = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load()?;
         let mut errors = BTreeMap::new();
         for (function, graph) in asset.functions() {
             let inputs = self.inputs(function, graph)?;
