@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Instant};
 use anyhow::bail;
 use clap::Args;
 use ondine::model::{self, Opened};
-use ondine_runtime::{Device, Options, Precision, Processor, Specialize};
+use ondine_runtime::{Device, Options, Precision, Specialize};
 use serde_json::json;
 
 use super::bytes::megabytes;
@@ -46,11 +46,10 @@ pub(super) struct Build {
 impl Build {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let start = Instant::now();
-        let mut processor = Processor::new(None)?;
+        let mut device = Device::cpu(None)?;
         if let Some(tier) = &self.cpu {
-            processor = processor.with_tier(tier)?;
+            device = device.narrowed(tier)?;
         }
-        let device = Device::from(processor);
         let mut opened = model::open(&self.model, &device)?;
         if let Some(function) = &self.function {
             opened = opened.only(function)?;

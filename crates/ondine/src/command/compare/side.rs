@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, path::Path, sync::Arc};
 use anyhow::{Context, bail};
 use ondine::model::{self, Opened};
 use ondine_graph::Asset;
-use ondine_runtime::{Cancel, Device, Function, Options, Precision, Processor, Specialize, Tier};
+use ondine_runtime::{Cancel, Device, Function, Options, Precision, Specialize, Tier};
 
 /// A model and how to run it.
 #[derive(Clone)]
@@ -50,11 +50,10 @@ impl Side {
 
     /// Opens the model and prepares its function for calls.
     pub(super) fn ready(&self, function: Option<&str>, cancel: &Cancel) -> anyhow::Result<Ready> {
-        let mut processor = Processor::new(self.threads)?;
+        let mut device = Device::cpu(self.threads)?.with_cancel(cancel.clone());
         if let Some(tier) = self.tier {
-            processor = processor.with_tier(tier.name())?;
+            device = device.narrowed(tier.name())?;
         }
-        let device = Device::from(processor).with_cancel(cancel.clone());
         let (asset, name) = self.open(function, &device)?;
         let asset = asset.named();
         let options = Options { precision: self.precision, as_written: self.as_written };
