@@ -44,20 +44,14 @@ impl TextToImage {
         };
         let wanted = self.precision.or(self.defaults.precision).unwrap_or_default();
         let (mut precision, mut networks, mut memory) = fitted(wanted)?;
-        if let Some(limit) = self.memory.filter(|&limit| memory.peak_bytes() > limit) {
-            if self.precision.is_none() {
-                (precision, networks, memory) = fitted(Precision::BF16)?;
+        let least = memory.peak_bytes();
+        if let Some(limit) = self.memory.filter(|&limit| least > limit) {
+            if self.precision.is_some() {
+                return too_much(least, limit, wanted);
             }
-            let least = memory.peak_bytes();
-            if least > limit {
-                let hint = if precision == Precision::F32 { "half precision, " } else { "" };
-                let [least, limit] = [least, limit].map(|bytes| bytes as f64 / 1e6);
-                fail!(
-                    Memory,
-                    "{}: this picture takes {least:.0} MB, {limit:.0} MB are allowed; try {hint}fewer pixels or fewer \
-                     pictures",
-                    self.name
-                );
+            (precision, networks, memory) = fitted(Precision::BF16)?;
+            if memory.peak_bytes() > limit {
+                return too_much(least.min(memory.peak_bytes()), limit, precision);
             }
         }
         Ok(Drawing { model: self, request, parameters, precision, networks, memory })
@@ -70,6 +64,15 @@ impl TextToImage {
     pub fn draw(&self, request: &Request, observe: &mut dyn FnMut(Event<'_>)) -> Result<Pictures> {
         self.prepare(request)?.draw(observe)
     }
+}
+
+fn too_much<T>(least: u64, limit: u64, precision: Precision) -> Result<T> {
+    let hint = if precision == Precision::F32 { "half precision, " } else { "" };
+    let [least, limit] = [least, limit].map(|bytes| bytes as f64 / 1e6);
+    fail!(
+        Memory,
+        "this picture takes {least:.0} MB, {limit:.0} MB are allowed; try {hint}fewer pixels or fewer pictures"
+    )
 }
 
 impl Drawing<'_> {
