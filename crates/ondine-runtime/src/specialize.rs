@@ -411,8 +411,9 @@ pub(crate) fn assign_packs(
     let codings: HashMap<_, _> = ids.filter_map(|(id, weight)| Some((id, coding(&weight.path)?))).collect();
     let by_nodes =
         values(&graph).flat_map(|(_, node)| (0..).zip(&node.inputs).map(move |(i, &input)| (&node.op, i, input)));
-    let results = graph.outputs().iter().map(|&(_, value)| (&Op::Input, 0, value));
-    for (op, position, input) in by_nodes.chain(results) {
+    let updates = graph.states().iter().filter_map(|slot| slot.update);
+    let read_whole = graph.outputs().iter().map(|&(_, value)| value).chain(updates);
+    for (op, position, input) in by_nodes.chain(read_whole.map(|value| (&Op::Input, 0, value))) {
         if let Op::Weight(id) = graph.node(input).op {
             let weight = graph.weight_info(id);
             let format = cpu::format(op, position, &weight.shape, codings.get(&id).copied(), options);
