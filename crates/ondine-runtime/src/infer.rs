@@ -48,10 +48,7 @@ pub(crate) fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
         Op::Concat { axis } => concat(inputs, *axis),
         Op::Pad { amounts } => pad(inputs[0], amounts),
         Op::Gather => gather(inputs[0], inputs[1]),
-        Op::TakeRow => {
-            let [batch, _, width] = rank(inputs[0])?;
-            Ok(Signature::new(vec![batch, width], inputs[0].dtype))
-        }
+        Op::TakeRow => take_row(inputs[0], inputs[1]),
         Op::ArgMax => {
             inputs[0].shape.last()?;
             let last = inputs[0].shape.rank() - 1;
@@ -232,6 +229,15 @@ fn gather(table: &Signature, indices: &Signature) -> Result<Signature> {
     Ok(Signature::new(dims.collect::<Shape>(), table.dtype))
 }
 
+fn take_row(x: &Signature, positions: &Signature) -> Result<Signature> {
+    let [batch, _, width] = rank(x)?;
+    if positions.shape.0 != std::slice::from_ref(&batch) || !matches!(positions.dtype, DType::I64 | DType::I32) {
+        let Signature { shape, dtype } = positions;
+        fail!(Shape, "needs an integer position for each of {batch} batches, got {dtype} {shape}");
+    }
+    Ok(Signature::new(vec![batch, width], x.dtype))
+}
+
 fn take(x: &Signature, indices: &Signature, axis: usize) -> Result<Signature> {
     if axis >= x.shape.rank() || indices.dtype != DType::I64 {
         fail!(Shape, "cannot take {} indices along dimension {axis} of {}", indices.dtype, x.shape);
@@ -278,6 +284,9 @@ fn recurrent(cell: Cell, inputs: &[&Signature]) -> Result<Signature> {
 }
 
 fn group_norm(inputs: &[&Signature], groups: usize) -> Result<Signature> {
+    if inputs[0].shape.rank() < 2 {
+        fail!(Shape, "groups of channels need at least 2 dimensions, got {}", inputs[0].shape);
+    }
     let channels = inputs[0].shape.last()?.fixed();
     if groups == 0 || channels.is_none_or(|channels| channels % groups != 0) {
         fail!(Shape, "{groups} groups do not divide {} channels", inputs[0].shape.last()?);
@@ -362,6 +371,7 @@ fn concat(inputs: &[&Signature], axis: usize) -> Result<Signature> {
     let [first, rest @ ..] = inputs else { fail!(Shape, "concat needs an input") };
     let mut result = (*first).clone();
     same_dtype(inputs)?;
+    dim_mut(&mut result.shape, axis)?;
     for input in rest {
         let mut other = input.shape.clone();
         let added = dim_mut(&mut other, axis)?.clone();
