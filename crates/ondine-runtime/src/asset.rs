@@ -5,8 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     cache::Cache,
     device::Device,
+    disk::check::{Level, check},
     error::{Context, Result, fail},
     graph::Graph,
+    op::Op,
     specialize::{Options, Prepared, Specialized},
     weights::Weights,
 };
@@ -52,7 +54,7 @@ impl Asset {
     /// Puts functions and checkpoint together; `name` stands for the asset in messages.
     ///
     /// # Errors
-    /// If a tensor that a function uses is missing or has another shape.
+    /// If a tensor that a function uses is missing or has another shape, or an operator is none of a portable graph.
     pub fn new<N: Into<Arc<str>>>(
         name: impl Into<Arc<str>>,
         functions: impl IntoIterator<Item = (N, Graph)>,
@@ -62,6 +64,9 @@ impl Asset {
         let functions: BTreeMap<Arc<str>, Graph> = functions.into_iter().map(|(n, graph)| (n.into(), graph)).collect();
         for weight in functions.values().flat_map(Graph::weights) {
             weights.check(&weight.path, &weight.shape).at(|| &name)?;
+        }
+        for (function, graph) in &functions {
+            check_portable(graph).at(|| format!("{name}.{function}"))?;
         }
         Ok(Self { name, functions: Arc::new(functions), weights })
     }
@@ -166,4 +171,18 @@ impl Asset {
     pub fn specialize(&self, options: &Options, device: &Device, cache: Option<&Cache>) -> Result<Specialized> {
         self.prepare(options, device)?.specialize(cache)
     }
+}
+
+/// Makes sure that every node of a graph is one that any machine can run.
+fn check_portable(graph: &Graph) -> Result<()> {
+    for (value, node) in graph.values() {
+        if matches!(node.op, Op::Input | Op::Weight(_) | Op::Const(_) | Op::State(_)) {
+            continue;
+        }
+        check(graph, value, Level::Portable).at(|| format!("{} ({})", node.scope, node.op))?;
+        if let Op::Loop(inner) = &node.op {
+            [&inner.condition, &inner.body].into_iter().try_for_each(check_portable)?;
+        }
+    }
+    Ok(())
 }

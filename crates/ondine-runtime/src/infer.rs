@@ -7,6 +7,7 @@ use crate::{
     dtype::DType,
     error::{Result, fail},
     op::{Attention, Binary, Cell, Conv2d, Epilogue, Loop, Mask, Op, Prologue, Unary},
+    window::check_attributes,
 };
 
 /// Shape and element type of a value.
@@ -27,7 +28,7 @@ impl Signature {
 /// The signature of `op`'s value.
 ///
 /// # Errors
-/// If the inputs do not fit the operator. The operators without inputs have no rule here: the graph knows their
+/// If the inputs do not fit the operator, in shape or in element type. The operators without inputs have no rule here: the graph knows their
 /// signatures.
 pub(crate) fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
     if let Some(wanted) = arity(op)
@@ -66,7 +67,7 @@ pub(crate) fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
         Op::MatMul { transposed } => matmul(inputs[0], inputs[1], *transposed),
         Op::Attention(attention) => self::attention(attention, inputs),
         Op::Glu(_) => glu(inputs[0]),
-        Op::Quantize(prologue, _) => quantize(*prologue, inputs),
+        Op::Quantize(prologue, range) => quantize(*prologue, *range, inputs),
         Op::Resize { height, width, .. } => {
             let [batch, _, _, channels] = rank(inputs[0])?;
             Ok(Signature::new(vec![batch, height.clone(), width.clone(), channels], inputs[0].dtype))
@@ -115,6 +116,7 @@ fn matrices(x: &Signature) -> Result<()> {
 
 fn solve(a: &Signature, b: &Signature) -> Result<Signature> {
     matrices(a)?;
+    same_dtype(&[a, b])?;
     let rank = a.shape.rank();
     if b.shape.rank() != rank || b.shape.0[..rank - 1] != a.shape.0[..rank - 1] {
         fail!(Shape, "equations of {} do not fit {}", a.shape, b.shape);
@@ -182,6 +184,7 @@ fn binary(op: Binary, inputs: &[&Signature]) -> Result<Signature> {
 }
 
 fn select(inputs: &[&Signature]) -> Result<Signature> {
+    typed("a choice", inputs[0], &BYTES)?;
     let shape = broadcast(&inputs[0].shape, &broadcast(&inputs[1].shape, &inputs[2].shape)?)?;
     Ok(Signature::new(shape, same_dtype(&inputs[1..])?))
 }
@@ -217,6 +220,7 @@ fn pad(x: &Signature, amounts: &[[usize; 2]]) -> Result<Signature> {
     if amounts.len() != x.shape.rank() {
         fail!(Shape, "pad lists {} dimensions, the input has {}", amounts.len(), x.shape.rank());
     }
+    check_attributes(amounts.as_flattened().iter().copied())?;
     let dims = x.shape.0.iter().zip(amounts).map(|(dim, [before, after])| &(dim + *before) + *after);
     Ok(Signature::new(dims.collect::<Shape>(), x.dtype))
 }
@@ -263,6 +267,8 @@ fn grouped_matmul(inputs: &[&Signature], transposed: bool) -> Result<Signature> 
     if k != inner || groups != count || ends.dtype != DType::I64 {
         fail!(Shape, "cannot multiply {} by {} in groups that end at {}", x.shape, weight.shape, ends.shape);
     }
+    typed("a factor", x, &[DType::F32])?;
+    typed("a factor", weight, &[DType::F32])?;
     Ok(Signature::new(vec![rows, columns], x.dtype))
 }
 
@@ -280,6 +286,7 @@ fn recurrent(cell: Cell, inputs: &[&Signature]) -> Result<Signature> {
             start.shape
         );
     }
+    inputs.iter().try_for_each(|input| typed("an input", input, &[DType::F32]))?;
     Ok(Signature::new(vec![steps, batch, carried], x.dtype))
 }
 
@@ -305,19 +312,40 @@ fn glu(x: &Signature) -> Result<Signature> {
 }
 
 /// Rows with the scale of each: see [`ondine_kernels::quantized_row_len`].
-fn quantize(prologue: Prologue, inputs: &[&Signature]) -> Result<Signature> {
+fn quantize(prologue: Prologue, range: Option<[f32; 2]>, inputs: &[&Signature]) -> Result<Signature> {
+    if let Some([low, high]) = range.filter(|[low, high]| !low.is_finite() || !high.is_finite() || low > high) {
+        fail!(Shape, "there are no numbers from {low} to {high}");
+    }
     let normed = match prologue {
         Prologue::None => inputs[0].clone(),
         Prologue::LayerNorm { .. } | Prologue::RmsNorm { .. } => norm(inputs)?,
         Prologue::GroupNorm { groups, .. } => group_norm(inputs, groups)?,
     };
-    let Some(width) = normed.shape.last()?.fixed().filter(|_| normed.dtype.is_float()) else {
+    let width = normed.shape.last()?.fixed().filter(|_| normed.dtype.is_float());
+    let Some(row) = width.and_then(row_bytes) else {
         fail!(Shape, "{} {} has no rows to quantize", normed.dtype, normed.shape);
     };
     let mut shape = normed.shape;
     shape.0.pop();
-    shape.0.push(ondine_kernels::quantized_row_len(width).into());
+    shape.0.push(row.into());
     Ok(Signature::new(shape, DType::U8))
+}
+
+/// Bytes of a quantized row of `width` elements; none if they are more than memory can hold.
+fn row_bytes(width: usize) -> Option<usize> {
+    (width <= isize::MAX as usize / 2).then(|| ondine_kernels::quantized_row_len(width))
+}
+
+/// Types of truth values and masks: a byte each.
+const BYTES: [DType; 3] = [DType::Bool, DType::U8, DType::I8];
+
+/// Makes sure that `what` is of one of the types that kernels read there.
+fn typed(what: &str, input: &Signature, wanted: &[DType]) -> Result<()> {
+    if !wanted.contains(&input.dtype) {
+        let wanted: Vec<_> = wanted.iter().map(DType::to_string).collect();
+        fail!(Shape, "{what} is of type {}, got {}", wanted.join(" or "), input.dtype);
+    }
+    Ok(())
 }
 
 fn same_dtype(inputs: &[&Signature]) -> Result<DType> {
@@ -390,6 +418,9 @@ fn reduce(input: &Signature, axes: &[usize], keep: bool) -> Result<Signature> {
     if let Some(axis) = axes.iter().find(|&&axis| axis >= input.shape.rank()) {
         fail!(Shape, "dimension {axis} does not exist in {}", input.shape);
     }
+    if !axes.is_sorted_by(|a, b| a < b) {
+        fail!(Shape, "dimensions {axes:?} are to be folded; name each once, in ascending order");
+    }
     let one = Dim::from(1);
     let dims = input.shape.0.iter().enumerate().filter_map(|(i, dim)| match (axes.contains(&i), keep) {
         (false, _) => Some(dim),
@@ -401,7 +432,11 @@ fn reduce(input: &Signature, axes: &[usize], keep: bool) -> Result<Signature> {
 
 fn norm(inputs: &[&Signature]) -> Result<Signature> {
     let width = inputs[0].shape.last()?;
+    if !inputs[0].dtype.is_float() {
+        fail!(Shape, "needs floating-point numbers, got {}", inputs[0].dtype);
+    }
     for vector in &inputs[1..] {
+        typed("a weight or bias", vector, &[DType::F32])?;
         if vector.shape.0 != std::slice::from_ref(width) {
             fail!(Shape, "the last dimension is {width}, its weight or bias {}", vector.shape);
         }
@@ -415,6 +450,12 @@ fn check_epilogue(epilogue: Epilogue, inputs: &[&Signature], outputs: &Dim, resu
     if inputs.len() != wanted {
         fail!(Shape, "takes {wanted} inputs, got {}", inputs.len());
     }
+    let [x, weight, parameters @ ..] = inputs else { fail!(Shape, "needs an input and a weight") };
+    typed("what is multiplied", x, &[DType::F32, DType::BF16, DType::U8])?;
+    typed("a weight", weight, &[DType::F32])?;
+    let (bias, residual) = parameters.split_at(usize::from(epilogue.bias));
+    bias.iter().try_for_each(|bias| typed("a bias", bias, &[DType::F32]))?;
+    residual.iter().try_for_each(|residual| typed("what is added", residual, &[DType::F32, DType::BF16]))?;
     if epilogue.bias && inputs[2].shape.0 != std::slice::from_ref(outputs) {
         fail!(Shape, "a bias of shape {} does not fit {outputs} outputs", inputs[2].shape);
     }
@@ -433,7 +474,7 @@ fn linear(epilogue: Epilogue, inputs: &[&Signature]) -> Result<Signature> {
     };
     let last = x.shape.last()?;
     let fits = match width.fixed() {
-        Some(width) if x.dtype == DType::U8 => *last == Dim::from(ondine_kernels::quantized_row_len(width)),
+        Some(width) if x.dtype == DType::U8 => row_bytes(width).is_some_and(|bytes| *last == Dim::from(bytes)),
         _ => last == width,
     };
     if !fits || kernel.iter().any(|size| *size != Dim::from(1)) {
@@ -463,16 +504,15 @@ fn conv2d(conv: Conv2d, epilogue: Epilogue, inputs: &[&Signature]) -> Result<Sig
             x.shape
         );
     }
+    conv.check([&kernel_h, &kernel_w])?;
     let [top, bottom, left, right] = conv.padding;
     let scale = if conv.upsample { 2 } else { 1 };
     let along = |size: &Dim, before: usize, after: usize, kernel: &Dim, axis: usize| -> Result<Dim> {
         let Some(kernel) = kernel.fixed().filter(|&kernel| kernel > 0) else { fail!(Shape, "the kernel has no size") };
-        if conv.stride[axis] == 0 || conv.dilation[axis] == 0 {
-            fail!(Shape, "stride and dilation must not be 0");
-        }
         let padded = &(&(size * scale) + before) + after;
-        let room = &padded - ((kernel - 1) * conv.dilation[axis] + 1);
-        if padded.fixed().is_some_and(|padded| padded < (kernel - 1) * conv.dilation[axis] + 1) {
+        let reach = (kernel - 1) * conv.dilation[axis] + 1;
+        let room = &padded - reach;
+        if padded.fixed().is_some_and(|padded| padded < reach) {
             fail!(Shape, "a kernel of size {kernel} does not fit an input of shape {}", x.shape);
         }
         Ok(&room.floor_div(conv.stride[axis]) + 1)
@@ -493,6 +533,7 @@ fn matmul(a: &Signature, b: &Signature, transposed: bool) -> Result<Signature> {
     else {
         fail!(Shape, "matmul needs matrices, got {} and {}", a.shape, b.shape);
     };
+    same_dtype(&[a, b])?;
     let (inner, n) = if transposed { (b1, b0) } else { (b0, b1) };
     if inner != k || a_head != b_head {
         fail!(Shape, "cannot multiply {} by {}{}", a.shape, b.shape, if transposed { " transposed" } else { "" });
@@ -509,6 +550,7 @@ fn attention(attention: &Attention, inputs: &[&Signature]) -> Result<Signature> 
     let [k_batch, keys, k_width] = rank(inputs[1])?;
     let [v_batch, values, v_width] = rank(inputs[2])?;
     let Attention { heads, kv_heads, mask, .. } = *attention;
+    same_dtype(&inputs[..3])?;
     let split = |width: &Dim, heads: usize| width.fixed().filter(|w| heads > 0 && w % heads == 0).map(|w| w / heads);
     let (head_dim, k_dim, v_dim) = (split(&width, heads), split(&k_width, kv_heads), split(&v_width, kv_heads));
     let Some(v_dim) = v_dim.filter(|_| head_dim.is_some() && head_dim == k_dim && heads % kv_heads == 0) else {
@@ -516,6 +558,11 @@ fn attention(attention: &Attention, inputs: &[&Signature]) -> Result<Signature> 
     };
     if k_batch != batch || v_batch != batch || values != keys {
         fail!(Shape, "queries {}, keys {} and values {} differ", inputs[0].shape, inputs[1].shape, inputs[2].shape);
+    }
+    match mask {
+        Mask::None => {}
+        Mask::Keys => typed("a mask of keys", inputs[3], &BYTES)?,
+        Mask::Additive => typed("an additive mask", inputs[3], &[DType::F32])?,
     }
     if mask == Mask::Keys && inputs[3].shape != Shape(vec![batch.clone(), keys]) {
         fail!(Shape, "a key mask of shape {} does not fit keys of shape {}", inputs[3].shape, inputs[1].shape);

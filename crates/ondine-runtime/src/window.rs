@@ -8,9 +8,21 @@ use crate::{
     disk::names,
     error::{Result, fail},
     infer::Signature,
+    op::Conv2d,
 };
 
 pub use ondine_kernels::Fold;
+
+/// The largest stride, padding, kernel or dilation: arithmetic on sizes bears sums and products of two.
+const MAX_ATTRIBUTE: usize = 1 << 24;
+
+/// Refuses attributes that arithmetic on sizes could not bear.
+pub(crate) fn check_attributes(sizes: impl IntoIterator<Item = usize>) -> Result<()> {
+    match sizes.into_iter().find(|&size| size > MAX_ATTRIBUTE) {
+        Some(size) => fail!(Shape, "an attribute of {size}, the most is {MAX_ATTRIBUTE}"),
+        None => Ok(()),
+    }
+}
 
 /// The windows along one dimension.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,8 +67,9 @@ impl Window {
                 if *kernel == 0 || *stride == 0 || *dilation == 0 {
                     fail!(Shape, "kernel, stride and dilation of a window must not be 0");
                 }
-                let reach = dilation.saturating_mul(kernel - 1).saturating_add(1);
-                let padded = size + padding.saturating_mul(2);
+                check_attributes([*kernel, *stride, *padding, *dilation])?;
+                let reach = dilation * (kernel - 1) + 1;
+                let padded = size + 2 * padding;
                 if padded.fixed().is_some_and(|padded| padded < reach) {
                     fail!(Shape, "a window of {reach} does not fit a dimension of size {size}");
                 }
@@ -106,11 +119,33 @@ impl Pooling {
         if rank != self.windows.len() + 2 || self.windows.len() > 3 || self.windows.is_empty() {
             fail!(Shape, "{} windows do not fit an input of shape {}", self.windows.len(), x.shape);
         }
+        check_attributes(self.divisor)?;
         let mut signature = x.clone();
         for (dim, window) in signature.shape.0[1..].iter_mut().zip(&self.windows) {
             *dim = window.count(dim)?;
         }
         Ok(signature)
+    }
+}
+
+impl Conv2d {
+    /// Makes sure that a convolution with a kernel of this size is one that kernels compute.
+    pub(crate) fn check(self, kernel: [&Dim; 2]) -> Result<()> {
+        let Conv2d { stride, padding, dilation, groups, upsample, winograd } = self;
+        let sizes = kernel.map(|size| size.fixed().unwrap_or_default());
+        check_attributes(stride.into_iter().chain(padding).chain(dilation).chain(sizes))?;
+        check_attributes([sizes[0] * sizes[1]])?;
+        if stride.contains(&0) || dilation.contains(&0) {
+            fail!(Shape, "stride and dilation must not be 0");
+        }
+        if upsample && (stride != [1; 2] || groups != 1) {
+            fail!(Shape, "only maps in one group and with a stride of 1 are doubled");
+        }
+        let aligned = !upsample || padding[0] % 2 == 1 && padding[2] % 2 == 1;
+        if winograd && !(sizes == [3; 2] && stride == [1; 2] && dilation == [1; 2] && groups == 1 && aligned) {
+            fail!(Shape, "Winograd's algorithm does not compute this convolution");
+        }
+        Ok(())
     }
 }
 
