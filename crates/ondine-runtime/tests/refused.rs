@@ -3,7 +3,7 @@
 
 use ondine_runtime::{
     Asset, Attention, Conv2d, DType, Device, Dim, Function, Graph, Mask, NDArray, Op, Options, Pooling, Precision,
-    Prologue, Reduce, Result, State, Tensor, Value, Weights, Window,
+    Prologue, Reduce, Result, State, Tensor, Value, Weights, Window, compress,
 };
 
 const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::BF16, Precision::Int8];
@@ -229,5 +229,21 @@ fn products_of_a_portable_graph_are_of_numbers_that_weights_are_packed_for() {
             Ok(y) => assert_eq!(y.to_f32(), [0.0; 6], "{dtype} {inner}"),
             Err(error) => assert!(error.to_string().contains("linear"), "{error}"),
         }
+    }
+}
+
+#[test]
+fn sizes_beyond_all_memory_are_errors() {
+    for least in [1 << 62, 1 << 45] {
+        let mut graph = Graph::new();
+        for (name, dtype) in [("x", DType::F32), ("ids", DType::I64), ("mask", DType::Bool)] {
+            let x = graph.input(name, dtype, ["rows", "rows"]);
+            graph.output(name, x);
+        }
+        graph.limit("rows", least, usize::MAX);
+        let options = compress::Options { measure: true, ..Default::default() };
+        let error = compress::compress(&asset(graph).unwrap(), &options, &device(), &|_| ());
+        let error = error.map(|_| ()).unwrap_err().to_string();
+        assert!(error.starts_with("main: ") && error.contains("too large"), "{error}");
     }
 }

@@ -58,19 +58,28 @@ fn random_inputs(graph: &Graph, seed: u64) -> Result<Inputs> {
     let mut inputs = Vec::new();
     for (name, value) in graph.inputs() {
         let signature = &graph.node(*value).signature;
-        let shape = signature.shape.bind(&sizes)?;
-        let count: usize = shape.iter().product();
+        // Whether there is such memory shows in asking for it: sizes are those of a file.
+        let zeros = |dtype: DType| {
+            let shape = signature.shape.bind(&sizes)?;
+            NDArray::zeros(dtype, &shape).at(|| format!("input `{name}`"))
+        };
         let array = match signature.dtype {
-            DType::Bool => NDArray::from_bytes(DType::Bool, &shape, &vec![1; count])?,
+            DType::Bool => {
+                let mut truth = zeros(DType::Bool)?;
+                truth.bytes_mut().fill(1);
+                truth
+            }
             dtype if dtype.is_float() => {
-                let normal: Vec<f32> = (0..count).map(|_| random.normal()).collect();
-                NDArray::new(&shape, &normal)?.convert(dtype)?
+                let mut normal = zeros(DType::F32)?;
+                normal.view_mut::<f32>()?.fill_with(|| random.normal());
+                normal.convert(dtype)?
             }
             dtype => {
                 let rows = table_rows(graph, *value);
-                let index = |random: &mut Random| rows.map_or(1, |rows| (random.next() % rows as u64) as i64);
-                let indices: Vec<i64> = (0..count).map(|_| index(&mut random)).collect();
-                NDArray::new(&shape, &indices)?.convert(dtype)?
+                let mut indices = zeros(DType::I64)?;
+                let index = || rows.map_or(1, |rows| (random.next() % rows as u64) as i64);
+                indices.view_mut::<i64>()?.fill_with(index);
+                indices.convert(dtype)?
             }
         };
         inputs.push((name.to_string(), array));

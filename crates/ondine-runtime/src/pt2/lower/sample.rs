@@ -1,11 +1,11 @@
 //! Sampling of maps and volumes at places that a tensor says.
 
-use super::{Builder, Call, Item, Rule, Tensor, norm::channels_last, one, product::matmul};
+use super::{super::builder::check_list, Builder, Call, Item, Rule, Tensor, norm::channels_last, one, product::matmul};
 use crate::{
     dim::Dim,
     dtype::DType,
     error::{Result, fail},
-    ndarray::NDArray,
+    ndarray::{NDArray, element_count},
     op::{Binary, Function, Unary},
 };
 
@@ -144,8 +144,10 @@ fn grid_sampler(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         along.push(taps(builder, &Axis { size, padding, aligned }, mode, &place)?);
     }
     let (value, _) = channels_last(builder, &x)?;
-    let pixels: usize = sizes.iter().product();
-    let value = builder.graph.reshape(value, [batch * pixels, *channels])?;
+    let (Some(pixels), Some(rows)) = (element_count(sizes), element_count(&[&[*batch], sizes].concat())) else {
+        fail!(Shape, "a map of {sizes:?} is too large");
+    };
+    let value = builder.graph.reshape(value, [rows, *channels])?;
     let table = builder.plain(value);
     let mut total: Option<Tensor> = None;
     let combinations: usize = along.iter().map(Vec::len).product();
@@ -216,8 +218,9 @@ fn affine_grid(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         (true, _) => 2.0 * i as f64 / (size - 1) as f64 - 1.0,
         (false, _) => (2 * i + 1) as f64 / size as f64 - 1.0,
     };
+    check_list(sizes)?;
     let pixels: usize = sizes.iter().product();
-    if pixels > 1 << 24 || sizes.len() != *n {
+    if sizes.len() != *n {
         fail!(Unsupported, "a grid of {pixels} places in {n} dimensions");
     }
     let mut base = Vec::with_capacity(pixels * (n + 1));
