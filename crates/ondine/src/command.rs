@@ -15,7 +15,9 @@ mod run;
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
+use anyhow::ensure;
 use clap::{Args, Parser, Subcommand};
+use draw::megabytes;
 use ondine_runtime::{Cache, Cancel, Device, Precision};
 
 /// On-device inference: draws pictures and runs networks on this machine, offline.
@@ -83,7 +85,7 @@ struct Running {
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
 
-    /// Most memory to use, such as 1.5GB: takes half precision if that fits, else refuses at once
+    /// Most memory to use, such as 1.5GB: refuses at once what takes more; `draw` takes half precision if that fits
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     memory: Option<u64>,
 
@@ -99,6 +101,20 @@ struct Running {
 impl Running {
     fn device(&self, cancel: Cancel) -> anyhow::Result<Device> {
         Ok(Device::cpu(self.threads)?.with_cancel(cancel))
+    }
+
+    /// Refuses what takes more `bytes` than `--memory` allows; asks only if there is a limit.
+    fn allow(&self, what: &str, bytes: impl FnOnce() -> anyhow::Result<u64>) -> anyhow::Result<()> {
+        let Some(limit) = self.memory else { return Ok(()) };
+        let bytes = bytes()?;
+        let hint = if self.precision.unwrap_or_default() == Precision::F32 { "--precision bf16 or " } else { "" };
+        ensure!(
+            bytes <= limit,
+            "{what}: this takes {}, --memory allows {}; try {hint}smaller inputs",
+            megabytes(bytes),
+            megabytes(limit)
+        );
+        Ok(())
     }
 
     /// The cache of packed weights, unless it is unwanted or there is no home for it.

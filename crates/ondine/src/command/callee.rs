@@ -4,14 +4,17 @@ use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
 use clap::Args;
 use ondine::model::{self, Opened};
-use ondine_runtime::{Bindings, DType, Device, Graph, NDArray, Op, Value, Weights};
+use ondine_runtime::{
+    Bindings, DType, Device, Function, Graph, NDArray, Op, Options, Plan, Precision, Value, Weights, element_count,
+};
 
-use super::bench::weights::Normals;
+use super::{Running, bench::weights::Normals};
 
 /// A function of a model on the command line.
 #[derive(Args)]
@@ -32,6 +35,116 @@ impl Callee {
         let name = opened.choose(self.function.as_deref()).with_context(|| self.model.clone())?;
         Ok((opened.only(&name)?, name))
     }
+
+    /// Makes a function ready for a call: refuses what `running` has no memory for, and only then packs weights and
+    /// makes up arguments.
+    pub(super) fn load(
+        &self,
+        (opened, name): (Opened, Arc<str>),
+        running: &Running,
+        inputs: impl Fn(&Graph) -> anyhow::Result<Given>,
+        device: &Device,
+    ) -> anyhow::Result<Loaded> {
+        let start = Instant::now();
+        let (specialized, read) = match opened {
+            Opened::Asset(asset) => {
+                let given = inputs(asset.function(&name)?)?;
+                let reading = start.elapsed();
+                let prepared = asset.prepare(&Options { precision: running.precision.unwrap_or_default() }, device)?;
+                running.allow(&self.model, || {
+                    let (graph, sizes) = (prepared.graph(&name)?, given.sizes(asset.function(&name)?));
+                    Ok(call_bytes(graph, &prepared.plan(&name, &sizes)?, &sizes)? + prepared.weight_bytes() as u64)
+                })?;
+                (prepared.specialize(running.cache().as_ref())?, Some((given, reading)))
+            }
+            built => (built.specialize(running.precision, device, None)?, None),
+        };
+        let (precision, weight_bytes) = (specialized.about().precision, specialized.weight_bytes());
+        let from_cache = specialized.from_cache();
+        let function = specialized.load().function(&name)?;
+        let graph = function.graph();
+        let (given, reading) = match read {
+            Some(read) => read,
+            None => {
+                let start = Instant::now();
+                let given = inputs(graph)?;
+                running.allow(&self.model, || {
+                    let sizes = given.sizes(graph);
+                    Ok(call_bytes(graph, &*function.plan(&sizes)?, &sizes)? + weight_bytes as u64)
+                })?;
+                (given, start.elapsed())
+            }
+        };
+        let arguments = given.arguments(graph)?;
+        Ok(Loaded { function, arguments, precision, weight_bytes, from_cache, reading })
+    }
+}
+
+/// A function ready for a call.
+pub(super) struct Loaded {
+    pub(super) function: Function,
+    pub(super) arguments: Arguments,
+    pub(super) precision: Precision,
+    pub(super) weight_bytes: usize,
+    pub(super) from_cache: bool,
+    /// The time that reading arguments took.
+    pub(super) reading: Duration,
+}
+
+/// Where the arguments of a call come from.
+pub(super) enum Given {
+    /// From files.
+    Read(Arguments),
+    /// They will be random, of these sizes.
+    Random(Bindings),
+}
+
+impl Given {
+    /// The sizes of symbols in the call.
+    pub(super) fn sizes(&self, graph: &Graph) -> Bindings {
+        match self {
+            Self::Read(arguments) => bound(graph, arguments),
+            Self::Random(sizes) => sizes.clone(),
+        }
+    }
+
+    pub(super) fn arguments(self, graph: &Graph) -> anyhow::Result<Arguments> {
+        match self {
+            Self::Read(arguments) => Ok(arguments),
+            Self::Random(sizes) => random(graph, &sizes),
+        }
+    }
+}
+
+/// The symbols that arguments bind. What does not fit the graph is the call's to refuse.
+fn bound(graph: &Graph, arguments: &Arguments) -> Bindings {
+    let mut sizes = Bindings::new();
+    for (name, value) in graph.inputs() {
+        let Some((_, array)) = arguments.iter().find(|(known, _)| **known == **name) else { continue };
+        for (dim, &size) in graph.shape(*value).0.iter().zip(array.shape()) {
+            if let Ok(Some((symbol, size))) = dim.solve(size) {
+                sizes.entry(symbol.clone()).or_insert(size);
+            }
+        }
+    }
+    sizes
+}
+
+/// Bytes that a call takes beside its weights: workspace and states.
+pub(super) fn call_bytes(graph: &Graph, plan: &Plan, sizes: &Bindings) -> anyhow::Result<u64> {
+    Ok((plan.arena_bytes() as u64).saturating_add(state_bytes(graph, sizes)?))
+}
+
+/// Bytes of the states of a function.
+pub(super) fn state_bytes(graph: &Graph, sizes: &Bindings) -> anyhow::Result<u64> {
+    let mut total = 0_u64;
+    for slot in graph.states() {
+        let shape = slot.signature.shape.bind(sizes)?;
+        let bytes = element_count(&shape).and_then(|count| count.checked_mul(slot.signature.dtype.size()));
+        let bytes = bytes.with_context(|| format!("state `{}` of shape {shape:?} is too large", slot.name))?;
+        total = total.saturating_add(bytes as u64);
+    }
+    Ok(total)
 }
 
 /// Tensors from files.
@@ -58,6 +171,11 @@ impl Inputs {
     /// True if no file is named.
     pub(super) fn is_empty(&self) -> bool {
         self.inputs.is_empty() && self.input.is_empty()
+    }
+
+    /// The tensors of the files; if none is named, random ones of sizes as in [`sizes`].
+    pub(super) fn given(&self, graph: &Graph, size: &[String]) -> anyhow::Result<Given> {
+        Ok(if self.is_empty() { Given::Random(sizes(graph, size)?) } else { Given::Read(self.read(graph)?) })
     }
 
     /// The tensors of the files.
@@ -140,20 +258,28 @@ pub(super) fn random(graph: &Graph, sizes: &Bindings) -> anyhow::Result<Argument
     let mut arguments = Arguments::new();
     for (name, value) in graph.inputs() {
         let signature = &graph.node(*value).signature;
-        let shape = signature.shape.bind(sizes)?;
-        let count = shape.iter().product();
+        // Whether there is such memory shows in asking for it: sizes are anyone's.
+        let zeros = |dtype: DType| {
+            let shape = signature.shape.bind(sizes)?;
+            NDArray::zeros(dtype, &shape).with_context(|| format!("input `{name}`"))
+        };
         let array = match signature.dtype {
-            DType::Bool => NDArray::from_bytes(DType::Bool, &shape, &vec![1; count])?,
-            DType::I8 | DType::U8 => NDArray::zeros(signature.dtype, &shape)?,
+            DType::Bool => {
+                let mut truth = zeros(DType::Bool)?;
+                truth.bytes_mut().fill(1);
+                truth
+            }
+            DType::I8 | DType::U8 => zeros(signature.dtype)?,
             DType::I64 | DType::I32 => {
                 let rows = least_rows(graph, *value).clamp(1, 1 << 20) as i64;
-                let indices: Vec<i64> = (0..count as i64).map(|i| i * 7919 % rows).collect();
-                NDArray::new(&shape, &indices)?.convert(signature.dtype)?
+                let mut indices = zeros(DType::I64)?;
+                (0_i64..).zip(indices.view_mut::<i64>()?).for_each(|(i, index)| *index = i % rows * 7919 % rows);
+                indices.convert(signature.dtype)?
             }
             DType::F32 | DType::F16 | DType::BF16 => {
-                let mut numbers = vec![0.0; count];
-                normals.fill(&mut numbers);
-                floats(&shape, &numbers, signature.dtype)?
+                let mut numbers = zeros(DType::F32)?;
+                normals.fill(numbers.view_mut()?);
+                floats(numbers, signature.dtype)?
             }
         };
         arguments.push((name.to_string(), array));
@@ -161,11 +287,13 @@ pub(super) fn random(graph: &Graph, sizes: &Bindings) -> anyhow::Result<Argument
     Ok(arguments)
 }
 
-fn floats(shape: &[usize], numbers: &[f32], dtype: DType) -> anyhow::Result<NDArray> {
+/// Numbers of type F32 as others, rounded.
+fn floats(numbers: NDArray, dtype: DType) -> anyhow::Result<NDArray> {
+    let (shape, values) = (numbers.shape(), numbers.view::<f32>()?);
     Ok(match dtype {
-        DType::F16 => NDArray::new(shape, &numbers.iter().map(|&x| half::f16::from_f32(x)).collect::<Vec<_>>())?,
-        DType::BF16 => NDArray::new(shape, &numbers.iter().map(|&x| half::bf16::from_f32(x)).collect::<Vec<_>>())?,
-        _ => NDArray::new(shape, numbers)?,
+        DType::F16 => NDArray::new(shape, &values.iter().map(|&x| half::f16::from_f32(x)).collect::<Vec<_>>())?,
+        DType::BF16 => NDArray::new(shape, &values.iter().map(|&x| half::bf16::from_f32(x)).collect::<Vec<_>>())?,
+        _ => numbers,
     })
 }
 

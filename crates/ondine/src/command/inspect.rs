@@ -13,6 +13,7 @@ use ondine_models::{GraphSizes, Pipeline, Source};
 use ondine_runtime::{Asset, Bindings, Device, Graph, Options, Plan, Precision, Specialized, Weights, profile, pt2};
 use serde_json::{Value, json};
 
+use super::callee::state_bytes;
 use crate::output;
 
 /// Show what a model is made of, without running it.
@@ -192,15 +193,6 @@ fn sizes(graph: &Graph, given: &Bindings) -> Bindings {
 
 fn states_of(graph: &Graph) -> Vec<String> {
     graph.states().iter().map(|s| format!("{}: {} {}", s.name, s.signature.dtype, s.signature.shape)).collect()
-}
-
-fn state_bytes(graph: &Graph, bindings: &Bindings) -> anyhow::Result<u64> {
-    let mut total = 0;
-    for slot in graph.states() {
-        let elements: u64 = slot.signature.shape.bind(bindings)?.iter().map(|&n| n as u64).product();
-        total += elements * slot.signature.dtype.size() as u64;
-    }
-    Ok(total)
 }
 
 fn function(graph: &Graph) -> Value {
