@@ -247,3 +247,18 @@ fn sizes_beyond_all_memory_are_errors() {
         assert!(error.starts_with("main: ") && error.contains("too large"), "{error}");
     }
 }
+
+#[test]
+fn an_empty_sequence_leaves_a_recurrent_layer_quiet() {
+    for (steps, batch, hidden) in [(0, 2, 3), (2, 0, 3), (2, 2, 0)] {
+        let mut graph = Graph::new();
+        let x = graph.input("x", DType::F32, [steps, batch, 4 * hidden]);
+        let (weight, bias) =
+            (graph.weight("w", &[4 * hidden, hidden]).unwrap(), graph.weight("b", &[4 * hidden]).unwrap());
+        let start = graph.constant(NDArray::zeros(DType::F32, &[batch, 2 * hidden]).unwrap());
+        let cell = Op::Recurrent { cell: ondine_runtime::Cell::Lstm, reverse: false };
+        let y = graph.push(cell, &[x, weight, bias, start]).unwrap();
+        graph.output("y", y);
+        assert_eq!(called(graph, DType::F32, &[steps, batch, 4 * hidden]).unwrap().shape(), [steps, batch, 2 * hidden]);
+    }
+}
