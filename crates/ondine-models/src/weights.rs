@@ -223,13 +223,16 @@ impl Rename {
 }
 
 /// Gives every tensor the name that the network uses.
-pub fn rename(weights: &mut Weights, renames: &[Rename]) {
+///
+/// # Errors
+/// If two tensors would have one name.
+pub fn rename(weights: &mut Weights, renames: &[Rename]) -> Result<()> {
     weights.rename(|name| {
         let renamed = renames
             .iter()
             .fold(None::<String>, |renamed, rename| rename.apply(renamed.as_deref().unwrap_or(name)).or(renamed));
         renamed.filter(|renamed| renamed != name)
-    });
+    })
 }
 
 /// Buffers that checkpoints of any architecture may carry and no network reads.

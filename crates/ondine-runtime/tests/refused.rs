@@ -262,3 +262,16 @@ fn an_empty_sequence_leaves_a_recurrent_layer_quiet() {
         assert_eq!(called(graph, DType::F32, &[steps, batch, 4 * hidden]).unwrap().shape(), [steps, batch, 2 * hidden]);
     }
 }
+
+#[test]
+fn two_tensors_do_not_become_one() {
+    let mut weights = Weights::default();
+    for name in ["first", "second"] {
+        let bytes = [0_u8; 4][..].into();
+        weights.insert(name, Tensor { dtype: DType::F32, shape: vec![1], bytes, file: "memory".into() });
+    }
+    let error = weights.rename(|_| Some("both".to_owned())).unwrap_err().to_string();
+    assert!(error.contains("`first` and `second` would both be called `both`"), "{error}");
+    weights.rename(|name| (name == "first").then(|| "third".to_owned())).unwrap();
+    assert!(weights.paths().map(|path| &**path).eq(["second", "third"]));
+}
