@@ -10,15 +10,27 @@ use crate::{
     pass::rewrite,
 };
 
+/// What nodes that compute alike have in common: name, inputs, element type and [`content`].
+type Key = (&'static str, Vec<Value>, DType, Option<blake3::Hash>);
+
+/// A hash of the elements of a constant: constants have no inputs that would tell them apart, and comparing each with
+/// all others would take the square of their number.
+fn content(op: &Op) -> Option<blake3::Hash> {
+    match op {
+        Op::Const(array) => Some(blake3::hash(array.bytes())),
+        _ => None,
+    }
+}
+
 /// The pass.
 pub(crate) fn share(graph: &Graph) -> Result<Graph> {
-    let mut known = HashMap::<(&'static str, Vec<Value>, DType), Vec<Value>>::new();
+    let mut known = HashMap::<Key, Vec<Value>>::new();
     rewrite("share", graph, |rewrite, value, node| {
         if matches!(node.op, Op::Input | Op::Weight(_) | Op::State(_)) {
             return Ok(None);
         }
         let inputs = node.inputs.iter().map(|&input| rewrite.get(input)).collect();
-        let alike = known.entry((node.op.name(), inputs, node.signature.dtype)).or_default();
+        let alike = known.entry((node.op.name(), inputs, node.signature.dtype, content(&node.op))).or_default();
         let same = |other: &&Value| {
             let other = rewrite.new.node(**other);
             other.op == node.op && other.signature.shape == node.signature.shape
@@ -35,7 +47,7 @@ pub(crate) fn share(graph: &Graph) -> Result<Graph> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::Activation;
+    use crate::{ndarray::NDArray, op::Activation};
 
     #[test]
     fn equal_nodes_are_one_and_others_stay() {
@@ -51,6 +63,21 @@ mod tests {
         let shared = share(&graph).unwrap();
         let count = |name: &str| shared.nodes().iter().filter(|node| node.op.name() == name).count();
         assert_eq!([count("const"), count("mul"), count("activation"), count("add")], [1, 1, 2, 2], "{shared}");
+    }
+
+    #[test]
+    fn constants_are_told_apart_by_what_they_hold() {
+        let ops = [[1.0, 2.0], [1.0, 2.0], [2.0, 1.0]].map(|x: [f32; 2]| Op::Const(NDArray::new(&[2], &x).unwrap()));
+        assert_eq!(content(&ops[0]), content(&ops[1]));
+        assert_ne!(content(&ops[0]), content(&ops[2]));
+        let alike = NDArray::new(&[1, 2], &[1.0_f32, 2.0]).unwrap();
+        let mut graph = Graph::new();
+        for (i, op) in ops.into_iter().chain([Op::Const(alike)]).enumerate() {
+            let Op::Const(array) = op else { continue };
+            let value = graph.constant(array);
+            graph.output(&i.to_string(), value);
+        }
+        assert_eq!(share(&graph).unwrap().nodes().len(), 3);
     }
 
     #[test]
