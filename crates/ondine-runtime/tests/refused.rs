@@ -264,6 +264,22 @@ fn an_empty_sequence_leaves_a_recurrent_layer_quiet() {
 }
 
 #[test]
+fn patterns_of_many_stars_are_matched_at_once() {
+    let rule = compress::Rule { pattern: format!("{}b", "*a".repeat(40)), format: None };
+    let (sender, done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut graph = Graph::new();
+        let weight = graph.weight(&format!("{}.weight", "a".repeat(80)), &[64, 64]).unwrap();
+        let x = graph.input("x", DType::F32, [1, 64]);
+        let y = graph.linear(x, weight, None).unwrap();
+        graph.output("y", y);
+        let options = compress::Options { rules: vec![rule], ..Default::default() };
+        sender.send(compress::compress(&asset(graph).unwrap(), &options, &device(), &|_| ()).is_ok())
+    });
+    assert_eq!(done.recv_timeout(std::time::Duration::from_secs(20)), Ok(true));
+}
+
+#[test]
 fn two_tensors_do_not_become_one() {
     let mut weights = Weights::default();
     for name in ["first", "second"] {
