@@ -1,20 +1,20 @@
 //! What several commands call: a function of a model, with tensors from files or random ones.
 
 use std::{
-    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use ondine::model::{self, Opened};
 use ondine_runtime::{
-    Bindings, DType, Device, Function, Graph, NDArray, Op, Options, Plan, Precision, Value, Weights, element_count,
+    Bindings, Device, Function, Graph, NDArray, Options, Plan, Precision, Specialize, Weights, element_count,
+    sample::{self, Arguments},
 };
 
-use super::{Running, bench::weights::Normals};
+use super::running::Running;
 
 /// A function of a model on the command line.
 #[derive(Args)]
@@ -50,7 +50,8 @@ impl Callee {
             Opened::Asset(asset) => {
                 let given = inputs(asset.function(&name)?)?;
                 let reading = start.elapsed();
-                let prepared = asset.prepare(&Options { precision: running.precision.unwrap_or_default() }, device)?;
+                let precision = running.precision.unwrap_or_default();
+                let prepared = asset.prepare(&Options { precision, ..Options::default() }, device)?;
                 running.allow(&self.model, || {
                     let (graph, sizes) = (prepared.graph(&name)?, given.sizes(asset.function(&name)?));
                     Ok(call_bytes(graph, &prepared.plan(&name, &sizes)?, &sizes)? + prepared.weight_bytes() as u64)
@@ -61,7 +62,7 @@ impl Callee {
         };
         let (precision, weight_bytes) = (specialized.about().precision, specialized.weight_bytes());
         let from_cache = specialized.from_cache();
-        let function = specialized.load().function(&name)?;
+        let function = specialized.load()?.function(&name)?;
         let graph = function.graph();
         let (given, reading) = match read {
             Some(read) => read,
@@ -159,9 +160,6 @@ pub(super) struct Inputs {
     input: Vec<String>,
 }
 
-/// Arguments of a call by name.
-pub(super) type Arguments = Vec<(String, NDArray)>;
-
 /// The arguments as calls want them.
 pub(super) fn borrowed(arguments: &Arguments) -> Vec<(&str, &NDArray)> {
     arguments.iter().map(|(name, array)| (name.as_str(), array)).collect()
@@ -229,88 +227,34 @@ fn read_tensor(file: &str) -> anyhow::Result<NDArray> {
 }
 
 /// Sizes for the symbols of a graph: as given (`NAME=N`), else those of the exporter's example, else the least allowed.
-pub(super) fn sizes(graph: &Graph, given: &[String]) -> anyhow::Result<Bindings> {
-    let mut symbols = BTreeSet::new();
-    for (_, value) in graph.inputs() {
-        graph.shape(*value).0.iter().for_each(|dim| dim.symbols(&mut symbols));
-    }
-    let mut sizes: Bindings = symbols.iter().map(|symbol| (symbol.clone(), typical(graph, symbol))).collect();
-    for pair in given {
-        let Some((name, size)) = pair.split_once('=') else { bail!("`--size {pair}`: write NAME=N") };
-        let Some(known) = sizes.get_mut(name) else {
-            let known = symbols.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
-            bail!("there is no symbolic dimension `{name}`; there are: {known}");
-        };
-        *known = size.parse().with_context(|| format!("`--size {pair}`"))?;
+pub(super) fn sizes(graph: &Graph, pairs: &[String]) -> anyhow::Result<Bindings> {
+    let mut sizes = sample::sizes(graph, |_| 1);
+    for (name, size) in given(pairs)? {
+        match sizes.get_mut(&name) {
+            Some(known) => *known = size,
+            None => return Err(unknown(&name, sizes.keys())),
+        }
     }
     Ok(sizes)
 }
 
-fn typical(graph: &Graph, symbol: &Arc<str>) -> usize {
-    let least = graph.limits().get(symbol).map_or(1, |[least, _]| *least);
-    graph.typical().get(symbol).copied().unwrap_or(least.max(1))
+/// The sizes of pairs such as `batch=4`.
+pub(super) fn given(pairs: &[String]) -> anyhow::Result<Bindings> {
+    let mut given = Bindings::new();
+    for pair in pairs {
+        let Some((name, size)) = pair.split_once('=') else { bail!("`--size {pair}`: write NAME=N") };
+        given.insert(name.into(), size.parse().with_context(|| format!("`--size {pair}`"))?);
+    }
+    Ok(given)
 }
 
-/// Arguments of a fixed seed: normal numbers where floats are wanted, indices that all tables have where integers are, and
-/// masks that hide nothing.
+/// A size that belongs to none of the `known` symbols.
+pub(super) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a Arc<str>>) -> anyhow::Error {
+    let known = known.map(|name| &**name).collect::<Vec<_>>().join(", ");
+    anyhow!("there is no symbolic dimension `{name}`; there are: {known}")
+}
+
+/// Arguments of a fixed seed.
 pub(super) fn random(graph: &Graph, sizes: &Bindings) -> anyhow::Result<Arguments> {
-    let mut normals = Normals::new(2);
-    let mut arguments = Arguments::new();
-    for (name, value) in graph.inputs() {
-        let signature = &graph.node(*value).signature;
-        // Whether there is such memory shows in asking for it: sizes are anyone's.
-        let zeros = |dtype: DType| {
-            let shape = signature.shape.bind(sizes)?;
-            NDArray::zeros(dtype, &shape).with_context(|| format!("input `{name}`"))
-        };
-        let array = match signature.dtype {
-            DType::Bool => {
-                let mut truth = zeros(DType::Bool)?;
-                truth.bytes_mut().fill(1);
-                truth
-            }
-            DType::I8 | DType::U8 => zeros(signature.dtype)?,
-            DType::I64 | DType::I32 => {
-                let rows = least_rows(graph, *value).clamp(1, 1 << 20) as i64;
-                let mut indices = zeros(DType::I64)?;
-                (0_i64..).zip(indices.view_mut::<i64>()?).for_each(|(i, index)| *index = i % rows * 7919 % rows);
-                indices.convert(signature.dtype)?
-            }
-            DType::F32 | DType::F16 | DType::BF16 => {
-                let mut numbers = zeros(DType::F32)?;
-                normals.fill(numbers.view_mut()?);
-                floats(numbers, signature.dtype)?
-            }
-        };
-        arguments.push((name.to_string(), array));
-    }
-    Ok(arguments)
-}
-
-/// Numbers of type F32 as others, rounded.
-fn floats(numbers: NDArray, dtype: DType) -> anyhow::Result<NDArray> {
-    let (shape, values) = (numbers.shape(), numbers.view::<f32>()?);
-    Ok(match dtype {
-        DType::F16 => NDArray::new(shape, &values.iter().map(|&x| half::f16::from_f32(x)).collect::<Vec<_>>())?,
-        DType::BF16 => NDArray::new(shape, &values.iter().map(|&x| half::bf16::from_f32(x)).collect::<Vec<_>>())?,
-        _ => numbers,
-    })
-}
-
-/// The rows of the smallest table that the integers are looked up in, as far as it can be seen; 2 if none is.
-fn least_rows(graph: &Graph, input: Value) -> usize {
-    let mut from = BTreeSet::from([input]);
-    let mut rows = usize::MAX;
-    for (value, node) in graph.values() {
-        let reads = |position: usize| node.inputs.get(position).is_some_and(|value| from.contains(value));
-        match &node.op {
-            Op::Gather if reads(1) => rows = rows.min(graph.dim(node.inputs[0], 0).fixed().unwrap_or(2)),
-            Op::Take { axis } if reads(1) => rows = rows.min(graph.dim(node.inputs[0], *axis).fixed().unwrap_or(2)),
-            Op::Cast(_) | Op::Reshape(_) | Op::Permute(_) | Op::Slice { .. } | Op::Expand(_) if reads(0) => {
-                from.insert(value);
-            }
-            _ => {}
-        }
-    }
-    if rows == usize::MAX { 2 } else { rows }
+    Ok(sample::arguments(graph, sizes, 2)?)
 }

@@ -10,8 +10,8 @@ use ondine_runtime::{Graph, NDArray, State, write_safetensors};
 use serde_json::json;
 
 use super::{
-    Running,
     callee::{Callee, Given, Inputs, Loaded, borrowed},
+    running::Running,
 };
 use crate::{interrupt, memory::resident, output};
 

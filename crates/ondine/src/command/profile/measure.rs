@@ -1,9 +1,11 @@
 //! What is measured, and its sums.
 
+use std::sync::Arc;
+
 use ondine_runtime::{Bindings, Function, Graph, Node, Precision, State, Tier, profile::Sample};
 use serde_json::{Value, json};
 
-use super::Profile;
+use super::options::Profile;
 use crate::{
     command::{
         bench::machine::Machine,
@@ -38,7 +40,7 @@ pub(super) struct NodeTime {
     index: usize,
     /// The names of the program's nodes that it does the work of, else its position.
     pub(super) name: String,
-    pub(super) op: &'static str,
+    pub(super) op: Arc<str>,
     /// What the program calls it, such as `aten.linear.default`.
     imported: Vec<String>,
     pub(super) module: String,
@@ -118,7 +120,7 @@ impl Profile {
         let inputs = |graph: &Graph| self.inputs.given(graph, &self.size);
         let Loaded { function, arguments, precision, weight_bytes, .. } =
             self.callee.load(opened, &self.running, inputs, &device)?;
-        let machine = Machine::measure(&device);
+        let machine = Machine::measure(device.processor()?);
         let arguments = borrowed(&arguments);
         let mut state = State::profiled();
         function.run(&arguments, &mut state)?;
@@ -145,8 +147,8 @@ impl Profile {
             model: self.callee.model.clone(),
             function: name.to_string(),
             precision,
-            threads: device.threads(),
-            tier: device.tier(),
+            threads: device.processor()?.threads(),
+            tier: device.processor()?.tier(),
             machine,
             arguments: arguments.iter().map(|(name, x)| format!("{name}: {} {:?}", x.dtype(), x.shape())).collect(),
             random: self.inputs.is_empty(),
@@ -174,7 +176,7 @@ impl NodeTime {
         Self {
             index,
             name: origin.map_or_else(|| format!("%{index}"), |origin| origin.names()),
-            op: sample.op,
+            op: sample.op.clone(),
             imported: parts.map(|origin| origin.op.to_string()).collect(),
             module: node.scope.to_string(),
             line: origin.and_then(|origin| origin.line()).map(Line::of),
@@ -248,7 +250,7 @@ impl Measured {
     pub(super) fn to_json(&self) -> Value {
         let total = self.total();
         let sum = |sum: &Sum| self.sum(sum);
-        let operators = self.by(|node| node.op).into_iter().map(|(op, s)| merged(json!({"op": op}), sum(&s)));
+        let operators = self.by(|node| node.op.clone()).into_iter().map(|(op, s)| merged(json!({"op": &*op}), sum(&s)));
         let lines = self.by(|node| node.line.clone()).into_iter().filter_map(|(line, s)| {
             let line = line?;
             let nodes = self.nodes.iter().enumerate().filter(|(_, node)| node.line.as_ref() == Some(&line));
@@ -313,7 +315,7 @@ impl NodeTime {
         json!({
             "index": self.index,
             "name": self.name,
-            "op": self.op,
+            "op": &*self.op,
             "imported": self.imported,
             "module": self.module,
             "line": self.line.as_ref().map(Line::to_json),

@@ -1,0 +1,228 @@
+//! What the prompt becomes: the tensors that guide the U-Net.
+
+use std::collections::BTreeMap;
+
+use ondine_models::{Encoding, GraphSizes, Network, Tokenizer};
+use ondine_runtime::{
+    Bindings, Cache, DType, Device, Function, Graph, NDArray, Options, Outputs, Prepared, Result, Specialize, State,
+    fail,
+};
+
+use super::memory::{Resident, StagePlan};
+
+/// A tokenizer with the network that reads its tokens.
+#[derive(Debug)]
+pub(super) struct TextEncoder<'a> {
+    pub(super) tokenizer: &'a Tokenizer,
+    network: Prepared,
+    /// True if the network can be told which tokens are padding.
+    pub(super) takes_mask: bool,
+}
+
+/// A prompt as the U-Net takes it: one row each, batch 1.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Conditioning {
+    /// `encoder_hidden_states` `[1, tokens, width]`.
+    pub(super) hidden: Option<NDArray>,
+    /// Which tokens are no padding, if the encoder says.
+    pub(super) mask: Option<Vec<i64>>,
+    /// One vector for the whole prompt: `text_embeds` or the sentence embedding, `[1, width]`.
+    pub(super) pooled: Option<NDArray>,
+}
+
+/// What the U-Net wants to know of the prompt, read off its inputs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wants {
+    /// Takes `text_embeds`, as SDXL does: then the states before the last layer are the prompt's, and the pooled,
+    /// projected vector goes along (Podell et al. 2023).
+    pub(super) text_embeds: bool,
+    /// Takes `class_labels`: the sentence embedding.
+    pub(super) class_labels: bool,
+}
+
+impl Wants {
+    pub(super) fn of(unet: &Graph) -> Self {
+        Self { text_embeds: takes(unet, "text_embeds"), class_labels: takes(unet, "class_labels") }
+    }
+}
+
+/// True if the function has an input `wanted`.
+pub(super) fn takes(graph: &Graph, wanted: &str) -> bool {
+    graph.inputs().iter().any(|(name, _)| &**name == wanted)
+}
+
+impl<'a> TextEncoder<'a> {
+    pub(super) fn prepare(
+        tokenizer: &'a Tokenizer,
+        network: &Network,
+        options: &Options,
+        device: &Device,
+    ) -> Result<Self> {
+        let network = network.asset(GraphSizes::default())?;
+        let takes_mask = takes(network.function("main")?, "attention_mask");
+        Ok(Self { tokenizer, network: network.prepare(options, device)?, takes_mask })
+    }
+
+    /// Memory of encoding `tokens` tokens.
+    pub(super) fn plan(&self, tokens: usize) -> Result<StagePlan> {
+        let plan = self.network.plan("main", &Self::sizes(tokens))?;
+        StagePlan::new("text encoder", &self.network, "main", &plan, Resident::All)
+    }
+
+    fn sizes(tokens: usize) -> Bindings {
+        Bindings::from([("batch".into(), 1), ("tokens".into(), tokens)])
+    }
+
+    /// Floating-point operations of encoding the texts, and the most tokens that one has.
+    pub(super) fn flops(&self, texts: &[&str]) -> Result<(u64, usize)> {
+        let (mut flops, mut most) = (0, 0);
+        for text in texts {
+            let tokens = self.tokens(text)?.ids.len();
+            let plan = self.network.plan("main", &Self::sizes(tokens))?;
+            flops += plan.cost().flops;
+            most = most.max(tokens);
+        }
+        Ok((flops, most))
+    }
+
+    /// The tokens of a text. A network that cannot be told of padding was trained with texts padded to full length.
+    fn tokens(&self, text: &str) -> Result<Encoding> {
+        if self.takes_mask {
+            self.tokenizer.encode(text)
+        } else {
+            self.tokenizer.encode_padded(text, self.tokenizer.max_length())
+        }
+    }
+
+    /// Encodes the texts one by one; the network is loaded for that and dropped after.
+    fn encode(&self, encodings: &[Encoding], cache: Option<&Cache>) -> Result<Vec<Outputs>> {
+        let function = self.network.specialize(cache)?.load()?.function("main")?;
+        let mut state = State::default();
+        encodings.iter().map(|encoding| run(&function, encoding, &mut state)).collect()
+    }
+}
+
+fn run(function: &Function, encoding: &Encoding, state: &mut State) -> Result<Outputs> {
+    let ids = NDArray::new(&[1, encoding.ids.len()], &encoding.ids)?;
+    let mask = encoding.attention_mask();
+    let mask = NDArray::new(&[1, mask.len()], &mask)?;
+    let mut inputs = vec![("input_ids", &ids)];
+    if takes(function.graph(), "attention_mask") {
+        inputs.push(("attention_mask", &mask));
+    }
+    function.run(&inputs, state)
+}
+
+/// Encodes texts with all encoders; encoders stand side by side in the width of the states.
+pub(super) fn encode(
+    encoders: &[TextEncoder<'_>],
+    texts: &[&str],
+    wants: Wants,
+    cache: Option<&Cache>,
+    warn: &mut dyn FnMut(&str),
+) -> Result<Vec<Conditioning>> {
+    let mut rows = vec![Conditioning::default(); texts.len()];
+    for (position, encoder) in encoders.iter().enumerate() {
+        let encodings = texts.iter().map(|text| encoder.tokens(text)).collect::<Result<Vec<_>>>()?;
+        if let Some((text, _)) = texts.iter().zip(&encodings).find(|(_, encoding)| encoding.all_unknown) {
+            fail!(Argument, "the model knows no word of the prompt {text:?}; describe it in words");
+        }
+        for encoding in &encodings {
+            if position == 0 && encoding.truncated > 0 {
+                let read = encoding.ids.len();
+                warn(&format!(
+                    "the model reads {read} tokens of the prompt; the last {} are left out",
+                    encoding.truncated
+                ));
+            }
+        }
+        let outputs = encoder.encode(&encodings, cache)?;
+        for ((row, encoding), mut outputs) in rows.iter_mut().zip(&encodings).zip(outputs) {
+            row.add(encoding, &mut outputs, wants)?;
+        }
+    }
+    Ok(rows)
+}
+
+impl Conditioning {
+    /// Adds what one encoder made of the prompt.
+    fn add(&mut self, encoding: &Encoding, outputs: &mut Outputs, wants: Wants) -> Result<()> {
+        let states = outputs.take(if wants.text_embeds { "penultimate" } else { "last_hidden_state" })?;
+        self.hidden = Some(match self.hidden.take() {
+            None => states,
+            Some(first) => side_by_side(&first, &states)?,
+        });
+        if let (true, Ok(pooled)) = (wants.text_embeds, outputs.take("text_embeds")) {
+            self.pooled = Some(pooled);
+        }
+        if wants.class_labels {
+            self.pooled = Some(scaled_to_unit_variance(&outputs.take("sentence_embedding")?)?);
+            self.mask = Some(encoding.attention_mask());
+        }
+        Ok(())
+    }
+
+    /// The same shapes, all zero.
+    pub(super) fn zeros_like(&self) -> Result<Self> {
+        let zero = |array: &Option<NDArray>| array.as_ref().map(|a| NDArray::zeros(a.dtype(), a.shape())).transpose();
+        Ok(Self { hidden: zero(&self.hidden)?, mask: self.mask.clone(), pooled: zero(&self.pooled)? })
+    }
+
+    /// The states `[1, tokens, width]`.
+    pub(super) fn hidden(&self) -> Result<&NDArray> {
+        match &self.hidden {
+            Some(hidden) => Ok(hidden),
+            None => fail!(Unsupported, "the model has no text encoder"),
+        }
+    }
+}
+
+/// `[1, tokens, a]` and `[1, tokens, b]` as `[1, tokens, a + b]`.
+fn side_by_side(a: &NDArray, b: &NDArray) -> Result<NDArray> {
+    let ([_, tokens, a_width], [_, b_tokens, b_width]) = (a.shape(), b.shape()) else {
+        fail!(Unsupported, "text encoders whose states are no matrices");
+    };
+    if tokens != b_tokens {
+        fail!(Unsupported, "text encoders that read {tokens} and {b_tokens} tokens");
+    }
+    let (left, right) = (a.view::<f32>()?.chunks(*a_width), b.view::<f32>()?.chunks(*b_width));
+    let rows: Vec<f32> = left.zip(right).flat_map(|(a, b)| a.iter().chain(b).copied()).collect();
+    NDArray::new(&[1, *tokens, a_width + b_width], &rows)
+}
+
+/// A vector scaled to the length `sqrt(width)`, so that its elements have the size that a network likes.
+fn scaled_to_unit_variance(vector: &NDArray) -> Result<NDArray> {
+    let values = vector.view::<f32>()?;
+    let length = values.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+    let factor = (values.len() as f32).sqrt() / length;
+    let scaled: Vec<f32> = values.iter().map(|x| x * factor).collect();
+    NDArray::new(vector.shape(), &scaled)
+}
+
+/// Rows of a batch put together: states padded with zeros to one length, and the mask that says so if they were.
+pub(super) fn batch(rows: &[&Conditioning]) -> Result<BTreeMap<&'static str, NDArray>> {
+    let mut inputs = BTreeMap::new();
+    let states = rows.iter().map(|row| row.hidden()).collect::<Result<Vec<_>>>()?;
+    let tokens = states.iter().map(|array| array.shape()[1]).max().unwrap_or_default();
+    let width = states.first().map_or(0, |array| array.shape()[2]);
+    let mut hidden = NDArray::zeros(DType::F32, &[rows.len(), tokens, width])?;
+    for (target, source) in hidden.view_mut::<f32>()?.chunks_mut((tokens * width).max(1)).zip(&states) {
+        let source = source.view::<f32>()?;
+        target[..source.len()].copy_from_slice(source);
+    }
+    inputs.insert("encoder_hidden_states", hidden);
+    if rows.iter().any(|row| row.mask.is_some()) {
+        let mut mask = vec![0_i64; rows.len() * tokens];
+        for (target, row) in mask.chunks_mut(tokens.max(1)).zip(rows) {
+            target.iter_mut().zip(row.mask.iter().flatten()).for_each(|(target, &seen)| *target = seen);
+        }
+        inputs.insert("encoder_attention_mask", NDArray::new(&[rows.len(), tokens], &mask)?);
+    }
+    let pooled: Vec<_> = rows.iter().filter_map(|row| row.pooled.as_ref()).collect();
+    if let Some(first) = pooled.first().filter(|_| pooled.len() == rows.len()) {
+        let width = first.len();
+        let values = pooled.iter().map(|array| array.view::<f32>()).collect::<Result<Vec<_>>>()?.concat();
+        inputs.insert("pooled", NDArray::new(&[rows.len(), width], &values)?);
+    }
+    Ok(inputs)
+}

@@ -1,0 +1,104 @@
+//! What the multistep solvers (DPM-Solver++, DEIS, UniPC) share: levels, history, order rules.
+
+use std::collections::VecDeque;
+
+use ondine_runtime::{Result, fail};
+
+use super::{form::Form, level::NoiseLevel, rounded::ln};
+use crate::schedule::{
+    BetaSchedule, LevelRules, Levels, NoiseSchedule, Prediction, SchedulerConfig, SolverOptions, levels,
+    solver_timesteps,
+};
+
+/// A multistep run: levels fixed at the start, predictions gathered on the way.
+pub(super) struct Multistep {
+    levels: Levels,
+    prediction: Prediction,
+    pub(super) options: SolverOptions,
+    /// Converted predictions, newest first, at most `options.order`.
+    pub(super) history: VecDeque<Vec<f32>>,
+}
+
+impl Multistep {
+    /// `repeat_last` as in [`LevelRules`].
+    pub(super) fn new(config: &SchedulerConfig, steps: usize, repeat_last: bool) -> Result<Self> {
+        let schedule = NoiseSchedule::for_sigmas(config);
+        let last = last_timestep(&schedule, config.solver.lambda_min_clipped);
+        let rules = LevelRules {
+            whole_table: true,
+            round_karras: config.betas != BetaSchedule::SquaredCosine || repeat_last,
+            whole_timesteps: true,
+            repeat_last,
+        };
+        let levels = levels(config, &schedule, solver_timesteps(config, steps, last), rules);
+        let spaced = &levels.sigmas[..levels.sigmas.len() - 1];
+        if spaced.windows(2).any(|pair| pair[0] <= pair[1]) {
+            fail!(
+                Argument,
+                "{steps} steps are too many for this spacing: two of them fall on one timestep; ask for fewer"
+            );
+        }
+        Ok(Self {
+            levels,
+            prediction: config.prediction,
+            options: config.solver.clone(),
+            history: VecDeque::with_capacity(config.solver.order + 1),
+        })
+    }
+
+    pub(super) fn calls(&self) -> usize {
+        self.levels.timesteps.len()
+    }
+
+    /// The mixture at a call; `call + 1` for the level the call steps to.
+    pub(super) fn level(&self, call: usize) -> NoiseLevel {
+        let sigmas = &self.levels.sigmas;
+        NoiseLevel::of_sigma(sigmas.get(call).or(sigmas.last()).copied().unwrap_or_default())
+    }
+
+    /// The clean latents that the outputs of a call stand for.
+    pub(super) fn x0(&self, call: usize, sample: &[f32], model_output: &[f32]) -> Vec<f32> {
+        let level = self.level(call);
+        sample.iter().zip(model_output).map(|(&x, &output)| level.x0(self.prediction, x, output)).collect()
+    }
+
+    pub(super) fn remember(&mut self, prediction: Vec<f32>) {
+        self.history.push_front(prediction);
+        self.history.truncate(self.options.order);
+    }
+
+    /// The order of a call's update: as many predictions as there are, and the last calls lower.
+    /// `always_end_first` makes the last one first order however long the run.
+    pub(super) fn order(&self, call: usize, always_end_first: bool) -> usize {
+        let left = self.calls() - call;
+        let short = self.options.lower_order_final && self.calls() < 15;
+        let most = match left {
+            1 if short || always_end_first => 1,
+            2 if short => 2,
+            _ => self.options.order,
+        };
+        most.min(self.history.len())
+    }
+}
+
+impl Form for Multistep {
+    fn timesteps(&self) -> &[f32] {
+        &self.levels.timesteps
+    }
+
+    fn sigmas(&self) -> &[f32] {
+        &self.levels.sigmas
+    }
+
+    fn noise_level(&self, call: usize) -> NoiseLevel {
+        self.level(call.min(self.calls() - 1))
+    }
+}
+
+/// One past the last timestep whose log signal-to-noise ratio reaches `lambda_min`.
+fn last_timestep(schedule: &NoiseSchedule, lambda_min: f64) -> usize {
+    let lambda = |alpha: f32| ln(alpha.sqrt()) - ln((1.0 - alpha).sqrt());
+    let alphas = schedule.alphas_cumprod();
+    let below = alphas.iter().rev().take_while(|&&a| f64::from(lambda(a)) < lambda_min).count();
+    (alphas.len() - below).max(1)
+}
