@@ -49,6 +49,7 @@ mod npy;
 mod number;
 mod op;
 mod origin;
+pub mod portable;
 pub mod recipe;
 pub mod rewrite;
 pub mod sample;
