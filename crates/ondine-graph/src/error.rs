@@ -93,7 +93,8 @@ impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
     }
 }
 
-/// Leaves the function with an error: `fail!(Shape, "{size} does not fit")` names the [`ErrorKind`] and formats the message.
+/// Leaves the function with an error: `fail!(Shape, "{size} does not fit")` names the [`ErrorKind`] and formats the
+/// message.
 #[macro_export]
 macro_rules! fail {
     ($kind:ident, $($message:tt)+) => {

@@ -42,18 +42,18 @@ pub struct ConvShape {
 }
 
 impl ConvShape {
-    /// Height and width of the result.
+    /// Height and width of the result; 0 where the kernel is larger than the padded input.
     ///
     /// # Panics
-    /// If the kernel is larger than the padded input or a stride is 0.
+    /// If a stride is 0.
     #[must_use]
     pub fn out_size(&self) -> [usize; 2] {
         let [top, bottom, left, right] = self.padding;
         let double = if self.upsample { 2 } else { 1 };
         [(self.height, top + bottom, 0), (self.width, left + right, 1)].map(|(size, padding, axis)| {
             let span = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
-            let room = (double * size + padding).checked_sub(span);
-            room.expect("the kernel is larger than the padded input") / self.stride[axis] + 1
+            let padded = size.saturating_mul(double).saturating_add(padding);
+            padded.checked_sub(span).map_or(0, |room| room / self.stride[axis] + 1)
         })
     }
 

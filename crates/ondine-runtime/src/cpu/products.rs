@@ -188,7 +188,8 @@ const FEWEST_CHANNELS: [usize; 2] = [32, 16];
 pub(crate) fn prefers_winograd(conv: Conv2d, x: &[usize], weight: &[usize]) -> bool {
     let Ok(shape) = conv_shape(conv, x, weight) else { return false };
     let enough = shape.channels[0] >= FEWEST_CHANNELS[0] && shape.outputs >= FEWEST_CHANNELS[1];
-    enough && shape.winograd(WeightType::F32).is_some() && shape.out_size().iter().product::<usize>() >= FEWEST_PIXELS
+    let [height, width] = shape.out_size();
+    enough && shape.winograd(WeightType::F32).is_some() && height.saturating_mul(width) >= FEWEST_PIXELS
 }
 
 pub(super) fn conv2d(
