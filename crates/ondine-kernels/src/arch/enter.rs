@@ -50,19 +50,19 @@ pub(super) trait Enter: Isa {
 
 /// Implements [`Enter`] for an instruction set: its name, the macro of the standard library that detects features, and
 /// the features. They are listed once, so no kernel is compiled with any that were not detected.
-#[cfg_attr(not(target_arch = "x86_64"), expect(unused_macros, reason = "the generic tier has no features"))]
 macro_rules! enter {
-    ($isa:ident, $name:literal, $detected:ident: $($feature:tt)+) => {
+    ($isa:ident, $name:literal $(, $detected:ident: $($feature:tt)+)?) => {
         impl $crate::arch::enter::Enter for $isa {
             const NAME: &'static str = $name;
 
             fn is_available() -> bool {
-                $(std::arch::$detected!($feature))&&+
+                true $($(&& std::arch::$detected!($feature))+)?
             }
 
             #[inline(always)]
             unsafe fn enter<K: $crate::arch::enter::RawKernel>(kernel: K) -> K::Output {
-                $(#[target_feature(enable = $feature)])+
+                $($(#[target_feature(enable = $feature)])+)?
+                #[inline(never)]
                 unsafe fn inner<K: $crate::arch::enter::RawKernel>(kernel: K) -> K::Output {
                     // SAFETY: as the caller says.
                     unsafe { kernel.run::<$isa>() }
@@ -74,5 +74,4 @@ macro_rules! enter {
     };
 }
 
-#[cfg_attr(not(target_arch = "x86_64"), expect(unused_imports, reason = "the generic tier has no features"))]
 pub(super) use enter;

@@ -2,7 +2,7 @@
 
 use crate::arch::{
     dot::{Dot, Tile},
-    enter::{Enter, RawKernel},
+    enter::enter,
     half::{bf16_bits, bf16_value, f16_value},
     isa::Isa,
     lane::Lane,
@@ -14,20 +14,7 @@ use crate::arch::{
 #[derive(Clone, Copy)]
 pub(crate) struct Generic;
 
-impl Enter for Generic {
-    const NAME: &'static str = "generic";
-
-    fn is_available() -> bool {
-        true
-    }
-
-    /// Not inlined, as those of other tiers cannot be.
-    #[inline(never)]
-    unsafe fn enter<K: RawKernel>(kernel: K) -> K::Output {
-        // SAFETY: as the caller says.
-        unsafe { kernel.run::<Self>() }
-    }
-}
+enter!(Generic, "generic");
 
 const LANES: usize = 8;
 
