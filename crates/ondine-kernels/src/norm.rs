@@ -331,8 +331,8 @@ fn deviations<I: Isa, T: Float>(x: &[T], center: f32) -> (f64, f64) {
                 *square = I::mul_add(deviation, deviation, *square);
             }
         }
-        let [sums, squares] = [sums, squares].map(|lanes| f64::from(fold_lanes(&lanes, |a, b| a + b)));
-        (sum + sums, square + squares)
+        let (sums, squares) = (fold_lanes(&sums, |a, b| a + b), fold_lanes(&squares, |a, b| a + b));
+        (sum + f64::from(sums), square + f64::from(squares))
     })
 }
 

@@ -29,9 +29,9 @@ impl Isa for Avx2 {
     type S8 = S8;
 
     // There are no products of bf16: such operands are made f32 when they are packed.
-    type AttentionF32 = Single<F32x8, 6>;
-    type AttentionBf16 = Single<F32x8, 6>;
-    type AttentionS8 = Single<F32x8, 6>;
+    type AttentionF32 = Single<F32x8, 6, 6>;
+    type AttentionBf16 = Single<F32x8, 6, 6>;
+    type AttentionS8 = Single<F32x8, 6, 6>;
 }
 
 /// 8 f32. (Not the vector of the standard library: that could be named anywhere.)

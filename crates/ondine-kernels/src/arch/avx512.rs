@@ -31,7 +31,7 @@ impl Isa for Avx512 {
     type Bf16 = Bf16;
     type S8 = S8;
 
-    type AttentionF32 = Single<F32x16, 8>;
+    type AttentionF32 = Single<F32x16, 16, 8>;
     type AttentionBf16 = Pairs;
     type AttentionS8 = Eights;
 }

@@ -31,9 +31,9 @@ impl Isa for Generic {
     type S8 = S8;
 
     // Operands of bf16 are made f32 when they are packed.
-    type AttentionF32 = Single<F32x4, 4>;
-    type AttentionBf16 = Single<F32x4, 4>;
-    type AttentionS8 = Single<F32x4, 4>;
+    type AttentionF32 = Single<F32x4, 4, 4>;
+    type AttentionBf16 = Single<F32x4, 4, 4>;
+    type AttentionS8 = Single<F32x4, 4, 4>;
 }
 
 /// Four f32: what the vectors of nearly every processor hold at least.

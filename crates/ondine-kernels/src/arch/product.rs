@@ -60,13 +60,13 @@ pub(crate) trait Product {
     fn words(first: Self::Vector, second: Self::Vector) -> Self::Vector;
 }
 
-/// f32 by f32, in panels as wide as `ROWS`.
-pub(crate) struct Single<V, const ROWS: usize>(PhantomData<V>);
+/// f32 by f32.
+pub(crate) struct Single<V, const PANEL: usize, const ROWS: usize>(PhantomData<V>);
 
-impl<V: Vector, const ROWS: usize> Product for Single<V, ROWS> {
+impl<V: Vector, const PANEL: usize, const ROWS: usize> Product for Single<V, PANEL, ROWS> {
     type Vector = V;
     const PER_WORD: usize = 1;
-    const PANEL: usize = ROWS;
+    const PANEL: usize = PANEL;
     const ROWS: usize = ROWS;
 
     #[inline(always)]
