@@ -284,7 +284,7 @@ impl Work<'_> {
     }
 
     fn encode(&self, layer: &Layer, values: &[f32], format: &Format) -> Result<Coded> {
-        encode(values, &layer.shape, format, &self.device.pool).at(|| &layer.path)
+        encode(values, &layer.shape, format, self.device.cpu.pool()).at(|| &layer.path)
     }
 
     /// The format of each layer, for a goal.

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use ondine_kernels::{Kernels, Pool, Tier, WeightType, probe};
+use ondine_kernels::{Cpu, Tier, WeightType, probe};
 
 use crate::{
     error::{Error, ErrorKind, Result, fail},
@@ -45,8 +45,7 @@ impl Cancel {
 /// The CPU: its kernels, and the threads that share their work. Cheap to clone.
 #[derive(Clone)]
 pub struct Device {
-    pub(crate) kernels: &'static Kernels,
-    pub(crate) pool: Arc<Pool>,
+    pub(crate) cpu: Cpu,
     cancel: Cancel,
 }
 
@@ -59,13 +58,13 @@ impl Device {
     /// # Errors
     /// If the environment asks for kernels that this processor does not have, or the number of threads is absurd.
     pub fn cpu(threads: Option<NonZeroUsize>) -> Result<Self> {
-        let kernels = Kernels::from_env().map_err(|error| Error::new(ErrorKind::Unsupported, error.to_string()))?;
         let available = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let threads = threads.map_or_else(available, NonZeroUsize::get);
         if threads > Self::MAX_THREADS {
             fail!(Unsupported, "{threads} threads are too many; ask for at most {}", Self::MAX_THREADS);
         }
-        Ok(Self { kernels, pool: Arc::new(Pool::new(threads)), cancel: Cancel::default() })
+        let cpu = Cpu::new(threads).map_err(|error| Error::new(ErrorKind::Unsupported, error.to_string()))?;
+        Ok(Self { cpu, cancel: Cancel::default() })
     }
 
     /// The same device with the kernels of a tier such as `avx2`.
@@ -78,8 +77,8 @@ impl Device {
             fail!(Unsupported, "there is no tier `{tier}`; there are {}", names.join(", "));
         };
         let at_most = self.tier();
-        match Kernels::for_tier(known).filter(|_| known <= at_most) {
-            Some(kernels) => Ok(Self { kernels, ..self.clone() }),
+        match self.cpu.with_tier(known).filter(|_| known <= at_most) {
+            Some(cpu) => Ok(Self { cpu, ..self.clone() }),
             None => fail!(Unsupported, "made for processors with {tier}; this one has {at_most} at most"),
         }
     }
@@ -98,13 +97,13 @@ impl Device {
 
     /// True if both stand for the same threads.
     pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.pool, &other.pool)
+        std::ptr::eq(self.cpu.pool(), other.cpu.pool())
     }
 
     /// The number of threads.
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.pool.threads()
+        self.cpu.threads()
     }
 
     /// Measures the operations per second of the instructions that multiply in a precision, operands in registers: what
@@ -116,19 +115,19 @@ impl Device {
             Precision::BF16 => WeightType::Bf16,
             Precision::Int8 => WeightType::S8,
         };
-        probe::peak(&self.pool, self.kernels, dtype)
+        probe::peak(&self.cpu, dtype)
     }
 
     /// Measures the bytes per second that all threads together read from memory.
     #[must_use]
     pub fn read_bandwidth(&self) -> f64 {
-        probe::read_bandwidth(&self.pool, self.kernels)
+        probe::read_bandwidth(&self.cpu)
     }
 
     /// The set of instructions that its kernels use.
     #[must_use]
     pub fn tier(&self) -> Tier {
-        self.kernels.tier
+        self.cpu.tier()
     }
 }
 

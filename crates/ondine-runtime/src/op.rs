@@ -17,7 +17,7 @@ use crate::{
     ndarray::NDArray,
 };
 
-pub use ondine_kernels::{Activation, Function};
+pub use ondine_kernels::{Activation, Elementary as Function};
 
 pub use crate::steps::{Cell, Loop};
 pub use crate::window::{Fold, Interpolation, Kernel, Pooling, Window};

@@ -140,7 +140,7 @@ impl Measure {
     pub(super) fn sensitivity(&self, index: usize, values: &[f32]) -> Result<f64> {
         let (path, shape, _) = &self.layers[index];
         let format = Format::new(Kind::Integer { bits: 4, symmetric: true });
-        let coded = encode(values, shape, &format, &self.device.pool).at(|| path)?.values;
+        let coded = encode(values, shape, &format, self.device.cpu.pool()).at(|| path)?.values;
         let (noise, _) = self.layer(index, values, &coded)?;
         let loss = self.results(&self.base.replaced(&[(path, &coded)]))?;
         let relative = loss.psnr.map_or(0.0, |psnr| 10.0_f64.powf(-psnr / 10.0));

@@ -85,7 +85,7 @@ proptest! {
         seed: u64,
     ) {
         let values = numbers(rows, columns, seed);
-        let coded = encode(&values, &[rows, columns], &format, &device().pool).unwrap();
+        let coded = encode(&values, &[rows, columns], &format, device().cpu.pool()).unwrap();
         prop_assert_eq!(read_back(&coded), coded.values);
     }
 
@@ -102,7 +102,7 @@ proptest! {
         let mut values = numbers(rows, columns, seed);
         values.iter_mut().for_each(|value| *value *= 2.0_f32.powi(exponent));
         let format = Format { kind: Kind::Integer { bits, symmetric }, group: Some(group), low_rank: 0 };
-        let coded = encode(&values, &[rows, columns], &format, &device().pool).unwrap();
+        let coded = encode(&values, &[rows, columns], &format, device().cpu.pool()).unwrap();
         let mut weights = Weights::default();
         coded.insert("w", &mut weights);
         let encoded = weights.encoded("w").unwrap().unwrap();
@@ -129,7 +129,7 @@ proptest! {
     ) {
         let values = numbers(rows, columns, seed);
         let format = Format::new(Kind::Palette { bits });
-        let coded = encode(&values, &[rows, columns], &format, &device().pool).unwrap();
+        let coded = encode(&values, &[rows, columns], &format, device().cpu.pool()).unwrap();
         let mut weights = Weights::default();
         coded.insert("w", &mut weights);
         let table = weights.encoded("w").unwrap().unwrap().tables;
@@ -138,7 +138,7 @@ proptest! {
             prop_assert!((value - found).abs() <= least + 1e-6 * value.abs());
         }
         let even = Format { group: Some(usize::MAX), ..Format::new(Kind::Integer { bits, symmetric: false }) };
-        let flat = encode(&values, &[1, rows * columns], &even, &device().pool).unwrap();
+        let flat = encode(&values, &[1, rows * columns], &even, device().cpu.pool()).unwrap();
         let error = |found: &[f32]| Loss::between(found, &values).relative;
         prop_assert!(error(&coded.values) <= 1.1 * error(&flat.values) + 1e-6);
     }
@@ -148,7 +148,7 @@ proptest! {
         let values = numbers(24, 33, seed);
         let format = Format::new(Kind::Integer { bits: 2, symmetric: true });
         let error = |low_rank| {
-            let coded = encode(&values, &[24, 33], &Format { low_rank, ..format }, &device().pool).unwrap();
+            let coded = encode(&values, &[24, 33], &Format { low_rank, ..format }, device().cpu.pool()).unwrap();
             Loss::between(&coded.values, &values).relative
         };
         prop_assert!(error(rank) < error(0));
@@ -161,7 +161,7 @@ fn numbers_that_are_not_finite_are_refused() {
         let mut values = numbers(2, 8, 3);
         values[9] = bad;
         let format = Format::new(Kind::Palette { bits: 4 });
-        assert!(encode(&values, &[2, 8], &format, &device().pool).is_err());
+        assert!(encode(&values, &[2, 8], &format, device().cpu.pool()).is_err());
     }
 }
 
@@ -170,15 +170,16 @@ fn a_matrix_of_that_rank_is_corrected_whole() {
     let (u, v) = (numbers(40, 1, 3), numbers(1, 50, 5));
     let values: Vec<f32> = u.iter().flat_map(|u| v.iter().map(move |v| u * v)).collect();
     let format = Format { low_rank: 2, ..Format::new(Kind::Integer { bits: 2, symmetric: true }) };
-    let coded = encode(&values, &[40, 50], &format, &device().pool).unwrap();
-    let plain = encode(&values, &[40, 50], &Format { low_rank: 0, ..format }, &device().pool).unwrap();
+    let coded = encode(&values, &[40, 50], &format, device().cpu.pool()).unwrap();
+    let plain = encode(&values, &[40, 50], &Format { low_rank: 0, ..format }, device().cpu.pool()).unwrap();
     let error = |coded: &Coded| Loss::between(&coded.values, &values).relative;
     assert!(error(&coded) < 0.2 * error(&plain), "{} {}", error(&coded), error(&plain));
 }
 
 #[test]
 fn hostile_parts_are_refused() {
-    let coded = encode(&numbers(4, 40, 1), &[4, 40], &Format::new("int4".parse().unwrap()), &device().pool).unwrap();
+    let coded =
+        encode(&numbers(4, 40, 1), &[4, 40], &Format::new("int4".parse().unwrap()), device().cpu.pool()).unwrap();
     let whole = || {
         let mut weights = Weights::default();
         coded.insert("w", &mut weights);

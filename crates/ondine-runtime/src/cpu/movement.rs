@@ -14,12 +14,12 @@ use crate::{
 };
 
 pub(super) fn permute(axes: &[usize], x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
-    k::permute(&device.pool, x.dtype.size(), x.shape, axes, x.bytes, out.bytes);
+    k::permute(device.cpu.pool(), x.dtype.size(), x.shape, axes, x.bytes, out.bytes);
     Ok(())
 }
 
 pub(super) fn expand(x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
-    k::expand(&device.pool, x.dtype.size(), x.shape, out.shape, x.bytes, out.bytes);
+    k::expand(device.cpu.pool(), x.dtype.size(), x.shape, out.shape, x.bytes, out.bytes);
     Ok(())
 }
 
@@ -45,19 +45,19 @@ pub(super) fn slice(axis: usize, start: &Dim, x: Operand<'_>, out: &mut Target<'
     if end > x.shape[axis] {
         fail!(Shape, "slice {start}..{end} is outside dimension {axis} of size {}", x.shape[axis]);
     }
-    k::slice(&device.pool, x.dtype.size(), x.shape, axis, start..end, x.bytes, out.bytes);
+    k::slice(device.cpu.pool(), x.dtype.size(), x.shape, axis, start..end, x.bytes, out.bytes);
     Ok(())
 }
 
 pub(super) fn concat(axis: usize, inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Device) -> Result<()> {
     let outer = out.shape[..axis].iter().product();
     let parts: Vec<_> = inputs.iter().map(|input| input.bytes).collect();
-    k::concat(&device.pool, outer, &parts, out.bytes);
+    k::concat(device.cpu.pool(), outer, &parts, out.bytes);
     Ok(())
 }
 
 pub(super) fn pad(amounts: &[[usize; 2]], x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
-    k::pad(&device.pool, x.dtype.size(), x.shape, amounts, x.bytes, out.bytes);
+    k::pad(device.cpu.pool(), x.dtype.size(), x.shape, amounts, x.bytes, out.bytes);
     Ok(())
 }
 
@@ -72,10 +72,10 @@ pub(super) fn gather(table: Operand<'_>, indices: Operand<'_>, out: &mut Target<
         if let Some(Format::Rows { coding }) = table.format {
             let indices = k::check_indices(&indices, table.shape[0]).map_err(place)?;
             let size = [table.shape[0], columns];
-            gather_coded(&device.pool, (coding, size), table.bytes, &indices, bytemuck::cast_slice_mut(out));
+            gather_coded(device.cpu.pool(), (coding, size), table.bytes, &indices, bytemuck::cast_slice_mut(out));
             return Ok(());
         }
-        k::gather_rows(&device.pool, columns * table.dtype.size(), table.bytes, &indices, out).map_err(place)
+        k::gather_rows(device.cpu.pool(), columns * table.dtype.size(), table.bytes, &indices, out).map_err(place)
     };
     if table.dtype == out.dtype {
         return look_up(out.bytes);
@@ -84,7 +84,7 @@ pub(super) fn gather(table: Operand<'_>, indices: Operand<'_>, out: &mut Target<
     let mut rows = vec![0_f32; indices.len() * columns];
     look_up(bytemuck::cast_slice_mut(&mut rows))?;
     dispatch!("gather", out.dtype, [BF16 => bf16, F16 => f16], T => {
-        k::convert(&device.pool, device.kernels, &rows, out.view::<T>());
+        k::convert(&device.cpu, &rows, out.view::<T>());
     })
 }
 
@@ -110,9 +110,9 @@ pub(super) fn resize(how: Resample, x: Operand<'_>, out: &mut Target<'_>, device
     let size = |height: usize, width: usize| k::Size { height, width };
     let (from, to) = (size(*from_h, *from_w), size(*to_h, *to_w));
     dispatch!("resize", x.dtype, [F32 => f32, BF16 => bf16], T => match how {
-        Resample::Nearest => k::resize_nearest(&device.pool, *channels, from, to, x.view::<T>(), out.view()),
+        Resample::Nearest => k::resize_nearest(device.cpu.pool(), *channels, from, to, x.view::<T>(), out.view()),
         Resample::Bilinear => {
-            k::resize_bilinear(&device.pool, device.kernels, *channels, from, to, x.view::<T>(), out.view());
+            k::resize_bilinear(&device.cpu, *channels, from, to, x.view::<T>(), out.view());
         }
     })
 }

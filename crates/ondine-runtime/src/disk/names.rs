@@ -19,9 +19,9 @@ pub(crate) enum Activation {
     HardSwish,
 }
 
-/// [`ondine_kernels::Function`].
+/// [`ondine_kernels::Elementary`].
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "ondine_kernels::Function")]
+#[serde(remote = "ondine_kernels::Elementary")]
 pub(crate) enum Function {
     Floor,
     Ceil,
