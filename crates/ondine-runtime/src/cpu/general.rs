@@ -21,7 +21,7 @@ macro_rules! dispatch_integers {
 
 pub(super) fn function(function: Elementary, x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let of = elementary(function).of();
-    dispatch!("arithmetic", x.dtype, [F32 => f32], T => k::map(&device.pool, of, x.view::<T>(), out.view::<T>()))
+    dispatch!("arithmetic", x.dtype, [F32 => f32], T => k::map(device.cpu.pool(), of, x.view::<T>(), out.view::<T>()))
 }
 
 /// The functions of two numbers that are rare, on any type.
@@ -38,7 +38,7 @@ pub(super) fn rare_binary(
         ($T:ty, $function:expr) => {{
             let a = k::Strided { data: a.view::<$T>(), strides: &a_strides };
             let b = k::Strided { data: b.view::<$T>(), strides: &b_strides };
-            k::zip(&device.pool, $function, shape, a, b, out.view::<$T>());
+            k::zip(device.cpu.pool(), $function, shape, a, b, out.view::<$T>());
         }};
     }
     match op {
@@ -102,7 +102,7 @@ pub(super) fn take(
 ) -> Result<()> {
     let indices = wide_indices(indices)?;
     let inner = x.shape[axis + 1..].iter().product::<usize>() * x.dtype.size();
-    k::take(&device.pool, [x.shape[axis], inner], x.bytes, &indices, out.bytes).map_err(index_error)
+    k::take(device.cpu.pool(), [x.shape[axis], inner], x.bytes, &indices, out.bytes).map_err(index_error)
 }
 
 /// With `in_place`, the result holds `x` already.
@@ -132,7 +132,7 @@ pub(super) fn scatter(how: Scatter, inputs: &[Operand<'_>], in_place: bool, out:
 
 pub(super) fn scan(axis: usize, how: Scan, x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let size = [x.shape[axis], x.shape[axis + 1..].iter().product()];
-    let pool = &device.pool;
+    let pool = device.cpu.pool();
     if x.dtype == DType::F32 {
         let (x, out) = (x.view::<f32>(), out.view());
         let narrow = |total: f64| total as f32;
@@ -178,7 +178,7 @@ pub(super) fn argsort(descending: bool, x: Operand<'_>, out: &mut Target<'_>, de
         fail!(Shape, "the first {} of {} elements", size[1], size[0]);
     }
     dispatch!("sorting", x.dtype, [F32 => f32, I64 => i64, I32 => i32, U8 => u8, Bool => u8], T => {
-        k::argsort(&device.pool, size, descending, x.view::<T>(), out.view());
+        k::argsort(device.cpu.pool(), size, descending, x.view::<T>(), out.view());
     })
 }
 
@@ -210,7 +210,7 @@ pub(super) fn pool(
         return Ok(());
     }
     dispatch!("pooling", x.dtype, [F32 => f32], T => {
-        k::pool_windows(&device.pool, fold(pooling.fold), axes, channels, x.view::<T>(), out.view::<T>());
+        k::pool_windows(device.cpu.pool(), fold(pooling.fold), axes, channels, x.view::<T>(), out.view::<T>());
     })
 }
 
@@ -238,7 +238,7 @@ pub(super) fn interpolate(
         return Ok(());
     }
     dispatch!("interpolation", x.dtype, [F32 => f32], T => {
-        k::resample(&device.pool, [from, inner], sources, x.view::<T>(), out.view::<T>());
+        k::resample(device.cpu.pool(), [from, inner], sources, x.view::<T>(), out.view::<T>());
     })
 }
 
@@ -246,16 +246,16 @@ pub(super) fn solve(inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Proce
     let [a, b] = inputs else { fail!(Shape, "equations take 2 inputs") };
     let size = [b.shape[b.shape.len() - 2], b.shape[b.shape.len() - 1]];
     dispatch!("equations", a.dtype, [F32 => f32], T => {
-        k::solve(&device.pool, size, a.view::<T>(), b.view(), out.view());
+        k::solve(device.cpu.pool(), size, a.view::<T>(), b.view(), out.view());
     })
 }
 
 pub(super) fn cholesky(x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let n = x.shape.last().copied().unwrap_or(0);
-    dispatch!("a factor", x.dtype, [F32 => f32], T => k::cholesky(&device.pool, n, x.view::<T>(), out.view()))
+    dispatch!("a factor", x.dtype, [F32 => f32], T => k::cholesky(device.cpu.pool(), n, x.view::<T>(), out.view()))
 }
 
 pub(super) fn determinant(x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let n = x.shape.last().copied().unwrap_or(0);
-    dispatch!("determinant", x.dtype, [F32 => f32], T => k::determinant(&device.pool, n, x.view::<T>(), out.view()))
+    dispatch!("determinant", x.dtype, [F32 => f32], T => k::determinant(device.cpu.pool(), n, x.view::<T>(), out.view()))
 }

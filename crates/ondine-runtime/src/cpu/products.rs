@@ -28,14 +28,13 @@ pub(super) fn scratch_bytes(
 ) -> usize {
     let attention = |attention: &Attention, eight_bit: bool| {
         let dtype = if dtype == DType::BF16 { WeightType::Bf16 } else { WeightType::F32 };
-        k::attention_scratch_bytes(device.kernels, &attention_shape(attention, eight_bit, inputs), dtype)
+        k::attention_scratch_bytes(&device.cpu, &attention_shape(attention, eight_bit, inputs), dtype)
     };
     match (op, kernel.own) {
         (_, Some(CpuOp::Winograd(conv, _))) => {
             let Some(Format::Winograd { precision, .. }) = kernel.formats[1] else { return 0 };
             let shape = conv_shape(conv, inputs[0], inputs[1]).ok();
-            let threads = device.pool.threads();
-            shape.map_or(0, |shape| k::winograd_scratch_bytes(device.kernels, &shape, weight_type(precision), threads))
+            shape.map_or(0, |shape| k::winograd_scratch_bytes(&device.cpu, &shape, weight_type(precision)))
         }
         (_, Some(CpuOp::Attention8(shape))) => attention(&shape, true),
         (Op::Attention(shape), None) => attention(shape, false),
@@ -43,11 +42,9 @@ pub(super) fn scratch_bytes(
             Some(Format::Panels { precision: Precision::Int8, .. }) => inputs[0].iter().product(),
             _ => 0,
         },
-        (Op::MatMul { transposed }, None) => {
-            matmul_shape(*transposed, inputs).scratch_bytes(device.kernels, device.pool.threads())
-        }
+        (Op::MatMul { transposed }, None) => matmul_shape(*transposed, inputs).scratch_bytes(&device.cpu),
         (Op::GroupedMatMul { transposed }, None) => {
-            group_shape(*transposed, inputs, inputs[0][0]).scratch_bytes(device.kernels, device.pool.threads())
+            group_shape(*transposed, inputs, inputs[0][0]).scratch_bytes(&device.cpu)
         }
         _ => 0,
     }
@@ -75,7 +72,7 @@ impl<'a> Operand<'a> {
     fn packed(&self, device: &Processor) -> Result<PackedWeights<'a>> {
         match self.format {
             Some(Format::Panels { precision, groups, gate }) => {
-                Ok(PackedWeights::new(device.kernels, panels(precision, groups, gate, self.shape), self.bytes))
+                Ok(PackedWeights::new(&device.cpu, panels(precision, groups, gate, self.shape), self.bytes))
             }
             _ => fail!(Unsupported, "products with a weight that is computed at run time"),
         }
@@ -86,7 +83,7 @@ impl<'a> Operand<'a> {
         let rows = self.shape.iter().product::<usize>() / width.max(1);
         let mut scales = vec![RowScale::default(); rows];
         dispatch!("quantization", self.dtype, [F32 => f32, BF16 => bf16], T => {
-            k::quantize_rows(&device.pool, device.kernels, width, self.view::<T>(), quantized, &mut scales);
+            k::quantize_rows(&device.cpu, width, self.view::<T>(), quantized, &mut scales);
         })?;
         Ok(scales)
     }
@@ -142,7 +139,7 @@ pub(super) fn linear(
             epilogue: finish(epilogue, inputs, columns)?,
             out_stride: columns,
         };
-        k::gemm_coded(&device.pool, device.kernels, &problem, out.output()?);
+        k::gemm_coded(&device.cpu, &problem, out.output()?);
         return Ok(());
     }
     let problem = GemmProblem {
@@ -153,7 +150,7 @@ pub(super) fn linear(
         epilogue: finish(epilogue, inputs, columns)?,
         out_stride: columns,
     };
-    k::gemm(&device.pool, device.kernels, &problem, out.output()?);
+    k::gemm(&device.cpu, &problem, out.output()?);
     Ok(())
 }
 
@@ -210,7 +207,7 @@ pub(super) fn conv2d(
         let dtype = weight_type(precision);
         let (input, out_stride) = (x.values()?, shape.outputs);
         let problem = k::WinogradProblem { shape, input, dtype, weights: weight.bytes, epilogue, out_stride };
-        k::winograd(&device.pool, device.kernels, &problem, out.output()?, scratch);
+        k::winograd(&device.cpu, &problem, out.output()?, scratch);
         return Ok(());
     }
     let weights = weight.packed(device)?;
@@ -222,7 +219,7 @@ pub(super) fn conv2d(
     };
     let input = activations(*x, &weights, scratch, &scales)?;
     let problem = ConvProblem { shape, inputs: &[input], weights, epilogue, out_stride: shape.outputs };
-    k::conv2d(&device.pool, device.kernels, &problem, out.output()?);
+    k::conv2d(&device.cpu, &problem, out.output()?);
     Ok(())
 }
 
@@ -247,7 +244,7 @@ pub(super) fn matmul(
 ) -> Result<()> {
     let [a, b] = inputs else { fail!(Shape, "matmul takes 2 inputs") };
     let shape = matmul_shape(transposed, &[a.shape, b.shape]);
-    k::matmul(&device.pool, device.kernels, &shape, [a.values()?, b.values()?], out.output()?, scratch);
+    k::matmul(&device.cpu, &shape, [a.values()?, b.values()?], out.output()?, scratch);
     Ok(())
 }
 
@@ -286,7 +283,7 @@ pub(super) fn grouped_matmul(
             ];
             let shape = MatmulShape { rows: end - first, ..shape };
             let rows = Output::F32(&mut out[first * columns..end * columns]);
-            k::matmul(&device.pool, device.kernels, &shape, operands, rows, scratch);
+            k::matmul(&device.cpu, &shape, operands, rows, scratch);
         }
         first = end;
     }
@@ -341,6 +338,6 @@ pub(super) fn attention(
         _ => AttentionMask::None,
     };
     let operands = [queries.values()?, keys.values()?, values.values()?];
-    k::attention(&device.pool, device.kernels, &shape, operands, mask, out.output()?, scratch);
+    k::attention(&device.cpu, &shape, operands, mask, out.output()?, scratch);
     Ok(())
 }
