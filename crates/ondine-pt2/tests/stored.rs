@@ -322,7 +322,10 @@ fn call(specialized: Specialized, inputs: &[(String, NDArray)]) -> ondine_runtim
 
 /// Changes one number, word or list in a node, and says which.
 fn alter(graph: &mut Value, random: &mut Random) -> String {
-    let nodes = graph["functions"]["model"]["nodes"].as_array_mut().unwrap();
+    // A built file says of a function more than its graph.
+    let nodes =
+        ["/functions/model/graph/nodes", "/functions/model/nodes"].into_iter().find(|p| graph.pointer(p).is_some());
+    let nodes = graph.pointer_mut(nodes.unwrap()).and_then(Value::as_array_mut).unwrap();
     let (index, other) = (random.below(nodes.len()), random.below(nodes.len()));
     let donor = nodes[other].clone();
     let node = &mut nodes[index];
