@@ -148,9 +148,11 @@ impl<R: Real> Run<'_, R> {
 
     /// Binds a size that the data decides.
     fn measure(&mut self, size: &Dim, count: i64, most: usize) -> Result<()> {
-        let Some(count) = usize::try_from(count).ok().filter(|&count| count <= most) else {
-            return Err(misfit(format!("{size} is {count}, expected at most {most}")));
-        };
+        let Ok(count) = usize::try_from(count) else { return Err(misfit(format!("{count} elements"))) };
+        if count > most {
+            let message = format!("{size} is {count}, but memory is planned for {most}");
+            return Err(Error::new(ErrorKind::Memory, message));
+        }
         if let Some((symbol, value)) = size.solve(count)? {
             self.bindings.entry(symbol.clone()).or_insert(value);
         }

@@ -80,8 +80,12 @@ pub trait Real: Copy + std::fmt::Debug + Send + Sync + 'static {
 
     /// As a device holds it in `dtype`: as it is where the type has it, else off by its rounding.
     fn held(self, dtype: DType) -> Self {
-        let kept = round(self.value(), dtype) == self.value() && self.error() == 0.0;
-        if kept { self } else { self.off(half_unit(dtype) * (self.value().abs() + self.error())) }
+        let known = round(self.value(), dtype) == self.value() && self.error() == 0.0;
+        if known || !self.value().is_finite() {
+            self
+        } else {
+            self.off(half_unit(dtype) * (self.value().abs() + self.error()))
+        }
     }
 }
 
@@ -188,8 +192,8 @@ impl Real for Bounded {
     }
 
     fn times(self, other: Self) -> Self {
-        // What is off may be infinite where the other factor is 0.
-        let part = |size: f64, error: f64| if error == 0.0 { 0.0 } else { size.abs() * error };
+        // One factor may be infinite where the other is 0.
+        let part = |size: f64, error: f64| if size == 0.0 || error == 0.0 { 0.0 } else { size.abs() * error };
         let error = part(self.value, other.error) + part(other.value, self.error) + part(self.error, other.error);
         Self::new(self.value * other.value, error, 1.0)
     }
@@ -197,8 +201,11 @@ impl Real for Bounded {
     fn map(self, units: f64, function: impl Fn(f64) -> f64) -> Self {
         let value = function(self.value);
         let reach = |x: f64| (function(x) - value).abs();
-        let error =
-            if self.error == 0.0 { 0.0 } else { reach(self.value + self.error).max(reach(self.value - self.error)) };
+        let error = if self.error == 0.0 || !self.value.is_finite() {
+            0.0
+        } else {
+            reach(self.value + self.error).max(reach(self.value - self.error))
+        };
         Self::new(value, error, units)
     }
 
@@ -210,7 +217,7 @@ impl Real for Bounded {
             sum.error += term.error;
             size += term.value.abs();
         }
-        if count > 1.0 {
+        if count > 1.0 && size.is_finite() {
             sum.error += UNIT * count * size;
         }
         sum
@@ -234,7 +241,7 @@ fn half_unit(dtype: DType) -> f64 {
         DType::F32 => UNIT / 2.0,
         // They may be rounded to f32 before.
         DType::F16 => 1.001 / 2048.0,
-        DType::BF16 => 1.001 / 512.0,
+        DType::BF16 => 1.001 / 256.0,
         DType::I64 | DType::I32 | DType::I8 | DType::U8 | DType::Bool => 0.0,
     }
 }

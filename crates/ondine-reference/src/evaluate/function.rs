@@ -2,7 +2,7 @@
 
 use ondine_runtime::Elementary;
 
-use crate::number::{ELEMENTARY, Real};
+use crate::number::{ELEMENTARY, Real, UNIT};
 
 pub(super) fn map<R: Real>(function: Elementary, x: R) -> R {
     // What only moves to a neighbouring whole number is exact.
@@ -37,8 +37,9 @@ pub(super) fn map<R: Real>(function: Elementary, x: R) -> R {
         Elementary::Exp2 => x.map(ELEMENTARY, f64::exp2),
         Elementary::Reciprocal => x.map(1.0, f64::recip),
         Elementary::Softplus => x.map(ELEMENTARY, |x| x.max(0.0) + (-x.abs()).exp().ln_1p()),
-        Elementary::LogGamma => x.map(ELEMENTARY, log_gamma),
-        Elementary::Digamma => x.map(ELEMENTARY, digamma),
+        // Where they cross zero they are the difference of larger numbers.
+        Elementary::LogGamma => x.map(ELEMENTARY, log_gamma).off(ELEMENTARY * UNIT),
+        Elementary::Digamma => x.map(ELEMENTARY, digamma).off(ELEMENTARY * UNIT),
         Elementary::ErfInv => x.map(ELEMENTARY, erf_inv),
     }
 }

@@ -40,7 +40,8 @@ fn standardize<R: Real>(numbers: &[R], eps: f32) -> Vec<R> {
 }
 
 fn inverse_root<R: Real>(square: R, eps: f32) -> R {
-    square.plus(R::exact(eps.into())).map(ELEMENTARY, |x| 1.0 / x.max(0.0).sqrt())
+    // No square is less than 0, whatever it is off by.
+    square.plus(R::exact(eps.into())).map(ELEMENTARY, |x| 1.0 / x.max(eps.into()).sqrt())
 }
 
 pub(super) fn layer_norm<R: Real>(eps: f32, inputs: &[&Tensor<R>]) -> Result<Tensor<R>> {

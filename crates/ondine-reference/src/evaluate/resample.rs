@@ -73,10 +73,8 @@ fn sources<R: Real>(how: Interpolation, i: usize, [from, to]: [usize; 2]) -> Vec
             let place = place.max(0.0);
             let low = inside(place.floor());
             let share = R::exact((place - low as f32).min(1.0).into());
-            match low + 1 < from {
-                true => vec![(low, R::exact(1.0).minus(share)), (low + 1, share)],
-                false => vec![(low, R::exact(1.0))],
-            }
+            // Behind the last element is the last element.
+            vec![(low, R::exact(1.0).minus(share)), ((low + 1).min(from - 1), share)]
         }
         Kernel::Cubic => {
             let low = place.floor();

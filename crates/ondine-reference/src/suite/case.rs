@@ -1,6 +1,11 @@
 //! One case: a graph, its arguments, and what comes of them.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use half::{bf16, f16};
 use ondine_runtime::{
@@ -206,7 +211,10 @@ impl Case {
     pub fn run(&self, device: &Device, precision: Precision) -> Result<(), Failure> {
         let fail =
             |message: String| Err(Failure { case: format!("{} on {device:?}, {precision}", self.name), message });
-        match (self.wanted(precision), self.call(device, precision)) {
+        let Ok(found) = catch_unwind(AssertUnwindSafe(|| self.call(device, precision))) else {
+            return fail("the device panicked".into());
+        };
+        match (self.wanted(precision), found) {
             (Err(wanted), Err(found)) if self.refused && wanted.kind() == found.kind() => Ok(()),
             (Err(wanted), Err(found)) => fail(format!("wanted `{wanted}`, found `{found}`")),
             (Err(wanted), Ok(_)) => fail(format!("wanted `{wanted}`, found a result")),
