@@ -10,19 +10,16 @@ mod movement;
 mod norm;
 mod order;
 mod product;
-mod quantize;
 mod recurrent;
 mod reduce;
 mod resample;
 
-use ondine_runtime::{DType, Error, ErrorKind, Op, Result};
+use ondine_graph::{DType, Error, ErrorKind, Op, Result};
 
 use crate::{
     number::Real,
     tensor::{Tensor, misfit},
 };
-
-pub use quantize::dequantize;
 
 /// The result of an operator whose sizes are all bound, of this type and shape.
 ///
@@ -33,6 +30,7 @@ pub use quantize::dequantize;
 /// tensors alone: an argument, a weight, a constant, a state or a loop.
 pub fn evaluate<R: Real>(op: &Op, inputs: &[&Tensor<R>], (dtype, shape): (DType, &[usize])) -> Result<Tensor<R>> {
     let result = match op {
+        Op::Native(_) => return Err(Error::new(ErrorKind::Unsupported, format!("{op} is an operator of one backend"))),
         Op::Input | Op::Weight(_) | Op::Const(_) | Op::State(_) | Op::Loop(_) => {
             return Err(Error::new(ErrorKind::Unsupported, format!("{op} has no value of its own")));
         }
@@ -62,7 +60,6 @@ pub fn evaluate<R: Real>(op: &Op, inputs: &[&Tensor<R>], (dtype, shape): (DType,
         Op::LayerNorm { eps } => norm::layer_norm(*eps, inputs),
         Op::RmsNorm { eps } => norm::rms_norm(*eps, inputs),
         Op::GroupNorm { groups, eps, activation } => norm::group_norm(*groups, *eps, *activation, inputs),
-        Op::Quantize(prologue, range) => quantize::quantize(*prologue, *range, inputs, shape),
         Op::Linear(epilogue) => product::linear(*epilogue, inputs, shape),
         Op::MatMul { transposed } => product::matmul(*transposed, some(inputs)?, shape),
         Op::GroupedMatMul { transposed } => product::grouped_matmul(*transposed, some(inputs)?, shape),

@@ -2,9 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ondine_runtime::{
-    Attention, Bindings, Context, DType, Dim, Error, ErrorKind, Graph, Loop, Node, Op, Precision, Result, Value,
-};
+use ondine_graph::{Bindings, Context, DType, Dim, Error, ErrorKind, Graph, Loop, Node, Op, Result, Value};
+use ondine_runtime::{Precision, backend::Identity};
 
 use crate::{
     evaluate::evaluate,
@@ -12,6 +11,29 @@ use crate::{
     number::Real,
     tensor::{Tensor, misfit},
 };
+
+/// What a device may round beside the results of operations.
+#[derive(Clone, Copy, Debug)]
+pub struct Rounding {
+    /// The type in which it may hold every floating-point number.
+    pub held: DType,
+    /// True if it may round to 8 bits what large layers and attention multiply.
+    pub eight_bit: bool,
+}
+
+impl Default for Rounding {
+    fn default() -> Self {
+        Self { held: DType::F32, eight_bit: false }
+    }
+}
+
+impl Rounding {
+    /// What a device may round at a precision.
+    #[must_use]
+    pub fn new(identity: &Identity, precision: Precision) -> Self {
+        Self { held: identity.dtype(precision), eight_bit: precision == Precision::Int8 }
+    }
+}
 
 /// What a graph works on.
 #[derive(Clone, Debug)]
@@ -39,13 +61,12 @@ pub struct Outcome<R> {
     pub states: BTreeMap<Arc<str>, Tensor<R>>,
 }
 
-/// Evaluates every node of `graph` in order; with [`crate::Bounded`] errors grow by what a device may round at this
-/// precision.
+/// Evaluates every node of `graph` in order; with [`crate::Bounded`] errors grow by what a device may round.
 ///
 /// # Errors
 /// If the arguments do not fit, or as [`evaluate`].
-pub fn evaluate_graph<R: Real>(graph: &Graph, arguments: &Arguments<R>, precision: Precision) -> Result<Outcome<R>> {
-    let mut run = Run { graph, arguments, precision, bindings: bind(graph, arguments)?, values: Vec::new() };
+pub fn evaluate_graph<R: Real>(graph: &Graph, arguments: &Arguments<R>, rounding: Rounding) -> Result<Outcome<R>> {
+    let mut run = Run { graph, arguments, rounding, bindings: bind(graph, arguments)?, values: Vec::new() };
     for node in graph.nodes() {
         let value = run.node(node).at(|| format!("{} ({})", node.scope, node.op))?;
         run.values.push(value);
@@ -79,7 +100,7 @@ fn find<'a, R>(tensors: &'a BTreeMap<Arc<str>, Tensor<R>>, name: &str) -> Result
 struct Run<'a, R> {
     graph: &'a Graph,
     arguments: &'a Arguments<R>,
-    precision: Precision,
+    rounding: Rounding,
     bindings: Bindings,
     values: Vec<Tensor<R>>,
 }
@@ -92,9 +113,9 @@ impl<R: Real> Run<'_, R> {
             Op::Weight(id) => find(&self.arguments.weights, &self.graph.weight_info(*id).path)?.clone(),
             Op::Const(array) => Tensor::from_array(array),
             Op::State(slot) => self.state(*slot, node.signature.dtype, &shape)?,
-            Op::Loop(inner) => {
+            Op::Loop(id) => {
                 let inputs: Vec<_> = node.inputs.iter().map(|input| &self.values[input.index()]).collect();
-                run_loop(inner, &inputs)?
+                run_loop(self.graph.loop_info(*id), &inputs)?
             }
             op => self.operator(&op.bind(&self.bindings)?, node, &shape)?,
         };
@@ -107,7 +128,7 @@ impl<R: Real> Run<'_, R> {
             return Err(misfit(format!("shape {:?}, wanted {shape:?}", tensor.shape())));
         }
         // Everything may be held in the faster type.
-        Ok(if self.precision == Precision::F32 { tensor } else { tensor.held(self.precision.dtype()) })
+        Ok(tensor.held(self.rounding.held))
     }
 
     /// The argument that belongs to the node to come.
@@ -133,17 +154,14 @@ impl<R: Real> Run<'_, R> {
 
     fn operator(&self, op: &Op, node: &Node, shape: &[usize]) -> Result<Tensor<R>> {
         let mut inputs: Vec<Tensor<R>> = node.inputs.iter().map(|input| self.values[input.index()].clone()).collect();
-        let mut op = op.clone();
-        if self.precision != Precision::F32 {
-            if let Op::Attention(attention) = &mut op {
-                *attention = Attention { eight_bit: self.precision == Precision::Int8, ..*attention };
-                inputs[2] = inputs[2].typed(self.precision.dtype())?;
-            }
-            if self.precision == Precision::Int8 {
-                quantize(&op, &mut inputs)?;
-            }
+        if let (Op::Attention(_), true) = (op, self.rounding.held != DType::F32) {
+            // What goes into the product of the weights and the values is of the values' type.
+            inputs[2] = inputs[2].typed(self.rounding.held)?;
         }
-        evaluate(&op, &inputs.iter().collect::<Vec<_>>(), (node.signature.dtype, shape))
+        if self.rounding.eight_bit {
+            quantize(op, &mut inputs)?;
+        }
+        evaluate(op, &inputs.iter().collect::<Vec<_>>(), (node.signature.dtype, shape))
     }
 
     /// Binds a size that the data decides.
@@ -166,20 +184,32 @@ impl<R: Real> Run<'_, R> {
 /// The fewest channels in and out of a layer that is quantized.
 const FEWEST_CHANNELS: usize = 32;
 
-/// What a device of 8 bits makes of the operands of large layers: each number is off by half a step of its row's scale;
-/// near the ends of the range by a whole one, because zero is a step, too.
+/// What a device of 8 bits makes of the operands of large layers and of attention: each number is off by half a step of its
+/// row's scale; near the ends of the range by a whole one, because zero is a step, too.
 fn quantize<R: Real>(op: &Op, inputs: &mut [Tensor<R>]) -> Result<()> {
-    let image = match op {
-        Op::Linear(_) => rows(inputs[0].shape()).1,
+    let large = |inputs: &[Tensor<R>]| inputs[1].shape()[..2].iter().all(|&channels| channels >= FEWEST_CHANNELS);
+    match op {
+        Op::Linear(_) if large(inputs) => weighted(inputs, rows(inputs[0].shape()).1),
         // One scale for all that taps of one product may come from.
-        Op::Conv2d(conv, _) if conv.groups == 1 => inputs[0].shape()[1..].iter().product(),
-        _ => return Ok(()),
-    };
-    let channels: usize = inputs[1].shape().iter().skip(1).product();
-    if inputs[1].shape()[..2].iter().any(|&channels| channels < FEWEST_CHANNELS) {
-        return Ok(());
+        Op::Conv2d(conv, _) if conv.groups == 1 && large(inputs) => {
+            let image = inputs[0].shape()[1..].iter().product();
+            weighted(inputs, image)
+        }
+        Op::Attention(attention) => {
+            let head = rows(inputs[0].shape()).1 / attention.heads;
+            inputs[0] = stepped(&inputs[0], head, 254.0)?;
+            // What is taken from all keys before is as large as they are.
+            inputs[1] = stepped(&inputs[1], inputs[1].elements().len(), 127.0)?;
+            Ok(())
+        }
+        _ => Ok(()),
     }
-    inputs[0] = stepped(&inputs[0], image, 255.0)?;
+}
+
+/// The operands of a layer whose input has a scale for each `width` elements.
+fn weighted<R: Real>(inputs: &mut [Tensor<R>], width: usize) -> Result<()> {
+    let channels: usize = inputs[1].shape().iter().skip(1).product();
+    inputs[0] = stepped(&inputs[0], width, 255.0)?;
     // Scales of weights are rounded up to f16.
     inputs[1] = stepped(&inputs[1], channels, 254.0 / 1.001)?;
     Ok(())
@@ -216,6 +246,6 @@ fn run_loop<R: Real>(inner: &Loop, inputs: &[&Tensor<R>]) -> Result<Tensor<R>> {
 fn turn<R: Real>(graph: &Graph, inputs: &[Tensor<R>]) -> Result<Vec<Tensor<R>>> {
     let names = graph.inputs().iter().map(|(name, _)| name.clone());
     let arguments = Arguments { inputs: names.zip(inputs.iter().cloned()).collect(), ..Arguments::default() };
-    let outcome = evaluate_graph(graph, &arguments, Precision::F32)?;
+    let outcome = evaluate_graph(graph, &arguments, Rounding::default())?;
     graph.outputs().iter().map(|(name, _)| find(&outcome.outputs, name).cloned()).collect()
 }

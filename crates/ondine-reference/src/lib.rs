@@ -6,6 +6,7 @@
 //! - [`suite`]: every operator on a device against its meaning
 //! - [`Tensor`]: what it takes and yields
 
+mod device;
 mod evaluate;
 mod graph;
 mod index;
@@ -13,7 +14,8 @@ mod number;
 pub mod suite;
 mod tensor;
 
-pub use evaluate::{dequantize, evaluate};
-pub use graph::{Arguments, Outcome, evaluate_graph};
+pub use device::Reference;
+pub use evaluate::evaluate;
+pub use graph::{Arguments, Outcome, Rounding, evaluate_graph};
 pub use number::{Bounded, ELEMENTARY, Real, UNIT};
 pub use tensor::{Elements, Tensor};

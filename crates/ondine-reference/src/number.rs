@@ -1,7 +1,7 @@
 //! The numbers that the loops compute with: as exact as f64, or with a bound of what a device may be off by.
 
 use half::{bf16, f16};
-use ondine_runtime::DType;
+use ondine_graph::DType;
 
 /// What one operation of a device may be off by, relative to its result: twice the rounding of f32, so that it may take
 /// two where a formula has one (a product with a reciprocal for a quotient).
@@ -84,7 +84,7 @@ pub trait Real: Copy + std::fmt::Debug + Send + Sync + 'static {
         if known || !self.value().is_finite() {
             self
         } else {
-            self.off(half_unit(dtype) * (self.value().abs() + self.error()))
+            self.off(half_unit(dtype) * (self.value().abs() + self.error()) + half_step(dtype))
         }
     }
 }
@@ -201,7 +201,7 @@ impl Real for Bounded {
     fn map(self, units: f64, function: impl Fn(f64) -> f64) -> Self {
         let value = function(self.value);
         let reach = |x: f64| (function(x) - value).abs();
-        let error = if self.error == 0.0 || !self.value.is_finite() {
+        let error = if self.error == 0.0 || !value.is_finite() {
             0.0
         } else {
             reach(self.value + self.error).max(reach(self.value - self.error))
@@ -242,6 +242,16 @@ fn half_unit(dtype: DType) -> f64 {
         // They may be rounded to f32 before.
         DType::F16 => 1.001 / 2048.0,
         DType::BF16 => 1.001 / 256.0,
+        DType::I64 | DType::I32 | DType::I8 | DType::U8 | DType::Bool => 0.0,
+    }
+}
+
+/// Half the distance of the smallest numbers of a floating-point type.
+fn half_step(dtype: DType) -> f64 {
+    match dtype {
+        DType::F32 => TINY / 2_f64.powi(24),
+        DType::F16 => 2_f64.powi(-25),
+        DType::BF16 => TINY / 2_f64.powi(8),
         DType::I64 | DType::I32 | DType::I8 | DType::U8 | DType::Bool => 0.0,
     }
 }

@@ -1,7 +1,7 @@
 //! Tensors of the loops: floating-point numbers as [`Real`]s, integers and truth values as they are.
 
 use half::{bf16, f16};
-use ondine_runtime::{DType, Error, ErrorKind, NDArray, Result, element_count};
+use ondine_graph::{DType, Error, ErrorKind, NDArray, Result, element_count};
 
 use crate::number::{Real, round};
 

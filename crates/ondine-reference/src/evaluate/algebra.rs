@@ -1,6 +1,6 @@
 //! Systems of linear equations and factors of matrices.
 
-use ondine_runtime::Result;
+use ondine_graph::Result;
 
 use crate::{
     index::count,

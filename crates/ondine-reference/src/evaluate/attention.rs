@@ -1,6 +1,6 @@
 //! Attention.
 
-use ondine_runtime::{Attention, Mask, Result};
+use ondine_graph::{Attention, Mask, Result};
 
 use crate::{
     index::{count, rows},
@@ -31,13 +31,8 @@ pub(super) fn attention<R: Real>(attention: &Attention, inputs: &[&Tensor<R>], s
     let sizes = Sizes { heads, sharing, queries, keys, widths, head };
     let mask = mask.first().copied();
     check_mask(attention, &sizes, q.shape()[0], mask)?;
-    let (q, k) = if attention.eight_bit {
-        (rounded(q, head, 1.0)?, rounded(k, count(k.shape()), 2.0)?)
-    } else {
-        ((*q).clone(), (*k).clone())
-    };
     // What goes into a product of the weights and the values is of the values' type.
-    let [queries, keys, values] = [&q, &k, *v].map(Tensor::reals);
+    let [queries, keys, values] = [q, k, v].map(|x| x.reals());
     let (queries, keys, values) = (queries?, keys?, values?);
     let mut out = Vec::with_capacity(count(shape));
     for row in 0..q.shape()[0] * sizes.queries {
@@ -73,17 +68,6 @@ fn check_mask<R: Real>(attention: &Attention, sizes: &Sizes, batch: usize, mask:
             Err(misfit(format!("a mask of kind {kind:?} and shape {shape:?} does not fit scores of shape {wanted:?}")))
         }
     }
-}
-
-/// Numbers that a device may round to 8 bits, a scale for each of `size` of them, which are up to `reach` times as far
-/// from what is taken from all as from zero.
-fn rounded<R: Real>(x: &Tensor<R>, size: usize, reach: f64) -> Result<Tensor<R>> {
-    let numbers = x.reals()?;
-    let steps: Vec<f64> = numbers
-        .chunks(size.max(1))
-        .map(|row| row.iter().fold(0.0_f64, |most, x| most.max(x.value().abs())) * reach / 127.0)
-        .collect();
-    Ok(x.off(|at| steps[at / size] / 2.0))
 }
 
 /// What a query of a head thinks of each key; negative infinity of those that it does not see.

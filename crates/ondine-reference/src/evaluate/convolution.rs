@@ -1,6 +1,6 @@
 //! Convolutions, channels last.
 
-use ondine_runtime::{Conv2d, Epilogue, Result};
+use ondine_graph::{Conv2d, Epilogue, Result};
 
 use super::product::Finish;
 use crate::{

@@ -1,7 +1,7 @@
 //! Functions of each element by itself.
 
 use half::bf16;
-use ondine_runtime::{Activation, Binary, DType, Result, Unary};
+use ondine_graph::{Activation, Binary, DType, Result, Unary};
 
 use super::function;
 use crate::{

@@ -1,6 +1,6 @@
 //! Functions of one number that networks use rarely, from series and formulas that converge in f64.
 
-use ondine_runtime::Elementary;
+use ondine_graph::Elementary;
 
 use crate::number::{ELEMENTARY, Real, UNIT};
 

@@ -1,6 +1,6 @@
 //! Elements found by indices.
 
-use ondine_runtime::{Result, Scatter};
+use ondine_graph::{Result, Scatter};
 
 use crate::{
     index::{around, count},

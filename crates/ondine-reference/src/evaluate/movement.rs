@@ -1,6 +1,6 @@
 //! Elements that move, unchanged, and numbers that follow from sizes.
 
-use ondine_runtime::{DType, Dim, Result};
+use ondine_graph::{DType, Dim, Result};
 
 use crate::{
     index::{around, map_indices, position, repeated, strides},

@@ -1,6 +1,6 @@
 //! Normalizations, along rows and over groups of channels.
 
-use ondine_runtime::{Activation, Result};
+use ondine_graph::{Activation, Result};
 
 use super::{elementwise::activate, some};
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use ondine_runtime::{DType, Result};
+use ondine_graph::{DType, Result};
 
 use crate::{
     index::rows,

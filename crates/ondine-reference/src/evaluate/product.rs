@@ -1,8 +1,8 @@
 //! Sums of products: linear layers and matrices.
 
-use ondine_runtime::{DType, Epilogue, Result};
+use ondine_graph::{Epilogue, Result};
 
-use super::{elementwise::activate, quantize::dequantize};
+use super::elementwise::activate;
 use crate::{
     index::{count, rows},
     number::Real,
@@ -50,15 +50,13 @@ impl<'a, R: Real> Finish<'a, R> {
 pub(super) fn linear<R: Real>(epilogue: Epilogue, inputs: &[&Tensor<R>], shape: &[usize]) -> Result<Tensor<R>> {
     let [x, weight, ..] = inputs else { return Err(misfit("a linear layer takes an input and a weight".into())) };
     let [outputs, channels, ..] = weight.shape() else { return Err(misfit("a weight is a matrix".into())) };
-    let numbers = if x.dtype() == DType::U8 { &dequantize(x, *channels)? } else { x };
-    let (numbers, weight) = (numbers.reals()?, weight.reals()?);
+    let (numbers, weight) = (x.reals()?, weight.reals()?);
     let row_count = count(shape) / rows(shape).1.max(1);
     let mut sums = Vec::with_capacity(row_count * outputs);
     for row in (0..row_count).map(|row| &numbers[row * channels..][..*channels]) {
         sums.extend((0..*outputs).map(|output| R::dot(row, &weight[output * channels..][..*channels])));
     }
-    let dtype = if x.dtype().is_float() { x.dtype() } else { DType::F32 };
-    Tensor::real(dtype, shape, Finish::new(epilogue, inputs)?.finish(sums, *outputs))
+    Tensor::real(x.dtype(), shape, Finish::new(epilogue, inputs)?.finish(sums, *outputs))
 }
 
 /// A product of matrices, each column of the second as a row.

@@ -1,6 +1,6 @@
 //! Recurrent layers.
 
-use ondine_runtime::{Cell, Result};
+use ondine_graph::{Cell, Result};
 
 use crate::{
     number::{ELEMENTARY, Real},

@@ -1,6 +1,6 @@
 //! Dimensions folded away or accumulated along.
 
-use ondine_runtime::{Reduce, Result, Scan};
+use ondine_graph::{Reduce, Result, Scan};
 
 use crate::{
     index::{around, count, map_indices, position, strides},

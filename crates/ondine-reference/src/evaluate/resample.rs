@@ -1,6 +1,6 @@
 //! Windows folded, and feature maps at other sizes.
 
-use ondine_runtime::{Fold, Interpolation, Kernel, Pooling, Resample, Result, Window};
+use ondine_graph::{Fold, Interpolation, Kernel, Pooling, Resample, Result, Window};
 
 use crate::{
     index::{around, count, map_indices, position, strides},

@@ -8,13 +8,13 @@ use std::{
 };
 
 use half::{bf16, f16};
-use ondine_runtime::{
-    Asset, DType, Device, Error, Graph, NDArray, Op, Options, Precision, Result, Shape, State, Tensor as Stored, Value,
-    Weights, element_count,
+use ondine_graph::{
+    Asset, DType, Error, Graph, NDArray, Op, Result, Shape, Tensor as Stored, Value, Weights, element_count,
 };
+use ondine_runtime::{Device, Options, Precision, Specialize, State};
 
 use crate::{
-    graph::{Arguments, evaluate_graph},
+    graph::{Arguments, Rounding, evaluate_graph},
     number::Bounded,
     tensor::{Elements, Tensor},
 };
@@ -191,17 +191,17 @@ impl Case {
         self.inputs.iter().map(|(name, array)| (&**name, array)).collect()
     }
 
-    /// What a device has to yield at a precision, with what it may be off by.
+    /// What a device has to yield that may round, with what it may be off by.
     ///
     /// # Errors
     /// As [`evaluate_graph`].
-    pub fn wanted(&self, precision: Precision) -> Result<BTreeMap<Arc<str>, Tensor<Bounded>>> {
+    pub fn wanted(&self, rounding: Rounding) -> Result<BTreeMap<Arc<str>, Tensor<Bounded>>> {
         let tensors = |arrays: &BTreeMap<Arc<str>, NDArray>| {
             arrays.iter().map(|(name, array)| (name.clone(), Tensor::from_array(array))).collect()
         };
         let (weights, inputs) = (tensors(&self.weights), tensors(&self.inputs));
         let arguments = Arguments { weights, inputs, states: BTreeMap::new() };
-        Ok(evaluate_graph(&self.graph, &arguments, precision)?.outputs)
+        Ok(evaluate_graph(&self.graph, &arguments, rounding)?.outputs)
     }
 
     /// Runs the case on a device and compares.
@@ -209,12 +209,12 @@ impl Case {
     /// # Errors
     /// If the device does not do what the operators mean.
     pub fn run(&self, device: &Device, precision: Precision) -> Result<(), Failure> {
-        let fail =
-            |message: String| Err(Failure { case: format!("{} on {device:?}, {precision}", self.name), message });
+        let fail = |message: String| Err(Failure { case: self.name.clone(), message });
         let Ok(found) = catch_unwind(AssertUnwindSafe(|| self.call(device, precision))) else {
             return fail("the device panicked".into());
         };
-        match (self.wanted(precision), found) {
+        let rounding = Rounding::new(device.backend().identity(), precision);
+        match (self.wanted(rounding), found) {
             (Err(wanted), Err(found)) if self.refused && wanted.kind() == found.kind() => Ok(()),
             (Err(wanted), Err(found)) => fail(format!("wanted `{wanted}`, found `{found}`")),
             (Err(wanted), Ok(_)) => fail(format!("wanted `{wanted}`, found a result")),
@@ -232,7 +232,7 @@ impl Case {
     }
 
     fn call(&self, device: &Device, precision: Precision) -> Result<BTreeMap<Arc<str>, NDArray>, Error> {
-        let model = self.asset()?.specialize(&Options { precision }, device, None)?.load();
+        let model = self.asset()?.specialize(&Options { precision, ..Options::default() }, device, None)?.load()?;
         let outputs = model.function("main")?.run(&self.inputs(), &mut State::default())?;
         Ok(outputs.iter().map(|(name, array)| (name.clone(), array.clone())).collect())
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ondine_runtime::{Binary, DType, Dim, Graph, Loop, NDArray, Op, Reduce, Result, Shape, Signature, Value};
+use ondine_graph::{Binary, DType, Dim, Graph, Loop, NDArray, Op, Reduce, Result, Shape, Signature, Value};
 
 use super::case::{Case, array};
 
@@ -50,7 +50,7 @@ fn looped(count: i64) -> Case {
         let counter = case.input(array(DType::I64, &[], &[0]));
         let x = case.random(DType::F32, &[5]);
         let turns_input = case.input(array(DType::I64, &[], &[count]));
-        let bytes = case.push(Op::Loop(Arc::new(turns()?)), &[counter, x, turns_input])?;
+        let bytes = case.graph_mut().push_loop(Arc::new(turns()?), &[counter, x, turns_input])?;
         let unpack = |offset: usize, shape: Shape, dtype: DType| Op::Unpack {
             offset: offset.into(),
             signature: Signature { shape, dtype },

@@ -1,6 +1,6 @@
 //! Cases of convolutions.
 
-use ondine_runtime::{Activation, Conv2d, DType, Epilogue, Op};
+use ondine_graph::{Activation, Conv2d, DType, Epilogue, Op};
 
 use super::{case::Case, elementwise::ACTIVATIONS};
 

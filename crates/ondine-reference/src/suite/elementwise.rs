@@ -1,6 +1,6 @@
 //! Cases of functions of each element by itself.
 
-use ondine_runtime::{Activation, Binary, DType, Elementary, Op, Unary};
+use ondine_graph::{Activation, Binary, DType, Elementary, Op, Unary};
 
 use super::{
     case::{Case, array, reals},
@@ -234,13 +234,13 @@ fn binary_cases(floats: &[DType]) -> Vec<Case> {
 }
 
 /// Numbers that are larger than a quarter.
-fn positive(dtype: DType, shape: &[usize], case: &mut Case) -> ondine_runtime::NDArray {
+fn positive(dtype: DType, shape: &[usize], case: &mut Case) -> ondine_graph::NDArray {
     let numbers: Vec<f64> = (0..shape.iter().product()).map(|_| 0.25 + case.number().abs()).collect();
     reals(dtype, shape, &numbers)
 }
 
 /// Every pair of some numbers at the ends of a type, or infinite, or none.
-fn specials(op: Binary, dtype: DType) -> [ondine_runtime::NDArray; 2] {
+fn specials(op: Binary, dtype: DType) -> [ondine_graph::NDArray; 2] {
     if dtype.is_float() {
         let mut numbers = vec![0.0, 1.0, -2.5, f64::NAN];
         // Where a remainder by infinity leads is left to devices.
@@ -293,7 +293,7 @@ fn cast_cases() -> Vec<Case> {
 }
 
 /// Numbers near the ends of types, halfway between others, and none.
-fn to_cast(dtype: DType) -> ondine_runtime::NDArray {
+fn to_cast(dtype: DType) -> ondine_graph::NDArray {
     if dtype.is_float() {
         let numbers = [
             0.0,

@@ -1,6 +1,6 @@
 //! Cases of elements found by indices.
 
-use ondine_runtime::{DType, Op, Scatter};
+use ondine_graph::{DType, Op, Scatter};
 
 use super::{
     case::{Case, array},

@@ -1,6 +1,6 @@
 //! Cases of elements that move.
 
-use ondine_runtime::{DType, Dim, Op, Shape};
+use ondine_graph::{DType, Dim, Op, Shape};
 
 use super::{
     case::{Case, array},
@@ -108,7 +108,7 @@ fn unpacked() -> Vec<Case> {
                 // A byte of 0 or 1 is a value of every type.
                 let bytes: Vec<i64> = (0..192).map(|i| i64::from(i % 3 == 0)).collect();
                 let x = case.input(array(DType::U8, &[192], &bytes));
-                let signature = ondine_runtime::Signature { shape: Shape::from([2, 3]), dtype };
+                let signature = ondine_graph::Signature { shape: Shape::from([2, 3]), dtype };
                 case.push(Op::Unpack { offset: 64.into(), signature }, &[x])
             })
         })

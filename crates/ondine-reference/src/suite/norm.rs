@@ -1,6 +1,6 @@
-//! Cases of normalizations and of rows of 8 bits.
+//! Cases of normalizations.
 
-use ondine_runtime::{Activation, DType, Op, Prologue};
+use ondine_graph::{Activation, DType, Op};
 
 use super::{
     case::{Case, reals},
@@ -78,33 +78,6 @@ fn group_norms(floats: &[DType]) -> Vec<Case> {
     cases
 }
 
-/// Rows whose scale and values 8 bits hold exactly, so that there is but one result.
-fn quantized(floats: &[DType]) -> Vec<Case> {
-    let mut cases = Vec::new();
-    for (&dtype, width) in floats.iter().flat_map(|dtype| [1, 3, 4, 17, 64].map(|width| (dtype, width))) {
-        for range in [None, Some([-4.0, 11.9375])] {
-            cases.push(Case::new(format!("rows of {width} {dtype} in 8 bits, {range:?}"), |case| {
-                // Sixteenths from -4 to 11.9375, both of which are in every row.
-                let number = |case: &mut Case| ((case.number() + 1.0) * 127.0).floor() / 16.0 - 4.0;
-                let mut numbers: Vec<f64> = (0..3 * width).map(|_| number(case)).collect();
-                for row in numbers.chunks_mut(width) {
-                    row[width - 1] = 11.9375;
-                    row[0] = if width > 1 { -4.0 } else { 15.9375 };
-                }
-                let range = if width > 1 { range } else { None };
-                let x = case.input(reals(dtype, &[3, width], &numbers));
-                case.push(Op::Quantize(Prologue::None, range), &[x])
-            }));
-        }
-    }
-    cases.push(Case::of(Op::Quantize(Prologue::None, None), &[(DType::F32, &[0, 5])]));
-    cases.push(Case::new("rows of zeros and of what is no number in 8 bits", |case| {
-        let x = case.input(reals(DType::F32, &[2, 3], &[0.0, 0.0, 0.0, 1.0, f64::NAN, 2.0]));
-        case.push(Op::Quantize(Prologue::None, None), &[x])
-    }));
-    cases
-}
-
 pub(super) fn cases(floats: &[DType]) -> Vec<Case> {
-    [softmaxes(floats), norms(floats), group_norms(floats), quantized(floats)].into_iter().flatten().collect()
+    [softmaxes(floats), norms(floats), group_norms(floats)].into_iter().flatten().collect()
 }

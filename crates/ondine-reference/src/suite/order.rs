@@ -1,6 +1,6 @@
 //! Cases of dimensions folded, accumulated along and ordered.
 
-use ondine_runtime::{DType, Op, Reduce, Scan};
+use ondine_graph::{DType, Op, Reduce, Scan};
 
 use super::{
     case::{Case, array, reals},

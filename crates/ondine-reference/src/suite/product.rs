@@ -1,6 +1,6 @@
 //! Cases of linear layers, matrices and attention.
 
-use ondine_runtime::{Activation, Attention, DType, Epilogue, Mask, Op};
+use ondine_graph::{Activation, Attention, DType, Epilogue, Mask, Op};
 
 use super::{
     case::{Case, array, reals},
@@ -124,7 +124,7 @@ fn attention(sizes: Sizes, causal: bool, mask: Mask, shared: [bool; 2], dtype: D
             }
         }
         let scale = 1.0 / (head as f32).sqrt();
-        let attention = Attention { heads, kv_heads, scale, causal, mask, eight_bit: false };
+        let attention = Attention { heads, kv_heads, scale, causal, mask };
         case.push(Op::Attention(attention), &inputs)
     })
 }
@@ -158,8 +158,7 @@ fn attentions(floats: &[DType]) -> Vec<Case> {
     cases.push(Case::new("queries that see no key", |case| {
         let [q, k, v] = [(); 3].map(|()| case.random(DType::F32, &[2, 3, 4]));
         let mask = case.input(array(DType::Bool, &[2, 3], &[0, 0, 0, 1, 0, 1]));
-        let attention =
-            Attention { heads: 2, kv_heads: 2, scale: 0.7, causal: false, mask: Mask::Keys, eight_bit: false };
+        let attention = Attention { heads: 2, kv_heads: 2, scale: 0.7, causal: false, mask: Mask::Keys };
         case.push(Op::Attention(attention), &[q, k, v, mask])
     }));
     cases

@@ -1,6 +1,6 @@
 //! Cases of recurrent layers and of linear algebra.
 
-use ondine_runtime::{Cell, DType, Op};
+use ondine_graph::{Cell, DType, Op};
 
 use super::{
     case::{Case, reals},
@@ -32,7 +32,7 @@ fn layers() -> Vec<Case> {
 }
 
 /// Matrices that are far from singular.
-fn regular(case: &mut Case, shape: &[usize], symmetric: bool) -> ondine_runtime::NDArray {
+fn regular(case: &mut Case, shape: &[usize], symmetric: bool) -> ondine_graph::NDArray {
     let n = shape[shape.len() - 1];
     let mut numbers: Vec<f64> = (0..shape.iter().product()).map(|_| case.number()).collect();
     for matrix in numbers.chunks_mut((n * n).max(1)) {

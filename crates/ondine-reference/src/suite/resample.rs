@@ -1,6 +1,6 @@
 //! Cases of windows folded and of feature maps at other sizes.
 
-use ondine_runtime::{DType, Fold, Interpolation, Kernel, Op, Pooling, Resample, Window};
+use ondine_graph::{DType, Fold, Interpolation, Kernel, Op, Pooling, Resample, Window};
 
 use super::{case::Case, every};
 

@@ -3,16 +3,7 @@
 use std::sync::Arc;
 
 use super::Options;
-use crate::{
-    asset::Asset,
-    dim::Bindings,
-    dtype::DType,
-    error::{Context, Result, fail},
-    graph::{Graph, Value},
-    ndarray::NDArray,
-    op::Op,
-    pass::values,
-};
+use ondine_graph::{Asset, Bindings, Context, DType, Graph, NDArray, Op, Result, Value, fail};
 
 /// A symbolic dimension of which nothing is known.
 const SIZE: usize = 8;
@@ -92,7 +83,7 @@ fn table_rows(graph: &Graph, input: Value) -> Option<usize> {
     let mut reached = vec![false; graph.nodes().len()];
     reached[input.index()] = true;
     let mut least = None;
-    for (value, node) in values(graph) {
+    for (value, node) in graph.values() {
         let comes = |position: usize| node.inputs.get(position).is_some_and(|input| reached[input.index()]);
         match &node.op {
             Op::Reshape(_) | Op::Cast(_) | Op::Permute(_) | Op::Slice { .. } | Op::Expand(_) | Op::Concat { .. } => {

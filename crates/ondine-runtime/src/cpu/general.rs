@@ -2,14 +2,14 @@
 
 use ondine_kernels as k;
 
-use super::{dispatch, movement::wide_indices};
-use crate::{
-    device::Device,
-    dim::Dim,
-    dtype::DType,
-    error::{Error, ErrorKind, Result, fail},
-    op::{Binary, Interpolation, Pooling, Scan, Scatter},
-    run::{Operand, Target},
+use super::{
+    enums::{elementary, fold},
+    movement::wide_indices,
+    operand::{Operand, Target, dispatch},
+    processor::Processor,
+};
+use ondine_graph::{
+    Binary, DType, Dim, Elementary, Error, ErrorKind, Interpolation, Pooling, Result, Scan, Scatter, Sources, fail,
 };
 
 /// Calls `$body` with `$T` being an unsigned type of the element's size: for what moves elements unchanged.
@@ -19,8 +19,8 @@ macro_rules! dispatch_integers {
     };
 }
 
-pub(super) fn function(function: k::Function, x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
-    let of = function.of();
+pub(super) fn function(function: Elementary, x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
+    let of = elementary(function).of();
     dispatch!("arithmetic", x.dtype, [F32 => f32], T => k::map(&device.pool, of, x.view::<T>(), out.view::<T>()))
 }
 
@@ -30,7 +30,7 @@ pub(super) fn rare_binary(
     a: Operand<'_>,
     b: Operand<'_>,
     out: &mut Target<'_>,
-    device: &Device,
+    device: &Processor,
 ) -> Result<()> {
     let (a_strides, b_strides) = (k::broadcast_strides(a.shape, out.shape), k::broadcast_strides(b.shape, out.shape));
     let shape = out.shape;
@@ -63,18 +63,18 @@ pub(super) fn rare_binary(
         }
         // A division by zero has no integer result: it yields 0 rather than ending the program.
         Binary::Fmod => dispatch!("fmod", a.dtype, [I64 => i64, I32 => i32], T => {
-            zip!(T, |a: T, b: T| a.checked_rem(b).unwrap_or(0));
+            zip!(T, |a: T, b: T| if b == 0 { 0 } else { a.wrapping_rem(b) });
         }),
         Binary::Remainder => dispatch!("remainder", a.dtype, [I64 => i64, I32 => i32], T => {
             zip!(T, |a: T, b: T| {
-                let rest = a.checked_rem(b).unwrap_or(0);
+                let rest = if b == 0 { 0 } else { a.wrapping_rem(b) };
                 if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest }
             });
         }),
         Binary::FloorDiv => dispatch!("division", a.dtype, [I64 => i64, I32 => i32], T => {
             zip!(T, |a: T, b: T| {
-                let quotient = a.checked_div(b).unwrap_or(0);
-                if a.checked_rem(b).unwrap_or(0) != 0 && (a < 0) != (b < 0) { quotient - 1 } else { quotient }
+                let (quotient, rest) = if b == 0 { (0, 0) } else { (a.wrapping_div(b), a.wrapping_rem(b)) };
+                if rest != 0 && (a < 0) != (b < 0) { quotient - 1 } else { quotient }
             });
         }),
         _ => fail!(Unsupported, "{op:?} of {}", a.dtype),
@@ -89,6 +89,42 @@ pub(super) fn range(start: &Dim, step: i64, out: &mut Target<'_>) -> Result<()> 
     Ok(())
 }
 
+/// Numbers that are combined; integers wrap around.
+trait Combine: Copy + PartialOrd {
+    const ONE: Self;
+    fn plus(self, other: Self) -> Self;
+    fn times(self, other: Self) -> Self;
+}
+
+impl Combine for f32 {
+    const ONE: Self = 1.0;
+
+    fn plus(self, other: Self) -> Self {
+        self + other
+    }
+
+    fn times(self, other: Self) -> Self {
+        self * other
+    }
+}
+
+macro_rules! combine_integers {
+    ($($integer:ty),+) => {$(
+        impl Combine for $integer {
+            const ONE: Self = 1;
+
+            fn plus(self, other: Self) -> Self {
+                self.wrapping_add(other)
+            }
+
+            fn times(self, other: Self) -> Self {
+                self.wrapping_mul(other)
+            }
+        }
+    )+};
+}
+combine_integers!(i64, i32);
+
 fn index_error(error: k::IndexError) -> Error {
     Error::new(ErrorKind::Shape, error.to_string())
 }
@@ -98,17 +134,20 @@ pub(super) fn take(
     x: Operand<'_>,
     indices: Operand<'_>,
     out: &mut Target<'_>,
-    device: &Device,
+    device: &Processor,
 ) -> Result<()> {
     let indices = wide_indices(indices)?;
     let inner = x.shape[axis + 1..].iter().product::<usize>() * x.dtype.size();
     k::take(&device.pool, [x.shape[axis], inner], x.bytes, &indices, out.bytes).map_err(index_error)
 }
 
-pub(super) fn scatter(how: Scatter, inputs: &[Operand<'_>], out: &mut Target<'_>) -> Result<()> {
+/// With `in_place`, the result holds `x` already.
+pub(super) fn scatter(how: Scatter, inputs: &[Operand<'_>], in_place: bool, out: &mut Target<'_>) -> Result<()> {
     let [x, indices, rows] = inputs else { fail!(Shape, "scatter takes 3 inputs") };
     let indices = wide_indices(*indices)?;
-    out.bytes.copy_from_slice(x.bytes);
+    if !in_place {
+        out.bytes.copy_from_slice(x.bytes);
+    }
     let width: usize = x.shape[1..].iter().product();
     if how == Scatter::Replace {
         let width = width * x.dtype.size();
@@ -118,8 +157,8 @@ pub(super) fn scatter(how: Scatter, inputs: &[Operand<'_>], out: &mut Target<'_>
         let (values, out) = (rows.view::<T>(), out.view::<T>());
         match how {
             Scatter::Replace => k::scatter_rows(width, &indices, values, out, |_, new| new),
-            Scatter::Add => k::scatter_rows(width, &indices, values, out, |old, new| old + new),
-            Scatter::Multiply => k::scatter_rows(width, &indices, values, out, |old, new| old * new),
+            Scatter::Add => k::scatter_rows(width, &indices, values, out, T::plus),
+            Scatter::Multiply => k::scatter_rows(width, &indices, values, out, T::times),
             Scatter::Max => k::scatter_rows(width, &indices, values, out, |old, new| if new > old { new } else { old }),
             Scatter::Min => k::scatter_rows(width, &indices, values, out, |old, new| if new < old { new } else { old }),
         }
@@ -127,7 +166,7 @@ pub(super) fn scatter(how: Scatter, inputs: &[Operand<'_>], out: &mut Target<'_>
     })
 }
 
-pub(super) fn scan(axis: usize, how: Scan, x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn scan(axis: usize, how: Scan, x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let size = [x.shape[axis], x.shape[axis + 1..].iter().product()];
     let pool = &device.pool;
     if x.dtype == DType::F32 {
@@ -169,7 +208,7 @@ pub(super) fn scan(axis: usize, how: Scan, x: Operand<'_>, out: &mut Target<'_>,
     })
 }
 
-pub(super) fn argsort(descending: bool, x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn argsort(descending: bool, x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let size = [x.shape.last().copied().unwrap_or(1), out.shape.last().copied().unwrap_or(1)];
     if size[1] > size[0] {
         fail!(Shape, "the first {} of {} elements", size[1], size[0]);
@@ -190,52 +229,56 @@ pub(super) fn product(axes: &[usize], x: Operand<'_>, out: &mut Target<'_>) -> R
         let x = x.view::<T>();
         for (index, value) in out.view::<T>().iter_mut().enumerate() {
             let start = index / inner * size * inner + index % inner;
-            *value = (0..size).map(|row| x[start + row * inner]).product();
+            *value = (0..size).map(|row| x[start + row * inner]).fold(T::ONE, T::times);
         }
     })
 }
 
-pub(super) fn pool(pooling: &Pooling, x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
-    let spatial = pooling.windows.len();
-    let mut axes = [k::Windows::one(), k::Windows::one(), k::Windows::one()];
-    for (i, window) in pooling.windows.iter().enumerate() {
-        let mut windows = window.place(x.shape[1 + i], out.shape[1 + i]);
-        if let Some(divisor) = pooling.divisor {
-            let each = if i == 0 { divisor } else { 1 };
-            windows.windows.iter_mut().for_each(|window| window.2 = each);
-        }
-        axes[3 - spatial + i] = windows;
-    }
-    let channels = x.shape[spatial + 1];
+pub(super) fn pool(
+    pooling: &Pooling,
+    axes: &[k::Windows; 3],
+    x: Operand<'_>,
+    out: &mut Target<'_>,
+    device: &Processor,
+) -> Result<()> {
+    let channels = x.shape[x.shape.len() - 1];
     if out.bytes.is_empty() {
         return Ok(());
     }
     dispatch!("pooling", x.dtype, [F32 => f32], T => {
-        k::pool_windows(&device.pool, pooling.fold, &axes, channels, x.view::<T>(), out.view::<T>());
+        k::pool_windows(&device.pool, fold(pooling.fold), axes, channels, x.view::<T>(), out.view::<T>());
     })
+}
+
+/// The sources of a resampled dimension, as the kernels take them.
+///
+/// # Errors
+/// If there is nothing to resample.
+pub(super) fn sources(how: Interpolation, from: usize, to: usize) -> Result<k::Sources> {
+    if from == 0 {
+        fail!(Shape, "an empty dimension cannot be resampled");
+    }
+    let Sources { outputs, weights } = how.sources(from, to);
+    Ok(k::Sources { outputs, weights })
 }
 
 pub(super) fn interpolate(
     axis: usize,
-    how: Interpolation,
+    sources: &k::Sources,
     x: Operand<'_>,
     out: &mut Target<'_>,
-    device: &Device,
+    device: &Processor,
 ) -> Result<()> {
     let (from, inner) = (x.shape[axis], x.shape[axis + 1..].iter().product::<usize>());
-    if from == 0 {
-        fail!(Shape, "an empty dimension cannot be resampled");
-    }
-    let sources = how.sources(from, out.shape[axis]);
     if out.bytes.is_empty() {
         return Ok(());
     }
     dispatch!("interpolation", x.dtype, [F32 => f32], T => {
-        k::resample(&device.pool, [from, inner], &sources, x.view::<T>(), out.view::<T>());
+        k::resample(&device.pool, [from, inner], sources, x.view::<T>(), out.view::<T>());
     })
 }
 
-pub(super) fn solve(inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn solve(inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let [a, b] = inputs else { fail!(Shape, "equations take 2 inputs") };
     let size = [b.shape[b.shape.len() - 2], b.shape[b.shape.len() - 1]];
     dispatch!("equations", a.dtype, [F32 => f32], T => {
@@ -243,12 +286,12 @@ pub(super) fn solve(inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Devic
     })
 }
 
-pub(super) fn cholesky(x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn cholesky(x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let n = x.shape.last().copied().unwrap_or(0);
     dispatch!("a factor", x.dtype, [F32 => f32], T => k::cholesky(&device.pool, n, x.view::<T>(), out.view()))
 }
 
-pub(super) fn determinant(x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn determinant(x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let n = x.shape.last().copied().unwrap_or(0);
     dispatch!("determinant", x.dtype, [F32 => f32], T => k::determinant(&device.pool, n, x.view::<T>(), out.view()))
 }

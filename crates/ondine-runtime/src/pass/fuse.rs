@@ -4,11 +4,9 @@
 //! - gated linear unit after linear
 //! - addition of a value of the same shape after linear or convolution (the residual connection)
 
-use crate::{
-    error::Result,
-    graph::{Graph, Node, Origin, Value},
-    op::{Activation, Binary, Epilogue, Op, Unary},
-    pass::{Rewrite, rewrite, uses},
+use ondine_graph::{
+    Activation, Binary, Epilogue, Graph, Node, Op, Origin, Result, Unary, Value,
+    rewrite::{Rewrite, rewrite, uses},
 };
 
 /// The pass.
@@ -95,7 +93,7 @@ fn replace(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::DType;
+    use ondine_graph::DType;
 
     fn linear(graph: &mut Graph) -> (Value, Value) {
         let x = graph.input("x", DType::F32, [2, 3]);
