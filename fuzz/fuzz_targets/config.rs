@@ -1,7 +1,7 @@
 //! Any text as each of the JSON files of a model folder: an error or a whole graph, in little time and memory.
 #![no_main]
 
-use std::{collections::BTreeSet, fs, num::NonZero, path::PathBuf, sync::LazyLock};
+use std::{fs, num::NonZero, path::PathBuf, sync::LazyLock};
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use ondine_image::{
@@ -9,11 +9,8 @@ use ondine_image::{
     sampler,
     schedule::{SchedulerClass, SchedulerConfig},
 };
-use ondine_models::{
-    Pipeline, Source, Tokenizer,
-    registry::{self, Functions, GraphSizes},
-};
-use ondine_runtime::{Asset, Bindings, Bytes, DType, Device, Options, Tensor, Weights};
+use ondine_models::{Functions, GraphSizes, Pipeline, Role, Source, Tokenizer, class_of, registry};
+use ondine_runtime::{Asset, Bindings, Bytes, DType, Device, Options, Tensor, Weights, sample};
 
 fuzz_target!(|text: &str| {
     network(text);
@@ -24,9 +21,11 @@ fuzz_target!(|text: &str| {
 /// The config of a network: of the class that it names, or of one chosen by its length.
 fn network(json: &str) {
     let any = &registry::ARCHITECTURES[json.len() % registry::ARCHITECTURES.len()];
-    let architecture = registry::class_of(json).and_then(|class| registry::find(&class)).unwrap_or(any);
-    if let Some(latent_space) = architecture.latent_space {
-        let _ = latent_space(json);
+    let architecture = class_of(json).and_then(|class| registry::find(&class)).unwrap_or(any);
+    match architecture.role {
+        Role::TextEncoder(facts) => drop(facts(json)),
+        Role::Denoiser(facts) => drop(facts(json)),
+        Role::Autoencoder(facts) => drop(facts(json)),
     }
     if let Ok(functions) = (architecture.functions)(json, GraphSizes::default()) {
         // Large graphs repeat the blocks of small ones, slowly.
@@ -49,10 +48,7 @@ fn plan(class: &str, functions: Functions) {
     let _ = (asset.parameters(), prepared.weight_bytes());
     for (name, graph) in asset.functions() {
         assert!(!graph.outputs().is_empty(), "{class}: {name}");
-        let mut symbols = BTreeSet::new();
-        let dims = graph.inputs().iter().flat_map(|(_, value)| &graph.shape(*value).0);
-        dims.for_each(|dim| dim.symbols(&mut symbols));
-        let bindings: Bindings = symbols.into_iter().map(|symbol| (symbol, 8)).collect();
+        let bindings: Bindings = sample::symbols(graph).into_iter().map(|symbol| (symbol, 8)).collect();
         let _ = prepared.plan(name, &bindings);
     }
 }

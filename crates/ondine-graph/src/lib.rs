@@ -50,6 +50,7 @@ mod op;
 mod origin;
 pub mod recipe;
 pub mod rewrite;
+pub mod sample;
 mod shape;
 mod signature;
 pub mod weights;

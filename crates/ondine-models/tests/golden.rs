@@ -4,11 +4,11 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use ondine_models::{
-    Source, autoencoder_kl, autoencoder_tiny, clip_text,
-    registry::{Functions, Network},
-    unet,
+    Functions, Network, Source,
+    autoencoder::{self, kl, tiny},
+    clip_text, unet,
 };
-use ondine_runtime::{Asset, DType, Device, Graph, NDArray, Options, Result, State, Weights};
+use ondine_runtime::{Asset, DType, Device, Graph, NDArray, Options, Result, Specialize, State, Weights};
 
 /// The largest error allowed, relative to the largest number of the golden tensor.
 const TOLERANCE: f64 = 1e-5;
@@ -40,7 +40,7 @@ impl Golden {
     /// Runs the functions and returns the largest relative error of each output that the golden file has.
     fn errors(&self, functions: Functions) -> Result<BTreeMap<String, f64>> {
         let asset = Asset::new(self.name.as_str(), functions, self.network.weights.clone())?;
-        let model = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load();
+        let model = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load()?;
         let mut errors = BTreeMap::new();
         for (function, graph) in asset.functions() {
             let inputs = self.inputs(function, graph)?;
@@ -109,7 +109,7 @@ fn fixed(golden: &Golden) -> Result<Functions> {
     let sizes = |name: &str| golden.tensors.get(name).map(|tensor| tensor.shape.clone()).unwrap();
     let picture = |name: &str| {
         let shape = sizes(name);
-        autoencoder_kl::Options { batch: shape[0].into(), height: shape[2].into(), width: shape[3].into() }
+        autoencoder::Options { batch: shape[0].into(), height: shape[2].into(), width: shape[3].into() }
     };
     Ok(match golden.class() {
         "UNet2DConditionModel" => {
@@ -125,14 +125,14 @@ fn fixed(golden: &Golden) -> Result<Functions> {
             vec![("main", unet::build(&unet::Config::from_json(json)?, &options)?)]
         }
         "AutoencoderKL" => {
-            let config = autoencoder_kl::Config::from_json(json)?;
-            let encode = autoencoder_kl::build_encoder(&config, &picture("picture"))?;
-            vec![("encode", encode), ("decode", autoencoder_kl::build_decoder(&config, &picture("latent"))?)]
+            let config = kl::Config::from_json(json)?;
+            let encode = kl::build_encoder(&config, &picture("picture"))?;
+            vec![("encode", encode), ("decode", kl::build_decoder(&config, &picture("latent"))?)]
         }
         "AutoencoderTiny" => {
-            let config = autoencoder_tiny::Config::from_json(json)?;
-            let encode = autoencoder_tiny::build_encoder(&config, &picture("picture"))?;
-            vec![("encode", encode), ("decode", autoencoder_tiny::build_decoder(&config, &picture("latent"))?)]
+            let config = tiny::Config::from_json(json)?;
+            let encode = tiny::build_encoder(&config, &picture("picture"))?;
+            vec![("encode", encode), ("decode", tiny::build_decoder(&config, &picture("latent"))?)]
         }
         _ => golden.network.functions()?,
     })

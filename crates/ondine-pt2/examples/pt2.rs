@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ondine_runtime::{Device, Function, NDArray, Options, Result, State, Weights, pt2, write_safetensors};
+use ondine_runtime::{Device, Function, NDArray, Options, Result, Specialize, State, Weights, write_safetensors};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -10,8 +10,8 @@ fn main() -> Result<()> {
         eprintln!("usage: pt2 MODEL.pt2 IN.safetensors OUT.safetensors [PROFILED CALLS]");
         std::process::exit(2);
     };
-    let asset = pt2::open(Path::new(model))?;
-    let model = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load();
+    let asset = ondine_pt2::open(Path::new(model))?;
+    let model = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load()?;
     let tensors = Weights::open(Path::new(inputs))?;
     let arrays: Vec<(&str, NDArray)> =
         tensors.paths().map(|name| Ok((&**name, tensors.array(name)?))).collect::<Result<_>>()?;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ondine_runtime::{Bytes, DType, Device, NDArray, Op, Options, State, Weights, pt2};
+use ondine_runtime::{Bytes, DType, Device, NDArray, Op, Options, Specialize, State, Weights};
 
 fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/pt2")
@@ -39,8 +39,8 @@ fn difference(found: &NDArray, wanted: &NDArray) -> Option<String> {
 /// Runs one archive and names all results that differ.
 fn check(archive: &str, golden: &str) {
     let golden = Weights::open(&data().join(format!("{golden}.golden.safetensors"))).unwrap();
-    let asset = pt2::open(&data().join(format!("{archive}.pt2"))).unwrap_or_else(|error| panic!("{error}"));
-    let model = asset.specialize(&Options::default(), &device(), None).unwrap_or_else(|e| panic!("{e}")).load();
+    let asset = ondine_pt2::open(&data().join(format!("{archive}.pt2"))).unwrap_or_else(|error| panic!("{error}"));
+    let model = asset.specialize(&Options::default(), &device(), None).unwrap_or_else(|e| panic!("{e}")).load()?;
     let inputs = arrays(&golden, "in.");
     let inputs: Vec<(&str, &NDArray)> = inputs.iter().map(|(name, array)| (name.as_str(), array)).collect();
     let function = model.function("model").unwrap();
@@ -87,7 +87,7 @@ families!(memory, loops, choices, spectra, losses, sampling);
 #[test]
 fn buffers_that_share_memory_are_one_state() {
     check("aliases", "aliases");
-    let asset = pt2::open(&data().join("aliases.pt2")).unwrap();
+    let asset = ondine_pt2::open(&data().join("aliases.pt2")).unwrap();
     let graph = asset.function("model").unwrap();
     let mut states: Vec<_> = graph.states().iter().map(|state| state.name.to_string()).collect();
     states.sort();
@@ -97,8 +97,8 @@ fn buffers_that_share_memory_are_one_state() {
 #[test]
 fn states_are_carried_from_call_to_call_and_sizes_are_bound() {
     let golden = Weights::open(&data().join("states.golden.safetensors")).unwrap();
-    let model = pt2::open(&data().join("states.pt2")).unwrap();
-    let model = model.specialize(&Options::default(), &device(), None).unwrap().load();
+    let model = ondine_pt2::open(&data().join("states.pt2")).unwrap();
+    let model = model.specialize(&Options::default(), &device(), None).unwrap().load().unwrap();
     let function = model.function("model").unwrap();
     let inputs = arrays(&golden, "in.");
     let inputs: Vec<(&str, &NDArray)> = inputs.iter().map(|(name, array)| (name.as_str(), array)).collect();
@@ -119,7 +119,7 @@ fn states_are_carried_from_call_to_call_and_sizes_are_bound() {
 
 #[test]
 fn shared_memory_is_read_where_it_lies() {
-    let asset = pt2::open(&data().join("states.pt2")).unwrap();
+    let asset = ondine_pt2::open(&data().join("states.pt2")).unwrap();
     let whole = asset.weights().get("first.weight").unwrap();
     let part = asset.weights().get("part").unwrap();
     assert_eq!(part.bytes.as_ptr(), whole.bytes[16..].as_ptr());
@@ -128,7 +128,7 @@ fn shared_memory_is_read_where_it_lies() {
 
 #[test]
 fn nodes_know_their_module_and_python_line() {
-    let asset = pt2::open(&data().join("states.pt2")).unwrap();
+    let asset = ondine_pt2::open(&data().join("states.pt2")).unwrap();
     let graph = asset.function("model").unwrap();
     let linear = graph.nodes().iter().find(|node| matches!(node.op, Op::Linear(_))).unwrap();
     assert_eq!(&*linear.scope, "first");
@@ -146,7 +146,7 @@ fn all_unknown_operators_are_named_with_their_places() {
         b"aten.index_copy_",
         b"aten.index_cxpy_",
     );
-    let error = pt2::read("x.pt2", &Bytes::from(replaced.as_slice())).unwrap_err().to_string();
+    let error = ondine_pt2::read("x.pt2", &Bytes::from(replaced.as_slice())).unwrap_err().to_string();
     assert!(error.contains("2 operators") && error.contains("aten.unheard.deflt_"), "{error}");
     assert!(error.contains("aten.index_cxpy_.default (index_copy_") && error.contains("archives.py:"), "{error}");
     assert!(error.contains("linear in first at "), "{error}");
@@ -174,13 +174,13 @@ fn damaged_archives_are_errors() {
     };
     for _ in 0..200 {
         let cut = random(bytes.len());
-        assert!(pt2::read("cut", &Bytes::from(&bytes[..cut])).is_err());
+        assert!(ondine_pt2::read("cut", &Bytes::from(&bytes[..cut])).is_err());
         let mut flipped = bytes.clone();
         for _ in 0..1 + random(8) {
             let at = random(flipped.len());
             flipped[at] ^= 1 << random(8);
         }
-        if let Ok(asset) = pt2::read("flipped", &Bytes::from(flipped.as_slice())) {
+        if let Ok(asset) = ondine_pt2::read("flipped", &Bytes::from(flipped.as_slice())) {
             let _ = asset.prepare(&Options::default(), &device());
         }
     }

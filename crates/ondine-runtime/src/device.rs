@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use ondine_graph::Result;
+
 use crate::{backend::Backend, cancel::Cancel};
 
 /// A backend that functions run on. Cheap to clone.
@@ -30,10 +32,13 @@ impl Device {
         Self { cancel, ..self }
     }
 
-    /// The same device on another backend.
-    #[must_use]
-    pub(crate) fn with_backend(&self, backend: Arc<dyn Backend>) -> Self {
-        Self { backend, cancel: self.cancel.clone() }
+    /// The same device, kept to what [`Identity::key`](crate::backend::Identity::key) names: to the instructions of the
+    /// tier `avx2`, for instance.
+    ///
+    /// # Errors
+    /// If it cannot run what was made for that.
+    pub fn narrowed(&self, key: &str) -> Result<Self> {
+        Ok(Self { backend: self.backend.narrowed(key)?, cancel: self.cancel.clone() })
     }
 
     /// The wish to stop that its functions look at.

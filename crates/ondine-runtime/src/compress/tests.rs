@@ -254,7 +254,7 @@ fn a_compressed_asset_runs_on_what_its_weights_stand_for() {
     assert!(report.bytes_after * 6 < report.bytes_before, "{report:?}");
     let x = NDArray::new(&[4, 64], &numbers(4, 64, 5)).unwrap();
     let run = |asset: &Asset| {
-        let model = asset.specialize(&crate::Options::default(), &device(), None).unwrap().load();
+        let model = asset.specialize(&crate::Options::default(), &device(), None).unwrap().load().unwrap();
         let mut outputs = model.function("main").unwrap().run(&[("x", &x)], &mut State::default()).unwrap();
         outputs.take("y").unwrap().to_f32()
     };
@@ -350,7 +350,11 @@ fn activations_of_8_bits_have_the_ranges_of_the_calibration() {
     assert_eq!(low, values.iter().fold(0.0, |a: f32, &b| a.min(b)));
     assert_eq!(high, values.iter().fold(0.0, |a: f32, &b| a.max(b)));
     let run = |asset: &Asset, precision, x: &NDArray| {
-        let model = asset.specialize(&crate::Options { precision }, &device(), None).unwrap().load();
+        let model = asset
+            .specialize(&crate::Options { precision, ..Default::default() }, &device(), None)
+            .unwrap()
+            .load()
+            .unwrap();
         let function = model.function("main").unwrap();
         let mut outputs = function.run(&[("x", x)], &mut State::default()).unwrap();
         let names: Vec<_> = function.graph().nodes().iter().map(|node| node.op.name()).collect();
@@ -373,7 +377,7 @@ fn activations_of_8_bits_have_the_ranges_of_the_calibration() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("small.bin");
     small.prepare(&crate::Options::default(), &device()).unwrap().build(&file).unwrap();
-    let built = crate::Specialized::open(&file, &device()).unwrap().load();
+    let built = crate::Specialized::open(&file, &device()).unwrap().load().unwrap();
     let mut outputs = built.function("main").unwrap().run(&[("x", &x)], &mut State::default()).unwrap();
     assert_eq!(outputs.take("y").unwrap().to_f32(), run(&small, crate::Precision::F32, &x).0);
 }
@@ -394,7 +398,7 @@ fn codes_go_through_folders_and_built_files() {
         let specialized = |asset: &Asset| asset.specialize(&crate::Options::default(), &device(), None).unwrap();
         let built = crate::Specialized::open(&file, &device()).unwrap();
         let [a, b, c] = [specialized(&small), specialized(&opened), built].map(|specialized| {
-            let model = specialized.load();
+            let model = specialized.load().unwrap();
             let mut outputs = model.function("main").unwrap().run(&[("x", &x)], &mut State::default()).unwrap();
             outputs.take("y").unwrap()
         });
@@ -444,7 +448,11 @@ fn corrections_are_products_of_their_own_and_codes_stay_codes() {
     let x = NDArray::new(&[4, 64], &numbers(4, 64, 5)).unwrap();
     for precision in [crate::Precision::F32, crate::Precision::BF16, crate::Precision::Int8] {
         let [found, wanted] = [&small, &plain].map(|asset| {
-            let model = asset.specialize(&crate::Options { precision }, &device(), None).unwrap().load();
+            let model = asset
+                .specialize(&crate::Options { precision, ..Default::default() }, &device(), None)
+                .unwrap()
+                .load()
+                .unwrap();
             let mut outputs = model.function("main").unwrap().run(&[("x", &x)], &mut State::default()).unwrap();
             outputs.take("y").unwrap().to_f32()
         });

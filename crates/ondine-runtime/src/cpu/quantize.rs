@@ -114,6 +114,7 @@ mod tests {
         let quantized = quantize(&graph, true, |_, _| Some(Rows { range: None })).unwrap();
         assert_eq!(names(&quantized), ["layer_norm_8", "reshape", "linear", "linear"], "{quantized}");
         let linear = quantized.node(quantized.outputs()[0].1);
+        let (rows, _) = quantized.values().nth(5).unwrap();
         assert_eq!((linear.signature.dtype, linear.inputs[0]), (DType::BF16, rows), "{quantized}");
         assert_eq!(*quantized.shape(linear.inputs[0]), [12, 16].into());
     }

@@ -103,7 +103,7 @@ impl Specialized {
         if header.functions.is_empty() {
             fail!(Format, "an entry of the cache, which has no functions of its own");
         }
-        let device = device.with_backend(device.backend().narrowed(&tier)?);
+        let device = device.narrowed(&tier)?;
         let options = Options { precision, ..Options::default() };
         let constants: Vec<_> = tensors::read_arrays("constants", &constants)?.into_iter().map(Arc::new).collect();
         let (mut listing, mut functions) = (Listing::default(), BTreeMap::new());

@@ -3,7 +3,10 @@
 use ondine_runtime::{Asset, DType, Moment, NDArray, Node, Op, Result, Tap, Value};
 use serde_json::{Value as Json, json};
 
-use super::{describe_place, difference::place, place_json};
+use super::{
+    difference::place,
+    origin::{describe_place, place_json},
+};
 
 /// What values hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,7 +127,7 @@ impl Tap for Hunt<'_> {
         let node = moment.graph().node(value);
         if !is_float(node.signature.dtype) {
             // Rows of 8 bits hide what was rounded into them: it goes on as what it came from.
-            if let Op::Quantize(..) = node.op {
+            if let Op::Native(_) = node.op {
                 self.known[value.index()] = self.inputs(moment, node);
             }
             return Ok(());

@@ -2,10 +2,8 @@
 
 use std::fmt;
 
-use ondine_runtime::{Plan, Prepared};
+use ondine_runtime::{Plan, Prepared, Result};
 use serde_json::json;
-
-use crate::Result;
 
 /// The memory of one stage, in bytes.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ondine_runtime::{
-    About, Asset, DType, Device, Graph, NDArray, Op, Options, Precision, Specialized, State, Weights, pt2,
+    About, Asset, DType, Device, Graph, NDArray, Op, Options, Precision, Specialize, Specialized, State, Weights,
 };
 use serde_json::Value;
 
@@ -29,14 +29,14 @@ fn archives() -> impl Iterator<Item = (String, Asset, Vec<(String, NDArray)>)> {
         let golden = Weights::open(&data().join(format!("{family}.golden.safetensors"))).unwrap();
         let inputs = golden.paths().filter_map(|path| Some((path.strip_prefix("in.")?.to_owned(), path)));
         let inputs = inputs.map(|(name, path)| (name, golden.array(path).unwrap())).collect();
-        let asset = pt2::open(&data().join(format!("{archive}.pt2"))).unwrap();
+        let asset = ondine_pt2::open(&data().join(format!("{archive}.pt2"))).unwrap();
         (archive, asset, inputs)
     })
 }
 
 /// All results of two calls, so that states are carried on.
 fn outputs(specialized: Specialized, inputs: &[(String, NDArray)]) -> ondine_runtime::Result<Vec<(String, NDArray)>> {
-    let function = specialized.load().function("model")?;
+    let function = specialized.load()?.function("model")?;
     let inputs: Vec<(&str, &NDArray)> = inputs.iter().map(|(name, array)| (name.as_str(), array)).collect();
     let mut state = State::default();
     let mut all = Vec::new();
@@ -47,7 +47,7 @@ fn outputs(specialized: Specialized, inputs: &[(String, NDArray)]) -> ondine_run
 }
 
 fn specialize(asset: &Asset, precision: Precision) -> Specialized {
-    asset.specialize(&Options { precision }, &device(), None).unwrap()
+    asset.specialize(&Options { precision, ..Options::default() }, &device(), None).unwrap()
 }
 
 /// Everything of a graph that a file must keep.
@@ -99,7 +99,7 @@ fn built_files_give_the_same_bits_at_every_precision_and_tier() {
             let bytes = fs::read(&path).unwrap();
             Specialized::open(&path, &device()).unwrap().save(&path).unwrap();
             assert!(fs::read(&path).unwrap() == bytes, "{name} {precision}");
-            asset.prepare(&Options { precision }, &device()).unwrap().build(&path).unwrap();
+            asset.prepare(&Options { precision, ..Options::default() }, &device()).unwrap().build(&path).unwrap();
             assert!(fs::read(&path).unwrap() == bytes, "{name} {precision}");
         }
     }
@@ -118,7 +118,7 @@ fn built_files_give_the_same_bits_at_every_precision_and_tier() {
 fn weights_are_aligned_mapped_and_written_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("states.ondine");
-    let asset = pt2::open(&data().join("states.pt2")).unwrap();
+    let asset = ondine_pt2::open(&data().join("states.pt2")).unwrap();
     asset.save(&path).unwrap();
     let opened = Asset::open(&path).unwrap();
     let (whole, part) = (opened.weights().get("first.weight").unwrap(), opened.weights().get("part").unwrap());
@@ -150,7 +150,7 @@ impl Random {
 fn cut_and_flipped_files_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.ondine");
-    pt2::open(&data().join("states.pt2")).unwrap().save(&path).unwrap();
+    ondine_pt2::open(&data().join("states.pt2")).unwrap().save(&path).unwrap();
     let mut random = Random(1);
     for name in ["manifest.json", "graph.json", "constants.safetensors", "weights.safetensors"] {
         let file = path.join(name);
@@ -178,7 +178,7 @@ fn cut_and_flipped_files_are_errors() {
 fn built_files_that_do_not_fit_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.built");
-    let asset = pt2::open(&data().join("convolutions.pt2")).unwrap();
+    let asset = ondine_pt2::open(&data().join("convolutions.pt2")).unwrap();
     specialize(&asset, Precision::F32).save(&path).unwrap();
     let whole = fs::read(&path).unwrap();
     let header = 48 + u64::from_le_bytes(whole[8..16].try_into().unwrap()) as usize;
@@ -302,7 +302,7 @@ fn survive(
 }
 
 fn call(specialized: Specialized, inputs: &[(String, NDArray)]) -> ondine_runtime::Result<()> {
-    let function = specialized.load().function("model")?;
+    let function = specialized.load()?.function("model")?;
     let graph = function.graph();
     let mut bindings = ondine_runtime::Bindings::new();
     for (name, value) in graph.inputs() {
