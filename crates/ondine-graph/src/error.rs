@@ -27,6 +27,8 @@ pub enum ErrorKind {
     Memory,
     /// The caller asked to stop.
     Cancelled,
+    /// The device is gone, with all that it held.
+    Lost,
     /// A defect of this engine.
     Internal,
 }

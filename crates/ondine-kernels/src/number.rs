@@ -197,6 +197,11 @@ macro_rules! integer_lane {
             fn pow(self, other: Self) -> Self {
                 match (self, u32::try_from(other)) {
                     (_, Ok(exponent)) => self.wrapping_pow(exponent),
+                    // An exponent that fills more than 32 bits: its high bits, then its low ones.
+                    (_, Err(_)) if other > 0 => {
+                        let (high, low) = ((i64::from(other) >> 32) as u32, i64::from(other) as u32);
+                        self.wrapping_pow(high).wrapping_pow(1 << 31).wrapping_pow(2).wrapping_mul(self.wrapping_pow(low))
+                    }
                     (1, Err(_)) => 1,
                     (-1, Err(_)) => 1 - 2 * (other & 1),
                     (_, Err(_)) => 0,

@@ -117,6 +117,9 @@ pub(super) fn cast(x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> 
 
 pub(super) fn glu(activation: Activation, x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let width = out.shape.last().copied().unwrap_or(1);
+    if out.bytes.is_empty() {
+        return Ok(());
+    }
     dispatch!("glu", x.dtype, [F32 => f32, BF16 => bf16], T => {
         k::glu(&device.cpu, kernel_activation(activation), width, x.view::<T>(), out.view());
     })

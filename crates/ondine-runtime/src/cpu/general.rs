@@ -63,18 +63,18 @@ pub(super) fn rare_binary(
         }
         // A division by zero has no integer result: it yields 0 rather than ending the program.
         Binary::Fmod => dispatch!("fmod", a.dtype, [I64 => i64, I32 => i32], T => {
-            zip!(T, |a: T, b: T| a.checked_rem(b).unwrap_or(0));
+            zip!(T, |a: T, b: T| if b == 0 { 0 } else { a.wrapping_rem(b) });
         }),
         Binary::Remainder => dispatch!("remainder", a.dtype, [I64 => i64, I32 => i32], T => {
             zip!(T, |a: T, b: T| {
-                let rest = a.checked_rem(b).unwrap_or(0);
+                let rest = if b == 0 { 0 } else { a.wrapping_rem(b) };
                 if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest }
             });
         }),
         Binary::FloorDiv => dispatch!("division", a.dtype, [I64 => i64, I32 => i32], T => {
             zip!(T, |a: T, b: T| {
-                let quotient = a.checked_div(b).unwrap_or(0);
-                if a.checked_rem(b).unwrap_or(0) != 0 && (a < 0) != (b < 0) { quotient - 1 } else { quotient }
+                let (quotient, rest) = if b == 0 { (0, 0) } else { (a.wrapping_div(b), a.wrapping_rem(b)) };
+                if rest != 0 && (a < 0) != (b < 0) { quotient - 1 } else { quotient }
             });
         }),
         _ => fail!(Unsupported, "{op:?} of {}", a.dtype),
@@ -88,6 +88,42 @@ pub(super) fn range(start: &Dim, step: i64, out: &mut Target<'_>) -> Result<()> 
     }
     Ok(())
 }
+
+/// Numbers that are combined; integers wrap around.
+trait Combine: Copy + PartialOrd {
+    const ONE: Self;
+    fn plus(self, other: Self) -> Self;
+    fn times(self, other: Self) -> Self;
+}
+
+impl Combine for f32 {
+    const ONE: Self = 1.0;
+
+    fn plus(self, other: Self) -> Self {
+        self + other
+    }
+
+    fn times(self, other: Self) -> Self {
+        self * other
+    }
+}
+
+macro_rules! combine_integers {
+    ($($integer:ty),+) => {$(
+        impl Combine for $integer {
+            const ONE: Self = 1;
+
+            fn plus(self, other: Self) -> Self {
+                self.wrapping_add(other)
+            }
+
+            fn times(self, other: Self) -> Self {
+                self.wrapping_mul(other)
+            }
+        }
+    )+};
+}
+combine_integers!(i64, i32);
 
 fn index_error(error: k::IndexError) -> Error {
     Error::new(ErrorKind::Shape, error.to_string())
@@ -121,8 +157,8 @@ pub(super) fn scatter(how: Scatter, inputs: &[Operand<'_>], in_place: bool, out:
         let (values, out) = (rows.view::<T>(), out.view::<T>());
         match how {
             Scatter::Replace => k::scatter_rows(width, &indices, values, out, |_, new| new),
-            Scatter::Add => k::scatter_rows(width, &indices, values, out, |old, new| old + new),
-            Scatter::Multiply => k::scatter_rows(width, &indices, values, out, |old, new| old * new),
+            Scatter::Add => k::scatter_rows(width, &indices, values, out, T::plus),
+            Scatter::Multiply => k::scatter_rows(width, &indices, values, out, T::times),
             Scatter::Max => k::scatter_rows(width, &indices, values, out, |old, new| if new > old { new } else { old }),
             Scatter::Min => k::scatter_rows(width, &indices, values, out, |old, new| if new < old { new } else { old }),
         }
@@ -193,7 +229,7 @@ pub(super) fn product(axes: &[usize], x: Operand<'_>, out: &mut Target<'_>) -> R
         let x = x.view::<T>();
         for (index, value) in out.view::<T>().iter_mut().enumerate() {
             let start = index / inner * size * inner + index % inner;
-            *value = (0..size).map(|row| x[start + row * inner]).product();
+            *value = (0..size).map(|row| x[start + row * inner]).fold(T::ONE, T::times);
         }
     })
 }

@@ -74,7 +74,7 @@ impl<'a> Operand<'a> {
             Some(Format::Panels { precision, groups, gate }) => {
                 Ok(PackedWeights::new(&device.cpu, panels(precision, groups, gate, self.shape), self.bytes))
             }
-            _ => fail!(Unsupported, "products with a weight that is computed at run time"),
+            _ => fail!(Unsupported, "products with a weight of shape {:?} that is not packed", self.shape),
         }
     }
 
@@ -129,6 +129,9 @@ pub(super) fn linear(
     let (Some((&input_stride, rows)), Some(&columns)) = (x.shape.split_last(), out.shape.last()) else {
         fail!(Shape, "linear of a single number");
     };
+    if out.bytes.is_empty() {
+        return Ok(());
+    }
     if let Some(Format::Coded { coding, gate }) = weight.format {
         let problem = CodedProblem {
             rows: rows.iter().product(),
@@ -244,6 +247,11 @@ pub(super) fn matmul(
 ) -> Result<()> {
     let [a, b] = inputs else { fail!(Shape, "matmul takes 2 inputs") };
     let shape = matmul_shape(transposed, &[a.shape, b.shape]);
+    if shape.inner == 0 {
+        // Sums of nothing.
+        out.bytes.fill(0);
+        return Ok(());
+    }
     k::matmul(&device.cpu, &shape, [a.values()?, b.values()?], out.output()?, scratch);
     Ok(())
 }
@@ -321,6 +329,9 @@ pub(super) fn attention(
 ) -> Result<()> {
     let [queries, keys, values, mask @ ..] = inputs else { fail!(Shape, "attention takes 3 inputs and a mask") };
     let shape = attention_shape(attention, eight_bit, &[queries.shape, keys.shape, values.shape]);
+    if out.bytes.is_empty() {
+        return Ok(());
+    }
     let seen: Vec<bool>;
     let mask = match (attention.mask, mask) {
         (Mask::Keys, [mask]) => {
