@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use proc_macro2::{Delimiter, TokenTree};
 
 use super::{
-    Finding,
-    rust::{group, punct, word},
+    finding::Finding,
+    tokens::{group, punct, word},
     tree::{File, Tree},
 };
 

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::{
-    Finding,
+    finding::Finding,
     tree::{File, Tree},
 };
 
