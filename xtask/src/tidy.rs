@@ -3,8 +3,10 @@
 //! A check is a function from the tree of files to findings; it stands in [`CHECKS`] and has a test that sees it fail.
 
 mod finding;
+mod floors;
 mod layout;
 mod manifest;
+mod modules;
 mod rust;
 mod text;
 mod tokens;
@@ -23,6 +25,9 @@ const CHECKS: &[fn(&Tree) -> Vec<Finding>] = &[
     walls::workspace_lints,
     walls::sockets,
     walls::model_names,
+    floors::listed,
+    floors::names_lower_only,
+    floors::no_circles,
     rust::lexes,
     rust::unsafe_only_where_allowed,
     rust::unsafe_has_a_reason,
@@ -41,13 +46,12 @@ const CHECKS: &[fn(&Tree) -> Vec<Finding>] = &[
     text::private_hosts,
 ];
 
-/// Checks the repository that this program was built from.
+/// Checks the repository that begins at `root`.
 ///
 /// # Errors
 /// If its files cannot be listed or read.
-pub(crate) fn repository() -> anyhow::Result<Vec<Finding>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let tree = Tree::read(&root)?;
+pub(crate) fn repository(root: &Path) -> anyhow::Result<Vec<Finding>> {
+    let tree = Tree::read(root)?;
     Ok(CHECKS.iter().flat_map(|check| check(&tree)).collect())
 }
 
@@ -62,7 +66,7 @@ mod tests {
 
     #[test]
     fn the_repository_is_tidy() {
-        let findings = repository().unwrap();
+        let findings = repository(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap();
         let list: Vec<String> = findings.iter().map(ToString::to_string).collect();
         assert!(list.is_empty(), "{} to repair:\n{}", list.len(), list.join("\n"));
     }
