@@ -6,6 +6,7 @@ mod finding;
 mod floors;
 mod layout;
 mod manifest;
+mod matches;
 mod modules;
 mod rust;
 mod text;
@@ -33,6 +34,7 @@ const CHECKS: &[fn(&Tree) -> Vec<Finding>] = &[
     rust::unfinished,
     rust::lint_exceptions,
     rust::long_functions,
+    matches::no_catch_all_on_op,
     layout::long_files,
     layout::declared_tables,
     layout::vague_names,
