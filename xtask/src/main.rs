@@ -13,10 +13,12 @@ fn main() -> anyhow::Result<ExitCode> {
     let well = match arguments[..] {
         ["tidy"] => tidy(&root)?,
         ["tidy", folder] => tidy(Path::new(folder))?,
+        ["floors"] => floors(&root)?,
+        ["floors", folder] => floors(Path::new(folder))?,
         ["instructions"] => instructions::run(false)?,
         ["instructions", "--write"] => instructions::run(true)?,
         _ => {
-            eprintln!("usage: cargo xtask tidy [FOLDER] | instructions [--write]");
+            eprintln!("usage: cargo xtask tidy [FOLDER] | floors [FOLDER] | instructions [--write]");
             return Ok(ExitCode::from(2));
         }
     };
@@ -33,4 +35,10 @@ fn tidy(root: &Path) -> anyhow::Result<bool> {
         eprintln!("tidy: {} to repair", findings.len());
     }
     Ok(findings.is_empty())
+}
+
+/// Shows where rooms could stand, for whoever adds one to `floors.toml`.
+fn floors(root: &Path) -> anyhow::Result<bool> {
+    print!("{}", tidy::lowest_floors(root)?);
+    Ok(true)
 }

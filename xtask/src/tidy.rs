@@ -27,6 +27,7 @@ const CHECKS: &[fn(&Tree) -> Vec<Finding>] = &[
     walls::words,
     floors::listed,
     floors::names_lower_only,
+    floors::walled_rooms,
     floors::no_circles,
     rust::lexes,
     rust::unsafe_only_where_allowed,
@@ -34,15 +35,18 @@ const CHECKS: &[fn(&Tree) -> Vec<Finding>] = &[
     rust::unfinished,
     rust::lint_exceptions,
     rust::long_functions,
+    rust::no_panics,
     matches::no_catch_all_on_op,
     layout::long_files,
     layout::declared_tables,
+    layout::one_module_style,
     layout::vague_names,
     layout::crate_docs,
     layout::long_examples,
     layout::architecture,
     text::trailing_whitespace,
     text::final_newline,
+    text::long_lines,
     text::machine_paths,
     text::private_hosts,
 ];
@@ -54,6 +58,14 @@ const CHECKS: &[fn(&Tree) -> Vec<Finding>] = &[
 pub(crate) fn repository(root: &Path) -> anyhow::Result<Vec<Finding>> {
     let tree = Tree::read(root)?;
     Ok(CHECKS.iter().flat_map(|check| check(&tree)).collect())
+}
+
+/// The lowest floors on which the rooms of each crate can stand.
+///
+/// # Errors
+/// If the files cannot be listed or read.
+pub(crate) fn lowest_floors(root: &Path) -> anyhow::Result<String> {
+    Ok(floors::lowest(&Tree::read(root)?))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Rules about who may know whom within a crate: its rooms stand on floors, and no files name each other in a circle.
 //!
-//! A room is a module at the top of a crate, with all that is inside. `floors.toml` lists the rooms of each crate floor by
-//! floor, from below; the root of the crate stands above them all.
+//! A room is a module at the top of a crate, with all that is inside. `floors.toml` lists the rooms of each crate floor
+//! by floor, from below; the root of the crate stands above them all.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -26,6 +26,7 @@ struct House<'a> {
     /// Rooms that are listed twice.
     doubles: Vec<String>,
     knots: Vec<Knot>,
+    walls: Vec<Wall>,
     /// Where `floors.toml` speaks of it, if it does.
     line: Option<usize>,
 }
@@ -34,6 +35,13 @@ struct House<'a> {
 struct Knot {
     /// The module that holds them all: `program`, `cpu::loops`.
     room: String,
+    reason: String,
+}
+
+/// A room that only some others may name, though it stands below more.
+struct Wall {
+    room: String,
+    named_by: Vec<String>,
     reason: String,
 }
 
@@ -51,6 +59,26 @@ pub(super) fn names_lower_only(tree: &Tree) -> Vec<Finding> {
                         "`{from}` names `{}` of `{to}`, which stands {place} it; move what it needs below both",
                         tie.name
                     );
+                    findings.push(Finding::new(tie.from, tie.line, message));
+                }
+            }
+        }
+    }
+    findings
+}
+
+/// A room behind a wall is named by those alone for whom it has a door.
+pub(super) fn walled_rooms(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for house in houses(tree) {
+        for root in &house.roots {
+            let rooms = rooms(root);
+            for tie in root.ties() {
+                let (Some(from), Some(to)) = (rooms[tie.from], rooms[tie.to]) else { continue };
+                let is_in_the_way =
+                    |wall: &&Wall| wall.room == to && to != from && !wall.named_by.iter().any(|by| by == from);
+                if let Some(wall) = house.walls.iter().find(is_in_the_way) {
+                    let message = format!("`{from}` names `{}` of `{to}`: {}", tie.name, wall.reason);
                     findings.push(Finding::new(tie.from, tie.line, message));
                 }
             }
@@ -129,6 +157,33 @@ pub(super) fn no_circles(tree: &Tree) -> Vec<Finding> {
 }
 
 impl House<'_> {
+    /// The lowest floors; rooms that name each other in a circle, and all above them, are on the last.
+    fn lowest(&self) -> Vec<Vec<&str>> {
+        let mut names: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for root in &self.roots {
+            let rooms = rooms(root);
+            names.extend(rooms.values().flatten().map(|room| (*room, BTreeSet::new())));
+            for tie in root.ties() {
+                if let (Some(from), Some(to)) = (rooms[tie.from], rooms[tie.to])
+                    && from != to
+                {
+                    names.entry(from).or_default().insert(to);
+                }
+            }
+        }
+        let mut floors = Vec::new();
+        while !names.is_empty() {
+            let stands = |named: &BTreeSet<&str>| named.iter().all(|named| !names.contains_key(named));
+            let mut floor: Vec<&str> = names.iter().filter(|(_, named)| stands(named)).map(|(room, _)| *room).collect();
+            if floor.is_empty() {
+                floor = names.keys().copied().collect();
+            }
+            names.retain(|room, _| !floor.contains(room));
+            floors.push(floor);
+        }
+        floors
+    }
+
     /// Where `to` stands as seen by `from`, unless that is below; `to` is none for the root of the crate.
     fn not_below(&self, from: &str, to: Option<&str>) -> Option<&'static str> {
         let Some(to) = to else { return Some("above") };
@@ -141,6 +196,11 @@ impl House<'_> {
             std::cmp::Ordering::Greater => Some("above"),
         }
     }
+}
+
+/// The lowest floors on which the rooms of each crate can stand, as `floors.toml` writes them.
+pub(super) fn lowest(tree: &Tree) -> String {
+    houses(tree).iter().map(|house| format!("[{}]\nfloors = {:?}\n", house.package, house.lowest())).collect()
 }
 
 /// The crates that have sources.
@@ -159,7 +219,8 @@ fn houses(tree: &Tree) -> Vec<House<'_>> {
         let line = table.map(|_| line_of(tree, &package));
         let (floors, doubles) = table.map(floors).unwrap_or_default();
         let knots = table.map(knots).unwrap_or_default();
-        houses.push(House { package, roots, floors, doubles, knots, line });
+        let walls = table.map(walls).unwrap_or_default();
+        houses.push(House { package, roots, floors, doubles, knots, walls, line });
     }
     houses
 }
@@ -192,9 +253,21 @@ fn floors(table: &Table) -> (BTreeMap<String, usize>, Vec<String>) {
 }
 
 fn knots(table: &Table) -> Vec<Knot> {
-    let text = |knot: &Value, key| knot.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let knots = table.get("knots").and_then(Value::as_array).into_iter().flatten();
     knots.map(|knot| Knot { room: text(knot, "room"), reason: text(knot, "reason") }).collect()
+}
+
+fn walls(table: &Table) -> Vec<Wall> {
+    let names = |wall: &Value| {
+        let names = wall.get("named_by").and_then(Value::as_array).into_iter().flatten();
+        names.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let walls = table.get("walls").and_then(Value::as_array).into_iter().flatten();
+    walls.map(|wall| Wall { room: text(wall, "room"), named_by: names(wall), reason: text(wall, "reason") }).collect()
+}
+
+fn text(table: &Value, key: &str) -> String {
+    table.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 /// The room of each file; none for the root.
@@ -309,6 +382,24 @@ mod tests {
     fn a_room_may_name_itself() {
         let files = [("b", "mod c;\nuse c::C;"), ("b/c", "pub struct C;")];
         assert!(found(names_lower_only, "floors = [[\"b\"]]", &files).is_empty());
+    }
+
+    #[test]
+    fn walls_have_doors() {
+        let walls = "walls = [{ room = \"c\", named_by = [\"d\"], reason = \"ask d\" }]";
+        let c = "mod e;\nuse e::E;\npub struct C;";
+        let files = [("b", "\nuse crate::c::C;"), ("c", c), ("c/e", "pub struct E;"), ("d", "use crate::c::C;")];
+        assert_eq!(found(walled_rooms, walls, &files), ["crates/a/src/b.rs:2: `b` names `C` of `c`: ask d"]);
+    }
+
+    #[test]
+    fn the_lowest_floors_are_found() {
+        let check = |files: &[(&str, &str)]| found(|tree| vec![Finding::new("", 0, lowest(tree))], "", files).remove(0);
+        let files =
+            [("b", "use crate::{c::C, d::D};"), ("c", "use crate::d::D; pub struct C;"), ("d", "pub struct D;")];
+        assert!(check(&files).ends_with("[a]\nfloors = [[\"d\"], [\"c\"], [\"b\"]]\n"));
+        let files = [("b", "use crate::c::C; pub struct B;"), ("c", "use crate::b::B; pub struct C;"), ("d", "")];
+        assert!(check(&files).ends_with("[a]\nfloors = [[\"d\"], [\"b\", \"c\"]]\n"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The modules of a crate, and which file names what of which other.
 //!
-//! Names are followed as the compiler follows them, through `use`, re-exports and globs, to the file that defines an item:
-//! a crate's root that re-exports everything is not what its modules name. What only tests see does not count.
+//! Names are followed as the compiler follows them, through `use`, re-exports and globs, to the file that defines an
+//! item: a root that re-exports everything is not what its modules name. What only tests see does not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 
