@@ -1,0 +1,134 @@
+//! Everything that can be done with an asset: prepared, planned for several sizes, packed and run.
+
+use std::{
+    collections::BTreeSet,
+    num::NonZero,
+    sync::{Arc, LazyLock},
+};
+
+use ondine_runtime::{
+    Asset, Bindings, DType, Device, Function, Graph, Model, NDArray, Op, Options, Plan, State, element_count,
+};
+
+/// One thread: the fuzzer runs many processes.
+pub static DEVICE: LazyLock<Device> = LazyLock::new(|| Device::cpu(NonZero::new(1)).expect("there is a processor"));
+
+/// Functions that ask for more memory than this are planned but not run.
+const MAX_BYTES: usize = 1 << 24;
+/// Functions that ask for more arithmetic than this are planned but not run.
+const MAX_FLOPS: u64 = 1 << 26;
+/// What all symbols are bound to in turn, as far as their limits let them.
+const SIZES: [usize; 5] = [0, 1, 2, 3, 7];
+
+/// Prepares an asset, plans its functions for several sizes, and runs those that are small.
+pub fn asset(asset: &Asset) {
+    let Ok(prepared) = asset.prepare(&Options::default(), &DEVICE) else { return };
+    let mut calls = Vec::new();
+    for (name, graph) in asset.functions() {
+        for bindings in bindings(graph) {
+            let Ok(plan) = prepared.plan(name, &bindings) else { continue };
+            let flops = prepared.flops(name, &bindings).unwrap_or(u64::MAX);
+            if flops <= MAX_FLOPS && is_small(graph, &bindings, &plan) {
+                calls.push((name.clone(), bindings));
+            }
+        }
+    }
+    if prepared.weight_bytes() <= MAX_BYTES
+        && let Ok(specialized) = prepared.specialize(None)
+    {
+        run(&specialized.load(), &calls);
+    }
+}
+
+/// Plans the functions of a model for several sizes, and runs those that are small.
+pub fn model(model: &Model, functions: &[Arc<str>]) {
+    let mut calls = Vec::new();
+    for name in functions {
+        let Ok(function) = model.function(name) else { continue };
+        for bindings in bindings(function.graph()) {
+            if function.plan(&bindings).is_ok_and(|plan| is_small(function.graph(), &bindings, &plan)) {
+                calls.push((name.clone(), bindings));
+            }
+        }
+    }
+    run(model, &calls);
+}
+
+/// Sizes of the symbols of a graph's inputs and states: the same for all, each another, and the ends of their limits.
+#[must_use]
+pub fn bindings(graph: &Graph) -> Vec<Bindings> {
+    let mut symbols = BTreeSet::new();
+    let inputs = graph.inputs().iter().map(|(_, value)| graph.shape(*value));
+    let shapes = inputs.chain(graph.states().iter().map(|slot| &slot.signature.shape));
+    shapes.flat_map(|shape| &shape.0).for_each(|dim| dim.symbols(&mut symbols));
+    let limits = |symbol: &Arc<str>| graph.limits().get(symbol).copied().unwrap_or([0, usize::MAX]);
+    let bind = |size: &dyn Fn(usize, [usize; 2]) -> usize| -> Bindings {
+        let symbols = symbols.iter().cloned().enumerate();
+        symbols.map(|(i, symbol)| (symbol.clone(), size(i, limits(&symbol)))).collect()
+    };
+    let within = |size: usize, [least, most]: [usize; 2]| size.min(most).max(least);
+    let mut all: Vec<Bindings> = SIZES.iter().map(|&size| bind(&|_, limits| within(size, limits))).collect();
+    all.push(bind(&|i, limits| within(SIZES[(i + 2) % SIZES.len()], limits)));
+    all.push(bind(&|_, [least, _]| least));
+    all.push(bind(&|_, [_, most]| most));
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// True if a call fits in little memory and has an end.
+fn is_small(graph: &Graph, bindings: &Bindings, plan: &Plan) -> bool {
+    let shapes = graph.inputs().iter().map(|(_, value)| graph.shape(*value));
+    let shapes = shapes.chain(graph.states().iter().map(|slot| &slot.signature.shape));
+    let elements = shapes.map(|shape| shape.bind(bindings).ok().and_then(|shape| element_count(&shape)));
+    let elements = elements.try_fold(0_usize, |sum, elements| sum.checked_add(elements?));
+    // Loops may never end, and rightly so.
+    let ends = !graph.nodes().iter().any(|node| matches!(node.op, Op::Loop(_)));
+    ends && plan.arena_bytes() <= MAX_BYTES && elements.is_some_and(|elements| elements <= MAX_BYTES / 8)
+}
+
+fn run(model: &Model, calls: &[(Arc<str>, Bindings)]) {
+    for (name, bindings) in calls {
+        let Ok(function) = model.function(name) else { continue };
+        for values in [&[0.0][..], &ODD] {
+            let mut state = State::default();
+            // The second call reads the states that the first one wrote.
+            for _ in 0..2 {
+                call(&function, bindings, values, &mut state);
+            }
+        }
+    }
+}
+
+/// Numbers that are rarely what a kernel hopes for, also as indices.
+const ODD: [f32; 11] = [1.0, -1.0, 0.5, f32::NAN, 3.0, f32::INFINITY, -2.0, 1e38, 1e-45, f32::NEG_INFINITY, 7.0];
+
+fn call(function: &Function, bindings: &Bindings, values: &[f32], state: &mut State) {
+    let graph = function.graph();
+    let mut inputs = Vec::new();
+    for (name, value) in graph.inputs() {
+        let signature = &graph.node(*value).signature;
+        let Ok(shape) = signature.shape.bind(bindings) else { return };
+        let Ok(array) = filled(signature.dtype, &shape, values) else { return };
+        inputs.push((&**name, array));
+    }
+    let inputs: Vec<(&str, &NDArray)> = inputs.iter().map(|(name, array)| (*name, array)).collect();
+    let _ = function.run(&inputs, state);
+}
+
+fn filled(dtype: DType, shape: &[usize], values: &[f32]) -> ondine_runtime::Result<NDArray> {
+    let count = element_count(shape).unwrap_or_default();
+    let numbers = values.iter().copied().cycle().take(count);
+    match dtype {
+        DType::F32 => NDArray::new(shape, &numbers.collect::<Vec<f32>>()),
+        DType::I64 => NDArray::new(shape, &numbers.map(|x| x as i64).collect::<Vec<i64>>()),
+        DType::I32 => NDArray::new(shape, &numbers.map(|x| x as i32).collect::<Vec<i32>>()),
+        DType::Bool => NDArray::from_bytes(dtype, shape, &numbers.map(|x| u8::from(x > 0.0)).collect::<Vec<u8>>()),
+        // Any bits are numbers of the other types.
+        _ => {
+            let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_bits().to_be_bytes()).collect();
+            let bytes: Vec<u8> = bytes.iter().copied().cycle().take(count.saturating_mul(dtype.size())).collect();
+            NDArray::from_bytes(dtype, shape, &bytes)
+        }
+    }
+}
