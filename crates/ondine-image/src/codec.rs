@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, Seek, Write};
 
-use crate::error::{Error, ErrorKind, Result};
+use ondine_runtime::{Error, ErrorKind, Result, fail};
 
 /// The PNG text keyword under which A1111 and its kin keep the [infotext](crate::infotext).
 pub const PARAMETERS: &str = "parameters";
@@ -34,17 +34,10 @@ impl Picture {
     pub fn from_planes(planes: &[f32], width: u32, height: u32) -> Result<Self> {
         let pixels = pixels(width, height)?;
         if planes.len() != 3 * pixels {
-            return Err(Error::codec(format!(
-                "{} values are not a {width}x{height} picture; give {}",
-                planes.len(),
-                3 * pixels
-            )));
+            fail!(Shape, "{} values are not a {width}x{height} picture; give {}", planes.len(), 3 * pixels);
         }
         if planes.iter().any(|value| value.is_nan()) {
-            return Err(Error::codec(
-                "the picture holds values that are not numbers; the model overflowed: use a wider \
-                 precision",
-            ));
+            fail!(Format, "the picture holds values that are not numbers; the model overflowed: use a wider precision");
         }
         let rgb =
             (0..pixels).flat_map(|pixel| [0, 1, 2].map(|plane| to_byte(planes[plane * pixels + pixel]))).collect();
@@ -71,12 +64,8 @@ impl Picture {
     /// Latin-1 characters, or a writer that fails.
     pub fn write_png(&self, out: impl Write) -> Result<()> {
         if self.rgb.len() != 3 * pixels(self.width, self.height)? {
-            return Err(Error::codec(format!(
-                "{} bytes are not a {}x{} picture; give 3 for each pixel",
-                self.rgb.len(),
-                self.width,
-                self.height
-            )));
+            let Self { width, height, rgb, .. } = self;
+            fail!(Shape, "{} bytes are not a {width}x{height} picture; give 3 for each pixel", rgb.len());
         }
         let mut encoder = png::Encoder::new(out, self.width, self.height);
         encoder.set_color(png::ColorType::Rgb);
@@ -85,9 +74,7 @@ impl Picture {
         encoder.set_compression(png::Compression::Fast);
         for (keyword, text) in &self.texts {
             if text.contains('\0') {
-                return Err(Error::codec(format!(
-                    "the text {keyword:?} holds a NUL character, which PNG cannot; leave it out"
-                )));
+                fail!(Argument, "the text {keyword:?} holds a NUL character, which PNG cannot; leave it out");
             }
             let latin = text.chars().all(|c| u32::from(c) < 256);
             let added = if latin {
@@ -111,8 +98,9 @@ impl Picture {
         let mut decoder = png::Decoder::new_with_limits(input, limits);
         decoder.set_transformations(png::Transformations::normalize_to_color8());
         let mut reader = decoder.read_info().map_err(decoding)?;
-        let size = reader.output_buffer_size().filter(|&size| size <= DECODE_LIMIT);
-        let size = size.ok_or_else(|| Error::codec("the PNG needs more than 1 GiB; give a smaller picture"))?;
+        let Some(size) = reader.output_buffer_size().filter(|&size| size <= DECODE_LIMIT) else {
+            fail!(Memory, "the PNG needs more than 1 GiB; give a smaller picture");
+        };
         let mut bytes = vec![0; size];
         let frame = reader.next_frame(&mut bytes).map_err(decoding)?;
         bytes.truncate(frame.buffer_size());
@@ -134,9 +122,7 @@ fn to_byte(value: f32) -> u8 {
 fn pixels(width: u32, height: u32) -> Result<usize> {
     let pixels = usize::try_from(u64::from(width) * u64::from(height)).unwrap_or(0);
     if pixels == 0 || pixels > DECODE_LIMIT / 3 {
-        return Err(Error::codec(format!(
-            "a {width}x{height} picture cannot be made; give sides above 0 and fewer pixels"
-        )));
+        fail!(Argument, "a {width}x{height} picture cannot be made; give sides above 0 and fewer pixels");
     }
     Ok(pixels)
 }
@@ -156,17 +142,17 @@ fn texts(info: &png::Info<'_>) -> Vec<(String, String)> {
 fn encoding(error: png::EncodingError) -> Error {
     let kind = match error {
         png::EncodingError::IoError(_) => ErrorKind::Io,
-        _ => ErrorKind::Codec,
+        _ => ErrorKind::Format,
     };
-    Error::new(kind, format!("the PNG cannot be written: {error}")).caused_by(error)
+    Error::new(kind, format!("the PNG cannot be written: {error}"))
 }
 
 fn decoding(error: png::DecodingError) -> Error {
     let kind = match error {
         png::DecodingError::IoError(_) => ErrorKind::Io,
-        _ => ErrorKind::Codec,
+        _ => ErrorKind::Format,
     };
-    Error::new(kind, format!("the PNG cannot be read: {error}")).caused_by(error)
+    Error::new(kind, format!("the PNG cannot be read: {error}"))
 }
 
 #[cfg(test)]

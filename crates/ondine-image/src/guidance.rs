@@ -1,6 +1,6 @@
 //! Classifier-free guidance: leaning away from what the empty or negative prompt predicts.
 
-use crate::error::{Error, Result};
+use ondine_runtime::{Result, fail};
 
 /// Turns the prompt's prediction into the guided one, in place: `c <- u + scale * (c - u)` (Ho &
 /// Salimans 2022). Scale 1 leaves it as it is.
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// A scale that is not finite, or predictions of different length.
 pub fn guide(conditional: &mut [f32], unconditional: &[f32], scale: f32) -> Result<()> {
     if !scale.is_finite() {
-        return Err(Error::argument(format!("guidance scale is {scale}; give a finite number")));
+        fail!(Argument, "guidance scale is {scale}; give a finite number");
     }
     same_length(conditional, unconditional)?;
     for (c, &u) in conditional.iter_mut().zip(unconditional) {
@@ -28,14 +28,11 @@ pub fn guide(conditional: &mut [f32], unconditional: &[f32], scale: f32) -> Resu
 /// A `phi` outside 0..=1, predictions of different length, or a length `picture` does not divide.
 pub fn rescale(guided: &mut [f32], conditional: &[f32], phi: f32, picture: usize) -> Result<()> {
     if !(0.0..=1.0).contains(&phi) {
-        return Err(Error::argument(format!("guidance rescale is {phi}; give a number from 0 to 1")));
+        fail!(Argument, "guidance rescale is {phi}; give a number from 0 to 1");
     }
     same_length(guided, conditional)?;
     if picture == 0 || !guided.len().is_multiple_of(picture) {
-        return Err(Error::argument(format!(
-            "{} values are not whole pictures of {picture}; give whole pictures",
-            guided.len()
-        )));
+        fail!(Shape, "{} values are not whole pictures of {picture}; give whole pictures", guided.len());
     }
     for (guided, conditional) in guided.chunks_exact_mut(picture).zip(conditional.chunks_exact(picture)) {
         let ratio = (deviation(conditional) / deviation(guided)) as f32;
@@ -57,14 +54,11 @@ fn deviation(values: &[f32]) -> f64 {
 }
 
 fn same_length(a: &[f32], b: &[f32]) -> Result<()> {
-    if a.len() == b.len() {
-        return Ok(());
+    let (a, b) = (a.len(), b.len());
+    if a != b {
+        fail!(Shape, "predictions of {a} and {b} values cannot be combined; give slices of one length");
     }
-    Err(Error::argument(format!(
-        "predictions of {} and {} values cannot be combined; give slices of one length",
-        a.len(),
-        b.len()
-    )))
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,10 +8,7 @@
 //!
 //! The prompt comes first, then the negative prompt if there is one, then one line of pairs.
 
-use std::fmt;
-use std::str::FromStr;
-
-use crate::error::Error;
+use std::{convert::Infallible, fmt, str::FromStr};
 
 /// What the negative prompt's first line starts with.
 const NEGATIVE: &str = "Negative prompt:";
@@ -132,9 +129,9 @@ impl Infotext {
 }
 
 impl FromStr for Infotext {
-    type Err = Error;
+    type Err = Infallible;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, Infallible> {
         Ok(Self::parse(text))
     }
 }

@@ -17,7 +17,7 @@
 //! use ondine_image::{guidance, noise::Generator, sampler, schedule::SchedulerConfig};
 //!
 //! # fn network(latents: &[f32], _timestep: f32, _prompt: &str) -> Vec<f32> { latents.to_vec() }
-//! # fn main() -> Result<(), ondine_image::Error> {
+//! # fn main() -> Result<(), ondine_runtime::Error> {
 //! // Stable Diffusion 1.5's own file, but with A1111's most used sampler.
 //! let config = SchedulerConfig::from_json(
 //!     r#"{"_class_name": "PNDMScheduler", "beta_start": 0.00085, "beta_end": 0.012,
@@ -45,15 +45,13 @@
 //! ```
 //!
 //! These work on float32 slices: they know no tensor, no graph and no model. [`pipeline`] brings them together with
-//! the networks of a model and draws.
+//! the networks of a model and draws what a [`request::Request`] asks for. Errors are those of [`ondine_runtime`].
 
 pub mod codec;
-pub mod error;
 pub mod guidance;
 pub mod infotext;
 pub mod noise;
 pub mod pipeline;
+pub mod request;
 pub mod sampler;
 pub mod schedule;
-
-pub use error::{Error, ErrorKind, Result};

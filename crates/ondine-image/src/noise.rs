@@ -14,10 +14,10 @@
 mod cephes;
 mod mersenne;
 
-use std::fmt;
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
-use crate::error::{Error, Result};
+use ondine_runtime::{Error, Result, fail};
+
 use mersenne::Mersenne;
 
 /// A stream of standard normal draws.
@@ -65,6 +65,11 @@ impl Generator {
         }
     }
 
+    /// The name of each.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        GENERATORS.iter().map(|(_, names)| names[0])
+    }
+
     /// What A1111 calls it in the metadata of pictures.
     #[must_use]
     pub fn a1111(self) -> &'static str {
@@ -88,9 +93,13 @@ impl FromStr for Generator {
 
     fn from_str(name: &str) -> Result<Self> {
         let lower = name.to_ascii_lowercase();
-        GENERATORS.iter().find(|(_, names)| names.contains(&lower.as_str())).map(|&(kind, _)| kind).ok_or_else(|| {
-            Error::argument(format!("noise generator {name:?} is not known; use torch, philox or numpy"))
-        })
+        match GENERATORS.iter().find(|(_, names)| names.contains(&lower.as_str())) {
+            Some(&(kind, _)) => Ok(kind),
+            None => {
+                let known: Vec<_> = Self::names().collect();
+                fail!(Argument, "noise generator {name:?} is not known; known are {}", known.join(", "))
+            }
+        }
     }
 }
 

@@ -10,17 +10,20 @@
 
 mod array;
 mod beta;
+mod choices;
 mod classes;
 mod config;
 mod keys;
 
-pub use classes::SchedulerClass;
-pub use config::{
-    Algorithm, BetaSchedule, ConsistencyOptions, FinalSigma, FlowOptions, Prediction, SchedulerConfig, SigmaSchedule,
-    SolverOptions, SolverType, Spacing, Variance,
+pub use choices::{
+    Algorithm, BetaSchedule, ConsistencyOptions, FinalSigma, FlowOptions, Prediction, SigmaSchedule, SolverOptions,
+    SolverType, Spacing, Variance,
 };
+pub use classes::SchedulerClass;
+pub use config::SchedulerConfig;
 
-use crate::error::{Error, Result};
+use ondine_runtime::{Result, fail};
+
 pub(crate) use array::linspace;
 use array::{interpolate, linspace_f32};
 
@@ -249,7 +252,7 @@ pub(crate) fn check_steps(config: &SchedulerConfig, steps: usize) -> Result<()> 
     if (1..=most).contains(&steps) {
         return Ok(());
     }
-    Err(Error::argument(format!("{steps} steps cannot be drawn by {}; ask for 1 to {most}", config.class)))
+    fail!(Argument, "{steps} steps cannot be drawn by {}; ask for 1 to {most}", config.class)
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use ondine_runtime::{Activation, Binary, DType, Dim, Graph, Reduce, Result, Valu
 use serde::Deserialize;
 
 use crate::{
-    blocks::{AttentionSpec, Path, Projections, attention, embedding, feed_forward, layer_norm, positions},
-    config::{self, MAX_DEPTH, MAX_ROWS, MAX_WIDTH, activation, bounded, divides, epsilon, supported},
-    registry::{Functions, GraphSizes},
+    architecture::{Architecture, Functions, GraphSizes, Role, TextFacts},
+    blocks::{AttentionSpec, Module, Projections, attention, embedding, feed_forward, layer_norm, positions},
+    config::{self, MAX_DEPTH, MAX_ROWS, MAX_WIDTH, activation, all_bounded, divides, epsilon, supported},
     weights::Rename,
 };
 
@@ -69,12 +69,14 @@ impl Config {
     }
 
     fn check(&self) -> Result<Activation> {
-        bounded("vocab_size", self.vocab_size, MAX_ROWS)?;
-        bounded("hidden_size", self.hidden_size, MAX_WIDTH)?;
-        bounded("num_hidden_layers", self.num_hidden_layers, MAX_DEPTH)?;
-        bounded("intermediate_size", self.intermediate_size, MAX_WIDTH)?;
-        bounded("max_position_embeddings", self.max_position_embeddings, MAX_ROWS)?;
-        bounded("type_vocab_size", self.type_vocab_size, MAX_ROWS)?;
+        all_bounded([
+            ("vocab_size", self.vocab_size, MAX_ROWS),
+            ("hidden_size", self.hidden_size, MAX_WIDTH),
+            ("num_hidden_layers", self.num_hidden_layers, MAX_DEPTH),
+            ("intermediate_size", self.intermediate_size, MAX_WIDTH),
+            ("max_position_embeddings", self.max_position_embeddings, MAX_ROWS),
+            ("type_vocab_size", self.type_vocab_size, MAX_ROWS),
+        ])?;
         divides("num_attention_heads", self.num_attention_heads, "`hidden_size`", self.hidden_size)?;
         epsilon("layer_norm_eps", self.layer_norm_eps)?;
         supported("position_embedding_type", &self.position_embedding_type.as_str(), &["absolute"])?;
@@ -109,12 +111,11 @@ impl Default for Options {
 pub fn build(config: &Config, options: &Options) -> Result<Graph> {
     let activation = config.check()?;
     let mut graph = Graph::new();
-    let g = &mut graph;
-    let w = &Path::root();
+    let m = &mut Module::root(&mut graph);
     let shape = [options.batch.clone(), options.tokens.clone()];
-    let ids = g.input("input_ids", DType::I64, shape.clone());
-    let mask = g.input("attention_mask", DType::I64, shape);
-    let seen = g.cast(mask, DType::Bool)?;
+    let ids = m.input("input_ids", DType::I64, shape.clone());
+    let mask = m.input("attention_mask", DType::I64, shape);
+    let seen = m.cast(mask, DType::Bool)?;
     let spec = AttentionSpec {
         names: Projections { q: "self.query", k: "self.key", v: "self.value", out: "output.dense" },
         heads: config.num_attention_heads,
@@ -122,67 +123,71 @@ pub fn build(config: &Config, options: &Options) -> Result<Graph> {
         causal: false,
         mask: Some(seen),
     };
-    let mut x = embeddings(g, &w.at("embeddings"), ids, config)?;
+    let mut x = embeddings(&mut m.at("embeddings"), ids, config)?;
     for i in 0..config.num_hidden_layers {
-        x = layer(g, &w.at("encoder.layer").at(i), x, &spec, config, activation)?;
+        x = layer(&mut m.at(format_args!("encoder.layer.{i}")), x, &spec, config, activation)?;
     }
-    let mean = masked_mean(g, x, seen)?;
-    g.output("last_hidden_state", x);
-    g.output("sentence_embedding", mean);
+    let mean = masked_mean(&mut m.at("sentence_embedding"), x, seen)?;
+    m.output("last_hidden_state", x);
+    m.output("sentence_embedding", mean);
     Ok(graph)
 }
 
-fn embeddings(g: &mut Graph, w: &Path, ids: Value, config: &Config) -> Result<Value> {
+fn embeddings(m: &mut Module<'_>, ids: Value, config: &Config) -> Result<Value> {
     let width = config.hidden_size;
-    let words = embedding(g, &w.at("word_embeddings"), ids, [config.vocab_size, width])?;
-    let segments = positions(g, &w.at("token_type_embeddings"), 1.into(), [config.type_vocab_size, width])?;
-    let length = g.dim(ids, 1);
+    let words = embedding(&mut m.at("word_embeddings"), ids, [config.vocab_size, width])?;
+    let segments = positions(&mut m.at("token_type_embeddings"), 1.into(), [config.type_vocab_size, width])?;
+    let length = m.dim(ids, 1);
     let table = [config.max_position_embeddings, width];
-    let places = positions(g, &w.at("position_embeddings"), length, table)?;
-    let x = g.add(words, segments)?;
-    let x = g.add(x, places)?;
-    layer_norm(g, &w.at("LayerNorm"), x, config.layer_norm_eps)
+    let places = positions(&mut m.at("position_embeddings"), length, table)?;
+    let x = m.add(words, segments)?;
+    let x = m.add(x, places)?;
+    layer_norm(&mut m.at("LayerNorm"), x, config.layer_norm_eps)
 }
 
 /// Attention and feed-forward, each followed by its residual and norm.
-fn layer(
-    g: &mut Graph,
-    w: &Path,
-    x: Value,
-    spec: &AttentionSpec,
-    config: &Config,
-    activation: Activation,
-) -> Result<Value> {
-    let h = attention(g, &w.at("attention"), x, None, spec)?;
-    let x = g.add(h, x)?;
-    let x = layer_norm(g, &w.at("attention.output.LayerNorm"), x, config.layer_norm_eps)?;
+fn layer(m: &mut Module<'_>, x: Value, spec: &AttentionSpec, config: &Config, activation: Activation) -> Result<Value> {
+    let h = attention(&mut m.at("attention"), x, None, spec)?;
+    let x = m.add(h, x)?;
+    let x = layer_norm(&mut m.at("attention.output.LayerNorm"), x, config.layer_norm_eps)?;
     let names = ["intermediate.dense", "output.dense"];
-    let h = feed_forward(g, w, x, names, config.intermediate_size, activation)?;
-    let x = g.add(h, x)?;
-    layer_norm(g, &w.at("output.LayerNorm"), x, config.layer_norm_eps)
+    let h = feed_forward(m, x, names, config.intermediate_size, activation)?;
+    let x = m.add(h, x)?;
+    layer_norm(&mut m.at("output.LayerNorm"), x, config.layer_norm_eps)
 }
 
 /// The mean over the tokens of `x` `[b, n, width]` whose `seen` `[b, n]` is true.
-fn masked_mean(g: &mut Graph, x: Value, seen: Value) -> Result<Value> {
-    g.enter("sentence_embedding");
-    let mut shape = g.shape(seen).clone();
+fn masked_mean(m: &mut Module<'_>, x: Value, seen: Value) -> Result<Value> {
+    let mut shape = m.shape(seen).clone();
     shape.0.push(1.into());
-    let weight = g.cast(seen, DType::F32)?;
-    let weight = g.reshape(weight, shape)?;
-    let x = g.mul(x, weight)?;
-    let sum = g.reduce(Reduce::Sum, x, &[1], false)?;
-    let count = g.reduce(Reduce::Sum, weight, &[1], false)?;
-    g.binary(Binary::Div, sum, count)
-}
-
-/// The registry's entry.
-pub(crate) fn functions(json: &str, _: GraphSizes) -> Result<Functions> {
-    Ok(vec![("main", build(&Config::from_json(json)?, &Options::default())?)])
+    let weight = m.cast(seen, DType::F32)?;
+    let weight = m.reshape(weight, shape)?;
+    let x = m.mul(x, weight)?;
+    let sum = m.reduce(Reduce::Sum, x, &[1], false)?;
+    let count = m.reduce(Reduce::Sum, weight, &[1], false)?;
+    m.binary(Binary::Div, sum, count)
 }
 
 /// Names under a head's module, and those of TensorFlow checkpoints.
-pub(crate) const RENAMES: &[Rename] = &[
+const RENAMES: &[Rename] = &[
     Rename { from: "^bert.", to: "" },
     Rename { from: ".LayerNorm.gamma", to: ".LayerNorm.weight" },
     Rename { from: ".LayerNorm.beta", to: ".LayerNorm.bias" },
 ];
+
+fn facts(json: &str) -> Result<TextFacts> {
+    Ok(TextFacts { max_tokens: Config::from_json(json)?.max_position_embeddings })
+}
+
+fn functions(json: &str, _: GraphSizes) -> Result<Functions> {
+    Ok(vec![("main", build(&Config::from_json(json)?, &Options::default())?)])
+}
+
+/// `BertModel`.
+pub const ARCHITECTURE: Architecture = Architecture {
+    class: "BertModel",
+    role: Role::TextEncoder(facts),
+    functions,
+    renames: RENAMES,
+    ignored: &["pooler.", "cls."],
+};

@@ -4,14 +4,13 @@
 //! One definition serves CLIP-L (Stable Diffusion 1, `SDXL`), OpenCLIP-H (Stable Diffusion 2) and OpenCLIP-bigG
 //! (`SDXL`): they differ in sizes, activation and in which output is used.
 
-use ondine_runtime::{Activation, Binary, DType, Dim, Graph, NDArray, Op, Result, Value};
+use ondine_runtime::{Activation, Binary, DType, Dim, Graph, NDArray, Op, Result, Value, fail};
 use serde::Deserialize;
 
 use crate::{
-    blocks::{AttentionSpec, Path, Projections, attention, embedding, feed_forward, layer_norm, linear, positions},
-    config::{self, MAX_DEPTH, MAX_ROWS, MAX_WIDTH, activation, bounded, divides, epsilon},
-    fail,
-    registry::{Functions, GraphSizes},
+    architecture::{Architecture, Functions, GraphSizes, Role, TextFacts},
+    blocks::{AttentionSpec, Module, Projections, attention, embedding, feed_forward, layer_norm, linear, positions},
+    config::{self, MAX_DEPTH, MAX_ROWS, MAX_WIDTH, activation, all_bounded, divides, epsilon},
     weights::Rename,
 };
 
@@ -70,12 +69,14 @@ impl Config {
     }
 
     fn check(&self) -> Result<Activation> {
-        bounded("vocab_size", self.vocab_size, MAX_ROWS)?;
-        bounded("hidden_size", self.hidden_size, MAX_WIDTH)?;
-        bounded("intermediate_size", self.intermediate_size, MAX_WIDTH)?;
-        bounded("projection_dim", self.projection_dim, MAX_WIDTH)?;
-        bounded("num_hidden_layers", self.num_hidden_layers, MAX_DEPTH)?;
-        bounded("max_position_embeddings", self.max_position_embeddings, MAX_ROWS)?;
+        all_bounded([
+            ("vocab_size", self.vocab_size, MAX_ROWS),
+            ("hidden_size", self.hidden_size, MAX_WIDTH),
+            ("intermediate_size", self.intermediate_size, MAX_WIDTH),
+            ("projection_dim", self.projection_dim, MAX_WIDTH),
+            ("num_hidden_layers", self.num_hidden_layers, MAX_DEPTH),
+            ("max_position_embeddings", self.max_position_embeddings, MAX_ROWS),
+        ])?;
         divides("num_attention_heads", self.num_attention_heads, "`hidden_size`", self.hidden_size)?;
         epsilon("layer_norm_eps", self.layer_norm_eps)?;
         activation("hidden_act", &self.hidden_act)
@@ -138,9 +139,8 @@ impl Default for Options {
 pub fn build(config: &Config, options: &Options) -> Result<Graph> {
     let activation = config.check()?;
     let mut graph = Graph::new();
-    let g = &mut graph;
-    let w = &Path::root().at("text_model");
-    let ids = g.input("input_ids", DType::I64, [options.batch.clone(), options.tokens.clone()]);
+    let root = &mut Module::root(&mut graph);
+    let ids = root.input("input_ids", DType::I64, [options.batch.clone(), options.tokens.clone()]);
     let wants = |output: Output| options.outputs.contains(&output);
     let pools = wants(Output::PoolerOutput) || wants(Output::TextEmbeds);
 
@@ -155,43 +155,44 @@ pub fn build(config: &Config, options: &Options) -> Result<Graph> {
         (false, true) => last,
         (false, false) => penultimate,
     };
-    let mut states = vec![embeddings(g, &w.at("embeddings"), ids, config)?];
+    let m = &mut root.at("text_model");
+    let mut states = vec![embeddings(&mut m.at("embeddings"), ids, config)?];
     for i in 0..layers {
-        let x = encoder_layer(g, &w.at("encoder.layers").at(i), states[i], config, activation)?;
+        let x = encoder_layer(&mut m.at(format_args!("encoder.layers.{i}")), states[i], config, activation)?;
         states.push(x);
     }
 
-    let norm = |g: &mut Graph, x| layer_norm(g, &w.at("final_layer_norm"), x, config.layer_norm_eps);
+    let norm = |m: &mut Module<'_>, x| layer_norm(&mut m.at("final_layer_norm"), x, config.layer_norm_eps);
     if wants(Output::Penultimate) {
-        g.output(Output::Penultimate.name(), states[penultimate]);
+        m.output(Output::Penultimate.name(), states[penultimate]);
     }
     if wants(Output::LastHiddenState) {
-        let x = norm(g, states[last])?;
-        g.output(Output::LastHiddenState.name(), x);
+        let x = norm(m, states[last])?;
+        m.output(Output::LastHiddenState.name(), x);
     }
     if pools {
-        let x = norm(g, states[config.num_hidden_layers])?;
-        let pooled = pool(g, ids, x, config.eos_token_id)?;
+        let x = norm(m, states[config.num_hidden_layers])?;
+        let pooled = pool(m, ids, x, config.eos_token_id)?;
         if wants(Output::PoolerOutput) {
-            g.output(Output::PoolerOutput.name(), pooled);
+            m.output(Output::PoolerOutput.name(), pooled);
         }
         if wants(Output::TextEmbeds) {
-            let embeds = linear(g, &Path::root().at("text_projection"), pooled, config.projection_dim, false)?;
-            g.output(Output::TextEmbeds.name(), embeds);
+            let embeds = linear(&mut root.at("text_projection"), pooled, config.projection_dim, false)?;
+            root.output(Output::TextEmbeds.name(), embeds);
         }
     }
     Ok(graph)
 }
 
-fn embeddings(g: &mut Graph, w: &Path, ids: Value, config: &Config) -> Result<Value> {
-    let tokens = embedding(g, &w.at("token_embedding"), ids, [config.vocab_size, config.hidden_size])?;
-    let length = g.dim(ids, 1);
+fn embeddings(m: &mut Module<'_>, ids: Value, config: &Config) -> Result<Value> {
+    let tokens = embedding(&mut m.at("token_embedding"), ids, [config.vocab_size, config.hidden_size])?;
+    let length = m.dim(ids, 1);
     let table = [config.max_position_embeddings, config.hidden_size];
-    let positions = positions(g, &w.at("position_embedding"), length, table)?;
-    g.add(tokens, positions)
+    let positions = positions(&mut m.at("position_embedding"), length, table)?;
+    m.add(tokens, positions)
 }
 
-fn encoder_layer(g: &mut Graph, w: &Path, x: Value, config: &Config, activation: Activation) -> Result<Value> {
+fn encoder_layer(m: &mut Module<'_>, x: Value, config: &Config, activation: Activation) -> Result<Value> {
     let spec = AttentionSpec {
         names: Projections { q: "q_proj", k: "k_proj", v: "v_proj", out: "out_proj" },
         heads: config.num_attention_heads,
@@ -199,41 +200,60 @@ fn encoder_layer(g: &mut Graph, w: &Path, x: Value, config: &Config, activation:
         causal: true,
         mask: None,
     };
-    let h = layer_norm(g, &w.at("layer_norm1"), x, config.layer_norm_eps)?;
-    let h = attention(g, &w.at("self_attn"), h, None, &spec)?;
-    let x = g.add(x, h)?;
-    let h = layer_norm(g, &w.at("layer_norm2"), x, config.layer_norm_eps)?;
-    let h = feed_forward(g, &w.at("mlp"), h, ["fc1", "fc2"], config.intermediate_size, activation)?;
-    g.add(x, h)
+    let h = layer_norm(&mut m.at("layer_norm1"), x, config.layer_norm_eps)?;
+    let h = attention(&mut m.at("self_attn"), h, None, &spec)?;
+    let x = m.add(x, h)?;
+    let h = layer_norm(&mut m.at("layer_norm2"), x, config.layer_norm_eps)?;
+    let h = feed_forward(&mut m.at("mlp"), h, ["fc1", "fc2"], config.intermediate_size, activation)?;
+    m.add(x, h)
 }
 
 /// The state at the first end-of-text token of each sequence.
-fn pool(g: &mut Graph, ids: Value, x: Value, eos_token_id: i64) -> Result<Value> {
+fn pool(m: &mut Module<'_>, ids: Value, x: Value, eos_token_id: i64) -> Result<Value> {
     let score = if eos_token_id == 2 {
         ids
     } else {
-        let eos = g.constant(NDArray::scalar(eos_token_id));
-        g.binary(Binary::Equal, ids, eos)?
+        let eos = m.constant(NDArray::scalar(eos_token_id));
+        m.binary(Binary::Equal, ids, eos)?
     };
-    let score = g.cast(score, DType::F32)?;
-    let position = g.push(Op::ArgMax, &[score])?;
-    g.push(Op::TakeRow, &[x, position])
-}
-
-/// The registry's entry for `CLIPTextModel`.
-pub(crate) fn functions(json: &str, _: GraphSizes) -> Result<Functions> {
-    Ok(vec![("main", build(&Config::from_json(json)?, &Options::default())?)])
-}
-
-/// The registry's entry for `CLIPTextModelWithProjection`.
-pub(crate) fn functions_with_projection(json: &str, _: GraphSizes) -> Result<Functions> {
-    let outputs = vec![Output::LastHiddenState, Output::Penultimate, Output::TextEmbeds];
-    Ok(vec![("main", build(&Config::from_json(json)?, &Options { outputs, ..Options::default() })?)])
+    let score = m.cast(score, DType::F32)?;
+    let position = m.push(Op::ArgMax, &[score])?;
+    m.push(Op::TakeRow, &[x, position])
 }
 
 /// Names without the outer module, as newer versions of transformers save them.
-pub(crate) const RENAMES: &[Rename] = &[
+const RENAMES: &[Rename] = &[
     Rename { from: "^embeddings.", to: "text_model.embeddings." },
     Rename { from: "^encoder.", to: "text_model.encoder." },
     Rename { from: "^final_layer_norm.", to: "text_model.final_layer_norm." },
 ];
+
+fn facts(json: &str) -> Result<TextFacts> {
+    Ok(TextFacts { max_tokens: Config::from_json(json)?.max_position_embeddings })
+}
+
+fn functions(json: &str, _: GraphSizes) -> Result<Functions> {
+    Ok(vec![("main", build(&Config::from_json(json)?, &Options::default())?)])
+}
+
+fn functions_with_projection(json: &str, _: GraphSizes) -> Result<Functions> {
+    let outputs = vec![Output::LastHiddenState, Output::Penultimate, Output::TextEmbeds];
+    Ok(vec![("main", build(&Config::from_json(json)?, &Options { outputs, ..Options::default() })?)])
+}
+
+/// `CLIPTextModel`.
+pub const ARCHITECTURE: Architecture = Architecture {
+    class: "CLIPTextModel",
+    role: Role::TextEncoder(facts),
+    functions,
+    renames: RENAMES,
+    ignored: &["text_projection."],
+};
+
+/// `CLIPTextModelWithProjection`.
+pub const WITH_PROJECTION: Architecture = Architecture {
+    class: "CLIPTextModelWithProjection",
+    functions: functions_with_projection,
+    ignored: &[],
+    ..ARCHITECTURE
+};

@@ -2,10 +2,8 @@
 
 use std::fmt;
 
-use ondine_runtime::{Activation, Error, ErrorKind, Result};
+use ondine_runtime::{Activation, Error, ErrorKind, Result, fail};
 use serde::{Deserialize, de::DeserializeOwned};
-
-use crate::fail;
 
 /// The most channels, features or units that a layer may have.
 pub(crate) const MAX_WIDTH: usize = 1 << 16;
@@ -24,6 +22,24 @@ pub(crate) fn parse<T: DeserializeOwned>(json: &str) -> Result<T> {
         fail!(Format, "not a valid config: it must be a JSON object");
     }
     serde_json::from_str(json).map_err(|error| Error::new(ErrorKind::Format, format!("not a valid config: {error}")))
+}
+
+/// The class that a `config.json` names: `_class_name` in diffusers, the first of `architectures` in transformers.
+///
+/// # Errors
+/// If the text is no config, or names none.
+pub fn class_of(json: &str) -> Result<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        _class_name: Option<String>,
+        architectures: Option<Vec<String>>,
+    }
+    let named: Named = parse(json)?;
+    let architecture = || named.architectures.and_then(|names| names.into_iter().next());
+    match named._class_name.or_else(architecture) {
+        Some(class) => Ok(class),
+        None => fail!(Missing, "the config names no class; expected `_class_name` or `architectures`"),
+    }
 }
 
 /// An option that is one value for all levels of a network, or a list with one per level.
@@ -66,6 +82,11 @@ pub(crate) fn bounded(option: &str, value: usize, max: usize) -> Result<usize> {
         fail!(Shape, "`{option}` is {value}, it must be between 1 and {max}");
     }
     Ok(value)
+}
+
+/// Refuses each size of zero or above its bound: option, value, bound.
+pub(crate) fn all_bounded<const N: usize>(sizes: [(&str, usize, usize); N]) -> Result<()> {
+    sizes.into_iter().try_for_each(|(option, value, max)| bounded(option, value, max).map(drop))
 }
 
 /// Refuses a `size` that does not split into `parts` equal parts.

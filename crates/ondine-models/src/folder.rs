@@ -1,11 +1,11 @@
 //! Folders in the layout of diffusers: `model_index.json` and a folder per component.
 
-use ondine_runtime::{Context, Result};
+use ondine_runtime::{Context, Result, fail};
 use serde_json::{Map, Value};
 
 use crate::{
-    fail,
-    registry::Network,
+    config,
+    network::Network,
     weights::{Source, plain_name},
 };
 
@@ -42,7 +42,7 @@ impl Pipeline {
     /// If it is missing or broken.
     pub fn open(source: Source) -> Result<Self> {
         let text = source.text(INDEX)?;
-        let entries: Map<String, Value> = crate::config::parse(&text).at(|| source.describe(INDEX))?;
+        let entries: Map<String, Value> = config::parse(&text).at(|| source.describe(INDEX))?;
         let (mut class, mut components, mut options) = (None, Vec::new(), Map::new());
         for (name, value) in entries {
             match value {

@@ -1,8 +1,8 @@
 //! Network architectures, the readers of their files, and tokenizers.
 //!
-//! An architecture is one module: a `Config` read from the checkpoint's `config.json` and a `build` function that
-//! makes a [`Graph`](ondine_runtime::Graph) of it, written in the checkpoint's own names from top to bottom, out of
-//! the [`blocks`] that all share. Inputs and outputs have the names, shapes and meaning that they have in diffusers
+//! An architecture is one module: a `Config` read from the checkpoint's `config.json`, a `build` function that makes a
+//! [`Graph`](ondine_runtime::Graph) of it, written in the checkpoint's own names from top to bottom, out of the
+//! [`blocks`] that all share, and the [`Architecture`] that tells what else is known of its class. Inputs and outputs have the names, shapes and meaning that they have in diffusers
 //! and transformers; pictures and latents are `[batch, channels, height, width]` at this border.
 //!
 //! | module | class |
@@ -10,8 +10,8 @@
 //! | [`clip_text`] | `CLIPTextModel`, `CLIPTextModelWithProjection` |
 //! | [`bert`] | `BertModel` |
 //! | [`unet`] | `UNet2DConditionModel` |
-//! | [`autoencoder_kl`] | `AutoencoderKL` |
-//! | [`autoencoder_tiny`] | `AutoencoderTiny` |
+//! | [`autoencoder::kl`] | `AutoencoderKL` |
+//! | [`autoencoder::tiny`] | `AutoencoderTiny` |
 //!
 //! [`Pipeline`] reads a folder of such networks from the disk or from the program itself ([`Source`]),
 //! [`registry`] knows the architectures by class name, [`Tokenizer`] turns text into token ids.
@@ -32,28 +32,22 @@
 //! # }
 //! ```
 
-pub mod autoencoder_kl;
-pub mod autoencoder_tiny;
+pub mod architecture;
+pub mod autoencoder;
 pub mod bert;
 pub mod blocks;
 pub mod clip_text;
 mod config;
 mod folder;
+mod network;
 pub mod registry;
 mod tokenizer;
 pub mod unet;
 pub mod weights;
 
-pub use config::PerLevel;
+pub use architecture::{Architecture, DenoiserFacts, Functions, GraphSizes, LatentSpace, Role, TextFacts};
+pub use config::{PerLevel, class_of};
 pub use folder::{Component, Pipeline};
-pub use registry::{GraphSizes, LatentSpace, Network};
+pub use network::Network;
 pub use tokenizer::{Encoding, Tokenizer};
 pub use weights::Source;
-
-/// Shorthand for `return Err(Error::new(ErrorKind::.., format!(..)))`.
-macro_rules! fail {
-    ($kind:ident, $($message:tt)+) => {
-        return Err(ondine_runtime::Error::new(ondine_runtime::ErrorKind::$kind, format!($($message)+)))
-    };
-}
-pub(crate) use fail;

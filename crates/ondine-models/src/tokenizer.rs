@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ondine_runtime::{Context, Error, ErrorKind, Result};
+use ondine_runtime::{Context, Error, ErrorKind, Result, fail};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokenizers::{
@@ -19,7 +19,7 @@ use tokenizers::{
 };
 
 use crate::{
-    config, fail,
+    config,
     weights::{Source, join},
 };
 

@@ -1,6 +1,9 @@
 //! Configs that ask for something absurd or unknown are refused, by name, before anything is built.
 
-use ondine_models::{autoencoder_kl, autoencoder_tiny, bert, clip_text, registry, unet};
+use ondine_models::{
+    autoencoder::{kl, tiny},
+    bert, class_of, clip_text, registry, unet,
+};
 use ondine_runtime::{Error, ErrorKind};
 
 use ErrorKind::{Format, Missing, Shape, Unsupported};
@@ -77,7 +80,7 @@ fn text_encoders() {
 #[test]
 fn autoencoders() {
     check(
-        autoencoder_kl::Config::from_json,
+        kl::Config::from_json,
         &[
             (r#"{"block_out_channels": [64, 64]}"#, Shape, "`down_block_types`"),
             (r#"{"down_block_types": ["AttnDownEncoderBlock2D"]}"#, Unsupported, "`down_block_types`"),
@@ -86,7 +89,7 @@ fn autoencoders() {
         ],
     );
     check(
-        autoencoder_tiny::Config::from_json,
+        tiny::Config::from_json,
         &[
             (r#"{"num_decoder_blocks": []}"#, Shape, "`decoder_block_out_channels`"),
             (r#"{"num_decoder_blocks": [1, 2]}"#, Shape, "`decoder_block_out_channels`"),
@@ -99,9 +102,9 @@ fn autoencoders() {
 
 #[test]
 fn classes() {
-    assert_eq!(registry::class_of(r#"{"_class_name": "A", "architectures": ["B"]}"#).unwrap(), "A");
-    assert_eq!(registry::class_of(r#"{"architectures": ["B"]}"#).unwrap(), "B");
-    assert_eq!(registry::class_of("{}").unwrap_err().kind(), Missing);
+    assert_eq!(class_of(r#"{"_class_name": "A", "architectures": ["B"]}"#).unwrap(), "A");
+    assert_eq!(class_of(r#"{"architectures": ["B"]}"#).unwrap(), "B");
+    assert_eq!(class_of("{}").unwrap_err().kind(), Missing);
     let error = registry::find("T5EncoderModel").unwrap_err();
     assert!(error.to_string().starts_with("class `T5EncoderModel` is not supported; supported: CLIPTextModel,"));
 }

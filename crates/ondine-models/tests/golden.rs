@@ -4,9 +4,9 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use ondine_models::{
-    Source, autoencoder_kl, autoencoder_tiny, clip_text,
-    registry::{Functions, Network},
-    unet,
+    Functions, Network, Source,
+    autoencoder::{self, kl, tiny},
+    clip_text, unet,
 };
 use ondine_runtime::{Asset, DType, Device, Graph, NDArray, Options, Result, State, Weights};
 
@@ -109,7 +109,7 @@ fn fixed(golden: &Golden) -> Result<Functions> {
     let sizes = |name: &str| golden.tensors.get(name).map(|tensor| tensor.shape.clone()).unwrap();
     let picture = |name: &str| {
         let shape = sizes(name);
-        autoencoder_kl::Options { batch: shape[0].into(), height: shape[2].into(), width: shape[3].into() }
+        autoencoder::Options { batch: shape[0].into(), height: shape[2].into(), width: shape[3].into() }
     };
     Ok(match golden.class() {
         "UNet2DConditionModel" => {
@@ -125,14 +125,14 @@ fn fixed(golden: &Golden) -> Result<Functions> {
             vec![("main", unet::build(&unet::Config::from_json(json)?, &options)?)]
         }
         "AutoencoderKL" => {
-            let config = autoencoder_kl::Config::from_json(json)?;
-            let encode = autoencoder_kl::build_encoder(&config, &picture("picture"))?;
-            vec![("encode", encode), ("decode", autoencoder_kl::build_decoder(&config, &picture("latent"))?)]
+            let config = kl::Config::from_json(json)?;
+            let encode = kl::build_encoder(&config, &picture("picture"))?;
+            vec![("encode", encode), ("decode", kl::build_decoder(&config, &picture("latent"))?)]
         }
         "AutoencoderTiny" => {
-            let config = autoencoder_tiny::Config::from_json(json)?;
-            let encode = autoencoder_tiny::build_encoder(&config, &picture("picture"))?;
-            vec![("encode", encode), ("decode", autoencoder_tiny::build_decoder(&config, &picture("latent"))?)]
+            let config = tiny::Config::from_json(json)?;
+            let encode = tiny::build_encoder(&config, &picture("picture"))?;
+            vec![("encode", encode), ("decode", tiny::build_decoder(&config, &picture("latent"))?)]
         }
         _ => golden.network.functions()?,
     })

@@ -15,6 +15,8 @@ pub enum ErrorKind {
     Format,
     /// A shape, dtype or size does not fit.
     Shape,
+    /// A setting of the caller is out of its range, or a name that nothing has.
+    Argument,
     /// A tensor, file, function or input that is needed is absent.
     Missing,
     /// A tensor, file or input is present that nothing uses.
@@ -91,7 +93,8 @@ impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
     }
 }
 
-/// Shorthand for `Err(Error::new(kind, format!(...)))`.
+/// Leaves the function with an error: `fail!(Shape, "{size} does not fit")` names the [`ErrorKind`] and formats the message.
+#[macro_export]
 macro_rules! fail {
     ($kind:ident, $($message:tt)+) => {
         return Err($crate::Error::new($crate::ErrorKind::$kind, format!($($message)+)))

@@ -62,6 +62,7 @@ mod pool;
 pub mod profile;
 pub mod pt2;
 mod run;
+pub mod sample;
 mod specialize;
 mod steps;
 mod stream;

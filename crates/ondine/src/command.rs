@@ -13,9 +13,10 @@ mod models;
 mod profile;
 mod run;
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::num::NonZeroUsize;
 
 use clap::{Args, Parser, Subcommand};
+use ondine::folders;
 use ondine_runtime::{Cache, Cancel, Device, Precision};
 
 /// On-device inference: draws pictures and runs networks on this machine, offline.
@@ -109,22 +110,7 @@ impl Running {
 
 /// The cache of packed weights, if there is a home for it.
 fn packed_weights() -> Option<Cache> {
-    cache_folder().map(|folder| Cache::new(folder.join("specialized")))
-}
-
-/// Where caches live: `$ONDINE_CACHE`, else the user's cache folder.
-fn cache_folder() -> Option<PathBuf> {
-    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    from("ONDINE_CACHE").or_else(|| {
-        let base = if cfg!(windows) {
-            from("LOCALAPPDATA")
-        } else if cfg!(target_os = "macos") {
-            from("HOME").map(|home| home.join("Library/Caches"))
-        } else {
-            from("XDG_CACHE_HOME").or_else(|| from("HOME").map(|home| home.join(".cache")))
-        };
-        base.map(|base| base.join("ondine"))
-    })
+    folders::caches().map(|folder| Cache::new(folder.join("specialized")))
 }
 
 /// A number of bytes with an optional unit: `800MB`, `1.5GiB`.

@@ -7,9 +7,10 @@
 //! - [`models`]: architectures, checkpoints, tokenizers
 //! - [`genmoji`]: the built-in picture model
 //! - [`model`]: opens whatever a command takes as MODEL
+//! - [`folders`]: where caches and models of this user lie
 //!
 //! ```
-//! use ondine::image::pipeline::{Request, TextToImage};
+//! use ondine::image::{pipeline::TextToImage, request::Request};
 //! use ondine::runtime::Device;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -26,5 +27,6 @@ pub use ondine_image as image;
 pub use ondine_models as models;
 pub use ondine_runtime as runtime;
 
+pub mod folders;
 pub mod genmoji;
 pub mod model;

@@ -14,9 +14,9 @@ use std::{
 };
 
 use ondine_models::{GraphSizes, Network, Pipeline, Source};
-use ondine_runtime::{Asset, Cache, Device, Error, ErrorKind, Options, Precision, Result, Specialized, pt2};
+use ondine_runtime::{Asset, Cache, Device, Options, Precision, Result, Specialized, fail, pt2};
 
-use crate::genmoji;
+use crate::{folders, genmoji};
 
 /// The file that makes a folder a pipeline.
 const PIPELINE: &str = "model_index.json";
@@ -28,10 +28,6 @@ pub enum Opened {
     Asset(Asset),
     /// Built ahead of time for a tier of processors.
     Specialized(Specialized),
-}
-
-fn fail<T>(kind: ErrorKind, message: String) -> Result<T> {
-    Err(Error::new(kind, message))
 }
 
 /// Opens what `model` names.
@@ -54,8 +50,7 @@ pub fn open(model: &str, device: &Device) -> Result<Opened> {
         Source::Folder(folder) if Asset::is_folder(folder) => Asset::open(folder).map(Opened::Asset),
         source if source.exists(PIPELINE) => {
             let names: Vec<_> = Pipeline::open(source.clone())?.components.into_iter().map(|part| part.name).collect();
-            let names = names.join(", ");
-            fail(ErrorKind::Unsupported, format!("{model}: several networks; choose {model}/PART of: {names}"))
+            fail!(Unsupported, "{model}: several networks; choose {model}/PART of: {}", names.join(", "))
         }
         source => Network::open(source, "", None)?.asset(GraphSizes::default()).map(Opened::Asset),
     }
@@ -69,9 +64,9 @@ fn open_file(path: &Path, device: &Device) -> Result<Opened> {
         return pt2::open(path).map(Opened::Asset);
     }
     let place = path.display();
-    fail(
-        ErrorKind::Unsupported,
-        format!("{place}: neither an archive of torch.export.save nor a file of `ondine build`; is it whole?"),
+    fail!(
+        Unsupported,
+        "{place}: neither an archive of torch.export.save nor a file of `ondine build`; is it whole?"
     )
 }
 
@@ -94,10 +89,10 @@ impl Opened {
         match (function, names.as_slice()) {
             (Some(name), _) if names.iter().any(|known| known == name) => Ok(name.into()),
             (Some(name), _) => {
-                fail(ErrorKind::Missing, format!("there is no function `{name}`; there are: {}", names.join(", ")))
+                fail!(Missing, "there is no function `{name}`; there are: {}", names.join(", "))
             }
             (None, [only]) => Ok(only.as_str().into()),
-            (None, _) => fail(ErrorKind::Missing, format!("choose a function with --function: {}", names.join(", "))),
+            (None, _) => fail!(Missing, "choose a function with --function: {}", names.join(", ")),
         }
     }
 
@@ -130,10 +125,9 @@ impl Opened {
             Self::Specialized(built) => {
                 let about = built.about();
                 match precision {
-                    Some(wanted) if wanted != about.precision => fail(
-                        ErrorKind::Unsupported,
-                        format!("{}: built for {}, not {wanted}; build it again", about.model, about.precision),
-                    ),
+                    Some(wanted) if wanted != about.precision => {
+                        fail!(Unsupported, "{}: built for {}, not {wanted}; build it again", about.model, about.precision)
+                    }
                     _ => Ok(built),
                 }
             }
@@ -154,35 +148,18 @@ pub fn find(name: &str) -> Result<Source> {
         return Ok(Source::Folder(path.to_path_buf()));
     }
     if path.is_file() {
-        let message = format!("{name}: single-file models cannot be read yet; give the folder that diffusers saves");
-        return fail(ErrorKind::Unsupported, message);
+        fail!(Unsupported, "{name}: single-file models cannot be read yet; give the folder that diffusers saves");
     }
     match installed().into_iter().find(|(known, _)| known == name) {
         Some((_, path)) => Ok(Source::Folder(path)),
-        None => fail(ErrorKind::Missing, format!("{name}: there is no such model or folder; see `ondine models list`")),
+        None => fail!(Missing, "{name}: there is no such model or folder; see `ondine models list`"),
     }
-}
-
-/// Where models are looked for: `$ONDINE_MODELS`, else the user's data folder.
-#[must_use]
-pub fn folder() -> Option<PathBuf> {
-    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    from("ONDINE_MODELS").or_else(|| {
-        let base = if cfg!(windows) {
-            from("LOCALAPPDATA")
-        } else if cfg!(target_os = "macos") {
-            from("HOME").map(|home| home.join("Library/Application Support"))
-        } else {
-            from("XDG_DATA_HOME").or_else(|| from("HOME").map(|home| home.join(".local/share")))
-        };
-        base.map(|base| base.join("ondine/models"))
-    })
 }
 
 /// The folders of the folder of models that hold one, by name.
 #[must_use]
 pub fn installed() -> Vec<(String, PathBuf)> {
-    let listing = folder().and_then(|folder| std::fs::read_dir(folder).ok());
+    let listing = folders::models().and_then(|folder| std::fs::read_dir(folder).ok());
     let paths = listing.into_iter().flatten().flatten().map(|entry| entry.path());
     let models = paths.filter(|path| path.join(PIPELINE).is_file() || Asset::is_folder(path));
     let mut named: Vec<_> =

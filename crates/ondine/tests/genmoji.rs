@@ -2,7 +2,10 @@
 
 use ondine::{
     genmoji,
-    image::pipeline::{Pictures, Request, TextToImage},
+    image::{
+        pipeline::{Pictures, TextToImage},
+        request::Request,
+    },
     runtime::{Bytes, Device, NDArray, Precision, Weights},
 };
 

@@ -2,17 +2,14 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use ondine_runtime::{Function, NDArray, State};
+use ondine_runtime::{Function, NDArray, Result, State, fail};
 
 use super::{
-    Event, Facts, Request, Settings,
-    conditioning::{Conditioning, batch},
+    encode::{Conditioning, batch, takes},
+    event::Event,
+    settings::Settings,
 };
-use crate::{
-    error::{Error, Result},
-    guidance,
-    noise::NoiseSource,
-};
+use crate::{guidance, noise::NoiseSource, request::Request};
 
 /// Latents at the end, and on the way if they were asked for.
 pub(super) struct Denoised {
@@ -34,21 +31,23 @@ impl NoiseSource for PerPicture {
     }
 }
 
-/// Runs the sampler over the U-Net. `prompts` are the negative one, if guidance needs it, and the prompt.
+/// Runs the sampler over the U-Net. `prompts` are the negative one, if guidance needs it, and the prompt;
+/// `guidance_width` is that of the guidance scale as the U-Net takes it, if it does.
 pub(super) fn denoise(
     unet: &Function,
     prompts: &[&Conditioning],
     request: &Request,
     settings: &mut Settings,
-    facts: &Facts,
+    guidance_width: Option<usize>,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Denoised> {
-    let [height, width] = settings.latents(facts);
-    let shape = [request.count, facts.latents.channels, height, width];
+    let [channels, height, width] = settings.latents;
+    let shape = [request.count, channels, height, width];
+    let batch = settings.batch();
     let mut noise =
         PerPicture((0..request.count as u64).map(|i| request.generator.seeded(request.seed.wrapping_add(i))).collect());
     let mut latents = initial_latents(request, &mut noise, &shape, settings.sampler.init_noise_sigma())?;
-    let mut inputs = fixed_inputs(unet, prompts, request.count, settings, facts)?;
+    let mut inputs = fixed_inputs(unet, prompts, settings, guidance_width)?;
     let timesteps = settings.sampler.timesteps().to_vec();
     let mut trail = Vec::new();
     let mut state = State::default();
@@ -58,22 +57,23 @@ pub(super) fn denoise(
         let start = Instant::now();
         keep(request, &mut trail, &shape, &latents)?;
         settings.sampler.scale_model_input(call, &latents, &mut scaled);
-        inputs.insert(
-            "sample",
-            NDArray::new(&[prompts.len() * shape[0], shape[1], height, width], &scaled.repeat(prompts.len()))?,
-        );
-        inputs
-            .insert("timestep", NDArray::new(&[prompts.len() * shape[0]], &vec![timestep; prompts.len() * shape[0]])?);
+        let sample = scaled.repeat(settings.passes);
+        inputs.insert("sample", NDArray::new(&[batch, channels, height, width], &sample)?);
+        inputs.insert("timestep", NDArray::new(&[batch], &vec![timestep; batch])?);
         let named: Vec<_> = inputs.iter().map(|(name, array)| (*name, array)).collect();
         let output = unet.run(&named, &mut state)?.take("out_sample")?;
-        let prediction = guided(output.view::<f32>()?, prompts.len(), request, settings)?;
+        let prediction = guided(output.view::<f32>()?, request, settings)?;
         settings.sampler.step(call, &prediction, &mut latents, &mut noise)?;
+        if latents.iter().any(|x| !x.is_finite()) {
+            let (call, total) = (call + 1, timesteps.len());
+            fail!(
+                Argument,
+                "step {call} of {total}: the latents are no longer numbers; try --precision f32 or less guidance"
+            );
+        }
         observe(Event::Step { done: call + 1, total: timesteps.len(), time: start.elapsed() });
     }
     keep(request, &mut trail, &shape, &latents)?;
-    if latents.iter().any(|x| !x.is_finite()) {
-        return Err(Error::argument("the latents are no longer numbers; try --precision f32 or less guidance"));
-    }
     Ok(Denoised { latents: NDArray::new(&shape, &latents)?, trail })
 }
 
@@ -90,12 +90,7 @@ fn initial_latents(request: &Request, noise: &mut PerPicture, shape: &[usize], s
     match &request.noise {
         None => noise.normal(&mut latents),
         Some(given) if given.shape() == shape => latents.copy_from_slice(given.view::<f32>()?),
-        Some(given) => {
-            return Err(Error::argument(format!(
-                "the noise has shape {:?}, the latents have {shape:?}",
-                given.shape()
-            )));
-        }
+        Some(given) => fail!(Shape, "the noise has shape {:?}, the latents have {shape:?}", given.shape()),
     }
     latents.iter_mut().for_each(|x| *x *= sigma);
     Ok(latents)
@@ -105,22 +100,21 @@ fn initial_latents(request: &Request, noise: &mut PerPicture, shape: &[usize], s
 fn fixed_inputs(
     unet: &Function,
     prompts: &[&Conditioning],
-    count: usize,
     settings: &Settings,
-    facts: &Facts,
+    guidance_width: Option<usize>,
 ) -> Result<BTreeMap<&'static str, NDArray>> {
-    let rows: Vec<&Conditioning> = prompts.iter().flat_map(|prompt| std::iter::repeat_n(*prompt, count)).collect();
+    let rows: Vec<&Conditioning> =
+        prompts.iter().flat_map(|prompt| std::iter::repeat_n(*prompt, settings.count)).collect();
     let mut inputs = batch(&rows)?;
     let pooled = inputs.remove("pooled");
-    let takes = |wanted: &str| unet.graph().inputs().iter().any(|(name, _)| &**name == wanted);
+    let takes = |wanted: &str| takes(unet.graph(), wanted);
     if !takes("encoder_attention_mask") {
         inputs.remove("encoder_attention_mask");
     }
     for name in ["class_labels", "text_embeds"] {
         if takes(name) {
-            let pooled =
-                pooled.clone().ok_or_else(|| Error::unsupported(format!("the text encoder yields no {name}")))?;
-            inputs.insert(name, pooled);
+            let Some(pooled) = &pooled else { fail!(Unsupported, "the text encoder yields no {name}") };
+            inputs.insert(name, pooled.clone());
         }
     }
     if takes("time_ids") {
@@ -129,7 +123,7 @@ fn fixed_inputs(
         let ids = [height, width, 0.0, 0.0, height, width];
         inputs.insert("time_ids", NDArray::new(&[rows.len(), ids.len()], &ids.repeat(rows.len()))?);
     }
-    if let Some(width) = facts.guidance_width.filter(|_| takes("timestep_cond")) {
+    if let Some(width) = guidance_width.filter(|_| takes("timestep_cond")) {
         let embedding = scale_embedding(settings.guidance, width);
         inputs.insert("timestep_cond", NDArray::new(&[rows.len(), width], &embedding.repeat(rows.len()))?);
     }
@@ -137,8 +131,8 @@ fn fixed_inputs(
 }
 
 /// The prediction for each picture: that of the prompt, led away from the negative one's if there is one.
-fn guided(output: &[f32], passes: usize, request: &Request, settings: &Settings) -> Result<Vec<f32>> {
-    if passes == 1 {
+fn guided(output: &[f32], request: &Request, settings: &Settings) -> Result<Vec<f32>> {
+    if settings.passes == 1 {
         return Ok(output.to_vec());
     }
     let (negative, positive) = output.split_at(output.len() / 2);

@@ -1,12 +1,16 @@
 //! What a drawing yields: pictures, and what it takes to draw them again or to check them.
 
-use ondine_runtime::NDArray;
+use ondine_runtime::{NDArray, Result, fail};
 
-use super::{Request, Settings, Size, TextToImage, conditioning::Conditioning, denoise::Denoised};
+use super::{
+    denoise::Denoised,
+    encode::Conditioning,
+    settings::{Settings, Size},
+};
 use crate::{
     codec::Picture,
-    error::{Error, Result},
     infotext::Infotext,
+    request::Request,
     sampler::{SamplerEntry, ScheduleEntry},
 };
 
@@ -25,7 +29,7 @@ pub struct Pictures {
 
 impl Pictures {
     pub(super) fn new(
-        model: &TextToImage,
+        model: &str,
         request: &Request,
         settings: &Settings,
         prompts: Vec<Conditioning>,
@@ -75,7 +79,7 @@ impl Pictures {
     pub fn picture(&self, index: usize) -> Result<Picture> {
         let each = 3 * self.size.width * self.size.height;
         let Some(planes) = self.images.view::<f32>()?.chunks_exact(each).nth(index) else {
-            return Err(Error::argument(format!("there is no picture {index} of {}", self.count())));
+            fail!(Argument, "there is no picture {index} of {}", self.count());
         };
         let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
         Picture::from_planes(planes, side(self.size.width), side(self.size.height))
@@ -101,7 +105,7 @@ impl Pictures {
     }
 }
 
-fn infotext(model: &TextToImage, request: &Request, settings: &Settings) -> Infotext {
+fn infotext(model: &str, request: &Request, settings: &Settings) -> Infotext {
     let sampler = SamplerEntry::of(&settings.scheduler);
     let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
     Infotext {
@@ -114,7 +118,7 @@ fn infotext(model: &TextToImage, request: &Request, settings: &Settings) -> Info
         cfg_scale: settings.guidance.to_string().parse().ok(),
         seed: Some(request.seed),
         size: Some((side(settings.size.width), side(settings.size.height))),
-        model: Some(model.name.clone()),
+        model: Some(model.to_owned()),
         extra: vec![("RNG".to_owned(), request.generator.a1111().to_owned())],
         version: Some(concat!("Ondine ", env!("CARGO_PKG_VERSION")).to_owned()),
         ..Infotext::default()

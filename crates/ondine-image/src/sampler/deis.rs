@@ -1,12 +1,14 @@
 //! DEIS (Zhang & Chen 2022): noise predictions extrapolated as polynomials in log rho, with the
 //! integral taken exactly; `rho` is sigma.
 
-use super::forms::{exp, ln};
-use super::solver::Multistep;
-use super::{NoiseLevel, Sampler, check};
-use crate::error::Result;
-use crate::noise::NoiseSource;
-use crate::schedule::SchedulerConfig;
+use ondine_runtime::Result;
+
+use super::{
+    form::Update,
+    multistep::Multistep,
+    rounded::{exp, ln},
+};
+use crate::{noise::NoiseSource, schedule::SchedulerConfig};
 
 /// `x' = a' (x / a + sum_k c_k e_k)`, `c_k` the integral over rho of the `k`-th Lagrange polynomial in
 /// `ln rho`; the first order is DPM-Solver's.
@@ -62,37 +64,22 @@ fn quadratic(t: f32, b: f32, c: f32, d: f32) -> f32 {
     numerator / ((lb - lc) * (lb - ld))
 }
 
-impl Sampler for Deis {
-    fn timesteps(&self) -> &[f32] {
-        &self.run.levels.timesteps
+impl Update for Deis {
+    type Form = Multistep;
+
+    fn form(&self) -> &Multistep {
+        &self.run
     }
 
-    fn sigmas(&self) -> &[f32] {
-        &self.run.levels.sigmas
-    }
-
-    fn noise_level(&self, call: usize) -> NoiseLevel {
-        self.run.entering(call)
-    }
-
-    fn step(
-        &mut self,
-        call: usize,
-        model_output: &[f32],
-        sample: &mut [f32],
-        _noise: &mut dyn NoiseSource,
-    ) -> Result<()> {
-        check(call, self.run.calls(), model_output, sample)?;
-        let (level, prediction) = (self.run.level(call), self.run.prediction);
-        let epsilon = |(&x, &output)| {
-            let x0 = level.x0(prediction, x, output);
-            (x - level.signal * x0) / level.noise
-        };
-        self.run.remember(sample.iter().zip(model_output).map(epsilon).collect());
+    fn update(&mut self, call: usize, model_output: &[f32], sample: &mut [f32], _noise: &mut dyn NoiseSource) {
+        let level = self.run.level(call);
+        let x0 = self.run.x0(call, sample, model_output);
+        let epsilon = |(&x, x0): (&f32, f32)| (x - level.signal * x0) / level.noise;
+        self.run.remember(sample.iter().zip(x0).map(epsilon).collect());
         let order = self.run.order(call, false);
         if order == 1 {
             self.first_order(call, sample);
-            return Ok(());
+            return;
         }
         let coefficients = self.coefficients(call, order);
         let (from, to) = (level, self.run.level(call + 1));
@@ -101,6 +88,5 @@ impl Sampler for Deis {
             let sum = terms.fold(*x / from.signal, |sum, (&c, e)| sum + c * e[i]);
             *x = to.signal * sum;
         }
-        Ok(())
     }
 }

@@ -1,12 +1,13 @@
 //! DPM-Solver++ multistep (Lu et al. 2022), orders 1 to 3, for the ODE and for the SDE: "DPM++ 2M",
 //! "DPM++ 2M SDE", "DPM++ 3M".
 
-use super::forms::exp;
-use super::solver::Multistep;
-use super::{NoiseLevel, Sampler, check};
-use crate::error::Result;
-use crate::noise::NoiseSource;
-use crate::schedule::{Algorithm, FinalSigma, SchedulerConfig, SolverType};
+use ondine_runtime::Result;
+
+use super::{form::Update, level::NoiseLevel, multistep::Multistep, rounded::exp};
+use crate::{
+    noise::NoiseSource,
+    schedule::{Algorithm, FinalSigma, SchedulerConfig, SolverType},
+};
 
 /// An exponential integrator in half-log-SNR `lambda`, on predictions of `x0`.
 ///
@@ -67,7 +68,7 @@ impl DpmMultistep {
         }
     }
 
-    fn update(&self, call: usize, sample: &mut [f32], draw: Option<&[f32]>) {
+    fn advance(&self, call: usize, sample: &mut [f32], draw: Option<&[f32]>) {
         let order = self.run.order(call, self.end_first);
         let (from, to) = (self.run.level(call), self.run.level(call + 1));
         let h = to.lambda() - from.lambda();
@@ -96,37 +97,21 @@ impl DpmMultistep {
     }
 }
 
-impl Sampler for DpmMultistep {
-    fn timesteps(&self) -> &[f32] {
-        &self.run.levels.timesteps
+impl Update for DpmMultistep {
+    type Form = Multistep;
+
+    fn form(&self) -> &Multistep {
+        &self.run
     }
 
-    fn sigmas(&self) -> &[f32] {
-        &self.run.levels.sigmas
-    }
-
-    fn noise_level(&self, call: usize) -> NoiseLevel {
-        self.run.entering(call)
-    }
-
-    fn step(
-        &mut self,
-        call: usize,
-        model_output: &[f32],
-        sample: &mut [f32],
-        noise: &mut dyn NoiseSource,
-    ) -> Result<()> {
-        check(call, self.run.calls(), model_output, sample)?;
-        let (level, prediction) = (self.run.level(call), self.run.prediction);
-        let x0 = |(&x, &output)| level.x0(prediction, x, output);
-        self.run.remember(sample.iter().zip(model_output).map(x0).collect());
+    fn update(&mut self, call: usize, model_output: &[f32], sample: &mut [f32], noise: &mut dyn NoiseSource) {
+        self.run.remember(self.run.x0(call, sample, model_output));
         let stochastic = self.run.options.algorithm == Algorithm::SdeDpmSolverPlusPlus;
         let draw = stochastic.then(|| {
             let mut draw = vec![0.0; sample.len()];
             noise.normal(&mut draw);
             draw
         });
-        self.update(call, sample, draw.as_deref());
-        Ok(())
+        self.advance(call, sample, draw.as_deref());
     }
 }

@@ -1,10 +1,12 @@
 //! Euler (Karras et al. 2022, algorithm 2 without churn) on the probability-flow ODE.
 
-use super::check;
-use super::forms::{InSigmaForm, SigmaForm, denoised, ln};
-use crate::error::Result;
-use crate::noise::NoiseSource;
-use crate::schedule::{Prediction, SchedulerConfig};
+use ondine_runtime::Result;
+
+use super::{form::Update, rounded::ln, sigma::SigmaForm};
+use crate::{
+    noise::NoiseSource,
+    schedule::{Prediction, SchedulerConfig},
+};
 
 /// `x' = x + (x - x0) / sigma (sigma' - sigma)`.
 pub(super) struct Euler {
@@ -22,25 +24,19 @@ impl Euler {
     }
 }
 
-impl InSigmaForm for Euler {
+impl Update for Euler {
+    type Form = SigmaForm;
+
     fn form(&self) -> &SigmaForm {
         &self.form
     }
 
-    fn advance(
-        &mut self,
-        call: usize,
-        model_output: &[f32],
-        sample: &mut [f32],
-        _noise: &mut dyn NoiseSource,
-    ) -> Result<()> {
-        check(call, self.form.calls(), model_output, sample)?;
+    fn update(&mut self, call: usize, model_output: &[f32], sample: &mut [f32], _noise: &mut dyn NoiseSource) {
         let sigma = self.form.sigma(call);
         let dt = self.form.sigma(call + 1) - sigma;
         for (x, &output) in sample.iter_mut().zip(model_output) {
-            let x0 = denoised(self.form.prediction, sigma, *x, output);
+            let x0 = self.form.x0(sigma, *x, output);
             *x += (*x - x0) / sigma * dt;
         }
-        Ok(())
     }
 }

@@ -1,10 +1,12 @@
 //! Euler with ancestral noise ("Euler a"): each step goes below the next level and is noised back up.
 
-use super::forms::{InSigmaForm, SigmaForm, denoised};
-use super::{add_fresh_noise, check};
-use crate::error::Result;
-use crate::noise::NoiseSource;
-use crate::schedule::SchedulerConfig;
+use ondine_runtime::Result;
+
+use super::{
+    form::{Update, add_fresh_noise},
+    sigma::SigmaForm,
+};
+use crate::{noise::NoiseSource, schedule::SchedulerConfig};
 
 /// `x' = x + (x - x0) / sigma (down - sigma) + up n`, with `up` and `down` from [`split`].
 ///
@@ -27,27 +29,21 @@ pub(super) fn split(from: f32, to: f32, eta: f32) -> (f32, f32) {
     (up, (to2 - up * up).sqrt())
 }
 
-impl InSigmaForm for EulerAncestral {
+impl Update for EulerAncestral {
+    type Form = SigmaForm;
+
     fn form(&self) -> &SigmaForm {
         &self.form
     }
 
-    fn advance(
-        &mut self,
-        call: usize,
-        model_output: &[f32],
-        sample: &mut [f32],
-        noise: &mut dyn NoiseSource,
-    ) -> Result<()> {
-        check(call, self.form.calls(), model_output, sample)?;
+    fn update(&mut self, call: usize, model_output: &[f32], sample: &mut [f32], noise: &mut dyn NoiseSource) {
         let sigma = self.form.sigma(call);
         let (up, down) = split(sigma, self.form.sigma(call + 1), self.eta);
         let dt = down - sigma;
         for (x, &output) in sample.iter_mut().zip(model_output) {
-            let x0 = denoised(self.form.prediction, sigma, *x, output);
+            let x0 = self.form.x0(sigma, *x, output);
             *x += (*x - x0) / sigma * dt;
         }
         add_fresh_noise(sample, up, noise);
-        Ok(())
     }
 }

@@ -1,32 +1,90 @@
 //! Euler and Heun on rectified flow (SD3, Flux): the network predicts the velocity `n - x0` of the
 //! straight path `(1 - sigma) x0 + sigma n`.
 
-use super::heun::{FirstHalf, doubled};
-use super::{NoiseLevel, Options, Sampler, check};
-use crate::error::{Error, Result};
-use crate::noise::NoiseSource;
-use crate::schedule::{Levels, SchedulerConfig, linspace};
+use ondine_runtime::{Result, fail};
+
+use super::{
+    form::{Form, Update},
+    heun::{Halves, doubled},
+    level::NoiseLevel,
+    run::Options,
+};
+use crate::{
+    noise::NoiseSource,
+    schedule::{Levels, SchedulerConfig, linspace},
+};
+
+/// What both share.
+pub(super) struct FlowForm(Levels);
+
+impl Form for FlowForm {
+    fn timesteps(&self) -> &[f32] {
+        &self.0.timesteps
+    }
+
+    fn sigmas(&self) -> &[f32] {
+        &self.0.sigmas
+    }
+
+    fn noise_level(&self, call: usize) -> NoiseLevel {
+        let sigma = self.0.sigmas[call.min(self.0.timesteps.len() - 1)];
+        NoiseLevel { signal: 1.0 - sigma, noise: sigma }
+    }
+}
 
 /// `x' = x + (sigma' - sigma) v`.
 pub(super) struct FlowEuler {
-    levels: Levels,
+    form: FlowForm,
 }
 
 impl FlowEuler {
     pub(super) fn new(config: &SchedulerConfig, steps: usize, options: &Options) -> Result<Self> {
-        Ok(Self { levels: flow_levels(config, steps, options)? })
+        Ok(Self { form: FlowForm(flow_levels(config, steps, options)?) })
+    }
+}
+
+impl Update for FlowEuler {
+    type Form = FlowForm;
+
+    fn form(&self) -> &FlowForm {
+        &self.form
+    }
+
+    fn update(&mut self, call: usize, model_output: &[f32], sample: &mut [f32], _noise: &mut dyn NoiseSource) {
+        let sigmas = self.form.sigmas();
+        let dt = sigmas[call + 1] - sigmas[call];
+        for (x, &velocity) in sample.iter_mut().zip(model_output) {
+            *x += dt * velocity;
+        }
     }
 }
 
 /// Heun's two calls a step, on velocities.
 pub(super) struct FlowHeun {
-    levels: Levels,
-    first: Option<FirstHalf>,
+    form: FlowForm,
+    halves: Halves,
 }
 
 impl FlowHeun {
     pub(super) fn new(config: &SchedulerConfig, steps: usize, options: &Options) -> Result<Self> {
-        Ok(Self { levels: doubled(&flow_levels(config, steps, options)?), first: None })
+        let levels = doubled(&flow_levels(config, steps, options)?);
+        Ok(Self { form: FlowForm(levels), halves: Halves::default() })
+    }
+}
+
+impl Update for FlowHeun {
+    type Form = FlowForm;
+
+    fn form(&self) -> &FlowForm {
+        &self.form
+    }
+
+    fn update(&mut self, call: usize, model_output: &[f32], sample: &mut [f32], _noise: &mut dyn NoiseSource) {
+        let sigmas = self.form.sigmas();
+        let (sigma, dt) = (sigmas[call], sigmas[call + 1] - sigmas[call]);
+        // Through the clean latents and back, for diffusers' rounding.
+        let slope = |x: f32, velocity: f32| (x - (x - velocity * sigma)) / sigma;
+        self.halves.go(dt, model_output, sample, slope);
     }
 }
 
@@ -40,18 +98,13 @@ fn flow_levels(config: &SchedulerConfig, steps: usize, options: &Options) -> Res
         (false, _) => config.flow.shift,
         (true, Some(mu)) if mu.is_finite() => mu.exp(),
         (true, _) => {
-            return Err(Error::argument(
-                "use_dynamic_shifting needs a finite mu, which follows from the picture's size",
-            ));
+            fail!(Argument, "use_dynamic_shifting needs a finite mu, which follows from the picture's size");
         }
     };
     let unshifted = match &options.sigmas {
         Some(sigmas) if sigmas.len() == steps => sigmas.clone(),
         Some(sigmas) => {
-            return Err(Error::argument(format!(
-                "{} noise levels are given for {steps} steps; give one a step",
-                sigmas.len()
-            )));
+            fail!(Argument, "{} noise levels are given for {steps} steps; give one a step", sigmas.len());
         }
         None => {
             let static_shift = if config.flow.dynamic { 1.0 } else { config.flow.shift as f32 };
@@ -68,80 +121,4 @@ fn flow_levels(config: &SchedulerConfig, steps: usize, options: &Options) -> Res
     let timesteps = sigmas.iter().map(|sigma| sigma * total as f32).collect();
     sigmas.push(0.0);
     Ok(Levels { timesteps, sigmas })
-}
-
-fn mixture(levels: &Levels, call: usize) -> NoiseLevel {
-    let sigma = levels.sigmas[call.min(levels.timesteps.len() - 1)];
-    NoiseLevel { signal: 1.0 - sigma, noise: sigma }
-}
-
-impl Sampler for FlowEuler {
-    fn timesteps(&self) -> &[f32] {
-        &self.levels.timesteps
-    }
-
-    fn sigmas(&self) -> &[f32] {
-        &self.levels.sigmas
-    }
-
-    fn noise_level(&self, call: usize) -> NoiseLevel {
-        mixture(&self.levels, call)
-    }
-
-    fn step(
-        &mut self,
-        call: usize,
-        model_output: &[f32],
-        sample: &mut [f32],
-        _noise: &mut dyn NoiseSource,
-    ) -> Result<()> {
-        check(call, self.levels.timesteps.len(), model_output, sample)?;
-        let dt = self.levels.sigmas[call + 1] - self.levels.sigmas[call];
-        for (x, &velocity) in sample.iter_mut().zip(model_output) {
-            *x += dt * velocity;
-        }
-        Ok(())
-    }
-}
-
-impl Sampler for FlowHeun {
-    fn timesteps(&self) -> &[f32] {
-        &self.levels.timesteps
-    }
-
-    fn sigmas(&self) -> &[f32] {
-        &self.levels.sigmas
-    }
-
-    fn noise_level(&self, call: usize) -> NoiseLevel {
-        mixture(&self.levels, call)
-    }
-
-    fn step(
-        &mut self,
-        call: usize,
-        model_output: &[f32],
-        sample: &mut [f32],
-        _noise: &mut dyn NoiseSource,
-    ) -> Result<()> {
-        check(call, self.levels.timesteps.len(), model_output, sample)?;
-        let sigma = self.levels.sigmas[call];
-        // Through the clean latents and back, for diffusers' rounding.
-        let slope = |x: f32, velocity: f32| (x - (x - velocity * sigma)) / sigma;
-        if let Some(first) = self.first.take() {
-            for (i, (x, &velocity)) in sample.iter_mut().zip(model_output).enumerate() {
-                let mean = 0.5 * (first.slope[i] + slope(*x, velocity));
-                *x = first.start[i] + mean * first.dt;
-            }
-            return Ok(());
-        }
-        let dt = self.levels.sigmas[call + 1] - sigma;
-        let start = sample.to_vec();
-        let slopes: Vec<f32> = sample.iter().zip(model_output).map(|(&x, &velocity)| slope(x, velocity)).collect();
-        for (x, &slope) in sample.iter_mut().zip(&slopes) {
-            *x += slope * dt;
-        }
-        self.first = Some(FirstHalf { start, slope: slopes, dt });
-        Ok(())
-    }
 }

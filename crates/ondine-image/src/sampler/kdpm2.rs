@@ -1,19 +1,25 @@
 //! DPM2 and DPM2 a (k-diffusion's DPM-Solver-2): the midpoint method in log sigma.
 
-use super::euler_ancestral::split;
-use super::forms::{SigmaForm, denoised, exp, ln, scale_input};
-use super::{NoiseLevel, Sampler, add_fresh_noise, check};
-use crate::error::Result;
-use crate::noise::NoiseSource;
-use crate::schedule::{NoiseSchedule, SchedulerConfig, log_table, timestep_of};
+use ondine_runtime::Result;
+
+use super::{
+    euler_ancestral::split,
+    form::{Update, add_fresh_noise},
+    rounded::{exp, ln},
+    sigma::SigmaForm,
+};
+use crate::{
+    noise::NoiseSource,
+    schedule::{Levels, NoiseSchedule, SchedulerConfig, log_table, timestep_of},
+};
 
 /// Two calls a step but for the last: at `sigma`, then at the geometric mean of `sigma` and the
 /// level the step goes to; the second slope carries the whole step.
 pub(super) struct Kdpm2 {
+    /// Levels of each call.
     form: SigmaForm,
-    timesteps: Vec<f32>,
-    /// Sigma of each call, and 0 after the last.
-    sigmas: Vec<f32>,
+    /// Sigma of each step, and after the last.
+    steps: Vec<f32>,
     /// Share of ancestral noise; none for the deterministic sampler.
     eta: Option<f32>,
     /// Latents at the start of the step under way.
@@ -30,7 +36,7 @@ impl Kdpm2 {
     }
 
     fn build(config: &SchedulerConfig, steps: usize, eta: Option<f32>) -> Result<Self> {
-        let form = SigmaForm::new(config, steps, true)?;
+        let mut form = SigmaForm::new(config, steps, true)?;
         let logs = log_table(&NoiseSchedule::for_sigmas(config).sigmas());
         let mut timesteps = Vec::with_capacity(2 * steps);
         let mut sigmas = Vec::with_capacity(2 * steps);
@@ -46,7 +52,8 @@ impl Kdpm2 {
             }
         }
         sigmas.push(0.0);
-        Ok(Self { form, timesteps, sigmas, eta, start: Vec::new() })
+        let steps = std::mem::replace(&mut form.levels, Levels { timesteps, sigmas }).sigmas;
+        Ok(Self { form, steps, eta, start: Vec::new() })
     }
 }
 
@@ -56,48 +63,27 @@ fn midpoint(from: f32, to: f32, ancestral: bool) -> f32 {
     exp(b - (b - a) * 0.5)
 }
 
-impl Sampler for Kdpm2 {
-    fn timesteps(&self) -> &[f32] {
-        &self.timesteps
+impl Update for Kdpm2 {
+    type Form = SigmaForm;
+
+    fn form(&self) -> &SigmaForm {
+        &self.form
     }
 
-    fn sigmas(&self) -> &[f32] {
-        &self.sigmas
-    }
-
-    fn init_noise_sigma(&self) -> f32 {
-        self.form.init_noise_sigma
-    }
-
-    fn scale_model_input(&self, call: usize, sample: &[f32], out: &mut [f32]) {
-        scale_input(self.sigmas.get(call).copied().unwrap_or_default(), sample, out);
-    }
-
-    fn noise_level(&self, call: usize) -> NoiseLevel {
-        NoiseLevel { signal: 1.0, noise: self.sigmas[call.min(self.timesteps.len() - 1)] }
-    }
-
-    fn step(
-        &mut self,
-        call: usize,
-        model_output: &[f32],
-        sample: &mut [f32],
-        noise: &mut dyn NoiseSource,
-    ) -> Result<()> {
-        check(call, self.timesteps.len(), model_output, sample)?;
-        let sigma = self.sigmas[call];
-        let prediction = self.form.prediction;
-        let slope = |x: f32, output: f32| (x - denoised(prediction, sigma, x, output)) / sigma;
+    fn update(&mut self, call: usize, model_output: &[f32], sample: &mut [f32], noise: &mut dyn NoiseSource) {
+        let form = &self.form;
+        let sigma = form.sigma(call);
+        let slope = |x: f32, output: f32| (x - form.x0(sigma, x, output)) / sigma;
         let step = call / 2;
         if call.is_multiple_of(2) {
             self.start = sample.to_vec();
-            let dt = self.sigmas[call + 1] - sigma;
+            let dt = form.sigma(call + 1) - sigma;
             for (x, &output) in sample.iter_mut().zip(model_output) {
                 *x += slope(*x, output) * dt;
             }
-            return Ok(());
+            return;
         }
-        let (from, to) = (self.form.sigma(step), self.form.sigma(step + 1));
+        let (from, to) = (self.steps[step], self.steps[step + 1]);
         let (up, down) = self.eta.map_or((0.0, to), |eta| split(from, to, eta));
         let dt = down - from;
         for ((x, &start), &output) in sample.iter_mut().zip(&self.start).zip(model_output) {
@@ -106,6 +92,5 @@ impl Sampler for Kdpm2 {
         if self.eta.is_some() {
             add_fresh_noise(sample, up, noise);
         }
-        Ok(())
     }
 }

@@ -2,11 +2,10 @@
 
 use std::collections::VecDeque;
 
-use super::check;
-use super::forms::{InSigmaForm, SigmaForm, denoised};
-use crate::error::Result;
-use crate::noise::NoiseSource;
-use crate::schedule::SchedulerConfig;
+use ondine_runtime::Result;
+
+use super::{form::Update, sigma::SigmaForm};
+use crate::{noise::NoiseSource, schedule::SchedulerConfig};
 
 const ORDER: usize = 4;
 
@@ -41,21 +40,16 @@ fn integrate_basis(nodes: &[f64], k: usize, from: f64, to: f64) -> f64 {
     half * (basis(centre - offset) + basis(centre + offset))
 }
 
-impl InSigmaForm for Lms {
+impl Update for Lms {
+    type Form = SigmaForm;
+
     fn form(&self) -> &SigmaForm {
         &self.form
     }
 
-    fn advance(
-        &mut self,
-        call: usize,
-        model_output: &[f32],
-        sample: &mut [f32],
-        _noise: &mut dyn NoiseSource,
-    ) -> Result<()> {
-        check(call, self.form.calls(), model_output, sample)?;
+    fn update(&mut self, call: usize, model_output: &[f32], sample: &mut [f32], _noise: &mut dyn NoiseSource) {
         let sigma = self.form.sigma(call);
-        let slope = |(&x, &output)| (x - denoised(self.form.prediction, sigma, x, output)) / sigma;
+        let slope = |(&x, &output)| (x - self.form.x0(sigma, x, output)) / sigma;
         self.slopes.push_front(sample.iter().zip(model_output).map(slope).collect());
         self.slopes.truncate(ORDER.min(call + 1));
         let coefficients = self.coefficients(call);
@@ -63,6 +57,5 @@ impl InSigmaForm for Lms {
             let pairs = coefficients.iter().zip(&self.slopes);
             *x += pairs.map(|(&c, slope)| c as f32 * slope[i]).sum::<f32>();
         }
-        Ok(())
     }
 }

@@ -3,11 +3,14 @@
 
 use std::collections::VecDeque;
 
-use super::forms::{Alphas, as_floats, whole_timesteps};
-use super::{NoiseLevel, Sampler, check};
-use crate::error::{Error, Result};
-use crate::noise::NoiseSource;
-use crate::schedule::{Prediction, SchedulerConfig};
+use ondine_runtime::{Result, fail};
+
+use super::{
+    form::Update,
+    level::NoiseLevel,
+    variance::{VarianceForm, whole_timesteps},
+};
+use crate::{noise::NoiseSource, schedule::SchedulerConfig};
 
 /// Calls of the Runge-Kutta start: three steps of four calls.
 const PRK_CALLS: usize = 12;
@@ -17,10 +20,8 @@ const PRK_CALLS: usize = 12;
 /// Calls after the start number from 0 within PLMS; the first two share a step: call 0 goes all the
 /// way, call 1 goes again from the same latents with the mean of both predictions.
 pub(super) struct Pndm {
-    timesteps: Vec<f32>,
-    alphas: Alphas,
+    form: VarianceForm,
     stride: i64,
-    prediction: Prediction,
     prk_calls: usize,
     /// Calls made so far in this run.
     made: usize,
@@ -34,25 +35,21 @@ pub(super) struct Pndm {
 
 impl Pndm {
     pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Result<Self> {
-        let alphas = Alphas::new(config);
         let stride = (config.train_timesteps / steps) as i64;
         let spaced = whole_timesteps(config, steps);
         let (prk_calls, timesteps) = if config.skip_prk_steps {
             (0, repeated_second(&spaced))
         } else if steps < 4 {
-            return Err(Error::argument(format!(
-                "{steps} steps are too few for the Runge-Kutta start; ask for 4 or more, or set \
-                 skip_prk_steps"
-            )));
+            fail!(
+                Argument,
+                "{steps} steps are too few for the Runge-Kutta start; ask for 4 or more, or set skip_prk_steps"
+            );
         } else {
             (PRK_CALLS, with_runge_kutta(&spaced, stride / 2))
         };
-        alphas.check(config, &timesteps)?;
         Ok(Self {
-            timesteps: as_floats(&timesteps),
-            alphas,
+            form: VarianceForm::new(config, &timesteps)?,
             stride,
-            prediction: config.prediction,
             prk_calls,
             made: 0,
             history: VecDeque::with_capacity(5),
@@ -65,7 +62,7 @@ impl Pndm {
     fn runge_kutta(&mut self, output: &[f32], sample: &mut [f32], t: i64) {
         let stage = self.made % 4;
         let halved = if self.made.is_multiple_of(2) { self.stride / 2 } else { 0 };
-        let from = self.timesteps[self.made / 4 * 4] as i64;
+        let from = self.form.timestep(self.made / 4 * 4);
         let weight = if stage == 0 || stage == 3 { 1.0 / 6.0 } else { 1.0 / 3.0 };
         if stage == 0 {
             self.sum = vec![0.0; sample.len()];
@@ -76,8 +73,7 @@ impl Pndm {
             *sum += weight * e;
         }
         let epsilon = if stage == 3 { self.sum.as_slice() } else { output };
-        let transfer = Transfer::new(self, from, t - halved);
-        transfer.apply(&self.start, epsilon, sample);
+        Transfer::new(&self.form, from, t - halved).apply(&self.start, epsilon, sample);
     }
 
     /// One call of the linear multistep method.
@@ -86,13 +82,13 @@ impl Pndm {
         if repeated {
             let first = &self.history[0];
             let mean: Vec<f32> = output.iter().zip(first).map(|(e, e0)| (e + e0) / 2.0).collect();
-            Transfer::new(self, t + self.stride, t).apply(&self.start, &mean, sample);
+            Transfer::new(&self.form, t + self.stride, t).apply(&self.start, &mean, sample);
             return;
         }
         self.remember(output.to_vec());
         let epsilon: Vec<f32> = (0..sample.len()).map(|i| self.extrapolate(i)).collect();
         self.start = sample.to_vec();
-        Transfer::new(self, t, t - self.stride).apply(&self.start, &epsilon, sample);
+        Transfer::new(&self.form, t, t - self.stride).apply(&self.start, &epsilon, sample);
     }
 
     /// Adams-Bashforth on element `i` of as many predictions as there are.
@@ -138,59 +134,48 @@ fn with_runge_kutta(spaced: &[i64], half: i64) -> Vec<i64> {
 }
 
 /// `x' = sqrt(a' / a) x - (a' - a) e / (a sqrt(1 - a') + sqrt(a (1 - a) a'))`.
-struct Transfer {
+struct Transfer<'f> {
+    form: &'f VarianceForm,
     level: NoiseLevel,
     of_x: f32,
     numerator: f32,
     denominator: f32,
-    prediction: Prediction,
 }
 
-impl Transfer {
-    fn new(sampler: &Pndm, from: i64, to: i64) -> Self {
-        let (a, next) = (sampler.alphas.at(from), sampler.alphas.at(to));
+impl<'f> Transfer<'f> {
+    fn new(form: &'f VarianceForm, from: i64, to: i64) -> Self {
+        let (a, next) = (form.alpha(from), form.alpha(to));
         Self {
-            level: NoiseLevel::of_alpha(a),
+            form,
+            level: form.level(from),
             of_x: (next / a).sqrt(),
             numerator: next - a,
             denominator: a * (1.0 - next).sqrt() + (a * (1.0 - a) * next).sqrt(),
-            prediction: sampler.prediction,
         }
     }
 
     fn apply(&self, from: &[f32], outputs: &[f32], sample: &mut [f32]) {
         for ((x, &start), &output) in sample.iter_mut().zip(from).zip(outputs) {
-            let epsilon = self.level.epsilon(self.prediction, start, output);
+            let epsilon = self.form.epsilon(self.level, start, output);
             *x = self.of_x * start - self.numerator * epsilon / self.denominator;
         }
     }
 }
 
-impl Sampler for Pndm {
-    fn timesteps(&self) -> &[f32] {
-        &self.timesteps
+impl Update for Pndm {
+    type Form = VarianceForm;
+
+    fn form(&self) -> &VarianceForm {
+        &self.form
     }
 
-    fn noise_level(&self, call: usize) -> NoiseLevel {
-        let t = self.timesteps.get(call).or(self.timesteps.last()).copied().unwrap_or_default();
-        NoiseLevel::of_alpha(self.alphas.at(t as i64))
-    }
-
-    fn step(
-        &mut self,
-        call: usize,
-        model_output: &[f32],
-        sample: &mut [f32],
-        _noise: &mut dyn NoiseSource,
-    ) -> Result<()> {
-        check(call, self.timesteps.len(), model_output, sample)?;
-        let t = self.timesteps[call] as i64;
+    fn update(&mut self, call: usize, model_output: &[f32], sample: &mut [f32], _noise: &mut dyn NoiseSource) {
+        let t = self.form.timestep(call);
         if self.made < self.prk_calls {
             self.runge_kutta(model_output, sample, t);
         } else {
             self.multistep(model_output, sample, t);
         }
         self.made += 1;
-        Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! Samplers and schedules by the names people know them by.
 
+use ondine_runtime::{Result, fail};
 use serde_json::Value;
 
-use crate::error::{Error, Result};
 use crate::schedule::{SchedulerClass, SchedulerConfig, SigmaSchedule, Spacing};
 
 /// One sampler as a person chooses it.
@@ -200,10 +200,13 @@ impl SamplerEntry {
             let rest = whole.strip_suffix(plain(schedule.id).as_str())?;
             Some((find_sampler(rest)?, Some(schedule)))
         });
-        split.ok_or_else(|| {
-            let known: Vec<_> = SAMPLERS.iter().map(|entry| entry.label).collect();
-            Error::argument(format!("sampler {name:?} is not known; known are {}", known.join(", ")))
-        })
+        match split {
+            Some(found) => Ok(found),
+            None => {
+                let known: Vec<_> = SAMPLERS.iter().map(|entry| entry.label).collect();
+                fail!(Argument, "sampler {name:?} is not known; known are {}", known.join(", "))
+            }
+        }
     }
 
     /// The entry that a config amounts to, for metadata; the first of its class where none fits.
@@ -260,10 +263,10 @@ impl SchedulerConfig {
     /// # Errors
     /// An unknown name, or a sigma schedule for a sampler that runs on timesteps alone.
     pub fn with_schedule(&self, name: &str) -> Result<Self> {
-        let known: Vec<_> = SCHEDULES.iter().map(|entry| entry.id).collect();
-        let entry = find_schedule(&plain(name)).ok_or_else(|| {
-            Error::argument(format!("schedule {name:?} is not known; known are {}", known.join(", ")))
-        })?;
+        let Some(entry) = find_schedule(&plain(name)) else {
+            let known: Vec<_> = SCHEDULES.iter().map(|entry| entry.id).collect();
+            fail!(Argument, "schedule {name:?} is not known; known are {}", known.join(", "));
+        };
         match entry.choice {
             Choice::Spaced(spacing) => {
                 let word = match spacing {

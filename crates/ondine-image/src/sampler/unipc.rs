@@ -1,12 +1,13 @@
 //! UniPC (Zhao et al. 2023): a multistep predictor and a corrector that costs no extra call, on
 //! predictions of `x0`.
 
-use super::forms::expm1;
-use super::solver::Multistep;
-use super::{NoiseLevel, Sampler, check};
-use crate::error::{Error, Result};
-use crate::noise::NoiseSource;
-use crate::schedule::{FinalSigma, SchedulerConfig, SolverType};
+use ondine_runtime::{Result, fail};
+
+use super::{form::Update, multistep::Multistep, rounded::expm1};
+use crate::{
+    noise::NoiseSource,
+    schedule::{FinalSigma, SchedulerConfig, SolverType},
+};
 
 /// `x' = (s' / s) x - a' phi m0 - a' B sum_k rho_k D_k`, `phi = e^-h - 1`, `D_k = (m_k - m0) / r_k`.
 ///
@@ -87,10 +88,11 @@ impl UniPc {
     pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Result<Self> {
         let ends_at_zero = config.final_sigma == FinalSigma::Zero;
         if ends_at_zero && !config.solver.lower_order_final && config.solver.order > 1 {
-            return Err(Error::config(
-                "a last step to zero noise must be first order; set lower_order_final to true or \
-                 final_sigmas_type to \"sigma_min\"",
-            ));
+            fail!(
+                Format,
+                "a last step to zero noise must be first order; set lower_order_final to true or final_sigmas_type \
+                 to \"sigma_min\""
+            );
         }
         Ok(Self { run: Multistep::new(config, steps, true)?, last: None })
     }
@@ -140,30 +142,15 @@ impl UniPc {
     }
 }
 
-impl Sampler for UniPc {
-    fn timesteps(&self) -> &[f32] {
-        &self.run.levels.timesteps
+impl Update for UniPc {
+    type Form = Multistep;
+
+    fn form(&self) -> &Multistep {
+        &self.run
     }
 
-    fn sigmas(&self) -> &[f32] {
-        &self.run.levels.sigmas
-    }
-
-    fn noise_level(&self, call: usize) -> NoiseLevel {
-        self.run.entering(call)
-    }
-
-    fn step(
-        &mut self,
-        call: usize,
-        model_output: &[f32],
-        sample: &mut [f32],
-        _noise: &mut dyn NoiseSource,
-    ) -> Result<()> {
-        check(call, self.run.calls(), model_output, sample)?;
-        let (level, prediction) = (self.run.level(call), self.run.prediction);
-        let convert = |(&x, &output)| level.x0(prediction, x, output);
-        let x0: Vec<f32> = sample.iter().zip(model_output).map(convert).collect();
+    fn update(&mut self, call: usize, model_output: &[f32], sample: &mut [f32], _noise: &mut dyn NoiseSource) {
+        let x0 = self.run.x0(call, sample, model_output);
         if let Some((start, order)) = self.last.take()
             && call > 0
             && !self.run.options.disable_corrector.contains(&(call - 1))
@@ -174,7 +161,6 @@ impl Sampler for UniPc {
         let order = self.order(call);
         self.last = Some((sample.to_vec(), order));
         self.predict(call, order, sample);
-        Ok(())
     }
 }
 

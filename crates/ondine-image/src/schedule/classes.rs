@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::error::{Error, Result};
+use ondine_runtime::{Result, fail};
 
 /// A diffusers scheduler class that this crate runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -167,10 +167,13 @@ impl SchedulerClass {
     /// A class this crate does not run; the message lists those it does.
     pub fn from_name(name: &str) -> Result<Self> {
         let flax = name.strip_prefix("Flax").unwrap_or(name);
-        CLASSES.iter().find(|facts| facts.name == flax).map(|facts| facts.class).ok_or_else(|| {
-            let known: Vec<_> = CLASSES.iter().map(|facts| facts.name).collect();
-            Error::unsupported(format!("scheduler {name:?} is not known; known are {}", known.join(", ")))
-        })
+        match CLASSES.iter().find(|facts| facts.name == flax) {
+            Some(facts) => Ok(facts.class),
+            None => {
+                let known: Vec<_> = CLASSES.iter().map(|facts| facts.name).collect();
+                fail!(Unsupported, "scheduler {name:?} is not known; known are {}", known.join(", "))
+            }
+        }
     }
 
     pub(super) fn facts(self) -> &'static ClassFacts {

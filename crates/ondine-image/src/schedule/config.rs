@@ -1,138 +1,19 @@
 //! `scheduler_config.json`: the facts a checkpoint states about its noise schedule and sampler.
 
+use ondine_runtime::{Error, ErrorKind, Result, fail};
 use serde_json::{Map, Value};
 
-use super::classes::SchedulerClass;
-use super::keys::{self, Keys};
-use crate::error::{Error, Result};
+use super::{
+    choices::{
+        BetaSchedule, ConsistencyOptions, FinalSigma, FlowOptions, Prediction, SigmaSchedule, SolverOptions, Spacing,
+        Variance,
+    },
+    classes::SchedulerClass,
+    keys::{self, Keys},
+};
 
 /// The largest training schedule that is believed; real ones have 1000 timesteps.
 const MOST_TRAIN_TIMESTEPS: usize = 100_000;
-
-/// What the network predicts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Prediction {
-    /// The noise.
-    Epsilon,
-    /// The velocity `sqrt(alpha_bar) * noise - sqrt(1 - alpha_bar) * x0` (Salimans & Ho).
-    Velocity,
-    /// The clean latents `x0`.
-    Sample,
-}
-
-/// How the timesteps of a run are spread over the training schedule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Spacing {
-    /// Even multiples from 0 up, plus an offset.
-    Leading,
-    /// Even from the first timestep to the last.
-    Linspace,
-    /// Even multiples down from the last timestep.
-    Trailing,
-}
-
-/// The variances of the training schedule.
-#[derive(Debug, Clone, PartialEq)]
-pub enum BetaSchedule {
-    /// Even from `beta_start` to `beta_end`.
-    Linear,
-    /// Square roots even from `sqrt(beta_start)` to `sqrt(beta_end)`: Stable Diffusion's.
-    ScaledLinear,
-    /// `alpha_bar(t) = cos^2((t + 0.008) / 1.008 * pi / 2)` (Nichol & Dhariwal).
-    SquaredCosine,
-    /// Given one by one.
-    Trained(Vec<f32>),
-}
-
-/// The curve of noise levels from the highest to the lowest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SigmaSchedule {
-    /// Those of the spaced timesteps.
-    Table,
-    /// Even in `sigma^(1/7)` (Karras et al. 2022).
-    Karras,
-    /// Even in `log sigma`.
-    Exponential,
-    /// Quantiles of Beta(0.6, 0.6).
-    Beta,
-}
-
-/// The noise level after the last step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FinalSigma {
-    /// No noise.
-    Zero,
-    /// The lowest level of training.
-    SigmaMin,
-}
-
-/// Which equation a DPM solver integrates, and in which variable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Algorithm {
-    /// The ODE in predictions of `x0`.
-    DpmSolverPlusPlus,
-    /// The SDE in predictions of `x0`.
-    SdeDpmSolverPlusPlus,
-}
-
-/// The second-order term of a solver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SolverType {
-    /// DPM-Solver++: midpoint.
-    Midpoint,
-    /// DPM-Solver++: Heun.
-    Heun,
-    /// UniPC: `B(h) = h`.
-    Bh1,
-    /// UniPC: `B(h) = exp(h) - 1`.
-    Bh2,
-}
-
-/// The variance of DDPM's reverse step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Variance {
-    /// The posterior variance.
-    FixedSmall,
-    /// `beta` itself.
-    FixedLarge,
-}
-
-/// Options of the multistep solvers (DPM-Solver++, DEIS, UniPC).
-#[derive(Debug, Clone, PartialEq)]
-pub struct SolverOptions {
-    /// Highest order, 1 to 3.
-    pub order: usize,
-    /// Equation, for DPM-Solver++.
-    pub algorithm: Algorithm,
-    /// Second-order term.
-    pub solver_type: SolverType,
-    /// Lower orders for the last steps of a short run.
-    pub lower_order_final: bool,
-    /// First order for the last step.
-    pub euler_at_final: bool,
-    /// Timesteps whose log signal-to-noise ratio lies below this are not visited.
-    pub lambda_min_clipped: f64,
-    /// UniPC calls after which no correction is made.
-    pub disable_corrector: Vec<usize>,
-}
-
-/// Options of the consistency samplers (LCM, TCD).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ConsistencyOptions {
-    /// Steps of the schedule the model was distilled on.
-    pub original_steps: usize,
-    /// Scale of the timestep in LCM's boundary condition.
-    pub timestep_scaling: f64,
-}
-
-/// Options of the rectified-flow samplers.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct FlowOptions {
-    /// `sigma -> shift * sigma / (1 + (shift - 1) * sigma)`.
-    pub shift: f64,
-    /// The shift is `exp(mu)` with a `mu` given by the caller from the picture's size.
-    pub dynamic: bool,
-}
 
 /// Everything a sampler needs to know of a model's scheduler, absent keys filled by class defaults.
 ///
@@ -194,13 +75,11 @@ impl SchedulerConfig {
     /// type, out of range or unknown; the message names the key and what is known.
     pub fn from_json(text: &str) -> Result<Self> {
         let given: Map<String, Value> = serde_json::from_str(&quote_infinities(text)).map_err(|error| {
-            Error::config(format!("not a JSON object ({error}); give diffusers' scheduler_config.json"))
-                .caused_by(error)
+            Error::new(ErrorKind::Format, format!("not a JSON object ({error}); give diffusers' scheduler_config.json"))
         })?;
-        let keys = Keys(&given);
-        let name = keys
-            .text("_class_name")?
-            .ok_or_else(|| Error::config("_class_name is missing; name the scheduler, such as \"DDIMScheduler\""))?;
+        let Some(name) = Keys(&given).text("_class_name")? else {
+            fail!(Missing, "_class_name is missing; name the scheduler, such as \"DDIMScheduler\"");
+        };
         Self::resolve(SchedulerClass::from_name(name)?, given)
     }
 
@@ -236,10 +115,11 @@ impl SchedulerConfig {
     /// A curve other than the table's, for a class that runs on timesteps alone.
     pub fn with_sigma_schedule(&self, schedule: SigmaSchedule) -> Result<Self> {
         if schedule != SigmaSchedule::Table && !self.class.takes_sigma_schedule() {
-            return Err(Error::argument(format!(
+            fail!(
+                Argument,
                 "{} runs on timesteps and takes no sigma schedule; use leading, linspace or trailing",
                 self.class
-            )));
+            );
         }
         let mut given = self.given.clone();
         for (key, of_key) in keys::SIGMA_FLAGS {

@@ -1,12 +1,14 @@
 //! Typed reading of a scheduler config's keys, with the words each key knows.
 
+use ondine_runtime::{Context, Error, ErrorKind, Result, fail};
 use serde_json::{Map, Value};
 
-use super::classes::{ClassFacts, SchedulerClass};
-use super::config::{
-    Algorithm, BetaSchedule, FinalSigma, Prediction, SigmaSchedule, SolverOptions, SolverType, Spacing, Variance,
+use super::{
+    choices::{
+        Algorithm, BetaSchedule, FinalSigma, Prediction, SigmaSchedule, SolverOptions, SolverType, Spacing, Variance,
+    },
+    classes::{ClassFacts, SchedulerClass},
 };
-use crate::error::{Error, ErrorKind, Result};
 
 pub(super) const SPACINGS: [(&str, Spacing); 3] =
     [("leading", Spacing::Leading), ("linspace", Spacing::Linspace), ("trailing", Spacing::Trailing)];
@@ -54,7 +56,7 @@ impl<'a> Keys<'a> {
     fn wrong(&self, key: &str, expected: &str) -> Error {
         let value = self.get(key).map(Value::to_string).unwrap_or_default();
         let shown: String = value.chars().take(40).collect();
-        Error::config(format!("{key} is {shown}; {expected}"))
+        Error::new(ErrorKind::Format, format!("{key} is {shown}; {expected}"))
     }
 
     fn read<T>(&self, key: &str, default: T, expected: &str, convert: impl Fn(&'a Value) -> Option<T>) -> Result<T> {
@@ -107,7 +109,7 @@ impl<'a> Keys<'a> {
 
     pub(super) fn prediction(&self, facts: &ClassFacts) -> Result<Prediction> {
         let known = if facts.sample_prediction { &PREDICTIONS[..] } else { &PREDICTIONS[..2] };
-        self.choice("prediction_type", "epsilon", known).map_err(|error| error.context(facts.name))
+        self.choice("prediction_type", "epsilon", known).at(|| facts.name)
     }
 
     pub(super) fn betas(&self, count: usize, facts: &ClassFacts) -> Result<BetaSchedule> {
@@ -138,10 +140,10 @@ impl<'a> Keys<'a> {
             }
         }
         if count > 1 {
-            return Err(Error::config(
-                "more than one of use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas is \
-                 true; set one",
-            ));
+            fail!(
+                Format,
+                "more than one of use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas is true; set one"
+            );
         }
         Ok(if facts.sigma_schedules { chosen } else { SigmaSchedule::Table })
     }
@@ -198,7 +200,7 @@ impl<'a> Keys<'a> {
         for (key, advice) in FLAGS {
             let set = self.get(key).is_some_and(|value| *value != Value::Bool(false));
             if set {
-                return Err(Error::new(ErrorKind::Unsupported, format!("{key} is not supported; {advice}")));
+                fail!(Unsupported, "{key} is not supported; {advice}");
             }
         }
         let interpolation = self.text("interpolation_type")?.unwrap_or("linear");

@@ -1,8 +1,11 @@
 //! Attention, the layers that follow it, and the transformer over feature maps.
 
-use ondine_runtime::{Activation, Attention, Graph, Mask, Result, Value};
+use ondine_runtime::{Activation, Attention, Mask, Result, Value};
 
-use super::{Path, conv_same, group_norm, layer_norm, linear, width};
+use super::{
+    layers::{conv_same, group_norm, layer_norm, linear},
+    module::Module,
+};
 use crate::config::divides;
 
 /// What a checkpoint calls the four projections of an attention.
@@ -43,13 +46,13 @@ pub struct AttentionSpec {
 ///
 /// # Errors
 /// If the heads do not divide the width.
-pub fn attention(g: &mut Graph, w: &Path, x: Value, context: Option<Value>, spec: &AttentionSpec) -> Result<Value> {
-    let width = width(g, x)?;
+pub fn attention(m: &mut Module<'_>, x: Value, context: Option<Value>, spec: &AttentionSpec) -> Result<Value> {
+    let width = m.width(x)?;
     divides("heads", spec.heads, "the width", width)?;
     let context = context.unwrap_or(x);
-    let q = linear(g, &w.at(spec.names.q), x, width, spec.bias)?;
-    let k = linear(g, &w.at(spec.names.k), context, width, spec.bias)?;
-    let v = linear(g, &w.at(spec.names.v), context, width, spec.bias)?;
+    let q = linear(&mut m.at(spec.names.q), x, width, spec.bias)?;
+    let k = linear(&mut m.at(spec.names.k), context, width, spec.bias)?;
+    let v = linear(&mut m.at(spec.names.v), context, width, spec.bias)?;
     let attention = Attention {
         heads: spec.heads,
         kv_heads: spec.heads,
@@ -58,9 +61,8 @@ pub fn attention(g: &mut Graph, w: &Path, x: Value, context: Option<Value>, spec
         mask: if spec.mask.is_some() { Mask::Keys } else { Mask::None },
         eight_bit: false,
     };
-    w.enter(g);
-    let mixed = g.attention(attention, [q, k, v], spec.mask)?;
-    linear(g, &w.at(spec.names.out), mixed, width, true)
+    let mixed = m.attention(attention, [q, k, v], spec.mask)?;
+    linear(&mut m.at(spec.names.out), mixed, width, true)
 }
 
 /// Two linear layers around an activation; `names` are theirs, `hidden` is the width between them.
@@ -68,28 +70,27 @@ pub fn attention(g: &mut Graph, w: &Path, x: Value, context: Option<Value>, spec
 /// # Errors
 /// If the shapes do not fit.
 pub fn feed_forward(
-    g: &mut Graph,
-    w: &Path,
+    m: &mut Module<'_>,
     x: Value,
     names: [&str; 2],
     hidden: usize,
     activation: Activation,
 ) -> Result<Value> {
-    let out = width(g, x)?;
-    let x = linear(g, &w.at(names[0]), x, hidden, true)?;
-    let x = g.activation(activation, x)?;
-    linear(g, &w.at(names[1]), x, out, true)
+    let out = m.width(x)?;
+    let x = linear(&mut m.at(names[0]), x, hidden, true)?;
+    let x = m.activation(activation, x)?;
+    linear(&mut m.at(names[1]), x, out, true)
 }
 
 /// The gated feed-forward of diffusers (Shazeer 2020), four times as wide inside.
 ///
 /// # Errors
 /// If the shapes do not fit.
-pub fn geglu(g: &mut Graph, w: &Path, x: Value) -> Result<Value> {
-    let out = width(g, x)?;
-    let x = linear(g, &w.at("net.0.proj"), x, 8 * out, true)?;
-    let x = g.glu(x, Activation::Gelu)?;
-    linear(g, &w.at("net.2"), x, out, true)
+pub fn geglu(m: &mut Module<'_>, x: Value) -> Result<Value> {
+    let out = m.width(x)?;
+    let x = linear(&mut m.at("net.0.proj"), x, 8 * out, true)?;
+    let x = m.glu(x, Activation::Gelu)?;
+    linear(&mut m.at("net.2"), x, out, true)
 }
 
 /// The facts of a transformer over feature maps.
@@ -116,51 +117,50 @@ pub struct Transformer2D {
 ///
 /// # Errors
 /// If the groups do not divide the channels, or there are more heads than channels.
-pub fn transformer_2d(g: &mut Graph, w: &Path, x: Value, spec: &Transformer2D) -> Result<Value> {
-    let map = g.shape(x).clone();
-    let channels = width(g, x)?;
+pub fn transformer_2d(m: &mut Module<'_>, x: Value, spec: &Transformer2D) -> Result<Value> {
+    let map = m.shape(x).clone();
+    let channels = m.width(x)?;
     let inner = channels / spec.heads.max(1) * spec.heads;
-    let [batch, height, columns] = [0, 1, 2].map(|axis| g.dim(x, axis));
+    let [batch, height, columns] = [0, 1, 2].map(|axis| m.dim(x, axis));
     let sequence = |width: usize| vec![batch.clone(), &height * &columns, width.into()];
 
-    let mut h = group_norm(g, &w.at("norm"), x, spec.groups, 1e-6)?;
+    let mut h = group_norm(&mut m.at("norm"), x, spec.groups, 1e-6)?;
     if spec.linear_projection {
-        h = g.reshape(h, sequence(channels))?;
-        h = linear(g, &w.at("proj_in"), h, inner, true)?;
+        h = m.reshape(h, sequence(channels))?;
+        h = linear(&mut m.at("proj_in"), h, inner, true)?;
     } else {
-        h = conv_same(g, &w.at("proj_in"), h, inner, 1)?;
-        h = g.reshape(h, sequence(inner))?;
+        h = conv_same(&mut m.at("proj_in"), h, inner, 1)?;
+        h = m.reshape(h, sequence(inner))?;
     }
     for i in 0..spec.layers {
-        h = transformer_block(g, &w.at("transformer_blocks").at(i), h, spec)?;
+        h = transformer_block(&mut m.at(format_args!("transformer_blocks.{i}")), h, spec)?;
     }
     if spec.linear_projection {
-        h = linear(g, &w.at("proj_out"), h, channels, true)?;
-        h = g.reshape(h, map)?;
+        h = linear(&mut m.at("proj_out"), h, channels, true)?;
+        h = m.reshape(h, map)?;
     } else {
-        h = g.reshape(h, vec![batch, height, columns, inner.into()])?;
-        h = conv_same(g, &w.at("proj_out"), h, channels, 1)?;
+        h = m.reshape(h, vec![batch, height, columns, inner.into()])?;
+        h = conv_same(&mut m.at("proj_out"), h, channels, 1)?;
     }
-    w.enter(g);
-    g.add(h, x)
+    m.add(h, x)
 }
 
 /// `BasicTransformerBlock` of diffusers: self-attention, cross-attention, gated feed-forward, each after a norm.
-fn transformer_block(g: &mut Graph, w: &Path, x: Value, spec: &Transformer2D) -> Result<Value> {
+fn transformer_block(m: &mut Module<'_>, x: Value, spec: &Transformer2D) -> Result<Value> {
     let attend =
         AttentionSpec { names: Projections::DIFFUSERS, heads: spec.heads, bias: false, causal: false, mask: None };
     let eps = 1e-5;
 
-    let h = layer_norm(g, &w.at("norm1"), x, eps)?;
-    let h = attention(g, &w.at("attn1"), h, spec.only_cross.then_some(spec.context), &attend)?;
-    let x = g.add(h, x)?;
+    let h = layer_norm(&mut m.at("norm1"), x, eps)?;
+    let h = attention(&mut m.at("attn1"), h, spec.only_cross.then_some(spec.context), &attend)?;
+    let x = m.add(h, x)?;
 
-    let h = layer_norm(g, &w.at("norm2"), x, eps)?;
+    let h = layer_norm(&mut m.at("norm2"), x, eps)?;
     let masked = AttentionSpec { mask: spec.context_mask, ..attend };
-    let h = attention(g, &w.at("attn2"), h, Some(spec.context), &masked)?;
-    let x = g.add(h, x)?;
+    let h = attention(&mut m.at("attn2"), h, Some(spec.context), &masked)?;
+    let x = m.add(h, x)?;
 
-    let h = layer_norm(g, &w.at("norm3"), x, eps)?;
-    let h = geglu(g, &w.at("ff"), h)?;
-    g.add(h, x)
+    let h = layer_norm(&mut m.at("norm3"), x, eps)?;
+    let h = geglu(&mut m.at("ff"), h)?;
+    m.add(h, x)
 }

@@ -1,8 +1,11 @@
 //! Residual convolution blocks, and what halves and doubles feature maps between them.
 
-use ondine_runtime::{Activation, Conv2d, Dim, Graph, Resample, Result, Value};
+use ondine_runtime::{Activation, Conv2d, Dim, Resample, Result, Value};
 
-use super::{Path, conv_same, conv2d, group_norm, linear, width};
+use super::{
+    layers::{conv_same, conv2d, group_norm, linear},
+    module::Module,
+};
 
 /// The facts of a residual block.
 #[derive(Clone, Copy, Debug)]
@@ -25,41 +28,39 @@ pub struct ResnetSpec {
 ///
 /// # Errors
 /// If the groups do not divide the channels.
-pub fn resnet(g: &mut Graph, w: &Path, x: Value, out: usize, spec: &ResnetSpec) -> Result<Value> {
-    let h = group_norm(g, &w.at("norm1"), x, spec.groups, spec.eps)?;
-    let h = g.activation(spec.activation, h)?;
-    let mut h = conv_same(g, &w.at("conv1"), h, out, 3)?;
+pub fn resnet(m: &mut Module<'_>, x: Value, out: usize, spec: &ResnetSpec) -> Result<Value> {
+    let h = group_norm(&mut m.at("norm1"), x, spec.groups, spec.eps)?;
+    let h = m.activation(spec.activation, h)?;
+    let mut h = conv_same(&mut m.at("conv1"), h, out, 3)?;
     let time = match spec.time {
-        Some(time) => Some(project_time(g, &w.at("time_emb_proj"), time, out, spec)?),
+        Some(time) => Some(project_time(&mut m.at("time_emb_proj"), time, out, spec)?),
         None => None,
     };
     if let Some(time) = time.filter(|_| !spec.scale_shift) {
-        h = g.add(h, time)?;
+        h = m.add(h, time)?;
     }
-    h = group_norm(g, &w.at("norm2"), h, spec.groups, spec.eps)?;
+    h = group_norm(&mut m.at("norm2"), h, spec.groups, spec.eps)?;
     if let Some(time) = time.filter(|_| spec.scale_shift) {
-        let scale = g.slice(time, 3, 0, out)?;
-        let scale = g.affine(scale, 1.0, 1.0)?;
-        let shift = g.slice(time, 3, out, 2 * out)?;
-        h = g.mul(h, scale)?;
-        h = g.add(h, shift)?;
+        let scale = m.slice(time, 3, 0, out)?;
+        let scale = m.affine(scale, 1.0, 1.0)?;
+        let shift = m.slice(time, 3, out, 2 * out)?;
+        h = m.mul(h, scale)?;
+        h = m.add(h, shift)?;
     }
-    h = g.activation(spec.activation, h)?;
-    h = conv_same(g, &w.at("conv2"), h, out, 3)?;
-    let shortcut = if width(g, x)? == out { x } else { conv_same(g, &w.at("conv_shortcut"), x, out, 1)? };
-    w.enter(g);
-    let sum = g.add(h, shortcut)?;
-    if spec.output_scale == 1.0 { Ok(sum) } else { g.affine(sum, 1.0 / spec.output_scale, 0.0) }
+    h = m.activation(spec.activation, h)?;
+    h = conv_same(&mut m.at("conv2"), h, out, 3)?;
+    let shortcut = if m.width(x)? == out { x } else { conv_same(&mut m.at("conv_shortcut"), x, out, 1)? };
+    let sum = m.add(h, shortcut)?;
+    if spec.output_scale == 1.0 { Ok(sum) } else { m.affine(sum, 1.0 / spec.output_scale, 0.0) }
 }
 
 /// The embedded time as `[b, 1, 1, out]`, or twice as wide if it scales and shifts.
-fn project_time(g: &mut Graph, w: &Path, time: Value, out: usize, spec: &ResnetSpec) -> Result<Value> {
+fn project_time(m: &mut Module<'_>, time: Value, out: usize, spec: &ResnetSpec) -> Result<Value> {
     let out = if spec.scale_shift { 2 * out } else { out };
-    w.enter(g);
-    let time = g.activation(spec.activation, time)?;
-    let time = linear(g, w, time, out, true)?;
-    let batch = g.dim(time, 0);
-    g.reshape(time, vec![batch, 1.into(), 1.into(), out.into()])
+    let time = m.activation(spec.activation, time)?;
+    let time = linear(m, time, out, true)?;
+    let batch = m.dim(time, 0);
+    m.reshape(time, vec![batch, 1.into(), 1.into(), out.into()])
 }
 
 /// `Downsample2D` of diffusers: a 3x3 convolution of stride 2 that keeps the channels.
@@ -68,11 +69,11 @@ fn project_time(g: &mut Graph, w: &Path, time: Value, out: usize, spec: &ResnetS
 ///
 /// # Errors
 /// If the shapes do not fit.
-pub fn downsample(g: &mut Graph, w: &Path, x: Value, padding: usize) -> Result<Value> {
+pub fn downsample(m: &mut Module<'_>, x: Value, padding: usize) -> Result<Value> {
     let padding = if padding == 0 { [0, 1, 0, 1] } else { [padding; 4] };
     let conv = Conv2d { stride: [2; 2], padding, ..Conv2d::default() };
-    let channels = width(g, x)?;
-    conv2d(g, &w.at("conv"), x, [channels, 3], conv, true)
+    let channels = m.width(x)?;
+    conv2d(&mut m.at("conv"), x, [channels, 3], conv, true)
 }
 
 /// `Upsample2D` of diffusers: `x` repeated to `size` (height, width), then a 3x3 convolution `w` that keeps the
@@ -80,14 +81,13 @@ pub fn downsample(g: &mut Graph, w: &Path, x: Value, padding: usize) -> Result<V
 ///
 /// # Errors
 /// If the shapes do not fit.
-pub fn upsample(g: &mut Graph, w: &Path, x: Value, size: [Dim; 2], bias: bool) -> Result<Value> {
-    let channels = width(g, x)?;
-    let doubled = [1, 2].map(|axis| &g.dim(x, axis) * 2);
+pub fn upsample(m: &mut Module<'_>, x: Value, size: [Dim; 2], bias: bool) -> Result<Value> {
+    let channels = m.width(x)?;
+    let doubled = [1, 2].map(|axis| &m.dim(x, axis) * 2);
     if doubled == size {
-        return conv2d(g, w, x, [channels, 3], Conv2d { upsample: true, ..Conv2d::same(3) }, bias);
+        return conv2d(m, x, [channels, 3], Conv2d { upsample: true, ..Conv2d::same(3) }, bias);
     }
-    w.enter(g);
     let [height, columns] = size;
-    let x = g.resize(x, Resample::Nearest, height, columns)?;
-    conv2d(g, w, x, [channels, 3], Conv2d::same(3), bias)
+    let x = m.resize(x, Resample::Nearest, height, columns)?;
+    conv2d(m, x, [channels, 3], Conv2d::same(3), bias)
 }

@@ -1,9 +1,8 @@
 //! Sinusoids of a timestep, and the small network that embeds them.
 
-use ondine_runtime::{Activation, Graph, NDArray, Result, Unary, Value};
+use ondine_runtime::{Activation, NDArray, Op, Result, Unary, Value, fail};
 
-use super::{Path, linear};
-use crate::fail;
+use super::{layers::linear, module::Module};
 
 /// Sinusoids of each number of `t` `[..]` as `[.., dim]` (Vaswani et al. 2017; `get_timestep_embedding` of
 /// diffusers), with a longest period of 10000.
@@ -13,7 +12,7 @@ use crate::fail;
 ///
 /// # Errors
 /// If `freq_shift` leaves no frequencies.
-pub fn sinusoid(g: &mut Graph, t: Value, dim: usize, flip_sin_to_cos: bool, freq_shift: f32) -> Result<Value> {
+pub fn sinusoid(m: &mut Module<'_>, t: Value, dim: usize, flip_sin_to_cos: bool, freq_shift: f32) -> Result<Value> {
     let half = dim / 2;
     let divisor = half as f32 - freq_shift;
     if half == 0 || !(divisor.is_finite() && divisor > 0.0) {
@@ -21,30 +20,30 @@ pub fn sinusoid(g: &mut Graph, t: Value, dim: usize, flip_sin_to_cos: bool, freq
     }
     // Rounded like PyTorch, whose exponent is f32: at t = 999 the last bit of a frequency shows.
     let frequency = |i: usize| f64::from(-(10_000_f64.ln() as f32) * i as f32 / divisor).exp() as f32;
-    let frequencies = g.constant(NDArray::new(&[half], &(0..half).map(frequency).collect::<Vec<_>>())?);
+    let frequencies = m.constant(NDArray::new(&[half], &(0..half).map(frequency).collect::<Vec<_>>())?);
 
-    let mut shape = g.shape(t).clone();
+    let mut shape = m.shape(t).clone();
     shape.0.push(1.into());
     let rank = shape.rank();
-    let t = g.reshape(t, shape)?;
-    let angles = g.mul(t, frequencies)?;
-    let sin = g.unary(Unary::Sin, angles)?;
-    let cos = g.unary(Unary::Cos, angles)?;
-    let waves = g.concat(&if flip_sin_to_cos { [cos, sin] } else { [sin, cos] }, rank - 1)?;
+    let t = m.reshape(t, shape)?;
+    let angles = m.mul(t, frequencies)?;
+    let sin = m.unary(Unary::Sin, angles)?;
+    let cos = m.unary(Unary::Cos, angles)?;
+    let waves = m.concat(&if flip_sin_to_cos { [cos, sin] } else { [sin, cos] }, rank - 1)?;
     if dim.is_multiple_of(2) {
         return Ok(waves);
     }
     let mut amounts = vec![[0, 0]; rank];
     amounts[rank - 1] = [0, 1];
-    g.push(ondine_runtime::Op::Pad { amounts }, &[waves])
+    m.push(Op::Pad { amounts }, &[waves])
 }
 
 /// `TimestepEmbedding` of diffusers: two linear layers around an activation, `[b, any]` to `[b, out]`.
 ///
 /// # Errors
 /// If the shapes do not fit.
-pub fn timestep_embedding(g: &mut Graph, w: &Path, x: Value, out: usize, activation: Activation) -> Result<Value> {
-    let x = linear(g, &w.at("linear_1"), x, out, true)?;
-    let x = g.activation(activation, x)?;
-    linear(g, &w.at("linear_2"), x, out, true)
+pub fn timestep_embedding(m: &mut Module<'_>, x: Value, out: usize, activation: Activation) -> Result<Value> {
+    let x = linear(&mut m.at("linear_1"), x, out, true)?;
+    let x = m.activation(activation, x)?;
+    linear(&mut m.at("linear_2"), x, out, true)
 }

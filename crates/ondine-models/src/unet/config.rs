@@ -1,11 +1,14 @@
 //! The options of a U-Net, and what they come to for each level.
 
-use ondine_runtime::{Activation, Result};
+use ondine_runtime::{Activation, Result, fail};
 use serde::Deserialize;
 
 use crate::{
-    config::{self, MAX_DEPTH, MAX_ROWS, MAX_WIDTH, PerLevel, activation, bounded, epsilon, same_length, supported},
-    fail,
+    architecture::DenoiserFacts,
+    config::{
+        self, MAX_DEPTH, MAX_ROWS, MAX_WIDTH, PerLevel, TYPICAL_LATENTS, activation, bounded, epsilon, same_length,
+        supported,
+    },
 };
 
 /// `config.json` of a U-Net; defaults are those of `UNet2DConditionModel`.
@@ -194,6 +197,23 @@ impl Config {
         Ok(config)
     }
 
+    /// What pipelines ask for.
+    #[must_use]
+    pub fn facts(&self) -> DenoiserFacts {
+        let native = match self.sample_size.as_ref() {
+            Some(PerLevel::All(side)) => [*side; 2],
+            Some(PerLevel::Each(sides)) if sides.len() == 2 => [sides[0], sides[1]],
+            _ => [TYPICAL_LATENTS; 2],
+        };
+        let halvings = self.block_out_channels.len().clamp(1, MAX_LEVELS) - 1;
+        DenoiserFacts {
+            channels: self.in_channels,
+            native,
+            divisor: 1 << halvings,
+            guidance_width: self.time_cond_proj_dim,
+        }
+    }
+
     /// Checks every option and resolves those that depend on each other.
     pub(super) fn plan(&self) -> Result<Plan> {
         self.check_choices()?;
@@ -234,6 +254,17 @@ impl Config {
     }
 
     fn check_sizes(&self) -> Result<()> {
+        let sides = match &self.sample_size {
+            None => &[][..],
+            Some(PerLevel::All(side)) => std::slice::from_ref(side),
+            Some(PerLevel::Each(sides)) if sides.len() == 2 => sides,
+            Some(PerLevel::Each(sides)) => {
+                fail!(Shape, "`sample_size` is {sides:?}, it must be one side, or height and width")
+            }
+        };
+        for &side in sides {
+            bounded("sample_size", side, MAX_WIDTH)?;
+        }
         let levels = bounded("block_out_channels", self.block_out_channels.len(), MAX_LEVELS)?;
         same_length("down_block_types", &self.down_block_types, levels)?;
         same_length("up_block_types", &self.up_block_types, levels)?;

@@ -17,7 +17,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use ondine_runtime::{Cancel, Precision};
 
-use super::{Running, cache_folder};
+use super::Running;
 use crate::output;
 use machine::Machine;
 use works::{WORKS, What, Work};
@@ -112,5 +112,5 @@ impl Bench {
 
 /// Where picture works keep their models and the cache of those.
 fn folder() -> PathBuf {
-    cache_folder().unwrap_or_else(|| std::env::temp_dir().join("ondine")).join("bench")
+    folders::caches().unwrap_or_else(|| std::env::temp_dir().join("ondine")).join("bench")
 }

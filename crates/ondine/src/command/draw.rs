@@ -1,22 +1,26 @@
 //! `ondine draw`: text to picture.
 
+mod flags;
+
 use std::{
     path::{Path, PathBuf},
     time::Instant,
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::Args;
 use ondine::model::find;
 use ondine_image::{
     codec::PARAMETERS,
-    pipeline::{Event, MemoryPlan, Pictures, Request, TextToImage},
+    pipeline::{Drawing, Event, Pictures, TextToImage},
+    request::Request,
 };
-use ondine_runtime::{NDArray, Precision, Weights, file::write_whole, write_safetensors};
+use ondine_runtime::{ErrorKind, NDArray, Precision, Weights, file::write_whole, write_safetensors};
 use serde_json::{Map, Value, json};
 
 use super::Running;
 use crate::{interrupt, memory::peak_rss, output, progress::Progress};
+use flags::Flags;
 
 /// Draw pictures from a text.
 #[derive(Args)]
@@ -38,53 +42,8 @@ pub(super) struct Draw {
     #[arg(short, long, value_name = "FILE", visible_alias = "out", default_value = "ondine.png")]
     output: PathBuf,
 
-    /// What the picture should not show
-    #[arg(short, long, value_name = "TEXT", visible_alias = "negative-prompt")]
-    negative: Option<String>,
-
-    /// Denoising steps [default: the model's]
-    #[arg(short, long, value_name = "N")]
-    steps: Option<usize>,
-
-    /// Guidance scale: how closely to follow the prompt; 1 is no guidance [default: the model's]
-    #[arg(short, long, value_name = "SCALE", visible_alias = "cfg-scale", allow_negative_numbers = true)]
-    guidance: Option<f32>,
-
-    /// Seed of the noise; the same seed draws the same picture
-    #[arg(long, value_name = "N", default_value_t = 42)]
-    seed: u64,
-
-    /// Width in pixels, a multiple of 8 [default: the model's]
-    #[arg(short = 'W', long, value_name = "PIXELS")]
-    width: Option<usize>,
-
-    /// Height in pixels, a multiple of 8 [default: the model's]
-    #[arg(short = 'H', long, value_name = "PIXELS")]
-    height: Option<usize>,
-
-    /// Pictures to draw at once, from seed, seed + 1, ...
-    #[arg(short, long, value_name = "N", visible_aliases = ["batch", "batch-size"], default_value_t = 1)]
-    count: usize,
-
-    /// Sampler, such as ddim, euler, "Euler a", "DPM++ 2M", unipc, lcm [default: the model's]
-    #[arg(long, value_name = "NAME", visible_alias = "scheduler")]
-    sampler: Option<String>,
-
-    /// Spacing of the noise levels, such as karras [default: the model's]
-    #[arg(long, value_name = "NAME")]
-    schedule: Option<String>,
-
-    /// Share of fresh noise in each step, for samplers that have it
-    #[arg(long, value_name = "0..1")]
-    eta: Option<f64>,
-
-    /// Strength of the correction of overexposure that strong guidance causes
-    #[arg(long, value_name = "0..1")]
-    guidance_rescale: Option<f32>,
-
-    /// Noise generator: torch, philox or numpy
-    #[arg(long, value_name = "NAME", default_value = "torch")]
-    rng: String,
+    #[command(flatten)]
+    flags: Flags,
 
     /// Start from the tensor `noise` of this safetensors file instead of the seed's noise
     #[arg(long, value_name = "FILE")]
@@ -120,22 +79,25 @@ impl Draw {
         self.check_output()?;
         let cancel = interrupt::listen()?;
         let device = self.running.device(cancel)?;
-        let mut pipeline = TextToImage::open(find(&self.model)?, device, self.running.cache())?;
+        let mut model = TextToImage::open(find(&self.model)?, device, self.running.cache())?;
         if let Some(precision) = self.running.precision {
-            pipeline.set_precision(precision);
+            model.set_precision(precision);
+        }
+        if let Some(memory) = self.running.memory {
+            model.set_memory(memory);
         }
         let request = self.request()?;
-        let plan = self.fitting_plan(&mut pipeline, &request)?;
+        let drawing = self.prepare(&model, &request)?;
         if self.plan {
-            self.say_plan(&plan, pipeline.flops(&request)? as f64 / 1e9);
-            return Ok(());
+            return self.say_plan(&drawing);
         }
+        let (precision, planned) = (drawing.precision(), drawing.memory().peak_bytes());
         if !self.quiet && !self.json {
-            output::remark(&plan);
+            output::remark(drawing.memory());
         }
         let progress = Progress::new(self.quiet);
         let mut stages = Map::new();
-        let pictures = pipeline.draw(&request, &mut |event| match event {
+        let pictures = drawing.draw(&mut |event| match event {
             Event::Stage(name) => {
                 stages.insert(name.to_owned(), start.elapsed().as_secs_f64().into());
                 progress.stage(name);
@@ -149,41 +111,16 @@ impl Draw {
         });
         progress.finish();
         let files = self.write(&pictures?)?;
-        let drawn = Drawn {
-            files,
-            stages,
-            precision: pipeline.precision(),
-            planned: plan.peak_bytes(),
-            seconds: start.elapsed().as_secs_f64(),
-        };
-        self.say(&drawn);
+        self.say(&Drawn { files, request, stages, precision, planned, seconds: start.elapsed().as_secs_f64() });
         Ok(())
     }
 
-    /// The memory plan within `--memory`: in half precision if that is what it takes and nobody chose one.
-    fn fitting_plan(&self, pipeline: &mut TextToImage, request: &Request) -> anyhow::Result<MemoryPlan> {
-        let plan = pipeline.plan(request)?;
-        let fits = |plan: &MemoryPlan| self.running.memory.is_none_or(|limit| plan.peak_bytes() <= limit);
-        if fits(&plan) {
-            return Ok(plan);
-        }
-        let mut least = plan.peak_bytes();
-        if self.running.precision.is_none() {
-            pipeline.set_precision(Precision::BF16);
-            let plan = pipeline.plan(request)?;
-            if fits(&plan) {
-                return Ok(plan);
-            }
-            least = least.min(plan.peak_bytes());
-        }
-        let limit = self.running.memory.unwrap_or_default();
-        let hint = if self.running.precision == Some(Precision::F32) { "--precision bf16, " } else { "" };
-        bail!(
-            "{}: this picture takes {}, --memory allows {}; try {hint}fewer pixels or fewer pictures",
-            self.model,
-            megabytes(least),
-            megabytes(limit)
-        );
+    /// The drawing, if `--memory` allows it.
+    fn prepare<'a>(&self, model: &'a TextToImage, request: &'a Request) -> anyhow::Result<Drawing<'a>> {
+        model.prepare(request).map_err(|error| match (error.kind(), self.running.memory) {
+            (ErrorKind::Memory, Some(limit)) => anyhow::Error::from(error).context(format!("--memory {limit}")),
+            _ => error.into(),
+        })
     }
 
     /// Finds out that the pictures have no place before drawing them.
@@ -201,23 +138,7 @@ impl Draw {
     }
 
     fn request(&self) -> anyhow::Result<Request> {
-        let mut request = Request {
-            prompt: self.prompt.clone(),
-            negative: self.negative.clone(),
-            width: self.width,
-            height: self.height,
-            steps: self.steps,
-            guidance: self.guidance,
-            guidance_rescale: self.guidance_rescale.unwrap_or_default(),
-            seed: self.seed,
-            count: self.count,
-            sampler: self.sampler.clone(),
-            schedule: self.schedule.clone(),
-            eta: self.eta,
-            generator: self.rng.parse()?,
-            noise: None,
-            keep_latents: self.dump.is_some(),
-        };
+        let mut request = Request { keep_latents: self.dump.is_some(), ..self.flags.request(&self.prompt) };
         if let Some(path) = &self.noise {
             request.noise = Some(read_noise(path)?);
         }
@@ -244,20 +165,22 @@ impl Draw {
         Ok(files)
     }
 
-    fn say_plan(&self, plan: &MemoryPlan, gflop: f64) {
+    fn say_plan(&self, drawing: &Drawing<'_>) -> anyhow::Result<()> {
+        let (memory, gflop) = (drawing.memory(), drawing.flops()? as f64 / 1e9);
         if self.json {
-            let mut facts = plan.to_json();
+            let mut facts = memory.to_json();
             facts["gflop"] = gflop.into();
             output::line(facts);
         } else {
-            output::line(format_args!("{plan}\narithmetic: {gflop:.0} GFLOP"));
+            output::line(format_args!("{memory}\narithmetic: {gflop:.0} GFLOP"));
         }
+        Ok(())
     }
 
     fn say(&self, drawn: &Drawn) {
         if self.json {
             let files: Vec<_> = drawn.files.iter().map(|file| file.display().to_string()).collect();
-            let seeds: Vec<_> = (0..files.len() as u64).map(|i| self.seed.wrapping_add(i)).collect();
+            let seeds: Vec<_> = (0..files.len() as u64).map(|i| drawn.request.seed.wrapping_add(i)).collect();
             let facts = json!({
                 "files": files,
                 "seeds": seeds,
@@ -280,6 +203,7 @@ impl Draw {
 /// What is told about pictures that are on the disk.
 struct Drawn {
     files: Vec<PathBuf>,
+    request: Request,
     /// When each stage began.
     stages: Map<String, Value>,
     precision: Precision,

@@ -2,10 +2,7 @@
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use ondine::{
-    genmoji,
-    model::{folder, installed},
-};
+use ondine::{folders, genmoji, model::installed};
 use serde_json::json;
 
 use crate::output;
@@ -55,7 +52,7 @@ fn list(as_json: bool) -> anyhow::Result<()> {
 
 fn path(name: Option<&str>) -> anyhow::Result<()> {
     match name {
-        None => match folder() {
+        None => match folders::models() {
             Some(folder) => output::line(folder.display()),
             None => bail!("there is no home folder; set ONDINE_MODELS to the folder of your models"),
         },

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use ondine_models::{GraphSizes, registry};
+use ondine_models::{Functions, GraphSizes, registry};
 use serde_json::{Value, json};
 
 use crate::output;
@@ -66,7 +66,7 @@ fn check_room(folder: &Path, model: &Model) -> anyhow::Result<()> {
 }
 
 impl Part {
-    fn functions(&self) -> anyhow::Result<registry::Functions> {
+    fn functions(&self) -> anyhow::Result<Functions> {
         Ok((registry::find(self.class)?.functions)(self.config, GraphSizes::default())?)
     }
 

@@ -3,10 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Context;
-use ondine_models::{
-    GraphSizes,
-    registry::{Architecture, find},
-};
+use ondine_models::{Architecture, GraphSizes, registry::find};
 use ondine_runtime::{
     Asset, Bindings, Cache, DType, Device, Function, Graph, NDArray, Options, Outputs, Precision, State, profile,
 };

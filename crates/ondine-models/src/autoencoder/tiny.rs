@@ -2,17 +2,15 @@
 //!
 //! A stack of plain convolutions, without norms or attention; its latents are those of diffusion, already scaled.
 
-use ondine_runtime::{Activation, Conv2d, Dim, Graph, Result, Value};
+use ondine_runtime::{Activation, Conv2d, Dim, Graph, Result, Value, fail};
 use serde::Deserialize;
 
+use super::options::{self, Options};
 use crate::{
-    blocks::{Path, conv_same, conv2d, upsample, width},
-    config::{self, MAX_DEPTH, MAX_WIDTH, TYPICAL_LATENTS, activation, bounded, same_length, supported},
-    fail,
-    registry::{Functions, GraphSizes, LatentSpace},
+    architecture::{Architecture, Functions, GraphSizes, LatentSpace, Role},
+    blocks::{Module, conv_same, conv2d, upsample},
+    config::{self, MAX_DEPTH, MAX_WIDTH, activation, all_bounded, bounded, same_length, supported},
 };
-
-pub use crate::autoencoder_kl::Options;
 
 /// `config.json` of a tiny autoencoder; defaults are those of `AutoencoderTiny`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -95,10 +93,12 @@ impl Config {
                 fail!(Shape, "a level of {count} blocks is not supported; the most are {MAX_DEPTH}");
             }
         }
-        bounded("in_channels", self.in_channels, MAX_WIDTH)?;
-        bounded("out_channels", self.out_channels, MAX_WIDTH)?;
-        bounded("latent_channels", self.latent_channels, MAX_WIDTH)?;
-        bounded("upsampling_scaling_factor", self.upsampling_scaling_factor, 16)?;
+        all_bounded([
+            ("in_channels", self.in_channels, MAX_WIDTH),
+            ("out_channels", self.out_channels, MAX_WIDTH),
+            ("latent_channels", self.latent_channels, MAX_WIDTH),
+            ("upsampling_scaling_factor", self.upsampling_scaling_factor, 16),
+        ])?;
         supported("upsample_fn", &self.upsample_fn.as_str(), &["nearest"])?;
         activation("act_fn", &self.act_fn)
     }
@@ -114,25 +114,26 @@ impl Config {
 pub fn build_encoder(config: &Config, options: &Options) -> Result<Graph> {
     let activation = config.check()?;
     let mut graph = Graph::new();
-    let g = &mut graph;
-    let mut layers = Layers::new("encoder");
-    let mut x = options.input(g, "sample", config.in_channels)?;
-    x = g.affine(x, 0.5, 0.5)?;
+    let root = &mut Module::root(&mut graph);
+    let mut x = options.input(root, "sample", config.in_channels)?;
+    let m = &mut root.at("encoder");
+    x = m.affine(x, 0.5, 0.5)?;
+    let layers = &mut Layers::of(m);
     for (i, (&blocks, &channels)) in
         config.num_encoder_blocks.iter().zip(&config.encoder_block_out_channels).enumerate()
     {
-        let w = layers.next();
+        let m = &mut layers.next();
         x = match i {
-            0 => conv_same(g, &w, x, channels, 3)?,
-            _ => conv2d(g, &w, x, [channels, 3], Conv2d { stride: [2; 2], ..Conv2d::same(3) }, false)?,
+            0 => conv_same(m, x, channels, 3)?,
+            _ => conv2d(m, x, [channels, 3], Conv2d { stride: [2; 2], ..Conv2d::same(3) }, false)?,
         };
         for _ in 0..blocks {
-            x = block(g, &layers.next(), x, activation)?;
+            x = block(&mut layers.next(), x, activation)?;
         }
     }
-    x = conv_same(g, &layers.next(), x, config.latent_channels, 3)?;
-    x = g.channels_first(x)?;
-    g.output("latents", x);
+    x = conv_same(&mut layers.next(), x, config.latent_channels, 3)?;
+    x = root.channels_first(x)?;
+    root.output("latents", x);
     Ok(graph)
 }
 
@@ -147,85 +148,78 @@ pub fn build_encoder(config: &Config, options: &Options) -> Result<Graph> {
 pub fn build_decoder(config: &Config, options: &Options) -> Result<Graph> {
     let activation = config.check()?;
     let mut graph = Graph::new();
-    let g = &mut graph;
-    let mut layers = Layers::new("decoder");
-    let x = options.input(g, "latents", config.latent_channels)?;
-    let x = clamp(g, x)?;
-    let mut x = conv_same(g, &layers.next(), x, config.decoder_block_out_channels[0], 3)?;
-    x = g.activation(activation, x)?;
-    layers.skip();
+    let root = &mut Module::root(&mut graph);
+    let x = options.input(root, "latents", config.latent_channels)?;
+    let m = &mut root.at("decoder");
+    let x = clamp(m, x)?;
+    let layers = &mut Layers::of(m);
+    let mut x = conv_same(&mut layers.next(), x, config.decoder_block_out_channels[0], 3)?;
+    x = layers.next().activation(activation, x)?;
     let last = config.num_decoder_blocks.len() - 1;
     for (i, &blocks) in config.num_decoder_blocks.iter().enumerate() {
         for _ in 0..blocks {
-            x = block(g, &layers.next(), x, activation)?;
+            x = block(&mut layers.next(), x, activation)?;
         }
         if i < last {
             layers.skip();
+            let m = &mut layers.next();
             let factor = config.upsampling_scaling_factor;
-            let size: [Dim; 2] = [1, 2].map(|axis| &g.dim(x, axis) * factor);
-            x = upsample(g, &layers.next(), x, size, false)?;
+            let size: [Dim; 2] = [1, 2].map(|axis| &m.dim(x, axis) * factor);
+            x = upsample(m, x, size, false)?;
         }
     }
-    x = conv_same(g, &layers.next(), x, config.out_channels, 3)?;
-    x = g.affine(x, 2.0, -1.0)?;
-    x = g.channels_first(x)?;
-    g.output("sample", x);
+    x = conv_same(&mut layers.next(), x, config.out_channels, 3)?;
+    x = m.affine(x, 2.0, -1.0)?;
+    x = root.channels_first(x)?;
+    root.output("sample", x);
     Ok(graph)
 }
 
 /// The numbered entries of a `torch.nn.Sequential`, some of which have no weights.
-struct Layers {
-    path: Path,
+struct Layers<'m> {
+    module: Module<'m>,
     count: usize,
 }
 
-impl Layers {
-    fn new(side: &str) -> Self {
-        Self { path: Path::root().at(side).at("layers"), count: 0 }
+impl<'m> Layers<'m> {
+    fn of(m: &'m mut Module<'_>) -> Self {
+        Self { module: m.at("layers"), count: 0 }
     }
 
-    fn next(&mut self) -> Path {
+    fn next(&mut self) -> Module<'_> {
         self.count += 1;
-        self.path.at(self.count - 1)
+        self.module.at(self.count - 1)
     }
 
+    /// Leaves out the upsampling, which is part of the convolution after it.
     fn skip(&mut self) {
         self.count += 1;
     }
 }
 
 /// `3 * tanh(x / 3)`: keeps outliers of a sampler within reach.
-fn clamp(g: &mut Graph, x: Value) -> Result<Value> {
-    let x = g.affine(x, 1.0 / 3.0, 0.0)?;
-    let x = g.activation(Activation::Tanh, x)?;
-    g.affine(x, 3.0, 0.0)
+fn clamp(m: &mut Module<'_>, x: Value) -> Result<Value> {
+    let x = m.affine(x, 1.0 / 3.0, 0.0)?;
+    let x = m.activation(Activation::Tanh, x)?;
+    m.affine(x, 3.0, 0.0)
 }
 
 /// `AutoencoderTinyBlock` of diffusers: three convolutions and a residual, ended by a `ReLU` whatever `act_fn` says.
-fn block(g: &mut Graph, w: &Path, x: Value, activation: Activation) -> Result<Value> {
-    let channels = width(g, x)?;
-    let w_conv = w.at("conv");
-    let h = conv_same(g, &w_conv.at(0), x, channels, 3)?;
-    let h = g.activation(activation, h)?;
-    let h = conv_same(g, &w_conv.at(2), h, channels, 3)?;
-    let h = g.activation(activation, h)?;
-    let h = conv_same(g, &w_conv.at(4), h, channels, 3)?;
-    w.enter(g);
-    let sum = g.add(h, x)?;
-    g.activation(Activation::Relu, sum)
+fn block(m: &mut Module<'_>, x: Value, activation: Activation) -> Result<Value> {
+    let channels = m.width(x)?;
+    let h = conv_same(&mut m.at("conv.0"), x, channels, 3)?;
+    let h = m.activation(activation, h)?;
+    let h = conv_same(&mut m.at("conv.2"), h, channels, 3)?;
+    let h = m.activation(activation, h)?;
+    let h = conv_same(&mut m.at("conv.4"), h, channels, 3)?;
+    let sum = m.add(h, x)?;
+    m.activation(Activation::Relu, sum)
 }
 
-/// The registry's facts of the latents.
-pub(crate) fn latent_space(json: &str) -> Result<LatentSpace> {
+/// The facts of the latents.
+fn latent_space(json: &str) -> Result<LatentSpace> {
     let config = Config::from_json(json)?;
-    if config.scaling_factor == 0.0 || !config.scaling_factor.is_finite() {
-        fail!(
-            Format,
-            "`scaling_factor` of the autoencoder (vae) is {}; it must be a number other than 0",
-            config.scaling_factor
-        );
-    }
-    Ok(LatentSpace {
+    options::checked(LatentSpace {
         factor: config.downscale(),
         channels: config.latent_channels,
         scaling: config.scaling_factor,
@@ -233,13 +227,17 @@ pub(crate) fn latent_space(json: &str) -> Result<LatentSpace> {
     })
 }
 
-/// The registry's entry.
-pub(crate) fn functions(json: &str, _: GraphSizes) -> Result<Functions> {
+fn functions(json: &str, _: GraphSizes) -> Result<Functions> {
     let (config, options) = (Config::from_json(json)?, Options::default());
-    let (mut encode, mut decode) = (build_encoder(&config, &options)?, build_decoder(&config, &options)?);
-    for symbol in ["height", "width"] {
-        encode.expect(symbol, TYPICAL_LATENTS * config.downscale());
-        decode.expect(symbol, TYPICAL_LATENTS);
-    }
-    Ok(vec![("encode", encode), ("decode", decode)])
+    let (encode, decode) = (build_encoder(&config, &options)?, build_decoder(&config, &options)?);
+    Ok(options::functions(encode, decode, config.downscale()))
 }
+
+/// `AutoencoderTiny`.
+pub const ARCHITECTURE: Architecture = Architecture {
+    class: "AutoencoderTiny",
+    role: Role::Autoencoder(latent_space),
+    functions,
+    renames: &[],
+    ignored: &[],
+};

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use super::NoiseLevel;
-use super::forms::ln;
-use crate::error::{Error, Result};
+use ondine_runtime::{Result, fail};
+
+use super::{form::Form, level::NoiseLevel, rounded::ln};
 use crate::schedule::{
     BetaSchedule, LevelRules, Levels, NoiseSchedule, Prediction, SchedulerConfig, SolverOptions, levels,
     solver_timesteps,
@@ -12,8 +12,8 @@ use crate::schedule::{
 
 /// A multistep run: levels fixed at the start, predictions gathered on the way.
 pub(super) struct Multistep {
-    pub(super) levels: Levels,
-    pub(super) prediction: Prediction,
+    levels: Levels,
+    prediction: Prediction,
     pub(super) options: SolverOptions,
     /// Converted predictions, newest first, at most `options.order`.
     pub(super) history: VecDeque<Vec<f32>>,
@@ -33,10 +33,10 @@ impl Multistep {
         let levels = levels(config, &schedule, solver_timesteps(config, steps, last), rules);
         let spaced = &levels.sigmas[..levels.sigmas.len() - 1];
         if spaced.windows(2).any(|pair| pair[0] <= pair[1]) {
-            return Err(Error::argument(format!(
-                "{steps} steps are too many for this spacing: two of them fall on one timestep; \
-                 ask for fewer"
-            )));
+            fail!(
+                Argument,
+                "{steps} steps are too many for this spacing: two of them fall on one timestep; ask for fewer"
+            );
         }
         Ok(Self {
             levels,
@@ -56,9 +56,10 @@ impl Multistep {
         NoiseLevel::of_sigma(sigmas.get(call).or(sigmas.last()).copied().unwrap_or_default())
     }
 
-    /// The mixture of latents that enter a call.
-    pub(super) fn entering(&self, call: usize) -> NoiseLevel {
-        self.level(call.min(self.calls() - 1))
+    /// The clean latents that the outputs of a call stand for.
+    pub(super) fn x0(&self, call: usize, sample: &[f32], model_output: &[f32]) -> Vec<f32> {
+        let level = self.level(call);
+        sample.iter().zip(model_output).map(|(&x, &output)| level.x0(self.prediction, x, output)).collect()
     }
 
     pub(super) fn remember(&mut self, prediction: Vec<f32>) {
@@ -77,6 +78,20 @@ impl Multistep {
             _ => self.options.order,
         };
         most.min(self.history.len())
+    }
+}
+
+impl Form for Multistep {
+    fn timesteps(&self) -> &[f32] {
+        &self.levels.timesteps
+    }
+
+    fn sigmas(&self) -> &[f32] {
+        &self.levels.sigmas
+    }
+
+    fn noise_level(&self, call: usize) -> NoiseLevel {
+        self.level(call.min(self.calls() - 1))
     }
 }
 

@@ -6,16 +6,15 @@ mod config;
 
 pub use config::Config;
 
-use ondine_runtime::{DType, Dim, Graph, Result, Value};
+use ondine_runtime::{Activation, DType, Dim, Graph, Result, Value, fail};
 
 use crate::{
+    architecture::{Architecture, DenoiserFacts, Functions, GraphSizes, Role},
     blocks::{
-        Path, ResnetSpec, Transformer2D, conv_same, downsample, embedding, group_norm, linear, resnet, sinusoid,
+        Module, ResnetSpec, Transformer2D, conv_same, downsample, embedding, group_norm, linear, resnet, sinusoid,
         timestep_embedding, transformer_2d, upsample,
     },
-    config::{PerLevel, TYPICAL_LATENTS, activation},
-    fail,
-    registry::{Functions, GraphSizes},
+    config::activation,
 };
 use config::{Level, Plan};
 
@@ -65,13 +64,12 @@ impl Default for Options {
 pub fn build(config: &Config, options: &Options) -> Result<Graph> {
     let plan = config.plan()?;
     let mut graph = Graph::new();
-    let g = &mut graph;
-    let w = &Path::root();
+    let m = &mut Module::root(&mut graph);
     let Options { batch, height, width, .. } = options;
     let sample =
-        g.input("sample", DType::F32, vec![batch.clone(), config.in_channels.into(), height.clone(), width.clone()]);
-    let time = time_embedding(g, w, config, &plan, options)?;
-    let (context, context_mask) = text(g, w, config, &plan, options)?;
+        m.input("sample", DType::F32, vec![batch.clone(), config.in_channels.into(), height.clone(), width.clone()]);
+    let time = time_embedding(m, config, &plan, options)?;
+    let (context, context_mask) = text(m, config, &plan, options)?;
     let net = Net {
         resnet: ResnetSpec {
             groups: plan.groups,
@@ -86,41 +84,41 @@ pub fn build(config: &Config, options: &Options) -> Result<Graph> {
         context_mask,
     };
 
-    let x = if config.center_input_sample { g.affine(sample, 2.0, -1.0)? } else { sample };
-    let x = g.channels_last(x)?;
-    let mut x = conv_same(g, &w.at("conv_in"), x, config.block_out_channels[0], config.conv_in_kernel)?;
+    let x = if config.center_input_sample { m.affine(sample, 2.0, -1.0)? } else { sample };
+    let x = m.channels_last(x)?;
+    let mut x = conv_same(&mut m.at("conv_in"), x, config.block_out_channels[0], config.conv_in_kernel)?;
     let mut skips = vec![x];
     for (i, level) in plan.down.iter().enumerate() {
-        let w = w.at("down_blocks").at(i);
+        let m = &mut m.at(format_args!("down_blocks.{i}"));
         for j in 0..level.resnets {
-            x = net.block(g, &w, x, level, j)?;
+            x = net.block(m, x, level, j)?;
             skips.push(x);
         }
         if i + 1 < plan.down.len() {
-            x = downsample(g, &w.at("downsamplers.0"), x, config.downsample_padding)?;
+            x = downsample(&mut m.at("downsamplers.0"), x, config.downsample_padding)?;
             skips.push(x);
         }
     }
     if let Some(level) = &plan.mid {
-        x = net.middle(g, &w.at("mid_block"), x, level, config.mid_block_scale_factor)?;
+        x = net.middle(&mut m.at("mid_block"), x, level, config.mid_block_scale_factor)?;
     }
     for (i, level) in plan.up.iter().enumerate() {
-        let w = w.at("up_blocks").at(i);
+        let m = &mut m.at(format_args!("up_blocks.{i}"));
         for j in 0..level.resnets {
             let skip = skips.pop().expect("the way up has as many blocks as the way down left maps");
-            x = g.concat(&[x, skip], 3)?;
-            x = net.block(g, &w, x, level, j)?;
+            x = m.concat(&[x, skip], 3)?;
+            x = net.block(m, x, level, j)?;
         }
         if let Some(&next) = skips.last() {
-            let size = [1, 2].map(|axis| g.dim(next, axis));
-            x = upsample(g, &w.at("upsamplers.0.conv"), x, size, true)?;
+            let size = [1, 2].map(|axis| m.dim(next, axis));
+            x = upsample(&mut m.at("upsamplers.0.conv"), x, size, true)?;
         }
     }
-    let x = group_norm(g, &w.at("conv_norm_out"), x, plan.groups, config.norm_eps)?;
-    let x = g.activation(plan.activation, x)?;
-    let x = conv_same(g, &w.at("conv_out"), x, config.out_channels, config.conv_out_kernel)?;
-    let x = g.channels_first(x)?;
-    g.output("out_sample", x);
+    let x = group_norm(&mut m.at("conv_norm_out"), x, plan.groups, config.norm_eps)?;
+    let x = m.activation(plan.activation, x)?;
+    let x = conv_same(&mut m.at("conv_out"), x, config.out_channels, config.conv_out_kernel)?;
+    let x = m.channels_first(x)?;
+    m.output("out_sample", x);
     Ok(graph)
 }
 
@@ -134,18 +132,20 @@ struct Net {
 
 impl Net {
     /// Residual block `j` of a level and the transformer after it, if the level has one there.
-    fn block(&self, g: &mut Graph, w: &Path, x: Value, level: &Level, j: usize) -> Result<Value> {
-        let x = resnet(g, &w.at("resnets").at(j), x, level.channels, &self.resnet)?;
+    fn block(&self, m: &mut Module<'_>, x: Value, level: &Level, j: usize) -> Result<Value> {
+        let x = resnet(&mut m.at(format_args!("resnets.{j}")), x, level.channels, &self.resnet)?;
         match level.transformers.get(j) {
-            Some(&layers) => transformer_2d(g, &w.at("attentions").at(j), x, &self.transformer(level, layers)),
+            Some(&layers) => {
+                transformer_2d(&mut m.at(format_args!("attentions.{j}")), x, &self.transformer(level, layers))
+            }
             None => Ok(x),
         }
     }
 
     /// The blocks at the lowest resolution.
-    fn middle(&self, g: &mut Graph, w: &Path, x: Value, level: &Level, output_scale: f32) -> Result<Value> {
+    fn middle(&self, m: &mut Module<'_>, x: Value, level: &Level, output_scale: f32) -> Result<Value> {
         let resnets = Self { resnet: ResnetSpec { output_scale, ..self.resnet }, ..*self };
-        (0..level.resnets).try_fold(x, |x, j| resnets.block(g, w, x, level, j))
+        (0..level.resnets).try_fold(x, |x, j| resnets.block(m, x, level, j))
     }
 
     fn transformer(&self, level: &Level, layers: usize) -> Transformer2D {
@@ -162,78 +162,78 @@ impl Net {
 }
 
 /// The text that cross-attentions attend to, `[batch, tokens, context]`, and which of its tokens are seen.
-fn text(g: &mut Graph, w: &Path, config: &Config, plan: &Plan, options: &Options) -> Result<(Value, Option<Value>)> {
+fn text(m: &mut Module<'_>, config: &Config, plan: &Plan, options: &Options) -> Result<(Value, Option<Value>)> {
     let shape = [options.batch.clone(), options.tokens.clone()];
     let [batch, tokens] = shape.clone();
     let given = config.encoder_hid_dim.unwrap_or(plan.context);
-    let mut context = g.input("encoder_hidden_states", DType::F32, vec![batch, tokens, given.into()]);
+    let mut context = m.input("encoder_hidden_states", DType::F32, vec![batch, tokens, given.into()]);
     if config.encoder_hid_dim.is_some() {
-        context = linear(g, &w.at("encoder_hid_proj"), context, plan.context, true)?;
+        context = linear(&mut m.at("encoder_hid_proj"), context, plan.context, true)?;
     }
     if !options.mask {
         return Ok((context, None));
     }
-    let mask = g.input("encoder_attention_mask", DType::I64, shape);
-    Ok((context, Some(g.cast(mask, DType::Bool)?)))
+    let mask = m.input("encoder_attention_mask", DType::I64, shape);
+    Ok((context, Some(m.cast(mask, DType::Bool)?)))
 }
 
 /// The embedding of the timestep and of what is added to it, `[batch, time]`.
-fn time_embedding(g: &mut Graph, w: &Path, config: &Config, plan: &Plan, options: &Options) -> Result<Value> {
-    let timestep = g.input("timestep", DType::F32, [options.batch.clone()]);
+fn time_embedding(m: &mut Module<'_>, config: &Config, plan: &Plan, options: &Options) -> Result<Value> {
+    let timestep = m.input("timestep", DType::F32, [options.batch.clone()]);
     let channels = config.block_out_channels[0];
-    let mut waves = sinusoid(g, timestep, channels, config.flip_sin_to_cos, config.freq_shift)?;
+    let mut waves = sinusoid(&mut m.at("time_proj"), timestep, channels, config.flip_sin_to_cos, config.freq_shift)?;
     if let Some(width) = config.time_cond_proj_dim {
-        let cond = g.input("timestep_cond", DType::F32, [options.batch.clone(), width.into()]);
-        let cond = linear(g, &w.at("time_embedding.cond_proj"), cond, channels, false)?;
-        waves = g.add(waves, cond)?;
+        let cond = m.input("timestep_cond", DType::F32, [options.batch.clone(), width.into()]);
+        let cond = linear(&mut m.at("time_embedding.cond_proj"), cond, channels, false)?;
+        waves = m.add(waves, cond)?;
     }
-    let mut time = timestep_embedding(g, &w.at("time_embedding"), waves, plan.time, plan.activation)?;
+    let mut time = timestep_embedding(&mut m.at("time_embedding"), waves, plan.time, plan.activation)?;
     if let Some(name) = &config.timestep_post_act {
-        time = g.activation(activation("timestep_post_act", name)?, time)?;
+        time = m.activation(activation("timestep_post_act", name)?, time)?;
     }
-    if let Some(class) = class_embedding(g, &w.at("class_embedding"), config, plan, options)? {
-        time = if config.class_embeddings_concat { g.concat(&[time, class], 1)? } else { g.add(time, class)? };
+    if let Some(class) = class_embedding(&mut m.at("class_embedding"), config, plan, options)? {
+        time = if config.class_embeddings_concat { m.concat(&[time, class], 1)? } else { m.add(time, class)? };
     }
     if config.addition_embed_type.is_some() {
-        let addition = text_time_embedding(g, &w.at("add_embedding"), config, plan, options)?;
-        time = g.add(time, addition)?;
+        let addition = text_time_embedding(&mut m.at("add_embedding"), config, plan, options)?;
+        time = m.add(time, addition)?;
     }
     match &config.time_embedding_act_fn {
-        Some(name) => g.activation(activation("time_embedding_act_fn", name)?, time),
+        Some(name) => m.activation(activation("time_embedding_act_fn", name)?, time),
         None => Ok(time),
     }
 }
 
 /// The embedding of `class_labels`, `[batch, time]`, if the config has one.
-fn class_embedding(g: &mut Graph, w: &Path, config: &Config, plan: &Plan, options: &Options) -> Result<Option<Value>> {
+fn class_embedding(m: &mut Module<'_>, config: &Config, plan: &Plan, options: &Options) -> Result<Option<Value>> {
     let batch = &options.batch;
-    let vectors = |g: &mut Graph, width: usize| g.input("class_labels", DType::F32, [batch.clone(), width.into()]);
+    let vectors = |m: &mut Module<'_>, width: usize| m.input("class_labels", DType::F32, [batch.clone(), width.into()]);
     Ok(Some(match (config.class_embed_type.as_deref(), config.num_class_embeds) {
         (None, None) => return Ok(None),
         (None, Some(classes)) => {
-            let labels = g.input("class_labels", DType::I64, [batch.clone()]);
-            embedding(g, w, labels, [classes, plan.time])?
+            let labels = m.input("class_labels", DType::I64, [batch.clone()]);
+            embedding(m, labels, [classes, plan.time])?
         }
         (Some("timestep"), _) => {
-            let labels = g.input("class_labels", DType::F32, [batch.clone()]);
+            let labels = m.input("class_labels", DType::F32, [batch.clone()]);
             let channels = config.block_out_channels[0];
-            let waves = sinusoid(g, labels, channels, config.flip_sin_to_cos, config.freq_shift)?;
-            timestep_embedding(g, w, waves, plan.time, plan.activation)?
+            let waves = sinusoid(m, labels, channels, config.flip_sin_to_cos, config.freq_shift)?;
+            timestep_embedding(m, waves, plan.time, plan.activation)?
         }
-        (Some("identity"), _) => vectors(g, plan.time),
+        (Some("identity"), _) => vectors(m, plan.time),
         (Some("projection"), _) => {
-            let labels = vectors(g, needed(config)?);
-            timestep_embedding(g, w, labels, plan.time, ondine_runtime::Activation::Silu)?
+            let labels = vectors(m, needed(config)?);
+            timestep_embedding(m, labels, plan.time, Activation::Silu)?
         }
         (Some(_), _) => {
-            let labels = vectors(g, needed(config)?);
-            linear(g, w, labels, plan.time, true)?
+            let labels = vectors(m, needed(config)?);
+            linear(m, labels, plan.time, true)?
         }
     }))
 }
 
 /// The embedding of the pooled text and the picture's sizes (Podell et al. 2023), `[batch, time]`.
-fn text_time_embedding(g: &mut Graph, w: &Path, config: &Config, plan: &Plan, options: &Options) -> Result<Value> {
+fn text_time_embedding(m: &mut Module<'_>, config: &Config, plan: &Plan, options: &Options) -> Result<Value> {
     let Some(dim) = config.addition_time_embed_dim else {
         fail!(Missing, "`addition_time_embed_dim` is missing; `addition_embed_type` needs it");
     };
@@ -246,12 +246,12 @@ fn text_time_embedding(g: &mut Graph, w: &Path, config: &Config, plan: &Plan, op
         );
     };
     let batch = &options.batch;
-    let text = g.input("text_embeds", DType::F32, [batch.clone(), text.into()]);
-    let sizes = g.input("time_ids", DType::F32, [batch.clone(), ids.into()]);
-    let sizes = sinusoid(g, sizes, dim, config.flip_sin_to_cos, config.freq_shift)?;
-    let sizes = g.reshape(sizes, [batch.clone(), (ids * dim).into()])?;
-    let both = g.concat(&[text, sizes], 1)?;
-    timestep_embedding(g, w, both, plan.time, ondine_runtime::Activation::Silu)
+    let text = m.input("text_embeds", DType::F32, [batch.clone(), text.into()]);
+    let sizes = m.input("time_ids", DType::F32, [batch.clone(), ids.into()]);
+    let sizes = sinusoid(m, sizes, dim, config.flip_sin_to_cos, config.freq_shift)?;
+    let sizes = m.reshape(sizes, [batch.clone(), (ids * dim).into()])?;
+    let both = m.concat(&[text, sizes], 1)?;
+    timestep_embedding(m, both, plan.time, Activation::Silu)
 }
 
 fn needed(config: &Config) -> Result<usize> {
@@ -261,19 +261,21 @@ fn needed(config: &Config) -> Result<usize> {
     }
 }
 
-/// The registry's entry.
-pub(crate) fn functions(json: &str, sizes: GraphSizes) -> Result<Functions> {
+fn facts(json: &str) -> Result<DenoiserFacts> {
+    Ok(Config::from_json(json)?.facts())
+}
+
+fn functions(json: &str, sizes: GraphSizes) -> Result<Functions> {
     let side = |name: &str| &Dim::symbol(name) * sizes.multiple;
     let options = Options { height: side("height"), width: side("width"), mask: sizes.mask, ..Options::default() };
     let config = Config::from_json(json)?;
     let mut graph = build(&config, &options)?;
-    let sides = match config.sample_size {
-        Some(PerLevel::All(side)) => [side; 2],
-        Some(PerLevel::Each(ref sides)) if sides.len() == 2 => [sides[0], sides[1]],
-        _ => [TYPICAL_LATENTS; 2],
-    };
-    for (symbol, side) in ["height", "width"].into_iter().zip(sides) {
+    for (symbol, side) in ["height", "width"].into_iter().zip(config.facts().native) {
         graph.expect(symbol, side / sizes.multiple);
     }
     Ok(vec![("main", graph)])
 }
+
+/// `UNet2DConditionModel`.
+pub const ARCHITECTURE: Architecture =
+    Architecture { class: "UNet2DConditionModel", role: Role::Denoiser(facts), functions, renames: &[], ignored: &[] };

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use ondine_models::{Encoding, Tokenizer};
-use ondine_runtime::{Bindings, Cache, DType, Function, Graph, NDArray, Outputs, Prepared, State, profile};
+use ondine_models::{Encoding, GraphSizes, Network, Tokenizer};
+use ondine_runtime::{
+    Bindings, Cache, DType, Device, Function, Graph, NDArray, Options, Outputs, Prepared, Result, State, fail, profile,
+};
 
-use super::plan::{Resident, StagePlan};
-use crate::error::{Error, Result};
+use super::memory::{Resident, StagePlan};
 
 /// A tokenizer with the network that reads its tokens.
 #[derive(Debug)]
-pub(super) struct TextEncoder {
-    pub(super) name: String,
-    pub(super) tokenizer: Tokenizer,
-    pub(super) network: Prepared,
+pub(super) struct TextEncoder<'a> {
+    pub(super) tokenizer: &'a Tokenizer,
+    network: Prepared,
     /// True if the network can be told which tokens are padding.
     pub(super) takes_mask: bool,
 }
@@ -41,16 +41,31 @@ pub(super) struct Wants {
 
 impl Wants {
     pub(super) fn of(unet: &Graph) -> Self {
-        let takes = |wanted: &str| unet.inputs().iter().any(|(name, _)| &**name == wanted);
-        Self { text_embeds: takes("text_embeds"), class_labels: takes("class_labels") }
+        Self { text_embeds: takes(unet, "text_embeds"), class_labels: takes(unet, "class_labels") }
     }
 }
 
-impl TextEncoder {
+/// True if the function has an input `wanted`.
+pub(super) fn takes(graph: &Graph, wanted: &str) -> bool {
+    graph.inputs().iter().any(|(name, _)| &**name == wanted)
+}
+
+impl<'a> TextEncoder<'a> {
+    pub(super) fn prepare(
+        tokenizer: &'a Tokenizer,
+        network: &Network,
+        options: &Options,
+        device: &Device,
+    ) -> Result<Self> {
+        let network = network.asset(GraphSizes::default())?;
+        let takes_mask = takes(network.function("main")?, "attention_mask");
+        Ok(Self { tokenizer, network: network.prepare(options, device)?, takes_mask })
+    }
+
     /// Memory of encoding `tokens` tokens.
     pub(super) fn plan(&self, tokens: usize) -> Result<StagePlan> {
         let plan = self.network.plan("main", &Self::sizes(tokens))?;
-        StagePlan::new(&self.name, &self.network, "main", &plan, Resident::All)
+        StagePlan::new("text encoder", &self.network, "main", &plan, Resident::All)
     }
 
     fn sizes(tokens: usize) -> Bindings {
@@ -71,11 +86,11 @@ impl TextEncoder {
 
     /// The tokens of a text. A network that cannot be told of padding was trained with texts padded to full length.
     fn tokens(&self, text: &str) -> Result<Encoding> {
-        Ok(if self.takes_mask {
-            self.tokenizer.encode(text)?
+        if self.takes_mask {
+            self.tokenizer.encode(text)
         } else {
-            self.tokenizer.encode_padded(text, self.tokenizer.max_length())?
-        })
+            self.tokenizer.encode_padded(text, self.tokenizer.max_length())
+        }
     }
 
     /// Encodes the texts one by one; the network is loaded for that and dropped after.
@@ -91,15 +106,15 @@ fn run(function: &Function, encoding: &Encoding, state: &mut State) -> Result<Ou
     let mask = encoding.attention_mask();
     let mask = NDArray::new(&[1, mask.len()], &mask)?;
     let mut inputs = vec![("input_ids", &ids)];
-    if function.graph().inputs().iter().any(|(name, _)| &**name == "attention_mask") {
+    if takes(function.graph(), "attention_mask") {
         inputs.push(("attention_mask", &mask));
     }
-    Ok(function.run(&inputs, state)?)
+    function.run(&inputs, state)
 }
 
 /// Encodes texts with all encoders; encoders stand side by side in the width of the states.
 pub(super) fn encode(
-    encoders: &[TextEncoder],
+    encoders: &[TextEncoder<'_>],
     texts: &[&str],
     wants: Wants,
     cache: Option<&Cache>,
@@ -109,9 +124,7 @@ pub(super) fn encode(
     for (position, encoder) in encoders.iter().enumerate() {
         let encodings = texts.iter().map(|text| encoder.tokens(text)).collect::<Result<Vec<_>>>()?;
         if let Some((text, _)) = texts.iter().zip(&encodings).find(|(_, encoding)| encoding.all_unknown) {
-            return Err(Error::argument(format!(
-                "the model knows no word of the prompt {text:?}; describe it in words"
-            )));
+            fail!(Argument, "the model knows no word of the prompt {text:?}; describe it in words");
         }
         for encoding in &encodings {
             if position == 0 && encoding.truncated > 0 {
@@ -156,21 +169,24 @@ impl Conditioning {
 
     /// The states `[1, tokens, width]`.
     pub(super) fn hidden(&self) -> Result<&NDArray> {
-        self.hidden.as_ref().ok_or_else(|| Error::unsupported("the model has no text encoder"))
+        match &self.hidden {
+            Some(hidden) => Ok(hidden),
+            None => fail!(Unsupported, "the model has no text encoder"),
+        }
     }
 }
 
 /// `[1, tokens, a]` and `[1, tokens, b]` as `[1, tokens, a + b]`.
 fn side_by_side(a: &NDArray, b: &NDArray) -> Result<NDArray> {
     let ([_, tokens, a_width], [_, b_tokens, b_width]) = (a.shape(), b.shape()) else {
-        return Err(Error::unsupported("text encoders whose states are no matrices"));
+        fail!(Unsupported, "text encoders whose states are no matrices");
     };
     if tokens != b_tokens {
-        return Err(Error::unsupported(format!("text encoders that read {tokens} and {b_tokens} tokens")));
+        fail!(Unsupported, "text encoders that read {tokens} and {b_tokens} tokens");
     }
     let (left, right) = (a.view::<f32>()?.chunks(*a_width), b.view::<f32>()?.chunks(*b_width));
     let rows: Vec<f32> = left.zip(right).flat_map(|(a, b)| a.iter().chain(b).copied()).collect();
-    Ok(NDArray::new(&[1, *tokens, a_width + b_width], &rows)?)
+    NDArray::new(&[1, *tokens, a_width + b_width], &rows)
 }
 
 /// A vector scaled to the length `sqrt(width)`, so that its elements have the size that a network likes.
@@ -179,7 +195,7 @@ fn scaled_to_unit_variance(vector: &NDArray) -> Result<NDArray> {
     let length = values.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
     let factor = (values.len() as f32).sqrt() / length;
     let scaled: Vec<f32> = values.iter().map(|x| x * factor).collect();
-    Ok(NDArray::new(vector.shape(), &scaled)?)
+    NDArray::new(vector.shape(), &scaled)
 }
 
 /// Rows of a batch put together: states padded with zeros to one length, and the mask that says so if they were.
@@ -204,7 +220,7 @@ pub(super) fn batch(rows: &[&Conditioning]) -> Result<BTreeMap<&'static str, NDA
     let pooled: Vec<_> = rows.iter().filter_map(|row| row.pooled.as_ref()).collect();
     if let Some(first) = pooled.first().filter(|_| pooled.len() == rows.len()) {
         let width = first.len();
-        let values = pooled.iter().map(|array| Ok(array.view::<f32>()?)).collect::<Result<Vec<_>>>()?.concat();
+        let values = pooled.iter().map(|array| array.view::<f32>()).collect::<Result<Vec<_>>>()?.concat();
         inputs.insert("pooled", NDArray::new(&[rows.len(), width], &values)?);
     }
     Ok(inputs)

@@ -2,10 +2,8 @@
 
 use std::fmt;
 
-use ondine_runtime::{Plan, Prepared};
+use ondine_runtime::{Plan, Prepared, Result};
 use serde_json::json;
-
-use crate::Result;
 
 /// The memory of one stage, in bytes.
 #[derive(Clone, Debug)]
@@ -77,5 +75,13 @@ impl fmt::Display for MemoryPlan {
             write!(f, "{separator}{} {weights:.0} + {workspace:.0}", stage.name)?;
         }
         if self.stages.is_empty() { Ok(()) } else { f.write_str("; weights + workspace)") }
+    }
+}
+
+/// Bytes as people read them.
+pub(super) fn megabytes(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000_000 => format!("{:.0} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
     }
 }

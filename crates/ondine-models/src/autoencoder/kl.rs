@@ -1,16 +1,15 @@
 //! The variational autoencoder of latent diffusion (Rombach et al. 2022), as in diffusers: `AutoencoderKL`.
 
-use ondine_runtime::{Activation, DType, Dim, Graph, Result, Value};
+use ondine_runtime::{Activation, Graph, Result, Value};
 use serde::Deserialize;
 
+use super::options::{self, Options};
 use crate::{
+    architecture::{Architecture, Functions, GraphSizes, LatentSpace, Role},
     blocks::{
-        AttentionSpec, Path, Projections, ResnetSpec, attention, conv_same, downsample, group_norm, resnet, upsample,
-        width,
+        AttentionSpec, Module, Projections, ResnetSpec, attention, conv_same, downsample, group_norm, resnet, upsample,
     },
-    config::{self, MAX_DEPTH, MAX_WIDTH, TYPICAL_LATENTS, activation, bounded, divides, same_length, supported},
-    fail,
-    registry::{Functions, GraphSizes, LatentSpace},
+    config::{self, MAX_DEPTH, MAX_WIDTH, activation, all_bounded, bounded, divides, same_length, supported},
     weights::Rename,
 };
 
@@ -100,10 +99,12 @@ impl Config {
             bounded("block_out_channels", channels, MAX_WIDTH)?;
             divides("norm_num_groups", self.norm_num_groups, "the channels", channels)?;
         }
-        bounded("in_channels", self.in_channels, MAX_WIDTH)?;
-        bounded("out_channels", self.out_channels, MAX_WIDTH)?;
-        bounded("latent_channels", self.latent_channels, MAX_WIDTH)?;
-        bounded("layers_per_block", self.layers_per_block, MAX_DEPTH)?;
+        all_bounded([
+            ("in_channels", self.in_channels, MAX_WIDTH),
+            ("out_channels", self.out_channels, MAX_WIDTH),
+            ("latent_channels", self.latent_channels, MAX_WIDTH),
+            ("layers_per_block", self.layers_per_block, MAX_DEPTH),
+        ])?;
         Ok(ResnetSpec {
             groups: self.norm_num_groups,
             eps: EPS,
@@ -117,31 +118,6 @@ impl Config {
 
 const EPS: f32 = 1e-6;
 
-/// What is asked of a graph.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Number of pictures or latents.
-    pub batch: Dim,
-    /// Height of what goes in.
-    pub height: Dim,
-    /// Width of what goes in.
-    pub width: Dim,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { batch: "batch".into(), height: "height".into(), width: "width".into() }
-    }
-}
-
-impl Options {
-    pub(crate) fn input(&self, g: &mut Graph, name: &str, channels: usize) -> Result<Value> {
-        let shape = vec![self.batch.clone(), channels.into(), self.height.clone(), self.width.clone()];
-        let x = g.input(name, DType::F32, shape);
-        g.channels_last(x)
-    }
-}
-
 /// Builds the encoder.
 ///
 /// Input: `sample` `[batch, in_channels, height, width]` in -1..1. Output: `moments`
@@ -153,26 +129,28 @@ impl Options {
 pub fn build_encoder(config: &Config, options: &Options) -> Result<Graph> {
     let spec = config.check()?;
     let mut graph = Graph::new();
-    let g = &mut graph;
-    let w = &Path::root().at("encoder");
+    let root = &mut Module::root(&mut graph);
     let channels = &config.block_out_channels;
-    let x = options.input(g, "sample", config.in_channels)?;
-    let mut x = conv_same(g, &w.at("conv_in"), x, channels[0], 3)?;
+    let x = options.input(root, "sample", config.in_channels)?;
+    let m = &mut root.at("encoder");
+    let mut x = conv_same(&mut m.at("conv_in"), x, channels[0], 3)?;
     for (i, &channels) in channels.iter().enumerate() {
-        let w = w.at("down_blocks").at(i);
+        let m = &mut m.at(format_args!("down_blocks.{i}"));
         for j in 0..config.layers_per_block {
-            x = resnet(g, &w.at("resnets").at(j), x, channels, &spec)?;
+            x = resnet(&mut m.at(format_args!("resnets.{j}")), x, channels, &spec)?;
         }
         if i + 1 < config.block_out_channels.len() {
-            x = downsample(g, &w.at("downsamplers.0"), x, 0)?;
+            x = downsample(&mut m.at("downsamplers.0"), x, 0)?;
         }
     }
-    let x = middle(g, &w.at("mid_block"), x, config, &spec)?;
+    x = middle(&mut m.at("mid_block"), x, config, &spec)?;
     let moments = 2 * config.latent_channels;
-    let x = head(g, w, x, moments, &spec)?;
-    let x = if config.use_quant_conv { conv_same(g, &Path::root().at("quant_conv"), x, moments, 1)? } else { x };
-    let x = g.channels_first(x)?;
-    g.output("moments", x);
+    x = head(m, x, moments, &spec)?;
+    if config.use_quant_conv {
+        x = conv_same(&mut root.at("quant_conv"), x, moments, 1)?;
+    }
+    let x = root.channels_first(x)?;
+    root.output("moments", x);
     Ok(graph)
 }
 
@@ -187,71 +165,65 @@ pub fn build_encoder(config: &Config, options: &Options) -> Result<Graph> {
 pub fn build_decoder(config: &Config, options: &Options) -> Result<Graph> {
     let spec = config.check()?;
     let mut graph = Graph::new();
-    let g = &mut graph;
-    let w = &Path::root().at("decoder");
+    let root = &mut Module::root(&mut graph);
     let latents = config.latent_channels;
-    let x = options.input(g, "latents", latents)?;
-    let x =
-        if config.use_post_quant_conv { conv_same(g, &Path::root().at("post_quant_conv"), x, latents, 1)? } else { x };
+    let mut x = options.input(root, "latents", latents)?;
+    if config.use_post_quant_conv {
+        x = conv_same(&mut root.at("post_quant_conv"), x, latents, 1)?;
+    }
+    let m = &mut root.at("decoder");
     let channels: Vec<_> = config.block_out_channels.iter().rev().copied().collect();
-    let x = conv_same(g, &w.at("conv_in"), x, channels[0], 3)?;
-    let mut x = middle(g, &w.at("mid_block"), x, config, &spec)?;
+    x = conv_same(&mut m.at("conv_in"), x, channels[0], 3)?;
+    x = middle(&mut m.at("mid_block"), x, config, &spec)?;
     for (i, &channels) in channels.iter().enumerate() {
-        let w = w.at("up_blocks").at(i);
+        let m = &mut m.at(format_args!("up_blocks.{i}"));
         for j in 0..=config.layers_per_block {
-            x = resnet(g, &w.at("resnets").at(j), x, channels, &spec)?;
+            x = resnet(&mut m.at(format_args!("resnets.{j}")), x, channels, &spec)?;
         }
         if i + 1 < config.block_out_channels.len() {
-            let doubled = [1, 2].map(|axis| &g.dim(x, axis) * 2);
-            x = upsample(g, &w.at("upsamplers.0.conv"), x, doubled, true)?;
+            let doubled = [1, 2].map(|axis| &m.dim(x, axis) * 2);
+            x = upsample(&mut m.at("upsamplers.0.conv"), x, doubled, true)?;
         }
     }
-    let x = head(g, w, x, config.out_channels, &spec)?;
-    let x = g.channels_first(x)?;
-    g.output("sample", x);
+    let x = head(m, x, config.out_channels, &spec)?;
+    let x = root.channels_first(x)?;
+    root.output("sample", x);
     Ok(graph)
 }
 
 /// Residual block, attention of one head, residual block, at the lowest resolution.
-fn middle(g: &mut Graph, w: &Path, x: Value, config: &Config, spec: &ResnetSpec) -> Result<Value> {
-    let channels = width(g, x)?;
-    let mut x = resnet(g, &w.at("resnets.0"), x, channels, spec)?;
+fn middle(m: &mut Module<'_>, x: Value, config: &Config, spec: &ResnetSpec) -> Result<Value> {
+    let channels = m.width(x)?;
+    let mut x = resnet(&mut m.at("resnets.0"), x, channels, spec)?;
     if config.mid_block_add_attention {
-        x = map_attention(g, &w.at("attentions.0"), x, spec.groups)?;
+        x = map_attention(&mut m.at("attentions.0"), x, spec.groups)?;
     }
-    resnet(g, &w.at("resnets.1"), x, channels, spec)
+    resnet(&mut m.at("resnets.1"), x, channels, spec)
 }
 
 /// Every pixel of `x` `[b, h, w, c]` attends to all.
-fn map_attention(g: &mut Graph, w: &Path, x: Value, groups: usize) -> Result<Value> {
+fn map_attention(m: &mut Module<'_>, x: Value, groups: usize) -> Result<Value> {
     let spec = AttentionSpec { names: Projections::DIFFUSERS, heads: 1, bias: true, causal: false, mask: None };
-    let map = g.shape(x).clone();
-    let [batch, height, columns, channels] = [0, 1, 2, 3].map(|axis| g.dim(x, axis));
-    let h = group_norm(g, &w.at("group_norm"), x, groups, EPS)?;
-    let h = g.reshape(h, vec![batch, &height * &columns, channels])?;
-    let h = attention(g, w, h, None, &spec)?;
-    let h = g.reshape(h, map)?;
-    g.add(h, x)
+    let map = m.shape(x).clone();
+    let [batch, height, columns, channels] = [0, 1, 2, 3].map(|axis| m.dim(x, axis));
+    let h = group_norm(&mut m.at("group_norm"), x, groups, EPS)?;
+    let h = m.reshape(h, vec![batch, &height * &columns, channels])?;
+    let h = attention(m, h, None, &spec)?;
+    let h = m.reshape(h, map)?;
+    m.add(h, x)
 }
 
 /// What ends encoder and decoder; its activation is `SiLU` whatever `act_fn` says.
-fn head(g: &mut Graph, w: &Path, x: Value, out: usize, spec: &ResnetSpec) -> Result<Value> {
-    let x = group_norm(g, &w.at("conv_norm_out"), x, spec.groups, EPS)?;
-    let x = g.activation(Activation::Silu, x)?;
-    conv_same(g, &w.at("conv_out"), x, out, 3)
+fn head(m: &mut Module<'_>, x: Value, out: usize, spec: &ResnetSpec) -> Result<Value> {
+    let x = group_norm(&mut m.at("conv_norm_out"), x, spec.groups, EPS)?;
+    let x = m.activation(Activation::Silu, x)?;
+    conv_same(&mut m.at("conv_out"), x, out, 3)
 }
 
-/// The registry's facts of the latents.
-pub(crate) fn latent_space(json: &str) -> Result<LatentSpace> {
+/// The facts of the latents.
+fn latent_space(json: &str) -> Result<LatentSpace> {
     let config = Config::from_json(json)?;
-    if config.scaling_factor == 0.0 || !config.scaling_factor.is_finite() {
-        fail!(
-            Format,
-            "`scaling_factor` of the autoencoder (vae) is {}; it must be a number other than 0",
-            config.scaling_factor
-        );
-    }
-    Ok(LatentSpace {
+    options::checked(LatentSpace {
         factor: config.downscale(),
         channels: config.latent_channels,
         scaling: config.scaling_factor,
@@ -259,21 +231,25 @@ pub(crate) fn latent_space(json: &str) -> Result<LatentSpace> {
     })
 }
 
-/// The registry's entry.
-pub(crate) fn functions(json: &str, _: GraphSizes) -> Result<Functions> {
+fn functions(json: &str, _: GraphSizes) -> Result<Functions> {
     let (config, options) = (Config::from_json(json)?, Options::default());
-    let (mut encode, mut decode) = (build_encoder(&config, &options)?, build_decoder(&config, &options)?);
-    for symbol in ["height", "width"] {
-        encode.expect(symbol, TYPICAL_LATENTS * config.downscale());
-        decode.expect(symbol, TYPICAL_LATENTS);
-    }
-    Ok(vec![("encode", encode), ("decode", decode)])
+    let (encode, decode) = (build_encoder(&config, &options)?, build_decoder(&config, &options)?);
+    Ok(options::functions(encode, decode, config.downscale()))
 }
 
 /// Names that attentions had before diffusers 0.15.
-pub(crate) const RENAMES: &[Rename] = &[
+const RENAMES: &[Rename] = &[
     Rename { from: ".attentions.0.query.", to: ".attentions.0.to_q." },
     Rename { from: ".attentions.0.key.", to: ".attentions.0.to_k." },
     Rename { from: ".attentions.0.value.", to: ".attentions.0.to_v." },
     Rename { from: ".attentions.0.proj_attn.", to: ".attentions.0.to_out.0." },
 ];
+
+/// `AutoencoderKL`.
+pub const ARCHITECTURE: Architecture = Architecture {
+    class: "AutoencoderKL",
+    role: Role::Autoencoder(latent_space),
+    functions,
+    renames: RENAMES,
+    ignored: &[],
+};

@@ -1,0 +1,132 @@
+//! A request with its networks prepared: what it takes, and the pictures.
+
+use std::fmt;
+
+use ondine_runtime::{Precision, Result, fail};
+
+use super::{
+    decode::decode,
+    denoise::denoise,
+    encode::{Conditioning, encode},
+    event::Event,
+    memory::{MemoryPlan, megabytes},
+    model::TextToImage,
+    networks::Networks,
+    pictures::Pictures,
+    settings::Settings,
+};
+use crate::request::Request;
+
+/// Pictures that are about to be drawn: every choice is made and the memory is known, but no weight is loaded.
+pub struct Drawing<'a> {
+    model: &'a TextToImage,
+    request: &'a Request,
+    settings: Settings,
+    precision: Precision,
+    networks: Networks<'a>,
+    memory: MemoryPlan,
+}
+
+impl TextToImage {
+    /// Makes every choice that `request` leaves open, and fits the networks to it.
+    ///
+    /// # Errors
+    /// If the request asks for something impossible, or for more memory than is allowed
+    /// ([`Memory`](ondine_runtime::ErrorKind::Memory)); the message says what and what to do.
+    pub fn prepare<'a>(&'a self, request: &'a Request) -> Result<Drawing<'a>> {
+        let settings = Settings::new(self, request)?;
+        let cached = self.cache.is_some();
+        let fitted = |precision| -> Result<_> {
+            let networks = Networks::prepare(self, &settings, precision)?;
+            let memory = networks.memory(&settings, cached)?;
+            Ok((precision, networks, memory))
+        };
+        let wanted = self.precision.or(self.defaults.precision).unwrap_or_default();
+        let (mut precision, mut networks, mut memory) = fitted(wanted)?;
+        if let Some(limit) = self.memory.filter(|&limit| memory.peak_bytes() > limit) {
+            if self.precision.is_none() {
+                (precision, networks, memory) = fitted(Precision::BF16)?;
+            }
+            let least = memory.peak_bytes();
+            if least > limit {
+                let hint = if precision == Precision::F32 { "half precision, " } else { "" };
+                let [least, limit] = [least, limit].map(megabytes);
+                fail!(
+                    Memory,
+                    "{}: this picture takes {least}, {limit} are allowed; try {hint}fewer pixels or fewer pictures",
+                    self.name
+                );
+            }
+        }
+        Ok(Drawing { model: self, request, settings, precision, networks, memory })
+    }
+
+    /// Draws the pictures of `request`; `observe` hears of every step.
+    ///
+    /// # Errors
+    /// As [`TextToImage::prepare`] and [`Drawing::draw`].
+    pub fn draw(&self, request: &Request, observe: &mut dyn FnMut(Event<'_>)) -> Result<Pictures> {
+        self.prepare(request)?.draw(observe)
+    }
+}
+
+impl Drawing<'_> {
+    /// The memory that it takes.
+    #[must_use]
+    pub fn memory(&self) -> &MemoryPlan {
+        &self.memory
+    }
+
+    /// The type of weights and activations.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The floating-point operations of all products that it takes: two per multiply-add.
+    ///
+    /// # Errors
+    /// If the prompt cannot be read.
+    pub fn flops(&self) -> Result<u64> {
+        self.networks.flops(&self.settings, &self.settings.texts(self.request))
+    }
+
+    /// Draws the pictures; `observe` hears of every step.
+    ///
+    /// # Errors
+    /// If a network cannot be loaded, if latents stop being numbers, and on the device's wish to stop.
+    pub fn draw(self, observe: &mut dyn FnMut(Event<'_>)) -> Result<Pictures> {
+        let Self { model, request, mut settings, networks, .. } = self;
+        let cache = model.cache.as_ref();
+
+        observe(Event::Stage("reading the prompt"));
+        let mut warn = |text: &str| observe(Event::Warning(text));
+        let texts = settings.texts(request);
+        let mut prompts = encode(&networks.encoders, &texts, networks.wants, cache, &mut warn)?;
+        if settings.passes == 2 && request.negative.is_none() && model.zero_without_negative {
+            prompts[0] = prompts[1].zeros_like()?;
+        }
+
+        observe(Event::Stage("loading the U-Net"));
+        let unet = networks.unet.specialize(cache)?.load().function("main")?;
+        let rows: Vec<&Conditioning> = prompts.iter().collect();
+        let denoised = denoise(&unet, &rows, request, &mut settings, model.denoiser.guidance_width, observe)?;
+        drop(unet);
+
+        observe(Event::Stage("decoding"));
+        let decoder = networks.autoencoder.specialize(cache)?.load().function("decode")?;
+        let images = decode(&decoder, &denoised.latents, model.latents)?;
+        Pictures::new(&model.name, request, &settings, prompts, denoised, &images)
+    }
+}
+
+impl fmt::Debug for Drawing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { request, precision, memory, .. } = self;
+        f.debug_struct("Drawing")
+            .field("request", request)
+            .field("precision", precision)
+            .field("memory", memory)
+            .finish()
+    }
+}

@@ -1,0 +1,21 @@
+//! What is told while pictures are drawn.
+
+use std::time::Duration;
+
+/// What happens during [`Drawing::draw`](super::Drawing::draw).
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// A stage begins.
+    Stage(&'a str),
+    /// A denoising step is done.
+    Step {
+        /// How many are done.
+        done: usize,
+        /// How many there are.
+        total: usize,
+        /// How long it took.
+        time: Duration,
+    },
+    /// Something the person should know.
+    Warning(&'a str),
+}

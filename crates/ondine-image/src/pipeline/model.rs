@@ -1,0 +1,113 @@
+//! A model folder, opened: its networks, and the facts that drawing depends on.
+
+use ondine_models::{DenoiserFacts, LatentSpace, Network, Pipeline, Source, Tokenizer};
+use ondine_runtime::{Cache, Context, Device, Error, ErrorKind, Precision, Result, fail};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::schedule::SchedulerConfig;
+
+/// Pictures from text. Networks are loaded when their stage begins and dropped when it ends.
+#[derive(Debug)]
+pub struct TextToImage {
+    pub(super) name: String,
+    pub(super) encoders: Vec<(Tokenizer, Network)>,
+    pub(super) unet: Network,
+    pub(super) autoencoder: Network,
+    pub(super) denoiser: DenoiserFacts,
+    pub(super) latents: LatentSpace,
+    /// True if no negative prompt means embeddings of zeros.
+    pub(super) zero_without_negative: bool,
+    pub(super) scheduler: SchedulerConfig,
+    pub(super) defaults: Defaults,
+    pub(super) precision: Option<Precision>,
+    pub(super) memory: Option<u64>,
+    pub(super) device: Device,
+    pub(super) cache: Option<Cache>,
+}
+
+/// What the model likes when the request leaves it open: the entry `ondine` of its `model_index.json`.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Defaults {
+    pub(super) steps: Option<usize>,
+    pub(super) guidance: Option<f32>,
+    pub(super) precision: Option<Precision>,
+}
+
+impl TextToImage {
+    /// Opens a model: reads its configs, checks that its weights fit them, loads nothing yet.
+    ///
+    /// # Errors
+    /// If a component is missing, broken or of a class that is not supported.
+    pub fn open(source: Source, device: Device, cache: Option<Cache>) -> Result<Self> {
+        let pipeline = Pipeline::open(source)?;
+        let mut encoders = Vec::new();
+        for suffix in ["", "_2"] {
+            let (tokenizer, encoder) = (format!("tokenizer{suffix}"), format!("text_encoder{suffix}"));
+            if pipeline.get(&encoder).is_some() {
+                pipeline.component(&tokenizer)?;
+                let network = pipeline.network(&encoder)?;
+                let tokenizer = Tokenizer::open(&pipeline.source, &tokenizer, network.text()?.max_tokens)?;
+                encoders.push((tokenizer, network));
+            }
+        }
+        let unet = pipeline.network("unet")?;
+        let autoencoder = pipeline.network("vae")?;
+        let (denoiser, latents) = (unet.denoiser()?, autoencoder.latent_space()?);
+        if denoiser.channels != latents.channels {
+            fail!(
+                Unsupported,
+                "the U-Net takes {} channels, the autoencoder (vae) has {}; inpainting models cannot draw from text alone",
+                denoiser.channels,
+                latents.channels
+            );
+        }
+        let zero = pipeline.options.get("force_zeros_for_empty_prompt").and_then(Value::as_bool);
+        Ok(Self {
+            name: pipeline.source.describe(""),
+            encoders,
+            unet,
+            autoencoder,
+            denoiser,
+            latents,
+            zero_without_negative: zero.unwrap_or(false),
+            scheduler: scheduler(&pipeline)?,
+            defaults: defaults(&pipeline)?,
+            precision: None,
+            memory: None,
+            device,
+            cache,
+        })
+    }
+
+    /// Chooses the type of weights and activations, instead of the model's own choice.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = Some(precision);
+    }
+
+    /// Limits the memory of a drawing, in bytes: half precision is taken if that is what it takes and no precision is
+    /// chosen, and what does not fit is refused before anything is loaded.
+    pub fn set_memory(&mut self, limit: u64) {
+        self.memory = Some(limit);
+    }
+}
+
+fn defaults(pipeline: &Pipeline) -> Result<Defaults> {
+    let Some(value) = pipeline.options.get("ondine") else { return Ok(Defaults::default()) };
+    Defaults::deserialize(value)
+        .map_err(|error| Error::new(ErrorKind::Format, format!("model_index.json: ondine: {error}")))
+}
+
+fn scheduler(pipeline: &Pipeline) -> Result<SchedulerConfig> {
+    let file = "scheduler/scheduler_config.json";
+    pipeline.component("scheduler")?;
+    let text = pipeline.source.text(file)?;
+    let mut config = SchedulerConfig::from_json(&text).at(|| pipeline.source.describe(file))?;
+    if pipeline.class.as_deref() == Some("StableDiffusionPipeline") {
+        // Folders of this class were published before these keys meant anything; diffusers corrects them too.
+        config.steps_offset = 1;
+        config.clip = None;
+    }
+    Ok(config)
+}

@@ -1,0 +1,327 @@
+//! What to draw, and the one table of what can be asked for.
+//!
+//! [`OPTIONS`] says of each option what it is called, what it means and what it may be. The command line, its help and
+//! the table in the README are made of it, and so is every other front door: an option is added by a field of
+//! [`Request`] and a row.
+
+use std::{fmt, ops::RangeInclusive};
+
+use ondine_runtime::{NDArray, Result, fail};
+
+use crate::{
+    noise::Generator,
+    sampler::{sampler_entries, schedule_entries},
+};
+
+/// What to draw. `None` leaves a choice to the model.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What the picture shows.
+    pub prompt: String,
+    /// What it does not show; only guidance looks at it. Some models take none as another thing than an empty text.
+    pub negative: Option<String>,
+    /// Pixels, a multiple of the autoencoder's factor (8).
+    pub width: Option<usize>,
+    /// Pixels, a multiple of the autoencoder's factor (8).
+    pub height: Option<usize>,
+    /// Denoising steps.
+    pub steps: Option<usize>,
+    /// Classifier-free guidance scale (Ho and Salimans 2022); 1 and below is no guidance.
+    pub guidance: Option<f32>,
+    /// Share of the correction of overexposure by guidance (Lin et al. 2024), 0 to 1.
+    pub guidance_rescale: f32,
+    /// Picture `i` draws its noise from `seed + i`.
+    pub seed: u64,
+    /// Number of pictures.
+    pub count: usize,
+    /// Sampler by any of its names.
+    pub sampler: Option<String>,
+    /// Spacing of the noise levels by name.
+    pub schedule: Option<String>,
+    /// Share of fresh noise in each step, for samplers that have it.
+    pub eta: Option<f64>,
+    /// Where noise comes from.
+    pub generator: Generator,
+    /// Unit noise to start from, `[count, channels, height / 8, width / 8]`, instead of the seed's.
+    pub noise: Option<NDArray>,
+    /// True to keep the latents of every step for [`Pictures::dump`](crate::pipeline::Pictures::dump).
+    pub keep_latents: bool,
+}
+
+/// The largest prompt, in bytes; encoders read a few hundred.
+const MAX_PROMPT: usize = 16 << 10;
+/// The largest side of a picture in pixels.
+pub(crate) const MAX_SIDE: usize = 16 << 10;
+
+impl Request {
+    /// A picture of `prompt`, everything else as the model likes it.
+    #[must_use]
+    pub fn new(prompt: impl Into<String>) -> Self {
+        Self {
+            prompt: prompt.into(),
+            negative: None,
+            width: None,
+            height: None,
+            steps: None,
+            guidance: None,
+            guidance_rescale: 0.0,
+            seed: 42,
+            count: 1,
+            sampler: None,
+            schedule: None,
+            eta: None,
+            generator: Generator::default(),
+            noise: None,
+            keep_latents: false,
+        }
+    }
+
+    /// Refuses what no model can draw.
+    ///
+    /// # Errors
+    /// A prompt that is too long, or an option outside its range; the message names it.
+    pub fn check(&self) -> Result<()> {
+        let len = self.prompt.len().max(self.negative.as_ref().map_or(0, String::len));
+        if len > MAX_PROMPT {
+            fail!(Argument, "a prompt of {len} bytes is too long; shorten it to {MAX_PROMPT}");
+        }
+        OPTIONS.iter().try_for_each(|option| option.check(self))
+    }
+}
+
+/// An option of a [`Request`], as people see it.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Its name, in words with dashes between.
+    pub name: &'static str,
+    /// Its letter on a command line.
+    pub short: Option<char>,
+    /// Other tools' names.
+    pub aliases: &'static [&'static str],
+    /// What its value is called.
+    pub value: &'static str,
+    /// What it does, in one line.
+    pub help: &'static str,
+    /// What decides if it is not given and has no default.
+    pub otherwise: &'static str,
+    /// What it may be, and where it goes.
+    pub kind: Kind,
+}
+
+/// What an option may be; `get` reads it off a request, `set` puts it there.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields are those that the enum's line names")]
+pub enum Kind {
+    /// Any text.
+    Text { get: fn(&Request) -> Option<&str>, set: fn(&mut Request, String) },
+    /// A whole number.
+    Whole { range: RangeInclusive<u64>, get: fn(&Request) -> Option<u64>, set: fn(&mut Request, u64) },
+    /// A number.
+    Number { range: RangeInclusive<f64>, get: fn(&Request) -> Option<f64>, set: fn(&mut Request, f64) },
+    /// One of some names; each may go by others, too, which `set` knows.
+    Choice {
+        names: fn() -> Vec<&'static str>,
+        get: fn(&Request) -> Option<String>,
+        set: fn(&mut Request, &str) -> Result<()>,
+    },
+}
+
+/// Every option of a request but its prompt.
+pub static OPTIONS: &[Setting] = &[
+    Setting {
+        name: "negative",
+        short: Some('n'),
+        aliases: &["negative-prompt"],
+        value: "TEXT",
+        help: "What the picture should not show",
+        otherwise: "nothing",
+        kind: Kind::Text { get: |r| r.negative.as_deref(), set: |r, text| r.negative = Some(text) },
+    },
+    Setting {
+        name: "steps",
+        short: Some('s'),
+        aliases: &[],
+        value: "N",
+        help: "Denoising steps",
+        otherwise: MODEL,
+        kind: Kind::Whole {
+            range: 1..=1000,
+            get: |r| r.steps.map(|n| n as u64),
+            set: |r, n| r.steps = Some(n as usize),
+        },
+    },
+    Setting {
+        name: "guidance",
+        short: Some('g'),
+        aliases: &["cfg-scale"],
+        value: "SCALE",
+        help: "Guidance scale: how closely to follow the prompt; 1 is no guidance",
+        otherwise: MODEL,
+        kind: Kind::Number {
+            range: 0.0..=1000.0,
+            get: |r| r.guidance.map(f64::from),
+            set: |r, scale| r.guidance = Some(scale as f32),
+        },
+    },
+    Setting {
+        name: "guidance-rescale",
+        short: None,
+        aliases: &[],
+        value: "0..1",
+        help: "Strength of the correction of overexposure that strong guidance causes",
+        otherwise: MODEL,
+        kind: Kind::Number {
+            range: 0.0..=1.0,
+            get: |r| Some(r.guidance_rescale.into()),
+            set: |r, share| r.guidance_rescale = share as f32,
+        },
+    },
+    Setting {
+        name: "seed",
+        short: None,
+        aliases: &[],
+        value: "N",
+        help: "Seed of the noise; the same seed draws the same picture",
+        otherwise: MODEL,
+        kind: Kind::Whole { range: 0..=u64::MAX, get: |r| Some(r.seed), set: |r, seed| r.seed = seed },
+    },
+    Setting {
+        name: "width",
+        short: Some('W'),
+        aliases: &[],
+        value: "PIXELS",
+        help: "Width in pixels, a multiple of 8",
+        otherwise: MODEL,
+        kind: Kind::Whole {
+            range: 1..=MAX_SIDE as u64,
+            get: |r| r.width.map(|n| n as u64),
+            set: |r, n| r.width = Some(n as usize),
+        },
+    },
+    Setting {
+        name: "height",
+        short: Some('H'),
+        aliases: &[],
+        value: "PIXELS",
+        help: "Height in pixels, a multiple of 8",
+        otherwise: MODEL,
+        kind: Kind::Whole {
+            range: 1..=MAX_SIDE as u64,
+            get: |r| r.height.map(|n| n as u64),
+            set: |r, n| r.height = Some(n as usize),
+        },
+    },
+    Setting {
+        name: "count",
+        short: Some('c'),
+        aliases: &["batch", "batch-size"],
+        value: "N",
+        help: "Pictures to draw at once, from seed, seed + 1, ...",
+        otherwise: MODEL,
+        kind: Kind::Whole { range: 1..=64, get: |r| Some(r.count as u64), set: |r, n| r.count = n as usize },
+    },
+    Setting {
+        name: "sampler",
+        short: None,
+        aliases: &["scheduler"],
+        value: "NAME",
+        help: "Sampler, such as ddim, euler, \"Euler a\", \"DPM++ 2M\", unipc, lcm",
+        otherwise: MODEL,
+        kind: Kind::Choice {
+            names: || sampler_entries().iter().map(|entry| entry.id).collect(),
+            get: |r| r.sampler.clone(),
+            set: |r, name| {
+                r.sampler = Some(name.to_owned());
+                Ok(())
+            },
+        },
+    },
+    Setting {
+        name: "schedule",
+        short: None,
+        aliases: &[],
+        value: "NAME",
+        help: "Spacing of the noise levels, such as karras",
+        otherwise: MODEL,
+        kind: Kind::Choice {
+            names: || schedule_entries().iter().map(|entry| entry.id).collect(),
+            get: |r| r.schedule.clone(),
+            set: |r, name| {
+                r.schedule = Some(name.to_owned());
+                Ok(())
+            },
+        },
+    },
+    Setting {
+        name: "eta",
+        short: None,
+        aliases: &[],
+        value: "0..1",
+        help: "Share of fresh noise in each step, for samplers that have it",
+        otherwise: "the sampler's",
+        kind: Kind::Number { range: 0.0..=1.0, get: |r| r.eta, set: |r, share| r.eta = Some(share) },
+    },
+    Setting {
+        name: "rng",
+        short: None,
+        aliases: &[],
+        value: "NAME",
+        help: "Noise generator",
+        otherwise: MODEL,
+        kind: Kind::Choice {
+            names: || Generator::names().collect(),
+            get: |r| Some(r.generator.to_string()),
+            set: |r, name| {
+                r.generator = name.parse()?;
+                Ok(())
+            },
+        },
+    },
+];
+
+/// What decides where a request leaves a choice open.
+const MODEL: &str = "the model's";
+
+impl Setting {
+    /// What it is if it is not given.
+    #[must_use]
+    pub fn default(&self) -> String {
+        let request = Request::new("");
+        let value = match &self.kind {
+            Kind::Text { get, .. } => get(&request).map(str::to_owned),
+            Kind::Whole { get, .. } => get(&request).map(|n| n.to_string()),
+            Kind::Number { get, .. } => get(&request).map(|x| x.to_string()),
+            Kind::Choice { get, .. } => get(&request),
+        };
+        value.unwrap_or_else(|| self.otherwise.to_owned())
+    }
+
+    /// Refuses a number of the request that is out of range. Names are checked when they are looked up.
+    fn check(&self, request: &Request) -> Result<()> {
+        match &self.kind {
+            Kind::Whole { range, get, .. } => self.within(range, get(request)),
+            Kind::Number { range, get, .. } => self.within(range, get(request)),
+            Kind::Text { .. } | Kind::Choice { .. } => Ok(()),
+        }
+    }
+
+    fn within<T: PartialOrd + fmt::Display>(&self, range: &RangeInclusive<T>, value: Option<T>) -> Result<()> {
+        if let Some(value) = value.filter(|value| !range.contains(value)) {
+            let (name, values) = (self.name, self.values());
+            fail!(Argument, "{name} is {value}; give {values}");
+        }
+        Ok(())
+    }
+
+    /// What it may be, in words.
+    #[must_use]
+    pub fn values(&self) -> String {
+        match &self.kind {
+            Kind::Text { .. } => "a text".to_owned(),
+            Kind::Whole { range, .. } if *range.end() == u64::MAX => "a whole number".to_owned(),
+            Kind::Whole { range, .. } => format!("a whole number from {} to {}", range.start(), range.end()),
+            Kind::Number { range, .. } => format!("a number from {} to {}", range.start(), range.end()),
+            Kind::Choice { names, .. } => names().join(", "),
+        }
+    }
+}

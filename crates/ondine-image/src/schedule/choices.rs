@@ -1,0 +1,126 @@
+//! What a scheduler can be told: how it predicts, spaces, curves and steps.
+
+/// What the network predicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prediction {
+    /// The noise.
+    Epsilon,
+    /// The velocity `sqrt(alpha_bar) * noise - sqrt(1 - alpha_bar) * x0` (Salimans & Ho).
+    Velocity,
+    /// The clean latents `x0`.
+    Sample,
+}
+
+/// How the timesteps of a run are spread over the training schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spacing {
+    /// Even multiples from 0 up, plus an offset.
+    Leading,
+    /// Even from the first timestep to the last.
+    Linspace,
+    /// Even multiples down from the last timestep.
+    Trailing,
+}
+
+/// The variances of the training schedule.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BetaSchedule {
+    /// Even from `beta_start` to `beta_end`.
+    Linear,
+    /// Square roots even from `sqrt(beta_start)` to `sqrt(beta_end)`: Stable Diffusion's.
+    ScaledLinear,
+    /// `alpha_bar(t) = cos^2((t + 0.008) / 1.008 * pi / 2)` (Nichol & Dhariwal).
+    SquaredCosine,
+    /// Given one by one.
+    Trained(Vec<f32>),
+}
+
+/// The curve of noise levels from the highest to the lowest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SigmaSchedule {
+    /// Those of the spaced timesteps.
+    Table,
+    /// Even in `sigma^(1/7)` (Karras et al. 2022).
+    Karras,
+    /// Even in `log sigma`.
+    Exponential,
+    /// Quantiles of Beta(0.6, 0.6).
+    Beta,
+}
+
+/// The noise level after the last step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinalSigma {
+    /// No noise.
+    Zero,
+    /// The lowest level of training.
+    SigmaMin,
+}
+
+/// Which equation a DPM solver integrates, and in which variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// The ODE in predictions of `x0`.
+    DpmSolverPlusPlus,
+    /// The SDE in predictions of `x0`.
+    SdeDpmSolverPlusPlus,
+}
+
+/// The second-order term of a solver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SolverType {
+    /// DPM-Solver++: midpoint.
+    Midpoint,
+    /// DPM-Solver++: Heun.
+    Heun,
+    /// UniPC: `B(h) = h`.
+    Bh1,
+    /// UniPC: `B(h) = exp(h) - 1`.
+    Bh2,
+}
+
+/// The variance of DDPM's reverse step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variance {
+    /// The posterior variance.
+    FixedSmall,
+    /// `beta` itself.
+    FixedLarge,
+}
+
+/// Options of the multistep solvers (DPM-Solver++, DEIS, UniPC).
+#[derive(Debug, Clone, PartialEq)]
+pub struct SolverOptions {
+    /// Highest order, 1 to 3.
+    pub order: usize,
+    /// Equation, for DPM-Solver++.
+    pub algorithm: Algorithm,
+    /// Second-order term.
+    pub solver_type: SolverType,
+    /// Lower orders for the last steps of a short run.
+    pub lower_order_final: bool,
+    /// First order for the last step.
+    pub euler_at_final: bool,
+    /// Timesteps whose log signal-to-noise ratio lies below this are not visited.
+    pub lambda_min_clipped: f64,
+    /// UniPC calls after which no correction is made.
+    pub disable_corrector: Vec<usize>,
+}
+
+/// Options of the consistency samplers (LCM, TCD).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ConsistencyOptions {
+    /// Steps of the schedule the model was distilled on.
+    pub original_steps: usize,
+    /// Scale of the timestep in LCM's boundary condition.
+    pub timestep_scaling: f64,
+}
+
+/// Options of the rectified-flow samplers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FlowOptions {
+    /// `sigma -> shift * sigma / (1 + (shift - 1) * sigma)`.
+    pub shift: f64,
+    /// The shift is `exp(mu)` with a `mu` given by the caller from the picture's size.
+    pub dynamic: bool,
+}

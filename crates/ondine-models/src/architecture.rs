@@ -1,0 +1,84 @@
+//! What an architecture is: how its graphs are built, what its checkpoints hold, and the facts that pipelines ask for.
+
+use ondine_runtime::{Graph, Result};
+
+use crate::weights::Rename;
+
+/// The functions of a network by name.
+pub type Functions = Vec<(&'static str, Graph)>;
+
+/// What has to be known of a class to load its checkpoints; each is declared beside its builders.
+#[derive(Clone, Copy, Debug)]
+pub struct Architecture {
+    /// The name of the class in diffusers or transformers.
+    pub class: &'static str,
+    /// What it does in a pipeline.
+    pub role: Role,
+    /// Builds all functions from the text of a `config.json`.
+    pub functions: fn(&str, GraphSizes) -> Result<Functions>,
+    /// Names that old or new versions of its checkpoints use.
+    pub renames: &'static [Rename],
+    /// Parts of the names of tensors that its checkpoints may hold and the functions do not need.
+    pub ignored: &'static [&'static str],
+}
+
+/// What a network does in a pipeline, and how the facts that go with it are read off its config.
+#[derive(Clone, Copy, Debug)]
+pub enum Role {
+    /// Turns tokens into states that guide a denoiser.
+    TextEncoder(fn(&str) -> Result<TextFacts>),
+    /// Predicts the noise in latents.
+    Denoiser(fn(&str) -> Result<DenoiserFacts>),
+    /// Turns pictures into latents and back.
+    Autoencoder(fn(&str) -> Result<LatentSpace>),
+}
+
+/// What is known of the sizes of the inputs when a graph is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GraphSizes {
+    /// What divides height and width of feature maps that come in: networks that halve maps and double them again
+    /// need no detour then.
+    pub multiple: usize,
+    /// True if some text tokens are padding that must not be seen.
+    pub mask: bool,
+}
+
+impl Default for GraphSizes {
+    fn default() -> Self {
+        Self { multiple: 1, mask: false }
+    }
+}
+
+/// The facts of a text encoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextFacts {
+    /// The longest sequence that it can read.
+    pub max_tokens: usize,
+}
+
+/// The facts of a denoiser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DenoiserFacts {
+    /// Channels of the latents that it takes.
+    pub channels: usize,
+    /// Height and width of the latents that it was trained on.
+    pub native: [usize; 2],
+    /// What divides the sides of latents that it halves without a remainder.
+    pub divisor: usize,
+    /// Width of the embedded guidance scale of networks distilled with guidance (Luo et al. 2023), which need no second
+    /// pass then.
+    pub guidance_width: Option<usize>,
+}
+
+/// The latents of an autoencoder.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LatentSpace {
+    /// Pixels that a latent stands for, along each side.
+    pub factor: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Diffusion works on `(latents - shift) * scaling`.
+    pub scaling: f32,
+    /// See `scaling`.
+    pub shift: f32,
+}

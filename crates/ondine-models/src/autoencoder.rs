@@ -1,0 +1,7 @@
+//! Autoencoders between pictures and the latents of diffusion.
+
+pub mod kl;
+mod options;
+pub mod tiny;
+
+pub use options::Options;

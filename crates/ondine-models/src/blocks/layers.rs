@@ -1,0 +1,74 @@
+//! The layers of `torch.nn` that have weights.
+
+use ondine_runtime::{Conv2d, Dim, Result, Value};
+
+use super::module::Module;
+
+/// `torch.nn.Linear`: `[.., in]` to `[.., out]`.
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn linear(m: &mut Module<'_>, x: Value, out: usize, bias: bool) -> Result<Value> {
+    let weight = m.tensor("weight", &[out, m.width(x)?])?;
+    let bias = if bias { Some(m.tensor("bias", &[out])?) } else { None };
+    m.linear(x, weight, bias)
+}
+
+/// `torch.nn.Conv2d` with a square `kernel`: `[b, h, w, in]` to `[b, h', w', out]`.
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn conv2d(m: &mut Module<'_>, x: Value, [out, kernel]: [usize; 2], conv: Conv2d, bias: bool) -> Result<Value> {
+    let weight = m.tensor("weight", &[out, m.width(x)?, kernel, kernel])?;
+    let bias = if bias { Some(m.tensor("bias", &[out])?) } else { None };
+    m.conv2d(x, weight, bias, conv)
+}
+
+/// A convolution with a bias that keeps height and width, for an odd `kernel`.
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn conv_same(m: &mut Module<'_>, x: Value, out: usize, kernel: usize) -> Result<Value> {
+    conv2d(m, x, [out, kernel], Conv2d::same(kernel), true)
+}
+
+/// `torch.nn.LayerNorm` over the last dimension (Ba et al. 2016).
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn layer_norm(m: &mut Module<'_>, x: Value, eps: f32) -> Result<Value> {
+    let [weight, bias] = scale_and_shift(m, x)?;
+    m.layer_norm(x, weight, bias, eps)
+}
+
+/// `torch.nn.GroupNorm` over groups of channels (Wu and He 2018).
+///
+/// # Errors
+/// If `groups` does not divide the channels.
+pub fn group_norm(m: &mut Module<'_>, x: Value, groups: usize, eps: f32) -> Result<Value> {
+    let [weight, bias] = scale_and_shift(m, x)?;
+    m.group_norm(x, weight, bias, groups, eps)
+}
+
+fn scale_and_shift(m: &mut Module<'_>, x: Value) -> Result<[Value; 2]> {
+    let width = m.width(x)?;
+    Ok([m.tensor("weight", &[width])?, m.tensor("bias", &[width])?])
+}
+
+/// `torch.nn.Embedding`: integer `indices` `[..]` to `[.., width]`, the rows of a table `[rows, width]`.
+///
+/// # Errors
+/// If `indices` are no integers.
+pub fn embedding(m: &mut Module<'_>, indices: Value, table: [usize; 2]) -> Result<Value> {
+    let table = m.tensor("weight", &table)?;
+    m.gather(table, indices)
+}
+
+/// A learned table of positions: its first `tokens` rows, `[tokens, width]`.
+///
+/// # Errors
+/// If `tokens` is known to exceed the table.
+pub fn positions(m: &mut Module<'_>, tokens: Dim, table: [usize; 2]) -> Result<Value> {
+    let table = m.tensor("weight", &table)?;
+    m.slice(table, 0, 0, tokens)
+}

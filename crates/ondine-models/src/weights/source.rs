@@ -1,0 +1,133 @@
+//! Where the files of a model come from.
+
+use std::path::{Path, PathBuf};
+
+use ondine_runtime::{Bytes, Context, Result, fail};
+
+/// Where the files of a model come from. Names are relative and use `/`, such as `unet/config.json`.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A folder on the disk.
+    Folder(PathBuf),
+    /// Files that are part of the program, by name.
+    Embedded(&'static [(&'static str, &'static [u8])]),
+}
+
+impl Source {
+    /// The files of the folder `path`.
+    ///
+    /// # Errors
+    /// If it is no folder.
+    pub fn folder(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            fail!(Missing, "{}: there is no such folder", path.display());
+        }
+        Ok(Self::Folder(path.to_path_buf()))
+    }
+
+    /// How messages call the file `name`.
+    #[must_use]
+    pub fn describe(&self, name: &str) -> String {
+        match self {
+            Self::Folder(folder) => folder.join(name).display().to_string(),
+            Self::Embedded(_) => format!("built-in {name}"),
+        }
+    }
+
+    /// True if there is a file `name`.
+    #[must_use]
+    pub fn exists(&self, name: &str) -> bool {
+        match self {
+            Self::Folder(folder) => folder.join(name).is_file(),
+            Self::Embedded(files) => files.iter().any(|(file, _)| *file == name),
+        }
+    }
+
+    /// The bytes of the file `name`, mapped if it lies on the disk.
+    ///
+    /// # Errors
+    /// If there is no such file, or it cannot be opened.
+    pub fn open(&self, name: &str) -> Result<Bytes> {
+        if !self.exists(name) {
+            fail!(Missing, "{}: there is no such file", self.describe(name));
+        }
+        match self {
+            Self::Folder(folder) => Bytes::map(&folder.join(name)),
+            Self::Embedded(files) => Ok(files
+                .iter()
+                .find(|(file, _)| *file == name)
+                .map_or_else(|| Bytes::from_static(&[]), |(_, bytes)| Bytes::from_static(bytes))),
+        }
+    }
+
+    /// The file `name` as text.
+    ///
+    /// # Errors
+    /// As [`Source::open`], and if it is not UTF-8.
+    pub fn text(&self, name: &str) -> Result<String> {
+        let bytes = self.open(name)?;
+        match std::str::from_utf8(&bytes) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(error) => fail!(Format, "{}: no UTF-8 text ({error})", self.describe(name)),
+        }
+    }
+
+    /// The names of the files directly in `folder`, sorted; none if there is no such folder.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn list(&self, folder: &str) -> Result<Vec<String>> {
+        let mut names = match self {
+            Self::Folder(root) if root.join(folder).is_dir() => file_names(&root.join(folder))?,
+            Self::Folder(_) => Vec::new(),
+            Self::Embedded(files) => {
+                let inside = files.iter().filter_map(|(name, _)| match folder {
+                    "" => Some(*name),
+                    _ => name.strip_prefix(folder)?.strip_prefix('/'),
+                });
+                inside.filter(|name| !name.contains('/')).map(str::to_owned).collect()
+            }
+        };
+        names.sort_unstable();
+        Ok(names)
+    }
+}
+
+fn file_names(folder: &Path) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(folder).at(|| folder.display().to_string())?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.at(|| folder.display().to_string())?;
+        if entry.path().is_file() {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    Ok(names)
+}
+
+/// The file `name` in `folder`, which may be the root itself.
+pub(crate) fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+/// Refuses names that a file took from elsewhere and that lead out of its folder.
+pub(crate) fn plain_name(name: &str) -> Result<&str> {
+    if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\\', ':', '\0']) {
+        fail!(Format, "{name:?} is no plain file name");
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn embedded_files_are_found_like_those_on_the_disk() {
+        let source = Source::Embedded(&[("a.json", b"{}"), ("unet/b.json", b"[]"), ("unet/c/d", b"")]);
+        assert_eq!(source.list("").unwrap(), ["a.json"]);
+        assert_eq!(source.list("unet").unwrap(), ["b.json"]);
+        assert_eq!(source.text("unet/b.json").unwrap(), "[]");
+        assert_eq!(source.open("unet").unwrap_err().to_string(), "built-in unet: there is no such file");
+    }
+}
