@@ -47,6 +47,8 @@
 //! These work on float32 slices: they know no tensor, no graph and no model. [`pipeline`] brings them together with
 //! the networks of a model and draws what a [`request::Request`] asks for. Errors are those of [`ondine_runtime`].
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 pub mod codec;
 pub mod guidance;
 pub mod infotext;

@@ -2,8 +2,8 @@
 //!
 //! [`TextToImage`] works for any diffusers folder of text encoders, a U-Net and an autoencoder. It never asks which
 //! model it is: what the networks take, and the facts that their architectures state, decide (Rombach et al. 2022).
-//! [`TextToImage::prepare`] makes a [`Drawing`] of a request: every choice made, every graph fitted to this machine, and
-//! the memory known, while no weight is loaded. [`Drawing::draw`] does the rest.
+//! [`TextToImage::prepare`] makes a [`Drawing`] of a request: every choice made, every graph fitted to this machine,
+//! and the memory known, while no weight is loaded. [`Drawing::draw`] does the rest.
 
 mod decode;
 mod denoise;

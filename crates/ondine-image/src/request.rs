@@ -266,7 +266,7 @@ pub static OPTIONS: &[Setting] = &[
         short: None,
         aliases: &[],
         value: "NAME",
-        help: "Noise generator",
+        help: "Noise generator: torch, philox or numpy",
         otherwise: MODEL,
         kind: Kind::Choice {
             names: || Generator::names().collect(),

@@ -2,8 +2,9 @@
 //!
 //! An architecture is one module: a `Config` read from the checkpoint's `config.json`, a `build` function that makes a
 //! [`Graph`](ondine_runtime::Graph) of it, written in the checkpoint's own names from top to bottom, out of the
-//! [`blocks`] that all share, and the [`Architecture`] that tells what else is known of its class. Inputs and outputs have the names, shapes and meaning that they have in diffusers
-//! and transformers; pictures and latents are `[batch, channels, height, width]` at this border.
+//! [`blocks`] that all share, and the [`Architecture`] that tells what else is known of its class. Inputs and outputs
+//! have the names, shapes and meaning that they have in diffusers and transformers; pictures and latents are
+//! `[batch, channels, height, width]` at this border.
 //!
 //! | module | class |
 //! |---|---|
@@ -31,6 +32,8 @@
 //! # Ok(())
 //! # }
 //! ```
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
 pub mod architecture;
 pub mod autoencoder;

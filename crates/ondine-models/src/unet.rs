@@ -105,7 +105,9 @@ pub fn build(config: &Config, options: &Options) -> Result<Graph> {
     for (i, level) in plan.up.iter().enumerate() {
         let m = &mut m.at(format_args!("up_blocks.{i}"));
         for j in 0..level.resnets {
-            let skip = skips.pop().expect("the way up has as many blocks as the way down left maps");
+            let Some(skip) = skips.pop() else {
+                fail!(Internal, "the way up has more blocks than the way down left maps");
+            };
             x = m.concat(&[x, skip], 3)?;
             x = net.block(m, x, level, j)?;
         }

@@ -1,6 +1,7 @@
 //! Configs that ask for something absurd or unknown are refused, by name, before anything is built.
 
 use ondine_models::{
+    Role,
     autoencoder::{kl, tiny},
     bert, class_of, clip_text, registry, unet,
 };
@@ -27,6 +28,9 @@ fn u_nets() {
             ("[]", Format, "config"),
             (r#"{"in_channels": -1}"#, Format, "-1"),
             (r#"{"in_channels": 0}"#, Shape, "`in_channels`"),
+            (r#"{"sample_size": 0}"#, Shape, "`sample_size`"),
+            (r#"{"sample_size": [64, 64, 64]}"#, Shape, "`sample_size`"),
+            (r#"{"sample_size": [64, 9223372036854775807]}"#, Shape, "`sample_size`"),
             (r#"{"in_channels": 18446744073709551615}"#, Shape, "`in_channels`"),
             (r#"{"block_out_channels": []}"#, Shape, "`block_out_channels`"),
             (r#"{"block_out_channels": [320, 640]}"#, Shape, "`down_block_types`"),
@@ -101,10 +105,55 @@ fn autoencoders() {
 }
 
 #[test]
+fn facts_are_those_of_the_network_that_is_built() {
+    let role = |class: &str| registry::find(class).unwrap().role;
+    let Role::Denoiser(denoiser) = role("UNet2DConditionModel") else { panic!("a U-Net denoises") };
+    let facts = denoiser(r#"{"in_channels": 8, "sample_size": [96, 32], "time_cond_proj_dim": 256}"#).unwrap();
+    assert_eq!((facts.channels, facts.native, facts.divisor, facts.guidance_width), (8, [96, 32], 8, Some(256)));
+    assert_eq!(denoiser("{}").unwrap().native, [64, 64]);
+    for (class, tokens) in [("CLIPTextModel", 77), ("CLIPTextModelWithProjection", 77), ("BertModel", 512)] {
+        let Role::TextEncoder(facts) = role(class) else { panic!("{class} reads text") };
+        assert_eq!(facts("{}").unwrap().max_tokens, tokens, "{class}");
+    }
+    for class in ["AutoencoderKL", "AutoencoderTiny"] {
+        let Role::Autoencoder(latents) = role(class) else { panic!("{class} makes latents") };
+        check(
+            latents,
+            &[
+                (r#"{"scaling_factor": 0}"#, Format, "`scaling_factor`"),
+                (r#"{"shift_factor": 1e39}"#, Format, ""),
+                ("[]", Format, "config"),
+            ],
+        );
+    }
+    let Role::Autoencoder(latents) = role("AutoencoderTiny") else { unreachable!() };
+    let json = r#"{"upsampling_scaling_factor": 16}"#;
+    check(latents, &[(json, Unsupported, "a latent stands for 4096 pixels")]);
+}
+
+#[test]
 fn classes() {
     assert_eq!(class_of(r#"{"_class_name": "A", "architectures": ["B"]}"#).unwrap(), "A");
     assert_eq!(class_of(r#"{"architectures": ["B"]}"#).unwrap(), "B");
     assert_eq!(class_of("{}").unwrap_err().kind(), Missing);
     let error = registry::find("T5EncoderModel").unwrap_err();
     assert!(error.to_string().starts_with("class `T5EncoderModel` is not supported; supported: CLIPTextModel,"));
+}
+
+#[test]
+fn every_node_is_booked_on_the_module_that_computes_it() {
+    let json = r#"{"block_out_channels": [32, 64, 64, 64], "cross_attention_dim": 24}"#;
+    let graph = unet::build(&unet::Config::from_json(json).unwrap(), &unet::Options::default()).unwrap();
+    let scopes = |op: &str| {
+        let nodes = graph.nodes().iter().filter(move |node| node.op.name() == op);
+        nodes.map(|node| node.scope.to_string()).collect::<Vec<_>>()
+    };
+    let adds = scopes("add");
+    let block = "down_blocks.0.attentions.0.transformer_blocks.0";
+    for (module, count) in [("down_blocks.0.resnets.0", 2), ("down_blocks.0.attentions.0", 1), (block, 3)] {
+        assert_eq!(adds.iter().filter(|scope| *scope == module).count(), count, "{module}: {adds:?}");
+    }
+    let skips = scopes("concat").into_iter().filter(|scope| scope.starts_with("up_blocks.")).collect::<Vec<_>>();
+    assert_eq!(skips.len(), 12);
+    assert_eq!((&*skips[0], &*skips[11]), ("up_blocks.0", "up_blocks.3"));
 }

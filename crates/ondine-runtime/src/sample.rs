@@ -97,10 +97,7 @@ fn rows(graph: &Graph, table: Value, axis: usize) -> Option<usize> {
 
 /// True of operators that yield numbers that they are given.
 fn moves(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Cast(_) | Op::Concat { .. } | Op::Expand(_) | Op::Permute(_) | Op::Reshape(_) | Op::Slice { .. }
-    )
+    matches!(op, Op::Cast(_) | Op::Concat { .. } | Op::Expand(_) | Op::Permute(_) | Op::Reshape(_) | Op::Slice { .. })
 }
 
 /// Numbers that look random: the same for the same seed (SplitMix64, Steele, Lea and Flood 2014).

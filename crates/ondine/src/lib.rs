@@ -23,6 +23,8 @@
 //! # }
 //! ```
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 pub use ondine_image as image;
 pub use ondine_models as models;
 pub use ondine_runtime as runtime;

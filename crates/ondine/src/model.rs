@@ -64,10 +64,7 @@ fn open_file(path: &Path, device: &Device) -> Result<Opened> {
         return pt2::open(path).map(Opened::Asset);
     }
     let place = path.display();
-    fail!(
-        Unsupported,
-        "{place}: neither an archive of torch.export.save nor a file of `ondine build`; is it whole?"
-    )
+    fail!(Unsupported, "{place}: neither an archive of torch.export.save nor a file of `ondine build`; is it whole?")
 }
 
 impl Opened {
@@ -126,7 +123,12 @@ impl Opened {
                 let about = built.about();
                 match precision {
                     Some(wanted) if wanted != about.precision => {
-                        fail!(Unsupported, "{}: built for {}, not {wanted}; build it again", about.model, about.precision)
+                        fail!(
+                            Unsupported,
+                            "{}: built for {}, not {wanted}; build it again",
+                            about.model,
+                            about.precision
+                        )
                     }
                     _ => Ok(built),
                 }

@@ -3,10 +3,10 @@
 use ondine::{
     genmoji,
     image::{
-        pipeline::{Pictures, TextToImage},
+        pipeline::{Event, Pictures, TextToImage},
         request::Request,
     },
-    runtime::{Bytes, Device, NDArray, Precision, Weights},
+    runtime::{Bytes, Device, ErrorKind, NDArray, Precision, Weights},
 };
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -82,5 +82,40 @@ fn a_picture_of_a_batch_is_the_one_drawn_alone() -> Outcome {
         assert_eq!(both.picture(index)?.rgb, alone.picture(0)?.rgb);
         assert_eq!(both.infotext(index), alone.infotext(0));
     }
+    Ok(())
+}
+
+#[test]
+fn latents_that_stop_being_numbers_stop_the_drawing_at_that_step() -> Outcome {
+    let model = TextToImage::open(genmoji::source(), Device::cpu(None)?, None)?;
+    let mut request = Request { steps: Some(3), ..Request::new("red heart") };
+    let drawn = model.draw(&Request { keep_latents: true, ..request.clone() }, &mut |_| {})?;
+    let dump = drawn.dump()?;
+    let (_, latents) = dump.iter().find(|(name, _)| name == "latents_0").expect("the dump has it");
+    let huge = vec![f32::MAX; latents.len()];
+    request.noise = Some(NDArray::new(latents.shape(), &huge)?);
+    let mut steps = 0;
+    let error =
+        model.draw(&request, &mut |event| steps += usize::from(matches!(event, Event::Step { .. }))).unwrap_err();
+    assert_eq!((error.kind(), steps), (ErrorKind::Argument, 0), "{error}");
+    assert!(error.to_string().starts_with("step 1 of 3: the latents are no longer numbers"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn too_little_memory_is_told_apart_and_half_precision_is_taken_if_it_fits() -> Outcome {
+    let mut model = TextToImage::open(genmoji::source(), Device::cpu(None)?, None)?;
+    let request = Request { steps: Some(1), ..Request::new("red heart") };
+    let whole = model.prepare(&request)?.memory().peak_bytes();
+    model.set_memory(whole - 1);
+    let drawing = model.prepare(&request)?;
+    assert_eq!(drawing.precision(), Precision::BF16);
+    assert!(drawing.memory().peak_bytes() < whole);
+    model.set_memory(1 << 20);
+    let error = model.prepare(&request).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Memory);
+    assert!(error.to_string().contains(", 1 MB are allowed; try fewer pixels"), "{error}");
+    model.set_precision(Precision::F32);
+    assert!(model.prepare(&request).unwrap_err().to_string().contains("try half precision, fewer pixels"));
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::{
     denoise::denoise,
     encode::{Conditioning, encode},
     event::Event,
-    memory::{MemoryPlan, megabytes},
+    memory::MemoryPlan,
     model::TextToImage,
     networks::Networks,
     pictures::Pictures,
@@ -50,10 +50,11 @@ impl TextToImage {
             let least = memory.peak_bytes();
             if least > limit {
                 let hint = if precision == Precision::F32 { "half precision, " } else { "" };
-                let [least, limit] = [least, limit].map(megabytes);
+                let [least, limit] = [least, limit].map(|bytes| bytes as f64 / 1e6);
                 fail!(
                     Memory,
-                    "{}: this picture takes {least}, {limit} are allowed; try {hint}fewer pixels or fewer pictures",
+                    "{}: this picture takes {least:.0} MB, {limit:.0} MB are allowed; try {hint}fewer pixels or fewer \
+                     pictures",
                     self.name
                 );
             }

@@ -77,11 +77,3 @@ impl fmt::Display for MemoryPlan {
         if self.stages.is_empty() { Ok(()) } else { f.write_str("; weights + workspace)") }
     }
 }
-
-/// Bytes as people read them.
-pub(super) fn megabytes(bytes: u64) -> String {
-    match bytes {
-        0..1_000_000_000 => format!("{:.0} MB", bytes as f64 / 1e6),
-        _ => format!("{:.2} GB", bytes as f64 / 1e9),
-    }
-}

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Loss, Options, Progress,
-    calibrate::{Inputs, calls},
+    calibrate::calls,
     encode::encode,
     format::{Format, Kind},
     layers::{Layer, weight_position},
@@ -34,7 +34,7 @@ const CAPTURED: usize = 256 << 20;
 /// A call and what it yields uncompressed.
 struct Call {
     function: Arc<str>,
-    inputs: Inputs,
+    inputs: Arguments,
     wanted: Vec<(Arc<str>, Vec<f32>)>,
 }
 
@@ -198,7 +198,7 @@ fn widen(range: &mut Option<[f32; 2]>, x: &NDArray) -> Result<()> {
 }
 
 /// The results of a call that are floating-point numbers.
-fn run(specialized: &Specialized, function: &str, inputs: &Inputs) -> Result<Vec<(Arc<str>, Vec<f32>)>> {
+fn run(specialized: &Specialized, function: &str, inputs: &Arguments) -> Result<Vec<(Arc<str>, Vec<f32>)>> {
     let inputs: Vec<_> = inputs.iter().map(|(name, array)| (name.as_str(), array)).collect();
     let outputs = specialized.clone().load().function(function)?.run(&inputs, &mut State::default())?;
     let floats = outputs.iter().filter(|(_, array)| array.dtype().is_float() && !array.is_empty());
@@ -212,7 +212,7 @@ fn activation(graph: &Graph, layer: Value) -> Value {
 }
 
 /// The uses, cut so that what they read fits the memory.
-fn parts<'a>(graph: &Graph, uses: &'a [(usize, Value)], inputs: &Inputs) -> Vec<&'a [(usize, Value)]> {
+fn parts<'a>(graph: &Graph, uses: &'a [(usize, Value)], inputs: &Arguments) -> Vec<&'a [(usize, Value)]> {
     let mut sizes = crate::Bindings::new();
     for ((_, value), (_, array)) in graph.inputs().iter().zip(inputs) {
         for (dim, &size) in graph.shape(*value).0.iter().zip(array.shape()) {
@@ -241,7 +241,7 @@ fn capture(
     asset: &Asset,
     function: &Arc<str>,
     uses: &[(usize, Value)],
-    inputs: &Inputs,
+    inputs: &Arguments,
     device: &Device,
 ) -> Result<HashMap<Value, NDArray>> {
     let mut graph = asset.function(function)?.clone();

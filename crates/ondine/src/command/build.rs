@@ -8,9 +8,8 @@ use ondine::model::{self, Opened};
 use ondine_runtime::{Device, Options, Precision};
 use serde_json::json;
 
+use super::bytes::megabytes;
 use crate::output;
-
-use super::draw::megabytes;
 
 /// Prepare a model ahead of time for one kind of processor.
 #[derive(Args)]

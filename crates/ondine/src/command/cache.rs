@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 
 use crate::output;
 
-use super::{draw::megabytes, packed_weights, parse_bytes};
+use super::{
+    bytes::{megabytes, parse_bytes},
+    running::packed_weights,
+};
 
 /// Show and limit the cache of packed weights.
 #[derive(Args)]

@@ -1,17 +1,17 @@
 //! What several commands call: a function of a model, with tensors from files or random ones.
 
 use std::{
-    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use ondine::model::{self, Opened};
-use ondine_runtime::{Bindings, DType, Device, Graph, NDArray, Op, Value, Weights};
-
-use super::bench::weights::Normals;
+use ondine_runtime::{
+    Bindings, Device, Graph, NDArray, Weights,
+    sample::{self, Arguments},
+};
 
 /// A function of a model on the command line.
 #[derive(Args)]
@@ -45,9 +45,6 @@ pub(super) struct Inputs {
     #[arg(long, value_name = "NAME=FILE")]
     input: Vec<String>,
 }
-
-/// Arguments of a call by name.
-pub(super) type Arguments = Vec<(String, NDArray)>;
 
 /// The arguments as calls want them.
 pub(super) fn borrowed(arguments: &Arguments) -> Vec<(&str, &NDArray)> {
@@ -111,78 +108,34 @@ fn read_tensor(file: &str) -> anyhow::Result<NDArray> {
 }
 
 /// Sizes for the symbols of a graph: as given (`NAME=N`), else those of the exporter's example, else the least allowed.
-pub(super) fn sizes(graph: &Graph, given: &[String]) -> anyhow::Result<Bindings> {
-    let mut symbols = BTreeSet::new();
-    for (_, value) in graph.inputs() {
-        graph.shape(*value).0.iter().for_each(|dim| dim.symbols(&mut symbols));
-    }
-    let mut sizes: Bindings = symbols.iter().map(|symbol| (symbol.clone(), typical(graph, symbol))).collect();
-    for pair in given {
-        let Some((name, size)) = pair.split_once('=') else { bail!("`--size {pair}`: write NAME=N") };
-        let Some(known) = sizes.get_mut(name) else {
-            let known = symbols.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
-            bail!("there is no symbolic dimension `{name}`; there are: {known}");
-        };
-        *known = size.parse().with_context(|| format!("`--size {pair}`"))?;
+pub(super) fn sizes(graph: &Graph, pairs: &[String]) -> anyhow::Result<Bindings> {
+    let mut sizes = sample::sizes(graph, |_| 1);
+    for (name, size) in given(pairs)? {
+        match sizes.get_mut(&name) {
+            Some(known) => *known = size,
+            None => return Err(unknown(&name, sizes.keys())),
+        }
     }
     Ok(sizes)
 }
 
-fn typical(graph: &Graph, symbol: &Arc<str>) -> usize {
-    let least = graph.limits().get(symbol).map_or(1, |[least, _]| *least);
-    graph.typical().get(symbol).copied().unwrap_or(least.max(1))
+/// The sizes of pairs such as `batch=4`.
+pub(super) fn given(pairs: &[String]) -> anyhow::Result<Bindings> {
+    let mut given = Bindings::new();
+    for pair in pairs {
+        let Some((name, size)) = pair.split_once('=') else { bail!("`--size {pair}`: write NAME=N") };
+        given.insert(name.into(), size.parse().with_context(|| format!("`--size {pair}`"))?);
+    }
+    Ok(given)
 }
 
-/// Arguments of a fixed seed: normal numbers where floats are wanted, indices that all tables have where integers are, and
-/// masks that hide nothing.
+/// A size that belongs to none of the `known` symbols.
+pub(super) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a Arc<str>>) -> anyhow::Error {
+    let known = known.map(|name| &**name).collect::<Vec<_>>().join(", ");
+    anyhow!("there is no symbolic dimension `{name}`; there are: {known}")
+}
+
+/// Arguments of a fixed seed.
 pub(super) fn random(graph: &Graph, sizes: &Bindings) -> anyhow::Result<Arguments> {
-    let mut normals = Normals::new(2);
-    let mut arguments = Arguments::new();
-    for (name, value) in graph.inputs() {
-        let signature = &graph.node(*value).signature;
-        let shape = signature.shape.bind(sizes)?;
-        let count = shape.iter().product();
-        let array = match signature.dtype {
-            DType::Bool => NDArray::from_bytes(DType::Bool, &shape, &vec![1; count])?,
-            DType::I8 | DType::U8 => NDArray::zeros(signature.dtype, &shape)?,
-            DType::I64 | DType::I32 => {
-                let rows = least_rows(graph, *value).clamp(1, 1 << 20) as i64;
-                let indices: Vec<i64> = (0..count as i64).map(|i| i * 7919 % rows).collect();
-                NDArray::new(&shape, &indices)?.convert(signature.dtype)?
-            }
-            DType::F32 | DType::F16 | DType::BF16 => {
-                let mut numbers = vec![0.0; count];
-                normals.fill(&mut numbers);
-                floats(&shape, &numbers, signature.dtype)?
-            }
-        };
-        arguments.push((name.to_string(), array));
-    }
-    Ok(arguments)
-}
-
-fn floats(shape: &[usize], numbers: &[f32], dtype: DType) -> anyhow::Result<NDArray> {
-    Ok(match dtype {
-        DType::F16 => NDArray::new(shape, &numbers.iter().map(|&x| half::f16::from_f32(x)).collect::<Vec<_>>())?,
-        DType::BF16 => NDArray::new(shape, &numbers.iter().map(|&x| half::bf16::from_f32(x)).collect::<Vec<_>>())?,
-        _ => NDArray::new(shape, numbers)?,
-    })
-}
-
-/// The rows of the smallest table that the integers are looked up in, as far as it can be seen; 2 if none is.
-fn least_rows(graph: &Graph, input: Value) -> usize {
-    let mut from = BTreeSet::from([input]);
-    let mut rows = usize::MAX;
-    for (value, node) in graph.values() {
-        let reads = |position: usize| node.inputs.get(position).is_some_and(|value| from.contains(value));
-        match &node.op {
-            Op::Gather if reads(1) => rows = rows.min(graph.dim(node.inputs[0], 0).fixed().unwrap_or(2)),
-            Op::Take { axis } if reads(1) => rows = rows.min(graph.dim(node.inputs[0], *axis).fixed().unwrap_or(2)),
-            Op::Cast(_) | Op::Reshape(_) | Op::Permute(_) | Op::Slice { .. } | Op::Expand(_) if reads(0) => {
-                from.insert(value);
-            }
-            _ => {}
-        }
-    }
-    if rows == usize::MAX { 2 } else { rows }
+    Ok(sample::arguments(graph, sizes, 2)?)
 }

@@ -2,6 +2,7 @@
 
 mod difference;
 mod nonfinite;
+mod origin;
 mod side;
 mod values;
 
@@ -9,16 +10,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
 use clap::Args;
-use ondine_runtime::{Frame, Graph, NDArray, Named, Origin, Precision, State, Value, Weights, write_safetensors};
+use ondine_runtime::{
+    Graph, NDArray, Named, Origin, Precision, State, Value, Weights, sample::Arguments, write_safetensors,
+};
 use serde_json::{Value as Json, json};
 
 use super::{
-    Running,
-    callee::{Arguments, Callee, Inputs, borrowed, fitted, random, sizes},
+    callee::{Callee, Inputs, borrowed, fitted, random, sizes},
+    running::Running,
 };
 use crate::{interrupt, output};
 use difference::{Difference, Tolerance};
 use nonfinite::Hunt;
+use origin::{describe_place, line_of, place_json, short_line};
 use side::{Ready, Side};
 use values::{Comparison, Recorder, Reference, Row, culprits, matches, partners};
 
@@ -338,33 +342,4 @@ fn row_json(graph: &Graph, row: &Row, tolerance: Tolerance) -> Json {
         facts.extend(difference);
     }
     facts
-}
-
-fn line_of(origin: Option<&Origin>) -> Option<&Frame> {
-    origin.and_then(Origin::line)
-}
-
-fn short_line(line: &Frame) -> String {
-    format!("{}: {}", line.place(), line.text)
-}
-
-fn describe_line(line: &Frame) -> String {
-    format!("{}:{}: {}", line.file, line.line, line.text)
-}
-
-/// A node with its module and Python line.
-fn describe_place(origin: Option<&Origin>, scope: &str, op: &str, value: Value) -> String {
-    let name = origin.map_or_else(|| format!("%{}", value.index()), Origin::names);
-    let module = if scope.is_empty() { String::new() } else { format!(" of {scope}") };
-    let line = line_of(origin).map_or_else(String::new, |line| format!(" at {}", describe_line(line)));
-    format!("`{name}` ({op}){module}{line}")
-}
-
-fn place_json(origin: Option<&Origin>, scope: &str, value: Value, facts: &mut Json) {
-    facts["module"] = scope.into();
-    facts["index"] = value.index().into();
-    facts["origin"] = json!(origin.map(Origin::names));
-    facts["line"] = json!(line_of(origin).map(|line| {
-        json!({"file": &*line.file, "line": line.line, "function": &*line.function, "text": &*line.text})
-    }));
 }

@@ -15,7 +15,7 @@ use ondine_runtime::{
 };
 use serde::Deserialize;
 
-use super::parse_bytes;
+use super::bytes::parse_bytes;
 use crate::{interrupt, output, progress::Progress};
 
 /// Write a model with its weights in fewer bits.

@@ -18,7 +18,7 @@ use ondine_image::{
 use ondine_runtime::{ErrorKind, NDArray, Precision, Weights, file::write_whole, write_safetensors};
 use serde_json::{Map, Value, json};
 
-use super::Running;
+use super::{bytes::megabytes, running::Running};
 use crate::{interrupt, memory::peak_rss, output, progress::Progress};
 use flags::Flags;
 
@@ -118,7 +118,9 @@ impl Draw {
     /// The drawing, if `--memory` allows it.
     fn prepare<'a>(&self, model: &'a TextToImage, request: &'a Request) -> anyhow::Result<Drawing<'a>> {
         model.prepare(request).map_err(|error| match (error.kind(), self.running.memory) {
-            (ErrorKind::Memory, Some(limit)) => anyhow::Error::from(error).context(format!("--memory {limit}")),
+            (ErrorKind::Memory, Some(limit)) => {
+                anyhow::Error::from(error).context(format!("--memory {}", megabytes(limit)))
+            }
             _ => error.into(),
         })
     }
@@ -234,14 +236,6 @@ fn tempfile_in(folder: &Path) -> std::io::Result<()> {
     let path = folder.join(format!(".ondine-{}.part", std::process::id()));
     std::fs::File::create(&path)?;
     std::fs::remove_file(path)
-}
-
-/// Bytes as people read them.
-pub(super) fn megabytes(bytes: u64) -> String {
-    match bytes {
-        0..1_000_000_000 => format!("{:.0} MB", bytes as f64 / 1e6),
-        _ => format!("{:.2} GB", bytes as f64 / 1e9),
-    }
 }
 
 #[cfg(test)]

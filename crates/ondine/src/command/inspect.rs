@@ -6,13 +6,16 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use ondine::model::{self, Opened, find};
 use ondine_models::{GraphSizes, Pipeline, Source};
-use ondine_runtime::{Asset, Bindings, Device, Graph, Options, Plan, Precision, Specialized, Weights, profile, pt2};
+use ondine_runtime::{
+    Asset, Bindings, Device, Graph, Options, Plan, Precision, Specialized, Weights, profile, pt2, sample,
+};
 use serde_json::{Value, json};
 
+use super::callee::{given, unknown};
 use crate::output;
 
 /// Show what a model is made of, without running it.
@@ -84,7 +87,7 @@ impl Inspect {
 
     /// What an asset holds, and what calls of its functions would take on this machine.
     fn asset(&self, asset: &Asset) -> anyhow::Result<Value> {
-        let given = self.given()?;
+        let given = given(&self.size)?;
         let prepared = asset.prepare(&Options { precision: self.precision }, &Device::cpu(None)?)?;
         let mut functions = serde_json::Map::new();
         for (name, graph) in asset.functions() {
@@ -105,7 +108,7 @@ impl Inspect {
 
     /// What a file of `ondine build` holds, and what calls of its functions take.
     fn specialized(&self, specialized: Specialized) -> anyhow::Result<Value> {
-        let given = self.given()?;
+        let given = given(&self.size)?;
         let (about, weights) = (specialized.about(), specialized.weight_bytes());
         let (model, mut functions, mut graphs) = (specialized.load(), serde_json::Map::new(), Vec::new());
         for name in &about.functions {
@@ -125,16 +128,6 @@ impl Inspect {
             "precision": about.precision,
             "functions": functions,
         }))
-    }
-
-    /// The sizes of the command line.
-    fn given(&self) -> anyhow::Result<Bindings> {
-        let mut given = Bindings::new();
-        for pair in &self.size {
-            let Some((name, size)) = pair.split_once('=') else { bail!("`--size {pair}`: write NAME=N") };
-            given.insert(name.into(), size.parse().with_context(|| format!("`--size {pair}`"))?);
-        }
-        Ok(given)
     }
 }
 
@@ -161,33 +154,22 @@ fn cost(
     Ok(facts)
 }
 
-fn symbols(graph: &Graph) -> BTreeSet<Arc<str>> {
-    let mut symbols = BTreeSet::new();
-    for (_, value) in graph.inputs() {
-        graph.shape(*value).0.iter().for_each(|dim| dim.symbols(&mut symbols));
-    }
-    symbols
-}
-
 /// Makes sure that every size that is given is one of a function.
 fn known<'a>(given: &Bindings, graphs: impl Iterator<Item = &'a Graph>) -> anyhow::Result<()> {
-    let symbols: BTreeSet<Arc<str>> = graphs.flat_map(symbols).collect();
-    if let Some(name) = given.keys().find(|name| !symbols.contains(*name)) {
-        let known = symbols.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
-        bail!("there is no symbolic dimension `{name}`; there are: {known}");
+    let symbols: BTreeSet<Arc<str>> = graphs.flat_map(sample::symbols).collect();
+    match given.keys().find(|name| !symbols.contains(*name)) {
+        Some(name) => Err(unknown(name, symbols.iter())),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// A size for each symbol: as given, as the model expects, or a likely one within the limits.
 fn sizes(graph: &Graph, given: &Bindings) -> Bindings {
-    let size = |name: &Arc<str>| {
-        let [least, most] = graph.limits().get(name).copied().unwrap_or([1, usize::MAX]);
-        let likely = if &**name == "batch" { 1 } else { 128 };
-        let known = given.get(name).or_else(|| graph.typical().get(name)).copied();
-        known.unwrap_or_else(|| likely.clamp(least, most.max(least)))
-    };
-    symbols(graph).into_iter().map(|name| (name.clone(), size(&name))).collect()
+    let mut sizes = sample::sizes(graph, |symbol| if symbol == "batch" { 1 } else { 128 });
+    for (name, size) in &mut sizes {
+        *size = given.get(name).copied().unwrap_or(*size);
+    }
+    sizes
 }
 
 fn states_of(graph: &Graph) -> Vec<String> {

@@ -10,8 +10,8 @@ use ondine_runtime::{NDArray, State, write_safetensors};
 use serde_json::json;
 
 use super::{
-    Running,
     callee::{Callee, Inputs},
+    running::Running,
 };
 use crate::{interrupt, memory::resident, output};
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::output;
 
 use super::{
-    super::draw::megabytes,
+    super::bytes::megabytes,
     weights,
     works::{Model, Part},
 };

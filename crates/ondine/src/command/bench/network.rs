@@ -9,7 +9,7 @@ use ondine_runtime::{
 };
 
 use super::{
-    Bench, folder,
+    options::{Bench, folder},
     report::{Report, Times},
     weights::{self, Normals},
     works::Network,

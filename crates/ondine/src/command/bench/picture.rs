@@ -7,9 +7,9 @@ use ondine_runtime::Precision;
 use serde_json::Value;
 
 use super::{
-    Bench, folder,
     machine::Machine,
     models,
+    options::{Bench, folder},
     report::{Drawn, Report, Times},
     works::{Picture, Until},
 };

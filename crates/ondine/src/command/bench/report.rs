@@ -5,7 +5,7 @@ use std::fmt;
 use ondine_runtime::{Precision, profile::Share};
 use serde_json::{Map, Value, json};
 
-use super::{super::draw::megabytes, machine::Machine};
+use super::{super::bytes::megabytes, machine::Machine};
 use crate::output;
 
 /// Seconds of several runs.

@@ -4,22 +4,22 @@ use std::{collections::BTreeMap, io::Write};
 
 use anyhow::Context;
 use half::f16;
-use ondine_runtime::{Bytes, DType, Graph, Tensor, Weight, Weights};
+use ondine_runtime::{Bytes, DType, Graph, Tensor, Weight, Weights, sample::Random};
 
 /// Normal numbers drawn from a table of them: as good as new ones here, and much sooner made.
 pub(crate) struct Normals {
     table: Vec<f32>,
-    state: u64,
+    random: Random,
 }
 
 impl Normals {
     const TABLE: usize = 1 << 16;
 
     pub(crate) fn new(seed: u64) -> Self {
-        let mut normals = Self { table: Vec::new(), state: seed };
+        let mut normals = Self { table: Vec::new(), random: Random::new(seed) };
         // Box and Muller 1958.
         let pair = |normals: &mut Self| {
-            let [u, v] = [(); 2].map(|()| ((normals.bits() >> 40) as f32 + 0.5) / (1 << 24) as f32);
+            let [u, v] = [(); 2].map(|()| ((normals.random.next() >> 40) as f32 + 0.5) / (1 << 24) as f32);
             let (radius, angle) = ((-2.0 * u.ln()).sqrt(), std::f32::consts::TAU * v);
             [radius * angle.cos(), radius * angle.sin()]
         };
@@ -27,18 +27,10 @@ impl Normals {
         Self { table, ..normals }
     }
 
-    /// 64 random bits (Steele, Lea and Flood 2014).
-    fn bits(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let x = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    }
-
     /// Fills `out`.
     pub(crate) fn fill(&mut self, out: &mut [f32]) {
         for four in out.chunks_mut(4) {
-            let bits = self.bits();
+            let bits = self.random.next();
             for (i, x) in four.iter_mut().enumerate() {
                 *x = self.table[(bits >> (16 * i)) as usize % Self::TABLE];
             }

@@ -3,7 +3,10 @@
 use ondine_runtime::{Asset, DType, Moment, NDArray, Node, Op, Result, Tap, Value};
 use serde_json::{Value as Json, json};
 
-use super::{describe_place, difference::place, place_json};
+use super::{
+    difference::place,
+    origin::{describe_place, place_json},
+};
 
 /// What values hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use ondine_runtime::{Bindings, Function, Node, Precision, State, Tier, profile::Sample};
 use serde_json::{Value, json};
 
-use super::Profile;
+use super::options::Profile;
 use crate::{
     command::{
         bench::machine::Machine,

@@ -1,0 +1,61 @@
+//! What can be asked of `ondine bench`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use ondine::folders;
+use ondine_runtime::Precision;
+
+use crate::command::running::Running;
+
+/// Time networks and pictures of well-known shapes.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  ondine bench
+  ondine bench unet-sd15 --precision bf16 --threads 2
+  ondine bench unet-sd15 --precision int8 --profile
+  ondine bench unet-sd15 --precision int8 --against f32
+  ondine bench picture-sd15 --json
+
+Networks: unet-sd15, unet-sdxl, vae-sd, taesd, clip-l; at f32 unless --precision says otherwise.
+Pictures, process start to file: picture-default, picture-sd15 (2 GB on the disk for the model and as much for its
+cache), picture-sdxl (7 GB and as much), start-sd15 (to the first step); at int8, the default model at its own precision.
+Models for pictures are written once, into the cache folder; --clean removes them.")]
+pub(in crate::command) struct Bench {
+    /// Works, or `all` [default: those that need no model on the disk, without unet-sdxl, which takes 6 GB]
+    #[arg(value_name = "WORK")]
+    pub(super) works: Vec<String>,
+
+    /// How often to time a work after one time that warms up
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(super) repeat: usize,
+
+    /// Show where the time of a network goes, by kind of operator
+    #[arg(long)]
+    pub(super) profile: bool,
+
+    /// With --profile, show each module of the network on its own
+    #[arg(long, requires = "profile")]
+    pub(super) modules: bool,
+
+    /// Show how far the results of a network are from those at this precision
+    #[arg(long, value_name = "TYPE", value_parser = str::parse::<Precision>)]
+    pub(super) against: Option<Precision>,
+
+    /// Print one JSON object per work
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// Remove the models that picture works have written, and stop
+    #[arg(long)]
+    pub(super) clean: bool,
+
+    #[command(flatten)]
+    pub(super) running: Running,
+}
+
+/// Where picture works keep their models and the cache of those.
+pub(super) fn folder() -> PathBuf {
+    folders::caches().unwrap_or_else(|| std::env::temp_dir().join("ondine")).join("bench")
+}
