@@ -7,7 +7,9 @@ use std::{
 };
 
 use ondine_runtime::{
-    Asset, Bindings, DType, Device, Function, Graph, Model, NDArray, Op, Options, Plan, State, element_count,
+    Asset, Bindings, DType, Device, Graph, Model, NDArray, Op, Options, Plan, Result, Signature, State, Value,
+    element_count,
+    sample::{self, Arguments},
 };
 
 /// One thread: the fuzzer runs many processes.
@@ -15,6 +17,8 @@ pub static DEVICE: LazyLock<Device> = LazyLock::new(|| Device::cpu(NonZero::new(
 
 /// Functions that ask for more memory than this are planned but not run.
 const MAX_BYTES: usize = 1 << 24;
+/// No machine has so many bytes: what asks for them is refused before anything is done.
+const ABSURD_BYTES: usize = 1 << 50;
 /// Functions that ask for more arithmetic than this are planned but not run.
 const MAX_FLOPS: u64 = 1 << 26;
 /// What all symbols are bound to in turn, as far as their limits let them.
@@ -26,6 +30,9 @@ pub fn asset(asset: &Asset) {
     let mut calls = Vec::new();
     for (name, graph) in asset.functions() {
         for bindings in bindings(graph) {
+            if argument_bytes(graph, &bindings).is_none_or(|bytes| bytes >= ABSURD_BYTES) {
+                assert!(sample::arguments(graph, &bindings, 0).is_err(), "{name}: {bindings:?}");
+            }
             let Ok(plan) = prepared.plan(name, &bindings) else { continue };
             let flops = prepared.flops(name, &bindings).unwrap_or(u64::MAX);
             if flops <= MAX_FLOPS && is_small(graph, &bindings, &plan) {
@@ -78,23 +85,38 @@ pub fn bindings(graph: &Graph) -> Vec<Bindings> {
 
 /// True if a call fits in little memory and has an end.
 fn is_small(graph: &Graph, bindings: &Bindings, plan: &Plan) -> bool {
-    let shapes = graph.inputs().iter().map(|(_, value)| graph.shape(*value));
-    let shapes = shapes.chain(graph.states().iter().map(|slot| &slot.signature.shape));
-    let elements = shapes.map(|shape| shape.bind(bindings).ok().and_then(|shape| element_count(&shape)));
-    let elements = elements.try_fold(0_usize, |sum, elements| sum.checked_add(elements?));
     // Loops may never end, and rightly so.
     let ends = !graph.nodes().iter().any(|node| matches!(node.op, Op::Loop(_)));
-    ends && plan.arena_bytes() <= MAX_BYTES && elements.is_some_and(|elements| elements <= MAX_BYTES / 8)
+    let states = bytes(graph.states().iter().map(|slot| &slot.signature), bindings);
+    let fits = |bytes: Option<usize>| bytes.is_some_and(|bytes| bytes <= MAX_BYTES);
+    ends && fits(Some(plan.arena_bytes())) && fits(argument_bytes(graph, bindings)) && fits(states)
+}
+
+/// The bytes of what the caller gives; none if they have no number.
+fn argument_bytes(graph: &Graph, bindings: &Bindings) -> Option<usize> {
+    bytes(graph.inputs().iter().map(|(_, value)| &graph.node(*value).signature), bindings)
+}
+
+fn bytes<'a>(signatures: impl Iterator<Item = &'a Signature>, bindings: &Bindings) -> Option<usize> {
+    let bytes = signatures.map(|signature| {
+        let elements = element_count(&signature.shape.bind(bindings).ok()?)?;
+        elements.checked_mul(signature.dtype.size())
+    });
+    bytes.into_iter().try_fold(0_usize, |sum, bytes| sum.checked_add(bytes?))
 }
 
 fn run(model: &Model, calls: &[(Arc<str>, Bindings)]) {
     for (name, bindings) in calls {
         let Ok(function) = model.function(name) else { continue };
-        for values in [&[0.0][..], &ODD] {
+        let graph = function.graph();
+        let fitting = sample::arguments(graph, bindings, 1);
+        for arguments in [filled(graph, bindings, &[0.0]), filled(graph, bindings, &ODD), fitting] {
+            let Ok(arguments) = arguments else { continue };
+            let inputs: Vec<(&str, &NDArray)> = arguments.iter().map(|(name, array)| (&**name, array)).collect();
             let mut state = State::default();
             // The second call reads the states that the first one wrote.
             for _ in 0..2 {
-                call(&function, bindings, values, &mut state);
+                let _ = function.run(&inputs, &mut state);
             }
         }
     }
@@ -103,20 +125,16 @@ fn run(model: &Model, calls: &[(Arc<str>, Bindings)]) {
 /// Numbers that are rarely what a kernel hopes for, also as indices.
 const ODD: [f32; 11] = [1.0, -1.0, 0.5, f32::NAN, 3.0, f32::INFINITY, -2.0, 1e38, 1e-45, f32::NEG_INFINITY, 7.0];
 
-fn call(function: &Function, bindings: &Bindings, values: &[f32], state: &mut State) {
-    let graph = function.graph();
-    let mut inputs = Vec::new();
-    for (name, value) in graph.inputs() {
+/// Arguments of these values over and over.
+fn filled(graph: &Graph, bindings: &Bindings, values: &[f32]) -> Result<Arguments> {
+    let argument = |(name, value): &(Arc<str>, Value)| {
         let signature = &graph.node(*value).signature;
-        let Ok(shape) = signature.shape.bind(bindings) else { return };
-        let Ok(array) = filled(signature.dtype, &shape, values) else { return };
-        inputs.push((&**name, array));
-    }
-    let inputs: Vec<(&str, &NDArray)> = inputs.iter().map(|(name, array)| (*name, array)).collect();
-    let _ = function.run(&inputs, state);
+        Ok((name.to_string(), array(signature.dtype, &signature.shape.bind(bindings)?, values)?))
+    };
+    graph.inputs().iter().map(argument).collect()
 }
 
-fn filled(dtype: DType, shape: &[usize], values: &[f32]) -> ondine_runtime::Result<NDArray> {
+fn array(dtype: DType, shape: &[usize], values: &[f32]) -> Result<NDArray> {
     let count = element_count(shape).unwrap_or_default();
     let numbers = values.iter().copied().cycle().take(count);
     match dtype {

@@ -37,7 +37,8 @@ pub fn write(corpus: &Path, archives: &Path) -> Result<()> {
         put(corpus, "asset", name, &files)?;
         for tier in ["generic", "native"] {
             for precision in [Precision::F32, Precision::BF16, Precision::Int8] {
-                let device = if tier == "generic" { call::DEVICE.with_tier(tier)? } else { Device::clone(&call::DEVICE) };
+                let device =
+                    if tier == "generic" { call::DEVICE.with_tier(tier)? } else { Device::clone(&call::DEVICE) };
                 // What a precision cannot do is no seed.
                 let Ok(prepared) = asset.prepare(&Options { precision }, &device) else { continue };
                 let file = scratch.join("built");
@@ -144,7 +145,8 @@ fn arrays(corpus: &Path) -> Result<()> {
     let types = ["<f4", "<f8", "<f2", "<i8", "<i4", "|i1", "|u1", "|b1"];
     let shapes = ["()", "(3,)", "(2, 3)", "(0, 7)"];
     for (i, descr) in types.iter().enumerate() {
-        let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {}, }}\n", shapes[i % shapes.len()]);
+        let header =
+            format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {}, }}\n", shapes[i % shapes.len()]);
         let version = 1 + u8::try_from(i % 3)?;
         let len = u32::try_from(header.len())?.to_le_bytes();
         let len = if version == 1 { &len[..2] } else { &len[..] };
