@@ -139,6 +139,7 @@ fn texts(info: &png::Info<'_>) -> Vec<(String, String)> {
     texts
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
 fn encoding(error: png::EncodingError) -> Error {
     let kind = match error {
         png::EncodingError::IoError(_) => ErrorKind::Io,
@@ -147,9 +148,11 @@ fn encoding(error: png::EncodingError) -> Error {
     Error::new(kind, format!("the PNG cannot be written: {error}"))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
 fn decoding(error: png::DecodingError) -> Error {
     let kind = match error {
         png::DecodingError::IoError(_) => ErrorKind::Io,
+        png::DecodingError::LimitsExceeded => ErrorKind::Memory,
         _ => ErrorKind::Format,
     };
     Error::new(kind, format!("the PNG cannot be read: {error}"))

@@ -21,6 +21,7 @@ use crate::{
     model::State,
     ndarray::NDArray,
     op::{Epilogue, Op},
+    sample::Arguments,
     specialize::{self, Specialized},
     weights::Weights,
 };
