@@ -256,7 +256,8 @@ impl<'a> Modules<'a> {
             }
             TokenTree::Ident(_) => {
                 let (path, after) = read_path(tokens);
-                if path.names.len() > 1 || punct(after, 0, '!') {
+                let is_macro = punct(after, 0, '!') && matches!(after.get(1), Some(TokenTree::Group(_)));
+                if path.names.len() > 1 || is_macro {
                     self.mentions.push((module, path));
                 }
                 return after;
@@ -503,6 +504,7 @@ mod tests {
         assert_eq!(ties(&files("use crate::b::fail; fn f() { fail!() }")), ["c:1 fail b"]);
         assert_eq!(ties(&files("fn f() { crate::fail!() }")), ["c:1 fail b"]);
         assert!(ties(&files("macro_rules! fail { () => {} }\nfn f() { fail!() }")).is_empty());
+        assert!(ties(&files("fn f(fail: bool) { fail != true }")).is_empty(), "a comparison");
     }
 
     #[test]

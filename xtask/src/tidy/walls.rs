@@ -123,13 +123,15 @@ const WALLS: &[Wall] = &[
             "crates/ondine-graph/src/bytes.rs",
             "crates/ondine-graph/src/lib.rs",
             "crates/ondine-graph/src/ndarray.rs",
+            "crates/ondine-runtime/src/backend.rs",
             "crates/ondine-runtime/src/cpu.rs",
             "crates/ondine-runtime/src/cpu/",
+            "crates/ondine-runtime/src/pack.rs",
         ],
         why: "only a backend makes memory of places; keep a `Place`, or an `NDArray` of what is no place",
     },
     Wall {
-        words: &["Backend::form", ".form()"],
+        words: &["Backend::form", "backend.form()", "backend().form()"],
         parts: false,
         out_of: &["crates/ondine-reference/", "crates/ondine-runtime/"],
         but: &["crates/ondine-runtime/src/lowered.rs"],
@@ -354,7 +356,8 @@ mod tests {
         assert_eq!(check("exec", "fn f() {\n backend.form(graph, node)?\n}"), [2]);
         assert_eq!(check("exec", "fn f() { map(Backend::form) }"), [1]);
         assert!(check("lowered", "fn f() { backend.form(graph, node)? }").is_empty());
-        assert!(check("cpu", "fn form(&self) -> Form { self.form }").is_empty());
+        assert_eq!(check("exec", "fn f() { self.device.backend().form(&reader) }"), [1]);
+        assert!(check("cpu", "fn form(&self) -> Form { self.form(step) }").is_empty());
     }
 
     #[test]
