@@ -1,6 +1,6 @@
 //! What an architecture is: how its graphs are built, what its checkpoints hold, and the facts that pipelines ask for.
 
-use ondine_runtime::{Graph, Result};
+use ondine_graph::{Graph, Result};
 
 use crate::weights::Rename;
 

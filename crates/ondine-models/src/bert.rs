@@ -1,7 +1,7 @@
 //! The BERT encoder (Devlin et al. 2019) as in transformers' `BertModel`, without its pooler, and the sentence
 //! embedding that models such as all-MiniLM make of it (Reimers and Gurevych 2019).
 
-use ondine_runtime::{Activation, Binary, DType, Dim, Graph, Reduce, Result, Value};
+use ondine_graph::{Activation, Binary, DType, Dim, Graph, Reduce, Result, Value};
 use serde::Deserialize;
 
 use crate::{

@@ -4,7 +4,7 @@
 //! One definition serves CLIP-L (Stable Diffusion 1, `SDXL`), OpenCLIP-H (Stable Diffusion 2) and OpenCLIP-bigG
 //! (`SDXL`): they differ in sizes, activation and in which output is used.
 
-use ondine_runtime::{Activation, Binary, DType, Dim, Graph, NDArray, Op, Result, Value, fail};
+use ondine_graph::{Activation, Binary, DType, Dim, Graph, NDArray, Op, Result, Value, fail};
 use serde::Deserialize;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ondine_runtime::{Activation, Error, ErrorKind, Result, fail};
+use ondine_graph::{Activation, Error, ErrorKind, Result, fail};
 use serde::{Deserialize, de::DeserializeOwned};
 
 /// The most channels, features or units that a layer may have.

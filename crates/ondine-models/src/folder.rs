@@ -1,6 +1,6 @@
 //! Folders in the layout of diffusers: `model_index.json` and a folder per component.
 
-use ondine_runtime::{Context, Result, fail};
+use ondine_graph::{Context, Result, fail};
 use serde_json::{Map, Value};
 
 use crate::{

@@ -1,7 +1,7 @@
 //! Network architectures, the readers of their files, and tokenizers.
 //!
 //! An architecture is one module: a `Config` read from the checkpoint's `config.json`, a `build` function that makes a
-//! [`Graph`](ondine_runtime::Graph) of it, written in the checkpoint's own names from top to bottom, out of the
+//! [`Graph`](ondine_graph::Graph) of it, written in the checkpoint's own names from top to bottom, out of the
 //! [`blocks`] that all share, and the [`Architecture`] that tells what else is known of its class. Inputs and outputs
 //! have the names, shapes and meaning that they have in diffusers and transformers; pictures and latents are
 //! `[batch, channels, height, width]` at this border.
@@ -20,7 +20,7 @@
 //! ```
 //! use ondine_models::unet;
 //!
-//! # fn main() -> ondine_runtime::Result<()> {
+//! # fn main() -> ondine_graph::Result<()> {
 //! let config = unet::Config::from_json(r#"{"block_out_channels": [32, 64, 64, 64], "cross_attention_dim": 24}"#)?;
 //! let graph = unet::build(&config, &unet::Options::default())?;
 //! let names: Vec<_> = graph.inputs().iter().map(|(name, _)| &**name).collect();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ondine_runtime::{Asset, Context, Result, Weights, fail};
+use ondine_graph::{Asset, Context, Result, Weights, fail};
 
 use crate::{
     architecture::{Architecture, DenoiserFacts, Functions, GraphSizes, LatentSpace, Role, TextFacts},

@@ -1,6 +1,6 @@
 //! The architectures by class name.
 
-use ondine_runtime::{Result, fail};
+use ondine_graph::{Result, fail};
 
 use crate::{
     architecture::Architecture,

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ondine_runtime::{Context, Error, ErrorKind, Result, fail};
+use ondine_graph::{Context, Error, ErrorKind, Result, fail};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokenizers::{

@@ -6,7 +6,7 @@ mod config;
 
 pub use config::Config;
 
-use ondine_runtime::{Activation, DType, Dim, Graph, Result, Value, fail};
+use ondine_graph::{Activation, DType, Dim, Graph, Result, Value, fail};
 
 use crate::{
     architecture::{Architecture, DenoiserFacts, Functions, GraphSizes, Role},

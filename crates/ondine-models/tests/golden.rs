@@ -8,7 +8,7 @@ use ondine_models::{
     autoencoder::{self, kl, tiny},
     clip_text, unet,
 };
-use ondine_runtime::{Asset, DType, Device, Graph, NDArray, Options, Result, State, Weights};
+use ondine_runtime::{Asset, DType, Device, Graph, NDArray, Options, Result, Specialize, State, Weights};
 
 /// The largest error allowed, relative to the largest number of the golden tensor.
 const TOLERANCE: f64 = 1e-5;
@@ -40,7 +40,7 @@ impl Golden {
     /// Runs the functions and returns the largest relative error of each output that the golden file has.
     fn errors(&self, functions: Functions) -> Result<BTreeMap<String, f64>> {
         let asset = Asset::new(self.name.as_str(), functions, self.network.weights.clone())?;
-        let model = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load();
+        let model = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load()?;
         let mut errors = BTreeMap::new();
         for (function, graph) in asset.functions() {
             let inputs = self.inputs(function, graph)?;

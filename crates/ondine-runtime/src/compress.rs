@@ -16,16 +16,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration, time::Instant};
 
 use serde::Serialize;
 
-use crate::{
-    asset::Asset,
-    bytes::Bytes,
-    device::Device,
-    dtype::DType,
-    encoding::INPUT_RANGE,
-    error::{Context, Result, fail},
-    ndarray::NDArray,
-    weights::{Tensor, Weights},
-};
+use crate::{device::Device, evaluate::numbers};
+use ondine_graph::{Asset, Bytes, Context, DType, NDArray, Result, Tensor, Weights, encoding::INPUT_RANGE, fail};
 
 pub use format::{Format, Kind};
 
@@ -195,12 +187,12 @@ fn decoded(asset: &Asset, layers: &[Layer]) -> Result<Asset> {
     }
     let mut weights = asset.weights().clone();
     for layer in layers.iter().filter(|layer| asset.weights().is_encoded(&layer.path)) {
-        let tensor = plain_tensor(&asset.weights().to_f32(&layer.path)?, &layer.shape);
+        let tensor = plain_tensor(&numbers(asset, &layer.path)?, &layer.shape);
         weights.remove_encoding(&layer.path);
         weights.insert(&layer.path, tensor);
     }
     let functions: Vec<_> = asset.functions().iter().map(|(name, graph)| (name.clone(), graph.clone())).collect();
-    Asset::new(asset.name().clone(), functions, weights)
+    Asset::with_recipes(asset.name().clone(), functions, weights, asset.recipes().clone())
 }
 
 /// Numbers as a tensor of F32.
@@ -284,7 +276,7 @@ impl Work<'_> {
     }
 
     fn encode(&self, layer: &Layer, values: &[f32], format: &Format) -> Result<Coded> {
-        encode(values, &layer.shape, format, &self.device.pool).at(|| &layer.path)
+        encode(values, &layer.shape, format, self.device.processor()?).at(|| &layer.path)
     }
 
     /// The format of each layer, for a goal.
@@ -301,7 +293,7 @@ impl Work<'_> {
                 Some(format) => vec![format],
                 None => tried.iter().map(|&format| Some(format)).chain([None]).collect(),
             };
-            let values = self.asset.weights().to_f32(&layer.path)?;
+            let values = numbers(self.asset, &layer.path)?;
             let mut candidates = Vec::with_capacity(formats.len());
             for format in formats {
                 let (bytes, noise) = match &format {
@@ -367,7 +359,7 @@ impl Work<'_> {
         let mut changed = Vec::new();
         for (index, (layer, format)) in self.layers.iter().zip(formats).enumerate() {
             if mix.formats[index] != *format {
-                let values = self.asset.weights().to_f32(&layer.path)?;
+                let values = numbers(self.asset, &layer.path)?;
                 let values = match format {
                     Some(format) => self.encode(layer, &values, format)?.values,
                     None => values.into_owned(),
@@ -382,29 +374,28 @@ impl Work<'_> {
     /// Bytes of all tensors that the functions use.
     fn asset_bytes(&self) -> u64 {
         let mut sources = BTreeMap::new();
-        for weight in self.asset.functions().values().flat_map(crate::Graph::weights) {
-            self.asset.weights().sources(&weight.path, &mut sources);
+        for weight in self.asset.functions().values().flat_map(ondine_graph::Graph::weights) {
+            layers::sources(self.asset, &weight.path, &mut sources);
         }
         sources.values().sum()
     }
 
     /// Bytes of the weights that are no layers, as they are copied.
     fn other_bytes(&self) -> u64 {
-        let weights = self.asset.functions().values().flat_map(crate::Graph::weights);
+        let weights = self.asset.functions().values().flat_map(ondine_graph::Graph::weights);
         let others = weights.filter(|weight| self.layers.iter().all(|layer| layer.path != weight.path));
         let bytes: BTreeMap<_, _> =
-            others.map(|weight| (&weight.path, self.asset.weights().kept_bytes(&weight.path, &weight.shape))).collect();
+            others.map(|weight| (&weight.path, layers::kept_bytes(self.asset, &weight.path, &weight.shape))).collect();
         bytes.values().sum()
     }
 
     /// The asset with its layers in these formats; with the ranges of activations of 8 bits, if `ranged`.
     fn build(&self, formats: &[Option<Format>], measure: Option<&Measure>, ranged: bool) -> Result<(Asset, Report)> {
         let mut weights = Weights::default();
-        let old = self.asset.weights();
         let mut mix = measure.map(|measure| Mix::new(measure, self.layers.len()));
         let mut changed: Vec<(&str, Vec<f32>)> = Vec::new();
         let layers = self.each("compressing", self.layers, |index, layer| {
-            let values = old.to_f32(&layer.path)?;
+            let values = numbers(self.asset, &layer.path)?;
             let coded = match &formats[index] {
                 // What takes more room than before stays as it was.
                 Some(format) => Some((format, self.encode(layer, &values, format)?))
@@ -412,7 +403,7 @@ impl Work<'_> {
                 None => None,
             };
             let Some((format, coded)) = coded else {
-                old.copy_to(&layer.path, &layer.shape, &mut weights)?;
+                layers::copy_to(self.asset, &layer.path, &layer.shape, &mut weights)?;
                 return Ok(layer.report("keep".to_owned(), layer.kept, &values, &values, None));
             };
             coded.insert(&layer.path, &mut weights);
@@ -429,9 +420,9 @@ impl Work<'_> {
             }
             Ok(report)
         })?;
-        for weight in self.asset.functions().values().flat_map(crate::Graph::weights) {
+        for weight in self.asset.functions().values().flat_map(ondine_graph::Graph::weights) {
             if weights.get(&weight.path).is_none() {
-                old.copy_to(&weight.path, &weight.shape, &mut weights)?;
+                layers::copy_to(self.asset, &weight.path, &weight.shape, &mut weights)?;
             }
         }
         let outputs = mix.as_mut().map(|mix| mix.loss(&changed)).transpose()?;

@@ -1,155 +1,137 @@
 //! The CPU as a backend: how weights are packed for it, and what runs each operator.
-//!
-//! [`run`] is the one entry. Shapes were checked when the graph was built and bound when the call was planned, so
-//! what is left to fail here is data: an index outside its table.
 
+mod algorithm;
+mod check;
+mod coding;
+mod computed;
 mod elementwise;
+mod enums;
+mod form;
 mod general;
-mod loops;
+mod kernel;
+mod lower;
+mod memory;
 mod movement;
+mod native;
+mod operand;
+mod processor;
 mod products;
+mod quantize;
 mod recurrent;
 mod rows;
+mod run;
+pub(crate) mod share;
 mod weights;
+mod workspace;
 
-use bytemuck::{cast_slice, cast_slice_mut};
+use std::{any::Any, num::NonZeroUsize, sync::Arc};
+
+use ondine_graph::{AlignedBytes, Graph, Op, Result, Value, Weights, fail};
 
 use crate::{
+    backend::{Backend, Form, Identity, Loaded, Lowering, Memory, OperandShape, Packed, Prepared, Reader, Source},
+    cost::cost,
     device::Device,
-    error::{Result, fail},
-    graph::{Graph, Node, Value},
-    ndarray::{Element, NDArray},
-    op::Op,
-    run::{Operand, Target},
-    specialize::Options,
+    options::Options,
+    step::Cost,
 };
+use form::Format;
 
-pub(crate) use products::prefers_winograd;
-pub(crate) use weights::{Coding, Format, Levels, format, pack, pack_codes, packed_bytes, reads_rows};
+pub use processor::Processor;
+pub(crate) use run::evaluate;
 
-impl<'a> Operand<'a> {
-    /// The elements.
-    fn view<T: Element>(&self) -> &'a [T] {
-        cast_slice(self.bytes)
+impl Device {
+    /// The CPU with this many threads, or one per available core.
+    ///
+    /// # Errors
+    /// As [`Processor::new`].
+    pub fn cpu(threads: Option<NonZeroUsize>) -> Result<Self> {
+        Processor::new(threads).map(Self::from)
     }
-}
 
-impl Target<'_> {
-    /// The elements.
-    fn view<T: Element>(&mut self) -> &mut [T] {
-        cast_slice_mut(self.bytes)
-    }
-}
-
-/// Bytes that an operator needs beside its inputs and result.
-pub(crate) fn scratch_bytes(
-    graph: &Graph,
-    value: Value,
-    shapes: &[Vec<usize>],
-    options: Options,
-    device: &Device,
-) -> usize {
-    let node = graph.node(value);
-    let inputs: Vec<&[usize]> = node.inputs.iter().map(|input| shapes[input.index()].as_slice()).collect();
-    if let Op::Loop(inner) = &node.op {
-        return loops::scratch_bytes(inner, &inputs, device);
-    }
-    if let Op::Recurrent { cell, .. } = node.op {
-        let computed = !matches!(graph.node(node.inputs[1]).op, Op::Weight(_));
-        return recurrent::scratch_bytes(cell, &inputs, computed, device);
-    }
-    let dtype = node.inputs.first().map_or(node.signature.dtype, |&input| graph.node(input).signature.dtype);
-    products::scratch_bytes(&node.op, dtype, &inputs, options, device)
-}
-
-/// Runs one node on constant inputs.
-pub(crate) fn evaluate(node: &Node, inputs: &[&NDArray], device: &Device) -> Result<NDArray> {
-    let Some(shape) = node.signature.shape.fixed() else { fail!(Shape, "{} has no fixed shape", node.op) };
-    if matches!(node.op, Op::Reshape(_)) {
-        return inputs[0].clone().reshape(&shape);
-    }
-    let mut result = NDArray::zeros(node.signature.dtype, &shape)?;
-    let operands: Vec<_> = inputs
-        .iter()
-        .map(|array| Operand { dtype: array.dtype(), shape: array.shape(), bytes: array.bytes(), format: None })
-        .collect();
-    let shapes: Vec<&[usize]> = inputs.iter().map(|array| array.shape()).collect();
-    let scratch = products::scratch_bytes(
-        &node.op,
-        operands.first().map_or(node.signature.dtype, |first| first.dtype),
-        &shapes,
-        Options::default(),
-        device,
-    );
-    let mut scratch = crate::ndarray::AlignedBytes::zeroed(scratch);
-    let mut target = Target { dtype: node.signature.dtype, shape: &shape, bytes: result.bytes_mut(), scale: None };
-    run(&node.op, &operands, &mut target, scratch.as_mut_slice(), device)?;
-    Ok(result)
-}
-
-/// Runs an operator: reads `inputs`, writes all of `out`.
-pub(crate) fn run(
-    op: &Op,
-    inputs: &[Operand<'_>],
-    out: &mut Target<'_>,
-    scratch: &mut [u8],
-    device: &Device,
-) -> Result<()> {
-    match op {
-        Op::Input | Op::Weight(_) | Op::Const(_) | Op::State(_) | Op::Reshape(_) => {
-            fail!(Unsupported, "{op} is a place, not something to run")
+    /// The processor that it is.
+    ///
+    /// # Errors
+    /// If it is another device.
+    pub fn processor(&self) -> Result<&Processor> {
+        match self.backend().as_any().downcast_ref() {
+            Some(processor) => Ok(processor),
+            None => fail!(Unsupported, "{} is no processor", self.backend().identity().name),
         }
-        Op::Unary(unary) => elementwise::unary(*unary, inputs[0], out, device),
-        Op::Binary(binary) => elementwise::binary(*binary, inputs[0], inputs[1], out, device),
-        Op::Select => elementwise::select(inputs, out, device),
-        Op::Cast(_) => elementwise::cast(inputs[0], out, device),
-        Op::Glu(activation) => elementwise::glu(*activation, inputs[0], out, device),
-        Op::Softmax => elementwise::softmax(inputs[0], out, device),
-        Op::Reduce { how, axes, .. } => elementwise::reduce(*how, axes, inputs[0], out, device),
-        Op::ArgMax => elementwise::argmax(inputs[0], out, device),
-        Op::LayerNorm { eps } => elementwise::layer_norm(*eps, inputs, out, device),
-        Op::RmsNorm { eps } => elementwise::rms_norm(*eps, inputs, out, device),
-        Op::GroupNorm { groups, eps, activation } => {
-            elementwise::group_norm(*groups, *eps, *activation, inputs, out, device)
-        }
-        Op::Quantize(prologue, range) => elementwise::quantize(*prologue, *range, inputs, out, device),
-        Op::Permute(axes) => movement::permute(axes, inputs[0], out, device),
-        Op::Expand(_) => movement::expand(inputs[0], out, device),
-        Op::Slice { axis, start, .. } => movement::slice(*axis, start, inputs[0], out, device),
-        Op::Concat { axis } => movement::concat(*axis, inputs, out, device),
-        Op::Pad { amounts } => movement::pad(amounts, inputs[0], out, device),
-        Op::Gather => movement::gather(inputs[0], inputs[1], out, device),
-        Op::TakeRow => movement::take_row(inputs[0], inputs[1], out, device),
-        Op::Resize { how, .. } => movement::resize(*how, inputs[0], out, device),
-        Op::Linear(epilogue) => products::linear(*epilogue, inputs, out, device),
-        Op::Range { start, step, .. } => general::range(start, *step, out),
-        Op::Take { axis } => general::take(*axis, inputs[0], inputs[1], out, device),
-        Op::Scatter(how) => general::scatter(*how, inputs, out),
-        Op::Scan { axis, how } => general::scan(*axis, *how, inputs[0], out, device),
-        Op::ArgSort { descending, .. } => general::argsort(*descending, inputs[0], out, device),
-        Op::Pool(pooling) => general::pool(pooling, inputs[0], out, device),
-        Op::Interpolate { axis, how, .. } => general::interpolate(*axis, *how, inputs[0], out, device),
-        Op::GroupedMatMul { transposed } => products::grouped_matmul(*transposed, inputs, out, scratch, device),
-        Op::Recurrent { cell, reverse } => recurrent::recurrent(*cell, *reverse, inputs, out, scratch, device),
-        Op::Solve => general::solve(inputs, out, device),
-        Op::Cholesky => general::cholesky(inputs[0], out, device),
-        Op::Determinant => general::determinant(inputs[0], out, device),
-        Op::Measure { .. } => movement::whole(inputs[0], out),
-        Op::Loop(inner) => loops::run(inner, inputs, out, scratch, device),
-        Op::Unpack { offset, .. } => movement::unpack(offset, inputs[0], out),
-        Op::Conv2d(conv, epilogue) => products::conv2d(*conv, *epilogue, inputs, out, scratch, device),
-        Op::MatMul { transposed } => products::matmul(*transposed, inputs, out, scratch, device),
-        Op::Attention(attention) => products::attention(attention, inputs, out, scratch, device),
     }
 }
 
-/// Calls `$body` with `$T` being the Rust type of `$dtype`, which must be one of those listed.
-macro_rules! dispatch {
-    ($op:expr, $dtype:expr, [$($variant:ident => $rust:ty),+], $T:ident => $body:expr) => {
-        match $dtype {
-            $(crate::dtype::DType::$variant => { type $T = $rust; $body; Ok::<(), crate::Error>(()) })+
-            other => crate::error::fail!(Unsupported, "{} of {other} numbers", $op),
-        }
-    };
+impl From<Processor> for Device {
+    fn from(processor: Processor) -> Self {
+        Self::new(Arc::new(processor))
+    }
 }
-pub(crate) use dispatch;
+
+impl Backend for Processor {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn estimate(&self, op: &Op, operands: &[OperandShape<'_>]) -> Option<Cost> {
+        let own = match op {
+            Op::Native(native) => native::CpuOp::of(native).ok()?.portable(),
+            _ => None,
+        };
+        let result = OperandShape { dtype: ondine_graph::DType::F32, shape: &[], form: None };
+        Some(cost(own.as_ref().unwrap_or(op), operands, &result))
+    }
+
+    fn lower(&self, graph: &Graph, options: Options, weights: &Weights) -> Result<Lowering> {
+        self.rewrite(graph, options, weights).map(Lowering::in_one_space)
+    }
+
+    fn form(&self, reader: &Reader<'_>) -> Result<Form> {
+        form::format(reader)?.form()
+    }
+
+    fn check(&self, graph: &Graph, node: Value, forms: &[Option<Form>], options: Options) -> Result<()> {
+        check::check(graph, node, forms, options)
+    }
+
+    fn packed_bytes(&self, form: &Form, shape: &[usize]) -> Result<usize> {
+        weights::packed_bytes(Format::of(form)?, shape, self)
+    }
+
+    fn pack(&self, form: &Form, shape: &[usize], source: &Source<'_>, out: &mut [u8]) -> Result<()> {
+        match (Format::of(form)?, source) {
+            (format @ (Format::Coded { .. } | Format::Rows { .. }), Source::Codes(encoded)) => {
+                weights::pack_codes(format, shape, encoded, out, self)
+            }
+            (Format::Coded { .. } | Format::Rows { .. }, Source::Numbers(_)) => {
+                fail!(Format, "a weight that has no codes")
+            }
+            (format, Source::Numbers(values)) => weights::pack(format, shape, values, out, self),
+            (_, Source::Codes(_)) => fail!(Format, "a weight of numbers from codes"),
+        }
+    }
+
+    fn takes_codes(&self, form: &Form) -> bool {
+        matches!(Format::of(form), Ok(Format::Coded { .. } | Format::Rows { .. }))
+    }
+
+    fn prepare(&self, op: &Op, operands: &[OperandShape<'_>], result: &OperandShape<'_>) -> Result<Prepared> {
+        let (kernel, prepared) = self.kernel(op, operands, result)?;
+        Ok(Prepared { kernel: Arc::new(kernel), ..prepared })
+    }
+
+    fn load(&self, packed: &Arc<Packed>) -> Result<Arc<dyn Loaded>> {
+        Ok(Arc::new(workspace::Ready(Arc::new(workspace::Weights::new(self, packed)?))))
+    }
+
+    fn memory(&self, _: u8, len: usize) -> Result<Box<dyn Memory>> {
+        Ok(Box::new(memory::HostMemory(AlignedBytes::try_zeroed(len)?)))
+    }
+
+    fn narrowed(&self, key: &str) -> Result<Arc<dyn Backend>> {
+        Ok(Arc::new(self.with_tier(key)?))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,18 +1,18 @@
-//! Graphs of tensor operators: built or imported, specialized for this machine, planned in memory, run.
+//! The machine room: assets specialized for a machine, planned in memory, run.
 //!
-//! The stages of a network are types:
+//! What comes in is an [`Asset`]: named functions over one checkpoint, of no particular machine. From there on, stages are
+//! types:
 //!
-//! - [`Graph`]: one function as [`Op`]s, its sizes [`Dim`]s that a call may bind
-//! - [`Asset`]: named functions over one checkpoint ([`Weights`]), of no particular machine
-//! - [`Prepared`]: rewritten for a [`Device`]; all memory is known ([`Plan`]), no weight is touched yet
+//! - [`Prepared`]: rewritten for a [`Device`]; all memory is known ([`Plan`]), no number of a weight is read yet
 //! - [`Specialized`]: weights packed, or mapped from the [`Cache`] of an earlier start
 //! - [`Model`] and [`Function`]: callable with [`NDArray`]s and the caller's [`State`], from many threads
 //! - [`Stream`]: calls in a queue, to be awaited
 //!
-//! Passes rewrite graphs between the stages; one executor runs them all. The crate knows operators, never a model.
+//! A device is a [`backend::Backend`]: the CPU is one, and other crates bring theirs. One executor runs them all; control
+//! flow, profiles and taps are its own. The crate knows operators, never a model.
 //!
 //! ```
-//! use ondine_runtime::{Activation, Asset, DType, Device, Graph, NDArray, Options, State, Tensor, Weights};
+//! use ondine_runtime::{Activation, Asset, DType, Device, Graph, NDArray, Options, Specialize, State, Tensor, Weights};
 //!
 //! # fn main() -> ondine_runtime::Result<()> {
 //! let mut graph = Graph::new();
@@ -28,7 +28,7 @@
 //! weights.insert("layer.weight", tensor);
 //!
 //! let asset = Asset::new("example", [("main", graph)], weights)?;
-//! let model = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load();
+//! let model = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load()?;
 //! let x = NDArray::new(&[2, 2], &[1.0_f32, 2.0, 2.0, 9.0])?;
 //! let mut outputs = model.function("main")?.run(&[("x", &x)], &mut State::default())?;
 //! assert_eq!(outputs.take("y")?.view::<f32>()?, [1.0, 0.0]);
@@ -36,58 +36,45 @@
 //! # }
 //! ```
 
-mod asset;
-mod bytes;
-mod cache;
+pub mod backend;
+mod call;
+mod cancel;
 pub mod compress;
+mod cost;
 mod cpu;
-mod derived;
 mod device;
-mod dim;
-mod disk;
-mod dtype;
-mod encoding;
-mod error;
-pub mod file;
-mod graph;
-mod infer;
-mod mmap;
+mod evaluate;
+mod exec;
+mod fetch;
+mod lowered;
 mod model;
-mod ndarray;
-mod npy;
 mod observe;
-mod op;
+mod options;
+mod pack;
 mod pass;
-mod pool;
+mod plan;
+mod plans;
 pub mod profile;
-pub mod pt2;
-mod run;
-pub mod sample;
 mod specialize;
-mod steps;
+mod state;
+pub mod step;
+mod store;
 mod stream;
-mod weights;
-mod window;
 
-pub use asset::Asset;
-pub use bytes::Bytes;
-pub use cache::{Cache, CacheEntry, Digest};
-pub use device::{Cancel, Device};
-pub use dim::{Bindings, Dim, DimPair, Shape};
-pub use disk::packed::About;
-pub use dtype::DType;
-pub use error::{Context, Error, ErrorKind, Result};
-pub use graph::{Frame, Graph, Named, Node, Origin, StateSlot, Value, Weight};
-pub use infer::Signature;
-pub use model::{Function, Model, Outputs, State};
-pub use ndarray::{AlignedBytes, Element, NDArray, element_count};
+pub use cancel::Cancel;
+pub use cost::cost;
+pub use cpu::Processor;
+pub use device::Device;
+pub use model::{Function, Model};
 pub use observe::{Moment, Tap};
+pub use ondine_graph::*;
 pub use ondine_kernels::Tier;
-pub use op::{
-    Activation, Attention, Binary, Cell, Conv2d, Epilogue, Fold, Function as Elementary, Interpolation, Kernel, Loop,
-    Mask, Op, Pooling, Prologue, Reduce, Resample, Scan, Scatter, Unary, WeightId, Window,
+pub use options::{Options, Precision};
+pub use specialize::{Prepared, Specialize, Specialized};
+pub use state::{Outputs, State};
+pub use step::Plan;
+pub use store::{
+    cache::{Cache, CacheEntry, Digest},
+    packed::About,
 };
-pub use pass::plan::Plan;
-pub use specialize::{Options, Precision, Prepared, Specialized};
 pub use stream::{Pending, Stream};
-pub use weights::{Tensor, Weights, write_safetensors};

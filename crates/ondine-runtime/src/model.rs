@@ -1,27 +1,27 @@
 //! The running stage: functions that can be called.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ondine_graph::{Bindings, Context, Graph, NDArray, Result, fail};
 
 use crate::{
+    backend::{Argument, Loaded, Resident},
+    call::{self, Kept},
     device::Device,
-    dim::Bindings,
-    error::{Context, Result, fail},
-    graph::Graph,
-    ndarray::{AlignedBytes, NDArray},
+    exec::Watch,
+    lowered::Lowered,
     observe::Tap,
-    pass::plan::Plan,
-    profile::Profile,
-    run::{self, Watch},
-    specialize::{Lowered, Specialized, plan_of},
+    plan::Planner,
+    plans::Plans,
+    specialize::Specialized,
+    state::{Outputs, State},
+    step::Plan,
 };
 
 /// A loaded asset; clones are cheap and share the packed weights, as do all functions.
 ///
 /// ```
-/// use ondine_runtime::{Asset, DType, Device, Graph, Options, Weights};
+/// use ondine_runtime::{Asset, DType, Device, Graph, Options, Specialize, Weights};
 ///
 /// fn times(factor: f32) -> ondine_runtime::Result<Graph> {
 ///     let mut graph = Graph::new();
@@ -34,7 +34,7 @@ use crate::{
 /// # fn main() -> ondine_runtime::Result<()> {
 /// let functions = [("double", times(2.0)?), ("halve", times(0.5)?)];
 /// let asset = Asset::new("example", functions, Weights::default())?;
-/// let model = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load();
+/// let model = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load()?;
 /// let (double, halve) = (model.function("double")?, model.function("halve")?);
 /// assert!(model.function("triple").is_err());
 /// # let _ = (double, halve);
@@ -44,6 +44,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Model {
     specialized: Arc<Specialized>,
+    loaded: Arc<dyn Loaded>,
 }
 
 /// One function of a model, callable from many threads at once; clones share weights and plans.
@@ -52,7 +53,7 @@ pub struct Model {
 /// exactly the signature's element types, and of its shape with the same size for the same symbol.
 ///
 /// ```
-/// use ondine_runtime::{Asset, DType, Device, ErrorKind, Graph, NDArray, Options, State, Weights};
+/// use ondine_runtime::{Asset, DType, Device, ErrorKind, Graph, NDArray, Options, Specialize, State, Weights};
 ///
 /// # fn main() -> ondine_runtime::Result<()> {
 /// let mut graph = Graph::new();
@@ -60,7 +61,7 @@ pub struct Model {
 /// let sum = graph.add(a, b)?;
 /// graph.output("sum", sum);
 /// let asset = Asset::new("example", [("add", graph)], Weights::default())?;
-/// let add = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load().function("add")?;
+/// let add = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load()?.function("add")?;
 ///
 /// let (a, b) = (NDArray::new(&[1, 2], &[1.0_f32, 2.0])?, NDArray::new(&[1, 2], &[10.0_f32, 20.0])?);
 /// std::thread::scope(|scope| {
@@ -82,72 +83,21 @@ pub struct Function {
     model: Model,
     name: Arc<str>,
     lowered: Arc<Lowered>,
-    plans: Arc<Mutex<HashMap<Bindings, Arc<Plan>>>>,
+    plans: Arc<Mutex<Plans>>,
 }
 
-/// What a caller keeps between calls of a function: its states, and the workspace, which saves asking for memory
-/// at every call. A fresh one has all states zero.
-#[derive(Debug, Default)]
-pub struct State {
-    pub(crate) states: BTreeMap<Arc<str>, NDArray>,
-    pub(crate) arena: AlignedBytes,
-    pub(crate) profile: Option<Profile>,
-    pub(crate) frugal: bool,
-}
-
-impl State {
-    /// A fresh state that measures every operator of its calls.
-    #[must_use]
-    pub fn profiled() -> Self {
-        Self { profile: Some(Profile::default()), ..Self::default() }
-    }
-
-    /// A fresh state whose calls let go of every weight once it was used, for functions that are called now and then:
-    /// if the weights are mapped from the cache, only those of one operator stay in memory.
-    #[must_use]
-    pub fn frugal() -> Self {
-        Self { frugal: true, ..Self::default() }
-    }
-
-    /// The measurements since the last time, if the state measures.
-    pub fn take_profile(&mut self) -> Option<Profile> {
-        self.profile.as_mut().map(std::mem::take)
-    }
-
-    /// The state `name`, if a call has used it.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&NDArray> {
-        self.states.get(name)
-    }
-}
-
-/// The results of a call, by name.
-#[derive(Clone, Debug, Default)]
-pub struct Outputs(pub(crate) BTreeMap<Arc<str>, NDArray>);
-
-impl Outputs {
-    /// Takes the result `name`.
+impl Specialized {
+    /// Makes the functions callable.
     ///
     /// # Errors
-    /// If the function has no such result, or it was taken before.
-    pub fn take(&mut self, name: &str) -> Result<NDArray> {
-        match self.0.remove(name) {
-            Some(array) => Ok(array),
-            None => fail!(Missing, "there is no result `{name}`"),
-        }
-    }
-
-    /// All results by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &NDArray)> {
-        self.0.iter()
+    /// If the device has no memory for the weights.
+    pub fn load(self) -> Result<Model> {
+        let loaded = self.device.backend().load(&Arc::new(self.to_load())).at(|| &self.name)?;
+        Ok(Model { specialized: Arc::new(self), loaded })
     }
 }
 
 impl Model {
-    pub(crate) fn new(specialized: Specialized) -> Self {
-        Self { specialized: Arc::new(specialized) }
-    }
-
     /// What was loaded.
     #[must_use]
     pub fn specialized(&self) -> &Specialized {
@@ -173,22 +123,24 @@ impl Function {
         &self.lowered.graph
     }
 
-    /// The memory plan for one binding of the symbols; kept for the next call.
+    /// The memory plan for one binding of the symbols; the ones used last are kept for the next call.
     ///
     /// # Errors
     /// If a symbol is missing or has no possible value.
     pub fn plan(&self, bindings: &Bindings) -> Result<Arc<Plan>> {
-        let known = |plans: &Mutex<HashMap<_, Arc<Plan>>>| {
-            plans.lock().unwrap_or_else(PoisonError::into_inner).get(bindings).cloned()
-        };
-        if let Some(plan) = known(&self.plans) {
+        let plans = || self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plan) = plans().get(bindings) {
             return Ok(plan);
         }
-        let specialized = &self.model.specialized;
-        let plan = Arc::new(plan_of(&self.lowered, bindings, specialized.options, &specialized.device)?);
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        plans.insert(bindings.clone(), plan.clone());
+        let plan = Arc::new(self.planner().plan(bindings)?);
+        plans().insert(bindings.clone(), plan.clone());
         Ok(plan)
+    }
+
+    fn planner(&self) -> Planner<'_> {
+        let specialized = &self.model.specialized;
+        let (entries, backend) = (&specialized.entries, &**specialized.device.backend());
+        Planner { lowered: &self.lowered, entries, backend }
     }
 
     /// The sizes of symbols that these inputs bind.
@@ -196,14 +148,15 @@ impl Function {
     /// # Errors
     /// As [`Function::run`], of inputs that do not fit.
     pub fn bindings(&self, inputs: &[(&str, &NDArray)]) -> Result<Bindings> {
-        self.bind(inputs).map(|(_, bindings)| bindings)
+        self.bind(&host(inputs)).map(|(_, bindings)| bindings)
     }
 
     /// Calls the function with all its inputs by name, in any order; symbols take the sizes of the inputs.
     ///
     /// # Errors
     /// If an input is missing, unknown, or has a type or shape that does not fit, if an index is out of its table,
-    /// or on the device's wish to stop. The state is as before then, but for its workspace.
+    /// or on the device's wish to stop. States are as before then, but for those that are written where they lie:
+    /// they hold what was written before the error.
     pub fn run(&self, inputs: &[(&str, &NDArray)], state: &mut State) -> Result<Outputs> {
         self.watched(inputs, state, &mut Watch::default())
     }
@@ -216,16 +169,31 @@ impl Function {
         self.watched(inputs, state, &mut Watch { tap: Some(tap), cancel: None })
     }
 
+    /// As [`Function::run`], of arguments that may be on the device and results that stay there, in the order of the
+    /// graph's outputs.
+    ///
+    /// # Errors
+    /// As [`Function::run`].
+    pub fn run_resident(&self, inputs: &[(&str, Argument<'_>)], state: &mut State) -> Result<Vec<Resident>> {
+        self.call(inputs, state, &mut Watch::default())?.residents()
+    }
+
     pub(crate) fn watched(
         &self,
         inputs: &[(&str, &NDArray)],
         state: &mut State,
         watch: &mut Watch<'_>,
     ) -> Result<Outputs> {
+        self.call(&host(inputs), state, watch)?.outputs(self.graph())
+    }
+
+    fn call(&self, inputs: &[(&str, Argument<'_>)], state: &mut State, watch: &mut Watch<'_>) -> Result<Kept> {
         let place = || format!("{}.{}", self.model.specialized.name, self.name);
         let (arguments, bindings) = self.bind(inputs).at(place)?;
         let plan = self.plan(&bindings).at(place)?;
-        run::run(&self.model.specialized, &self.lowered, &plan, &arguments, &bindings, state, watch).at(place)
+        let device = &self.model.specialized.device;
+        let planner = self.planner();
+        call::call(planner, &self.model.loaded, device, plan, &arguments, &bindings, state, watch).at(place)
     }
 
     /// The device that it runs on.
@@ -235,7 +203,7 @@ impl Function {
     }
 
     /// The inputs in the graph's order, and what they bind.
-    fn bind<'a>(&self, inputs: &[(&str, &'a NDArray)]) -> Result<(Vec<&'a NDArray>, Bindings)> {
+    fn bind<'a>(&self, inputs: &[(&str, Argument<'a>)]) -> Result<(Vec<Argument<'a>>, Bindings)> {
         let graph = self.graph();
         let names = || graph.inputs().iter().map(|(name, _)| &**name).collect::<Vec<_>>().join(", ");
         if let Some((name, _)) =
@@ -278,4 +246,9 @@ impl Function {
         }
         Ok((arguments, bindings))
     }
+}
+
+/// Arguments in the program's memory.
+fn host<'a, 'n>(inputs: &[(&'n str, &'a NDArray)]) -> Vec<(&'n str, Argument<'a>)> {
+    inputs.iter().map(|&(name, array)| (name, Argument::Host(array))).collect()
 }

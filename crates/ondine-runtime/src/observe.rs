@@ -3,18 +3,14 @@
 //! The executor is the only place that knows them all: whoever wants to see intermediate values hands a [`Tap`] to
 //! [`Function::observe`](crate::Function::observe). A call without one pays nothing.
 
-use crate::{
-    error::{Result, fail},
-    graph::{Graph, Named, Value},
-    ndarray::NDArray,
-    op::Op,
-    run::Call,
-};
+use ondine_graph::{Graph, NDArray, Named, Op, Result, Value, fail};
+
+use crate::step::Plan;
 
 /// Sees the values of a call, one after the other.
 ///
 /// ```
-/// use ondine_runtime::{Asset, DType, Device, Graph, Moment, NDArray, Options, Result, State, Tap, Weights};
+/// use ondine_runtime::{Asset, DType, Device, Graph, Moment, NDArray, Options, Result, Specialize, State, Tap, Weights};
 ///
 /// /// Keeps the largest magnitude of every value.
 /// struct Largest(Vec<(String, f32)>);
@@ -37,7 +33,7 @@ use crate::{
 /// let y = graph.softmax(sum)?;
 /// graph.output("y", y);
 /// let asset = Asset::new("example", [("main", graph)], Weights::default())?;
-/// let function = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load().function("main")?;
+/// let function = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load()?.function("main")?;
 /// let mut tap = Largest(Vec::new());
 /// function.observe(&[("x", &NDArray::new(&[2], &[3.0_f32, -4.0])?)], &mut State::default(), &mut tap)?;
 /// assert_eq!(tap.0[0], ("add".to_owned(), 8.0));
@@ -54,8 +50,10 @@ pub trait Tap {
 
 /// What there is to see after one operator of a call.
 pub struct Moment<'a> {
-    pub(crate) call: &'a Call<'a>,
-    pub(crate) arena: &'a [u8],
+    pub(crate) graph: &'a Graph,
+    pub(crate) plan: &'a Plan,
+    /// Brings a value whose memory holds it.
+    pub(crate) fetch: &'a dyn Fn(Value) -> Result<NDArray>,
     pub(crate) value: Option<Value>,
 }
 
@@ -63,7 +61,12 @@ impl<'a> Moment<'a> {
     /// The graph that runs.
     #[must_use]
     pub fn graph(&self) -> &'a Graph {
-        self.call.graph()
+        self.graph
+    }
+
+    /// The node whose bytes the value's are.
+    fn root(&self, value: Value) -> Value {
+        self.plan.roots[value.index()]
     }
 
     /// The value that was just computed; none before the first operator.
@@ -77,7 +80,7 @@ impl<'a> Moment<'a> {
     /// them.
     pub fn named(&self) -> impl Iterator<Item = &'a Named> {
         self.graph().named().iter().filter(|named| {
-            let root = self.call.root(named.value);
+            let root = self.root(named.value);
             match self.value {
                 Some(value) => root == value,
                 None => matches!(self.graph().node(root).op, Op::Input | Op::State(_) | Op::Const(_)),
@@ -95,23 +98,23 @@ impl<'a> Moment<'a> {
     }
 
     /// A copy of a value: of the one that was just computed or one of its inputs, of an argument, a state or a
-    /// constant. Rows of 8 bits ([`Op::Quantize`]) come with the bytes of their scales.
+    /// constant. Rows that a backend quantized come with the bytes of their scales.
     ///
     /// # Errors
     /// If the value is another one, whose memory may hold something else by now, or a weight, which is packed.
     pub fn array(&self, value: Value) -> Result<NDArray> {
         let graph = self.graph();
-        let root = self.call.root(value);
+        let root = self.root(value);
         let inputs = self.value.map_or(&[][..], |value| &graph.node(value).inputs);
         let held = match graph.node(root).op {
             Op::Weight(_) => false,
             Op::Input | Op::State(_) | Op::Const(_) => true,
-            _ => self.value == Some(root) || inputs.iter().any(|&input| self.call.root(input) == root),
+            _ => self.value == Some(root) || inputs.iter().any(|&input| self.root(input) == root),
         };
         if !held {
             fail!(Missing, "the value of {} is not at hand", graph.node(root).op);
         }
-        self.call.array(value, self.arena)
+        (self.fetch)(value)
     }
 }
 

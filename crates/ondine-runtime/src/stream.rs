@@ -12,12 +12,13 @@ use std::{
 };
 
 use crate::{
-    device::{Cancel, Device},
-    error::{Context, Error, ErrorKind, Result, fail},
-    model::{Function, Outputs, State},
-    ndarray::NDArray,
-    run::Watch,
+    cancel::Cancel,
+    device::Device,
+    exec::Watch,
+    model::Function,
+    state::{Outputs, State},
 };
+use ondine_graph::{Context, Error, ErrorKind, NDArray, Result, fail};
 
 /// A queue of calls on one device, which a thread of its own runs one after the other in the order of submission.
 ///
@@ -30,7 +31,7 @@ use crate::{
 ///
 /// ```
 /// use std::sync::{Arc, Mutex};
-/// use ondine_runtime::{Asset, DType, Device, Graph, NDArray, Options, State, Stream, Weights};
+/// use ondine_runtime::{Asset, DType, Device, Graph, NDArray, Options, Specialize, State, Stream, Weights};
 ///
 /// # fn main() -> ondine_runtime::Result<()> {
 /// let mut graph = Graph::new();
@@ -42,7 +43,7 @@ use crate::{
 /// let asset = Asset::new("running sum", [("add", graph)], Weights::default())?;
 ///
 /// let device = Device::cpu(None)?;
-/// let add = asset.specialize(&Options::default(), &device, None)?.load().function("add")?;
+/// let add = asset.specialize(&Options::default(), &device, None)?.load()?.function("add")?;
 /// let stream = Stream::new(&device)?;
 /// let state = Arc::new(Mutex::new(State::default()));
 /// let mut calls = Vec::new();

@@ -8,7 +8,8 @@ use std::{
 };
 
 use ondine_runtime::{
-    Asset, Bytes, DType, Device, ErrorKind, Function, Graph, NDArray, Options, State, Stream, Tensor, Weights,
+    Asset, Bytes, DType, Device, ErrorKind, Function, Graph, NDArray, Options, Specialize, State, Stream, Tensor,
+    Weights,
 };
 
 fn device() -> Device {
@@ -40,7 +41,7 @@ fn network(device: &Device, layers: usize, width: usize) -> Function {
     }
     graph.output("y", x);
     let asset = Asset::new("network", [("main", graph)], weights).unwrap();
-    asset.specialize(&Options::default(), device, None).unwrap().load().function("main").unwrap()
+    asset.specialize(&Options::default(), device, None).unwrap().load().unwrap().function("main").unwrap()
 }
 
 /// Adds its input to a state.
@@ -52,7 +53,7 @@ fn counter(device: &Device) -> Function {
     graph.update_state("total", sum).unwrap();
     graph.output("sum", sum);
     let asset = Asset::new("counter", [("main", graph)], Weights::default()).unwrap();
-    asset.specialize(&Options::default(), device, None).unwrap().load().function("main").unwrap()
+    asset.specialize(&Options::default(), device, None).unwrap().load().unwrap().function("main").unwrap()
 }
 
 fn one(value: f32) -> NDArray {

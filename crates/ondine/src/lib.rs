@@ -3,7 +3,9 @@
 //! This crate gathers the libraries under one name and holds the models that ship inside the program:
 //!
 //! - [`image`]: pictures from text
-//! - [`runtime`]: graphs, and the functions they become
+//! - [`graph`]: what a network computes, of no machine: graphs, weights, assets
+//! - [`pt2`]: archives of `torch.export.save` as assets
+//! - [`runtime`]: assets specialized for a machine, and run
 //! - [`models`]: architectures, checkpoints, tokenizers
 //! - [`genmoji`]: the built-in picture model
 //! - [`model`]: opens whatever a command takes as MODEL
@@ -25,8 +27,10 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
+pub use ondine_graph as graph;
 pub use ondine_image as image;
 pub use ondine_models as models;
+pub use ondine_pt2 as pt2;
 pub use ondine_runtime as runtime;
 
 pub mod folders;

@@ -14,7 +14,7 @@ use std::{
 };
 
 use ondine_models::{GraphSizes, Network, Pipeline, Source};
-use ondine_runtime::{Asset, Cache, Device, Options, Precision, Result, Specialized, fail, pt2};
+use ondine_runtime::{Asset, Cache, Device, Options, Precision, Result, Specialize, Specialized, fail};
 
 use crate::{folders, genmoji};
 
@@ -60,8 +60,8 @@ fn open_file(path: &Path, device: &Device) -> Result<Opened> {
     if Specialized::is_file(path) {
         return Specialized::open(path, device).map(Opened::Specialized);
     }
-    if pt2::is_archive(path) {
-        return pt2::open(path).map(Opened::Asset);
+    if ondine_pt2::is_archive(path) {
+        return ondine_pt2::open(path).map(Opened::Asset);
     }
     let place = path.display();
     fail!(Unsupported, "{place}: neither an archive of torch.export.save nor a file of `ondine build`; is it whole?")
@@ -116,9 +116,11 @@ impl Opened {
         cache: Option<&Cache>,
     ) -> Result<Specialized> {
         match self {
-            Self::Asset(asset) => {
-                asset.specialize(&Options { precision: precision.unwrap_or_default() }, device, cache)
-            }
+            Self::Asset(asset) => asset.specialize(
+                &Options { precision: precision.unwrap_or_default(), ..Options::default() },
+                device,
+                cache,
+            ),
             Self::Specialized(built) => {
                 let about = built.about();
                 match precision {

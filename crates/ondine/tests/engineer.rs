@@ -7,7 +7,6 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use ondine_runtime::pt2;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -39,7 +38,7 @@ fn nodes(facts: &Value) -> Vec<&str> {
 
 /// The archive with the first numbers of a weight replaced.
 fn changed(folder: &TempDir, weight: &str, numbers: &[f32]) -> String {
-    let asset = pt2::open_as_written(data("traced.pt2").as_ref()).unwrap();
+    let asset = ondine_pt2::open_as_written(data("traced.pt2").as_ref()).unwrap();
     let bytes = asset.weights().get(weight).unwrap().bytes.to_vec();
     let mut archive = std::fs::read(data("traced.pt2")).unwrap();
     let at = (0..archive.len() - bytes.len()).find(|&at| archive[at..].starts_with(&bytes)).unwrap();

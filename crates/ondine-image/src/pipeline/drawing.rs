@@ -109,13 +109,13 @@ impl Drawing<'_> {
         }
 
         observe(Event::Stage("loading the U-Net"));
-        let unet = networks.unet.specialize(cache)?.load().function("main")?;
+        let unet = networks.unet.specialize(cache)?.load()?.function("main")?;
         let rows: Vec<&Conditioning> = prompts.iter().collect();
         let denoised = denoise(&unet, &rows, request, &mut settings, model.denoiser.guidance_width, observe)?;
         drop(unet);
 
         observe(Event::Stage("decoding"));
-        let decoder = networks.autoencoder.specialize(cache)?.load().function("decode")?;
+        let decoder = networks.autoencoder.specialize(cache)?.load()?.function("decode")?;
         let images = decode(&decoder, &denoised.latents, model.latents)?;
         Pictures::new(&model.name, request, &settings, prompts, denoised, &images)
     }

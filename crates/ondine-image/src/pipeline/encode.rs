@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use ondine_models::{Encoding, GraphSizes, Network, Tokenizer};
 use ondine_runtime::{
-    Bindings, Cache, DType, Device, Function, Graph, NDArray, Options, Outputs, Prepared, Result, State, fail, profile,
+    Bindings, Cache, DType, Device, Function, Graph, NDArray, Options, Outputs, Prepared, Result, Specialize, State,
+    fail,
 };
 
 use super::memory::{Resident, StagePlan};
@@ -78,7 +79,7 @@ impl<'a> TextEncoder<'a> {
         for text in texts {
             let tokens = self.tokens(text)?.ids.len();
             let plan = self.network.plan("main", &Self::sizes(tokens))?;
-            flops += profile::flops(self.network.graph("main")?, &plan);
+            flops += plan.cost().flops;
             most = most.max(tokens);
         }
         Ok((flops, most))
@@ -95,7 +96,7 @@ impl<'a> TextEncoder<'a> {
 
     /// Encodes the texts one by one; the network is loaded for that and dropped after.
     fn encode(&self, encodings: &[Encoding], cache: Option<&Cache>) -> Result<Vec<Outputs>> {
-        let function = self.network.specialize(cache)?.load().function("main")?;
+        let function = self.network.specialize(cache)?.load()?.function("main")?;
         let mut state = State::default();
         encodings.iter().map(|encoding| run(&function, encoding, &mut state)).collect()
     }

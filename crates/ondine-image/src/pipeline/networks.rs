@@ -1,7 +1,7 @@
 //! The networks of one drawing, their graphs fitted to it and to this machine.
 
 use ondine_models::GraphSizes;
-use ondine_runtime::{Bindings, Options, Plan, Precision, Prepared, Result, profile};
+use ondine_runtime::{Bindings, Options, Plan, Precision, Prepared, Result, Specialize};
 
 use super::{
     encode::{TextEncoder, Wants},
@@ -22,7 +22,7 @@ pub(super) struct Networks<'a> {
 
 impl<'a> Networks<'a> {
     pub(super) fn prepare(model: &'a TextToImage, settings: &Settings, precision: Precision) -> Result<Self> {
-        let (options, device) = (Options { precision }, &model.device);
+        let (options, device) = (Options { precision, ..Options::default() }, &model.device);
         let mut encoders = Vec::new();
         for (tokenizer, network) in &model.encoders {
             encoders.push(TextEncoder::prepare(tokenizer, network, &options, device)?);
@@ -58,8 +58,8 @@ impl<'a> Networks<'a> {
             (total, tokens) = (total + flops, tokens.max(most));
         }
         let calls = settings.sampler.timesteps().len() as u64;
-        total += calls * profile::flops(self.unet.graph("main")?, &self.unet_plan(settings, tokens)?);
-        let decoder = profile::flops(self.autoencoder.graph("decode")?, &self.decoder_plan(settings)?);
+        total += calls * self.unet_plan(settings, tokens)?.cost().flops;
+        let decoder = self.decoder_plan(settings)?.cost().flops;
         Ok(total + settings.count as u64 * decoder)
     }
 

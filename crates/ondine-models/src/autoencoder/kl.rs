@@ -1,6 +1,6 @@
 //! The variational autoencoder of latent diffusion (Rombach et al. 2022), as in diffusers: `AutoencoderKL`.
 
-use ondine_runtime::{Activation, Graph, Result, Value};
+use ondine_graph::{Activation, Graph, Result, Value};
 use serde::Deserialize;
 
 use super::options::{self, Options};

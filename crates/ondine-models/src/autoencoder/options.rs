@@ -1,6 +1,6 @@
 //! What all autoencoders share: what is asked of their graphs, and the facts of their latents.
 
-use ondine_runtime::{DType, Dim, Graph, Result, Value, fail};
+use ondine_graph::{DType, Dim, Graph, Result, Value, fail};
 
 use crate::{
     architecture::{Functions, LatentSpace},

@@ -2,7 +2,7 @@
 //!
 //! A stack of plain convolutions, without norms or attention; its latents are those of diffusion, already scaled.
 
-use ondine_runtime::{Activation, Conv2d, Dim, Graph, Result, Value, fail};
+use ondine_graph::{Activation, Conv2d, Dim, Graph, Result, Value, fail};
 use serde::Deserialize;
 
 use super::options::{self, Options};

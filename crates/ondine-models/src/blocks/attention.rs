@@ -1,6 +1,6 @@
 //! Attention, the layers that follow it, and the transformer over feature maps.
 
-use ondine_runtime::{Activation, Attention, Mask, Result, Value};
+use ondine_graph::{Activation, Attention, Mask, Result, Value};
 
 use super::{
     layers::{conv_same, group_norm, layer_norm, linear},
@@ -59,7 +59,6 @@ pub fn attention(m: &mut Module<'_>, x: Value, context: Option<Value>, spec: &At
         scale: 1.0 / ((width / spec.heads) as f32).sqrt(),
         causal: spec.causal,
         mask: if spec.mask.is_some() { Mask::Keys } else { Mask::None },
-        eight_bit: false,
     };
     let mixed = m.attention(attention, [q, k, v], spec.mask)?;
     linear(&mut m.at(spec.names.out), mixed, width, true)

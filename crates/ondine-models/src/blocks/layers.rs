@@ -1,6 +1,6 @@
 //! The layers of `torch.nn` that have weights.
 
-use ondine_runtime::{Conv2d, Dim, Result, Value};
+use ondine_graph::{Conv2d, Dim, Result, Value};
 
 use super::module::Module;
 

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use ondine_runtime::{Graph, Result, Value, fail};
+use ondine_graph::{Graph, Result, Value, fail};
 
 /// The graph under construction, seen from one module of the checkpoint, such as `down_blocks.0.resnets.1`.
 ///
@@ -75,7 +75,7 @@ impl DerefMut for Module<'_> {
 
 #[cfg(test)]
 mod tests {
-    use ondine_runtime::{DType, Graph};
+    use ondine_graph::{DType, Graph};
 
     use super::Module;
 

@@ -1,6 +1,6 @@
 //! Residual convolution blocks, and what halves and doubles feature maps between them.
 
-use ondine_runtime::{Activation, Conv2d, Dim, Resample, Result, Value};
+use ondine_graph::{Activation, Conv2d, Dim, Resample, Result, Value};
 
 use super::{
     layers::{conv_same, conv2d, group_norm, linear},

@@ -1,6 +1,6 @@
 //! Sinusoids of a timestep, and the small network that embeds them.
 
-use ondine_runtime::{Activation, NDArray, Op, Result, Unary, Value, fail};
+use ondine_graph::{Activation, NDArray, Op, Result, Unary, Value, fail};
 
 use super::{layers::linear, module::Module};
 

@@ -1,6 +1,6 @@
 //! The options of a U-Net, and what they come to for each level.
 
-use ondine_runtime::{Activation, Result, fail};
+use ondine_graph::{Activation, Result, fail};
 use serde::Deserialize;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ondine_runtime::{Graph, Result, Weights, fail};
+use ondine_graph::{Graph, Result, Weights, fail};
 
 /// Buffers that checkpoints of any architecture may carry and no network reads.
 const IGNORED: &[&str] = &["position_ids", "num_batches_tracked"];

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ondine_runtime::{Context, Result, Weights, fail};
+use ondine_graph::{Context, Result, Weights, fail};
 use serde::Deserialize;
 
 use super::source::{Source, join, plain_name};
@@ -90,7 +90,7 @@ pub fn load(source: &Source, folder: &str) -> Result<Weights> {
 
 #[cfg(test)]
 mod tests {
-    use ondine_runtime::ErrorKind;
+    use ondine_graph::ErrorKind;
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! Names that old or new versions of a checkpoint use.
 
-use ondine_runtime::Weights;
+use ondine_graph::Weights;
 
 /// A part of tensor names that some versions of a checkpoint write otherwise.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ondine_runtime::{Bytes, Context, Result, fail};
+use ondine_graph::{Bytes, Context, Result, fail};
 
 /// Where the files of a model come from. Names are relative and use `/`, such as `unet/config.json`.
 #[derive(Clone, Debug)]

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use super::Options;
-use crate::{
-    asset::Asset,
-    error::{Context, Result, fail},
-    graph::{Graph, Value},
+use ondine_graph::{
+    Asset, Context, Graph, Result, Value, fail,
     sample::{Arguments, arguments, sizes},
 };
 

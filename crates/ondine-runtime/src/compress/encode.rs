@@ -1,19 +1,19 @@
 //! Tensors as codes: integers at equal distances here, palettes and corrections of low rank next door.
 
 use half::f16;
-use ondine_kernels::Pool;
 
 use super::{
     format::{Format, Kind},
     low_rank, palette,
 };
-use crate::{
-    bytes::Bytes,
-    dtype::DType,
+use crate::cpu::{
+    Processor,
+    share::{map, map_rows},
+};
+use ondine_graph::{
+    Bytes, DType, Result, Tensor, Weights,
     encoding::{ENCODING, LOW_RANK_A, LOW_RANK_B, LUT, SCALE, ZERO, code_bytes, pack_codes, symmetric_zero},
-    error::{Result, fail},
-    pool::{map, map_rows},
-    weights::{Tensor, Weights},
+    fail,
 };
 
 /// F16 loses digits below this, so smaller scales and tables are F32.
@@ -73,7 +73,7 @@ pub(super) fn matrix(shape: &[usize]) -> [usize; 2] {
 ///
 /// # Errors
 /// If it is empty, or holds an infinity or NaN.
-pub(super) fn encode(values: &[f32], shape: &[usize], format: &Format, pool: &Pool) -> Result<Coded> {
+pub(super) fn encode(values: &[f32], shape: &[usize], format: &Format, processor: &Processor) -> Result<Coded> {
     let [rows, columns] = matrix(shape);
     if values.is_empty() {
         fail!(Shape, "a weight without elements has no codes");
@@ -86,23 +86,23 @@ pub(super) fn encode(values: &[f32], shape: &[usize], format: &Format, pool: &Po
     }
     let quantize = |values: &[f32]| match format.kind {
         Kind::Rows8 => {
-            integers(values, columns, &Integers { bits: 8, group: columns, symmetric: true, rows8: true }, pool)
+            integers(values, columns, &Integers { bits: 8, group: columns, symmetric: true, rows8: true }, processor)
         }
         Kind::Integer { bits, symmetric } => {
             let group = format.group_of(columns);
-            integers(values, columns, &Integers { bits, group, symmetric, rows8: false }, pool)
+            integers(values, columns, &Integers { bits, group, symmetric, rows8: false }, processor)
         }
         Kind::Palette { bits } => {
-            palette::palette(values, columns, bits, format.group.unwrap_or(rows).clamp(1, rows), pool)
+            palette::palette(values, columns, bits, format.group.unwrap_or(rows).clamp(1, rows), processor)
         }
     };
     let (codes, correction) = if format.low_rank == 0 {
         (quantize(values), None)
     } else {
-        let (codes, correction) = low_rank::correct(values, [rows, columns], format.low_rank, quantize, pool);
+        let (codes, correction) = low_rank::correct(values, [rows, columns], format.low_rank, quantize, processor);
         (codes, Some(correction))
     };
-    Ok(assemble(codes, correction, shape, format, pool))
+    Ok(assemble(codes, correction, shape, format, processor))
 }
 
 fn assemble(
@@ -110,7 +110,7 @@ fn assemble(
     correction: Option<low_rank::Correction>,
     shape: &[usize],
     format: &Format,
-    pool: &Pool,
+    processor: &Processor,
 ) -> Coded {
     let [rows, columns] = matrix(shape);
     let Codes { codes, levels, group, half, mut values } = codes;
@@ -123,7 +123,7 @@ fn assemble(
     let bits = format.bits();
     let row_bytes = code_bytes(columns, bits).expect("the codes are in memory");
     let mut packed = vec![0; rows * row_bytes];
-    map_rows(pool, &mut packed, row_bytes, |row, out| pack_codes(&codes[row * columns..][..columns], bits, out));
+    map_rows(processor, &mut packed, row_bytes, |row, out| pack_codes(&codes[row * columns..][..columns], bits, out));
     let header: Vec<i64> = [bits as usize, group].iter().chain(shape).map(|&n| n as i64).collect();
     let header: Vec<u8> = header.iter().flat_map(|n| n.to_le_bytes()).collect();
     let mut parts = vec![
@@ -139,7 +139,7 @@ fn assemble(
         Levels::Palette(tables) => parts.push((LUT, numbers(&tables, &[rows.div_ceil(group), 1 << bits], half))),
     }
     if let Some(low_rank::Correction { rank, a, b }) = correction {
-        map_rows(pool, &mut values, columns, |row, out| low_rank::add(&b[row * rank..][..rank], &a, out));
+        map_rows(processor, &mut values, columns, |row, out| low_rank::add(&b[row * rank..][..rank], &a, out));
         parts.push((LOW_RANK_A, numbers(&a, &[rank, columns], true)));
         parts.push((LOW_RANK_B, numbers(&b, &[rows, rank], true)));
     }
@@ -185,14 +185,14 @@ impl Grid {
     }
 }
 
-fn integers(values: &[f32], columns: usize, how: &Integers, pool: &Pool) -> Codes {
+fn integers(values: &[f32], columns: usize, how: &Integers, processor: &Processor) -> Codes {
     let group = how.group.min(columns);
     let largest =
         values.chunks(columns).flat_map(|row| row.chunks(group)).map(|values| how.covering(range(values), 1.0).scale);
     let largest = largest.fold(0.0, f32::max);
     let half = how.rows8 || (LEAST_HALF..f16::MAX.to_f32()).contains(&largest) || largest == 0.0;
     let rows = values.len() / columns;
-    let coded = map(pool, rows, |row| {
+    let coded = map(processor, rows, |row| {
         let (mut codes, mut grids, mut values_of) = (Vec::new(), Vec::new(), Vec::new());
         for values in values[row * columns..][..columns].chunks(group) {
             let grid = how.fit(values, half);

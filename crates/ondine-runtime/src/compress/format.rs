@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::error::{Error, Result, fail};
+use ondine_graph::{Error, Result, fail};
 
 /// How the elements of a weight become codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,15 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{LayerReport, Loss, plain_tensor};
-use crate::{
-    asset::Asset,
-    encoding::PARTS,
-    error::{Result, fail},
-    graph::Value,
-    op::Op,
-    pass::values,
-    weights::Weights,
-};
+use crate::evaluate::numbers;
+use ondine_graph::{Asset, Op, Result, Value, Weights, encoding::PARTS, fail};
 
 /// Weights of fewer elements stay as they are: they take no room, and are often the first or the last of a network.
 const FEWEST_ELEMENTS: usize = 2048;
@@ -68,7 +61,7 @@ pub(super) fn weight_position(op: &Op) -> Option<usize> {
 pub(super) fn layers(asset: &Asset) -> Vec<Layer> {
     let mut layers = BTreeMap::<Arc<str>, Layer>::new();
     for (function, graph) in asset.functions() {
-        for (value, node) in values(graph) {
+        for (value, node) in graph.values() {
             let Some(weight) = weight_position(&node.op).map(|position| graph.node(node.inputs[position])) else {
                 continue;
             };
@@ -80,8 +73,8 @@ pub(super) fn layers(asset: &Asset) -> Vec<Layer> {
             let layer = layers.entry(info.path.clone()).or_insert_with(|| Layer {
                 path: info.path.clone(),
                 shape: info.shape.clone(),
-                bytes: asset.weights().stored_bytes(&info.path, &info.shape),
-                kept: asset.weights().kept_bytes(&info.path, &info.shape),
+                bytes: stored_bytes(asset, &info.path, &info.shape),
+                kept: kept_bytes(asset, &info.path, &info.shape),
                 uses: Vec::new(),
             });
             layer.uses.push((function.clone(), value));
@@ -90,57 +83,55 @@ pub(super) fn layers(asset: &Asset) -> Vec<Layer> {
     layers.into_values().collect()
 }
 
-impl Weights {
-    /// Adds the tensors that a weight is read or computed from, with their bytes.
-    pub(super) fn sources(&self, path: &str, sources: &mut BTreeMap<Arc<str>, u64>) {
-        if let Some(recipe) = self.derived.get(path) {
-            recipe.weights().iter().for_each(|weight| self.sources(&weight.path, sources));
-            return;
-        }
-        for part in PARTS.iter().copied().chain([""]) {
-            let name = format!("{path}{part}");
-            if let Some(tensor) = self.get(&name) {
-                sources.insert(name.into(), tensor.bytes.len() as u64);
-            }
+/// Adds the tensors that a weight is read or computed from, with their bytes.
+pub(super) fn sources(asset: &Asset, path: &str, found: &mut BTreeMap<Arc<str>, u64>) {
+    if let Some(recipe) = asset.recipes().get(path) {
+        recipe.weights().iter().for_each(|weight| sources(asset, &weight.path, found));
+        return;
+    }
+    for part in PARTS.iter().copied().chain([""]) {
+        let name = format!("{path}{part}");
+        if let Some(tensor) = asset.weights().get(&name) {
+            found.insert(name.into(), tensor.bytes.len() as u64);
         }
     }
+}
 
-    /// Bytes that a weight of this shape has in the file: of one that is computed, those of the tensor that it is made
-    /// of.
-    fn stored_bytes(&self, path: &str, shape: &[usize]) -> u64 {
-        let count: usize = shape.iter().product();
-        let Some(recipe) = self.derived.get(path) else {
-            let mut sources = BTreeMap::new();
-            self.sources(path, &mut sources);
-            return sources.values().sum();
-        };
-        let same = recipe.weights().iter().find(|weight| weight.shape.iter().product::<usize>() == count);
-        same.map_or((count * 4) as u64, |weight| self.stored_bytes(&weight.path, &weight.shape))
-    }
+/// Bytes that a weight of this shape has in the file: of one that is computed, those of the tensor that it is made
+/// of.
+fn stored_bytes(asset: &Asset, path: &str, shape: &[usize]) -> u64 {
+    let count: usize = shape.iter().product();
+    let Some(recipe) = asset.recipes().get(path) else {
+        let mut found = BTreeMap::new();
+        sources(asset, path, &mut found);
+        return found.values().sum();
+    };
+    let same = recipe.weights().iter().find(|weight| weight.shape.iter().product::<usize>() == count);
+    same.map_or((count * 4) as u64, |weight| stored_bytes(asset, &weight.path, &weight.shape))
+}
 
-    /// Bytes that [`Weights::copy_to`] adds.
-    pub(super) fn kept_bytes(&self, path: &str, shape: &[usize]) -> u64 {
-        let computed = self.derived.contains_key(path);
-        if computed { 4 * shape.iter().map(|&n| n as u64).product::<u64>() } else { self.stored_bytes(path, shape) }
-    }
+/// Bytes that [`copy_to`] adds.
+pub(super) fn kept_bytes(asset: &Asset, path: &str, shape: &[usize]) -> u64 {
+    let computed = asset.recipes().get(path).is_some();
+    if computed { 4 * shape.iter().map(|&n| n as u64).product::<u64>() } else { stored_bytes(asset, path, shape) }
+}
 
-    /// Copies a weight to `other`, computed if it has to be.
-    ///
-    /// # Errors
-    /// If it is missing or cannot be read.
-    pub(super) fn copy_to(&self, path: &str, shape: &[usize], other: &mut Self) -> Result<()> {
-        if self.derived.contains_key(path) {
-            other.insert(path, plain_tensor(&self.to_f32(path)?, shape));
-            return Ok(());
-        }
-        let Some(tensor) = self.get(path) else { fail!(Missing, "tensor `{path}` is missing") };
-        other.insert(path, tensor.clone());
-        for part in PARTS {
-            let name = format!("{path}{part}");
-            if let Some(tensor) = self.get(&name).filter(|_| self.is_part(&name)) {
-                other.insert(&name, tensor.clone());
-            }
-        }
-        Ok(())
+/// Copies a weight to `other`, computed if it has to be.
+///
+/// # Errors
+/// If it is missing or cannot be read.
+pub(super) fn copy_to(asset: &Asset, path: &str, shape: &[usize], other: &mut Weights) -> Result<()> {
+    if asset.recipes().get(path).is_some() {
+        other.insert(path, plain_tensor(&numbers(asset, path)?, shape));
+        return Ok(());
     }
+    let Some(tensor) = asset.weights().get(path) else { fail!(Missing, "tensor `{path}` is missing") };
+    other.insert(path, tensor.clone());
+    for part in PARTS {
+        let name = format!("{path}{part}");
+        if let Some(tensor) = asset.weights().get(&name).filter(|_| asset.weights().is_part(&name)) {
+            other.insert(&name, tensor.clone());
+        }
+    }
+    Ok(())
 }

@@ -1,10 +1,12 @@
 //! Corrections of low rank: the part of the error of codes that few directions explain, kept in F16.
 
 use half::f16;
-use ondine_kernels::Pool;
 
 use super::encode::Codes;
-use crate::pool::{map, map_rows};
+use crate::cpu::{
+    Processor,
+    share::{map, map_rows},
+};
 
 /// Rounds of the iteration that finds the directions.
 const ROUNDS: usize = 6;
@@ -32,16 +34,16 @@ pub(super) fn correct(
     [rows, columns]: [usize; 2],
     rank: usize,
     quantize: impl Fn(&[f32]) -> Codes,
-    pool: &Pool,
+    processor: &Processor,
 ) -> (Codes, Correction) {
     let rank = rank.min(rows).min(columns);
     let mut codes = quantize(values);
     let mut best: Option<(f64, Codes, Correction)> = None;
     for _ in 0..ALTERNATIONS {
         let missed: Vec<f32> = values.iter().zip(&codes.values).map(|(value, coded)| value - coded).collect();
-        let correction = leading(&missed, [rows, columns], rank, pool);
+        let correction = leading(&missed, [rows, columns], rank, processor);
         let mut rest = values.to_vec();
-        map_rows(pool, &mut rest, columns, |row, rest| {
+        map_rows(processor, &mut rest, columns, |row, rest| {
             let negative: Vec<f32> = correction.b[row * rank..][..rank].iter().map(|b| -b).collect();
             add(&negative, &correction.a, rest);
         });
@@ -55,7 +57,7 @@ pub(super) fn correct(
 }
 
 /// The closest matrix of rank `rank`, nearly: by iterating a subspace of the columns.
-fn leading(matrix: &[f32], [rows, columns]: [usize; 2], rank: usize, pool: &Pool) -> Correction {
+fn leading(matrix: &[f32], [rows, columns]: [usize; 2], rank: usize, processor: &Processor) -> Correction {
     // Any start will do that is not blind to a direction: numbers that look random, the same each time.
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = || {
@@ -67,9 +69,9 @@ fn leading(matrix: &[f32], [rows, columns]: [usize; 2], rank: usize, pool: &Pool
     let mut b = Vec::new();
     for _ in 0..ROUNDS {
         orthonormalize(&mut a, columns);
-        b = products(matrix, &a, columns, pool);
+        b = products(matrix, &a, columns, processor);
         orthonormalize(&mut b, rows);
-        a = products(&transposed, &b, rows, pool);
+        a = products(&transposed, &b, rows, processor);
     }
     // The directions of `b` have length 1; half of what `a` has goes there, so that F16 holds both.
     let mut columns_of_b = vec![0.0; rows * rank];
@@ -83,8 +85,8 @@ fn leading(matrix: &[f32], [rows, columns]: [usize; 2], rank: usize, pool: &Pool
 }
 
 /// Each row of `matrix` times each of `vectors`, all of `width` elements: `[vectors, rows]`.
-fn products(matrix: &[f32], vectors: &[f32], width: usize, pool: &Pool) -> Vec<f32> {
-    let rows = map(pool, matrix.len() / width, |row| {
+fn products(matrix: &[f32], vectors: &[f32], width: usize, processor: &Processor) -> Vec<f32> {
+    let rows = map(processor, matrix.len() / width, |row| {
         let row = &matrix[row * width..][..width];
         vectors.chunks_exact(width).map(|vector| dot(row, vector)).collect::<Vec<f32>>()
     });

@@ -14,17 +14,12 @@ use super::{
     plain_tensor,
 };
 use crate::{
-    asset::Asset,
     device::Device,
-    error::{Context, Result, fail},
-    graph::{Graph, Value},
-    model::State,
-    ndarray::NDArray,
-    op::{Epilogue, Op},
-    sample::Arguments,
-    specialize::{self, Specialized},
-    weights::Weights,
+    evaluate::numbers,
+    specialize::{Specialize, Specialized},
+    state::State,
 };
+use ondine_graph::{Asset, Context, Epilogue, Graph, NDArray, Op, Result, Value, Weights, fail, sample::Arguments};
 
 /// Rows of a linear layer's input that its error is measured on, about.
 const ROWS: usize = 256;
@@ -67,7 +62,7 @@ impl Measure {
         device: &Device,
         progress: &dyn Fn(Progress<'_>),
     ) -> Result<Self> {
-        let base = asset.specialize(&specialize::Options::default(), device, None)?;
+        let base = asset.specialize(&crate::Options::default(), device, None)?;
         let mut measured = Vec::new();
         for (function, inputs) in calls(asset, options)? {
             let wanted = run(&base, &function, &inputs).at(|| "inputs for calibration")?;
@@ -106,7 +101,7 @@ impl Measure {
                     if !first {
                         continue;
                     }
-                    let weight = asset.weights().to_f32(&layers[index].path)?;
+                    let weight = numbers(asset, &layers[index].path)?;
                     alone[index].2.push(Alone::new(graph, value, x, (&layers[index], &weight), device)?);
                 }
                 let done = alone.iter().filter(|(.., alone)| !alone.is_empty()).count();
@@ -128,7 +123,7 @@ impl Measure {
         let wrong: Vec<f32> = coded.iter().zip(values).map(|(coded, value)| coded - value).collect();
         let (mut noise, mut signal, mut peak, mut count) = (0.0, 0.0, 0.0_f64, 0);
         for alone in uses {
-            noise += alone.energy(&alone.specialized.replaced(&[(path, &wrong)]))?.0;
+            noise += alone.energy(&alone.specialized.replaced(&[(path, &wrong)])?)?.0;
             signal += alone.signal;
             peak = peak.max(alone.peak);
             count += alone.count;
@@ -141,9 +136,9 @@ impl Measure {
     pub(super) fn sensitivity(&self, index: usize, values: &[f32]) -> Result<f64> {
         let (path, shape, _) = &self.layers[index];
         let format = Format::new(Kind::Integer { bits: 4, symmetric: true });
-        let coded = encode(values, shape, &format, &self.device.pool).at(|| path)?.values;
+        let coded = encode(values, shape, &format, self.device.processor()?).at(|| path)?.values;
         let (noise, _) = self.layer(index, values, &coded)?;
-        let loss = self.results(&self.base.replaced(&[(path, &coded)]))?;
+        let loss = self.results(&self.base.replaced(&[(path, &coded)])?)?;
         let relative = loss.psnr.map_or(0.0, |psnr| 10.0_f64.powf(-psnr / 10.0));
         Ok(if noise > 0.0 { relative / noise } else { 0.0 })
     }
@@ -183,7 +178,7 @@ impl<'a> Mix<'a> {
     /// Puts numbers in place of those of some weights, and yields the loss of the results.
     pub(super) fn loss(&mut self, changed: &[(&str, Vec<f32>)]) -> Result<Loss> {
         let changed: Vec<_> = changed.iter().map(|(path, values)| (*path, values.as_slice())).collect();
-        self.current = self.current.replaced(&changed);
+        self.current = self.current.replaced(&changed)?;
         self.measure.results(&self.current)
     }
 }
@@ -201,7 +196,7 @@ fn widen(range: &mut Option<[f32; 2]>, x: &NDArray) -> Result<()> {
 /// The results of a call that are floating-point numbers.
 fn run(specialized: &Specialized, function: &str, inputs: &Arguments) -> Result<Vec<(Arc<str>, Vec<f32>)>> {
     let inputs: Vec<_> = inputs.iter().map(|(name, array)| (name.as_str(), array)).collect();
-    let outputs = specialized.clone().load().function(function)?.run(&inputs, &mut State::default())?;
+    let outputs = specialized.clone().load()?.function(function)?.run(&inputs, &mut State::default())?;
     let floats = outputs.iter().filter(|(_, array)| array.dtype().is_float() && !array.is_empty());
     Ok(floats.map(|(name, array)| (name.clone(), array.to_f32())).collect())
 }
@@ -214,7 +209,7 @@ fn activation(graph: &Graph, layer: Value) -> Value {
 
 /// The uses, cut so that what they read fits the memory.
 fn parts<'a>(graph: &Graph, uses: &'a [(usize, Value)], inputs: &Arguments) -> Vec<&'a [(usize, Value)]> {
-    let mut sizes = crate::Bindings::new();
+    let mut sizes = ondine_graph::Bindings::new();
     for ((_, value), (_, array)) in graph.inputs().iter().zip(inputs) {
         for (dim, &size) in graph.shape(*value).0.iter().zip(array.shape()) {
             sizes.extend(dim.solve(size).ok().flatten().map(|(symbol, size)| (symbol.clone(), size)));
@@ -251,8 +246,8 @@ fn capture(
     wanted.dedup();
     let name = |value: Value| format!("read by a layer: {}", value.index());
     wanted.iter().for_each(|&value| graph.output(&name(value), value));
-    let asset = Asset::new(asset.name().clone(), [(function.clone(), graph)], asset.shared_weights())?;
-    let model = asset.specialize(&specialize::Options::default(), device, None)?.load();
+    let asset = asset.with_functions([(function.clone(), graph)])?;
+    let model = asset.specialize(&crate::Options::default(), device, None)?.load()?;
     let inputs: Vec<_> = inputs.iter().map(|(name, array)| (name.as_str(), array)).collect();
     let mut outputs = model.function(function)?.run(&inputs, &mut State::default())?;
     wanted.into_iter().map(|value| Ok((value, outputs.take(&name(value))?))).collect()
@@ -281,7 +276,7 @@ impl Alone {
         let mut weights = Weights::default();
         weights.insert(&layer.path, plain_tensor(weight, &layer.shape));
         let asset = Asset::new("layer", [("layer", alone)], weights)?;
-        let specialized = asset.specialize(&specialize::Options::default(), device, None)?;
+        let specialized = asset.specialize(&crate::Options::default(), device, None)?;
         let mut alone = Self { specialized, x, signal: 0.0, peak: 0.0, count: 0 };
         (alone.signal, alone.peak, alone.count) = alone.energy(&alone.specialized)?;
         Ok(alone)
@@ -289,7 +284,7 @@ impl Alone {
 
     /// The sum of squares of what the layer yields, the largest absolute value, and how many there are.
     fn energy(&self, specialized: &Specialized) -> Result<(f64, f64, usize)> {
-        let outputs = specialized.clone().load().function("layer")?.run(&[("x", &self.x)], &mut State::default())?;
+        let outputs = specialized.clone().load()?.function("layer")?.run(&[("x", &self.x)], &mut State::default())?;
         let y: Vec<f32> = outputs.iter().flat_map(|(_, array)| array.to_f32()).collect();
         let peak = y.iter().fold(0.0_f64, |most, &x| most.max(f64::from(x).abs()));
         Ok((y.iter().map(|&x| f64::from(x).powi(2)).sum(), peak, y.len()))

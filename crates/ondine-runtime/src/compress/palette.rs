@@ -1,9 +1,7 @@
 //! Palettes: the few numbers that stand for all elements with the least squared error (k-means in one dimension).
 
-use ondine_kernels::Pool;
-
 use super::encode::{Codes, Levels, halved};
-use crate::pool::map;
+use crate::cpu::{Processor, share::map};
 
 /// Rounds of moving the numbers to the means of what they stand for; most tables settle before.
 const ROUNDS: usize = 60;
@@ -15,13 +13,13 @@ const POINTS: usize = 1024;
 const BINS: usize = 4096;
 
 /// Encodes rows of `columns` elements with a table for each `group` rows.
-pub(super) fn palette(values: &[f32], columns: usize, bits: u32, group: usize, pool: &Pool) -> Codes {
+pub(super) fn palette(values: &[f32], columns: usize, bits: u32, group: usize, processor: &Processor) -> Codes {
     let blocks: Vec<&[f32]> = values.chunks(columns * group).collect();
     let count = 1_usize << bits;
-    let tables = map(pool, blocks.len(), |block| table(blocks[block], count));
+    let tables = map(processor, blocks.len(), |block| table(blocks[block], count));
     let (tables, half) = halved(tables.concat());
     // Rounding may have changed nothing but digits: the order stays.
-    let rows = map(pool, values.len() / columns, |row| {
+    let rows = map(processor, values.len() / columns, |row| {
         let table = &tables[row / group * count..][..count];
         let bounds: Vec<f32> = table.windows(2).map(|pair| pair[0] + (pair[1] - pair[0]) / 2.0).collect();
         let nearest = |&value: &f32| bounds.partition_point(|&bound| bound < value);

@@ -3,20 +3,19 @@
 use half::{bf16, f16};
 use ondine_kernels as k;
 
-use super::{dispatch, general};
-use crate::{
-    device::Device,
-    dtype::DType,
-    error::{Result, fail},
-    ndarray::Element,
-    op::{Activation, Binary, Prologue, Reduce, Unary},
-    run::{Operand, Target},
+use super::{
+    enums::activation as kernel_activation,
+    general,
+    native::Prologue,
+    operand::{Operand, Target, dispatch},
+    processor::Processor,
 };
+use ondine_graph::{Activation, Binary, DType, Element, Reduce, Result, Unary, fail};
 
-pub(super) fn unary(op: Unary, x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn unary(op: Unary, x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let (pool, kernels) = (&device.pool, device.kernels);
     let op = match op {
-        Unary::Activation(activation) => k::Unary::Activation(activation),
+        Unary::Activation(activation) => k::Unary::Activation(kernel_activation(activation)),
         Unary::Neg => k::Unary::Neg,
         Unary::Abs => k::Unary::Abs,
         Unary::Exp => k::Unary::Exp,
@@ -40,7 +39,13 @@ pub(super) fn unary(op: Unary, x: Operand<'_>, out: &mut Target<'_>, device: &De
     Ok(())
 }
 
-pub(super) fn binary(op: Binary, a: Operand<'_>, b: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn binary(
+    op: Binary,
+    a: Operand<'_>,
+    b: Operand<'_>,
+    out: &mut Target<'_>,
+    device: &Processor,
+) -> Result<()> {
     let (pool, kernels) = (&device.pool, device.kernels);
     let shape = out.shape;
     let (a_strides, b_strides) = (k::broadcast_strides(a.shape, shape), k::broadcast_strides(b.shape, shape));
@@ -75,14 +80,14 @@ pub(super) fn binary(op: Binary, a: Operand<'_>, b: Operand<'_>, out: &mut Targe
     })
 }
 
-pub(super) fn select(inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn select(inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let strides: Vec<_> = inputs.iter().map(|input| k::broadcast_strides(input.shape, out.shape)).collect();
     let strided = |i: usize| k::Strided { data: inputs[i].bytes, strides: &strides[i] };
     k::select(&device.pool, out.dtype.size(), out.shape, strided(0), strided(1), strided(2), out.bytes);
     Ok(())
 }
 
-pub(super) fn cast(x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn cast(x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let (pool, kernels) = (&device.pool, device.kernels);
     macro_rules! from {
         ($A:ty) => {
@@ -110,21 +115,21 @@ pub(super) fn cast(x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Res
     Ok(())
 }
 
-pub(super) fn glu(activation: Activation, x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn glu(activation: Activation, x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let width = out.shape.last().copied().unwrap_or(1);
     dispatch!("glu", x.dtype, [F32 => f32, BF16 => bf16], T => {
-        k::glu(&device.pool, device.kernels, activation, width, x.view::<T>(), out.view());
+        k::glu(&device.pool, device.kernels, kernel_activation(activation), width, x.view::<T>(), out.view());
     })
 }
 
-pub(super) fn softmax(x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn softmax(x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let width = out.shape.last().copied().unwrap_or(1);
     dispatch!("softmax", x.dtype, [F32 => f32, BF16 => bf16], T => {
         k::softmax(&device.pool, device.kernels, width, x.view::<T>(), out.view());
     })
 }
 
-pub(super) fn argmax(x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn argmax(x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let width = x.shape.last().copied().unwrap_or(1);
     if width == 0 {
         fail!(Shape, "argmax of an empty row");
@@ -135,7 +140,13 @@ pub(super) fn argmax(x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> R
 }
 
 /// Folds dimensions that are neighbours at once; others one after the other would need a workspace.
-pub(super) fn reduce(how: Reduce, axes: &[usize], x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn reduce(
+    how: Reduce,
+    axes: &[usize],
+    x: Operand<'_>,
+    out: &mut Target<'_>,
+    device: &Processor,
+) -> Result<()> {
     let (Some(&first), Some(&last)) = (axes.first(), axes.last()) else {
         out.bytes.copy_from_slice(x.bytes);
         return Ok(());
@@ -157,34 +168,61 @@ pub(super) fn reduce(how: Reduce, axes: &[usize], x: Operand<'_>, out: &mut Targ
     })
 }
 
-pub(super) fn layer_norm(eps: f32, inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Device) -> Result<()> {
+/// Where rows go that a norm yields: as numbers, or quantized with a scale that is known or to be found.
+#[derive(Clone, Copy)]
+pub(super) enum RowsTo {
+    Numbers,
+    Quantized(Option<k::RowScale>),
+}
+
+pub(super) fn layer_norm(
+    eps: f32,
+    inputs: &[Operand<'_>],
+    to: RowsTo,
+    out: &mut Target<'_>,
+    device: &Processor,
+) -> Result<()> {
     let [x, weight, bias] = inputs else { fail!(Shape, "layer_norm takes 3 inputs") };
     dispatch!("layer_norm", x.dtype, [F32 => f32, BF16 => bf16], T => {
-        k::layer_norm(&device.pool, device.kernels, eps, weight.view(), bias.view(), x.view::<T>(), out.rows());
+        k::layer_norm(&device.pool, device.kernels, eps, weight.view(), bias.view(), x.view::<T>(), out.rows(to));
     })
 }
 
-pub(super) fn rms_norm(eps: f32, inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn rms_norm(
+    eps: f32,
+    inputs: &[Operand<'_>],
+    to: RowsTo,
+    out: &mut Target<'_>,
+    device: &Processor,
+) -> Result<()> {
     let [x, weight] = inputs else { fail!(Shape, "rms_norm takes 2 inputs") };
     dispatch!("rms_norm", x.dtype, [F32 => f32, BF16 => bf16], T => {
-        k::rms_norm(&device.pool, device.kernels, eps, weight.view(), x.view::<T>(), out.rows());
+        k::rms_norm(&device.pool, device.kernels, eps, weight.view(), x.view::<T>(), out.rows(to));
     })
+}
+
+/// How a group norm is done.
+#[derive(Clone, Copy)]
+pub(super) struct GroupNorm {
+    pub(super) groups: usize,
+    pub(super) eps: f32,
+    pub(super) activation: Activation,
 }
 
 pub(super) fn group_norm(
-    groups: usize,
-    eps: f32,
-    activation: Activation,
+    GroupNorm { groups, eps, activation }: GroupNorm,
     inputs: &[Operand<'_>],
+    to: RowsTo,
     out: &mut Target<'_>,
-    device: &Device,
+    device: &Processor,
 ) -> Result<()> {
     let [x, weight, bias] = inputs else { fail!(Shape, "group_norm takes 3 inputs") };
-    let spatial = x.shape[1..x.shape.len() - 1].iter().product();
+    let [_, between @ .., _] = x.shape else { fail!(Shape, "group_norm of rank {}", x.shape.len()) };
+    let (spatial, activation) = (between.iter().product(), kernel_activation(activation));
     let (weight, bias) = (weight.view(), bias.view());
     dispatch!("group_norm", x.dtype, [F32 => f32, BF16 => bf16], T => {
         let norm = k::GroupNorm { spatial, groups, eps, weight, bias, modulation: None, activation };
-        k::group_norm(&device.pool, device.kernels, &norm, x.view::<T>(), out.rows());
+        k::group_norm(&device.pool, device.kernels, &norm, x.view::<T>(), out.rows(to));
     })
 }
 
@@ -193,10 +231,10 @@ pub(super) fn quantize(
     range: Option<[f32; 2]>,
     inputs: &[Operand<'_>],
     out: &mut Target<'_>,
-    device: &Device,
+    device: &Processor,
 ) -> Result<()> {
     let scale = range.map(|[low, high]| k::RowScale::spanning(low, high));
-    out.scale = scale;
+    let to = RowsTo::Quantized(scale);
     match prologue {
         Prologue::None => {
             let width = inputs[0].shape.last().copied().unwrap_or(1);
@@ -204,19 +242,21 @@ pub(super) fn quantize(
                 k::quantize_beside(&device.pool, device.kernels, width, inputs[0].view::<T>(), scale, out.bytes);
             })
         }
-        Prologue::LayerNorm { eps } => layer_norm(eps, inputs, out, device),
-        Prologue::RmsNorm { eps } => rms_norm(eps, inputs, out, device),
-        Prologue::GroupNorm { groups, eps, activation } => group_norm(groups, eps, activation, inputs, out, device),
+        Prologue::LayerNorm { eps } => layer_norm(eps, inputs, to, out, device),
+        Prologue::RmsNorm { eps } => rms_norm(eps, inputs, to, out, device),
+        Prologue::GroupNorm { groups, eps, activation } => {
+            group_norm(GroupNorm { groups, eps, activation }, inputs, to, out, device)
+        }
     }
 }
 
 impl Target<'_> {
-    /// Rows of what a kernel reads `T` for: as numbers of this type, rounded to bf16 or, of type U8, quantized.
-    fn rows<T: Element>(&mut self) -> k::RowsOut<'_, T> {
-        match self.dtype {
-            DType::U8 => k::RowsOut::Quantized(self.bytes, self.scale),
-            DType::BF16 if T::DTYPE != DType::BF16 => k::RowsOut::Brain(self.view()),
-            _ => k::RowsOut::Plain(self.view()),
+    /// Rows of what a kernel reads `T` for: as numbers of this type, rounded to bf16, or quantized.
+    fn rows<T: Element>(&mut self, to: RowsTo) -> k::RowsOut<'_, T> {
+        match to {
+            RowsTo::Quantized(scale) => k::RowsOut::Quantized(self.bytes, scale),
+            RowsTo::Numbers if self.dtype == DType::BF16 && T::DTYPE != DType::BF16 => k::RowsOut::Brain(self.view()),
+            RowsTo::Numbers => k::RowsOut::Plain(self.view()),
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use ondine_kernels as k;
 
-use super::{dispatch, movement::wide_indices};
-use crate::{
-    device::Device,
-    dim::Dim,
-    dtype::DType,
-    error::{Error, ErrorKind, Result, fail},
-    op::{Binary, Interpolation, Pooling, Scan, Scatter},
-    run::{Operand, Target},
+use super::{
+    enums::{elementary, fold},
+    movement::wide_indices,
+    operand::{Operand, Target, dispatch},
+    processor::Processor,
+};
+use ondine_graph::{
+    Binary, DType, Dim, Elementary, Error, ErrorKind, Interpolation, Pooling, Result, Scan, Scatter, Sources, fail,
 };
 
 /// Calls `$body` with `$T` being an unsigned type of the element's size: for what moves elements unchanged.
@@ -19,8 +19,8 @@ macro_rules! dispatch_integers {
     };
 }
 
-pub(super) fn function(function: k::Function, x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
-    let of = function.of();
+pub(super) fn function(function: Elementary, x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
+    let of = elementary(function).of();
     dispatch!("arithmetic", x.dtype, [F32 => f32], T => k::map(&device.pool, of, x.view::<T>(), out.view::<T>()))
 }
 
@@ -30,7 +30,7 @@ pub(super) fn rare_binary(
     a: Operand<'_>,
     b: Operand<'_>,
     out: &mut Target<'_>,
-    device: &Device,
+    device: &Processor,
 ) -> Result<()> {
     let (a_strides, b_strides) = (k::broadcast_strides(a.shape, out.shape), k::broadcast_strides(b.shape, out.shape));
     let shape = out.shape;
@@ -98,17 +98,20 @@ pub(super) fn take(
     x: Operand<'_>,
     indices: Operand<'_>,
     out: &mut Target<'_>,
-    device: &Device,
+    device: &Processor,
 ) -> Result<()> {
     let indices = wide_indices(indices)?;
     let inner = x.shape[axis + 1..].iter().product::<usize>() * x.dtype.size();
     k::take(&device.pool, [x.shape[axis], inner], x.bytes, &indices, out.bytes).map_err(index_error)
 }
 
-pub(super) fn scatter(how: Scatter, inputs: &[Operand<'_>], out: &mut Target<'_>) -> Result<()> {
+/// With `in_place`, the result holds `x` already.
+pub(super) fn scatter(how: Scatter, inputs: &[Operand<'_>], in_place: bool, out: &mut Target<'_>) -> Result<()> {
     let [x, indices, rows] = inputs else { fail!(Shape, "scatter takes 3 inputs") };
     let indices = wide_indices(*indices)?;
-    out.bytes.copy_from_slice(x.bytes);
+    if !in_place {
+        out.bytes.copy_from_slice(x.bytes);
+    }
     let width: usize = x.shape[1..].iter().product();
     if how == Scatter::Replace {
         let width = width * x.dtype.size();
@@ -127,7 +130,7 @@ pub(super) fn scatter(how: Scatter, inputs: &[Operand<'_>], out: &mut Target<'_>
     })
 }
 
-pub(super) fn scan(axis: usize, how: Scan, x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn scan(axis: usize, how: Scan, x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let size = [x.shape[axis], x.shape[axis + 1..].iter().product()];
     let pool = &device.pool;
     if x.dtype == DType::F32 {
@@ -169,7 +172,7 @@ pub(super) fn scan(axis: usize, how: Scan, x: Operand<'_>, out: &mut Target<'_>,
     })
 }
 
-pub(super) fn argsort(descending: bool, x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn argsort(descending: bool, x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let size = [x.shape.last().copied().unwrap_or(1), out.shape.last().copied().unwrap_or(1)];
     if size[1] > size[0] {
         fail!(Shape, "the first {} of {} elements", size[1], size[0]);
@@ -195,47 +198,51 @@ pub(super) fn product(axes: &[usize], x: Operand<'_>, out: &mut Target<'_>) -> R
     })
 }
 
-pub(super) fn pool(pooling: &Pooling, x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
-    let spatial = pooling.windows.len();
-    let mut axes = [k::Windows::one(), k::Windows::one(), k::Windows::one()];
-    for (i, window) in pooling.windows.iter().enumerate() {
-        let mut windows = window.place(x.shape[1 + i], out.shape[1 + i]);
-        if let Some(divisor) = pooling.divisor {
-            let each = if i == 0 { divisor } else { 1 };
-            windows.windows.iter_mut().for_each(|window| window.2 = each);
-        }
-        axes[3 - spatial + i] = windows;
-    }
-    let channels = x.shape[spatial + 1];
+pub(super) fn pool(
+    pooling: &Pooling,
+    axes: &[k::Windows; 3],
+    x: Operand<'_>,
+    out: &mut Target<'_>,
+    device: &Processor,
+) -> Result<()> {
+    let channels = x.shape[x.shape.len() - 1];
     if out.bytes.is_empty() {
         return Ok(());
     }
     dispatch!("pooling", x.dtype, [F32 => f32], T => {
-        k::pool_windows(&device.pool, pooling.fold, &axes, channels, x.view::<T>(), out.view::<T>());
+        k::pool_windows(&device.pool, fold(pooling.fold), axes, channels, x.view::<T>(), out.view::<T>());
     })
+}
+
+/// The sources of a resampled dimension, as the kernels take them.
+///
+/// # Errors
+/// If there is nothing to resample.
+pub(super) fn sources(how: Interpolation, from: usize, to: usize) -> Result<k::Sources> {
+    if from == 0 {
+        fail!(Shape, "an empty dimension cannot be resampled");
+    }
+    let Sources { outputs, weights } = how.sources(from, to);
+    Ok(k::Sources { outputs, weights })
 }
 
 pub(super) fn interpolate(
     axis: usize,
-    how: Interpolation,
+    sources: &k::Sources,
     x: Operand<'_>,
     out: &mut Target<'_>,
-    device: &Device,
+    device: &Processor,
 ) -> Result<()> {
     let (from, inner) = (x.shape[axis], x.shape[axis + 1..].iter().product::<usize>());
-    if from == 0 {
-        fail!(Shape, "an empty dimension cannot be resampled");
-    }
-    let sources = how.sources(from, out.shape[axis]);
     if out.bytes.is_empty() {
         return Ok(());
     }
     dispatch!("interpolation", x.dtype, [F32 => f32], T => {
-        k::resample(&device.pool, [from, inner], &sources, x.view::<T>(), out.view::<T>());
+        k::resample(&device.pool, [from, inner], sources, x.view::<T>(), out.view::<T>());
     })
 }
 
-pub(super) fn solve(inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn solve(inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let [a, b] = inputs else { fail!(Shape, "equations take 2 inputs") };
     let size = [b.shape[b.shape.len() - 2], b.shape[b.shape.len() - 1]];
     dispatch!("equations", a.dtype, [F32 => f32], T => {
@@ -243,12 +250,12 @@ pub(super) fn solve(inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Devic
     })
 }
 
-pub(super) fn cholesky(x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn cholesky(x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let n = x.shape.last().copied().unwrap_or(0);
     dispatch!("a factor", x.dtype, [F32 => f32], T => k::cholesky(&device.pool, n, x.view::<T>(), out.view()))
 }
 
-pub(super) fn determinant(x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn determinant(x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let n = x.shape.last().copied().unwrap_or(0);
     dispatch!("determinant", x.dtype, [F32 => f32], T => k::determinant(&device.pool, n, x.view::<T>(), out.view()))
 }

@@ -3,22 +3,20 @@
 use half::{bf16, f16};
 use ondine_kernels as k;
 
-use super::{dispatch, rows::gather_coded, weights::Format};
-use crate::{
-    device::Device,
-    dim::Dim,
-    dtype::DType,
-    error::{Error, ErrorKind, Result, fail},
-    op::Resample,
-    run::{Operand, Target},
+use super::{
+    form::Format,
+    operand::{Operand, Target, dispatch},
+    processor::Processor,
+    rows::gather_coded,
 };
+use ondine_graph::{DType, Dim, Error, ErrorKind, Resample, Result, fail};
 
-pub(super) fn permute(axes: &[usize], x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn permute(axes: &[usize], x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     k::permute(&device.pool, x.dtype.size(), x.shape, axes, x.bytes, out.bytes);
     Ok(())
 }
 
-pub(super) fn expand(x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn expand(x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     k::expand(&device.pool, x.dtype.size(), x.shape, out.shape, x.bytes, out.bytes);
     Ok(())
 }
@@ -39,7 +37,7 @@ pub(super) fn unpack(offset: &Dim, x: Operand<'_>, out: &mut Target<'_>) -> Resu
     Ok(())
 }
 
-pub(super) fn slice(axis: usize, start: &Dim, x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn slice(axis: usize, start: &Dim, x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let Some(start) = start.fixed() else { fail!(Shape, "a slice that begins at {start}, which is not bound") };
     let end = start.saturating_add(out.shape[axis]);
     if end > x.shape[axis] {
@@ -49,19 +47,31 @@ pub(super) fn slice(axis: usize, start: &Dim, x: Operand<'_>, out: &mut Target<'
     Ok(())
 }
 
-pub(super) fn concat(axis: usize, inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn concat(axis: usize, inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let outer = out.shape[..axis].iter().product();
     let parts: Vec<_> = inputs.iter().map(|input| input.bytes).collect();
     k::concat(&device.pool, outer, &parts, out.bytes);
     Ok(())
 }
 
-pub(super) fn pad(amounts: &[[usize; 2]], x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn pad(amounts: &[[usize; 2]], x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     k::pad(&device.pool, x.dtype.size(), x.shape, amounts, x.bytes, out.bytes);
     Ok(())
 }
 
-pub(super) fn gather(table: Operand<'_>, indices: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+/// Bytes of the rows that an embedding looks up before they are rounded.
+pub(super) fn gathered_bytes(shapes: &[&[usize]]) -> usize {
+    let columns = shapes[0].iter().skip(1);
+    columns.chain(shapes[1]).fold(size_of::<f32>(), |product, &n| product.saturating_mul(n))
+}
+
+pub(super) fn gather(
+    table: Operand<'_>,
+    indices: Operand<'_>,
+    out: &mut Target<'_>,
+    scratch: &mut [u8],
+    device: &Processor,
+) -> Result<()> {
     let indices = wide_indices(indices)?;
     let columns: usize = table.shape[1..].iter().product();
     if columns == 0 || out.bytes.is_empty() {
@@ -72,7 +82,7 @@ pub(super) fn gather(table: Operand<'_>, indices: Operand<'_>, out: &mut Target<
         if let Some(Format::Rows { coding }) = table.format {
             let indices = k::check_indices(&indices, table.shape[0]).map_err(place)?;
             let size = [table.shape[0], columns];
-            gather_coded(&device.pool, (coding, size), table.bytes, &indices, bytemuck::cast_slice_mut(out));
+            gather_coded(device, (coding, size), table.bytes, &indices, bytemuck::cast_slice_mut(out));
             return Ok(());
         }
         k::gather_rows(&device.pool, columns * table.dtype.size(), table.bytes, &indices, out).map_err(place)
@@ -81,14 +91,15 @@ pub(super) fn gather(table: Operand<'_>, indices: Operand<'_>, out: &mut Target<
         return look_up(out.bytes);
     }
     // Tables stay in 32 bits; only the rows that are looked up are rounded.
-    let mut rows = vec![0_f32; indices.len() * columns];
-    look_up(bytemuck::cast_slice_mut(&mut rows))?;
+    let scratch = &mut scratch[..indices.len() * columns * size_of::<f32>()];
+    look_up(scratch)?;
+    let rows: &[f32] = bytemuck::cast_slice(scratch);
     dispatch!("gather", out.dtype, [BF16 => bf16, F16 => f16], T => {
-        k::convert(&device.pool, device.kernels, &rows, out.view::<T>());
+        k::convert(&device.pool, device.kernels, rows, out.view::<T>());
     })
 }
 
-pub(super) fn take_row(x: Operand<'_>, position: Operand<'_>, out: &mut Target<'_>, _device: &Device) -> Result<()> {
+pub(super) fn take_row(x: Operand<'_>, position: Operand<'_>, out: &mut Target<'_>, _device: &Processor) -> Result<()> {
     let [_, rows, width] = x.shape else { fail!(Shape, "take_row of rank {}", x.shape.len()) };
     let indices = wide_indices(position)?;
     k::take_row(*rows, width * x.dtype.size(), x.bytes, &indices, out.bytes)
@@ -103,7 +114,7 @@ pub(super) fn wide_indices(indices: Operand<'_>) -> Result<Vec<i64>> {
     }
 }
 
-pub(super) fn resize(how: Resample, x: Operand<'_>, out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn resize(how: Resample, x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let ([_, from_h, from_w, channels], [_, to_h, to_w, _]) = (x.shape, out.shape) else {
         fail!(Shape, "resize of rank {}", x.shape.len());
     };

@@ -7,43 +7,48 @@ use ondine_kernels::{
 };
 
 use super::{
-    dispatch, recurrent,
-    weights::{Format, coded, format, panels, weight_type},
+    enums::activation,
+    form::Format,
+    kernel::CpuKernel,
+    native::CpuOp,
+    operand::{Operand, Target, dispatch},
+    processor::Processor,
+    weights::{coded, panels, weight_type},
 };
-use crate::{
-    device::Device,
-    dtype::DType,
-    error::{Result, fail},
-    op::{Attention, Conv2d, Epilogue, Mask, Op},
-    run::{Operand, Target},
-    specialize::{Options, Precision},
-};
+use crate::options::Precision;
+use ondine_graph::{Attention, Conv2d, DType, Epilogue, Mask, Op, Result, fail};
 
-/// Bytes that an operator needs beside its inputs and result.
-pub(super) fn scratch_bytes(op: &Op, dtype: DType, inputs: &[&[usize]], options: Options, device: &Device) -> usize {
-    match op {
-        Op::Conv2d(conv, _) => match format(op, 1, inputs[1], None, options) {
-            Format::Panels { precision: Precision::Int8, .. } => inputs[0].iter().product(),
-            Format::Winograd { precision, .. } => {
-                let shape = conv_shape(*conv, inputs[0], inputs[1]);
-                let threads = device.pool.threads();
-                shape.map_or(0, |shape| {
-                    k::winograd_scratch_bytes(device.kernels, &shape, weight_type(precision), threads)
-                })
-            }
+/// Bytes that a product needs beside its inputs and result; 0 of what is none.
+pub(super) fn scratch_bytes(
+    op: &Op,
+    kernel: &CpuKernel,
+    dtype: DType,
+    inputs: &[&[usize]],
+    device: &Processor,
+) -> usize {
+    let attention = |attention: &Attention, eight_bit: bool| {
+        let dtype = if dtype == DType::BF16 { WeightType::Bf16 } else { WeightType::F32 };
+        k::attention_scratch_bytes(device.kernels, &attention_shape(attention, eight_bit, inputs), dtype)
+    };
+    match (op, kernel.own) {
+        (_, Some(CpuOp::Winograd(conv, _))) => {
+            let Some(Format::Winograd { precision, .. }) = kernel.formats[1] else { return 0 };
+            let shape = conv_shape(conv, inputs[0], inputs[1]).ok();
+            let threads = device.pool.threads();
+            shape.map_or(0, |shape| k::winograd_scratch_bytes(device.kernels, &shape, weight_type(precision), threads))
+        }
+        (_, Some(CpuOp::Attention8(shape))) => attention(&shape, true),
+        (Op::Attention(shape), None) => attention(shape, false),
+        (Op::Conv2d(..), None) => match kernel.formats[1] {
+            Some(Format::Panels { precision: Precision::Int8, .. }) => inputs[0].iter().product(),
             _ => 0,
         },
-        Op::MatMul { transposed } => {
+        (Op::MatMul { transposed }, None) => {
             matmul_shape(*transposed, inputs).scratch_bytes(device.kernels, device.pool.threads())
         }
-        Op::Attention(attention) => {
-            let dtype = if dtype == DType::BF16 { WeightType::Bf16 } else { WeightType::F32 };
-            k::attention_scratch_bytes(device.kernels, &attention_shape(attention, inputs), dtype)
-        }
-        Op::GroupedMatMul { transposed } => {
+        (Op::GroupedMatMul { transposed }, None) => {
             group_shape(*transposed, inputs, inputs[0][0]).scratch_bytes(device.kernels, device.pool.threads())
         }
-        Op::Recurrent { cell, .. } => recurrent::scratch_bytes(*cell, inputs, true, device),
         _ => 0,
     }
 }
@@ -67,7 +72,7 @@ impl<'a> Operand<'a> {
     }
 
     /// The packed weight.
-    fn packed(&self, device: &Device) -> Result<PackedWeights<'a>> {
+    fn packed(&self, device: &Processor) -> Result<PackedWeights<'a>> {
         match self.format {
             Some(Format::Panels { precision, groups, gate }) => {
                 Ok(PackedWeights::new(device.kernels, panels(precision, groups, gate, self.shape), self.bytes))
@@ -77,7 +82,7 @@ impl<'a> Operand<'a> {
     }
 
     /// The operand in 8 bits, written to `quantized`, with a scale for each row of `width` elements.
-    fn quantize(&self, width: usize, quantized: &mut [u8], device: &Device) -> Result<Vec<RowScale>> {
+    fn quantize(&self, width: usize, quantized: &mut [u8], device: &Processor) -> Result<Vec<RowScale>> {
         let rows = self.shape.iter().product::<usize>() / width.max(1);
         let mut scales = vec![RowScale::default(); rows];
         dispatch!("quantization", self.dtype, [F32 => f32, BF16 => bf16], T => {
@@ -111,13 +116,18 @@ impl Target<'_> {
 fn finish<'a>(epilogue: Epilogue, inputs: &[Operand<'a>], columns: usize) -> Result<k::Epilogue<'a>> {
     Ok(k::Epilogue {
         bias: epilogue.bias.then(|| inputs[2].view()),
-        activation: epilogue.activation,
+        activation: activation(epilogue.activation),
         residual: if epilogue.residual { Some(inputs[inputs.len() - 1].values()?) } else { None },
         residual_stride: columns,
     })
 }
 
-pub(super) fn linear(epilogue: Epilogue, inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Device) -> Result<()> {
+pub(super) fn linear(
+    epilogue: Epilogue,
+    inputs: &[Operand<'_>],
+    out: &mut Target<'_>,
+    device: &Processor,
+) -> Result<()> {
     let [x, weight, ..] = inputs else { fail!(Shape, "linear needs an input and a weight") };
     let (Some((&input_stride, rows)), Some(&columns)) = (x.shape.split_last(), out.shape.last()) else {
         fail!(Shape, "linear of a single number");
@@ -187,7 +197,7 @@ pub(super) fn conv2d(
     inputs: &[Operand<'_>],
     out: &mut Target<'_>,
     scratch: &mut [u8],
-    device: &Device,
+    device: &Processor,
 ) -> Result<()> {
     let [x, weight, ..] = inputs else { fail!(Shape, "conv2d needs an input and a weight") };
     let shape = conv_shape(conv, x.shape, weight.shape)?;
@@ -232,7 +242,7 @@ pub(super) fn matmul(
     inputs: &[Operand<'_>],
     out: &mut Target<'_>,
     scratch: &mut [u8],
-    device: &Device,
+    device: &Processor,
 ) -> Result<()> {
     let [a, b] = inputs else { fail!(Shape, "matmul takes 2 inputs") };
     let shape = matmul_shape(transposed, &[a.shape, b.shape]);
@@ -252,7 +262,7 @@ pub(super) fn grouped_matmul(
     inputs: &[Operand<'_>],
     out: &mut Target<'_>,
     scratch: &mut [u8],
-    device: &Device,
+    device: &Processor,
 ) -> Result<()> {
     let [x, weight, ends] = inputs else { fail!(Shape, "a grouped product takes 3 inputs") };
     if x.dtype != DType::F32 {
@@ -285,7 +295,7 @@ pub(super) fn grouped_matmul(
 /// With fewer keys, rounding queries takes as long as it saves.
 const FEWEST_KEYS: usize = 128;
 
-fn attention_shape(attention: &Attention, inputs: &[&[usize]]) -> AttentionShape {
+fn attention_shape(attention: &Attention, eight_bit: bool, inputs: &[&[usize]]) -> AttentionShape {
     let (q, k, v) = (inputs[0], inputs[1], inputs[2]);
     AttentionShape {
         batch: q[0],
@@ -299,19 +309,20 @@ fn attention_shape(attention: &Attention, inputs: &[&[usize]]) -> AttentionShape
         out_stride: attention.heads * (v[2] / attention.kv_heads),
         scale: attention.scale,
         causal: attention.causal,
-        eight_bit: attention.eight_bit && k[1] >= FEWEST_KEYS,
+        eight_bit: eight_bit && k[1] >= FEWEST_KEYS,
     }
 }
 
 pub(super) fn attention(
     attention: &Attention,
+    eight_bit: bool,
     inputs: &[Operand<'_>],
     out: &mut Target<'_>,
     scratch: &mut [u8],
-    device: &Device,
+    device: &Processor,
 ) -> Result<()> {
     let [queries, keys, values, mask @ ..] = inputs else { fail!(Shape, "attention takes 3 inputs and a mask") };
-    let shape = attention_shape(attention, &[queries.shape, keys.shape, values.shape]);
+    let shape = attention_shape(attention, eight_bit, &[queries.shape, keys.shape, values.shape]);
     let seen: Vec<bool>;
     let mask = match (attention.mask, mask) {
         (Mask::Keys, [mask]) => {

@@ -2,22 +2,22 @@
 
 use ondine_kernels::{self as k, PackedWeights, RecurrentProblem, RecurrentShape, RecurrentWeights};
 
-use super::weights::{Format, panels};
-use crate::{
-    device::Device,
-    dtype::DType,
-    error::{Result, fail},
-    op::Cell,
-    run::{Operand, Target},
+use super::{
+    enums::cell as kernel_cell,
+    form::Format,
+    operand::{Operand, Target},
+    processor::Processor,
+    weights::panels,
 };
+use ondine_graph::{Cell, DType, Result, fail};
 
 fn shape(cell: Cell, reverse: bool, x: &[usize], weight: &[usize]) -> Result<RecurrentShape> {
     let (&[steps, batch, _], &[_, hidden]) = (x, weight) else { fail!(Shape, "a recurrent layer") };
-    Ok(RecurrentShape { cell: cell.kernel(), reverse, steps, batch, hidden })
+    Ok(RecurrentShape { cell: kernel_cell(cell), reverse, steps, batch, hidden })
 }
 
 /// Bytes of scratch; more if the weight is `computed` at run time.
-pub(super) fn scratch_bytes(cell: Cell, inputs: &[&[usize]], computed: bool, device: &Device) -> usize {
+pub(super) fn scratch_bytes(cell: Cell, inputs: &[&[usize]], computed: bool, device: &Processor) -> usize {
     let shape = shape(cell, false, inputs[0], inputs[1]);
     shape.map_or(0, |shape| shape.scratch_bytes(device.kernels, device.pool.threads(), !computed))
 }
@@ -28,7 +28,7 @@ pub(super) fn recurrent(
     inputs: &[Operand<'_>],
     out: &mut Target<'_>,
     scratch: &mut [u8],
-    device: &Device,
+    device: &Processor,
 ) -> Result<()> {
     let [x, weight, bias, start] = inputs else { fail!(Shape, "a recurrent layer takes 4 inputs") };
     let shape = shape(cell, reverse, x.shape, weight.shape)?;

@@ -2,13 +2,15 @@
 
 use half::f16;
 
-use super::weights::{Coding, Levels};
-use crate::{
-    encoding::{Encoded, code_at, symmetric_zero},
-    pool::map_rows,
+use super::{
+    coding::{Coding, Levels},
+    processor::Processor,
+    share::map_rows,
 };
-
-use ondine_kernels::Pool;
+use ondine_graph::{
+    encoding::{code_at, symmetric_zero},
+    weights::encoded::Encoded,
+};
 
 /// Where things are in the packed bytes: rows of codes, scales and zeros (f16), then the table (f32).
 #[derive(Clone, Copy)]
@@ -47,7 +49,7 @@ pub(super) fn pack_rows(coding: Coding, size: [usize; 2], encoded: &Encoded<'_>,
     for index in 0..size[0] {
         let out = &mut out[index * row..][..row];
         out.fill(0);
-        out[..length].copy_from_slice(&encoded.codes[index * length..][..length]);
+        out[..length].copy_from_slice(encoded.row(index));
         let of_row = |numbers: &[f32]| numbers.get(index * groups..(index + 1) * groups).map(<[f32]>::to_vec);
         let numbers = [&encoded.scales, &encoded.zeros].into_iter().filter_map(|numbers| of_row(numbers)).flatten();
         for (out, number) in out[codes..].as_chunks_mut::<2>().0.iter_mut().zip(numbers) {
@@ -61,7 +63,7 @@ pub(super) fn pack_rows(coding: Coding, size: [usize; 2], encoded: &Encoded<'_>,
 
 /// The rows of these indices, of which none may be out of the table.
 pub(super) fn gather_coded(
-    pool: &Pool,
+    processor: &Processor,
     (coding, size): (Coding, [usize; 2]),
     packed: &[u8],
     indices: &[usize],
@@ -71,7 +73,7 @@ pub(super) fn gather_coded(
     let number =
         |bytes: &[u8], at: usize| f16::from_ne_bytes([bytes[codes + 2 * at], bytes[codes + 2 * at + 1]]).to_f32();
     let entries: Vec<f32> = packed[table..].as_chunks().0.iter().map(|&word| f32::from_ne_bytes(word)).collect();
-    map_rows(pool, out, size[1], |index, out| {
+    map_rows(processor, out, size[1], |index, out| {
         let bytes = &packed[indices[index] * row..][..row];
         for (group, out) in out.chunks_mut(coding.group).enumerate() {
             let grid = (coding.levels != Levels::Table).then(|| {

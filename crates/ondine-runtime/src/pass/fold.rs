@@ -1,11 +1,8 @@
 //! Fold: evaluates what depends on constants only, and drops what no result needs.
 
-use crate::{
-    error::Result,
-    graph::{Graph, Node},
-    ndarray::NDArray,
-    op::Op,
-    pass::rewrite,
+use ondine_graph::{
+    Graph, NDArray, Node, Op, Result,
+    rewrite::{rewrite, sweep},
 };
 
 /// Constants above this many bytes are computed at run time rather than stored.
@@ -29,14 +26,9 @@ pub(crate) fn fold(graph: &Graph, evaluate: impl Fn(&Node, &[&NDArray]) -> Resul
     sweep(&folded)
 }
 
-fn constant(graph: &Graph, value: crate::Value) -> Option<&NDArray> {
+fn constant(graph: &Graph, value: ondine_graph::Value) -> Option<&NDArray> {
     match &graph.node(value).op {
         Op::Const(array) => Some(array),
         _ => None,
     }
-}
-
-/// Drops nodes that no result needs.
-pub(crate) fn sweep(graph: &Graph) -> Result<Graph> {
-    rewrite("sweep", graph, |_, _, _| Ok(None))
 }

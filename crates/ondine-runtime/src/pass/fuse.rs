@@ -4,11 +4,9 @@
 //! - gated linear unit after linear
 //! - addition of a value of the same shape after linear or convolution (the residual connection)
 
-use crate::{
-    error::Result,
-    graph::{Graph, Node, Origin, Value},
-    op::{Activation, Binary, Epilogue, Op, Unary},
-    pass::{Rewrite, rewrite, uses},
+use ondine_graph::{
+    Activation, Binary, Epilogue, Graph, Node, Op, Origin, Result, Unary, Value,
+    rewrite::{Rewrite, rewrite, uses},
 };
 
 /// The pass.
@@ -95,7 +93,7 @@ fn replace(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::DType;
+    use ondine_graph::DType;
 
     fn linear(graph: &mut Graph) -> (Value, Value) {
         let x = graph.input("x", DType::F32, [2, 3]);
@@ -114,7 +112,7 @@ mod tests {
         let y = graph.activation(Activation::Silu, y).unwrap();
         let y = graph.add(y, x).unwrap();
         graph.output("y", y);
-        let fused = crate::pass::fold::sweep(&fuse(&graph).unwrap()).unwrap();
+        let fused = ondine_graph::rewrite::sweep(&fuse(&graph).unwrap()).unwrap();
         let wanted = Epilogue { activation: Activation::Silu, residual: true, ..Epilogue::default() };
         assert!(matches!(last(&fused), Op::Linear(epilogue) if *epilogue == wanted), "{fused}");
         assert_eq!(fused.nodes().len(), 3);
@@ -138,7 +136,7 @@ mod tests {
         let y = graph.add(y, x).unwrap();
         graph.name("add", y, vec![0, 1]);
         graph.output("y", y);
-        let fused = crate::pass::fold::sweep(&fuse(&graph).unwrap()).unwrap();
+        let fused = ondine_graph::rewrite::sweep(&fuse(&graph).unwrap()).unwrap();
         let names: Vec<_> = fused.named().iter().map(|named| (&*named.name, named.value)).collect();
         assert_eq!(names, [("add", fused.outputs()[0].1)], "{fused}");
         assert_eq!(fused.nodes().last().unwrap().origin.as_ref().unwrap().names(), "linear+silu+add");
@@ -153,7 +151,7 @@ mod tests {
         let y = graph.glu(y, Activation::Gelu).unwrap();
         let z = graph.activation(Activation::Silu, y).unwrap();
         graph.output("z", z);
-        let fused = crate::pass::fold::sweep(&fuse(&graph).unwrap()).unwrap();
+        let fused = ondine_graph::rewrite::sweep(&fuse(&graph).unwrap()).unwrap();
         let gated = Epilogue { bias: true, activation: Activation::Gelu, gate: true, residual: false };
         assert!(fused.nodes().iter().any(|node| matches!(node.op, Op::Linear(e) if e == gated)), "{fused}");
         assert!(matches!(last(&fused), Op::Unary(_)), "{fused}");

@@ -7,17 +7,13 @@
 //! The sums of residual connections stay F32 too: block after block adds to them, and rounding each time would cost
 //! more digits than all the rest. Maps too large for a cache are the exception, where their memory would count.
 
-use crate::{
-    dtype::DType,
-    error::Result,
-    graph::{Graph, Node, Value},
-    ndarray::element_count,
-    op::{Binary, Op, Reduce, Unary},
-    pass::{Rewrite, rewrite, values},
+use ondine_graph::{
+    Binary, DType, Graph, Node, Op, Reduce, Result, Unary, Value, element_count,
+    rewrite::{Rewrite, rewrite},
 };
 
 /// The pass.
-pub(crate) fn lower(graph: &Graph, dtype: DType) -> Result<Graph> {
+pub(crate) fn precision(graph: &Graph, dtype: DType) -> Result<Graph> {
     if dtype == DType::F32 {
         return Ok(graph.clone());
     }
@@ -72,7 +68,7 @@ fn mark_sums(graph: &Graph, lowered: &[bool]) -> Vec<bool> {
         let shape = graph.shape(value).bind(&sizes).ok();
         shape.and_then(|shape| element_count(&shape)).is_some_and(|count| count <= WIDEST_SUM / size_of::<f32>())
     };
-    for (value, node) in values(graph) {
+    for (value, node) in graph.values() {
         let (Op::Linear(epilogue) | Op::Conv2d(_, epilogue)) = node.op else { continue };
         let Some(&(mut start)) = node.inputs.last().filter(|_| epilogue.residual && fits(value)) else { continue };
         while let Op::Reshape(_) = graph.node(start).op {
@@ -82,7 +78,7 @@ fn mark_sums(graph: &Graph, lowered: &[bool]) -> Vec<bool> {
         wide[value.index()] = lowered[value.index()];
         wide[start.index()] |= begins && lowered[start.index()];
     }
-    for (value, node) in values(graph) {
+    for (value, node) in graph.values() {
         if let Op::Reshape(_) = node.op {
             wide[value.index()] = wide[node.inputs[0].index()];
         }

@@ -29,7 +29,7 @@ impl Bench {
         }
         let works = self.works()?;
         let device = self.running.device(Cancel::default())?;
-        let machine = Machine::measure(&device);
+        let machine = Machine::measure(device.processor()?);
         if !self.json {
             output::line(&machine);
         }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Instant};
 use anyhow::bail;
 use clap::Args;
 use ondine::model::{self, Opened};
-use ondine_runtime::{Device, Options, Precision};
+use ondine_runtime::{Device, Options, Precision, Specialize};
 use serde_json::json;
 
 use super::bytes::megabytes;
@@ -48,7 +48,7 @@ impl Build {
         let start = Instant::now();
         let mut device = Device::cpu(None)?;
         if let Some(tier) = &self.cpu {
-            device = device.with_tier(tier)?;
+            device = device.narrowed(tier)?;
         }
         let mut opened = model::open(&self.model, &device)?;
         if let Some(function) = &self.function {
@@ -57,7 +57,7 @@ impl Build {
         let Opened::Asset(asset) = opened else {
             bail!("{}: is built already; build it from what it was built from", self.model);
         };
-        let prepared = asset.prepare(&Options { precision: self.precision }, &device)?;
+        let prepared = asset.prepare(&Options { precision: self.precision, ..Options::default() }, &device)?;
         prepared.build(&self.output)?;
         let (about, file) = (prepared.about(), self.output.display().to_string());
         let (bytes, seconds) = (self.output.metadata()?.len(), start.elapsed().as_secs_f64());

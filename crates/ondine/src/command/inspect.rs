@@ -11,7 +11,7 @@ use clap::Args;
 use ondine::model::{self, Opened, find};
 use ondine_models::{GraphSizes, Pipeline, Source};
 use ondine_runtime::{
-    Asset, Bindings, Device, Graph, Options, Plan, Precision, Specialized, Weights, profile, pt2, sample,
+    Asset, Bindings, Device, Graph, Options, Plan, Precision, Specialize, Specialized, Weights, sample,
 };
 use serde_json::{Value, json};
 
@@ -49,7 +49,7 @@ pub(super) struct Inspect {
 impl Inspect {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let path = Path::new(&self.model);
-        let facts = if path.is_file() && !pt2::is_archive(path) && !Specialized::is_file(path) {
+        let facts = if path.is_file() && !ondine_pt2::is_archive(path) && !Specialized::is_file(path) {
             json!({"file": self.model, "tensors": tensors(&Weights::open(path)?)})
         } else if let Some(source) = find(&self.model).ok().filter(|source| source.exists("model_index.json")) {
             self.pipeline(source)?
@@ -88,7 +88,8 @@ impl Inspect {
     /// What an asset holds, and what calls of its functions would take on this machine.
     fn asset(&self, asset: &Asset) -> anyhow::Result<Value> {
         let given = given(&self.size)?;
-        let prepared = asset.prepare(&Options { precision: self.precision }, &Device::cpu(None)?)?;
+        let prepared =
+            asset.prepare(&Options { precision: self.precision, ..Options::default() }, &Device::cpu(None)?)?;
         let mut functions = serde_json::Map::new();
         for (name, graph) in asset.functions() {
             let bindings = sizes(graph, &given);
@@ -110,13 +111,13 @@ impl Inspect {
     fn specialized(&self, specialized: Specialized) -> anyhow::Result<Value> {
         let given = given(&self.size)?;
         let (about, weights) = (specialized.about(), specialized.weight_bytes());
-        let (model, mut functions, mut graphs) = (specialized.load(), serde_json::Map::new(), Vec::new());
+        let (model, mut functions, mut graphs) = (specialized.load()?, serde_json::Map::new(), Vec::new());
         for name in &about.functions {
             let callable = model.function(name)?;
             let graph = callable.graph();
             let bindings = sizes(graph, &given);
             let plan = callable.plan(&bindings)?;
-            let flops = profile::flops(graph, &plan);
+            let flops = plan.cost().flops;
             functions.insert(name.clone(), cost(function(graph), graph, &bindings, (&plan, flops), weights)?);
             graphs.push(graph.clone());
         }

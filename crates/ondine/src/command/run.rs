@@ -54,7 +54,7 @@ impl Run {
         let opened_after = start.elapsed();
         let specialized = opened.specialize(self.running.precision, &device, self.running.cache().as_ref())?;
         let from_cache = specialized.from_cache();
-        let function = specialized.load().function(&name)?;
+        let function = specialized.load()?.function(&name)?;
         let ready = start.elapsed();
         let inputs = self.inputs.read(function.graph())?;
         let inputs: Vec<(&str, &NDArray)> = inputs.iter().map(|(name, array)| (name.as_str(), array)).collect();

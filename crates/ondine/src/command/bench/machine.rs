@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ondine_runtime::{Device, Precision};
+use ondine_runtime::{Precision, Processor};
 use serde_json::{Value, json};
 
 use crate::memory::forget_peak;
@@ -20,14 +20,14 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn measure(device: &Device) -> Self {
+    pub(crate) fn measure(processor: &Processor) -> Self {
         let machine = Self {
-            tier: device.tier().to_string(),
-            threads: device.threads(),
-            f32: device.peak(Precision::F32),
-            bf16: device.peak(Precision::BF16),
-            int8: device.peak(Precision::Int8),
-            bandwidth: device.read_bandwidth(),
+            tier: processor.tier().to_string(),
+            threads: processor.threads(),
+            f32: processor.peak(Precision::F32),
+            bf16: processor.peak(Precision::BF16),
+            int8: processor.peak(Precision::Int8),
+            bandwidth: processor.read_bandwidth(),
         };
         // The memory that was read is no work's.
         forget_peak();

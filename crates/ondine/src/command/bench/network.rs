@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Context;
 use ondine_models::{Architecture, GraphSizes, registry::find};
 use ondine_runtime::{
-    Asset, Bindings, Cache, DType, Device, Function, Graph, NDArray, Options, Outputs, Precision, State, profile,
+    Asset, Bindings, Cache, DType, Device, Function, Graph, NDArray, Options, Outputs, Precision, Specialize, State,
 };
 
 use super::{
@@ -45,16 +45,16 @@ pub(super) fn measure(bench: &Bench, name: &'static str, network: &Network, devi
         Ok(start.elapsed().as_secs_f64())
     })?;
     let profile = state.take_profile().unwrap_or_default();
-    let flops = profile::flops(function.graph(), &*function.plan(&bindings)?);
+    let flops = function.plan(&bindings)?.cost().flops;
     Ok(Report {
         work: name,
         precision,
-        threads: device.threads(),
+        threads: device.processor()?.threads(),
         gflop: Some(flops as f64 / 1e9),
         peak_rss: peak_rss(),
         profile: profile.by(|sample| match bench.modules {
             true => format!("{} {}", sample.op, sample.scope),
-            false => sample.op.to_owned(),
+            false => sample.op.to_string(),
         }),
         error,
         drawn: None,
@@ -80,9 +80,9 @@ impl Network {
 }
 
 fn specialize(asset: &Asset, network: &Network, precision: Precision, device: &Device) -> anyhow::Result<Function> {
-    let prepared = asset.prepare(&Options { precision }, device)?;
+    let prepared = asset.prepare(&Options { precision, ..Options::default() }, device)?;
     let cache = network.frugal.then(|| Cache::new(folder().join("cache")));
-    Ok(prepared.specialize(cache.as_ref())?.load().function(network.function)?)
+    Ok(prepared.specialize(cache.as_ref())?.load()?.function(network.function)?)
 }
 
 fn call(function: &Function, inputs: &[(String, NDArray)], state: &mut State) -> anyhow::Result<Outputs> {

@@ -127,7 +127,7 @@ impl Tap for Hunt<'_> {
         let node = moment.graph().node(value);
         if !is_float(node.signature.dtype) {
             // Rows of 8 bits hide what was rounded into them: it goes on as what it came from.
-            if let Op::Quantize(..) = node.op {
+            if let Op::Native(_) = node.op {
                 self.known[value.index()] = self.inputs(moment, node);
             }
             return Ok(());

@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, path::Path, sync::Arc};
 
 use anyhow::{Context, bail};
 use ondine::model::{self, Opened};
-use ondine_runtime::{Asset, Cancel, Device, Function, Options, Precision, Tier, pt2};
+use ondine_runtime::{Asset, Cancel, Device, Function, Options, Precision, Specialize, Tier};
 
 /// A model and how to run it.
 #[derive(Clone)]
@@ -51,23 +51,19 @@ impl Side {
     pub(super) fn ready(&self, function: Option<&str>, cancel: &Cancel) -> anyhow::Result<Ready> {
         let mut device = Device::cpu(self.threads)?.with_cancel(cancel.clone());
         if let Some(tier) = self.tier {
-            device = device.with_tier(tier.name())?;
+            device = device.narrowed(tier.name())?;
         }
         let (asset, name) = self.open(function, &device)?;
         let asset = asset.named();
-        let prepared = if self.as_written {
-            asset.prepare_as_written(&device)?
-        } else {
-            asset.prepare(&Options { precision: self.precision }, &device)?
-        };
-        let function = prepared.specialize(None)?.load().function(&name)?;
+        let prepared = asset.prepare(&Options { precision: self.precision, as_written: self.as_written }, &device)?;
+        let function = prepared.specialize(None)?.load()?.function(&name)?;
         Ok(Ready { asset, function })
     }
 
     /// The model with one function alone, and its name.
     fn open(&self, function: Option<&str>, device: &Device) -> anyhow::Result<(Asset, Arc<str>)> {
         let opened = match self.as_written {
-            true => Opened::Asset(pt2::open_as_written(Path::new(&self.model))?),
+            true => Opened::Asset(ondine_pt2::open_as_written(Path::new(&self.model))?),
             false => model::open(&self.model, device)?,
         };
         let name = opened.choose(function).with_context(|| self.model.clone())?;

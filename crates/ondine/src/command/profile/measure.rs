@@ -1,5 +1,7 @@
 //! What is measured, and its sums.
 
+use std::sync::Arc;
+
 use ondine_runtime::{Bindings, Function, Node, Precision, State, Tier, profile::Sample};
 use serde_json::{Value, json};
 
@@ -38,7 +40,7 @@ pub(super) struct NodeTime {
     index: usize,
     /// The names of the program's nodes that it does the work of, else its position.
     pub(super) name: String,
-    pub(super) op: &'static str,
+    pub(super) op: Arc<str>,
     /// What the program calls it, such as `aten.linear.default`.
     imported: Vec<String>,
     pub(super) module: String,
@@ -113,11 +115,11 @@ impl Profile {
     /// Calls the function and measures it.
     pub(super) fn measure(&self) -> anyhow::Result<Measured> {
         let device = self.running.device(interrupt::listen()?)?;
-        let machine = Machine::measure(&device);
+        let machine = Machine::measure(device.processor()?);
         let (opened, name) = self.callee.open(&device)?;
         let specialized = opened.specialize(self.running.precision, &device, self.running.cache().as_ref())?;
         let (precision, weight_bytes) = (specialized.about().precision, specialized.weight_bytes());
-        let function = specialized.load().function(&name)?;
+        let function = specialized.load()?.function(&name)?;
         let is_random = self.inputs.is_empty();
         let arguments = match is_random {
             true => random(function.graph(), &sizes(function.graph(), &self.size)?)?,
@@ -149,8 +151,8 @@ impl Profile {
             model: self.callee.model.clone(),
             function: name.to_string(),
             precision,
-            threads: device.threads(),
-            tier: device.tier(),
+            threads: device.processor()?.threads(),
+            tier: device.processor()?.tier(),
             machine,
             arguments: arguments.iter().map(|(name, x)| format!("{name}: {} {:?}", x.dtype(), x.shape())).collect(),
             random: is_random,
@@ -178,7 +180,7 @@ impl NodeTime {
         Self {
             index,
             name: origin.map_or_else(|| format!("%{index}"), |origin| origin.names()),
-            op: sample.op,
+            op: sample.op.clone(),
             imported: parts.map(|origin| origin.op.to_string()).collect(),
             module: node.scope.to_string(),
             line: origin.and_then(|origin| origin.line()).map(Line::of),
@@ -252,7 +254,7 @@ impl Measured {
     pub(super) fn to_json(&self) -> Value {
         let total = self.total();
         let sum = |sum: &Sum| self.sum(sum);
-        let operators = self.by(|node| node.op).into_iter().map(|(op, s)| merged(json!({"op": op}), sum(&s)));
+        let operators = self.by(|node| node.op.clone()).into_iter().map(|(op, s)| merged(json!({"op": &*op}), sum(&s)));
         let lines = self.by(|node| node.line.clone()).into_iter().filter_map(|(line, s)| {
             let line = line?;
             let nodes = self.nodes.iter().enumerate().filter(|(_, node)| node.line.as_ref() == Some(&line));
@@ -317,7 +319,7 @@ impl NodeTime {
         json!({
             "index": self.index,
             "name": self.name,
-            "op": self.op,
+            "op": &*self.op,
             "imported": self.imported,
             "module": self.module,
             "line": self.line.as_ref().map(Line::to_json),

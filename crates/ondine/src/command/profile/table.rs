@@ -18,7 +18,7 @@ pub(super) fn lines(measured: &Measured, rows: usize) -> Vec<String> {
         100.0 * total.flops / seconds / peak,
         time((seconds - total.seconds).max(0.0)),
     ));
-    let by_op = measured.by(|node| node.op).into_iter().map(|(op, sum)| (op.to_owned(), sum));
+    let by_op = measured.by(|node| node.op.clone()).into_iter().map(|(op, sum)| (op.to_string(), sum));
     table(measured, "operator", by_op.collect(), rows, &mut lines);
     let mut modules = Vec::new();
     flatten(&measured.modules(), 0, &mut modules);

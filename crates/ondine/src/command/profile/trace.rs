@@ -39,14 +39,14 @@ fn operator(measured: &Measured, node: &NodeTime, call: usize, begin: f64, event
     let start = begin + start;
     let line = node.line.as_ref().map(|line| format!("{}:{} {}", line.file, line.line, line.text));
     let mut args = json!({
-        "operator": node.op, "module": node.module, "shape": node.shape, "python": line, "bytes": node.sum.bytes,
+        "operator": &*node.op, "module": node.module, "shape": node.shape, "python": line, "bytes": node.sum.bytes,
     });
     if node.sum.flops > 0.0 && seconds > 0.0 {
         args["gflop"] = (node.sum.flops / 1e9).into();
         args["gflops"] = (node.sum.flops / 1e9 / seconds).into();
         args["fraction_of_peak"] = (node.sum.flops / seconds / measured.limits().0).into();
     }
-    events.push(slice(&node.name, node.op, (start, seconds), &args));
+    events.push(slice(&node.name, &node.op, (start, seconds), &args));
     let args = json!({ "bytes": node.live });
     events.push(json!({"ph": "C", "pid": 1, "name": "workspace in use", "ts": 1e6 * start, "args": args}));
 }

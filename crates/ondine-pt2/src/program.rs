@@ -1,0 +1,435 @@
+//! From the program of an archive to a [`Graph`]: names, aliases and in-place changes become plain data flow.
+//!
+//! An un-decomposed export speaks of memory: a view shares it, an operator with a trailing underscore changes it. Here
+//! a tensor is a path of views from a *base*; a change rewrites the base through the path, and other paths from the
+//! same base are walked again when they are next read.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use super::{
+    builder::Builder,
+    call::{Call, Item, dim_of, dtype_of, is_complex, output_names},
+    control,
+    memory::{Base, Memory, Path, memory, renames},
+    rules,
+    schema::{self, Argument, InputSpec, OutputSpec},
+    source,
+    tensors::{BFLOAT16, HALF, Strided, Tensors},
+};
+use ondine_graph::{Context, DType, Dim, Error, ErrorKind, Graph, Result, fail};
+
+/// A program under way.
+pub(super) struct Program<'a> {
+    pub(super) builder: Builder,
+    pub(super) items: HashMap<Arc<str>, Item>,
+    pub(super) paths: HashMap<Arc<str>, Path<'a>>,
+    pub(super) bases: Vec<Base>,
+    /// True within a subgraph, whose names may be those of the program.
+    pub(super) inner: bool,
+}
+
+/// `aten.add_.Tensor` of a target, as operator, overload, and whether it changes its first argument.
+pub(super) fn split_target(target: &str) -> (&str, &str, bool) {
+    let name = target.strip_prefix("torch.ops.").unwrap_or(target);
+    let Some(name) = name.strip_prefix("aten.") else {
+        return (name.strip_prefix("higher_order.").unwrap_or(name), "", false);
+    };
+    let (op, overload) = name.rsplit_once('.').unwrap_or((name, ""));
+    match op.strip_suffix('_') {
+        Some(pure) if !op.ends_with("__") => (pure, overload, true),
+        _ => (op, overload, false),
+    }
+}
+
+/// The graph of a program.
+///
+/// # Errors
+/// If it has operators that are not known, all of which are named, or one that cannot be lowered.
+pub(super) fn import(program: &schema::Program, tensors: &Tensors) -> Result<Graph> {
+    let module = &program.graph_module;
+    check_operators(&module.graph)?;
+    let mut import = Program {
+        builder: Builder::default(),
+        items: HashMap::new(),
+        paths: HashMap::new(),
+        bases: Vec::new(),
+        inner: false,
+    };
+    for (symbol, range) in &program.range_constraints {
+        let least = usize::try_from(range.min_val.unwrap_or(0)).unwrap_or(0);
+        let most = range.max_val.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+        import.builder.graph.limit(symbol, least, most);
+        if range.min_val.is_some_and(|least| least >= 0) {
+            import.builder.counts.insert(symbol.as_str().into());
+        }
+    }
+    import.inputs(module, tensors)?;
+    import.nodes(&module.graph)?;
+    import.outputs(module)?;
+    Ok(import.builder.graph)
+}
+
+/// Names all operators that there is no rule for.
+fn check_operators(graph: &schema::Graph) -> Result<()> {
+    let mut missing = Vec::new();
+    collect_missing(graph, &mut missing);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let kinds: BTreeSet<_> = missing.iter().map(|(target, _)| target).collect();
+    let mut text = format!("{} operators are not known: ", kinds.len());
+    for kind in kinds {
+        let nodes: Vec<_> = missing.iter().filter(|(target, _)| target == kind).collect();
+        let places = nodes.iter().take(3).map(|(_, place)| place.as_str()).collect::<Vec<_>>().join(", ");
+        let more = if nodes.len() > 3 { format!(" and {} more", nodes.len() - 3) } else { String::new() };
+        text.push_str(&format!("{} ({places}{more}); ", kind.trim_start_matches("torch.ops.")));
+    }
+    Err(Error::new(ErrorKind::Unsupported, text.trim_end_matches("; ")))
+}
+
+fn collect_missing(graph: &schema::Graph, missing: &mut Vec<(String, String)>) {
+    for node in &graph.nodes {
+        let (op, _, _) = split_target(&node.target);
+        if rules::rule(op).is_none() {
+            missing.push((node.target.clone(), source::place(node)));
+        }
+        for input in &node.inputs {
+            if let Argument::AsGraph(inner) = &input.arg {
+                collect_missing(&inner.graph, missing);
+            }
+        }
+    }
+}
+
+/// Placeholders whose memory the program changes, and buffers that its signature says are changed.
+fn mutated<'a>(module: &'a schema::GraphModule) -> BTreeSet<Arc<str>> {
+    let mut root: HashMap<&'a str, &'a str> = HashMap::new();
+    let mut mutated = BTreeSet::new();
+    for node in &module.graph.nodes {
+        let (op, _, in_place) = split_target(&node.target);
+        let out = node.inputs.iter().filter(|input| input.name == "out");
+        let out = out.flat_map(|input| source::names(&input.arg));
+        let first = || node.inputs.first().into_iter().flat_map(|input| source::names(&input.arg));
+        let origin = |root: &HashMap<&'a str, &'a str>, name: &'a Arc<str>| root.get(&**name).copied().unwrap_or(name);
+        let changed: Vec<_> = if in_place && !renames(op) { first().chain(out).collect() } else { out.collect() };
+        mutated.extend(changed.iter().map(|name| Arc::<str>::from(origin(&root, name))));
+        if !changed.is_empty() || in_place || memory(&module.graph, node) != Memory::Own {
+            let source = changed.first().copied().or_else(|| first().next());
+            if let Some(source) = source.map(|source| origin(&root, source)) {
+                output_names(node).into_iter().flatten().for_each(|name| {
+                    root.insert(name, source);
+                });
+            }
+        }
+    }
+    let changed = module.signature.output_specs.iter().filter_map(|spec| match spec {
+        OutputSpec::BufferMutation { buffer_name, .. } => Some(buffer_name),
+        _ => None,
+    });
+    mutated.extend(changed.filter_map(|name| buffer_argument(module, name)));
+    mutated
+}
+
+/// The placeholder of a buffer.
+fn buffer_argument(module: &schema::GraphModule, buffer: &str) -> Option<Arc<str>> {
+    module.signature.input_specs.iter().find_map(|spec| match spec {
+        InputSpec::Buffer { arg, buffer_name } if buffer_name == buffer => Some(arg.name.clone()),
+        _ => None,
+    })
+}
+
+/// The argument and the name of a stored tensor.
+fn stored_name(spec: &InputSpec) -> Option<(&schema::Name, &str)> {
+    match spec {
+        InputSpec::Parameter { arg, parameter_name: path }
+        | InputSpec::Buffer { arg, buffer_name: path }
+        | InputSpec::TensorConstant { arg, tensor_constant_name: path } => Some((arg, path)),
+        _ => None,
+    }
+}
+
+impl<'a> Program<'a> {
+    fn inputs(&mut self, module: &schema::GraphModule, tensors: &Tensors) -> Result<()> {
+        self.states(module, tensors)?;
+        for spec in &module.signature.input_specs {
+            if let Some((arg, path)) = stored_name(spec)
+                && !self.items.contains_key(&arg.name)
+            {
+                self.stored_tensor(arg, path, tensors).at(|| format!("`{path}`"))?;
+            }
+            match spec {
+                InputSpec::UserInput { arg } => self.user_input(&module.graph, arg)?,
+                InputSpec::CustomObj { custom_obj_name: name } => {
+                    fail!(Unsupported, "the custom object `{name}` is pickled, and pickles are never opened")
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Stored tensors that are changed, and all that share memory with them.
+    fn states(&mut self, module: &schema::GraphModule, tensors: &Tensors) -> Result<()> {
+        let mutated = mutated(module);
+        // A buffer has a name that its author gave it; constants are named by the exporter.
+        let is_constant = |spec: &&InputSpec| matches!(spec, InputSpec::TensorConstant { .. });
+        let mut specs: Vec<&InputSpec> = module.signature.input_specs.iter().collect();
+        specs.sort_by_key(is_constant);
+        let stored: Vec<(&schema::Name, &str)> = specs.into_iter().filter_map(stored_name).collect();
+        let paths: Vec<&str> = stored.iter().map(|(_, path)| *path).collect();
+        for (arg, path) in stored.iter().filter(|(arg, _)| mutated.contains(&arg.name)) {
+            if !self.items.contains_key(&arg.name) {
+                self.state(path, &stored, &paths, tensors).at(|| format!("`{path}`"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn state(&mut self, path: &str, stored: &[(&schema::Name, &str)], paths: &[&str], tensors: &Tensors) -> Result<()> {
+        let common = tensors.common(path, paths)?;
+        let members: Vec<(&Arc<str>, &str, &Strided)> = stored
+            .iter()
+            .flat_map(|(arg, path)| {
+                let places = common.members.iter().filter(move |(name, _)| name == path);
+                places.map(move |(_, strided)| (&arg.name, *path, strided))
+            })
+            .collect();
+        let first = members.first().map_or(path, |(_, path, _)| path);
+        let (name, array) = match &common.whole {
+            Some(whole) => (whole.as_str(), tensors.array(whole)?),
+            None => (first, tensors.block(&common.members)?),
+        };
+        let graph = &mut self.builder.graph;
+        let value = graph.state(name, array.dtype(), array.shape());
+        if array.bytes().iter().any(|&byte| byte != 0) {
+            graph.start_state(name, array)?;
+        }
+        let value = self.builder.plain(value);
+        let names: Vec<_> = members.iter().map(|(name, _, strided)| ((*name).clone(), (*strided).clone())).collect();
+        self.define_shared(&names, &value, name.into())
+    }
+
+    fn user_input(&mut self, graph: &schema::Graph, argument: &Argument) -> Result<()> {
+        let Argument::AsTensor(tensor) = argument else { return Ok(()) };
+        let Some(meta) = graph.tensor_values.get(&tensor.name) else {
+            fail!(Format, "the program does not say what input `{}` is", tensor.name);
+        };
+        let mut shape = meta.sizes.iter().map(dim_of).collect::<Result<Vec<_>>>()?;
+        for (size, dim) in meta.sizes.iter().zip(&shape) {
+            // Calls are likely to look like the exporter's example.
+            if let schema::SymInt::AsExpr(schema::Expr { hint: Some(schema::Hint::AsInt(hint)), .. }) = size
+                && let Some((symbol, value)) =
+                    usize::try_from(*hint).ok().and_then(|hint| dim.solve(hint).ok().flatten())
+            {
+                self.builder.graph.expect(symbol, value);
+            }
+        }
+        let wanted = match meta.dtype {
+            HALF => DType::F16,
+            BFLOAT16 => DType::BF16,
+            code => dtype_of(code)?,
+        };
+        if is_complex(meta.dtype) {
+            shape.push(2.into());
+        }
+        let value = self.builder.graph.input(&tensor.name, wanted, shape);
+        let value = self.builder.graph.cast(value, dtype_of(meta.dtype)?)?;
+        let value = self.builder.plain(value);
+        self.define(&tensor.name, value, None);
+        Ok(())
+    }
+
+    fn stored_tensor(&mut self, name: &schema::Name, path: &str, tensors: &Tensors) -> Result<()> {
+        let graph = &mut self.builder.graph;
+        let value = if tensors.is_weight(path) {
+            graph.weight(path, &tensors.shape(path)?)?
+        } else {
+            graph.constant(tensors.array(path)?)
+        };
+        let value = self.builder.plain(value);
+        self.define(&name.name, value, None);
+        Ok(())
+    }
+
+    pub(super) fn nodes(&mut self, graph: &'a schema::Graph) -> Result<()> {
+        for node in &graph.nodes {
+            self.builder.graph.enter(source::module(node));
+            self.builder.graph.trace(Some(source::origin(node)));
+            self.node(graph, node)
+                .at(|| format!("{} ({})", node.target.trim_start_matches("torch.ops."), source::place(node)))?;
+            if !self.inner {
+                self.name(node);
+            }
+        }
+        Ok(())
+    }
+
+    /// Names what the node yields as the program does, so that it can be found again.
+    fn name(&mut self, node: &schema::Node) {
+        for name in output_names(node).into_iter().flatten() {
+            if let Some(Item::Tensor(tensor) | Item::Number(tensor)) = self.items.get(name) {
+                self.builder.graph.name(name.clone(), tensor.value, tensor.axes.clone());
+            }
+        }
+    }
+
+    fn node(&mut self, graph: &'a schema::Graph, node: &'a schema::Node) -> Result<()> {
+        for name in node.inputs.iter().flat_map(|input| source::names(&input.arg)) {
+            self.refresh(name)?;
+        }
+        let (op, _, in_place) = split_target(&node.target);
+        if control::is_control(op) {
+            return self.control(node);
+        }
+        let results = run(&mut self.builder, graph, node, &self.items)?;
+        let argument = |name: &str| match node.inputs.iter().find(|input| input.name == name).map(|input| &input.arg) {
+            Some(Argument::AsTensor(tensor)) => Some(&tensor.name),
+            _ => None,
+        };
+        let first = match node.inputs.first().map(|input| &input.arg) {
+            Some(Argument::AsTensor(first)) => Some(&first.name),
+            _ => None,
+        };
+        let changed = match (argument("out"), first) {
+            (Some(out), _) => Some(out),
+            (None, Some(first)) if in_place && !renames(op) => Some(first),
+            (None, None) if in_place => fail!(Unsupported, "a change of several tensors at once"),
+            _ => None,
+        };
+        if let Some(changed) = changed {
+            let Some(Item::Tensor(new)) = results.first() else { fail!(Format, "a change that yields nothing") };
+            if results.len() > 1 {
+                fail!(Unsupported, "a change of {} tensors at once", results.len());
+            }
+            self.change(changed, new)?;
+            if let (Some(Some(name)), Some(path)) = (output_names(node).first(), self.paths.get(changed).cloned()) {
+                let item = self.items[changed].clone();
+                self.items.insert((*name).clone(), item);
+                self.paths.insert((*name).clone(), path);
+            }
+            return Ok(());
+        }
+        self.name_results(graph, node, results)?;
+        if let (true, Some(first), Some(Some(name))) = (in_place, first, output_names(node).first()) {
+            // The tensor is looked at in another way from now on, by whatever name.
+            let (item, path) = (self.items.get(*name).cloned(), self.paths.get(*name).cloned());
+            self.items.extend(item.map(|item| (first.clone(), item)));
+            self.paths.extend(path.map(|path| (first.clone(), path)));
+        }
+        Ok(())
+    }
+
+    fn outputs(&mut self, module: &'a schema::GraphModule) -> Result<()> {
+        self.builder.graph.enter("");
+        self.builder.graph.trace(None);
+        let (mut count, mut changes) = (0, Vec::new());
+        for spec in &module.signature.output_specs {
+            match spec {
+                OutputSpec::UserOutput { arg } => {
+                    self.output(&module.graph, arg, count)?;
+                    count += 1;
+                }
+                OutputSpec::LossOutput { arg } => {
+                    self.output(&module.graph, &Argument::AsTensor(arg.clone()), count)?;
+                    count += 1;
+                }
+                OutputSpec::BufferMutation { arg, buffer_name } => {
+                    self.refresh(&arg.name)?;
+                    let Some(Item::Tensor(tensor)) = self.items.get(&arg.name).cloned() else {
+                        fail!(Format, "the new value of buffer `{buffer_name}` is not there");
+                    };
+                    changes.extend(buffer_argument(module, buffer_name).map(|name| (name, tensor)));
+                }
+                OutputSpec::ParameterMutation { parameter_name: name, .. } => {
+                    fail!(Unsupported, "the parameter `{name}` is changed; export for inference")
+                }
+                _ => {}
+            }
+        }
+        for (name, new) in changes {
+            self.change(&name, &new)?;
+        }
+        for base in std::mem::take(&mut self.bases) {
+            if let (Some(name), 1..) = (base.state, base.version) {
+                let value = self.builder.dense(&base.value)?;
+                self.builder.graph.update_state(&name, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn output(&mut self, graph: &schema::Graph, argument: &Argument, position: usize) -> Result<()> {
+        let name = format!("output_{position}");
+        let tensor = match argument {
+            Argument::AsInt(value) => self.builder.integer(&Dim::from_i64(*value))?,
+            Argument::AsFloat(value) => self.builder.number(value.value(), DType::F32)?,
+            Argument::AsBool(value) => self.builder.number(f64::from(u8::from(*value)), DType::Bool)?,
+            _ => {
+                // What is no tensor, such as None, has no output.
+                let Some(source) = source::names(argument).next() else { return Ok(()) };
+                self.refresh(source)?;
+                match self.items.get(source).cloned() {
+                    Some(Item::Tensor(tensor) | Item::Number(tensor) | Item::Count { number: tensor, .. }) => tensor,
+                    Some(Item::Integer(dim)) => self.builder.integer(&dim)?,
+                    _ => fail!(Format, "the result `{source}` is not there"),
+                }
+            }
+        };
+        // Computed wider, results are told in the precision that they were promised in.
+        let half = source::names(argument).next().and_then(|name| graph.tensor_values.get(name)).map(|meta| meta.dtype);
+        let tensor = match half {
+            Some(HALF) => self.builder.cast(&tensor, DType::F16)?,
+            Some(BFLOAT16) => self.builder.cast(&tensor, DType::BF16)?,
+            _ => tensor,
+        };
+        let value = self.builder.dense(&tensor)?;
+        self.builder.graph.output(&name, value);
+        Ok(())
+    }
+}
+
+pub(super) fn call<'c>(
+    graph: &'c schema::Graph,
+    node: &'c schema::Node,
+    items: &'c HashMap<Arc<str>, Item>,
+) -> Call<'c> {
+    let (op, overload, _) = split_target(&node.target);
+    Call { op, overload, node, graph, items }
+}
+
+/// Lowers one node.
+pub(super) fn run(
+    builder: &mut Builder,
+    graph: &schema::Graph,
+    node: &schema::Node,
+    items: &HashMap<Arc<str>, Item>,
+) -> Result<Vec<Item>> {
+    let call = call(graph, node, items);
+    let complex = call.any_complex() || call.out_complex(0).unwrap_or(false);
+    let rule = match (complex, rules::complex_rule(call.op), rules::rule(call.op)) {
+        (true, Some(rule), _) | (false, _, Some(rule)) => rule,
+        (true, None, _) => fail!(Unsupported, "it is known for real numbers only"),
+        (false, _, None) => fail!(Unsupported, "there is no rule for it"),
+    };
+    let mut results = rule(builder, &call)?;
+    for (index, result) in results.iter_mut().enumerate() {
+        if let Item::Tensor(tensor) = result {
+            *tensor = builder.renamed(tensor.clone())?;
+        }
+        let (Item::Tensor(tensor), Ok(promised)) = (result, call.out_shape(index)) else { continue };
+        let shape = builder.shape(tensor);
+        // What a kernel of the exporter did not make, nobody reads.
+        if promised.iter().any(|dim| dim.constant() == Some(0)) {
+            continue;
+        }
+        let unlike = |(a, b): (&Dim, &Dim)| a.constant().is_some() && b.constant().is_some() && a != b;
+        if shape.len() != promised.len() || shape.iter().zip(&promised).any(unlike) {
+            let (shape, promised) = (ondine_graph::Shape(shape), ondine_graph::Shape(promised));
+            fail!(Shape, "result {index} has shape {shape}; the program says {promised}");
+        }
+    }
+    Ok(results)
+}

@@ -1,0 +1,164 @@
+//! Operators on complex numbers, which have a last dimension of real and imaginary part here.
+
+use super::{Builder, Call, Item, Rule, Tensor, fourier::power, one, product::matmul, reduce::reduce};
+use ondine_graph::{Binary, DType, NDArray, Reduce, Result, Unary, fail};
+
+/// The rule for complex arguments, if the one for real numbers does not serve.
+pub(super) fn rule(op: &str) -> Option<Rule> {
+    Some(match op {
+        "add" | "sub" | "mul" | "div" | "rsub" => arithmetic,
+        "neg" => |builder, call| {
+            let x = call.tensor("self")?;
+            one(builder.unary(Unary::Neg, &x)?)
+        },
+        "reciprocal" => |builder, call| {
+            let x = call.tensor("self")?;
+            let unit = number(builder, 1.0)?;
+            one(quotient(builder, &unit, &x)?)
+        },
+        "square" | "pow" => |builder, call| {
+            let x = call.tensor("self")?;
+            let exponent = if call.op == "square" { 2 } else { call.integer("exponent", 0)? };
+            if !(1..=8).contains(&exponent) {
+                fail!(Unsupported, "a complex number to the power of {exponent}");
+            }
+            let mut result = x.clone();
+            for _ in 1..exponent {
+                result = product(builder, &result, &x)?;
+            }
+            one(result)
+        },
+        "exp" => |builder, call| {
+            let x = call.tensor("self")?;
+            let (real, imaginary) = parts(builder, &x)?;
+            let size = builder.unary(Unary::Exp, &real)?;
+            let (c, s) = (builder.unary(Unary::Cos, &imaginary)?, builder.unary(Unary::Sin, &imaginary)?);
+            let both = builder.concat(&[&c, &s], x.rank() - 1)?;
+            one(builder.binary(Binary::Mul, &size, &both)?)
+        },
+        "sum" | "mean" => |builder, call| {
+            let x = call.tensor("self")?;
+            let mut axes = call.axes("dim", x.rank())?;
+            if axes.is_empty() {
+                axes = (0..x.rank() - 1).collect();
+            }
+            axes.sort_unstable();
+            let how = if call.op == "sum" { Reduce::Sum } else { Reduce::Mean };
+            one(reduce(builder, how, &x, &axes, call.flag("keepdim", false)?)?)
+        },
+        "matmul" | "mm" | "bmm" => |builder, call| {
+            let second = if call.has("other") { "other" } else { "mat2" };
+            let [a, b] = [operand(builder, call, "self")?, operand(builder, call, second)?];
+            let (ar, ai) = split(builder, &a)?;
+            let (br, bi) = split(builder, &b)?;
+            let (rr, ii) = (matmul(builder, &ar, &br)?, matmul(builder, &ai, &bi)?);
+            let (ri, ir) = (matmul(builder, &ar, &bi)?, matmul(builder, &ai, &br)?);
+            let (real, imaginary) = (builder.binary(Binary::Sub, &rr, &ii)?, builder.binary(Binary::Add, &ri, &ir)?);
+            one(join(builder, &real, &imaginary)?)
+        },
+        "mT" | "t" | "adjoint" | "mH" => |builder, call| {
+            let x = call.tensor("self")?;
+            if x.rank() < 3 {
+                return one(x);
+            }
+            let turned = Builder::swapped(&x, x.rank() - 3, x.rank() - 2);
+            one(if matches!(call.op, "adjoint" | "mH") { conjugate(builder, &turned)? } else { turned })
+        },
+        "where" => |builder, call| {
+            let condition = call.tensor("condition")?;
+            let mut wide = builder.shape(&condition);
+            wide.push(1.into());
+            let condition = builder.reshape(&condition, &wide)?;
+            let [a, b] = [operand(builder, call, "self")?, operand(builder, call, "other")?];
+            one(builder.select(&condition, &a, &b)?)
+        },
+        "to" | "_to_copy" => |builder, call| {
+            let x = operand(builder, call, "self")?;
+            if call.out_complex(0)? {
+                return one(x);
+            }
+            one(split(builder, &x)?.0)
+        },
+        _ => return None,
+    })
+}
+
+/// A number as a complex tensor without other dimensions.
+fn number(builder: &mut Builder, value: f64) -> Result<Tensor> {
+    let value = builder.graph.constant(NDArray::new(&[2], &[value as f32, 0.0])?);
+    Ok(builder.plain(value))
+}
+
+/// An argument as a complex tensor: real ones get a part of zeros.
+fn operand(builder: &mut Builder, call: &Call<'_>, name: &str) -> Result<Tensor> {
+    if call.is_complex(name) {
+        return call.tensor(name);
+    }
+    if let Some([real, imaginary]) = call.complex_number(name) {
+        let value = builder.graph.constant(NDArray::new(&[2], &[real as f32, imaginary as f32])?);
+        return Ok(builder.plain(value));
+    }
+    let real = call.operand_as(builder, name, DType::F32)?;
+    let zero = builder.affine(&real, 0.0, 0.0)?;
+    join(builder, &real, &zero)
+}
+
+/// Both parts, each with a last dimension of 1.
+fn parts(builder: &mut Builder, x: &Tensor) -> Result<(Tensor, Tensor)> {
+    let last = x.rank() - 1;
+    Ok((builder.slice(x, last, &0.into(), &1.into())?, builder.slice(x, last, &1.into(), &2.into())?))
+}
+
+/// Both parts as real tensors.
+fn split(builder: &mut Builder, x: &Tensor) -> Result<(Tensor, Tensor)> {
+    let (real, imaginary) = parts(builder, x)?;
+    let last = x.rank() - 1;
+    Ok((super::view::without(builder, &real, last)?, super::view::without(builder, &imaginary, last)?))
+}
+
+fn join(builder: &mut Builder, real: &Tensor, imaginary: &Tensor) -> Result<Tensor> {
+    let mut shape = builder.shape(real);
+    shape.push(1.into());
+    let (real, imaginary) = (builder.reshape(real, &shape)?, builder.reshape(imaginary, &shape)?);
+    builder.concat(&[&real, &imaginary], shape.len() - 1)
+}
+
+pub(super) fn conjugate(builder: &mut Builder, x: &Tensor) -> Result<Tensor> {
+    let signs = builder.graph.constant(NDArray::new(&[2], &[1.0_f32, -1.0])?);
+    let signs = builder.plain(signs);
+    builder.binary(Binary::Mul, x, &signs)
+}
+
+/// `(a + bi)(c + di)`
+pub(super) fn product(builder: &mut Builder, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let ((a, b), (c, d)) = (parts(builder, x)?, parts(builder, y)?);
+    let (ac, bd) = (builder.binary(Binary::Mul, &a, &c)?, builder.binary(Binary::Mul, &b, &d)?);
+    let (ad, bc) = (builder.binary(Binary::Mul, &a, &d)?, builder.binary(Binary::Mul, &b, &c)?);
+    let (real, imaginary) = (builder.binary(Binary::Sub, &ac, &bd)?, builder.binary(Binary::Add, &ad, &bc)?);
+    let last = real.rank() - 1;
+    builder.concat(&[&real, &imaginary], last)
+}
+
+fn quotient(builder: &mut Builder, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let turned = conjugate(builder, y)?;
+    let over = product(builder, x, &turned)?;
+    let under = power(builder, y)?;
+    builder.binary(Binary::Div, &over, &under)
+}
+
+fn arithmetic(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let [mut a, mut b] = [operand(builder, call, "self")?, operand(builder, call, "other")?];
+    let alpha = call.float("alpha", 1.0)?;
+    if call.op == "rsub" {
+        a = Call::scale(builder, &a, alpha)?;
+        (a, b) = (b, a);
+    } else if matches!(call.op, "add" | "sub") {
+        b = Call::scale(builder, &b, alpha)?;
+    }
+    one(match call.op {
+        "add" => builder.binary(Binary::Add, &a, &b)?,
+        "sub" | "rsub" => builder.binary(Binary::Sub, &a, &b)?,
+        "mul" => product(builder, &a, &b)?,
+        _ => quotient(builder, &a, &b)?,
+    })
+}

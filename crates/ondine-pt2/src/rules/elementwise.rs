@@ -1,0 +1,591 @@
+//! Operators that look at each element by itself.
+
+use super::{super::call::Operand, Builder, Call, Item, Rule, Tensor, one};
+use ondine_graph::{Activation, Binary, DType, Elementary, Result, Unary, fail};
+
+pub(super) fn rule(op: &str) -> Option<Rule> {
+    Some(match op {
+        "add" => |builder, call| sum(builder, call, 1.0, "self", "other"),
+        "sub" | "subtract" => |builder, call| sum(builder, call, -1.0, "self", "other"),
+        "rsub" => |builder, call| sum(builder, call, -1.0, "other", "self"),
+        "mul" | "multiply" => |builder, call| product(builder, call),
+        "div" | "divide" | "true_divide" => |builder, call| quotient(builder, call),
+        "floor_divide" => |builder, call| arithmetic(builder, call, Binary::FloorDiv),
+        "remainder" => |builder, call| arithmetic(builder, call, Binary::Remainder),
+        "fmod" => |builder, call| arithmetic(builder, call, Binary::Fmod),
+        "maximum" => |builder, call| arithmetic(builder, call, Binary::Max),
+        "minimum" => |builder, call| arithmetic(builder, call, Binary::Min),
+        "fmax" | "fmin" => best_number,
+        "atan2" | "arctan2" => |builder, call| arithmetic(builder, call, Binary::Atan2),
+        "pow" | "float_power" => |builder, call| power(builder, call),
+        "bitwise_and" | "__and__" | "__iand__" => |builder, call| arithmetic(builder, call, Binary::And),
+        "bitwise_or" | "__or__" | "__ior__" => |builder, call| arithmetic(builder, call, Binary::Or),
+        "bitwise_xor" | "__xor__" | "__ixor__" => |builder, call| arithmetic(builder, call, Binary::Xor),
+        "logical_and" => |builder, call| logic(builder, call, Binary::And),
+        "logical_or" => |builder, call| logic(builder, call, Binary::Or),
+        "logical_xor" => |builder, call| logic(builder, call, Binary::Xor),
+        "logical_not" | "bitwise_not" => |builder, call| not(builder, call),
+        "eq" => |builder, call| compare(builder, call, Compare::Equal),
+        "ne" | "not_equal" => |builder, call| compare(builder, call, Compare::Unequal),
+        "lt" | "less" => |builder, call| compare(builder, call, Compare::Less),
+        "gt" | "greater" => |builder, call| compare(builder, call, Compare::Greater),
+        "le" | "less_equal" => |builder, call| compare(builder, call, Compare::AtMost),
+        "ge" | "greater_equal" => |builder, call| compare(builder, call, Compare::AtLeast),
+        "isnan" | "isinf" | "isfinite" => |builder, call| classify(builder, call),
+        "where" => |builder, call| choose(builder, call),
+        "masked_fill" => |builder, call| {
+            let mask = call.tensor("mask")?;
+            let dtype = call.out_dtype(0)?;
+            let value = call.operand_as(builder, "value", dtype)?;
+            let x = call.operand_as(builder, "self", dtype)?;
+            one(builder.select(&mask, &value, &x)?)
+        },
+        "clamp" | "clip" | "hardtanh" | "clamp_min" | "clamp_max" | "relu6" => |builder, call| clamp(builder, call),
+        "to" | "_to_copy" | "type_as" | "float" | "int" | "long" | "bool" | "half" | "double" | "to_copy" => {
+            |builder, call| {
+                let x = call.tensor("self")?;
+                let x = call.cast_out(builder, &x)?;
+                // What is computed in 32 bits loses its digits where the program says so.
+                let half = call.narrows()?;
+                match half {
+                    Some(half) => {
+                        let narrow = builder.cast(&x, half)?;
+                        one(builder.cast(&narrow, DType::F32)?)
+                    }
+                    None => one(x),
+                }
+            }
+        }
+        "copy" => |builder, call| {
+            let (x, source) = (call.tensor("self")?, call.tensor("src")?);
+            let source = builder.cast(&source, builder.dtype(&x))?;
+            let shape = builder.shape(&x);
+            one(builder.expand(&source, &shape)?)
+        },
+        "addcmul" | "addcdiv" => |builder, call| {
+            let (a, b) = (call.float_tensor(builder, "tensor1")?, call.float_tensor(builder, "tensor2")?);
+            let op = if call.op == "addcmul" { Binary::Mul } else { Binary::Div };
+            let product = builder.binary(op, &a, &b)?;
+            let product = Call::scale(builder, &product, call.float("value", 1.0)?)?;
+            let x = call.float_tensor(builder, "self")?;
+            one(builder.binary(Binary::Add, &x, &product)?)
+        },
+        "neg" | "abs" | "sign" | "sgn" | "floor" | "ceil" | "round" | "trunc" | "fix" => {
+            |builder, call| rounding(builder, call)
+        }
+        _ => return smooth(op),
+    })
+}
+
+/// The larger or smaller of two; what is no number counts for nothing.
+fn best_number(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    // What is no number counts for nothing.
+    let [a, b] = operands(builder, call, "self", "other")?;
+    let best = builder.binary(if call.op == "fmax" { Binary::Max } else { Binary::Min }, &a, &b)?;
+    let (first, second) = (builder.binary(Binary::Equal, &a, &a)?, builder.binary(Binary::Equal, &b, &b)?);
+    let best = builder.select(&second, &best, &a)?;
+    let best = builder.select(&first, &best, &b)?;
+    finish(builder, call, &best)
+}
+
+/// Functions of real numbers.
+fn smooth(op: &str) -> Option<Rule> {
+    Some(match op {
+        "exp" | "log" | "sqrt" | "rsqrt" | "sin" | "cos" | "silu" | "relu" | "sigmoid" | "tanh" | "square" | "tan"
+        | "asin" | "arcsin" | "acos" | "arccos" | "atan" | "arctan" | "sinh" | "cosh" | "asinh" | "acosh" | "atanh"
+        | "erf" | "expm1" | "log1p" | "log2" | "log10" | "exp2" | "reciprocal" | "special_expm1" | "special_erf"
+        | "log_sigmoid" | "deg2rad" | "erfc" | "frac" | "rad2deg" | "special_erfc" | "lgamma" | "special_gammaln"
+        | "digamma" | "special_psi" | "erfinv" | "special_erfinv" | "special_expit" | "special_log1p"
+        | "special_exp2" => |builder, call| {
+            let x = call.float_tensor(builder, "self")?;
+            one(function(builder, call.op, &x)?)
+        },
+        "gelu" => |builder, call| {
+            let x = call.float_tensor(builder, "self")?;
+            let tanh = call.text("approximate") == Some("tanh");
+            one(builder.activation(if tanh { Activation::GeluTanh } else { Activation::Gelu }, &x)?)
+        },
+        "hardswish" | "hardsigmoid" => |builder, call| {
+            let x = call.float_tensor(builder, "self")?;
+            let swish = call.op == "hardswish";
+            one(builder.activation(if swish { Activation::HardSwish } else { Activation::HardSigmoid }, &x)?)
+        },
+        "mish" => |builder, call| {
+            let x = call.float_tensor(builder, "self")?;
+            let gate = builder.function(Elementary::Softplus, &x)?;
+            let gate = builder.activation(Activation::Tanh, &gate)?;
+            one(builder.binary(Binary::Mul, &x, &gate)?)
+        },
+        "softplus" => softplus,
+        "leaky_relu" | "rrelu" => |builder, call| {
+            let x = call.float_tensor(builder, "self")?;
+            let slope = match call.op {
+                "rrelu" => (call.float("lower", 0.125)? + call.float("upper", 1.0 / 3.0)?) / 2.0,
+                _ => call.float("negative_slope", 0.01)?,
+            };
+            let low = builder.affine(&x, slope, 0.0)?;
+            if (0.0..=1.0).contains(&slope) {
+                return one(builder.binary(Binary::Max, &x, &low)?);
+            }
+            let zero = builder.number(0.0, DType::F32)?;
+            let negative = builder.binary(Binary::Less, &x, &zero)?;
+            one(builder.select(&negative, &low, &x)?)
+        },
+        "prelu" => |builder, call| {
+            let x = call.float_tensor(builder, "self")?;
+            let mut weight = call.float_tensor(builder, "weight")?;
+            if x.rank() > 2 && weight.rank() == 1 {
+                let mut shape = vec![1.into(); x.rank() - 1];
+                shape[0] = builder.dim(&weight, 0);
+                weight = builder.reshape(&weight, &shape)?;
+            }
+            let zero = builder.number(0.0, DType::F32)?;
+            let (high, low) = (builder.binary(Binary::Max, &x, &zero)?, builder.binary(Binary::Min, &x, &zero)?);
+            let low = builder.binary(Binary::Mul, &low, &weight)?;
+            one(builder.binary(Binary::Add, &high, &low)?)
+        },
+        "elu" | "celu" | "selu" => elu,
+        "softsign" => |builder, call| {
+            let x = call.float_tensor(builder, "self")?;
+            let size = builder.unary(Unary::Abs, &x)?;
+            let size = builder.affine(&size, 1.0, 1.0)?;
+            one(builder.binary(Binary::Div, &x, &size)?)
+        },
+        "hardshrink" | "threshold" => threshold,
+        "glu" => |builder, call| {
+            let x = call.float_tensor(builder, "self")?;
+            let axis = call.axis("dim", -1, x.rank())?;
+            let size = builder.dim(&x, axis);
+            let half = size.floor_div(2);
+            let a = builder.slice(&x, axis, &0.into(), &half)?;
+            let b = builder.slice(&x, axis, &half, &size)?;
+            let gate = builder.activation(Activation::Sigmoid, &b)?;
+            one(builder.binary(Binary::Mul, &a, &gate)?)
+        },
+        _ => return None,
+    })
+}
+
+/// A function of one real number by its name.
+pub(super) fn function(builder: &mut Builder, name: &str, x: &Tensor) -> Result<Tensor> {
+    let unary = match name {
+        "exp" => Unary::Exp,
+        "log" => Unary::Log,
+        "sqrt" => Unary::Sqrt,
+        "rsqrt" => Unary::Rsqrt,
+        "sin" => Unary::Sin,
+        "cos" => Unary::Cos,
+        "silu" => Unary::Activation(Activation::Silu),
+        "relu" => Unary::Activation(Activation::Relu),
+        "sigmoid" | "special_expit" => Unary::Activation(Activation::Sigmoid),
+        "lgamma" | "special_gammaln" => Unary::Function(Elementary::LogGamma),
+        "digamma" | "special_psi" => Unary::Function(Elementary::Digamma),
+        "erfinv" | "special_erfinv" => Unary::Function(Elementary::ErfInv),
+        "tanh" => Unary::Activation(Activation::Tanh),
+        "tan" => Unary::Function(Elementary::Tan),
+        "asin" | "arcsin" => Unary::Function(Elementary::Asin),
+        "acos" | "arccos" => Unary::Function(Elementary::Acos),
+        "atan" | "arctan" => Unary::Function(Elementary::Atan),
+        "sinh" => Unary::Function(Elementary::Sinh),
+        "cosh" => Unary::Function(Elementary::Cosh),
+        "asinh" => Unary::Function(Elementary::Asinh),
+        "acosh" => Unary::Function(Elementary::Acosh),
+        "atanh" => Unary::Function(Elementary::Atanh),
+        "erf" | "special_erf" => Unary::Function(Elementary::Erf),
+        "expm1" | "special_expm1" => Unary::Function(Elementary::ExpM1),
+        "log1p" | "special_log1p" => Unary::Function(Elementary::Log1p),
+        "log2" => Unary::Function(Elementary::Log2),
+        "log10" => Unary::Function(Elementary::Log10),
+        "exp2" | "special_exp2" => Unary::Function(Elementary::Exp2),
+        "reciprocal" => Unary::Function(Elementary::Reciprocal),
+        "square" => return builder.binary(Binary::Mul, x, x),
+        "deg2rad" => return builder.affine(x, std::f64::consts::PI / 180.0, 0.0),
+        "rad2deg" => return builder.affine(x, 180.0 / std::f64::consts::PI, 0.0),
+        "erfc" | "special_erfc" => {
+            let erf = builder.function(Elementary::Erf, x)?;
+            return builder.affine(&erf, -1.0, 1.0);
+        }
+        "frac" => {
+            let whole = builder.function(Elementary::Trunc, x)?;
+            return builder.binary(Binary::Sub, x, &whole);
+        }
+        "log_sigmoid" => {
+            let negative = builder.unary(Unary::Neg, x)?;
+            let soft = builder.function(Elementary::Softplus, &negative)?;
+            return builder.unary(Unary::Neg, &soft);
+        }
+        other => fail!(Unsupported, "the function {other}"),
+    };
+    builder.unary(unary, x)
+}
+
+/// The type in which integers and truth values are computed.
+fn computed(dtype: DType) -> DType {
+    match dtype {
+        DType::Bool | DType::U8 | DType::I8 => DType::I32,
+        dtype => dtype,
+    }
+}
+
+/// Both operands in the type of the result, or the one in which that is computed.
+fn operands(builder: &mut Builder, call: &Call<'_>, a: &str, b: &str) -> Result<[Tensor; 2]> {
+    let dtype = computed(call.out_dtype(0)?);
+    Ok([call.operand_as(builder, a, dtype)?, call.operand_as(builder, b, dtype)?])
+}
+
+fn finish(builder: &mut Builder, call: &Call<'_>, x: &Tensor) -> Result<Vec<Item>> {
+    let x = call.cast_out(builder, x)?;
+    one(x)
+}
+
+/// `a + sign * alpha * b`
+fn sum(builder: &mut Builder, call: &Call<'_>, sign: f64, a: &str, b: &str) -> Result<Vec<Item>> {
+    let factor = sign * call.float("alpha", 1.0)?;
+    let dtype = call.out_dtype(0)?;
+    if dtype == DType::F32 && !call.out_complex(0)? {
+        match (call.operand(builder, a)?, call.operand(builder, b)?) {
+            (Operand::Tensor(x), Operand::Number { value, .. }) => {
+                let x = builder.cast(&x, dtype)?;
+                return one(builder.affine(&x, 1.0, factor * value)?);
+            }
+            (Operand::Number { value, .. }, Operand::Tensor(x)) => {
+                let x = builder.cast(&x, dtype)?;
+                return one(builder.affine(&x, factor, value)?);
+            }
+            _ => {}
+        }
+    }
+    let [a, mut b] = operands(builder, call, a, b)?;
+    let op = if factor < 0.0 { Binary::Sub } else { Binary::Add };
+    if factor.abs() != 1.0 {
+        let dtype = builder.dtype(&b);
+        let factor = builder.number(factor.abs(), dtype)?;
+        b = builder.binary(Binary::Mul, &b, &factor)?;
+    }
+    let result =
+        if dtype == DType::Bool { builder.binary(Binary::Max, &a, &b)? } else { builder.binary(op, &a, &b)? };
+    finish(builder, call, &result)
+}
+
+fn product(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    if call.out_complex(0)? {
+        return complex_product(builder, call);
+    }
+    if call.out_dtype(0)? == DType::F32
+        && let (Operand::Tensor(x), Operand::Number { value, .. }) =
+            (call.operand(builder, "self")?, call.operand(builder, "other")?)
+    {
+        let x = builder.cast(&x, DType::F32)?;
+        return one(builder.affine(&x, value, 0.0)?);
+    }
+    arithmetic(builder, call, Binary::Mul)
+}
+
+/// `(a + bi)(c + di)`; complex tensors have a last dimension of both parts.
+fn complex_product(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (x, y) = (call.tensor("self")?, call.tensor("other")?);
+    if !(call.is_complex("self") && call.is_complex("other")) {
+        // A real factor applies to both parts.
+        let mut parts = [x, y];
+        for (part, name) in parts.iter_mut().zip(["self", "other"]) {
+            if !call.is_complex(name) {
+                let mut shape = builder.shape(part);
+                shape.push(1.into());
+                *part = builder.reshape(part, &shape)?;
+            }
+        }
+        return one(builder.binary(Binary::Mul, &parts[0], &parts[1])?);
+    }
+    let mut part = |x: &Tensor, index: usize| builder.slice(x, x.rank() - 1, &index.into(), &(index + 1).into());
+    let [a, b, c, d] = [part(&x, 0)?, part(&x, 1)?, part(&y, 0)?, part(&y, 1)?];
+    let (ac, bd) = (builder.binary(Binary::Mul, &a, &c)?, builder.binary(Binary::Mul, &b, &d)?);
+    let (ad, bc) = (builder.binary(Binary::Mul, &a, &d)?, builder.binary(Binary::Mul, &b, &c)?);
+    let (real, imaginary) = (builder.binary(Binary::Sub, &ac, &bd)?, builder.binary(Binary::Add, &ad, &bc)?);
+    let last = real.rank() - 1;
+    one(builder.concat(&[&real, &imaginary], last)?)
+}
+
+fn arithmetic(builder: &mut Builder, call: &Call<'_>, op: Binary) -> Result<Vec<Item>> {
+    let [a, b] = operands(builder, call, "self", "other")?;
+    let result = builder.binary(op, &a, &b)?;
+    finish(builder, call, &result)
+}
+
+fn quotient(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let mode = call.text("rounding_mode");
+    if mode.is_none() {
+        if let (Operand::Tensor(x), Operand::Number { value, .. }) =
+            (call.operand(builder, "self")?, call.operand(builder, "other")?)
+            && value != 0.0
+            && (1.0 / value) as f32 as f64 * value == 1.0
+        {
+            // The reciprocal is exact, so a product is the same.
+            let x = builder.cast(&x, DType::F32)?;
+            return one(builder.affine(&x, 1.0 / value, 0.0)?);
+        }
+        return arithmetic(builder, call, Binary::Div);
+    }
+    match (mode, call.out_dtype(0)?) {
+        (Some("floor"), _) => arithmetic(builder, call, Binary::FloorDiv),
+        (Some("trunc"), DType::F32) => {
+            let [a, b] = operands(builder, call, "self", "other")?;
+            let result = builder.binary(Binary::Div, &a, &b)?;
+            one(builder.function(Elementary::Trunc, &result)?)
+        }
+        (Some("trunc"), _) => arithmetic(builder, call, Binary::Div),
+        (mode, _) => fail!(Unsupported, "division with rounding {mode:?}"),
+    }
+}
+
+fn power(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let base = if call.has("self") { "self" } else { "base" };
+    let exponent = if call.has("exponent") { "exponent" } else { "exp" };
+    if call.out_dtype(0)? == DType::F32
+        && let (Operand::Tensor(x), Operand::Number { value, .. }) =
+            (call.operand(builder, base)?, call.operand(builder, exponent)?)
+    {
+        let x = builder.cast(&x, DType::F32)?;
+        let result = match value {
+            1.0 => x,
+            2.0 => builder.binary(Binary::Mul, &x, &x)?,
+            3.0 => {
+                let square = builder.binary(Binary::Mul, &x, &x)?;
+                builder.binary(Binary::Mul, &square, &x)?
+            }
+            0.5 => builder.unary(Unary::Sqrt, &x)?,
+            -0.5 => builder.unary(Unary::Rsqrt, &x)?,
+            -1.0 => builder.function(Elementary::Reciprocal, &x)?,
+            _ => {
+                let value = builder.number(value, DType::F32)?;
+                builder.binary(Binary::Pow, &x, &value)?
+            }
+        };
+        return one(result);
+    }
+    let [a, b] = operands(builder, call, base, exponent)?;
+    let result = builder.binary(Binary::Pow, &a, &b)?;
+    finish(builder, call, &result)
+}
+
+fn logic(builder: &mut Builder, call: &Call<'_>, op: Binary) -> Result<Vec<Item>> {
+    let a = call.operand_as(builder, "self", DType::Bool)?;
+    let b = call.operand_as(builder, "other", DType::Bool)?;
+    let truth = builder.binary(op, &a, &b)?;
+    finish(builder, call, &truth)
+}
+
+fn not(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    if call.out_dtype(0)? == DType::Bool {
+        return one(builder.not(&x)?);
+    }
+    if call.op == "logical_not" {
+        let opposite = builder.not(&x)?;
+        return one(call.cast_out(builder, &opposite)?);
+    }
+    let dtype = builder.dtype(&x);
+    let ones = if dtype == DType::U8 { builder.number(255.0, dtype)? } else { builder.number(-1.0, dtype)? };
+    one(builder.binary(Binary::Xor, &x, &ones)?)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Compare {
+    Equal,
+    Unequal,
+    Less,
+    Greater,
+    AtMost,
+    AtLeast,
+}
+
+fn compare(builder: &mut Builder, call: &Call<'_>, how: Compare) -> Result<Vec<Item>> {
+    let (a, b) = (call.operand(builder, "self")?, call.operand(builder, "other")?);
+    let rank = |builder: &Builder, operand: &Operand| match operand {
+        Operand::Tensor(tensor) => builder.dtype(tensor),
+        Operand::Number { integer: true, .. } => DType::Bool,
+        Operand::Number { .. } => DType::F32,
+    };
+    let types = [rank(builder, &a), rank(builder, &b)];
+    let dtype = if types.contains(&DType::F32) {
+        DType::F32
+    } else if types.contains(&DType::I64) || !matches!((&a, &b), (Operand::Tensor(_), Operand::Tensor(_))) {
+        DType::I64
+    } else {
+        DType::I32
+    };
+    let (a, b) = (call.operand_as(builder, "self", dtype)?, call.operand_as(builder, "other", dtype)?);
+    let result = match how {
+        Compare::Equal => builder.binary(Binary::Equal, &a, &b)?,
+        Compare::Unequal => {
+            let equal = builder.binary(Binary::Equal, &a, &b)?;
+            builder.not(&equal)?
+        }
+        Compare::Less => builder.binary(Binary::Less, &a, &b)?,
+        Compare::Greater => builder.binary(Binary::Less, &b, &a)?,
+        Compare::AtMost | Compare::AtLeast => {
+            let (a, b) = if how == Compare::AtMost { (a, b) } else { (b, a) };
+            if dtype == DType::F32 {
+                // NaN is neither less nor equal.
+                let (less, equal) = (builder.binary(Binary::Less, &a, &b)?, builder.binary(Binary::Equal, &a, &b)?);
+                builder.binary(Binary::Or, &less, &equal)?
+            } else {
+                let more = builder.binary(Binary::Less, &b, &a)?;
+                builder.not(&more)?
+            }
+        }
+    };
+    // In place a comparison keeps the type of what it replaces.
+    finish(builder, call, &result)
+}
+
+fn classify(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let size = builder.unary(Unary::Abs, &x)?;
+    let infinity = builder.number(f64::INFINITY, DType::F32)?;
+    one(match call.op {
+        "isinf" => builder.binary(Binary::Equal, &size, &infinity)?,
+        "isfinite" => builder.binary(Binary::Less, &size, &infinity)?,
+        _ => {
+            let number = builder.binary(Binary::Equal, &x, &x)?;
+            builder.not(&number)?
+        }
+    })
+}
+
+fn choose(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    if !call.has("self") {
+        let condition = call.tensor("condition")?;
+        let columns = super::choice::coordinates(builder, &condition, call.out_shape(0)?.first())?;
+        return Ok(columns.into_iter().map(Item::Tensor).collect());
+    }
+    let dtype = call.out_dtype(0)?;
+    let condition = call.tensor("condition")?;
+    let condition = builder.cast(&condition, DType::Bool)?;
+    let a = call.operand_as(builder, "self", dtype)?;
+    let b = call.operand_as(builder, "other", dtype)?;
+    one(builder.select(&condition, &a, &b)?)
+}
+
+/// `x` no smaller than `least` and no larger than `most`.
+pub(super) fn between(builder: &mut Builder, x: &Tensor, least: Option<f64>, most: Option<f64>) -> Result<Tensor> {
+    let mut x = x.clone();
+    let dtype = builder.dtype(&x);
+    if (least, most, dtype) == (Some(0.0), Some(6.0), DType::F32) {
+        return builder.activation(Activation::Relu6, &x);
+    }
+    if let Some(least) = least {
+        if least == 0.0 && dtype == DType::F32 {
+            x = builder.activation(Activation::Relu, &x)?;
+        } else {
+            let least = builder.number(least, dtype)?;
+            x = builder.binary(Binary::Max, &x, &least)?;
+        }
+    }
+    if let Some(most) = most {
+        let most = builder.number(most, dtype)?;
+        x = builder.binary(Binary::Min, &x, &most)?;
+    }
+    Ok(x)
+}
+
+fn clamp(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let dtype = computed(call.out_dtype(0)?);
+    let mut x = call.operand_as(builder, "self", dtype)?;
+    let (least, most) = match call.op {
+        "relu6" => return one(between(builder, &x, Some(0.0), Some(6.0))?),
+        "hardtanh" => {
+            let (least, most) = (call.float("min_val", -1.0)?, call.float("max_val", 1.0)?);
+            return one(between(builder, &x, Some(least), Some(most))?);
+        }
+        _ => ("min", "max"),
+    };
+    for (name, op) in [(least, Binary::Max), (most, Binary::Min)] {
+        if !call.has(name) {
+            continue;
+        }
+        match call.operand(builder, name)? {
+            Operand::Number { value, .. } if op == Binary::Max => x = between(builder, &x, Some(value), None)?,
+            Operand::Number { value, .. } => x = between(builder, &x, None, Some(value))?,
+            Operand::Tensor(limit) => {
+                let limit = builder.cast(&limit, dtype)?;
+                x = builder.binary(op, &x, &limit)?;
+            }
+        }
+    }
+    finish(builder, call, &x)
+}
+
+fn rounding(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let dtype = call.out_dtype(0)?;
+    let x = call.tensor("self")?;
+    if call.op == "abs" && call.is_complex("self") {
+        let last = x.rank() - 1;
+        let square = builder.binary(Binary::Mul, &x, &x)?;
+        let sum = super::reduce::reduce(builder, ondine_graph::Reduce::Sum, &square, &[last], false)?;
+        return one(builder.unary(Unary::Sqrt, &sum)?);
+    }
+    let function = match (call.op, dtype) {
+        ("neg", _) => return one(builder.unary(Unary::Neg, &x)?),
+        ("abs", _) => return one(builder.unary(Unary::Abs, &x)?),
+        ("sign" | "sgn", DType::F32) => Elementary::Sign,
+        ("sign" | "sgn", _) => {
+            let (least, most) = (Some(-1.0), Some(1.0));
+            return one(between(builder, &x, least, most)?);
+        }
+        (_, dtype) if dtype != DType::F32 => return one(x),
+        ("floor", _) => Elementary::Floor,
+        ("ceil", _) => Elementary::Ceil,
+        ("round", _) => Elementary::Round,
+        _ => Elementary::Trunc,
+    };
+    let decimals = call.integer("decimals", 0)?;
+    if decimals != 0 {
+        let scale = 10_f64.powi(i32::try_from(decimals).unwrap_or(0));
+        let scaled = builder.affine(&x, scale, 0.0)?;
+        let rounded = builder.function(function, &scaled)?;
+        let scale = builder.number(scale, DType::F32)?;
+        return one(builder.binary(Binary::Div, &rounded, &scale)?);
+    }
+    one(builder.function(function, &x)?)
+}
+
+fn softplus(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let (beta, threshold) = (call.float("beta", 1.0)?, call.float("threshold", 20.0)?);
+    let scaled = Call::scale(builder, &x, beta)?;
+    let soft = builder.function(Elementary::Softplus, &scaled)?;
+    let soft = Call::scale(builder, &soft, 1.0 / beta)?;
+    let threshold = builder.number(threshold, DType::F32)?;
+    let large = builder.binary(Binary::Less, &threshold, &scaled)?;
+    one(builder.select(&large, &x, &soft)?)
+}
+
+/// `scale * x` above zero, `scale * alpha * (e^(input_scale * x) - 1)` below.
+fn elu(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let (alpha, scale, input_scale) = match call.op {
+        "selu" => (1.673_263_242_354_377_2, 1.050_700_987_355_480_5, 1.0),
+        "celu" => {
+            let alpha = call.float("alpha", 1.0)?;
+            (alpha, 1.0, 1.0 / alpha)
+        }
+        _ => (call.float("alpha", 1.0)?, call.float("scale", 1.0)?, call.float("input_scale", 1.0)?),
+    };
+    let scaled = Call::scale(builder, &x, input_scale)?;
+    let low = builder.function(Elementary::ExpM1, &scaled)?;
+    let low = Call::scale(builder, &low, alpha * scale)?;
+    let high = Call::scale(builder, &x, scale)?;
+    let zero = builder.number(0.0, DType::F32)?;
+    let positive = builder.binary(Binary::Less, &zero, &x)?;
+    one(builder.select(&positive, &high, &low)?)
+}
+
+fn threshold(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let limit =
+        builder.number(call.float(if call.op == "threshold" { "threshold" } else { "lambd" }, 0.5)?, DType::F32)?;
+    let other = builder.number(call.float("value", 0.0)?, DType::F32)?;
+    let size = if call.op == "threshold" { x.clone() } else { builder.unary(Unary::Abs, &x)? };
+    let passes = builder.binary(Binary::Less, &limit, &size)?;
+    one(builder.select(&passes, &x, &other)?)
+}

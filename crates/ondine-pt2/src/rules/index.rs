@@ -1,0 +1,553 @@
+//! Operators that look elements up, spread them, order and accumulate them.
+
+use super::{
+    super::builder::{check_list, elements},
+    Builder, Call, Item, Rule, Tensor, one,
+    view::scatter_rows,
+};
+use ondine_graph::{Binary, DType, Dim, Op, Result, Scan, Scatter, fail};
+
+pub(super) fn rule(op: &str) -> Option<Rule> {
+    Some(match op {
+        "embedding" => |builder, call| {
+            let (table, indices) = (call.tensor("weight")?, call.tensor("indices")?);
+            let indices = builder.cast(&indices, DType::I64)?;
+            let (table, indices) = (builder.dense(&table)?, builder.dense(&indices)?);
+            let value = builder.graph.gather(table, indices)?;
+            one(builder.plain(value))
+        },
+        "index_select" => |builder, call| {
+            let (x, indices) = (call.tensor("self")?, call.tensor("index")?);
+            let axis = call.axis("dim", 0, x.rank())?;
+            one(builder.take(&x, axis, &indices)?)
+        },
+        "index" | "_unsafe_index" => index,
+        "index_put" | "_unsafe_index_put" => index_put,
+        "gather" | "take_along_dim" => |builder, call| {
+            let x = call.tensor("self")?;
+            let indices = call.tensor(if call.has("index") { "index" } else { "indices" })?;
+            let axis = call.axis("dim", 0, x.rank())?;
+            let indices = builder.cast(&indices, DType::I64)?;
+            one(pick(builder, &x, axis, &indices)?)
+        },
+        "scatter" | "scatter_add" | "scatter_reduce" => scatter,
+        "index_copy" | "index_add" | "index_fill" | "index_reduce" => index_rows,
+        "put" => put_flat,
+        "diagonal_scatter" | "as_strided_scatter" => view_scatter,
+        "fill_diagonal" => |builder, call| {
+            let x = call.tensor("self")?;
+            let shape = builder.shape(&x);
+            let [rows, columns] = &shape[..] else { fail!(Unsupported, "fill_diagonal of rank {}", shape.len()) };
+            if call.flag("wrap", false)? {
+                fail!(Unsupported, "fill_diagonal that begins anew below");
+            }
+            let row = builder.range(&0.into(), 1, rows)?;
+            let row = builder.reshape(&row, &[rows.clone(), 1.into()])?;
+            let column = builder.range(&0.into(), 1, columns)?;
+            let there = builder.binary(Binary::Equal, &row, &column)?;
+            let value = call.operand_as(builder, "fill_value", builder.dtype(&x))?;
+            one(builder.select(&there, &value, &x)?)
+        },
+        "embedding_bag" | "_embedding_bag" | "_embedding_bag_forward_only" => embedding_bag,
+        "slice_scatter" | "select_scatter" => slice_scatter,
+        "topk" => topk,
+        "sort" | "argsort" => sort,
+        "cumsum" => |builder, call| scan(builder, call, Scan::Sum),
+        "cumprod" => |builder, call| scan(builder, call, Scan::Product),
+        "cummax" => |builder, call| scan(builder, call, Scan::Max),
+        "cummin" => |builder, call| scan(builder, call, Scan::Min),
+        _ => return None,
+    })
+}
+
+/// Indices in one dimension for elements of a tensor of `shape` read row by row, given those along `axis`.
+fn linear(builder: &mut Builder, shape: &[Dim], axis: usize, indices: &Tensor) -> Result<Tensor> {
+    let strides = strides(shape);
+    let own = builder.integer(&strides[axis])?;
+    let mut index = wrapped(builder, indices, &shape[axis])?;
+    index = builder.binary(Binary::Mul, &index, &own)?;
+    for other in (0..shape.len()).filter(|&other| other != axis) {
+        let size = builder.dim(indices, other);
+        let range = match strides[other].constant() {
+            Some(stride) => builder.range(&0.into(), stride, &size)?,
+            None => {
+                let (count, stride) = (builder.range(&0.into(), 1, &size)?, builder.integer(&strides[other])?);
+                builder.binary(Binary::Mul, &count, &stride)?
+            }
+        };
+        let mut wide = vec![Dim::from(1); shape.len()];
+        wide[other] = size;
+        let range = builder.reshape(&range, &wide)?;
+        index = builder.binary(Binary::Add, &index, &range)?;
+    }
+    Ok(index)
+}
+
+fn strides(shape: &[Dim]) -> Vec<Dim> {
+    let mut strides = vec![Dim::from(1); shape.len()];
+    for axis in (1..shape.len()).rev() {
+        strides[axis - 1] = &strides[axis] * &shape[axis];
+    }
+    strides
+}
+
+/// Indices of which negative ones count from the end, made positive.
+fn wrapped(builder: &mut Builder, indices: &Tensor, size: &Dim) -> Result<Tensor> {
+    let zero = builder.number(0.0, DType::I64)?;
+    let negative = builder.binary(Binary::Less, indices, &zero)?;
+    let size = builder.integer(size)?;
+    let added = builder.binary(Binary::Add, indices, &size)?;
+    builder.select(&negative, &added, indices)
+}
+
+/// The elements of `x` at `indices` along `axis`, one by one.
+fn pick(builder: &mut Builder, x: &Tensor, axis: usize, indices: &Tensor) -> Result<Tensor> {
+    if x.rank() == 0 {
+        return Ok(x.clone());
+    }
+    let shape = builder.shape(x);
+    let x = builder.reshape(x, &[elements(&shape)])?;
+    let index = linear(builder, &shape, axis, indices)?;
+    builder.take(&x, 0, &index)
+}
+
+/// Which dimensions are indexed, with the indices of all in one.
+struct Indexed {
+    /// The indexed dimensions, neighbours.
+    first: usize,
+    count: usize,
+    indices: Tensor,
+    /// The indexed dimensions moved to the front, if they were not neighbours.
+    moved: Option<Vec<usize>>,
+}
+
+/// Joins the indices of several dimensions.
+fn indexed(builder: &mut Builder, call: &Call<'_>, x: &Tensor) -> Result<Indexed> {
+    let mut list = Vec::new();
+    let tensors = call.try_tensors("indices")?;
+    let is_mask = |builder: &Builder, tensor: &Tensor| matches!(builder.dtype(tensor), DType::Bool | DType::U8);
+    let first = tensors.iter().position(Option::is_some).unwrap_or(0);
+    let ranks = tensors.iter().flatten().map(|tensor| if is_mask(builder, tensor) { 1 } else { tensor.rank() });
+    let last = first + ranks.max().unwrap_or(1).saturating_sub(1);
+    let mut axis = 0;
+    for tensor in tensors {
+        match tensor {
+            Some(mask) if is_mask(builder, &mask) => {
+                if call.op.contains("put") {
+                    fail!(Unsupported, "a change at places that truth values choose, beside other indices");
+                }
+                // Dimensions that lie apart come first in the result.
+                let out = call.out_shape(0)?;
+                let size = out.get(last).or(out.first()).cloned();
+                for column in super::choice::coordinates(builder, &mask, size.as_ref())? {
+                    list.push((axis, column));
+                    axis += 1;
+                }
+            }
+            Some(tensor) => {
+                list.push((axis, builder.cast(&tensor, DType::I64)?));
+                axis += 1;
+            }
+            None => axis += 1,
+        }
+    }
+    let (Some((first, _)), Some((last, _))) = (list.first(), list.last()) else { fail!(Format, "no indices") };
+    let (first, together) = (*first, last - first + 1 == list.len());
+    let moved = (!together).then(|| {
+        let axes: Vec<usize> = list.iter().map(|(axis, _)| *axis).collect();
+        axes.iter().copied().chain((0..x.rank()).filter(|axis| !axes.contains(axis))).collect()
+    });
+    let count = list.len();
+    let mut total: Option<Tensor> = None;
+    for (axis, tensor) in list {
+        let size = builder.dim(x, axis);
+        let index = if count > 1 { wrapped(builder, &tensor, &size)? } else { tensor };
+        total = Some(match total {
+            Some(total) => {
+                let size = builder.integer(&size)?;
+                let scaled = builder.binary(Binary::Mul, &total, &size)?;
+                builder.binary(Binary::Add, &scaled, &index)?
+            }
+            None => index,
+        });
+    }
+    match total {
+        Some(indices) => Ok(Indexed { first: if moved.is_some() { 0 } else { first }, count, indices, moved }),
+        None => fail!(Format, "no indices"),
+    }
+}
+
+/// `x` with the indexed dimensions joined into one.
+fn joined(builder: &mut Builder, x: &Tensor, indexed: &Indexed) -> Result<Tensor> {
+    let x = match &indexed.moved {
+        Some(order) => Builder::permuted(x, order),
+        None => x.clone(),
+    };
+    let mut shape = builder.shape(&x);
+    let range = indexed.first..indexed.first + indexed.count;
+    let merged = elements(&shape[range.clone()]);
+    shape.splice(range, [merged]);
+    builder.reshape(&x, &shape)
+}
+
+/// `x` where a mask of truth values that the program knows is applied is not supported: sizes must be known.
+fn index(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let indexed = indexed(builder, call, &x)?;
+    let x = joined(builder, &x, &indexed)?;
+    one(builder.take(&x, indexed.first, &indexed.indices)?)
+}
+
+fn index_put(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let values = call.tensor("values")?;
+    let values = builder.cast(&values, builder.dtype(&x))?;
+    let masks = call.try_tensors("indices")?;
+    if let [Some(mask)] = &masks[..]
+        && builder.dtype(mask) == DType::Bool
+    {
+        let adds = call.flag("accumulate", false)?;
+        let rest = x.rank() - mask.rank().min(x.rank());
+        if values.rank() > rest && builder.dim(&values, 0).fixed() != Some(1) {
+            return one(super::choice::fill(builder, &x, mask, &values, adds)?);
+        }
+        // The same values for all chosen places need no list of them.
+        let mut shape = builder.shape(mask);
+        shape.resize(x.rank(), 1.into());
+        let mask = builder.reshape(mask, &shape)?;
+        let values = if values.rank() > rest { super::view::without(builder, &values, 0)? } else { values };
+        let values = if adds { builder.binary(Binary::Add, &x, &values)? } else { values };
+        return one(builder.select(&mask, &values, &x)?);
+    }
+    let indexed = indexed(builder, call, &x)?;
+    let how = if call.flag("accumulate", false)? { Scatter::Add } else { Scatter::Replace };
+    let whole = joined(builder, &x, &indexed)?;
+    let rest: Vec<Dim> = builder.shape(&whole);
+    let places = builder.shape(&indexed.indices);
+    let (head, tail) = (&rest[..indexed.first], &rest[indexed.first + 1..]);
+    let full: Vec<Dim> = head.iter().chain(&places).chain(tail).cloned().collect();
+    let values = builder.expand(&values, &full)?;
+    let merged: Vec<Dim> = head.iter().cloned().chain([elements(&places)]).chain(tail.iter().cloned()).collect();
+    let values = builder.reshape(&values, &merged)?;
+    let indices = builder.reshape(&indexed.indices, &[elements(&places)])?;
+    let result = scatter_rows(builder, how, &whole, indexed.first, &indices, &values)?;
+    let moved_shape = match &indexed.moved {
+        Some(order) => order.iter().map(|&axis| builder.dim(&x, axis)).collect(),
+        None => builder.shape(&x),
+    };
+    let result = builder.reshape(&result, &moved_shape)?;
+    one(match &indexed.moved {
+        Some(order) => Builder::permuted(&result, &super::super::builder::inverse(order)),
+        None => result,
+    })
+}
+
+fn scatter(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let dtype = builder.dtype(&x);
+    let axis = call.axis("dim", 0, x.rank())?;
+    let indices = call.tensor("index")?;
+    let indices = builder.cast(&indices, DType::I64)?;
+    let mean = call.text("reduce") == Some("mean");
+    let how = scatter_kind(call)?;
+    let places = builder.shape(&indices);
+    let source = if call.has("src") {
+        let mut source = call.tensor("src")?;
+        for (axis, size) in places.iter().enumerate() {
+            source = builder.slice(&source, axis, &0.into(), size)?;
+        }
+        builder.cast(&source, dtype)?
+    } else {
+        let value = call.operand_as(builder, "value", dtype)?;
+        builder.expand(&value, &places)?
+    };
+    let own = call.flag("include_self", true)?;
+    let start = if own {
+        x.clone()
+    } else {
+        let nothing = neutral(builder, how, dtype)?;
+        let nothing = builder.expand(&nothing, &places)?;
+        put(builder, Scatter::Replace, &x, axis, &indices, &nothing)?
+    };
+    let result = put(builder, how, &start, axis, &indices, &source)?;
+    if !mean {
+        return one(result);
+    }
+    let (one_each, first) = (builder.number(1.0, dtype)?, builder.number(f64::from(u8::from(own)), dtype)?);
+    let one_each = builder.expand(&one_each, &places)?;
+    let counts = builder.expand(&first, &builder.shape(&x))?;
+    let counts = put(builder, Scatter::Add, &counts, axis, &indices, &one_each)?;
+    one(mean_of(builder, &result, &counts)?)
+}
+
+/// A sum divided by how many it is of, where there are any.
+fn mean_of(builder: &mut Builder, sum: &Tensor, counts: &Tensor) -> Result<Tensor> {
+    let dtype = builder.dtype(sum);
+    let one = builder.number(1.0, dtype)?;
+    let counts = builder.binary(Binary::Max, counts, &one)?;
+    builder.binary(if dtype == DType::F32 { Binary::Div } else { Binary::FloorDiv }, sum, &counts)
+}
+
+/// How the operator combines what is there with what comes; a mean begins as a sum.
+fn scatter_kind(call: &Call<'_>) -> Result<Scatter> {
+    Ok(match (call.op, call.text("reduce")) {
+        ("scatter_add", _) | (_, Some("add" | "sum" | "mean")) => Scatter::Add,
+        (_, None) => Scatter::Replace,
+        (_, Some("multiply" | "prod")) => Scatter::Multiply,
+        (_, Some("amax")) => Scatter::Max,
+        (_, Some("amin")) => Scatter::Min,
+        (_, Some(other)) => fail!(Unsupported, "scatter by `{other}`"),
+    })
+}
+
+/// What changes nothing when it is combined.
+fn neutral(builder: &mut Builder, how: Scatter, dtype: DType) -> Result<Tensor> {
+    let float = dtype == DType::F32;
+    let value = match how {
+        Scatter::Multiply => 1.0,
+        Scatter::Max if float => f64::NEG_INFINITY,
+        Scatter::Min if float => f64::INFINITY,
+        Scatter::Max | Scatter::Min => fail!(Unsupported, "an extremum of {dtype} numbers without what is there"),
+        Scatter::Replace | Scatter::Add => 0.0,
+    };
+    builder.number(value, dtype)
+}
+
+/// `x` with elements at `indices` along `axis` combined with those of `source`, one by one.
+pub(super) fn put(
+    builder: &mut Builder,
+    how: Scatter,
+    x: &Tensor,
+    axis: usize,
+    indices: &Tensor,
+    source: &Tensor,
+) -> Result<Tensor> {
+    if x.rank() != indices.rank() || axis >= x.rank() {
+        fail!(Shape, "indices of rank {} into rank {}", indices.rank(), x.rank());
+    }
+    let (shape, places) = (builder.shape(x), builder.shape(indices));
+    let index = linear(builder, &shape, axis, indices)?;
+    let count = elements(&places);
+    let index = builder.reshape(&index, std::slice::from_ref(&count))?;
+    let source = builder.reshape(source, &[count])?;
+    let flat = builder.reshape(x, &[elements(&shape)])?;
+    let index = Tensor { value: builder.dense(&index)?, axes: vec![0] };
+    let result = scatter_rows(builder, how, &flat, 0, &index, &source)?;
+    builder.reshape(&result, &shape)
+}
+
+fn index_rows(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let axis = call.axis("dim", 0, x.rank())?;
+    let indices = call.tensor("index")?;
+    let mut indices = builder.cast(&indices, DType::I64)?;
+    if indices.rank() == 0 {
+        indices = builder.reshape(&indices, &[1.into()])?;
+    }
+    let mut shape = builder.shape(&x);
+    shape[axis] = builder.dim(&indices, 0);
+    let dtype = builder.dtype(&x);
+    let mut rows = call.operand_as(builder, if call.op == "index_fill" { "value" } else { "source" }, dtype)?;
+    let alpha = call.float("alpha", 1.0)?;
+    if alpha != 1.0 {
+        let alpha = builder.number(alpha, dtype)?;
+        rows = builder.binary(Binary::Mul, &rows, &alpha)?;
+    }
+    let rows = builder.expand(&rows, &shape)?;
+    let how = match call.op {
+        "index_add" => Scatter::Add,
+        "index_reduce" => scatter_kind(call)?,
+        _ => Scatter::Replace,
+    };
+    let own = call.flag("include_self", true)?;
+    let start = if own {
+        x.clone()
+    } else {
+        let nothing = neutral(builder, how, dtype)?;
+        let nothing = builder.expand(&nothing, &shape)?;
+        scatter_rows(builder, Scatter::Replace, &x, axis, &indices, &nothing)?
+    };
+    let result = scatter_rows(builder, how, &start, axis, &indices, &rows)?;
+    if call.text("reduce") != Some("mean") {
+        return one(result);
+    }
+    let (one_each, first) = (builder.number(1.0, dtype)?, builder.number(f64::from(u8::from(own)), dtype)?);
+    let one_each = builder.expand(&one_each, &shape)?;
+    let counts = builder.expand(&first, &builder.shape(&x))?;
+    let counts = scatter_rows(builder, Scatter::Add, &counts, axis, &indices, &one_each)?;
+    one(mean_of(builder, &result, &counts)?)
+}
+
+/// Elements of a tensor read row by row, replaced or added to.
+fn put_flat(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (x, indices, source) = (call.tensor("self")?, call.tensor("index")?, call.tensor("source")?);
+    let indices = builder.cast(&indices, DType::I64)?;
+    let (shape, count) = (builder.shape(&x), elements(&builder.shape(&indices)));
+    let flat = builder.reshape(&x, &[elements(&shape)])?;
+    let (indices, source) =
+        (builder.reshape(&indices, std::slice::from_ref(&count))?, builder.reshape(&source, &[count])?);
+    let how = if call.flag("accumulate", false)? { Scatter::Add } else { Scatter::Replace };
+    let result = scatter_rows(builder, how, &flat, 0, &indices, &source)?;
+    one(builder.reshape(&result, &shape)?)
+}
+
+/// A tensor with what a view of it would hold replaced.
+fn view_scatter(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (x, source) = (call.tensor("self")?, call.tensor("src")?);
+    let source = builder.cast(&source, builder.dtype(&x))?;
+    let (shape, written) = (builder.shape(&x), elements(&builder.shape(&source)));
+    let all = elements(&shape);
+    let (Some(count), Some(first)) = (all.fixed(), call.first_name()) else {
+        fail!(Unsupported, "a change of a tensor of unknown shape");
+    };
+    check_list(&[count])?;
+    // The view of each element's own position says where every new one goes.
+    let places = builder.range(&0.into(), 1, &all)?;
+    let places = builder.reshape(&places, &shape)?;
+    let mut items = call.items.clone();
+    items.insert(first.clone(), Item::Tensor(places));
+    let view = Call { op: call.op.trim_end_matches("_scatter"), items: &items, ..*call };
+    let places = match super::rule(view.op) {
+        Some(rule) => rule(builder, &view)?,
+        None => fail!(Unsupported, "a change through the view `{}`", view.op),
+    };
+    let Some(Item::Tensor(places)) = places.into_iter().next() else { fail!(Format, "a view that yields no tensor") };
+    let places = builder.reshape(&places, std::slice::from_ref(&written))?;
+    let (flat, source) = (builder.reshape(&x, &[all])?, builder.reshape(&source, &[written])?);
+    let flat = scatter_rows(builder, Scatter::Replace, &flat, 0, &places, &source)?;
+    one(builder.reshape(&flat, &shape)?)
+}
+
+/// Sums, means or maxima of the rows of a table, bag by bag.
+fn embedding_bag(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let table = call.float_tensor(builder, "weight")?;
+    let (indices, offsets) = (call.tensor("indices")?, call.tensor("offsets")?);
+    if call.integer("padding_idx", -1)? >= 0 {
+        fail!(Unsupported, "bags that leave an index out");
+    }
+    let (indices, offsets) = (builder.cast(&indices, DType::I64)?, builder.cast(&offsets, DType::I64)?);
+    let (bags, width) = (call.out_dim(0, 0)?, builder.dim(&table, 1));
+    let count = builder.dim(&indices, 0);
+    let mut rows = builder.take(&table, 0, &indices)?;
+    if let Some(weights) = call.try_tensor("per_sample_weights")? {
+        let weights = builder.reshape(&weights, &[count.clone(), 1.into()])?;
+        rows = builder.binary(Binary::Mul, &rows, &weights)?;
+    }
+    // The bag of an index is the last that begins before it.
+    let starts = builder.slice(&offsets, 0, &0.into(), &bags)?;
+    let starts = builder.reshape(&starts, &[1.into(), bags.clone()])?;
+    let places = builder.range(&0.into(), 1, &count)?;
+    let places = builder.reshape(&places, &[count.clone(), 1.into()])?;
+    let later = builder.binary(Binary::Less, &places, &starts)?;
+    let begun = builder.not(&later)?;
+    let begun = builder.cast(&begun, DType::I64)?;
+    let bag = super::reduce::reduce(builder, ondine_graph::Reduce::Sum, &begun, &[1], false)?;
+    let first = builder.number(1.0, DType::I64)?;
+    let bag = builder.binary(Binary::Sub, &bag, &first)?;
+    let mode = call.integer("mode", 0)?;
+    let how = if mode == 2 { Scatter::Max } else { Scatter::Add };
+    let start = neutral(builder, how, DType::F32)?;
+    let start = builder.expand(&start, &[bags.clone(), width])?;
+    let mut result = scatter_rows(builder, how, &start, 0, &bag, &rows)?;
+    if mode != 0 {
+        let ones = builder.number(1.0, DType::F32)?;
+        let ones = builder.expand(&ones, &[count, 1.into()])?;
+        let zero = builder.number(0.0, DType::F32)?;
+        let none = builder.expand(&zero, &[bags, 1.into()])?;
+        let counts = scatter_rows(builder, Scatter::Add, &none, 0, &bag, &ones)?;
+        if mode == 1 {
+            result = mean_of(builder, &result, &counts)?;
+        } else {
+            let empty = builder.binary(Binary::Equal, &counts, &zero)?;
+            result = builder.select(&empty, &zero, &result)?;
+        }
+    }
+    one(result)
+}
+
+fn slice_scatter(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (x, source) = (call.tensor("self")?, call.tensor("src")?);
+    let source = builder.cast(&source, builder.dtype(&x))?;
+    let axis = call.axis("dim", 0, x.rank())?;
+    let selects = call.op == "select_scatter";
+    let source = if selects {
+        let mut shape = builder.shape(&source);
+        shape.insert(axis, 1.into());
+        builder.reshape(&source, &shape)?
+    } else {
+        source
+    };
+    let size = builder.dim(&x, axis);
+    let start = call.try_dim(if selects { "index" } else { "start" })?.unwrap_or_else(|| 0.into());
+    let start = if start.constant().is_some_and(|start| start < 0) { &size + &start } else { start };
+    let count = builder.dim(&source, axis);
+    let indices = builder.range(&start, call.integer("step", 1)?, &count)?;
+    one(scatter_rows(builder, Scatter::Replace, &x, axis, &indices, &source)?)
+}
+
+/// The indices that order `x` along `axis`, and the elements in that order.
+pub(super) fn ordered(
+    builder: &mut Builder,
+    x: &Tensor,
+    axis: usize,
+    descending: bool,
+    keep: Dim,
+) -> Result<[Tensor; 2]> {
+    let order: Vec<usize> = (0..x.rank()).filter(|&other| other != axis).chain([axis]).collect();
+    let dtype = builder.dtype(x);
+    if dtype == DType::I8 {
+        let wide = builder.cast(x, DType::I32)?;
+        let [values, indices] = ordered(builder, &wide, axis, descending, keep)?;
+        return Ok([builder.cast(&values, dtype)?, indices]);
+    }
+    let value = builder.stored(x, &order)?;
+    let indices = builder.graph.push(Op::ArgSort { descending, keep }, &[value])?;
+    let (x, indices) = (builder.plain(value), builder.plain(indices));
+    let values = pick(builder, &x, order.len() - 1, &indices)?;
+    let back = super::super::builder::inverse(&order);
+    Ok([Builder::permuted(&values, &back), Builder::permuted(&indices, &back)])
+}
+
+fn topk(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let axis = call.axis("dim", -1, x.rank())?;
+    let largest = call.flag("largest", true)?;
+    let results = ordered(builder, &x, axis, largest, call.dim("k")?)?;
+    Ok(results.into_iter().map(Item::Tensor).collect())
+}
+
+fn sort(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let axis = call.axis("dim", -1, x.rank())?;
+    let keep = builder.dim(&x, axis);
+    let [values, indices] = ordered(builder, &x, axis, call.flag("descending", false)?, keep)?;
+    if call.op == "argsort" { one(indices) } else { Ok(vec![Item::Tensor(values), Item::Tensor(indices)]) }
+}
+
+fn scan(builder: &mut Builder, call: &Call<'_>, how: Scan) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let x = call.cast_out(builder, &x)?;
+    if x.rank() == 0 {
+        return one(x);
+    }
+    let axis = call.axis("dim", 0, x.rank())?;
+    let value = builder.graph.push(Op::Scan { axis: x.axes[axis], how }, &[x.value])?;
+    let values = Tensor { value, axes: x.axes.clone() };
+    if !matches!(how, Scan::Max | Scan::Min) {
+        return one(values);
+    }
+    // The last place whose element is the extremum so far.
+    let here = builder.binary(Binary::Equal, &x, &values)?;
+    let same = builder.binary(Binary::Equal, &x, &x)?;
+    let odd = builder.not(&same)?;
+    let here = builder.binary(Binary::Or, &here, &odd)?;
+    let size = builder.dim(&x, axis);
+    let places = builder.range(&0.into(), 1, &size)?;
+    let mut wide = vec![Dim::from(1); x.rank()];
+    wide[axis] = size;
+    let places = builder.reshape(&places, &wide)?;
+    let none = builder.number(0.0, DType::I64)?;
+    let places = builder.select(&here, &places, &none)?;
+    let value = builder.graph.push(Op::Scan { axis: places.axes[axis], how: Scan::Max }, &[places.value])?;
+    Ok(vec![Item::Tensor(values), Item::Tensor(Tensor { value, axes: places.axes })])
+}

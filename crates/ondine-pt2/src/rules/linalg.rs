@@ -1,0 +1,175 @@
+//! Systems of linear equations, determinants, and norms of matrices.
+
+use super::{
+    Builder, Call, Item, Rule, Tensor, one,
+    product::matmul,
+    reduce::{length, reduce},
+};
+use ondine_graph::{Binary, DType, Dim, Elementary, Op, Reduce, Result, Unary, fail};
+
+pub(super) fn rule(op: &str) -> Option<Rule> {
+    Some(match op {
+        "linalg_inv" | "inverse" | "linalg_inv_ex" => |builder, call| {
+            let name = if call.has("A") { "A" } else { "self" };
+            let a = call.float_tensor(builder, name)?;
+            let unit = unit(builder, &a)?;
+            let inverse = solve(builder, &a, &unit)?;
+            with_info(builder, call, inverse)
+        },
+        "linalg_solve" | "linalg_solve_ex" | "_linalg_solve_ex" => |builder, call| {
+            let (a, b) = (call.float_tensor(builder, "A")?, call.float_tensor(builder, "B")?);
+            if !call.flag("left", true)? {
+                fail!(Unsupported, "equations with the unknown on the left");
+            }
+            let vector = b.rank() + 1 == a.rank();
+            let mut shape = builder.shape(&b);
+            if vector {
+                shape.push(1.into());
+            }
+            let b = builder.reshape(&b, &shape)?;
+            let x = solve(builder, &a, &b)?;
+            let last = x.rank() - 1;
+            let x = if vector { super::view::without(builder, &x, last)? } else { x };
+            with_info(builder, call, x)
+        },
+        "linalg_solve_triangular" => |builder, call| {
+            let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "B")?);
+            if !call.flag("left", true)? || call.flag("unitriangular", false)? {
+                fail!(Unsupported, "triangular equations from the right, or with a diagonal of ones");
+            }
+            let a = triangle(builder, &a, call.flag("upper", false)?)?;
+            one(solve(builder, &a, &b)?)
+        },
+        "linalg_det" | "det" | "_linalg_det" => |builder, call| {
+            let a = call.float_tensor(builder, if call.has("A") { "A" } else { "self" })?;
+            one(determinant(builder, &a)?)
+        },
+        "linalg_slogdet" | "slogdet" | "_linalg_slogdet" | "logdet" => |builder, call| {
+            let a = call.float_tensor(builder, if call.has("A") { "A" } else { "self" })?;
+            let det = determinant(builder, &a)?;
+            if call.op == "logdet" {
+                return one(builder.unary(Unary::Log, &det)?);
+            }
+            let (sign, size) = (builder.function(Elementary::Sign, &det)?, builder.unary(Unary::Abs, &det)?);
+            Ok(vec![Item::Tensor(sign), Item::Tensor(builder.unary(Unary::Log, &size)?)])
+        },
+        "linalg_cholesky" | "cholesky" | "linalg_cholesky_ex" => |builder, call| {
+            let a = call.float_tensor(builder, "self")?;
+            let value = builder.dense(&a)?;
+            let value = builder.graph.push(Op::Cholesky, &[value])?;
+            let factor = builder.plain(value);
+            let (rank, upper) = (factor.rank(), call.flag("upper", false)?);
+            let factor = if upper { Builder::swapped(&factor, rank - 2, rank - 1) } else { factor };
+            with_info(builder, call, factor)
+        },
+        "cholesky_solve" | "cholesky_inverse" => |builder, call| {
+            let inverse = call.op == "cholesky_inverse";
+            let factor = call.float_tensor(builder, if inverse { "self" } else { "input2" })?;
+            let rank = factor.rank();
+            let factor = triangle(builder, &factor, call.flag("upper", false)?)?;
+            let turned = Builder::swapped(&factor, rank - 2, rank - 1);
+            let a = if call.flag("upper", false)? {
+                matmul(builder, &turned, &factor)?
+            } else {
+                matmul(builder, &factor, &turned)?
+            };
+            let b = if inverse { unit(builder, &a)? } else { call.float_tensor(builder, "self")? };
+            one(solve(builder, &a, &b)?)
+        },
+        "linalg_matrix_norm" => matrix_norm,
+        _ => return None,
+    })
+}
+
+/// The result, and that nothing went wrong, if the call asks for that.
+fn with_info(builder: &mut Builder, call: &Call<'_>, x: Tensor) -> Result<Vec<Item>> {
+    let mut items = vec![Item::Tensor(x)];
+    let names = call.output_names();
+    if names.len() == 2 && names[1].is_some() {
+        let zero = builder.number(0.0, call.out_dtype(1)?)?;
+        items.push(Item::Tensor(builder.expand(&zero, &call.out_shape(1)?)?));
+    }
+    Ok(items)
+}
+
+fn square(builder: &Builder, a: &Tensor) -> Result<Dim> {
+    match a.rank() {
+        rank @ 2.. if builder.dim(a, rank - 2) == builder.dim(a, rank - 1) => Ok(builder.dim(a, rank - 1)),
+        _ => fail!(Shape, "not square matrices"),
+    }
+}
+
+/// The matrices with ones on the diagonal, as many as `a` has.
+fn unit(builder: &mut Builder, a: &Tensor) -> Result<Tensor> {
+    let size = square(builder, a)?;
+    let column = builder.range(&0.into(), 1, &size)?;
+    let row = builder.reshape(&column, &[size, 1.into()])?;
+    let unit = builder.binary(Binary::Equal, &row, &column)?;
+    let unit = builder.cast(&unit, DType::F32)?;
+    builder.expand(&unit, &builder.shape(a))
+}
+
+/// What is above or below the diagonal, with it.
+fn triangle(builder: &mut Builder, a: &Tensor, upper: bool) -> Result<Tensor> {
+    let size = square(builder, a)?;
+    let column = builder.range(&0.into(), 1, &size)?;
+    let row = builder.reshape(&column, &[size, 1.into()])?;
+    let outside = if upper {
+        builder.binary(Binary::Less, &column, &row)?
+    } else {
+        builder.binary(Binary::Less, &row, &column)?
+    };
+    let zero = builder.number(0.0, DType::F32)?;
+    builder.select(&outside, &zero, a)
+}
+
+fn solve(builder: &mut Builder, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    square(builder, a)?;
+    if b.rank() < 2 {
+        fail!(Shape, "no columns to solve equations for");
+    }
+    let (mut left, mut right) = (builder.shape(a), builder.shape(b));
+    let (square, columns) = (left.split_off(a.rank() - 2), right.split_off(b.rank() - 2));
+    let head = ondine_graph::infer::broadcast(&left.into(), &right.into())?.0;
+    let (a, b) =
+        (builder.expand(a, &[&head[..], &square].concat())?, builder.expand(b, &[&head[..], &columns].concat())?);
+    let inputs = [builder.dense(&a)?, builder.dense(&b)?];
+    let value = builder.graph.push(Op::Solve, &inputs)?;
+    Ok(builder.plain(value))
+}
+
+fn determinant(builder: &mut Builder, a: &Tensor) -> Result<Tensor> {
+    square(builder, a)?;
+    let value = builder.dense(a)?;
+    let value = builder.graph.push(Op::Determinant, &[value])?;
+    Ok(builder.plain(value))
+}
+
+fn matrix_norm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let axes = if call.has("dim") { call.axes("dim", x.rank())? } else { vec![x.rank() - 2, x.rank() - 1] };
+    let [rows, columns] = axes[..] else { fail!(Format, "a matrix of {} dimensions", axes.len()) };
+    let keep = call.flag("keepdim", false)?;
+    if matches!(call.text("ord"), Some("fro")) || !call.has("ord") {
+        let mut both = [rows, columns];
+        both.sort_unstable();
+        return one(length(builder, &x, 2.0, &both, keep)?);
+    }
+    let order = if call.text("ord").is_some() { f64::NAN } else { call.float("ord", f64::NAN)? };
+    // The sums along one dimension, then the largest or smallest of them.
+    let (inner, outer) = if order.abs() == 1.0 { (rows, columns) } else { (columns, rows) };
+    if order.abs() != 1.0 && !order.is_infinite() {
+        fail!(Unsupported, "a matrix norm by singular values");
+    }
+    let size = builder.unary(Unary::Abs, &x)?;
+    let sums = reduce(builder, Reduce::Sum, &size, &[inner], true)?;
+    let how = if order > 0.0 { Reduce::Max } else { Reduce::Min };
+    let most = reduce(builder, how, &sums, &[outer], true)?;
+    if keep {
+        return one(most);
+    }
+    let mut both = [rows, columns];
+    both.sort_unstable();
+    let most = super::view::without(builder, &most, both[1])?;
+    one(super::view::without(builder, &most, both[0])?)
+}

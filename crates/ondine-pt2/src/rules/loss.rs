@@ -1,0 +1,238 @@
+//! Losses, which networks that are exported with their targets yield.
+
+use super::{
+    Builder, Call, Item, Rule, Tensor,
+    elementwise::{between, function},
+    one,
+    reduce::{log_sum, reduce},
+};
+use ondine_graph::{Binary, DType, Dim, Elementary, Reduce, Result, Unary, fail};
+
+pub(super) fn rule(op: &str) -> Option<Rule> {
+    Some(match op {
+        "mse_loss"
+        | "l1_loss"
+        | "smooth_l1_loss"
+        | "huber_loss"
+        | "soft_margin_loss"
+        | "poisson_nll_loss"
+        | "binary_cross_entropy"
+        | "binary_cross_entropy_with_logits"
+        | "kl_div"
+        | "hinge_embedding_loss" => pairwise,
+        "margin_ranking_loss" => |builder, call| {
+            let (a, b) = (call.float_tensor(builder, "input1")?, call.float_tensor(builder, "input2")?);
+            let target = call.float_tensor(builder, "target")?;
+            let difference = builder.binary(Binary::Sub, &b, &a)?;
+            let loss = builder.binary(Binary::Mul, &target, &difference)?;
+            let loss = builder.affine(&loss, 1.0, call.float("margin", 0.0)?)?;
+            let loss = between(builder, &loss, Some(0.0), None)?;
+            one(reduced(builder, call, &loss)?)
+        },
+        "cross_entropy_loss" => cross_entropy,
+        "nll_loss" | "nll_loss_nd" | "nll_loss2d" | "nll_loss_forward" | "nll_loss2d_forward" => |builder, call| {
+            let scores = call.float_tensor(builder, "self")?;
+            likelihood(builder, call, &scores)
+        },
+        _ => return None,
+    })
+}
+
+/// The loss of each element as the call wants it: 0 leaves it, 1 asks for the mean, 2 for the sum.
+fn reduced(builder: &mut Builder, call: &Call<'_>, loss: &Tensor) -> Result<Tensor> {
+    let axes: Vec<usize> = (0..loss.rank()).collect();
+    match call.integer("reduction", 1)? {
+        0 => Ok(loss.clone()),
+        1 => reduce(builder, Reduce::Mean, loss, &axes, false),
+        _ => reduce(builder, Reduce::Sum, loss, &axes, false),
+    }
+}
+
+fn weighted(builder: &mut Builder, call: &Call<'_>, loss: Tensor) -> Result<Tensor> {
+    match call.try_tensor("weight")? {
+        Some(weight) => builder.binary(Binary::Mul, &loss, &weight),
+        None => Ok(loss),
+    }
+}
+
+/// Losses that compare each element with its target.
+fn pairwise(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let name = if call.has("self") { "self" } else { "input" };
+    let (x, y) = (call.float_tensor(builder, name)?, call.float_tensor(builder, "target")?);
+    let difference = builder.binary(Binary::Sub, &x, &y)?;
+    let loss = match call.op {
+        "mse_loss" => builder.binary(Binary::Mul, &difference, &difference)?,
+        "l1_loss" => builder.unary(Unary::Abs, &difference)?,
+        "smooth_l1_loss" | "huber_loss" => {
+            let smooth = call.op == "smooth_l1_loss";
+            let beta = if smooth { call.float("beta", 1.0)? } else { call.float("delta", 1.0)? };
+            let size = builder.unary(Unary::Abs, &difference)?;
+            if beta == 0.0 {
+                size
+            } else {
+                let scale = if smooth { 1.0 } else { beta };
+                let square = builder.binary(Binary::Mul, &size, &size)?;
+                let near = builder.affine(&square, 0.5 * scale / beta, 0.0)?;
+                let far = builder.affine(&size, scale, -0.5 * scale * beta)?;
+                let limit = builder.number(beta, DType::F32)?;
+                let is_near = builder.binary(Binary::Less, &size, &limit)?;
+                builder.select(&is_near, &near, &far)?
+            }
+        }
+        "soft_margin_loss" => {
+            let product = builder.binary(Binary::Mul, &x, &y)?;
+            let away = builder.unary(Unary::Neg, &product)?;
+            builder.function(Elementary::Softplus, &away)?
+        }
+        "hinge_embedding_loss" => {
+            let margin = builder.affine(&x, -1.0, call.float("margin", 1.0)?)?;
+            let margin = between(builder, &margin, Some(0.0), None)?;
+            let zero = builder.number(0.0, DType::F32)?;
+            let positive = builder.binary(Binary::Less, &zero, &y)?;
+            builder.select(&positive, &x, &margin)?
+        }
+        "poisson_nll_loss" => {
+            if call.flag("full", false)? {
+                fail!(Unsupported, "poisson_nll_loss with Stirling's term");
+            }
+            let (rate, log) = if call.flag("log_input", true)? {
+                (builder.unary(Unary::Exp, &x)?, x.clone())
+            } else {
+                let shifted = builder.affine(&x, 1.0, call.float("eps", 1e-8)?)?;
+                (x.clone(), builder.unary(Unary::Log, &shifted)?)
+            };
+            let product = builder.binary(Binary::Mul, &y, &log)?;
+            builder.binary(Binary::Sub, &rate, &product)?
+        }
+        "kl_div" => divergence(builder, call, &x, &y)?,
+        _ => cross_of_two(builder, call, &x, &y)?,
+    };
+    one(reduced(builder, call, &loss)?)
+}
+
+/// Kullback and Leibler's divergence of each element; `x` is a logarithm.
+fn divergence(builder: &mut Builder, call: &Call<'_>, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    if call.flag("log_target", false)? {
+        let power = builder.unary(Unary::Exp, y)?;
+        let difference = builder.binary(Binary::Sub, y, x)?;
+        return builder.binary(Binary::Mul, &power, &difference);
+    }
+    let log = builder.unary(Unary::Log, y)?;
+    let entropy = builder.binary(Binary::Mul, y, &log)?;
+    let zero = builder.number(0.0, DType::F32)?;
+    let nothing = builder.binary(Binary::Equal, y, &zero)?;
+    let entropy = builder.select(&nothing, &zero, &entropy)?;
+    let cross = builder.binary(Binary::Mul, y, x)?;
+    builder.binary(Binary::Sub, &entropy, &cross)
+}
+
+/// The cross entropy of probabilities, or of logits, with those of the target.
+fn cross_of_two(builder: &mut Builder, call: &Call<'_>, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let (yes, no) = if call.op == "binary_cross_entropy" {
+        let least = builder.number(-100.0, DType::F32)?;
+        let rest = builder.affine(x, -1.0, 1.0)?;
+        let (yes, no) = (builder.unary(Unary::Log, x)?, builder.unary(Unary::Log, &rest)?);
+        (builder.binary(Binary::Max, &yes, &least)?, builder.binary(Binary::Max, &no, &least)?)
+    } else {
+        let away = builder.unary(Unary::Neg, x)?;
+        (function(builder, "log_sigmoid", x)?, function(builder, "log_sigmoid", &away)?)
+    };
+    let mut likely = builder.binary(Binary::Mul, y, &yes)?;
+    if let Some(weight) = call.try_tensor("pos_weight")? {
+        likely = builder.binary(Binary::Mul, &likely, &weight)?;
+    }
+    let rest = builder.affine(y, -1.0, 1.0)?;
+    let unlikely = builder.binary(Binary::Mul, &rest, &no)?;
+    let sum = builder.binary(Binary::Add, &likely, &unlikely)?;
+    let loss = builder.unary(Unary::Neg, &sum)?;
+    weighted(builder, call, loss)
+}
+
+/// Where the classes are among the dimensions of scores.
+fn class_axis(scores: &Tensor) -> usize {
+    usize::from(scores.rank() > 1)
+}
+
+/// `weight` of each class, to be multiplied with scores.
+fn class_weight(builder: &mut Builder, call: &Call<'_>, scores: &Tensor) -> Result<Option<Tensor>> {
+    let Some(weight) = call.try_tensor("weight")? else { return Ok(None) };
+    let mut wide = vec![Dim::from(1); scores.rank() - class_axis(scores)];
+    wide[0] = builder.dim(&weight, 0);
+    builder.reshape(&weight, &wide).map(Some)
+}
+
+fn cross_entropy(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let axis = class_axis(&x);
+    let total = log_sum(builder, &x, &[axis])?;
+    let scores = builder.binary(Binary::Sub, &x, &total)?;
+    let target = call.tensor("target")?;
+    let smoothing = call.float("label_smoothing", 0.0)?;
+    if builder.dtype(&target) != DType::F32 {
+        if smoothing == 0.0 {
+            return likelihood(builder, call, &scores);
+        }
+        if call.has("weight") || call.integer("ignore_index", -100)? >= 0 {
+            fail!(Unsupported, "smoothed labels with weights or an index that is ignored");
+        }
+    }
+    let classes = builder.dim(&x, axis);
+    let Some(count) = classes.fixed() else { fail!(Unsupported, "smoothed labels of an unknown number") };
+    let target = if builder.dtype(&target) == DType::F32 { target } else { one_hot(builder, &target, axis, &classes)? };
+    let target = builder.affine(&target, 1.0 - smoothing, smoothing / count as f64)?;
+    let product = builder.binary(Binary::Mul, &target, &scores)?;
+    let product = match class_weight(builder, call, &scores)? {
+        Some(weight) => builder.binary(Binary::Mul, &product, &weight)?,
+        None => product,
+    };
+    let sum = reduce(builder, Reduce::Sum, &product, &[axis], false)?;
+    let loss = builder.unary(Unary::Neg, &sum)?;
+    one(reduced(builder, call, &loss)?)
+}
+
+/// 1 where the class is that of the target, else 0.
+fn one_hot(builder: &mut Builder, target: &Tensor, axis: usize, classes: &Dim) -> Result<Tensor> {
+    let target = builder.cast(target, DType::I64)?;
+    let mut shape = builder.shape(&target);
+    shape.insert(axis, 1.into());
+    let target = builder.reshape(&target, &shape)?;
+    let range = builder.range(&0.into(), 1, classes)?;
+    let mut wide = vec![Dim::from(1); shape.len()];
+    wide[axis] = classes.clone();
+    let range = builder.reshape(&range, &wide)?;
+    let hot = builder.binary(Binary::Equal, &target, &range)?;
+    builder.cast(&hot, DType::F32)
+}
+
+/// The negative score of each target's class; means are by the weights of the classes.
+fn likelihood(builder: &mut Builder, call: &Call<'_>, scores: &Tensor) -> Result<Vec<Item>> {
+    let axis = class_axis(scores);
+    let target = call.tensor("target")?;
+    // An index that is ignored is no class, so it picks nothing.
+    let ignored = call.integer("ignore_index", -100)?;
+    let (target, wanted) = (builder.cast(&target, DType::I64)?, builder.number(ignored as f64, DType::I64)?);
+    let skipped = builder.binary(Binary::Equal, &target, &wanted)?;
+    let nothing = builder.number(-1.0, DType::I64)?;
+    let target = builder.select(&skipped, &nothing, &target)?;
+    let mut hot = one_hot(builder, &target, axis, &builder.dim(scores, axis))?;
+    if let Some(weight) = class_weight(builder, call, scores)? {
+        hot = builder.binary(Binary::Mul, &hot, &weight)?;
+    }
+    // Scores of impossible classes are infinite, which no zero cancels.
+    let zero = builder.number(0.0, DType::F32)?;
+    let chosen = builder.binary(Binary::Less, &zero, &hot)?;
+    let picked = builder.select(&chosen, scores, &zero)?;
+    let product = builder.binary(Binary::Mul, &picked, &hot)?;
+    let sum = reduce(builder, Reduce::Sum, &product, &[axis], false)?;
+    let loss = builder.unary(Unary::Neg, &sum)?;
+    let all: Vec<usize> = (0..loss.rank()).collect();
+    let share = reduce(builder, Reduce::Sum, &hot, &(0..hot.rank()).collect::<Vec<_>>(), false)?;
+    Ok(match call.integer("reduction", 1)? {
+        0 => vec![Item::Tensor(loss)],
+        1 => {
+            let total = reduce(builder, Reduce::Sum, &loss, &all, false)?;
+            vec![Item::Tensor(builder.binary(Binary::Div, &total, &share)?), Item::Tensor(share)]
+        }
+        _ => vec![Item::Tensor(reduce(builder, Reduce::Sum, &loss, &all, false)?), Item::Tensor(share)],
+    })
+}

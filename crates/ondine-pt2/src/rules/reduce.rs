@@ -1,0 +1,271 @@
+//! Operators that fold dimensions.
+
+use super::{Builder, Call, Item, Rule, Tensor, one};
+use ondine_graph::{Binary, DType, Dim, Elementary, Op, Reduce, Result, Scan, Unary, fail};
+
+pub(super) fn rule(op: &str) -> Option<Rule> {
+    Some(match op {
+        "sum" => |builder, call| plain(builder, call, Reduce::Sum),
+        "mean" => |builder, call| plain(builder, call, Reduce::Mean),
+        "prod" => |builder, call| plain(builder, call, Reduce::Product),
+        "amax" => |builder, call| plain(builder, call, Reduce::Max),
+        "amin" => |builder, call| plain(builder, call, Reduce::Min),
+        "any" | "_is_any_true" => |builder, call| plain(builder, call, Reduce::Max),
+        "all" | "_is_all_true" => |builder, call| plain(builder, call, Reduce::Min),
+        "max" | "min" => extremum,
+        "aminmax" => |builder, call| {
+            let x = call.tensor("self")?;
+            let (axes, keep) = axes(call, &x)?;
+            let least = reduce(builder, Reduce::Min, &x, &axes, keep)?;
+            let most = reduce(builder, Reduce::Max, &x, &axes, keep)?;
+            Ok(vec![Item::Tensor(least), Item::Tensor(most)])
+        },
+        "softmin" => |builder, call| {
+            let x = call.float_tensor(builder, "self")?;
+            let axis = call.axis("dim", -1, x.rank())?;
+            let x = builder.unary(Unary::Neg, &x)?;
+            one(softmax(builder, &x, axis)?)
+        },
+        "argmax" | "argmin" => |builder, call| {
+            let x = call.tensor("self")?;
+            let (x, axis) = if call.has("dim") {
+                let axis = call.axis("dim", 0, x.rank())?;
+                (x, axis)
+            } else {
+                let elements = builder.shape(&x).iter().fold(Dim::from(1), |product, dim| &product * dim);
+                (builder.reshape(&x, &[elements])?, 0)
+            };
+            let index = position(builder, &x, axis, call.op == "argmin")?;
+            one(builder.reshape(&index, &call.out_shape(0)?)?)
+        },
+        "var" | "std" | "var_mean" | "std_mean" => variance,
+        "logsumexp" | "special_logsumexp" => |builder, call| {
+            let x = call.float_tensor(builder, "self")?;
+            let (axes, keep) = axes(call, &x)?;
+            let total = log_sum(builder, &x, &axes)?;
+            one(if keep { total } else { squeeze(builder, &total, &axes)? })
+        },
+        "linalg_vecdot" => |builder, call| {
+            let (a, b) = (call.float_tensor(builder, "x")?, call.float_tensor(builder, "y")?);
+            let product = builder.binary(Binary::Mul, &a, &b)?;
+            let axis = call.axis("dim", -1, product.rank())?;
+            one(reduce(builder, Reduce::Sum, &product, &[axis], false)?)
+        },
+        "logcumsumexp" => log_scan,
+        "linalg_vector_norm" | "norm" | "frobenius_norm" | "linalg_norm" => norm,
+        "softmax" | "_softmax" | "special_softmax" | "_safe_softmax" => |builder, call| {
+            let x = call.float_tensor(builder, "self")?;
+            let axis = call.axis("dim", -1, x.rank())?;
+            one(softmax(builder, &x, axis)?)
+        },
+        "log_softmax" | "_log_softmax" | "special_log_softmax" => |builder, call| {
+            let x = call.float_tensor(builder, "self")?;
+            let axis = call.axis("dim", -1, x.rank())?;
+            let total = log_sum(builder, &x, &[axis])?;
+            one(builder.binary(Binary::Sub, &x, &total)?)
+        },
+        "count_nonzero" => |builder, call| {
+            let x = call.tensor("self")?;
+            let x = builder.cast(&x, DType::Bool)?;
+            let x = builder.cast(&x, DType::I64)?;
+            let (axes, keep) = axes(call, &x)?;
+            one(reduce(builder, Reduce::Sum, &x, &axes, keep)?)
+        },
+        _ => return None,
+    })
+}
+
+/// Logarithms of running sums of powers.
+fn log_scan(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let axis = call.axis("dim", 0, x.rank())?;
+    // From the largest of each row, so that no power overflows.
+    let most = reduce(builder, Reduce::Max, &x, &[axis], true)?;
+    let shifted = builder.binary(Binary::Sub, &x, &most)?;
+    let powers = builder.unary(Unary::Exp, &shifted)?;
+    let op = Op::Scan { axis: powers.axes[axis], how: Scan::Sum };
+    let value = builder.graph.push(op, &[powers.value])?;
+    let total = builder.unary(Unary::Log, &Tensor { value, axes: powers.axes })?;
+    one(builder.binary(Binary::Add, &total, &most)?)
+}
+
+/// The dimensions that are folded, all if none are named, and whether they stay with size 1.
+fn axes(call: &Call<'_>, x: &Tensor) -> Result<(Vec<usize>, bool)> {
+    let mut axes = if call.has("dim") { call.axes("dim", x.rank())? } else { Vec::new() };
+    if axes.is_empty() || x.rank() == 0 {
+        axes = (0..x.rank()).collect();
+    }
+    axes.sort_unstable();
+    axes.dedup();
+    Ok((axes, call.flag("keepdim", false)?))
+}
+
+/// Folds dimensions, moving those that are folded next to each other if they are not.
+pub(super) fn reduce(builder: &mut Builder, how: Reduce, x: &Tensor, axes: &[usize], keep: bool) -> Result<Tensor> {
+    if axes.is_empty() {
+        return Ok(x.clone());
+    }
+    let dtype = builder.dtype(x);
+    if matches!(dtype, DType::I8 | DType::U8) {
+        let wide = builder.cast(x, DType::I64)?;
+        let folded = reduce(builder, how, &wide, axes, keep)?;
+        return builder.cast(&folded, dtype);
+    }
+    let mut x = x.clone();
+    let together = |x: &Tensor| {
+        let mut stored: Vec<usize> = axes.iter().map(|&axis| x.axes[axis]).collect();
+        stored.sort_unstable();
+        let neighbours = stored.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+        neighbours.then_some(stored)
+    };
+    let stored = match together(&x) {
+        Some(stored) => stored,
+        None => {
+            let order: Vec<usize> = super::super::builder::inverse(&x.axes);
+            let rest = order.iter().filter(|axis| !axes.contains(axis)).chain(axes).copied().collect::<Vec<_>>();
+            x = Builder::ordered(builder.stored(&x, &rest)?, &rest);
+            (x.rank() - axes.len()..x.rank()).collect()
+        }
+    };
+    let value = builder.graph.reduce(how, x.value, &stored, true)?;
+    let folded = Tensor { value, axes: x.axes };
+    if keep { Ok(folded) } else { squeeze(builder, &folded, axes) }
+}
+
+fn squeeze(builder: &mut Builder, x: &Tensor, axes: &[usize]) -> Result<Tensor> {
+    let shape = builder.shape(x);
+    let shape: Vec<Dim> =
+        shape.into_iter().enumerate().filter(|(i, _)| !axes.contains(i)).map(|(_, dim)| dim).collect();
+    builder.reshape(x, &shape)
+}
+
+/// A fold whose result has the type that the program says.
+fn plain(builder: &mut Builder, call: &Call<'_>, how: Reduce) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let (axes, keep) = axes(call, &x)?;
+    let dtype = call.out_dtype(0)?;
+    // Truth values and small integers are folded as wide ones.
+    let x = if matches!(call.op, "any" | "all") { builder.cast(&x, DType::Bool)? } else { x };
+    let x = builder.cast(&x, if dtype == DType::F32 { DType::F32 } else { DType::I64 })?;
+    let folded = reduce(builder, how, &x, &axes, keep)?;
+    one(builder.cast(&folded, dtype)?)
+}
+
+/// Where along `axis` the largest, or the smallest, element is; `axis` goes away.
+fn position(builder: &mut Builder, x: &Tensor, axis: usize, smallest: bool) -> Result<Tensor> {
+    let x = builder.cast(x, DType::F32)?;
+    let x = if smallest { builder.unary(Unary::Neg, &x)? } else { x };
+    let last = builder.axis_last(&x, axis)?;
+    let value = builder.graph.push(Op::ArgMax, &[last.value])?;
+    let mut axes = last.axes;
+    axes.remove(axis);
+    Ok(Tensor { value, axes })
+}
+
+fn extremum(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let how = if call.op == "max" { Reduce::Max } else { Reduce::Min };
+    match call.overload {
+        "other" => {
+            let op = if call.op == "max" { Binary::Max } else { Binary::Min };
+            let dtype = call.out_dtype(0)?;
+            let a = call.operand_as(builder, "self", dtype)?;
+            let b = call.operand_as(builder, "other", dtype)?;
+            one(builder.binary(op, &a, &b)?)
+        }
+        "dim" => {
+            let x = call.tensor("self")?;
+            let axis = call.axis("dim", 0, x.rank())?;
+            let dtype = builder.dtype(&x);
+            let wide = builder.cast(&x, if dtype == DType::F32 { dtype } else { DType::I64 })?;
+            let value = reduce(builder, how, &wide, &[axis], call.flag("keepdim", false)?)?;
+            let value = builder.cast(&value, dtype)?;
+            let index = position(builder, &x, axis, how == Reduce::Min)?;
+            let shape = builder.shape(&value);
+            let index = builder.reshape(&index, &shape)?;
+            Ok(vec![Item::Tensor(value), Item::Tensor(index)])
+        }
+        _ => plain(builder, call, how),
+    }
+}
+
+fn variance(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let (axes, keep) = axes(call, &x)?;
+    let correction = match call.overload {
+        "dim" | "" | "default" => f64::from(u8::from(call.flag("unbiased", true)?)),
+        _ => call.float("correction", 1.0)?,
+    };
+    let count = axes.iter().try_fold(1_usize, |product, &axis| builder.dim(&x, axis).fixed().map(|n| product * n));
+    let Some(count) = count else { fail!(Unsupported, "the variance over a dimension of unknown size") };
+    let mean = reduce(builder, Reduce::Mean, &x, &axes, true)?;
+    let difference = builder.binary(Binary::Sub, &x, &mean)?;
+    let square = builder.binary(Binary::Mul, &difference, &difference)?;
+    let mut result = reduce(builder, Reduce::Mean, &square, &axes, keep)?;
+    if correction != 0.0 {
+        result = builder.affine(&result, count as f64 / (count as f64 - correction).max(0.0), 0.0)?;
+    }
+    if call.op.starts_with("std") {
+        result = builder.unary(Unary::Sqrt, &result)?;
+    }
+    if !call.op.ends_with("mean") {
+        return one(result);
+    }
+    let mean = if keep { mean } else { squeeze(builder, &mean, &axes)? };
+    Ok(vec![Item::Tensor(result), Item::Tensor(mean)])
+}
+
+/// The logarithm of the sum of exponentials, folded dimensions kept.
+pub(super) fn log_sum(builder: &mut Builder, x: &Tensor, axes: &[usize]) -> Result<Tensor> {
+    let most = reduce(builder, Reduce::Max, x, axes, true)?;
+    // Rows of negative infinity only have no finite maximum to subtract.
+    let least = builder.number(f64::from(f32::MIN), DType::F32)?;
+    let most = builder.binary(Binary::Max, &most, &least)?;
+    let shifted = builder.binary(Binary::Sub, x, &most)?;
+    let powers = builder.unary(Unary::Exp, &shifted)?;
+    let total = reduce(builder, Reduce::Sum, &powers, axes, true)?;
+    let total = builder.unary(Unary::Log, &total)?;
+    builder.binary(Binary::Add, &total, &most)
+}
+
+pub(super) fn softmax(builder: &mut Builder, x: &Tensor, axis: usize) -> Result<Tensor> {
+    if x.rank() == 0 {
+        return builder.number(1.0, DType::F32);
+    }
+    let last = builder.axis_last(x, axis)?;
+    let value = builder.graph.softmax(last.value)?;
+    Ok(Tensor { value, axes: last.axes })
+}
+
+fn norm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let (axes, keep) = axes(call, &x)?;
+    let order = if call.has("p") { call.float("p", 2.0)? } else { call.float("ord", 2.0)? };
+    one(length(builder, &x, order, &axes, keep)?)
+}
+
+/// The norm of vectors of this order.
+pub(super) fn length(builder: &mut Builder, x: &Tensor, order: f64, axes: &[usize], keep: bool) -> Result<Tensor> {
+    Ok(if order == 2.0 {
+        let square = builder.binary(Binary::Mul, x, x)?;
+        let total = reduce(builder, Reduce::Sum, &square, axes, keep)?;
+        builder.unary(Unary::Sqrt, &total)?
+    } else {
+        let size = builder.unary(Unary::Abs, x)?;
+        if order == f64::INFINITY {
+            reduce(builder, Reduce::Max, &size, axes, keep)?
+        } else if order == f64::NEG_INFINITY {
+            reduce(builder, Reduce::Min, &size, axes, keep)?
+        } else if order == 1.0 {
+            reduce(builder, Reduce::Sum, &size, axes, keep)?
+        } else if order == 0.0 {
+            let sign = builder.function(Elementary::Sign, &size)?;
+            reduce(builder, Reduce::Sum, &sign, axes, keep)?
+        } else {
+            let exponent = builder.number(order, DType::F32)?;
+            let powers = builder.binary(Binary::Pow, &size, &exponent)?;
+            let total = reduce(builder, Reduce::Sum, &powers, axes, keep)?;
+            let exponent = builder.number(1.0 / order, DType::F32)?;
+            builder.binary(Binary::Pow, &total, &exponent)?
+        }
+    })
+}

@@ -1,0 +1,216 @@
+//! Functions of numbers that occur now and then, in terms of others.
+
+use super::{super::call::Operand, Builder, Call, Item, Rule, elementwise::between, one, reduce::reduce};
+use ondine_graph::{Binary, DType, Elementary, Reduce, Result, Unary, fail};
+
+pub(super) fn rule(op: &str) -> Option<Rule> {
+    Some(match op {
+        "logaddexp" => logaddexp,
+        "logit" | "special_logit" => logit,
+        "nan_to_num" => nan_to_num,
+        "isposinf" | "isneginf" => one_infinity,
+        "heaviside" => heaviside,
+        "xlogy" | "special_xlogy" => xlogy,
+        "isclose" => isclose,
+        "sinc" | "special_sinc" => sinc,
+        "softshrink" => softshrink,
+        "negative" => |builder, call| {
+            let x = call.tensor("self")?;
+            one(builder.unary(Unary::Neg, &x)?)
+        },
+        "hypot" => hypot,
+        "copysign" => copysign,
+        "__lshift__" | "bitwise_left_shift" | "__rshift__" | "bitwise_right_shift" | "__ilshift__" | "__irshift__" => {
+            shift
+        }
+        "signbit" => |builder, call| {
+            let x = call.float_tensor(builder, "self")?;
+            // Minus zero is told apart by what it divides.
+            let inverse = builder.function(Elementary::Reciprocal, &x)?;
+            let zero = builder.number(0.0, DType::F32)?;
+            let (below, under) =
+                (builder.binary(Binary::Less, &x, &zero)?, builder.binary(Binary::Less, &inverse, &zero)?);
+            one(builder.binary(Binary::Or, &below, &under)?)
+        },
+        "logaddexp2" => |builder, call| {
+            let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
+            let most = builder.binary(Binary::Max, &a, &b)?;
+            let (a, b) = (builder.binary(Binary::Sub, &a, &most)?, builder.binary(Binary::Sub, &b, &most)?);
+            let (a, b) = (builder.function(Elementary::Exp2, &a)?, builder.function(Elementary::Exp2, &b)?);
+            let sum = builder.binary(Binary::Add, &a, &b)?;
+            let sum = builder.function(Elementary::Log2, &sum)?;
+            one(builder.binary(Binary::Add, &sum, &most)?)
+        },
+        "ldexp" => |builder, call| {
+            let (x, power) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
+            let power = builder.function(Elementary::Exp2, &power)?;
+            one(builder.binary(Binary::Mul, &x, &power)?)
+        },
+        "special_entr" => |builder, call| {
+            let x = call.float_tensor(builder, "self")?;
+            let log = builder.unary(Unary::Log, &x)?;
+            let product = builder.binary(Binary::Mul, &x, &log)?;
+            let (entropy, zero) = (builder.unary(Unary::Neg, &product)?, builder.number(0.0, DType::F32)?);
+            let nothing = builder.binary(Binary::Equal, &x, &zero)?;
+            one(builder.select(&nothing, &zero, &entropy)?)
+        },
+        "fake_quantize_per_tensor_affine" | "fake_quantize_per_channel_affine" => fake_quantize,
+        "special_ndtr" => ndtr,
+        "nansum" => nansum,
+        _ => return None,
+    })
+}
+
+fn logaddexp(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
+    let most = builder.binary(Binary::Max, &a, &b)?;
+    let difference = builder.binary(Binary::Sub, &a, &b)?;
+    let distance = builder.unary(Unary::Abs, &difference)?;
+    let away = builder.unary(Unary::Neg, &distance)?;
+    let power = builder.unary(Unary::Exp, &away)?;
+    let added = builder.function(Elementary::Log1p, &power)?;
+    one(builder.binary(Binary::Add, &most, &added)?)
+}
+
+fn logit(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let mut x = call.float_tensor(builder, "self")?;
+    if call.has("eps") {
+        let eps = call.float("eps", 0.0)?;
+        x = between(builder, &x, Some(eps), Some(1.0 - eps))?;
+    }
+    let rest = builder.affine(&x, -1.0, 1.0)?;
+    let odds = builder.binary(Binary::Div, &x, &rest)?;
+    one(builder.unary(Unary::Log, &odds)?)
+}
+
+fn nan_to_num(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let number = builder.binary(Binary::Equal, &x, &x)?;
+    let instead = builder.number(call.float("nan", 0.0)?, DType::F32)?;
+    let x = builder.select(&number, &x, &instead)?;
+    let (least, most) = (call.float("neginf", f64::from(f32::MIN))?, call.float("posinf", f64::from(f32::MAX))?);
+    let mut result = x.clone();
+    for (infinite, finite) in [(f64::NEG_INFINITY, least), (f64::INFINITY, most)] {
+        let (infinite, finite) = (builder.number(infinite, DType::F32)?, builder.number(finite, DType::F32)?);
+        let is = builder.binary(Binary::Equal, &x, &infinite)?;
+        result = builder.select(&is, &finite, &result)?;
+    }
+    one(result)
+}
+
+fn one_infinity(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let sign = if call.op == "isposinf" { 1.0 } else { -1.0 };
+    let infinity = builder.number(sign * f64::INFINITY, DType::F32)?;
+    one(builder.binary(Binary::Equal, &x, &infinity)?)
+}
+
+fn heaviside(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (x, at_zero) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "values")?);
+    let zero = builder.number(0.0, DType::F32)?;
+    let (is_zero, positive) = (builder.binary(Binary::Equal, &x, &zero)?, builder.binary(Binary::Less, &zero, &x)?);
+    let step = builder.cast(&positive, DType::F32)?;
+    one(builder.select(&is_zero, &at_zero, &step)?)
+}
+
+fn xlogy(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.operand_as(builder, "self", DType::F32)?;
+    let y = call.operand_as(builder, "other", DType::F32)?;
+    let log = builder.unary(Unary::Log, &y)?;
+    let product = builder.binary(Binary::Mul, &x, &log)?;
+    let zero = builder.number(0.0, DType::F32)?;
+    let nothing = builder.binary(Binary::Equal, &x, &zero)?;
+    one(builder.select(&nothing, &zero, &product)?)
+}
+
+fn isclose(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
+    let difference = builder.binary(Binary::Sub, &a, &b)?;
+    let distance = builder.unary(Unary::Abs, &difference)?;
+    let size = builder.unary(Unary::Abs, &b)?;
+    let allowed = builder.affine(&size, call.float("rtol", 1e-5)?, call.float("atol", 1e-8)?)?;
+    let far = builder.binary(Binary::Less, &allowed, &distance)?;
+    let (near, equal) = (builder.not(&far)?, builder.binary(Binary::Equal, &a, &b)?);
+    one(builder.binary(Binary::Or, &near, &equal)?)
+}
+
+fn sinc(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let x = builder.affine(&x, std::f64::consts::PI, 0.0)?;
+    let (sine, zero) = (builder.unary(Unary::Sin, &x)?, builder.number(0.0, DType::F32)?);
+    let (quotient, there) = (builder.binary(Binary::Div, &sine, &x)?, builder.binary(Binary::Equal, &x, &zero)?);
+    let unit = builder.number(1.0, DType::F32)?;
+    one(builder.select(&there, &unit, &quotient)?)
+}
+
+fn softshrink(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let limit = call.float("lambd", 0.5)?;
+    let inside = between(builder, &x, Some(-limit), Some(limit))?;
+    one(builder.binary(Binary::Sub, &x, &inside)?)
+}
+
+fn hypot(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
+    let (a, b) = (builder.binary(Binary::Mul, &a, &a)?, builder.binary(Binary::Mul, &b, &b)?);
+    let sum = builder.binary(Binary::Add, &a, &b)?;
+    one(builder.unary(Unary::Sqrt, &sum)?)
+}
+
+fn copysign(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let other = call.operand_as(builder, "other", DType::F32)?;
+    let size = builder.unary(Unary::Abs, &x)?;
+    let (negative, zero) = (builder.unary(Unary::Neg, &size)?, builder.number(0.0, DType::F32)?);
+    let below = builder.binary(Binary::Less, &other, &zero)?;
+    one(builder.select(&below, &negative, &size)?)
+}
+
+fn shift(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let Operand::Number { value, .. } = call.operand(builder, "other")? else {
+        fail!(Unsupported, "shifts by a tensor");
+    };
+    let factor = builder.number(2_f64.powf(value), builder.dtype(&x))?;
+    let op = if call.op.contains("left") || call.op.contains("lshift") { Binary::Mul } else { Binary::FloorDiv };
+    one(builder.binary(op, &x, &factor)?)
+}
+
+fn ndtr(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let x = builder.affine(&x, std::f64::consts::FRAC_1_SQRT_2, 0.0)?;
+    let erf = builder.function(Elementary::Erf, &x)?;
+    one(builder.affine(&erf, 0.5, 0.5)?)
+}
+
+fn nansum(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let (number, zero) = (builder.binary(Binary::Equal, &x, &x)?, builder.number(0.0, DType::F32)?);
+    let x = builder.select(&number, &x, &zero)?;
+    let axes = if call.has("dim") { call.axes("dim", x.rank())? } else { (0..x.rank()).collect() };
+    one(reduce(builder, Reduce::Sum, &x, &axes, call.flag("keepdim", false)?)?)
+}
+
+/// Numbers as they would come back from integers of few bits.
+fn fake_quantize(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let mut parameters =
+        [call.operand_as(builder, "scale", DType::F32)?, call.operand_as(builder, "zero_point", DType::F32)?];
+    if call.op.contains("channel") {
+        let axis = call.axis("axis", 0, x.rank())?;
+        for parameter in &mut parameters {
+            let mut wide = vec![1.into(); x.rank()];
+            wide[axis] = builder.dim(parameter, 0);
+            *parameter = builder.reshape(parameter, &wide)?;
+        }
+    }
+    let [scale, zero] = parameters;
+    let inverse = builder.function(Elementary::Reciprocal, &scale)?;
+    let steps = builder.binary(Binary::Mul, &x, &inverse)?;
+    let steps = builder.binary(Binary::Add, &steps, &zero)?;
+    let steps = builder.function(Elementary::Round, &steps)?;
+    let steps =
+        between(builder, &steps, Some(call.float("quant_min", -128.0)?), Some(call.float("quant_max", 127.0)?))?;
+    let away = builder.binary(Binary::Sub, &steps, &zero)?;
+    one(builder.binary(Binary::Mul, &away, &scale)?)
+}

@@ -1,0 +1,483 @@
+//! Operators that make, join, pad and reorder tensors.
+
+use super::{
+    super::{builder::check_list, call::Operand},
+    Builder, Call, Item, Rule, Tensor, one,
+};
+use ondine_graph::{Binary, DType, Dim, NDArray, Op, Result, fail};
+
+pub(super) fn rule(op: &str) -> Option<Rule> {
+    Some(match op {
+        "cat" | "concat" | "concatenate" => cat,
+        "stack" | "hstack" | "vstack" | "dstack" | "column_stack" => stack,
+        "pad" | "constant_pad_nd" | "reflection_pad1d" | "reflection_pad2d" | "reflection_pad3d"
+        | "replication_pad1d" | "replication_pad2d" | "replication_pad3d" | "_pad_circular" => pad,
+        "zeros" | "zeros_like" | "new_zeros" | "ones" | "ones_like" | "new_ones" | "full" | "full_like"
+        | "new_full" | "fill" | "zero" | "empty" | "empty_like" | "new_empty" | "empty_permuted" | "empty_strided"
+        | "new_empty_strided" | "scalar_tensor" => full,
+        "arange" => arange,
+        "linspace" => linspace,
+        "eye" => |builder, call| {
+            let [rows, columns] = matrix(&call.out_shape(0)?)?;
+            let equal = compare_places(builder, [&rows, &columns], 0, Places::Equal)?;
+            one(call.cast_out(builder, &equal)?)
+        },
+        "tril" | "triu" => triangle,
+        "flip" => flip,
+        "roll" => roll,
+        "repeat" | "tile" => repeat,
+        "repeat_interleave" => repeat_interleave,
+        "meshgrid" => meshgrid,
+        "pixel_shuffle" => |builder, call| shuffle(builder, call, "upscale_factor", true),
+        "pixel_unshuffle" => |builder, call| shuffle(builder, call, "downscale_factor", false),
+        "channel_shuffle" => channel_shuffle,
+        "one_hot" => one_hot,
+        "complex" => |builder, call| {
+            let parts = [call.tensor("real")?, call.tensor("imag")?];
+            one(join(builder, &[&parts[0], &parts[1]])?)
+        },
+        "polar" => polar,
+        "view_as_complex" | "view_as_real" | "view_as_complex_copy" | "view_as_real_copy" => {
+            |_, call| one(call.tensor("self")?)
+        }
+        "real" | "imag" => |builder, call| {
+            let x = call.tensor("self")?;
+            let index = usize::from(call.op == "imag");
+            let part = builder.slice(&x, x.rank() - 1, &index.into(), &(index + 1).into())?;
+            one(super::view::without(builder, &part, x.rank() - 1)?)
+        },
+        "_assert_tensor_metadata"
+        | "_assert_async"
+        | "_linalg_check_errors"
+        | "_functional_assert_async"
+        | "sym_constrain_range_for_size"
+        | "sym_constrain_range"
+        | "_set_grad_enabled"
+        | "_check_is_size" => |_, _| Ok(Vec::new()),
+        _ => return None,
+    })
+}
+
+/// The tensors side by side in a new last dimension.
+fn join(builder: &mut Builder, tensors: &[&Tensor]) -> Result<Tensor> {
+    let mut longer = Vec::new();
+    for tensor in tensors {
+        let mut shape = builder.shape(tensor);
+        shape.push(1.into());
+        longer.push(builder.reshape(tensor, &shape)?);
+    }
+    let axis = longer.first().map_or(0, |tensor| tensor.rank() - 1);
+    builder.concat(&longer.iter().collect::<Vec<_>>(), axis)
+}
+
+fn stack(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let mut tensors = Vec::new();
+    for tensor in call.tensors("tensors")? {
+        tensors.push(call.cast_out(builder, &tensor)?);
+    }
+    let rank = tensors.first().map_or(0, Tensor::rank);
+    let (axis, adds) = match (call.op, rank) {
+        ("dstack", 2) => (2, true),
+        ("dstack", 3..) => (2, false),
+        ("stack", _) => (call.axis("dim", 0, rank + 1)?, true),
+        ("hstack", 0 | 1) => (0, rank == 0),
+        ("hstack", _) => (1, false),
+        ("vstack", 1) => (0, true),
+        ("vstack", 2..) => (0, false),
+        ("column_stack", 1) => (1, true),
+        ("column_stack", 2..) => (1, false),
+        (op, _) => fail!(Unsupported, "{op} of tensors of rank {rank}"),
+    };
+    if adds {
+        for tensor in &mut tensors {
+            let mut shape = builder.shape(tensor);
+            shape.insert(axis, 1.into());
+            *tensor = builder.reshape(tensor, &shape)?;
+        }
+    }
+    one(builder.concat(&tensors.iter().collect::<Vec<_>>(), axis)?)
+}
+
+/// Pads the last dimensions: the amounts come innermost first.
+fn pad(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let name = if call.has("pad") { "pad" } else { "padding" };
+    let amounts = call.dims(name)?;
+    let mode = call.text("mode").unwrap_or(match call.op {
+        op if op.starts_with("reflection") => "reflect",
+        op if op.starts_with("replication") => "replicate",
+        "_pad_circular" => "circular",
+        _ => "constant",
+    });
+    let value = call.operand(builder, "value");
+    let value = match value {
+        Ok(Operand::Number { value, .. }) if !value.is_nan() => value,
+        _ => 0.0,
+    };
+    let mut x = call.tensor("self")?;
+    let Some(amounts) = amounts.iter().map(Dim::constant).collect::<Option<Vec<i64>>>() else {
+        if mode != "constant" {
+            fail!(Unsupported, "`{mode}` padding by an amount that is not known beforehand");
+        }
+        return symbolic_pad(builder, x, &amounts, value).and_then(one);
+    };
+    for (i, pair) in amounts.chunks_exact(2).enumerate() {
+        let Some(axis) = x.rank().checked_sub(i + 1) else { fail!(Shape, "more padding than dimensions") };
+        let [before, after] = [pair[0], pair[1]];
+        // Negative amounts cut.
+        let size = builder.dim(&x, axis);
+        let (start, end) =
+            (Dim::from_i64(before.saturating_neg().max(0)), &size - &Dim::from_i64(after.saturating_neg().max(0)));
+        x = builder.slice(&x, axis, &start, &end)?;
+        let (Ok(before), Ok(after)) = (usize::try_from(before.max(0)), usize::try_from(after.max(0))) else { continue };
+        if before + after > 0 && mode != "constant" {
+            x = mirrored(builder, &x, axis, [before, after], mode)?;
+        }
+    }
+    if mode != "constant" {
+        return one(x);
+    }
+    constant_pad(builder, &x, &amounts, value).and_then(one)
+}
+
+/// `x` with `value` around it, by amounts of which some depend on sizes.
+fn symbolic_pad(builder: &mut Builder, mut x: Tensor, amounts: &[Dim], value: f64) -> Result<Tensor> {
+    let value = builder.number(value, builder.dtype(&x))?;
+    for (i, pair) in amounts.chunks_exact(2).enumerate() {
+        let Some(axis) = x.rank().checked_sub(i + 1) else { fail!(Shape, "more padding than dimensions") };
+        let cut = |amount: &Dim| amount.constant().map_or(0, |amount| amount.saturating_neg().max(0));
+        let (start, size) = (Dim::from_i64(cut(&pair[0])), builder.dim(&x, axis));
+        x = builder.slice(&x, axis, &start, &(&size - &Dim::from_i64(cut(&pair[1]))))?;
+        let mut parts = vec![x.clone()];
+        for (position, amount) in [0, 1].into_iter().zip(pair) {
+            if amount.constant().is_none_or(|amount| amount > 0) {
+                let mut shape = builder.shape(&x);
+                shape[axis] = amount.clone();
+                let filled = builder.expand(&value, &shape)?;
+                parts.insert(position * parts.len(), filled);
+            }
+        }
+        x = builder.concat(&parts.iter().collect::<Vec<_>>(), axis)?;
+    }
+    Ok(x)
+}
+
+/// `x` with `value` around it; the amounts are pairs for the last dimensions, innermost first.
+fn constant_pad(builder: &mut Builder, x: &Tensor, amounts: &[i64], value: f64) -> Result<Tensor> {
+    let mut list = vec![[0; 2]; x.rank()];
+    for (i, pair) in amounts.chunks_exact(2).enumerate() {
+        let sizes = [pair[0], pair[1]].map(|amount| usize::try_from(amount).unwrap_or(0));
+        list[x.axes[x.rank() - 1 - i]] = sizes;
+    }
+    if list.iter().all(|amounts| *amounts == [0; 2]) {
+        return Ok(x.clone());
+    }
+    let padded = |builder: &mut Builder, x: &Tensor| -> Result<Tensor> {
+        let value = builder.graph.push(Op::Pad { amounts: list.clone() }, &[x.value])?;
+        Ok(Tensor { value, axes: x.axes.clone() })
+    };
+    let result = padded(builder, x)?;
+    if value == 0.0 {
+        return Ok(result);
+    }
+    let shape = builder.shape(x);
+    let inside = builder.number(1.0, DType::Bool)?;
+    let inside = builder.expand(&inside, &shape)?;
+    let inside =
+        Tensor { value: builder.stored(&inside, &super::super::builder::inverse(&x.axes))?, axes: x.axes.clone() };
+    let inside = padded(builder, &inside)?;
+    let value = builder.number(value, builder.dtype(x))?;
+    builder.select(&inside, &result, &value)
+}
+
+/// `x` continued along `axis` by its own elements.
+fn mirrored(builder: &mut Builder, x: &Tensor, axis: usize, [before, after]: [usize; 2], mode: &str) -> Result<Tensor> {
+    let Some(size) = builder.dim(x, axis).fixed().filter(|&size| size > 0) else {
+        fail!(Unsupported, "padding by {mode} of a dimension of unknown size");
+    };
+    check_list(&[before.saturating_add(size).saturating_add(after)])?;
+    let source = |i: i64| -> i64 {
+        let (n, i) = (size as i64, i - before as i64);
+        match mode {
+            "reflect" if n > 1 => {
+                let period = 2 * (n - 1);
+                let i = i.rem_euclid(period);
+                if i < n { i } else { period - i }
+            }
+            "circular" => i.rem_euclid(n),
+            _ => i.clamp(0, n - 1),
+        }
+    };
+    let indices: Vec<i64> = (0..(before + size + after) as i64).map(source).collect();
+    let indices = builder.graph.constant(NDArray::new(&[indices.len()], &indices)?);
+    let indices = builder.plain(indices);
+    builder.take(x, axis, &indices)
+}
+
+fn full(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let dtype = call.out_dtype(0)?;
+    let number = if call.op.contains("ones") {
+        builder.number(1.0, dtype)?
+    } else if call.op == "scalar_tensor" {
+        call.operand_as(builder, "s", dtype)?
+    } else if call.has("fill_value") {
+        call.operand_as(builder, "fill_value", dtype)?
+    } else if call.has("value") {
+        call.operand_as(builder, "value", dtype)?
+    } else {
+        builder.number(0.0, dtype)?
+    };
+    one(builder.expand(&number, &call.out_shape(0)?)?)
+}
+
+fn arange(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let count = call.out_dim(0, 0)?;
+    let dtype = call.out_dtype(0)?;
+    let integers = call.try_dim("start").and_then(|start| Ok((start, call.try_dim("step")?)));
+    let range = match integers {
+        Ok((start, step)) if step.as_ref().is_none_or(|step| step.constant().is_some()) => {
+            let step = step.and_then(|step| step.constant()).unwrap_or(1);
+            builder.range(&start.unwrap_or_else(|| 0.into()), step, &count)?
+        }
+        _ => {
+            let (start, step) = (call.float("start", 0.0)?, call.float("step", 1.0)?);
+            let range = builder.range(&0.into(), 1, &count)?;
+            let range = builder.cast(&range, DType::F32)?;
+            builder.affine(&range, step, start)?
+        }
+    };
+    one(builder.cast(&range, dtype)?)
+}
+
+fn linspace(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let steps = call.integer("steps", 100)?.clamp(0, 1 << 24);
+    let (start, end) = (call.float("start", 0.0)?, call.float("end", 1.0)?);
+    let step = (end - start) / (steps - 1).max(1) as f64;
+    // From both ends, as PyTorch does, so that the last is exact.
+    let value = |i: i64| if i < steps / 2 { start + step * i as f64 } else { end - step * (steps - 1 - i) as f64 };
+    let values: Vec<f32> = (0..steps.clamp(0, 1 << 24)).map(|i| value(i) as f32).collect();
+    let values = builder.graph.constant(NDArray::new(&[values.len()], &values)?);
+    let values = builder.plain(values);
+    one(call.cast_out(builder, &values)?)
+}
+
+fn matrix(shape: &[Dim]) -> Result<[Dim; 2]> {
+    match shape {
+        [.., rows, columns] => Ok([rows.clone(), columns.clone()]),
+        _ => fail!(Shape, "not a matrix"),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Places {
+    Equal,
+    AtMost,
+    AtLeast,
+}
+
+/// For each place of a matrix whether its column compares so to its row plus `offset`.
+fn compare_places(builder: &mut Builder, [rows, columns]: [&Dim; 2], offset: i64, how: Places) -> Result<Tensor> {
+    let row = builder.range(&Dim::from_i64(offset), 1, rows)?;
+    let row = builder.reshape(&row, &[rows.clone(), 1.into()])?;
+    let column = builder.range(&0.into(), 1, columns)?;
+    let column = builder.reshape(&column, &[1.into(), columns.clone()])?;
+    match how {
+        Places::Equal => builder.binary(Binary::Equal, &column, &row),
+        Places::AtMost => {
+            let above = builder.binary(Binary::Less, &row, &column)?;
+            builder.not(&above)
+        }
+        Places::AtLeast => {
+            let below = builder.binary(Binary::Less, &column, &row)?;
+            builder.not(&below)
+        }
+    }
+}
+
+/// Where a query may look at a key: places on and below the diagonal.
+pub(super) fn lower_triangle(builder: &mut Builder, rows: &Dim, columns: &Dim) -> Result<Tensor> {
+    compare_places(builder, [rows, columns], 0, Places::AtMost)
+}
+
+fn triangle(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let [rows, columns] = matrix(&builder.shape(&x))?;
+    let how = if call.op == "tril" { Places::AtMost } else { Places::AtLeast };
+    let inside = compare_places(builder, [&rows, &columns], call.integer("diagonal", 0)?, how)?;
+    let zero = builder.number(0.0, builder.dtype(&x))?;
+    one(builder.select(&inside, &x, &zero)?)
+}
+
+fn roll(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let mut x = call.tensor("self")?;
+    let shape = builder.shape(&x);
+    let shifts = call.integers("shifts", &[])?;
+    let mut axes = call.axes("dims", x.rank())?;
+    if axes.is_empty() {
+        let elements = shape.iter().fold(Dim::from(1), |product, dim| &product * dim);
+        x = builder.reshape(&x, &[elements])?;
+        axes = vec![0];
+    }
+    for (axis, shift) in axes.into_iter().zip(shifts) {
+        let size = builder.dim(&x, axis);
+        let cut = match size.constant() {
+            Some(0) => continue,
+            Some(size) => Dim::from_i64((-shift).rem_euclid(size)),
+            None if shift >= 0 => &size - &Dim::from_i64(shift),
+            None => Dim::from_i64(-shift),
+        };
+        if cut.constant() == Some(0) {
+            continue;
+        }
+        let head = builder.slice(&x, axis, &0.into(), &cut)?;
+        let tail = builder.slice(&x, axis, &cut, &size)?;
+        x = builder.concat(&[&tail, &head], axis)?;
+    }
+    one(builder.reshape(&x, &shape)?)
+}
+
+/// Repeats along each dimension: through a new dimension of size 1 before it.
+fn repeat(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let mut times = call.dims(if call.op == "tile" { "dims" } else { "repeats" })?;
+    let mut shape = builder.shape(&x);
+    while shape.len() < times.len() {
+        shape.insert(0, 1.into());
+    }
+    while times.len() < shape.len() {
+        times.insert(0, 1.into());
+    }
+    let (mut split, mut repeated, mut result) = (Vec::new(), Vec::new(), Vec::new());
+    for (size, times) in shape.iter().zip(&times) {
+        if times.fixed() == Some(1) {
+            split.push(size.clone());
+            repeated.push(size.clone());
+        } else {
+            split.extend([Dim::from(1), size.clone()]);
+            repeated.extend([times.clone(), size.clone()]);
+        }
+        result.push(size * times);
+    }
+    let x = builder.reshape(&x, &split)?;
+    let x = builder.expand(&x, &repeated)?;
+    one(builder.reshape(&x, &result)?)
+}
+
+fn repeat_interleave(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    if call.try_tensor("repeats")?.is_some() {
+        return super::choice::repeated(builder, call);
+    }
+    let x = call.tensor("self")?;
+    let times = call.dim("repeats")?;
+    let (x, axis) = if call.has("dim") {
+        let axis = call.axis("dim", 0, x.rank())?;
+        (x, axis)
+    } else {
+        let elements = builder.shape(&x).iter().fold(Dim::from(1), |product, dim| &product * dim);
+        (builder.reshape(&x, &[elements])?, 0)
+    };
+    let mut shape = builder.shape(&x);
+    let mut result = shape.clone();
+    result[axis] = &shape[axis] * &times;
+    shape.insert(axis + 1, 1.into());
+    let x = builder.reshape(&x, &shape)?;
+    shape[axis + 1] = times;
+    let x = builder.expand(&x, &shape)?;
+    one(builder.reshape(&x, &result)?)
+}
+
+fn meshgrid(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let tensors = call.tensors("tensors")?;
+    let by_columns = call.text("indexing") == Some("xy") && tensors.len() >= 2;
+    let mut items = Vec::new();
+    for (i, tensor) in tensors.iter().enumerate() {
+        let axis = match i {
+            0 | 1 if by_columns => 1 - i,
+            i => i,
+        };
+        let mut shape = vec![Dim::from(1); tensors.len()];
+        shape[axis] = builder.shape(tensor).first().cloned().unwrap_or_else(|| 1.into());
+        let tensor = builder.reshape(tensor, &shape)?;
+        items.push(Item::Tensor(builder.expand(&tensor, &call.out_shape(i)?)?));
+    }
+    Ok(items)
+}
+
+/// Blocks of pixels to channels or back.
+fn shuffle(builder: &mut Builder, call: &Call<'_>, factor: &str, up: bool) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let shape = builder.shape(&x);
+    let [head @ .., channels, height, width] = &shape[..] else { fail!(Shape, "not feature maps") };
+    let Some(r) = usize::try_from(call.integer(factor, 1)?).ok().filter(|&r| r > 0) else { fail!(Shape, "factor 0") };
+    let side = Dim::from(r);
+    let (n, mut split) = (head.len(), head.to_vec());
+    let (order, merged) = if up {
+        let channels = channels.floor_div(r * r);
+        split.extend([channels.clone(), side.clone(), side, height.clone(), width.clone()]);
+        ([0, 3, 1, 4, 2], [channels, height * r, width * r])
+    } else {
+        let (height, width) = (height.floor_div(r), width.floor_div(r));
+        split.extend([channels.clone(), height.clone(), side.clone(), width.clone(), side]);
+        ([0, 2, 4, 1, 3], [channels * (r * r), height, width])
+    };
+    let x = builder.reshape(&x, &split)?;
+    let order: Vec<usize> = (0..n).chain(order.iter().map(|axis| axis + n)).collect();
+    let x = Builder::permuted(&x, &order);
+    let merged: Vec<Dim> = head.iter().cloned().chain(merged).collect();
+    one(builder.reshape(&x, &merged)?)
+}
+
+fn cat(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let mut tensors = Vec::new();
+    for tensor in call.tensors("tensors")? {
+        // PyTorch lets empty vectors pass among anything.
+        if !(tensor.rank() == 1 && builder.dim(&tensor, 0).fixed() == Some(0)) {
+            tensors.push(call.cast_out(builder, &tensor)?);
+        }
+    }
+    let rank = tensors.first().map_or(1, Tensor::rank);
+    let axis = call.axis("dim", 0, rank)?;
+    one(builder.concat(&tensors.iter().collect::<Vec<_>>(), axis)?)
+}
+
+fn flip(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let mut x = call.tensor("self")?;
+    for axis in call.axes("dims", x.rank())? {
+        let size = builder.dim(&x, axis);
+        let indices = builder.range(&(&size - 1), -1, &size)?;
+        x = builder.take(&x, axis, &indices)?;
+    }
+    one(x)
+}
+
+fn channel_shuffle(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let Some(groups) = usize::try_from(call.integer("groups", 1)?).ok() else { fail!(Shape, "groups") };
+    let shape = builder.shape(&x);
+    let mut split = shape.clone();
+    split.splice(1..2, [Dim::from(groups), shape[1].floor_div(groups.max(1))]);
+    let y = builder.reshape(&x, &split)?;
+    let y = Builder::swapped(&y, 1, 2);
+    one(builder.reshape(&y, &shape)?)
+}
+
+fn one_hot(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let out = call.out_shape(0)?;
+    let Some(classes) = out.last() else { fail!(Format, "one_hot without classes") };
+    let range = builder.range(&0.into(), 1, classes)?;
+    let mut shape = builder.shape(&x);
+    shape.push(1.into());
+    let x = builder.reshape(&x, &shape)?;
+    let hot = builder.binary(Binary::Equal, &x, &range)?;
+    one(builder.cast(&hot, DType::I64)?)
+}
+
+fn polar(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (size, angle) = (call.tensor("abs")?, call.tensor("angle")?);
+    let mut parts = Vec::new();
+    for unary in [ondine_graph::Unary::Cos, ondine_graph::Unary::Sin] {
+        let part = builder.unary(unary, &angle)?;
+        parts.push(builder.binary(Binary::Mul, &size, &part)?);
+    }
+    one(join(builder, &[&parts[0], &parts[1]])?)
+}

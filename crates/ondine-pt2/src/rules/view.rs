@@ -1,0 +1,399 @@
+//! Views: operators whose result shares memory with their argument.
+
+use super::{
+    super::{builder::check_list, call::wrap},
+    Builder, Call, Item, Rule, Tensor, one,
+};
+use ondine_graph::{Dim, DimPair, Op, Result, Scatter, fail};
+
+pub(super) fn rule(op: &str) -> Option<Rule> {
+    Some(match op {
+        "view" | "reshape" | "_unsafe_view" | "flatten" | "unflatten" | "unsqueeze" | "squeeze" | "view_as"
+        | "reshape_as" | "_reshape_copy" | "view_copy" | "unsqueeze_copy" | "squeeze_copy" | "_reshape_alias"
+        | "ravel" => same_elements,
+        "alias" | "detach" | "contiguous" | "clone" | "lift_fresh_copy" | "lift" | "dropout" | "feature_dropout"
+        | "alpha_dropout" | "resolve_conj" | "resolve_neg" | "alias_copy" | "detach_copy" | "lift_fresh"
+        | "positive" => identity,
+        "permute" | "permute_copy" => permute,
+        "transpose" | "swapaxes" | "swapdims" | "transpose_copy" => |_, call| {
+            let x = call.tensor("self")?;
+            let (first, second) = if call.has("axis0") { ("axis0", "axis1") } else { ("dim0", "dim1") };
+            let (a, b) = (call.axis(first, 0, x.rank())?, call.axis(second, 1, x.rank())?);
+            one(Builder::swapped(&x, a, b))
+        },
+        "t" | "mT" | "numpy_T" | "adjoint" | "mH" | "t_copy" => |_, call| {
+            let x = call.tensor("self")?;
+            match x.rank() {
+                0 | 1 => one(x),
+                rank => one(Builder::swapped(&x, rank - 2, rank - 1)),
+            }
+        },
+        "movedim" | "moveaxis" => movedim,
+        "expand" | "expand_as" | "broadcast_to" | "expand_copy" => |builder, call| {
+            let x = call.tensor("self")?;
+            one(builder.expand(&x, &call.out_shape(0)?)?)
+        },
+        "slice" | "slice_copy" => |builder, call| {
+            let x = call.tensor("self")?;
+            let cut = Cut::slice(builder, call, &x)?;
+            one(cut.apply(builder, &x)?)
+        },
+        "narrow" | "narrow_copy" => |builder, call| {
+            let x = call.tensor("self")?;
+            let axis = call.axis("dim", 0, x.rank())?;
+            let start = from_end(&call.dim("start")?, &builder.dim(&x, axis));
+            let count = call.dim("length")?;
+            one(Cut { axis, start, count, step: 1 }.apply(builder, &x)?)
+        },
+        "select" | "select_copy" => |builder, call| {
+            let x = call.tensor("self")?;
+            let cut = Cut::select(builder, call, &x)?;
+            let part = cut.apply(builder, &x)?;
+            one(without(builder, &part, cut.axis)?)
+        },
+        "split"
+        | "split_with_sizes"
+        | "chunk"
+        | "tensor_split"
+        | "unsafe_split"
+        | "unsafe_chunk"
+        | "split_copy"
+        | "split_with_sizes_copy"
+        | "unsafe_split_with_sizes"
+        | "hsplit"
+        | "vsplit"
+        | "dsplit" => split,
+        "unbind" | "unbind_copy" => unbind,
+        "diagonal" => diagonal,
+        "unfold" => unfold,
+        _ => return None,
+    })
+}
+
+fn identity(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let name = if call.has("self") { "self" } else { "input" };
+    if call.flag("train", false)? {
+        fail!(Unsupported, "dropout while training; export the model after .eval()");
+    }
+    let x = call.tensor(name)?;
+    let _ = builder;
+    one(x)
+}
+
+fn same_elements(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    if call.overload == "dtype" {
+        fail!(Unsupported, "a view of a tensor as another element type");
+    }
+    one(builder.reshape(&x, &call.out_shape(0)?)?)
+}
+
+fn movedim(_: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let (from, to) = (call.axes("source", x.rank())?, call.axes("destination", x.rank())?);
+    let mut order = vec![None; x.rank()];
+    from.iter().zip(&to).for_each(|(&from, &to)| order[to] = Some(from));
+    let mut rest = (0..x.rank()).filter(|axis| !from.contains(axis));
+    let order: Option<Vec<usize>> = order.into_iter().map(|axis| axis.or_else(|| rest.next())).collect();
+    match order {
+        Some(order) => one(Builder::permuted(&x, &order)),
+        None => fail!(Format, "dimensions {from:?} cannot move to {to:?}"),
+    }
+}
+
+/// `x` without dimension `axis`, which has size 1.
+pub(super) fn without(builder: &mut Builder, x: &Tensor, axis: usize) -> Result<Tensor> {
+    let mut shape = builder.shape(x);
+    if axis >= shape.len() {
+        fail!(Shape, "dimension {axis} does not exist in rank {}", shape.len());
+    }
+    shape.remove(axis);
+    builder.reshape(x, &shape)
+}
+
+/// A position counted from the end if it is negative.
+fn from_end(position: &Dim, size: &Dim) -> Dim {
+    if position.constant().is_some_and(|position| position < 0) { size + position } else { position.clone() }
+}
+
+/// Elements `start`, `start + step`, ..., `count` of them, along a dimension.
+struct Cut {
+    axis: usize,
+    start: Dim,
+    count: Dim,
+    step: usize,
+}
+
+impl Cut {
+    fn slice(builder: &Builder, call: &Call<'_>, x: &Tensor) -> Result<Self> {
+        let axis = call.axis("dim", 0, x.rank())?;
+        let size = builder.dim(x, axis);
+        let step = usize::try_from(call.integer("step", 1)?).unwrap_or(0);
+        let bound = |name: &str, default: Dim| -> Result<Dim> {
+            let Some(position) = call.try_dim(name)? else { return Ok(default) };
+            let position = from_end(&position, &size);
+            Ok(match (position.constant(), size.constant()) {
+                (Some(i64::MAX), _) => size.clone(),
+                (Some(position), Some(size)) => Dim::from_i64(position.clamp(0, size)),
+                _ => position,
+            })
+        };
+        let (start, end) = (bound("start", Dim::from(0))?, bound("end", size.clone())?);
+        // What the exporter found is the truth about symbolic bounds, which are clamped.
+        let count = match (start.constant(), end.constant(), step) {
+            (_, _, 0) => fail!(Shape, "a slice with step 0"),
+            (Some(start), Some(end), _) => Dim::from_i64((end - start).max(0)).pair(DimPair::Quotient, &1.into()),
+            _ => call.out_dim(0, axis)?,
+        };
+        let count = match (count.constant(), start.constant(), end.constant()) {
+            (Some(count), Some(_), Some(_)) => Dim::from(usize::try_from(count).unwrap_or(0).div_ceil(step)),
+            _ => count,
+        };
+        Ok(Self { axis, start, count, step })
+    }
+
+    fn select(builder: &Builder, call: &Call<'_>, x: &Tensor) -> Result<Self> {
+        let axis = call.axis("dim", 0, x.rank())?;
+        let start = from_end(&call.dim("index")?, &builder.dim(x, axis));
+        Ok(Self { axis, start, count: 1.into(), step: 1 })
+    }
+
+    fn apply(&self, builder: &mut Builder, x: &Tensor) -> Result<Tensor> {
+        if self.step == 1 {
+            return builder.slice(x, self.axis, &self.start, &(&self.start + &self.count));
+        }
+        let indices = builder.range(&self.start, self.step as i64, &self.count)?;
+        builder.take(x, self.axis, &indices)
+    }
+
+    /// `x` with these elements replaced by `part`.
+    fn replace(&self, builder: &mut Builder, x: &Tensor, part: &Tensor) -> Result<Tensor> {
+        let size = builder.dim(x, self.axis);
+        if self.step == 1 {
+            let end = &self.start + &self.count;
+            let mut pieces = Vec::new();
+            if self.start.constant() != Some(0) {
+                pieces.push(builder.slice(x, self.axis, &Dim::from(0), &self.start)?);
+            }
+            pieces.push(part.clone());
+            if end != size {
+                pieces.push(builder.slice(x, self.axis, &end, &size)?);
+            }
+            return builder.concat(&pieces.iter().collect::<Vec<_>>(), self.axis);
+        }
+        let indices = builder.range(&self.start, self.step as i64, &self.count)?;
+        scatter_rows(builder, Scatter::Replace, x, self.axis, &indices, part)
+    }
+}
+
+/// `x` with its parts along `axis` combined with those of `rows`, at rank-1 `indices`.
+pub(in super::super) fn scatter_rows(
+    builder: &mut Builder,
+    how: Scatter,
+    x: &Tensor,
+    axis: usize,
+    indices: &Tensor,
+    rows: &Tensor,
+) -> Result<Tensor> {
+    let order: Vec<usize> = std::iter::once(axis).chain((0..x.rank()).filter(|&other| other != axis)).collect();
+    let inputs = [builder.stored(x, &order)?, indices.value, builder.stored(rows, &order)?];
+    let value = builder.graph.push(Op::Scatter(how), &inputs)?;
+    Ok(Builder::ordered(value, &order))
+}
+
+/// The parts of a split, whose sizes the program says.
+fn parts(call: &Call<'_>, axis: usize) -> Result<Vec<Cut>> {
+    let mut start = Dim::from(0);
+    let mut cuts = Vec::new();
+    for index in 0..call.output_names().len() {
+        let count = call.out_dim(index, axis)?;
+        let end = &start + &count;
+        cuts.push(Cut { axis, start, count, step: 1 });
+        start = end;
+    }
+    Ok(cuts)
+}
+
+fn diagonal(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let offset = call.integer("offset", 0)?;
+    let (a, b) = (call.axis("dim1", 0, x.rank())?, call.axis("dim2", 1, x.rank())?);
+    let rest: Vec<usize> = (0..x.rank()).filter(|&axis| axis != a && axis != b).collect();
+    let order: Vec<usize> = rest.iter().copied().chain([a, b]).collect();
+    let (rows, columns) = (builder.dim(&x, a), builder.dim(&x, b));
+    let Some(width) = columns.fixed() else { fail!(Unsupported, "the diagonal of a matrix of unknown width") };
+    let moved = Builder::permuted(&x, &order);
+    let mut shape: Vec<Dim> = rest.iter().map(|&axis| builder.dim(&x, axis)).collect();
+    shape.push(&rows * &columns);
+    let flat = builder.reshape(&moved, &shape)?;
+    let start = if offset >= 0 { offset } else { offset.saturating_mul(-(width as i64)) };
+    let right = usize::try_from(offset.max(0)).unwrap_or(usize::MAX);
+    let down = usize::try_from(offset.saturating_neg().max(0)).unwrap_or(usize::MAX);
+    let count = match rows.fixed() {
+        Some(rows) => Dim::from(rows.saturating_sub(down).min(width.saturating_sub(right))),
+        None => call.out_dim(0, rest.len())?,
+    };
+    let indices = builder.range(&Dim::from_i64(start), width as i64 + 1, &count)?;
+    one(builder.take(&flat, rest.len(), &indices)?)
+}
+
+/// Overlapping windows of a dimension, as a new last dimension.
+fn unfold(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let axis = call.axis("dimension", 0, x.rank())?;
+    let (size, step) = (call.integer("size", 1)?, call.integer("step", 1)?);
+    let Some(count) = call.out_dim(0, axis)?.fixed() else { fail!(Unsupported, "unfold of an unknown size") };
+    check_list(&[count, usize::try_from(size).unwrap_or(usize::MAX)])?;
+    let place = |i: i64, j: i64| i.saturating_mul(step).saturating_add(j);
+    let indices: Vec<i64> = (0..count as i64).flat_map(|i| (0..size).map(move |j| place(i, j))).collect();
+    let indices = builder.graph.constant(ondine_graph::NDArray::new(&[indices.len()], &indices)?);
+    let indices = builder.plain(indices);
+    let taken = builder.take(&x, axis, &indices)?;
+    let mut shape = builder.shape(&x);
+    shape.splice(axis..=axis, [Dim::from(count), Dim::from_i64(size)]);
+    let split = builder.reshape(&taken, &shape)?;
+    let order: Vec<usize> = (0..shape.len()).filter(|&i| i != axis + 1).chain([axis + 1]).collect();
+    one(Builder::permuted(&split, &order))
+}
+
+/// True if the view of a tensor can hold an element of it more than once.
+pub(in super::super) fn repeats(call: &Call<'_>) -> Result<bool> {
+    Ok(match call.op {
+        "expand" | "expand_as" | "broadcast_to" => true,
+        "unfold" => call.integer("size", 1)? > call.integer("step", 1)?,
+        "as_strided" => {
+            let (sizes, strides) = (call.integers("size", &[])?, call.integers("stride", &[])?);
+            overlaps(strides.into_iter().zip(sizes))
+        }
+        _ => false,
+    })
+}
+
+/// True if elements with these strides and sizes can be in one place.
+pub(in super::super) fn overlaps(dimensions: impl Iterator<Item = (i64, i64)>) -> bool {
+    let mut steps: Vec<_> = dimensions.filter(|(_, size)| *size > 1).collect();
+    steps.sort_unstable();
+    let mut reach = 0_i64;
+    steps.into_iter().any(|(stride, size)| {
+        let meets = stride <= reach;
+        reach = reach.saturating_add(stride.saturating_mul(size - 1));
+        meets
+    })
+}
+
+/// What the argument of a view holds once result `index` of the view holds `new`; it held `whole` before. None for
+/// views that have no shorter way than element by element.
+pub(in super::super) fn write_back(
+    builder: &mut Builder,
+    call: &Call<'_>,
+    index: usize,
+    whole: &Tensor,
+    new: &Tensor,
+) -> Result<Option<Tensor>> {
+    let rank = whole.rank();
+    Ok(Some(match call.op {
+        "view"
+        | "flatten"
+        | "unflatten"
+        | "unsqueeze"
+        | "squeeze"
+        | "view_as"
+        | "alias"
+        | "detach"
+        | "dropout"
+        | "feature_dropout"
+        | "alpha_dropout"
+        | "feature_alpha_dropout"
+        | "positive"
+        | "reshape"
+        | "reshape_as"
+        | "contiguous"
+        | "to"
+        | "type_as"
+        | "ravel"
+        | "view_as_real"
+        | "view_as_complex"
+        | "resolve_conj"
+        | "resolve_neg"
+        | "atleast_1d"
+        | "atleast_2d"
+        | "atleast_3d"
+        | "_reshape_alias" => {
+            let shape = builder.shape(whole);
+            builder.reshape(new, &shape)?
+        }
+        "transpose" | "swapaxes" | "swapdims" => {
+            let (first, second) = if call.has("axis0") { ("axis0", "axis1") } else { ("dim0", "dim1") };
+            Builder::swapped(new, call.axis(first, 0, rank)?, call.axis(second, 1, rank)?)
+        }
+        "expand" | "expand_as" | "broadcast_to" if builder.shape(whole) == builder.shape(new) => new.clone(),
+        "t" | "mT" | "numpy_T" if rank >= 2 => Builder::swapped(new, rank - 2, rank - 1),
+        "permute" => {
+            let order = super::super::builder::inverse(&call.axes("dims", rank)?);
+            Builder::permuted(new, &order)
+        }
+        "slice" => Cut::slice(builder, call, whole)?.replace(builder, whole, new)?,
+        "narrow" => {
+            let axis = call.axis("dim", 0, rank)?;
+            let start = from_end(&call.dim("start")?, &builder.dim(whole, axis));
+            Cut { axis, start, count: call.dim("length")?, step: 1 }.replace(builder, whole, new)?
+        }
+        "select" => {
+            let cut = Cut::select(builder, call, whole)?;
+            let new = with_one(builder, new, cut.axis)?;
+            cut.replace(builder, whole, &new)?
+        }
+        "unbind" => {
+            let axis = wrap(call.integer("dim", 0)?, rank)?;
+            let new = with_one(builder, new, axis)?;
+            Cut { axis, start: index.into(), count: 1.into(), step: 1 }.replace(builder, whole, &new)?
+        }
+        "split" | "split_with_sizes" | "chunk" | "tensor_split" => {
+            let axis = call.axis("dim", 0, rank)?;
+            match parts(call, axis)?.into_iter().nth(index) {
+                Some(cut) => cut.replace(builder, whole, new)?,
+                None => fail!(Format, "there is no part {index}"),
+            }
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn with_one(builder: &mut Builder, x: &Tensor, axis: usize) -> Result<Tensor> {
+    let mut shape = builder.shape(x);
+    shape.insert(axis, 1.into());
+    builder.reshape(x, &shape)
+}
+
+fn permute(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let _ = builder;
+    let mut order = call.axes("dims", x.rank())?;
+    // The parts of complex numbers stay last.
+    order.extend(order.len()..x.rank());
+    one(Builder::permuted(&x, &order))
+}
+
+fn split(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let axis = match call.op {
+        "hsplit" => usize::from(x.rank() > 1),
+        "vsplit" => 0,
+        "dsplit" => 2,
+        _ => call.axis("dim", 0, x.rank())?,
+    };
+    let cuts = parts(call, axis)?;
+    cuts.iter().map(|cut| cut.apply(builder, &x).map(Item::Tensor)).collect()
+}
+
+fn unbind(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let axis = call.axis("dim", 0, x.rank())?;
+    let mut items = Vec::new();
+    for index in 0..call.output_names().len() {
+        let cut = Cut { axis, start: index.into(), count: 1.into(), step: 1 };
+        let part = cut.apply(builder, &x)?;
+        items.push(Item::Tensor(without(builder, &part, axis)?));
+    }
+    Ok(items)
+}

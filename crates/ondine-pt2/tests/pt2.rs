@@ -1,0 +1,187 @@
+//! Archives of `torch.export.save` against what PyTorch computed: `python/golden/archives.py` makes them.
+
+use std::path::{Path, PathBuf};
+
+use ondine_runtime::{Bytes, DType, Device, NDArray, Op, Options, Specialize, State, Weights};
+
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/pt2")
+}
+
+fn device() -> Device {
+    Device::cpu(std::num::NonZeroUsize::new(2)).unwrap()
+}
+
+/// The arrays of a golden file whose names begin with `prefix`, without it.
+fn arrays(weights: &Weights, prefix: &str) -> Vec<(String, NDArray)> {
+    let names = weights.paths().filter_map(|path| Some((path.strip_prefix(prefix)?.to_owned(), path)));
+    names.map(|(name, path)| (name, weights.array(path).unwrap())).collect()
+}
+
+/// What differs between a result and PyTorch's, if anything does.
+fn difference(found: &NDArray, wanted: &NDArray) -> Option<String> {
+    if found.shape() != wanted.shape() || found.dtype() != wanted.dtype() {
+        return Some(format!("{found:?} instead of {wanted:?}"));
+    }
+    if found.dtype() != DType::F32 {
+        return (found.bytes() != wanted.bytes())
+            .then(|| format!("{:?} instead of {:?}", found.to_f32(), wanted.to_f32()));
+    }
+    let (found, wanted) = (found.to_f32(), wanted.to_f32());
+    let peak = wanted.iter().filter(|x| x.is_finite()).fold(1e-3_f32, |peak, x| peak.max(x.abs()));
+    let parts = |(a, b): (&f32, &f32)| {
+        let same = a == b || (a.is_nan() && b.is_nan());
+        !same && ((a - b).abs() / peak).is_nan() || (a - b).abs() > 2e-5 * peak
+    };
+    found.iter().zip(&wanted).any(|(a, b)| parts((a, b))).then(|| format!("{found:?} instead of {wanted:?}"))
+}
+
+/// Runs one archive and names all results that differ.
+fn check(archive: &str, golden: &str) {
+    let golden = Weights::open(&data().join(format!("{golden}.golden.safetensors"))).unwrap();
+    let asset = ondine_pt2::open(&data().join(format!("{archive}.pt2"))).unwrap_or_else(|error| panic!("{error}"));
+    let model = asset.specialize(&Options::default(), &device(), None).unwrap_or_else(|e| panic!("{e}")).load()?;
+    let inputs = arrays(&golden, "in.");
+    let inputs: Vec<(&str, &NDArray)> = inputs.iter().map(|(name, array)| (name.as_str(), array)).collect();
+    let function = model.function("model").unwrap();
+    let (mut state, mut wrong) = (State::default(), Vec::new());
+    for prefix in ["out.", "again."] {
+        let wanted = arrays(&golden, prefix);
+        if wanted.is_empty() {
+            break;
+        }
+        let mut outputs = function.run(&inputs, &mut state).unwrap_or_else(|error| panic!("{error}"));
+        for (index, wanted) in wanted {
+            let name = format!("output_{index}");
+            let found = outputs.take(&name).unwrap();
+            if let Some(difference) = difference(&found, &wanted) {
+                let outputs = function.graph().outputs();
+                let value = outputs.iter().find(|(known, _)| **known == *name).map(|(_, value)| *value);
+                let origin = value.and_then(|value| function.graph().node(value).origin.clone());
+                let op = origin.map_or_else(String::new, |origin| origin.node.to_string());
+                wrong.push(format!("{prefix}{index} ({op}): {}", &difference[..difference.len().min(300)]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{archive}: {} differ\n{}", wrong.len(), wrong.join("\n"));
+}
+
+macro_rules! families {
+    ($($family:ident),+) => { $(
+        mod $family {
+            #[test]
+            fn as_exported() {
+                super::check(stringify!($family), stringify!($family));
+            }
+
+            #[test]
+            fn decomposed() {
+                super::check(concat!(stringify!($family), ".decomposed"), stringify!($family));
+            }
+        }
+    )+ };
+}
+families!(elementwise, shapes, reductions, indexing, products, convolutions, sequences, states, control);
+families!(memory, loops, choices, spectra, losses, sampling);
+
+#[test]
+fn buffers_that_share_memory_are_one_state() {
+    check("aliases", "aliases");
+    let asset = ondine_pt2::open(&data().join("aliases.pt2")).unwrap();
+    let graph = asset.function("model").unwrap();
+    let mut states: Vec<_> = graph.states().iter().map(|state| state.name.to_string()).collect();
+    states.sort();
+    assert_eq!(states, ["held", "left", "one", "whole"]);
+}
+
+#[test]
+fn states_are_carried_from_call_to_call_and_sizes_are_bound() {
+    let golden = Weights::open(&data().join("states.golden.safetensors")).unwrap();
+    let model = ondine_pt2::open(&data().join("states.pt2")).unwrap();
+    let model = model.specialize(&Options::default(), &device(), None).unwrap().load().unwrap();
+    let function = model.function("model").unwrap();
+    let inputs = arrays(&golden, "in.");
+    let inputs: Vec<(&str, &NDArray)> = inputs.iter().map(|(name, array)| (name.as_str(), array)).collect();
+    let mut state = State::default();
+    for call in 1..=3 {
+        let mut outputs = function.run(&inputs, &mut state).unwrap();
+        assert_eq!(outputs.take("output_1").unwrap().view::<i64>().unwrap(), [3 + 3 * call]);
+    }
+    assert_eq!(state.get("count").unwrap().view::<i64>().unwrap(), [12]);
+    let names: Vec<_> = function.graph().inputs().iter().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(names, ["x", "at", "options_bias"]);
+    let (x, at) = (NDArray::zeros(DType::F32, &[1, 9, 4]).unwrap(), NDArray::zeros(DType::I64, &[9]).unwrap());
+    let bias = golden.array("in.options_bias").unwrap();
+    let inputs = [("x", &x), ("at", &at), ("options_bias", &bias)];
+    let error = function.run(&inputs, &mut state).unwrap_err().to_string();
+    assert!(error.contains("1 to 8"), "{error}");
+}
+
+#[test]
+fn shared_memory_is_read_where_it_lies() {
+    let asset = ondine_pt2::open(&data().join("states.pt2")).unwrap();
+    let whole = asset.weights().get("first.weight").unwrap();
+    let part = asset.weights().get("part").unwrap();
+    assert_eq!(part.bytes.as_ptr(), whole.bytes[16..].as_ptr());
+    assert!(part.bytes.file().is_some());
+}
+
+#[test]
+fn nodes_know_their_module_and_python_line() {
+    let asset = ondine_pt2::open(&data().join("states.pt2")).unwrap();
+    let graph = asset.function("model").unwrap();
+    let linear = graph.nodes().iter().find(|node| matches!(node.op, Op::Linear(_))).unwrap();
+    assert_eq!(&*linear.scope, "first");
+    let origin = linear.origin.as_ref().unwrap();
+    assert_eq!(&*origin.op, "aten.linear.default");
+    let frame = &origin.stack[0];
+    assert!(frame.file.ends_with("archives.py") && frame.line > 0 && frame.text.contains("self.first(x)"), "{frame:?}");
+}
+
+#[test]
+fn all_unknown_operators_are_named_with_their_places() {
+    let bytes = std::fs::read(data().join("states.pt2")).unwrap();
+    let replaced = replace(
+        &replace(&bytes, b"aten.linear.default", b"aten.unheard.deflt_"),
+        b"aten.index_copy_",
+        b"aten.index_cxpy_",
+    );
+    let error = ondine_pt2::read("x.pt2", &Bytes::from(replaced.as_slice())).unwrap_err().to_string();
+    assert!(error.contains("2 operators") && error.contains("aten.unheard.deflt_"), "{error}");
+    assert!(error.contains("aten.index_cxpy_.default (index_copy_") && error.contains("archives.py:"), "{error}");
+    assert!(error.contains("linear in first at "), "{error}");
+}
+
+fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let mut bytes = bytes.to_vec();
+    for at in 0..bytes.len() - from.len() {
+        if bytes[at..].starts_with(from) {
+            bytes[at..at + to.len()].copy_from_slice(to);
+        }
+    }
+    bytes
+}
+
+/// Flipped bytes and cut files: an error or a result, never a panic, never unbounded memory.
+#[test]
+fn damaged_archives_are_errors() {
+    let bytes = std::fs::read(data().join("states.pt2")).unwrap();
+    let mut seed = 1_u64;
+    let mut random = |limit: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % limit
+    };
+    for _ in 0..200 {
+        let cut = random(bytes.len());
+        assert!(ondine_pt2::read("cut", &Bytes::from(&bytes[..cut])).is_err());
+        let mut flipped = bytes.clone();
+        for _ in 0..1 + random(8) {
+            let at = random(flipped.len());
+            flipped[at] ^= 1 << random(8);
+        }
+        if let Ok(asset) = ondine_pt2::read("flipped", &Bytes::from(flipped.as_slice())) {
+            let _ = asset.prepare(&Options::default(), &device());
+        }
+    }
+}

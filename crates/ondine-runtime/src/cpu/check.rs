@@ -1,0 +1,167 @@
+//! What a node of a file must be to run here, beyond what every portable graph is asked.
+
+use ondine_graph::{
+    Conv2d, DType, Graph, Node, Op, Result, Value, fail,
+    folder::check::{inferred, is_empty},
+    infer::infer,
+};
+
+use super::{
+    form::Format,
+    native::{CpuOp, Prologue, quantized},
+    products::prefers_winograd,
+};
+use crate::{
+    backend::Form,
+    options::{Options, Precision},
+};
+
+/// Makes sure that a node is one that the passes could have left, with weights of these forms.
+///
+/// # Errors
+/// If it is not.
+pub(super) fn check(graph: &Graph, value: Value, forms: &[Option<Form>], options: Options) -> Result<()> {
+    let node = graph.node(value);
+    let formats = forms.iter().map(|form| form.as_ref().map(Format::of).transpose()).collect::<Result<Vec<_>>>()?;
+    let dtypes: Vec<DType> = node.inputs.iter().map(|&input| graph.node(input).signature.dtype).collect();
+    let held = node.signature.dtype;
+    let float = |dtype: DType| matches!(dtype, DType::F32 | DType::BF16);
+    let first = dtypes.first().copied().unwrap_or(held);
+    let fits = match &node.op {
+        Op::Native(native) => return own(graph, node, CpuOp::of(native)?, &formats, options),
+        Op::Linear(_) | Op::Conv2d(..) => float(held) && multiplies(graph, node, first, &formats),
+        Op::MatMul { .. } | Op::Attention(_) => float(held) && float(first),
+        Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::GroupNorm { .. } => {
+            held == first || held == DType::BF16 && first == DType::F32
+        }
+        Op::Gather => held == first || float(held) && first == DType::F32,
+        Op::Cast(dtype) => held == *dtype || float(held) && float(*dtype),
+        Op::Input | Op::Weight(_) | Op::Const(_) | Op::State(_) => true,
+        _ => held == inferred(graph, node)?,
+    };
+    if !(fits && forms_fit(graph, node, &formats)) {
+        fail!(Format, "{held} from {dtypes:?} in forms {formats:?}");
+    }
+    Ok(())
+}
+
+/// True if each weight is in a form that its place can read.
+fn forms_fit(graph: &Graph, node: &Node, formats: &[Option<Format>]) -> bool {
+    formats.iter().enumerate().all(|(position, format)| {
+        let Some(format) = format else { return true };
+        let direct = matches!(graph.node(node.inputs[position]).op, Op::Weight(_));
+        let Some(shape) = graph.shape(node.inputs[position]).fixed() else { return false };
+        match (&node.op, position, format) {
+            (_, _, Format::Plain) => !(matches!(node.op, Op::Linear(_) | Op::Conv2d(..)) && position == 1),
+            (Op::Linear(epilogue), 1, Format::Panels { groups, gate, .. }) => {
+                direct && *groups == 1 && *gate == epilogue.gate
+            }
+            (Op::Linear(epilogue), 1, Format::Coded { coding, gate }) => {
+                direct && shape.len() == 2 && coding.group <= shape[1] && *gate == epilogue.gate
+            }
+            (Op::Conv2d(conv, _), 1, Format::Panels { groups, gate, .. }) => direct && *groups == conv.groups && !gate,
+            (Op::Recurrent { .. }, 1, Format::Panels { precision, groups, gate }) => {
+                direct && *precision == Precision::F32 && *groups == 1 && !gate && !shape.contains(&0)
+            }
+            (Op::Gather, 0, Format::Rows { .. }) => direct && shape.len() == 2,
+            _ => false,
+        }
+    })
+}
+
+/// True if the packed weight of a product meets the type that it was packed for.
+fn multiplies(graph: &Graph, node: &Node, dtype: DType, formats: &[Option<Format>]) -> bool {
+    if is_empty(graph, node.inputs[1]) {
+        return false;
+    }
+    let float = matches!(dtype, DType::F32 | DType::BF16);
+    match (formats.get(1).copied().flatten(), &node.op) {
+        (Some(Format::Panels { precision: Precision::F32, .. }), _) => dtype == DType::F32,
+        (Some(Format::Panels { precision: Precision::BF16, .. }), _) => dtype == DType::BF16,
+        (Some(Format::Panels { precision: Precision::Int8, .. }), Op::Conv2d(..)) => float,
+        (Some(Format::Coded { .. }), Op::Linear(_)) => float,
+        _ => false,
+    }
+}
+
+/// As [`check`], of an operator of this backend: its value must be what the operator that it stands for yields.
+fn own(graph: &Graph, node: &Node, op: CpuOp, formats: &[Option<Format>], options: Options) -> Result<()> {
+    let held = &node.signature;
+    let float = |dtype: DType| matches!(dtype, DType::F32 | DType::BF16);
+    let dtype = |position: usize| node.inputs.get(position).map(|&input| graph.node(input).signature.dtype);
+    let weight = formats.get(1).copied().flatten();
+    let plain = |from: usize| formats.iter().skip(from).flatten().all(|format| *format == Format::Plain);
+    let fits = match op {
+        CpuOp::QuantizeRows { prologue, range } => {
+            let known = range.is_none_or(|[low, high]| low.is_finite() && high.is_finite() && low <= high);
+            let normed = match prologue {
+                Prologue::None => match node.inputs[..] {
+                    [x] => graph.node(x).signature.clone(),
+                    _ => fail!(Format, "rows of {} values", node.inputs.len()),
+                },
+                Prologue::LayerNorm { eps } => graph.infer(&Op::LayerNorm { eps }, &node.inputs)?,
+                Prologue::RmsNorm { eps } => graph.infer(&Op::RmsNorm { eps }, &node.inputs)?,
+                Prologue::GroupNorm { groups, eps, activation } => {
+                    graph.infer(&Op::GroupNorm { groups, eps, activation }, &node.inputs)?
+                }
+            };
+            known && float(normed.dtype) && plain(0) && quantized(&normed)? == *held
+        }
+        CpuOp::LinearRows(epilogue) => {
+            let gated = Format::Panels { precision: Precision::Int8, groups: 1, gate: epilogue.gate };
+            weight == Some(gated) && dtype(0) == Some(DType::U8) && plain(2) && rows_fit(graph, node, epilogue)?
+        }
+        CpuOp::Winograd(conv, epilogue) => {
+            let inferred = graph.infer(&Op::Conv2d(conv, epilogue), &node.inputs)?;
+            let precision = match weight {
+                Some(Format::Winograd { precision, doubled }) if doubled == conv.upsample => precision,
+                _ => fail!(Format, "Winograd's convolution with a weight in another form"),
+            };
+            let x = dtype(0).filter(|&x| float(x) && (precision != Precision::F32 || x == DType::F32));
+            x.is_some() && plain(2) && inferred.shape == held.shape && float(held.dtype) && chosen(graph, node, conv)
+        }
+        CpuOp::Attention8(attention) => {
+            let inferred = graph.infer(&Op::Attention(attention), &node.inputs)?;
+            options.precision == Precision::Int8
+                && inferred.shape == held.shape
+                && float(held.dtype)
+                && dtype(0).is_some_and(float)
+        }
+    };
+    if !fits {
+        fail!(Format, "`{}` as no pass leaves it", node.op);
+    }
+    Ok(())
+}
+
+/// True if quantized rows and the other operands of a linear layer fit its weight and its value.
+fn rows_fit(graph: &Graph, node: &Node, epilogue: ondine_graph::Epilogue) -> Result<bool> {
+    let signature = |position: usize| &graph.node(node.inputs[position]).signature;
+    if node.inputs.len() < 2 || is_empty(graph, node.inputs[1]) {
+        return Ok(false);
+    }
+    let Some(weight) = signature(1).shape.fixed() else { return Ok(false) };
+    // As if the rows were numbers.
+    let mut x = signature(0).clone();
+    let width = ondine_kernels::quantized_row_len(weight[1]);
+    if *x.shape.last()? != width.into() {
+        return Ok(false);
+    }
+    x.shape.0.pop();
+    x.shape.0.push(weight[1].into());
+    x.dtype = DType::F32;
+    let others = node.inputs[1..].iter().map(|&input| &graph.node(input).signature);
+    let inputs: Vec<_> = std::iter::once(&x).chain(others).collect();
+    let types = node.inputs[2..].iter().map(|&input| graph.node(input).signature.dtype);
+    let float =
+        types.enumerate().all(|(i, dtype)| dtype == DType::F32 || dtype == DType::BF16 && !(i == 0 && epilogue.bias));
+    let inferred = infer(&Op::Linear(epilogue), &inputs)?;
+    Ok(float && inferred.shape == node.signature.shape && matches!(node.signature.dtype, DType::F32 | DType::BF16))
+}
+
+/// True if Winograd's algorithm is the one that is chosen for the expected sizes.
+fn chosen(graph: &Graph, node: &Node, conv: Conv2d) -> bool {
+    let Some(weight) = graph.shape(node.inputs[1]).fixed() else { return false };
+    let x = graph.shape(node.inputs[0]).bind(&graph.typical_sizes());
+    x.is_ok_and(|x| prefers_winograd(conv, &x, &weight))
+}

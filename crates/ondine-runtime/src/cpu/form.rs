@@ -1,0 +1,143 @@
+//! The forms in which operators read weights.
+
+use serde::{Deserialize, Serialize};
+
+use ondine_graph::{Epilogue, Error, ErrorKind, Op, Result, fail};
+
+use super::{
+    coding::{Coding, Levels, coding},
+    native::CpuOp,
+};
+use crate::{
+    backend::{Form, Reader},
+    options::{Options, Precision},
+};
+
+/// The form in which an operator reads a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum Format {
+    /// Row-major f32: biases, parameters of norms, tables, everything that is not multiplied as a matrix.
+    Plain,
+    /// Panels for matrix products.
+    Panels {
+        /// Type of the packed elements, which decides that of the activations that they meet.
+        precision: Precision,
+        /// Independent groups of a convolution.
+        groups: usize,
+        /// True if the second half of the outputs gates the first.
+        gate: bool,
+    },
+    /// Panels of codes for matrix products, as few bits in memory as in the file.
+    Coded {
+        /// How codes become numbers.
+        coding: Coding,
+        /// As above.
+        gate: bool,
+    },
+    /// Rows of codes, as few bits in memory as in the file.
+    Rows {
+        /// How codes become numbers.
+        coding: Coding,
+    },
+    /// Panels for Winograd's convolution.
+    Winograd {
+        /// As above.
+        precision: Precision,
+        /// True if the input is doubled before.
+        doubled: bool,
+    },
+}
+
+/// Layers with fewer channels in or out than this are not quantized: they are at the border of a network, where
+/// errors count most and there is little to gain.
+const FEWEST_CHANNELS: usize = 32;
+
+impl Format {
+    /// As others keep it.
+    pub(crate) fn form(self) -> Result<Form> {
+        let text = serde_json::to_string(&self).map_err(|error| Error::new(ErrorKind::Format, error.to_string()))?;
+        Ok(Form(text.into()))
+    }
+
+    /// What a form is, which may come from a file.
+    ///
+    /// # Errors
+    /// If it is none of this backend's.
+    pub(crate) fn of(form: &Form) -> Result<Self> {
+        let format: Option<Self> = serde_json::from_str(&form.0).ok();
+        let known = |format: &Self| match format {
+            Self::Coded { coding, .. } | Self::Rows { coding } => coding.is_known(),
+            Self::Panels { groups, .. } => *groups > 0,
+            Self::Plain | Self::Winograd { .. } => true,
+        };
+        match format.filter(known) {
+            Some(format) => Ok(format),
+            None => fail!(Format, "no form of a weight of the CPU: {}", form.0),
+        }
+    }
+}
+
+/// The form in which a use of a weight reads it.
+///
+/// # Errors
+/// If the operator is of another backend.
+pub(crate) fn format(reader: &Reader<'_>) -> Result<Format> {
+    let node = reader.graph.node(reader.node);
+    let input = reader.graph.node(node.inputs[reader.position]);
+    let Op::Weight(id) = input.op else {
+        // Through a reshape a weight is what it is in the checkpoint.
+        return Ok(Format::Plain);
+    };
+    let shape = &reader.graph.weight_info(id).shape;
+    let coding = if reader.ranged { Some(Coding::ROWS8) } else { reader.encoding.and_then(coding) };
+    Ok(match (&node.op, reader.position) {
+        (Op::Linear(epilogue), 1) => linear(*epilogue, shape, coding, reader.options),
+        (Op::Conv2d(conv, _), 1) => Format::Panels {
+            precision: precision(shape, conv.groups, reader.options),
+            groups: conv.groups,
+            gate: false,
+        },
+        // The state is of 32 bits in every precision: errors of a step are handed on to all that follow.
+        (Op::Recurrent { .. }, 1) if !shape.contains(&0) => {
+            Format::Panels { precision: Precision::F32, groups: 1, gate: false }
+        }
+        (Op::Gather, 0) => {
+            let coding = coding.filter(|coding| coding.levels != Levels::Rows8);
+            coding.map_or(Format::Plain, |coding| Format::Rows { coding })
+        }
+        (Op::Native(native), 1) => match CpuOp::of(native)? {
+            CpuOp::LinearRows(epilogue) => {
+                Format::Panels { precision: Precision::Int8, groups: 1, gate: epilogue.gate }
+            }
+            CpuOp::Winograd(conv, _) => {
+                Format::Winograd { precision: precision(shape, 1, reader.options), doubled: conv.upsample }
+            }
+            CpuOp::QuantizeRows { .. } | CpuOp::Attention8(_) => Format::Plain,
+        },
+        _ => Format::Plain,
+    })
+}
+
+/// The form of the weight of a linear layer.
+fn linear(epilogue: Epilogue, shape: &[usize], coding: Option<Coding>, options: Options) -> Format {
+    let gate = epilogue.gate;
+    match coding {
+        Some(Coding { levels: Levels::Rows8, .. }) => Format::Panels { precision: Precision::Int8, groups: 1, gate },
+        Some(coding) if options.precision != Precision::Int8 => Format::Coded { coding, gate },
+        _ => Format::Panels { precision: precision(shape, 1, options), groups: 1, gate },
+    }
+}
+
+/// The precision of a weight that is multiplied.
+fn precision(shape: &[usize], groups: usize, options: Options) -> Precision {
+    let large = shape[..2].iter().all(|&channels| channels >= FEWEST_CHANNELS) && groups == 1;
+    match options.precision {
+        Precision::Int8 if !large => Precision::BF16,
+        precision => precision,
+    }
+}
+
+/// True if a linear layer with a weight of this shape takes quantized rows of what it multiplies.
+pub(crate) fn reads_rows(epilogue: Epilogue, shape: &[usize], coding: Option<Coding>, options: Options) -> bool {
+    matches!(linear(epilogue, shape, coding, options), Format::Panels { precision: Precision::Int8, .. })
+}

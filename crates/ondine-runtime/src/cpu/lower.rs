@@ -1,0 +1,57 @@
+//! The passes that make a portable graph one of this backend, in their order.
+
+use ondine_graph::{
+    Graph, Result, Weight, Weights,
+    encoding::CODES,
+    rewrite::{layout::layout, share::share},
+};
+
+use super::{
+    algorithm::algorithm,
+    coding::{Coding, coding},
+    computed::computed,
+    form::reads_rows,
+    processor::Processor,
+    quantize::{Rows, quantize},
+    run::evaluate,
+};
+use crate::{
+    options::{Options, Precision},
+    pass::{fold::fold, fuse::fuse, low_rank::low_rank, precision::precision},
+};
+
+impl Processor {
+    /// The graph as kernels run it.
+    pub(super) fn rewrite(&self, graph: &Graph, options: Options, weights: &Weights) -> Result<Graph> {
+        if options.as_written {
+            return computed(graph);
+        }
+        let corrected = |weight: &Weight| match options.precision {
+            // Panels of 8 bits are made of all that the weight stands for.
+            Precision::Int8 => Ok(None),
+            Precision::F32 | Precision::BF16 => rank_beside_codes(weights, &weight.path),
+        };
+        let graph = low_rank(graph, corrected)?;
+        let graph = fold(&graph, |node, inputs| evaluate(node, inputs, self))?;
+        let graph = share(&layout(&graph)?)?;
+        let graph = fuse(&computed(&graph)?)?;
+        let graph = share(&precision(&graph, self.identity.dtype(options.precision))?)?;
+        let graph = layout(&algorithm(&graph)?)?;
+        quantize(&graph, options.precision == Precision::Int8, |epilogue, weight| {
+            let range = weights.input_range(&weight.path);
+            let reads = reads_rows(epilogue, &weight.shape, range.map(|_| Coding::ROWS8), options);
+            reads.then_some(Rows { range })
+        })
+    }
+}
+
+/// The rank of the correction of a weight whose codes kernels read, if it has one.
+fn rank_beside_codes(weights: &Weights, path: &str) -> Result<Option<usize>> {
+    if weights.input_range(path).is_some() {
+        return Ok(None);
+    }
+    let codes = weights.encoding(&format!("{path}{CODES}"))?;
+    let whole = weights.encoding(path)?;
+    let read = codes.as_ref().and_then(coding).is_some();
+    Ok(whole.map(|encoding| encoding.rank).filter(|&rank| read && rank > 0))
+}

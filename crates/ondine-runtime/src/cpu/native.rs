@@ -1,0 +1,94 @@
+//! Operators of this backend alone: what its passes put in the place of portable ones.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use ondine_graph::{
+    Activation, Attention, Conv2d, DType, Epilogue, Error, ErrorKind, Native, Op, Result, Shape, Signature, fail,
+};
+
+/// What is done to rows before they are quantized, which then never are stored in full.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Prologue {
+    /// Nothing; input `x`.
+    None,
+    /// As [`Op::LayerNorm`], with its inputs.
+    LayerNorm { eps: f32 },
+    /// As [`Op::RmsNorm`], with its inputs.
+    RmsNorm { eps: f32 },
+    /// As [`Op::GroupNorm`], with its inputs.
+    GroupNorm { groups: usize, eps: f32, activation: Activation },
+}
+
+/// An operator of this backend.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum CpuOp {
+    /// `x` in 8 bits, after the prologue: rows of the last dimension, each with its scale at the end, as U8. The scale
+    /// is that of the range, if there is one: the lowest and the highest number; else that of the row.
+    QuantizeRows { prologue: Prologue, range: Option<[f32; 2]> },
+    /// [`Op::Linear`] of quantized rows with a weight of 8 bits.
+    LinearRows(Epilogue),
+    /// [`Op::Conv2d`] by Winograd's algorithm, for which weights are packed in another form.
+    Winograd(Conv2d, Epilogue),
+    /// [`Op::Attention`] whose queries and keys are rounded to numbers of 8 bits.
+    Attention8(Attention),
+}
+
+impl CpuOp {
+    /// What it is called where operators are listed.
+    fn name(self) -> &'static str {
+        match self {
+            Self::QuantizeRows { prologue, .. } => match prologue {
+                Prologue::None => "quantize",
+                Prologue::LayerNorm { .. } => "layer_norm_8",
+                Prologue::RmsNorm { .. } => "rms_norm_8",
+                Prologue::GroupNorm { .. } => "group_norm_8",
+            },
+            Self::LinearRows(_) => "linear",
+            Self::Winograd(..) => "conv2d",
+            Self::Attention8(_) => "attention",
+        }
+    }
+
+    /// The operator in a graph, with what it yields.
+    pub(crate) fn op(self, result: Signature) -> Result<Op> {
+        let data = serde_json::to_vec(&self).map_err(|error| Error::new(ErrorKind::Format, error.to_string()))?;
+        Ok(Op::Native(Arc::new(Native { name: self.name().into(), data: data.into(), dims: Vec::new(), result })))
+    }
+
+    /// What an operator of a graph is.
+    ///
+    /// # Errors
+    /// If it is one of another backend.
+    pub(crate) fn of(native: &Native) -> Result<Self> {
+        match serde_json::from_slice(&native.data) {
+            Ok(op) => Ok(op),
+            Err(_) => fail!(Unsupported, "`{}` is no operator of the CPU", native.name),
+        }
+    }
+
+    /// The portable operator that it stands for, where there is one of the same shapes.
+    pub(crate) fn portable(self) -> Option<Op> {
+        match self {
+            Self::QuantizeRows { .. } => None,
+            Self::LinearRows(epilogue) => Some(Op::Linear(epilogue)),
+            Self::Winograd(conv, epilogue) => Some(Op::Conv2d(conv, epilogue)),
+            Self::Attention8(attention) => Some(Op::Attention(attention)),
+        }
+    }
+}
+
+/// Rows with the scale of each: see [`ondine_kernels::quantized_row_len`].
+///
+/// # Errors
+/// If there are no rows of known length.
+pub(crate) fn quantized(normed: &Signature) -> Result<Signature> {
+    let Some(width) = normed.shape.last()?.fixed().filter(|_| normed.dtype.is_float()) else {
+        fail!(Shape, "{} {} has no rows to quantize", normed.dtype, normed.shape);
+    };
+    let mut dims = normed.shape.0.clone();
+    dims.pop();
+    dims.push(ondine_kernels::quantized_row_len(width).into());
+    Ok(Signature::new(Shape(dims), DType::U8))
+}

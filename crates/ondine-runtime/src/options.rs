@@ -1,0 +1,53 @@
+//! Choices of a specialization.
+
+use serde::{Deserialize, Serialize};
+
+use ondine_graph::{Error, Result, fail};
+
+/// The type in which weights are packed and activations are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floating point, the reference.
+    #[default]
+    F32,
+    /// The upper half of it: half the memory, products in twice the speed where the processor has them; sums, norms
+    /// and softmax stay in 32 bits.
+    BF16,
+    /// Weights in 8 bits with a scale per output, and what they are multiplied with in 8 bits too, scaled at run
+    /// time; no calibration. Layers with few channels, and everything between the products, are as in [`Self::BF16`].
+    Int8,
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::BF16 => "bf16",
+            Self::Int8 => "int8",
+        })
+    }
+}
+
+impl std::str::FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::BF16),
+            "int8" => Ok(Self::Int8),
+            _ => fail!(Unsupported, "there is no precision `{text}`; choose f32, bf16 or int8"),
+        }
+    }
+}
+
+/// Choices of a specialization.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The type of weights and activations.
+    pub precision: Precision,
+    /// True if no graph is rewritten: all values that [`Graph::named`](ondine_graph::Graph::named) names are computed,
+    /// each on its own, to be compared with what another runtime yields. Slower, and larger in memory.
+    pub as_written: bool,
+}

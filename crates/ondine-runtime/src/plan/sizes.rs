@@ -1,0 +1,79 @@
+//! Sizes of a call: bound, or as large as they can be where the data decides them.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use ondine_graph::{Bindings, Context, Dim, Error, ErrorKind, Graph, Node, Op, Result, Value, element_count, fail};
+
+/// The smallest and largest values of all symbols: those of the call, and what the graph says of those it measures.
+pub(super) fn spans(graph: &Graph, bindings: &Bindings) -> Result<[Bindings; 2]> {
+    let (mut least, mut most) = (bindings.clone(), bindings.clone());
+    for node in graph.nodes() {
+        let Op::Measure { size, most: limit } = &node.op else { continue };
+        let limit = limit.most(&least, &most)?;
+        let mut symbols = BTreeSet::new();
+        size.symbols(&mut symbols);
+        for symbol in symbols.into_iter().filter(|symbol| !bindings.contains_key(symbol)) {
+            let known = graph.limits().get(&symbol).copied().unwrap_or([0, usize::MAX]);
+            // Only of a symbol itself does the limit of its size tell the limit.
+            let own = if *size == Dim::from(&*symbol) { limit } else { usize::MAX };
+            let largest = known[1].min(own).min(most.get(&symbol).copied().unwrap_or(usize::MAX));
+            most.insert(symbol.clone(), largest);
+            least.insert(symbol, known[0].min(largest));
+        }
+    }
+    Ok([least, most])
+}
+
+/// True if the symbols that `list` adds are among `measured`.
+pub(super) fn depends(measured: &BTreeSet<Arc<str>>, list: impl Fn(&mut BTreeSet<Arc<str>>)) -> bool {
+    if measured.is_empty() {
+        return false;
+    }
+    let mut names = BTreeSet::new();
+    list(&mut names);
+    !names.is_disjoint(measured)
+}
+
+/// All shapes, or the largest of those that the call decides.
+pub(super) fn bind_shapes(graph: &Graph, least: &Bindings, most: &Bindings) -> Result<Vec<Vec<usize>>> {
+    let certain = least == most;
+    let bind = |node: &Node| {
+        let dims = &node.signature.shape.0;
+        let size = |dim: &Dim| if certain { dim.bind(most) } else { dim.most(least, most) };
+        let shape = dims.iter().map(size).collect::<Result<Vec<_>>>()?;
+        match element_count(&shape) {
+            Some(_) => Ok(shape),
+            None => Err(Error::new(ErrorKind::Shape, format!("a value of shape {shape:?} is too large"))),
+        }
+    };
+    graph.nodes().iter().map(|node| bind(node).at(|| format!("{} ({})", node.scope, node.op))).collect()
+}
+
+/// The symbols that a node and what it works on speak of.
+pub(super) fn spoken_of(graph: &Graph, node: &Node, names: &mut BTreeSet<Arc<str>>) {
+    let shapes = node.inputs.iter().map(|&input| graph.shape(input)).chain([&node.signature.shape]);
+    shapes.for_each(|shape| shape.0.iter().for_each(|dim| dim.symbols(names)));
+    graph.symbols(&node.op, names);
+}
+
+/// Asks of sizes what could not be asked of symbols.
+pub(super) fn agree(graph: &Graph, value: Value, shapes: &[Vec<usize>], bindings: &Bindings) -> Result<()> {
+    let node = graph.node(value);
+    let check = || {
+        let Some(from) = node.inputs.first().map(|input| &shapes[input.index()]) else { return Ok(()) };
+        match &node.op {
+            Op::Reshape(_) if element_count(from) != element_count(&shapes[value.index()]) => {
+                fail!(Shape, "{from:?} cannot be reshaped to {:?}", shapes[value.index()])
+            }
+            Op::Slice { axis, start, end } => {
+                let (start, end, size) = (start.bind(bindings)?, end.bind(bindings)?, from[*axis]);
+                if start > end || end > size {
+                    fail!(Shape, "slice {start}..{end} is outside dimension {axis} of size {size}");
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    };
+    check().at(|| format!("{} ({})", node.scope, node.op))
+}

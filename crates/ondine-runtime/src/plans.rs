@@ -1,0 +1,65 @@
+//! The plans used last: a function whose sizes vary keeps a few, not all.
+
+use std::sync::Arc;
+
+use ondine_graph::Bindings;
+
+use crate::step::Plan;
+
+/// How many are kept.
+const MOST: usize = 16;
+
+/// Plans by the sizes that they are for, the one used last at the end.
+#[derive(Debug, Default)]
+pub(crate) struct Plans(Vec<(Bindings, Arc<Plan>)>);
+
+impl Plans {
+    /// The plan for these sizes, which becomes the one used last.
+    pub(crate) fn get(&mut self, bindings: &Bindings) -> Option<Arc<Plan>> {
+        let position = self.0.iter().rposition(|(known, _)| known == bindings)?;
+        self.0[position..].rotate_left(1);
+        self.0.last().map(|(_, plan)| plan.clone())
+    }
+
+    /// Keeps a plan; the one used longest ago goes if there are too many.
+    pub(crate) fn insert(&mut self, bindings: Bindings, plan: Arc<Plan>) {
+        if self.0.len() == MOST {
+            self.0.remove(0);
+        }
+        self.0.push((bindings, plan));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(id: u64) -> Arc<Plan> {
+        let none = Vec::new;
+        Arc::new(Plan {
+            id,
+            shapes: Vec::new(),
+            places: Vec::new(),
+            roots: Vec::new(),
+            steps: Vec::new(),
+            own: 0,
+            arenas: none(),
+            results: Vec::new(),
+            updates: Vec::new(),
+            live: none(),
+        })
+    }
+
+    #[test]
+    fn the_one_used_longest_ago_goes() {
+        let sizes = |n: usize| Bindings::from([("n".into(), n)]);
+        let mut plans = Plans::default();
+        for n in 0..MOST {
+            plans.insert(sizes(n), plan(n as u64));
+        }
+        assert_eq!(plans.get(&sizes(0)).map(|plan| plan.id), Some(0));
+        plans.insert(sizes(MOST), plan(0));
+        assert!(plans.get(&sizes(0)).is_some() && plans.get(&sizes(1)).is_none());
+        assert_eq!(plans.0.len(), MOST);
+    }
+}

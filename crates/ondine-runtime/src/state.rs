@@ -1,0 +1,101 @@
+//! What a caller keeps between calls, and what a call yields.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use ondine_graph::{DType, NDArray, Result, fail};
+
+use crate::{
+    backend::{Loaded, Memory, Residency, Workspace},
+    profile::Profile,
+};
+
+/// What a caller keeps between calls of a function: its states, and the workspace, which saves asking for memory
+/// at every call. A fresh one has all states zero.
+#[derive(Debug, Default)]
+pub struct State {
+    pub(crate) slots: BTreeMap<Arc<str>, Slot>,
+    pub(crate) profile: Option<Profile>,
+    workspace: Option<(Arc<dyn Loaded>, Box<dyn Workspace>)>,
+    residency: Residency,
+}
+
+/// The memory of one state.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) dtype: DType,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) memory: Box<dyn Memory>,
+}
+
+impl State {
+    /// A fresh state that measures every operator of its calls.
+    #[must_use]
+    pub fn profiled() -> Self {
+        Self { profile: Some(Profile::default()), ..Self::default() }
+    }
+
+    /// A fresh state whose calls let go of every weight once it was used, for functions that are called now and then:
+    /// if the weights are mapped from the cache, only those of one operator stay in memory.
+    #[must_use]
+    pub fn frugal() -> Self {
+        Self { residency: Residency::Window, ..Self::default() }
+    }
+
+    /// The measurements since the last time, if the state measures.
+    pub fn take_profile(&mut self) -> Option<Profile> {
+        self.profile.as_mut().map(std::mem::take)
+    }
+
+    /// A copy of the state `name`.
+    ///
+    /// # Errors
+    /// If no call has used it, or its device is lost.
+    pub fn read(&self, name: &str) -> Result<NDArray> {
+        let Some(slot) = self.slots.get(name) else { fail!(Missing, "no call has used a state `{name}`") };
+        let mut array = NDArray::zeros(slot.dtype, &slot.shape)?;
+        slot.memory.read(0, array.bytes_mut())?;
+        Ok(array)
+    }
+
+    /// The workspace for calls with these weights, which is made if there is none, and what a call fills beside it.
+    pub(crate) fn parts(&mut self, loaded: &Arc<dyn Loaded>) -> Result<Parts<'_>> {
+        let known = self.workspace.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, loaded));
+        if !known {
+            self.workspace = None;
+        }
+        let workspace = match &mut self.workspace {
+            Some((_, workspace)) => workspace,
+            none => &mut none.insert((loaded.clone(), loaded.workspace(self.residency)?)).1,
+        };
+        Ok(Parts { workspace: &mut **workspace, slots: &mut self.slots, profile: self.profile.as_mut() })
+    }
+}
+
+/// The parts of a state that a call borrows.
+pub(crate) struct Parts<'s> {
+    pub(crate) workspace: &'s mut dyn Workspace,
+    pub(crate) slots: &'s mut BTreeMap<Arc<str>, Slot>,
+    pub(crate) profile: Option<&'s mut Profile>,
+}
+
+/// The results of a call, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Outputs(pub(crate) BTreeMap<Arc<str>, NDArray>);
+
+impl Outputs {
+    /// Takes the result `name`.
+    ///
+    /// # Errors
+    /// If the function has no such result, or it was taken before.
+    pub fn take(&mut self, name: &str) -> Result<NDArray> {
+        match self.0.remove(name) {
+            Some(array) => Ok(array),
+            None => fail!(Missing, "there is no result `{name}`"),
+        }
+    }
+
+    /// All results by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &NDArray)> {
+        self.0.iter()
+    }
+}
