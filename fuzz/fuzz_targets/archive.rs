@@ -3,10 +3,10 @@
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use ondine_fuzz::{call, json};
-use ondine_runtime::{Bytes, pt2};
+use ondine_graph::Bytes;
 
 fuzz_target!(|data: &[u8]| {
-    if let Ok(asset) = pt2::read("fuzzed", &Bytes::from(data)) {
+    if let Ok(asset) = ondine_pt2::read("fuzzed", &Bytes::from(data)) {
         call::asset(&asset);
     }
 });

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, sync::LazyLock};
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use ondine_fuzz::{bundle, call, folder, json};
-use ondine_runtime::Asset;
+use ondine_graph::Asset;
 
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(bundle::folder);
 

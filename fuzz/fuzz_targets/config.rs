@@ -5,13 +5,14 @@ use std::{fs, path::PathBuf, sync::LazyLock};
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use ondine_fuzz::{bundle, call, json};
+use ondine_graph::{Asset, Bytes, DType, Tensor, Weights};
 use ondine_image::{
     noise::Generator,
     sampler,
     schedule::{SchedulerClass, SchedulerConfig},
 };
 use ondine_models::{Functions, GraphSizes, Pipeline, Role, Source, Tokenizer, class_of, registry};
-use ondine_runtime::{Asset, Bytes, DType, Options, Tensor, Weights};
+use ondine_runtime::{Options, Specialize};
 
 fuzz_target!(|text: &str| {
     network(text);

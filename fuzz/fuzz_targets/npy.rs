@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, sync::LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use ondine_fuzz::bundle;
-use ondine_runtime::{DType, NDArray, element_count};
+use ondine_graph::{DType, NDArray, element_count};
 
 static FILE: LazyLock<PathBuf> = LazyLock::new(|| bundle::folder().join("array.npy"));
 

@@ -6,11 +6,11 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use ondine_runtime::{
-    Asset, Bindings, DType, Device, Graph, Model, NDArray, Op, Options, Plan, Result, Signature, State, Value,
-    element_count,
+use ondine_graph::{
+    Asset, Bindings, DType, Graph, NDArray, Op, Result, Signature, Value, element_count,
     sample::{self, Arguments},
 };
+use ondine_runtime::{Device, Model, Options, Plan, Specialize, Specialized, State};
 
 /// One thread: the fuzzer runs many processes.
 pub static DEVICE: LazyLock<Device> = LazyLock::new(|| Device::cpu(NonZero::new(1)).expect("there is a processor"));
@@ -41,9 +41,9 @@ pub fn asset(asset: &Asset) {
         }
     }
     if prepared.weight_bytes() <= MAX_BYTES
-        && let Ok(specialized) = prepared.specialize(None)
+        && let Ok(model) = prepared.specialize(None).and_then(Specialized::load)
     {
-        run(&specialized.load(), &calls);
+        run(&model, &calls);
     }
 }
 

@@ -140,7 +140,7 @@ mod tests {
     fn graphs_get_their_weights() {
         let graph = br#"{"functions": {"main": {"nodes": [{"node": {"weight": {"path": "a.b", "shape": [2, 3]}}}]}}}"#;
         let file = zeros(graph);
-        let weights = ondine_runtime::Weights::from_safetensors("made", &ondine_runtime::Bytes::from(&*file)).unwrap();
+        let weights = ondine_graph::Weights::from_safetensors("made", &ondine_graph::Bytes::from(&*file)).unwrap();
         assert_eq!(weights.get("a.b").unwrap().shape, [2, 3]);
         assert!(zeros(&graph.map(|byte| if byte == b'2' { b'9' } else { byte })).len() > file.len());
     }

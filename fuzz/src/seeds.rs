@@ -2,11 +2,9 @@
 
 use std::{error::Error, fs, path::Path};
 
+use ondine_graph::{Asset, Bytes, Conv2d, DType, Dim, Graph, Op, Shape, Tensor, Value, Weights};
 use ondine_image::codec::Picture;
-use ondine_runtime::{
-    Asset, Bytes, Conv2d, DType, Device, Dim, Graph, NDArray, Options, Precision, Shape, Specialized, Tensor, Value,
-    Weights, pt2,
-};
+use ondine_runtime::{Device, Options, Precision, Specialize, Specialized};
 
 use crate::{built, bundle, call, folder};
 
@@ -28,7 +26,7 @@ pub fn write(corpus: &Path, archives: &Path) -> Result<()> {
         let path = entry?.path();
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if path.extension().is_some_and(|extension| extension == "pt2") {
-            assets.push((name.clone(), pt2::read(&name, &Bytes::map(&path)?)?));
+            assets.push((name.clone(), ondine_pt2::read(&name, &Bytes::map(&path)?)?));
         }
     }
     let scratch = bundle::folder();
@@ -38,9 +36,11 @@ pub fn write(corpus: &Path, archives: &Path) -> Result<()> {
         for tier in ["generic", "native"] {
             for precision in [Precision::F32, Precision::BF16, Precision::Int8] {
                 let device =
-                    if tier == "generic" { call::DEVICE.with_tier(tier)? } else { Device::clone(&call::DEVICE) };
+                    if tier == "generic" { call::DEVICE.narrowed(tier)? } else { Device::clone(&call::DEVICE) };
                 // What a precision cannot do is no seed.
-                let Ok(prepared) = asset.prepare(&Options { precision }, &device) else { continue };
+                let Ok(prepared) = asset.prepare(&Options { precision, ..Options::default() }, &device) else {
+                    continue;
+                };
                 let file = scratch.join("built");
                 if prepared.build(&file).is_ok() && Specialized::open(&file, &device).is_ok() {
                     let parts = built::parts(&fs::read(&file)?).ok_or("a built file has other parts by now")?;
@@ -82,7 +82,7 @@ fn folder_input(asset: &Asset, scratch: &Path) -> Result<Vec<u8>> {
 fn faults() -> Result<Vec<(String, Asset)>> {
     let build: [(&str, fn(&mut Graph) -> Result<Value>); 5] = [
         ("state-from-weight", |graph| {
-            let state = graph.state("s", DType::F32, vec![3_usize]);
+            let state = graph.state("s", DType::F32, [3_usize]);
             let weight = graph.weight("w", &[3])?;
             graph.update_state("s", weight)?;
             Ok(state)
@@ -94,14 +94,14 @@ fn faults() -> Result<Vec<(String, Asset)>> {
             Ok(graph.conv2d(x, weight, None, Conv2d::default())?)
         }),
         ("group-norm", |graph| {
-            let x = graph.input("x", DType::F32, vec![5_usize, 8]);
+            let x = graph.input("x", DType::F32, [5_usize, 8]);
             let (weight, bias) = (graph.weight("w", &[8])?, graph.weight("b", &[8])?);
             Ok(graph.group_norm(x, weight, bias, 2, 1e-5)?)
         }),
         ("take-row", |graph| {
-            let x = graph.input("x", DType::F32, vec![5_usize, 3, 8]);
-            let rows = graph.input("rows", DType::I64, vec![5_usize]);
-            Ok(graph.push(ondine_runtime::Op::TakeRow, &[x, rows])?)
+            let x = graph.input("x", DType::F32, [5_usize, 3, 8]);
+            let rows = graph.input("rows", DType::I64, [5_usize]);
+            Ok(graph.push(Op::TakeRow, &[x, rows])?)
         }),
         ("concat-of-one", |graph| {
             let x = graph.input("x", DType::F32, Shape([Dim::symbol("n"), Dim::from(3)].into()));

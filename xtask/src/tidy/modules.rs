@@ -350,7 +350,8 @@ fn read_use(tokens: &[TokenTree], before: &Path, paths: &mut Vec<Path>) {
             }
             TokenTree::Group(inner) => {
                 let inner: Vec<TokenTree> = inner.stream().into_iter().collect();
-                inner.split(|token| is_punct(token, ',')).for_each(|part| read_use(part, &path, paths));
+                let parts = inner.split(|token| is_punct(token, ',')).filter(|part| !part.is_empty());
+                parts.for_each(|part| read_use(part, &path, paths));
                 return;
             }
             TokenTree::Punct(mark) if mark.as_char() == '*' => {
@@ -437,6 +438,8 @@ mod tests {
             assert_eq!(tied(b), ["b:1 C c"], "{b}");
         }
         assert_eq!(tied("use crate::c::*;"), ["b:1 c c"]);
+        let alike = [("lib", "mod b;\nmod c;\npub use c::c;"), ("b", "use crate::{c::{C,},};"), ("c", "fn c() {}")];
+        assert_eq!(ties(&alike), ["lib:3 c c", "b:1 C c"], "a comma at the end names nothing");
         assert_eq!(tied("\nuse crate::c::{C,\nf};"), ["b:2 C c", "b:3 f c"]);
     }
 
@@ -448,6 +451,7 @@ mod tests {
             "use std::c::C;",
             "fn g(x: X) { x.c::<u8>(); ::c::C; }",
             "use crate::c;",
+            "use crate::{c::{},};",
             "/// crate::c::C\nfn g() { \"crate::c::C\" }",
             "pub(in crate::c) fn g() {}",
         ] {
