@@ -13,10 +13,7 @@ use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 
 use anyhow::Context;
 
-use count::{Counter, Program};
-
-/// The budgets of one tier, or what was counted, by kernel.
-type Counts = BTreeMap<String, u64>;
+use count::{Counter, Counts, Program};
 
 /// Budgets by processor, then by tier.
 type Budgets = BTreeMap<String, BTreeMap<String, Counts>>;

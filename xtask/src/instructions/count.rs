@@ -2,6 +2,7 @@
 //! perf, which asks the real one, if the system lets it.
 
 use std::{
+    collections::BTreeMap,
     fmt, fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -9,7 +10,8 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 
-use super::Counts;
+/// The budgets of one tier, or what was counted, by kernel.
+pub(crate) type Counts = BTreeMap<String, u64>;
 
 /// What counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
