@@ -334,8 +334,8 @@ impl Work<'_> {
         let scratch = scratch.as_mut_ptr();
         for (index, tile) in tiles.enumerate() {
             let pixels = self.pixels(self.grid.at(tile));
-            // SAFETY: pixels are those of the input, which has been checked, or zeros; the scratch has rows of whole vectors
-            // for all places, and a stage.
+            // SAFETY: pixels are those of the input, which has been checked, or zeros; the scratch has rows of whole
+            // vectors for all places, and a stage.
             let scale = unsafe {
                 self.cpu.enter_raw(TileInput {
                     pixels: &pixels,

@@ -98,7 +98,8 @@ pub(crate) struct Pixels<'a> {
 unsafe impl Sync for Pixels<'_> {}
 
 impl<'a> Pixels<'a> {
-    /// The pixels of some inputs; `zeros` is what taps meet in the padding, rows of the channels for as many images each.
+    /// The pixels of some inputs; `zeros` is what taps meet in the padding, rows of the channels for as many images
+    /// each.
     ///
     /// # Panics
     /// If the inputs' type is not `dtype`, or a slice has the wrong length.
@@ -152,7 +153,8 @@ impl<'a> Pixels<'a> {
     }
 }
 
-// SAFETY: `new` has checked that the inputs have all pixels, and the padding all channels; what taps meet is one of them.
+// SAFETY: `new` has checked that the inputs have all pixels, and the padding all channels; what taps meet is one of
+// them.
 unsafe impl Rows for Pixels<'_> {
     fn meets(&self, rows: &Range<usize>, tap: usize) -> bool {
         let ConvShape { kernel, .. } = self.shape;

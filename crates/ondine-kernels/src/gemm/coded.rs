@@ -377,8 +377,8 @@ impl CodedGemm<'_> {
                 width: self.cpu.tile().width,
             },
         };
-        // SAFETY: rows, codes and sums of activations are those of slices that have been checked; there is room for a tile,
-        // which has then been filled.
+        // SAFETY: rows, codes and sums of activations are those of slices that have been checked; there is room for a
+        // tile, which has then been filled.
         let tile = unsafe {
             self.cpu.enter_raw(&call);
             std::slice::from_raw_parts(sums, FEW_ROWS * self.cpu.tile().width)

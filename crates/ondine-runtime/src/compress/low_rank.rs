@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::encode::Codes;
+use super::codes::Codes;
 use crate::cpu::{
     Processor,
     share::{map, map_rows},
