@@ -324,6 +324,7 @@ impl Graph {
         self.limits.insert(symbol.into(), [least, most]);
     }
 
+    #[expect(clippy::expect_used, reason = "memory ends long before 2^32 nodes")]
     fn insert(&mut self, op: Op, inputs: Vec<Value>, signature: Signature) -> Value {
         let value = Value(u32::try_from(self.nodes.len()).expect("a graph has fewer than 2^32 nodes"));
         let (scope, origin) = (self.scope.clone(), self.origin.clone());
@@ -365,6 +366,7 @@ impl Graph {
     }
 
     /// Lists a loop, which a node may then run.
+    #[expect(clippy::expect_used, reason = "memory ends long before 2^32 loops")]
     pub fn add_loop(&mut self, inner: Arc<Loop>) -> LoopId {
         let id = LoopId(u32::try_from(self.loops.len()).expect("a graph has fewer than 2^32 loops"));
         self.loops.push(inner);
@@ -387,6 +389,7 @@ impl Graph {
     ///
     /// # Errors
     /// If the path was used before with another shape.
+    #[expect(clippy::expect_used, reason = "memory ends long before 2^32 weights")]
     pub fn weight(&mut self, path: &str, shape: &[usize]) -> Result<Value> {
         if let Some(&value) = self.weight_values.get(path) {
             if *self.shape(value) != Shape::from(shape) {

@@ -9,7 +9,7 @@ pub mod share;
 use std::collections::BTreeSet;
 
 use crate::{
-    error::{Context, Result},
+    error::{Context, Result, fail},
     graph::{Graph, Node, Value},
     op::Op,
 };
@@ -48,6 +48,7 @@ impl<'a> Rewrite<'a> {
     ///
     /// # Panics
     /// If it has no successor yet; passes go through the nodes in order.
+    #[expect(clippy::expect_used, reason = "a pass that goes through the nodes out of order is wrong in itself")]
     pub fn get(&self, value: Value) -> Value {
         self.map[value.index()].expect("an input comes before the node that uses it")
     }
@@ -66,7 +67,7 @@ impl<'a> Rewrite<'a> {
         self.new.enter(node.scope.clone());
         self.new.trace(node.origin.clone());
         let new = match &node.op {
-            Op::Input => unreachable!("arguments are carried over at the start"),
+            Op::Input => fail!(Unsupported, "an argument that is not listed"),
             Op::Weight(id) => {
                 let weight = self.old.weight_info(*id);
                 self.new.weight(&weight.path, &weight.shape)?

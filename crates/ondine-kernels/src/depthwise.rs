@@ -15,7 +15,6 @@ use crate::{
         isa::Isa,
         vector::Vector,
     },
-    conv::pixels::Pixels,
     cpu::Cpu,
     gemm::{
         epilogue::{EpilogueCall, Source, Target, load, store},
@@ -24,6 +23,7 @@ use crate::{
         weights::PackedWeights,
     },
     math::{Activation, activate_lanes},
+    pixels::Pixels,
     quant::RowScale,
 };
 

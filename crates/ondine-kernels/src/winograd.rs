@@ -18,7 +18,6 @@ use std::ops::Range;
 
 use crate::{
     arch::dot::{MAX_WIDTH, Tile, WORD, WeightType},
-    conv::pixels::ConvShape,
     cpu::Cpu,
     gemm::{
         epilogue::{EpilogueCall, Target},
@@ -27,6 +26,7 @@ use crate::{
         operand::{Epilogue, Output, Values, check_rows},
         weights::{Layout, PACKED_ALIGN, PackedWeights, WeightShape, WeightSource, pack},
     },
+    pixels::ConvShape,
     winograd::transform::{Elements, PLACES, Quantized, TileInput, TileOutput},
 };
 

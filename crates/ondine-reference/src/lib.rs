@@ -6,6 +6,8 @@
 //! - [`suite`]: every operator on a device against its meaning
 //! - [`Tensor`]: what it takes and yields
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 mod device;
 mod evaluate;
 mod graph;

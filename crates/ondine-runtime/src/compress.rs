@@ -180,7 +180,7 @@ impl Work<'_> {
             Goal::Bytes(bytes) => bytes,
             Goal::Share(share) => (share * before as f64) as u64,
             Goal::Psnr(psnr) => return self.reach(psnr, &ladders, &steps, measure),
-            Goal::Format => unreachable!("that is no goal to choose for"),
+            Goal::Format => fail!(Unsupported, "a format is no goal to choose for"),
         };
         match (0..=steps.len()).find(|&count| bytes(count) <= aim) {
             Some(count) => Ok(choose::formats(&ladders, &steps[..count])),

@@ -36,7 +36,10 @@
 //! # }
 //! ```
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 pub mod backend;
+mod built;
 mod call;
 mod cancel;
 pub mod compress;
@@ -63,12 +66,11 @@ mod stream;
 
 pub use cancel::Cancel;
 pub use cost::cost;
-pub use cpu::Processor;
+pub use cpu::{Processor, Tier};
 pub use device::Device;
 pub use model::{Function, Model};
 pub use observe::{Moment, Tap};
 pub use ondine_graph::*;
-pub use ondine_kernels::Tier;
 pub use options::{Options, Precision};
 pub use specialize::{Prepared, Specialize, Specialized};
 pub use state::{Outputs, State};

@@ -216,6 +216,7 @@ pub struct CodedProblem<'a> {
 /// # Panics
 /// If the input is quantized, if a slice is too short for its rows and stride, or if the packed bytes have another
 /// length than [`CodedShape::packed_size`] or are not aligned to [`PACKED_ALIGN`].
+#[expect(clippy::panic, reason = "said in its documentation")]
 pub fn gemm_coded(cpu: &Cpu, problem: &CodedProblem<'_>, mut out: Output<'_>) {
     let &CodedProblem { rows, input, input_stride, shape, weights, epilogue, out_stride } = problem;
     let places = shape.places(cpu.tile());

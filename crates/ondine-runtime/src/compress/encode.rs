@@ -78,7 +78,7 @@ pub(super) fn encode(values: &[f32], shape: &[usize], format: &Format, processor
         let (codes, correction) = low_rank::correct(values, [rows, columns], format.low_rank, quantize, processor);
         (codes, Some(correction))
     };
-    Ok(assemble(codes, correction, shape, format, processor))
+    assemble(codes, correction, shape, format, processor)
 }
 
 fn assemble(
@@ -87,17 +87,17 @@ fn assemble(
     shape: &[usize],
     format: &Format,
     processor: &Processor,
-) -> Coded {
+) -> Result<Coded> {
     let [rows, columns] = matrix(shape);
     let Codes { codes, levels, group, half, mut values } = codes;
     if format.kind == Kind::Rows8 {
-        let Levels::Integers { scales, .. } = levels else { unreachable!("rows of 8 bits are integers") };
+        let Levels::Integers { scales, .. } = levels else { fail!(Format, "rows of 8 bits are integers") };
         let centred: Vec<u8> = codes.iter().map(|code| code.wrapping_sub(128)).collect();
         let parts = vec![("", tensor(DType::I8, shape, &centred)), (SCALE, numbers(&scales, &[rows, 1], true))];
-        return Coded { parts, values };
+        return Ok(Coded { parts, values });
     }
     let bits = format.bits();
-    let row_bytes = code_bytes(columns, bits).expect("the codes are in memory");
+    let Some(row_bytes) = code_bytes(columns, bits) else { fail!(Shape, "rows of {columns} codes are too long") };
     let mut packed = vec![0; rows * row_bytes];
     map_rows(processor, &mut packed, row_bytes, |row, out| pack_codes(&codes[row * columns..][..columns], bits, out));
     let header: Vec<i64> = [bits as usize, group].iter().chain(shape).map(|&n| n as i64).collect();
@@ -119,7 +119,7 @@ fn assemble(
         parts.push((LOW_RANK_A, numbers(&a, &[rank, columns], true)));
         parts.push((LOW_RANK_B, numbers(&b, &[rows, rank], true)));
     }
-    Coded { parts, values }
+    Ok(Coded { parts, values })
 }
 
 fn tensor(dtype: DType, shape: &[usize], bytes: &[u8]) -> Tensor {

@@ -103,7 +103,7 @@ impl<'a> Pixels<'a> {
     ///
     /// # Panics
     /// If the inputs' type is not `dtype`, or a slice has the wrong length.
-    pub(super) fn new(shape: &ConvShape, inputs: &[Input<'a>], dtype: WeightType, zeros: &'a [Vec<u32>]) -> Self {
+    pub(crate) fn new(shape: &ConvShape, inputs: &[Input<'a>], dtype: WeightType, zeros: &'a [Vec<u32>]) -> Self {
         check_inputs(shape, inputs, dtype);
         let channels = shape.channels.into_iter().max().unwrap_or(0);
         let wide = zeros.iter().all(|row| row.len() >= channels.div_ceil(dtype.per_word()));
