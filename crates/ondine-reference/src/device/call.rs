@@ -8,14 +8,15 @@ use std::{
 
 use ondine_graph::{Error, ErrorKind, Op, Result};
 use ondine_runtime::{
-    backend::{Argument, Bound, Fault, Loaded, Memory, Packed, Residency, Running, Ticket, Wait, Workspace},
+    backend::{Argument, Bound, Fault, Loaded, Memory, Packed, Residency, Running, Space, Ticket, Wait, Workspace},
     step::{Operand, Place, Plan, Region},
 };
 
 use super::{
-    Health, OWN, UPLOAD,
+    health::Health,
     memory::Block,
-    spoil::{dead_regions, spoil},
+    place::{OWN, is_upload},
+    spoil::{dead_regions, regions, spoil},
 };
 use crate::{evaluate::evaluate, tensor::Tensor};
 
@@ -23,24 +24,25 @@ use crate::{evaluate::evaluate, tensor::Tensor};
 #[derive(Debug)]
 pub(super) struct Resident {
     packed: Arc<Packed>,
+    spaces: Box<[Space]>,
     seed: u64,
     health: Arc<Health>,
     since: u64,
 }
 
 impl Resident {
-    pub(super) fn new(packed: Arc<Packed>, seed: u64, health: Arc<Health>) -> Self {
+    pub(super) fn new(packed: Arc<Packed>, spaces: Box<[Space]>, seed: u64, health: Arc<Health>) -> Self {
         let since = health.now();
-        Self { packed, seed, health, since }
+        Self { packed, spaces, seed, health, since }
     }
 }
 
 impl Loaded for Resident {
     fn workspace(&self, _residency: Residency) -> Result<Box<dyn Workspace>> {
         self.health.check(self.since)?;
-        let Self { packed, seed, health, since } = self;
-        let (packed, health) = (packed.clone(), health.clone());
-        Ok(Box::new(Room { packed, chance: *seed, health, since: *since, arenas: Vec::new() }))
+        let Self { packed, spaces, seed, health, since } = self;
+        let (packed, spaces, health) = (packed.clone(), spaces.clone(), health.clone());
+        Ok(Box::new(Room { packed, spaces, chance: *seed, health, since: *since, arenas: Vec::new() }))
     }
 }
 
@@ -48,6 +50,7 @@ impl Loaded for Resident {
 #[derive(Debug)]
 struct Room {
     packed: Arc<Packed>,
+    spaces: Box<[Space]>,
     chance: u64,
     health: Arc<Health>,
     since: u64,
@@ -58,6 +61,7 @@ struct Room {
 impl Workspace for Room {
     fn begin<'c>(&'c mut self, plan: &Arc<Plan>, bound: Bound<'c>) -> Result<Box<dyn Running + 'c>> {
         self.health.check(self.since)?;
+        check_places(plan, &self.spaces)?;
         self.arenas = plan.arenas().iter().map(|&len| vec![0; len]).collect();
         self.arenas.iter_mut().enumerate().for_each(|(space, arena)| spoil(arena, self.chance + space as u64));
         let (plan, dead) = (plan.clone(), dead_regions(plan));
@@ -210,7 +214,7 @@ impl Call<'_> {
             self.spoil_after(index - 1)?;
         }
         let step = &plan.all_steps()[index];
-        let upload = matches!(&step.op, Op::Native(native) if &*native.name == UPLOAD);
+        let upload = is_upload(&step.op);
         let mut inputs = Vec::with_capacity(step.reads.len());
         for read in &step.reads {
             if !upload && !self.is_own(read.place) {
@@ -300,6 +304,21 @@ impl Call<'_> {
             .copy_from_slice(bytes);
         Ok(())
     }
+}
+
+/// Makes sure that everything lies as the spaces demand: aligned, and in one chunk. Loops count in lines of 64 bytes,
+/// whatever the space is.
+fn check_places(plan: &Plan, spaces: &[Space]) -> Result<()> {
+    for step in &plan.all_steps()[..plan.steps()] {
+        for region in regions(step) {
+            let space = &spaces[usize::from(region.space)];
+            let last = region.offset + region.len.next_multiple_of(space.granule) - 1;
+            if !region.offset.is_multiple_of(space.align) || region.offset / space.chunk != last / space.chunk {
+                return Err(defect(format!("{} has {region:?} in {space:?}", step.op)));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn bytes_of(operand: &Operand) -> usize {

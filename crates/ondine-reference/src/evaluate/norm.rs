@@ -2,7 +2,7 @@
 
 use ondine_graph::{Activation, Result};
 
-use super::{elementwise::activate, some};
+use super::{elementwise::activate, inputs::some};
 use crate::{
     index::rows,
     number::{ELEMENTARY, Real},
