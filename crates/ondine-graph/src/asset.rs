@@ -6,6 +6,7 @@ use crate::{
     encoding::CODES,
     error::{Context, Result, fail},
     graph::Graph,
+    portable,
     recipe::Recipes,
     weights::Weights,
 };
@@ -49,7 +50,7 @@ impl Asset {
     /// Puts functions and checkpoint together; `name` stands for the asset in messages.
     ///
     /// # Errors
-    /// If a tensor that a function uses is missing or has another shape.
+    /// If a tensor that a function uses is missing or has another shape, or an operator is none of a portable graph.
     pub fn new<N: Into<Arc<str>>>(
         name: impl Into<Arc<str>>,
         functions: impl IntoIterator<Item = (N, Graph)>,
@@ -77,6 +78,9 @@ impl Asset {
         };
         for weight in asset.functions.values().flat_map(Graph::weights) {
             asset.check(&weight.path, &weight.shape).at(|| &asset.name)?;
+        }
+        for (function, graph) in asset.functions.iter() {
+            portable::check_graph(graph).at(|| format!("{}.{function}", asset.name))?;
         }
         Ok(asset)
     }

@@ -4,7 +4,7 @@ use crate::{
     dim::Dim,
     dtype::DType,
     error::{Result, fail},
-    op::{Attention, Binary, Cell, Conv2d, Epilogue, Mask, Op, Unary},
+    op::{Attention, Binary, Cell, Conv2d, Epilogue, Mask, Op, Unary, check_attributes},
     shape::Shape,
     signature::Signature,
 };
@@ -12,7 +12,7 @@ use crate::{
 /// The signature of `op`'s value.
 ///
 /// # Errors
-/// If the inputs do not fit the operator. The operators without inputs have no rule here: the graph knows their
+/// If the inputs do not fit the operator, in shape or in element type. The operators without inputs have no rule here: the graph knows their
 /// signatures.
 pub fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
     if let Some(wanted) = arity(op)
@@ -33,10 +33,7 @@ pub fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
         Op::Concat { axis } => concat(inputs, *axis),
         Op::Pad { amounts } => pad(inputs[0], amounts),
         Op::Gather => gather(inputs[0], inputs[1]),
-        Op::TakeRow => {
-            let [batch, _, width] = rank(inputs[0])?;
-            Ok(Signature::new(vec![batch, width], inputs[0].dtype))
-        }
+        Op::TakeRow => take_row(inputs[0], inputs[1]),
         Op::ArgMax => {
             inputs[0].shape.last()?;
             let last = inputs[0].shape.rank() - 1;
@@ -103,6 +100,7 @@ fn matrices(x: &Signature) -> Result<()> {
 
 fn solve(a: &Signature, b: &Signature) -> Result<Signature> {
     matrices(a)?;
+    same_dtype(&[a, b])?;
     let rank = a.shape.rank();
     if b.shape.rank() != rank || b.shape.0[..rank - 1] != a.shape.0[..rank - 1] {
         fail!(Shape, "equations of {} do not fit {}", a.shape, b.shape);
@@ -152,6 +150,7 @@ fn binary(op: Binary, inputs: &[&Signature]) -> Result<Signature> {
 }
 
 fn select(inputs: &[&Signature]) -> Result<Signature> {
+    typed("a choice", inputs[0], &BYTES)?;
     let shape = broadcast(&inputs[0].shape, &broadcast(&inputs[1].shape, &inputs[2].shape)?)?;
     Ok(Signature::new(shape, same_dtype(&inputs[1..])?))
 }
@@ -187,6 +186,7 @@ fn pad(x: &Signature, amounts: &[[usize; 2]]) -> Result<Signature> {
     if amounts.len() != x.shape.rank() {
         fail!(Shape, "pad lists {} dimensions, the input has {}", amounts.len(), x.shape.rank());
     }
+    check_attributes(amounts.as_flattened().iter().copied())?;
     let dims = x.shape.0.iter().zip(amounts).map(|(dim, [before, after])| &(dim + *before) + *after);
     Ok(Signature::new(dims.collect::<Shape>(), x.dtype))
 }
@@ -197,6 +197,15 @@ fn gather(table: &Signature, indices: &Signature) -> Result<Signature> {
     }
     let dims = indices.shape.0.iter().chain(&table.shape.0[1..]);
     Ok(Signature::new(dims.collect::<Shape>(), table.dtype))
+}
+
+fn take_row(x: &Signature, positions: &Signature) -> Result<Signature> {
+    let [batch, _, width] = rank(x)?;
+    if positions.shape.0 != std::slice::from_ref(&batch) || !matches!(positions.dtype, DType::I64 | DType::I32) {
+        let Signature { shape, dtype } = positions;
+        fail!(Shape, "needs an integer position for each of {batch} batches, got {dtype} {shape}");
+    }
+    Ok(Signature::new(vec![batch, width], x.dtype))
 }
 
 fn take(x: &Signature, indices: &Signature, axis: usize) -> Result<Signature> {
@@ -224,6 +233,8 @@ fn grouped_matmul(inputs: &[&Signature], transposed: bool) -> Result<Signature> 
     if k != inner || groups != count || ends.dtype != DType::I64 {
         fail!(Shape, "cannot multiply {} by {} in groups that end at {}", x.shape, weight.shape, ends.shape);
     }
+    typed("a factor", x, &[DType::F32])?;
+    typed("a factor", weight, &[DType::F32])?;
     Ok(Signature::new(vec![rows, columns], x.dtype))
 }
 
@@ -241,10 +252,14 @@ fn recurrent(cell: Cell, inputs: &[&Signature]) -> Result<Signature> {
             start.shape
         );
     }
+    inputs.iter().try_for_each(|input| typed("an input", input, &[DType::F32]))?;
     Ok(Signature::new(vec![steps, batch, carried], x.dtype))
 }
 
 fn group_norm(inputs: &[&Signature], groups: usize) -> Result<Signature> {
+    if inputs[0].shape.rank() < 2 {
+        fail!(Shape, "groups of channels need at least 2 dimensions, got {}", inputs[0].shape);
+    }
     let channels = inputs[0].shape.last()?.fixed();
     if groups == 0 || channels.is_none_or(|channels| channels % groups != 0) {
         fail!(Shape, "{groups} groups do not divide {} channels", inputs[0].shape.last()?);
@@ -260,6 +275,18 @@ fn glu(x: &Signature) -> Result<Signature> {
     };
     signature.shape.0[last] = (size / 2).into();
     Ok(signature)
+}
+
+/// Types of truth values and masks: a byte each.
+const BYTES: [DType; 3] = [DType::Bool, DType::U8, DType::I8];
+
+/// Makes sure that `what` is of one of the types that machines read there.
+fn typed(what: &str, input: &Signature, wanted: &[DType]) -> Result<()> {
+    if !wanted.contains(&input.dtype) {
+        let wanted: Vec<_> = wanted.iter().map(DType::to_string).collect();
+        fail!(Shape, "{what} is of type {}, got {}", wanted.join(" or "), input.dtype);
+    }
+    Ok(())
 }
 
 fn same_dtype(inputs: &[&Signature]) -> Result<DType> {
@@ -313,6 +340,7 @@ fn concat(inputs: &[&Signature], axis: usize) -> Result<Signature> {
     let [first, rest @ ..] = inputs else { fail!(Shape, "concat needs an input") };
     let mut result = (*first).clone();
     same_dtype(inputs)?;
+    dim_mut(&mut result.shape, axis)?;
     for input in rest {
         let mut other = input.shape.clone();
         let added = dim_mut(&mut other, axis)?.clone();
@@ -331,6 +359,9 @@ fn reduce(input: &Signature, axes: &[usize], keep: bool) -> Result<Signature> {
     if let Some(axis) = axes.iter().find(|&&axis| axis >= input.shape.rank()) {
         fail!(Shape, "dimension {axis} does not exist in {}", input.shape);
     }
+    if !axes.is_sorted_by(|a, b| a < b) {
+        fail!(Shape, "dimensions {axes:?} are to be folded; name each once, in ascending order");
+    }
     let one = Dim::from(1);
     let dims = input.shape.0.iter().enumerate().filter_map(|(i, dim)| match (axes.contains(&i), keep) {
         (false, _) => Some(dim),
@@ -342,7 +373,11 @@ fn reduce(input: &Signature, axes: &[usize], keep: bool) -> Result<Signature> {
 
 fn norm(inputs: &[&Signature]) -> Result<Signature> {
     let width = inputs[0].shape.last()?;
+    if !inputs[0].dtype.is_float() {
+        fail!(Shape, "needs floating-point numbers, got {}", inputs[0].dtype);
+    }
     for vector in &inputs[1..] {
+        typed("a weight or bias", vector, &[DType::F32])?;
         if vector.shape.0 != std::slice::from_ref(width) {
             fail!(Shape, "the last dimension is {width}, its weight or bias {}", vector.shape);
         }
@@ -356,6 +391,12 @@ fn check_epilogue(epilogue: Epilogue, inputs: &[&Signature], outputs: &Dim, resu
     if inputs.len() != wanted {
         fail!(Shape, "takes {wanted} inputs, got {}", inputs.len());
     }
+    let [x, weight, parameters @ ..] = inputs else { fail!(Shape, "needs an input and a weight") };
+    typed("what is multiplied", x, &[DType::F32, DType::BF16])?;
+    typed("a weight", weight, &[DType::F32])?;
+    let (bias, residual) = parameters.split_at(usize::from(epilogue.bias));
+    bias.iter().try_for_each(|bias| typed("a bias", bias, &[DType::F32]))?;
+    residual.iter().try_for_each(|residual| typed("what is added", residual, &[DType::F32, DType::BF16]))?;
     if epilogue.bias && inputs[2].shape.0 != std::slice::from_ref(outputs) {
         fail!(Shape, "a bias of shape {} does not fit {outputs} outputs", inputs[2].shape);
     }
@@ -400,16 +441,15 @@ fn conv2d(conv: Conv2d, epilogue: Epilogue, inputs: &[&Signature]) -> Result<Sig
             x.shape
         );
     }
+    conv.check([&kernel_h, &kernel_w])?;
     let [top, bottom, left, right] = conv.padding;
     let scale = if conv.upsample { 2 } else { 1 };
     let along = |size: &Dim, before: usize, after: usize, kernel: &Dim, axis: usize| -> Result<Dim> {
         let Some(kernel) = kernel.fixed().filter(|&kernel| kernel > 0) else { fail!(Shape, "the kernel has no size") };
-        if conv.stride[axis] == 0 || conv.dilation[axis] == 0 {
-            fail!(Shape, "stride and dilation must not be 0");
-        }
         let padded = &(&(size * scale) + before) + after;
-        let room = &padded - ((kernel - 1) * conv.dilation[axis] + 1);
-        if padded.fixed().is_some_and(|padded| padded < (kernel - 1) * conv.dilation[axis] + 1) {
+        let reach = (kernel - 1) * conv.dilation[axis] + 1;
+        let room = &padded - reach;
+        if padded.fixed().is_some_and(|padded| padded < reach) {
             fail!(Shape, "a kernel of size {kernel} does not fit an input of shape {}", x.shape);
         }
         Ok(&room.floor_div(conv.stride[axis]) + 1)
@@ -430,6 +470,7 @@ fn matmul(a: &Signature, b: &Signature, transposed: bool) -> Result<Signature> {
     else {
         fail!(Shape, "matmul needs matrices, got {} and {}", a.shape, b.shape);
     };
+    same_dtype(&[a, b])?;
     let (inner, n) = if transposed { (b1, b0) } else { (b0, b1) };
     if inner != k || a_head != b_head {
         fail!(Shape, "cannot multiply {} by {}{}", a.shape, b.shape, if transposed { " transposed" } else { "" });
@@ -446,6 +487,7 @@ fn attention(attention: &Attention, inputs: &[&Signature]) -> Result<Signature> 
     let [k_batch, keys, k_width] = rank(inputs[1])?;
     let [v_batch, values, v_width] = rank(inputs[2])?;
     let Attention { heads, kv_heads, mask, .. } = *attention;
+    same_dtype(&inputs[..3])?;
     let split = |width: &Dim, heads: usize| width.fixed().filter(|w| heads > 0 && w % heads == 0).map(|w| w / heads);
     let (head_dim, k_dim, v_dim) = (split(&width, heads), split(&k_width, kv_heads), split(&v_width, kv_heads));
     let Some(v_dim) = v_dim.filter(|_| head_dim.is_some() && head_dim == k_dim && heads % kv_heads == 0) else {
@@ -453,6 +495,11 @@ fn attention(attention: &Attention, inputs: &[&Signature]) -> Result<Signature> 
     };
     if k_batch != batch || v_batch != batch || values != keys {
         fail!(Shape, "queries {}, keys {} and values {} differ", inputs[0].shape, inputs[1].shape, inputs[2].shape);
+    }
+    match mask {
+        Mask::None => {}
+        Mask::Keys => typed("a mask of keys", inputs[3], &BYTES)?,
+        Mask::Additive => typed("an additive mask", inputs[3], &[DType::F32])?,
     }
     if mask == Mask::Keys && inputs[3].shape != Shape(vec![batch.clone(), keys]) {
         fail!(Shape, "a key mask of shape {} does not fit keys of shape {}", inputs[3].shape, inputs[1].shape);

@@ -26,6 +26,7 @@ use crate::{
     signature::Signature,
 };
 
+pub(crate) use attribute::check_attributes;
 pub use attribute::{Attention, Conv2d, Epilogue, Mask};
 pub use function::{Activation, Binary, Elementary, Reduce, Resample, Scan, Scatter, Unary};
 pub use native::Native;

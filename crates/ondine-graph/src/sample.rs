@@ -183,6 +183,6 @@ mod tests {
         }
         let error = sized(usize::MAX / 2).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Shape);
-        assert!(error.to_string().starts_with("input `f32`: "), "{error}");
+        assert!(error.to_string().starts_with("input `F32`: "), "{error}");
     }
 }

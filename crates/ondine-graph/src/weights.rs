@@ -40,6 +40,13 @@ pub struct Weights {
     tensors: BTreeMap<Arc<str>, Tensor>,
 }
 
+impl Tensor {
+    /// True if `other` is of the same type and shape, and holds the same bytes.
+    fn holds_same(&self, other: &Self) -> bool {
+        (self.dtype, &self.shape, &*self.bytes) == (other.dtype, &other.shape, &*other.bytes)
+    }
+}
+
 impl Weights {
     /// Reads a safetensors file; `name` stands for it in messages.
     ///
@@ -97,16 +104,17 @@ impl Weights {
         Ok(Self { tensors })
     }
 
-    /// Adds the tensors of another file of the same checkpoint.
+    /// Adds the tensors of another file of the same checkpoint; what both hold alike is kept once.
     ///
     /// # Errors
-    /// If both hold a tensor of the same name.
+    /// If both hold another tensor of the same name.
     pub fn merge(&mut self, other: Self) -> Result<()> {
         for (path, tensor) in other.tensors {
-            if let Some(first) = self.tensors.get(&path) {
-                fail!(Format, "tensor `{path}` is in {} and in {}", first.file, tensor.file);
+            match self.tensors.get(&path) {
+                Some(first) if first.holds_same(&tensor) => {}
+                Some(first) => fail!(Format, "tensor `{path}` is in {} and another in {}", first.file, tensor.file),
+                None => drop(self.tensors.insert(path, tensor)),
             }
-            self.tensors.insert(path, tensor);
         }
         Ok(())
     }
@@ -117,7 +125,10 @@ impl Weights {
     }
 
     /// Renames every tensor for which `rename` yields another name; what belongs to it goes with it.
-    pub fn rename(&mut self, mut rename: impl FnMut(&str) -> Option<String>) {
+    ///
+    /// # Errors
+    /// If two tensors would have one name; nothing is renamed then.
+    pub fn rename(&mut self, mut rename: impl FnMut(&str) -> Option<String>) -> Result<()> {
         let name = |path: &Arc<str>| -> Arc<str> {
             let part = if self.is_part(path) { PARTS.iter().find(|part| path.ends_with(*part)) } else { None };
             let part = part.copied().unwrap_or_default();
@@ -125,7 +136,14 @@ impl Weights {
             renamed.map_or_else(|| path.clone(), |renamed| format!("{renamed}{part}").into())
         };
         let names: Vec<_> = self.tensors.keys().map(name).collect();
+        let mut first = BTreeMap::new();
+        for (new, old) in names.iter().zip(self.tensors.keys()) {
+            if let Some(other) = first.insert(new, old) {
+                fail!(Format, "tensors `{other}` and `{old}` would both be called `{new}`");
+            }
+        }
         self.tensors = names.into_iter().zip(std::mem::take(&mut self.tensors).into_values()).collect();
+        Ok(())
     }
 
     /// Drops what makes the tensor `path` codes.
@@ -325,6 +343,21 @@ mod tests {
         let weights = Weights::from_safetensors("x", &file(header, &[2, 0xff, scale[0], scale[1]])).unwrap();
         assert_eq!(*weights.to_f32("w").unwrap(), [1.0, -0.5]);
         assert_eq!(weights.paths().count(), 1);
+    }
+
+    #[test]
+    fn what_two_files_hold_alike_is_kept_once() {
+        let weights = |name: &str, shape: &str, data: &[u8]| {
+            let header = format!(r#"{{"w":{{"dtype":"F32","shape":{shape},"data_offsets":[0,8]}}}}"#);
+            Weights::from_safetensors(name, &file(&header, data)).unwrap()
+        };
+        let mut prefill = weights("prefill", "[2]", &[1; 8]);
+        prefill.merge(weights("decode", "[2]", &[1; 8])).unwrap();
+        assert_eq!(&*prefill.get("w").unwrap().file, "prefill");
+        for other in [weights("decode", "[2]", &[2; 8]), weights("decode", "[1,2]", &[1; 8])] {
+            let error = prefill.merge(other).unwrap_err().to_string();
+            assert!(error.contains("`w` is in prefill and another in decode"), "{error}");
+        }
     }
 
     #[test]

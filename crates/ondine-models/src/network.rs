@@ -40,7 +40,7 @@ impl Network {
         };
         let functions = (architecture.functions)(&config, GraphSizes::default()).at(place)?;
         let mut weights = weights::load(source, folder)?;
-        weights::rename(&mut weights, architecture.renames);
+        weights::rename(&mut weights, architecture.renames).at(|| source.describe(folder))?;
         weights::check(&weights, functions.iter().map(|(_, graph)| graph), architecture.ignored)?;
         Ok(Self { name: source.describe(folder), architecture, config, weights: Arc::new(weights) })
     }

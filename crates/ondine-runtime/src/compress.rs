@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::{device::Device, evaluate::numbers};
 use ondine_graph::{Asset, Bytes, Context, DType, NDArray, Result, Tensor, Weights, encoding::INPUT_RANGE, fail};
+use wildmatch::WildMatchPattern;
 
 pub use format::{Format, Kind};
 
@@ -239,13 +240,10 @@ impl Options {
 }
 
 /// True if `text` is `pattern`, in which `*` stands for any characters.
-fn matches(pattern: &str, text: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == text,
-        Some((start, rest)) => text.strip_prefix(start).is_some_and(|tail| {
-            tail.char_indices().map(|(i, _)| &tail[i..]).chain([""]).any(|tail| matches(rest, tail))
-        }),
-    }
+#[must_use]
+pub fn matches(pattern: &str, text: &str) -> bool {
+    // Nothing stands for a single character: no name holds the one that would.
+    WildMatchPattern::<'*', '\0'>::new(pattern).matches(text)
 }
 
 /// A compression under way.

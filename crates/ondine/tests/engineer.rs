@@ -232,3 +232,55 @@ fn printing_ends_quietly_when_nobody_reads_on() {
         assert_eq!((child.wait().unwrap().code(), error.as_str()), (Some(0), ""), "{words:?}");
     }
 }
+
+/// The one line with which a command fails.
+fn failure(words: &[&str]) -> String {
+    let output = ondine(words);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{words:?}: {error}");
+    assert_eq!(error.lines().count(), 1, "{words:?}: {error}");
+    error
+}
+
+#[test]
+fn sizes_beyond_all_memory_are_refused() {
+    let model = "genmoji/unet";
+    for size in ["batch=4611686018427387904", "batch=1000000000000000"] {
+        for words in [&["profile", model, "--size", size][..], &["compare", model, "--nonfinite", "--size", size]] {
+            let error = failure(words);
+            assert!(error.contains("too large") || error.contains("memory"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn what_takes_more_memory_than_allowed_is_refused_before_it_runs() {
+    let folder = TempDir::new().unwrap();
+    let built = folder.path().join("unet.built").display().to_string();
+    assert!(ondine(&["build", "genmoji/unet", "--output", &built]).status.success());
+    let traced = data("traced.pt2");
+    let inputs = folder.path().join("in.safetensors");
+    let numbers = |shape: &[usize]| ondine_runtime::NDArray::zeros(ondine_runtime::DType::F32, shape).unwrap();
+    let arrays = [("scale".into(), numbers(&[1, 1])), ("image".into(), numbers(&[1, 3, 16, 16]))];
+    ondine_runtime::write_safetensors(&inputs, &arrays).unwrap();
+    let inputs = inputs.display().to_string();
+    let dump = folder.path().join("dump.safetensors").display().to_string();
+    let cases: [&[&str]; 7] = [
+        &["run", &traced, "--inputs", &inputs],
+        &["profile", "genmoji/unet"],
+        &["profile", &built],
+        &["compare", "genmoji/unet", "--nonfinite"],
+        &["compare", "genmoji/unet", "--dump", &dump],
+        &["compare", &traced, "--against", "precision=bf16"],
+        &["bench", "clip-l"],
+    ];
+    for words in cases {
+        let error = failure(&[words, &["--memory", "5KB"]].concat());
+        assert!(error.contains("takes") && error.contains("--memory allows 5 kB"), "{error}");
+        assert!(!Path::new(&dump).exists());
+    }
+    for words in &cases[..6] {
+        let output = ondine(&[words, &["--memory", "1GB", "--threads", "2"][..]].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::number;
+use crate::{
+    dim::Dim,
+    error::{Result, fail},
+    number,
+};
 
 use super::function::Activation;
 
@@ -54,7 +58,33 @@ impl Default for Conv2d {
     }
 }
 
+/// The largest stride, padding, kernel or dilation: arithmetic on sizes bears sums and products of two.
+const MAX_ATTRIBUTE: usize = 1 << 24;
+
+/// Refuses attributes that arithmetic on sizes could not bear.
+pub(crate) fn check_attributes(sizes: impl IntoIterator<Item = usize>) -> Result<()> {
+    match sizes.into_iter().find(|&size| size > MAX_ATTRIBUTE) {
+        Some(size) => fail!(Shape, "an attribute of {size}, the most is {MAX_ATTRIBUTE}"),
+        None => Ok(()),
+    }
+}
+
 impl Conv2d {
+    /// Makes sure that a convolution with a kernel of this size is one that machines compute.
+    pub(crate) fn check(self, kernel: [&Dim; 2]) -> Result<()> {
+        let Self { stride, padding, dilation, groups, upsample } = self;
+        let sizes = kernel.map(|size| size.fixed().unwrap_or_default());
+        check_attributes(stride.into_iter().chain(padding).chain(dilation).chain(sizes))?;
+        check_attributes([sizes[0] * sizes[1]])?;
+        if stride.contains(&0) || dilation.contains(&0) {
+            fail!(Shape, "stride and dilation must not be 0");
+        }
+        if upsample && (stride != [1; 2] || groups != 1) {
+            fail!(Shape, "only maps in one group and with a stride of 1 are doubled");
+        }
+        Ok(())
+    }
+
     /// A convolution that keeps height and width, for an odd `kernel`.
     #[must_use]
     pub fn same(kernel: usize) -> Self {

@@ -8,6 +8,8 @@ use crate::{
     signature::Signature,
 };
 
+use super::attribute::check_attributes;
+
 /// How a window is folded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Fold {
@@ -68,8 +70,9 @@ impl Window {
                 if *kernel == 0 || *stride == 0 || *dilation == 0 {
                     fail!(Shape, "kernel, stride and dilation of a window must not be 0");
                 }
-                let reach = dilation.saturating_mul(kernel - 1).saturating_add(1);
-                let padded = size + padding.saturating_mul(2);
+                check_attributes([*kernel, *stride, *padding, *dilation])?;
+                let reach = dilation * (kernel - 1) + 1;
+                let padded = size + 2 * padding;
                 if padded.fixed().is_some_and(|padded| padded < reach) {
                     fail!(Shape, "a window of {reach} does not fit a dimension of size {size}");
                 }
@@ -137,6 +140,7 @@ impl Pooling {
         if rank != self.windows.len() + 2 || self.windows.len() > 3 || self.windows.is_empty() {
             fail!(Shape, "{} windows do not fit an input of shape {}", self.windows.len(), x.shape);
         }
+        check_attributes(self.divisor)?;
         let mut signature = x.clone();
         for (dim, window) in signature.shape.0[1..].iter_mut().zip(&self.windows) {
             *dim = window.count(dim)?;

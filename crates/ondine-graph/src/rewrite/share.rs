@@ -10,15 +10,28 @@ use crate::{
     rewrite::rewrite,
 };
 
+/// What nodes that compute alike have in common: name, inputs, element type and [`content`].
+type Key = (String, Vec<Value>, DType, Option<blake3::Hash>);
+
+/// A hash of the elements of a constant: constants have no inputs that would tell them apart, and comparing each with
+/// all others would take the square of their number.
+fn content(op: &Op) -> Option<blake3::Hash> {
+    match op {
+        Op::Const(array) => Some(blake3::hash(array.bytes())),
+        _ => None,
+    }
+}
+
 /// The pass.
 pub fn share(graph: &Graph) -> Result<Graph> {
-    let mut known = HashMap::<(String, Vec<Value>, DType), Vec<Value>>::new();
+    let mut known = HashMap::<Key, Vec<Value>>::new();
     rewrite("share", graph, |rewrite, value, node| {
         if matches!(node.op, Op::Input | Op::Weight(_) | Op::State(_) | Op::Loop(_)) {
             return Ok(None);
         }
         let inputs = node.inputs.iter().map(|&input| rewrite.get(input)).collect();
-        let alike = known.entry((node.op.name().to_owned(), inputs, node.signature.dtype)).or_default();
+        let key = (node.op.name().to_owned(), inputs, node.signature.dtype, content(&node.op));
+        let alike = known.entry(key).or_default();
         let same = |other: &&Value| {
             let other = rewrite.new.node(**other);
             other.op == node.op && other.signature.shape == node.signature.shape
@@ -35,7 +48,7 @@ pub fn share(graph: &Graph) -> Result<Graph> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::Activation;
+    use crate::{ndarray::NDArray, op::Activation};
 
     #[test]
     fn equal_nodes_are_one_and_others_stay() {
@@ -51,6 +64,22 @@ mod tests {
         let shared = share(&graph).unwrap();
         let count = |name: &str| shared.nodes().iter().filter(|node| node.op.name() == name).count();
         assert_eq!([count("const"), count("mul"), count("activation"), count("add")], [1, 1, 2, 2], "{shared}");
+    }
+
+    #[test]
+    fn constants_are_told_apart_by_what_they_hold() {
+        let array = |shape: &[usize], numbers: [f32; 2]| NDArray::new(shape, &numbers).unwrap();
+        let arrays =
+            [array(&[2], [1.0, 2.0]), array(&[2], [1.0, 2.0]), array(&[2], [2.0, 1.0]), array(&[1, 2], [1.0, 2.0])];
+        let hash = |array: &NDArray| content(&Op::Const(array.clone().into()));
+        assert_eq!(hash(&arrays[0]), hash(&arrays[1]));
+        assert_ne!(hash(&arrays[0]), hash(&arrays[2]));
+        let mut graph = Graph::new();
+        for (i, array) in arrays.into_iter().enumerate() {
+            let value = graph.constant(array);
+            graph.output(&i.to_string(), value);
+        }
+        assert_eq!(share(&graph).unwrap().nodes().len(), 3);
     }
 
     #[test]

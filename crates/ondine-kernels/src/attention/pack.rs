@@ -1,15 +1,18 @@
-//! Operands in the order in which attention reads them, see [`Packing`](super::Packing), and results in the order of
+//! Operands in the order in which attention reads them, see [`Packing`](super::shape::Packing), and results in the order of
 //! their tensor.
 
 use crate::{
-    arch::vector::Vector,
-    attention::{Attention, AttentionShape, Product, Scratch, quantize::Form},
-    gemm::{
-        epilogue::{MAX_LANES, store},
-        micro::WORD,
-        weights::WeightType,
+    arch::{
+        dot::{WORD, WeightType},
+        half::bf16_value,
+        product::Product,
+        vector::{MAX_LANES, Vector},
     },
-    math::bf16_value,
+    attention::{
+        quantize::Form,
+        shape::{Attention, AttentionShape, Scratch},
+    },
+    gemm::epilogue::store,
 };
 
 /// Addresses of as many rows as a vector has lanes.
@@ -17,8 +20,11 @@ type Rows = [*const f32; MAX_LANES];
 
 impl Attention<'_> {
     /// Packs the keys and values of a tile.
+    ///
+    /// # Safety
+    /// Operands have the rows and heads of the shape; there is memory for the tile, which nobody else uses.
     #[inline(always)]
-    pub(super) fn pack<P: Product>(&self, head: usize, tile: usize, scratch: &mut Scratch) {
+    pub(super) unsafe fn pack<P: Product>(&self, head: usize, tile: usize, scratch: &mut Scratch) {
         let &AttentionShape { kv_heads, keys: all, value_dim, .. } = self.shape;
         let words = self.packing.key_words;
         let (keys, to) = (self.keys(tile), self.tile(head, tile));

@@ -1,6 +1,6 @@
 //! Names that old or new versions of a checkpoint use.
 
-use ondine_graph::Weights;
+use ondine_graph::{Result, Weights};
 
 /// A part of tensor names that some versions of a checkpoint write otherwise.
 #[derive(Clone, Copy, Debug)]
@@ -21,13 +21,16 @@ impl Rename {
 }
 
 /// Gives every tensor the name that the network uses.
-pub fn rename(weights: &mut Weights, renames: &[Rename]) {
+///
+/// # Errors
+/// If two tensors would have one name.
+pub fn rename(weights: &mut Weights, renames: &[Rename]) -> Result<()> {
     weights.rename(|name| {
         let renamed = renames
             .iter()
             .fold(None::<String>, |renamed, rename| rename.apply(renamed.as_deref().unwrap_or(name)).or(renamed));
         renamed.filter(|renamed| renamed != name)
-    });
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Normalizations.
 
-use super::{Builder, Call, Item, Rule, Tensor, one, reduce::reduce};
-use ondine_graph::{Activation, Binary, DType, Dim, Op, Reduce, Result, Unary, Value, fail};
+use super::{super::builder::check_list, Builder, Call, Item, Rule, Tensor, one, reduce::reduce};
+use ondine_graph::{Activation, Binary, DType, Dim, NDArray, Op, Reduce, Result, Unary, Value, element_count, fail};
 
 pub(super) fn rule(op: &str) -> Option<Rule> {
     Some(match op {
@@ -40,9 +40,11 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
 fn width(builder: &Builder, x: &Tensor, count: usize) -> Result<usize> {
     let shape = builder.shape(x);
     let dims = shape.get(shape.len().saturating_sub(count)..).unwrap_or_default();
-    match dims.iter().map(Dim::fixed).product() {
+    let sizes: Option<Vec<usize>> = dims.iter().map(Dim::fixed).collect();
+    let Some(sizes) = sizes else { fail!(Unsupported, "a norm over a dimension of unknown size") };
+    match element_count(&sizes) {
         Some(width) => Ok(width),
-        None => fail!(Unsupported, "a norm over a dimension of unknown size"),
+        None => fail!(Shape, "a norm over {sizes:?} numbers"),
     }
 }
 
@@ -54,7 +56,10 @@ fn parameter(builder: &mut Builder, call: &Call<'_>, name: &str, width: usize, d
             let tensor = builder.reshape(&tensor, &[width.into()])?;
             builder.dense(&tensor)
         }
-        None => Ok(builder.graph.constant(ondine_graph::NDArray::new(&[width], &vec![default; width])?)),
+        None => {
+            check_list(&[width])?;
+            Ok(builder.graph.constant(NDArray::new(&[width], &vec![default; width])?))
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sampling of maps and volumes at places that a tensor says.
 
-use super::{Builder, Call, Item, Rule, Tensor, norm::channels_last, one, product::matmul};
-use ondine_graph::{Binary, DType, Dim, Elementary, NDArray, Result, Unary, fail};
+use super::{super::builder::check_list, Builder, Call, Item, Rule, Tensor, norm::channels_last, one, product::matmul};
+use ondine_graph::{Binary, DType, Dim, Elementary, NDArray, Result, Unary, element_count, fail};
 
 pub(super) fn rule(op: &str) -> Option<Rule> {
     Some(match op {
@@ -138,8 +138,10 @@ fn grid_sampler(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         along.push(taps(builder, &Axis { size, padding, aligned }, mode, &place)?);
     }
     let (value, _) = channels_last(builder, &x)?;
-    let pixels: usize = sizes.iter().product();
-    let value = builder.graph.reshape(value, [batch * pixels, *channels])?;
+    let (Some(pixels), Some(rows)) = (element_count(sizes), element_count(&[&[*batch], sizes].concat())) else {
+        fail!(Shape, "a map of {sizes:?} is too large");
+    };
+    let value = builder.graph.reshape(value, [rows, *channels])?;
     let table = builder.plain(value);
     let mut total: Option<Tensor> = None;
     let combinations: usize = along.iter().map(Vec::len).product();
@@ -210,8 +212,9 @@ fn affine_grid(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         (true, _) => 2.0 * i as f64 / (size - 1) as f64 - 1.0,
         (false, _) => (2 * i + 1) as f64 / size as f64 - 1.0,
     };
+    check_list(sizes)?;
     let pixels: usize = sizes.iter().product();
-    if pixels > 1 << 24 || sizes.len() != *n {
+    if sizes.len() != *n {
         fail!(Unsupported, "a grid of {pixels} places in {n} dimensions");
     }
     let mut base = Vec::with_capacity(pixels * (n + 1));

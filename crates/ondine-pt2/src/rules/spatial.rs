@@ -201,6 +201,7 @@ fn largest_places(builder: &mut Builder, x: &Tensor, windows: &[Window], out: &[
         elements.push(list);
         sizes.push(size);
     }
+    check_list(&elements.iter().flat_map(|list| [list.len(), list[0].len()]).collect::<Vec<_>>())?;
     let y = builder.reshape(&y, &split)?;
     let order: Vec<usize> =
         (0..head).chain((0..n).map(|i| head + 2 * i)).chain((0..n).map(|i| head + 2 * i + 1)).collect();
@@ -213,7 +214,6 @@ fn largest_places(builder: &mut Builder, x: &Tensor, windows: &[Window], out: &[
     let value = builder.dense(&y)?;
     let value = builder.graph.push(Op::ArgMax, &[value])?;
     let tap = builder.plain(value);
-    check_list(&[windows, taps])?;
     // Which element of the map a tap of a window is.
     let mut table = Vec::with_capacity(windows * taps);
     for index in 0..windows * taps {

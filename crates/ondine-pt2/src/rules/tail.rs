@@ -341,6 +341,9 @@ fn as_strided(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     if sizes == shape && start == 0 && same(&own, &strides) {
         return one(x);
     }
+    let Some(elements_there) = shape.iter().try_fold(1_i64, |product, &size| product.checked_mul(size)) else {
+        fail!(Shape, "a tensor of {shape:?} is too large");
+    };
     let dense: Vec<i64> = (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect();
     let count = sizes.iter().try_fold(1_i64, |product, &size| product.checked_mul(size));
     let Some(count) = count.filter(|count| (0..=1 << 24).contains(count) && same(&own, &dense)) else {
@@ -355,7 +358,6 @@ fn as_strided(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         place
     };
     let indices: Vec<i64> = (0..count).map(place).collect();
-    let elements_there: i64 = shape.iter().product();
     if indices.iter().any(|place| !(0..elements_there).contains(place)) {
         fail!(Unsupported, "memory before or behind the tensor that it is asked of");
     }

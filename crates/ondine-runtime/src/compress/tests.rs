@@ -223,7 +223,7 @@ fn hostile_parts_are_refused() {
         assert!(weights.to_f32("w").is_err(), "{name}");
     }
     let mut renamed = whole();
-    renamed.rename(|path| Some(format!("layer.{path}")));
+    renamed.rename(|path| Some(format!("layer.{path}"))).unwrap();
     assert_eq!(renamed.to_f32("layer.w").unwrap(), whole().to_f32("w").unwrap());
 }
 

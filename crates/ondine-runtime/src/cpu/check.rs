@@ -2,8 +2,8 @@
 
 use ondine_graph::{
     Conv2d, DType, Graph, Node, Op, Result, Value, fail,
-    folder::check::{inferred, is_empty},
     infer::infer,
+    portable::{inferred, is_empty},
 };
 
 use super::{

@@ -89,6 +89,10 @@ pub(crate) fn format(reader: &Reader<'_>) -> Result<Format> {
         return Ok(Format::Plain);
     };
     let shape = &reader.graph.weight_info(id).shape;
+    if shape.contains(&0) {
+        // There is nothing to pack.
+        return Ok(Format::Plain);
+    }
     let coding = if reader.ranged { Some(Coding::ROWS8) } else { reader.encoding.and_then(coding) };
     Ok(match (&node.op, reader.position) {
         (Op::Linear(epilogue), 1) => linear(*epilogue, shape, coding, reader.options),
@@ -98,9 +102,7 @@ pub(crate) fn format(reader: &Reader<'_>) -> Result<Format> {
             gate: false,
         },
         // The state is of 32 bits in every precision: errors of a step are handed on to all that follow.
-        (Op::Recurrent { .. }, 1) if !shape.contains(&0) => {
-            Format::Panels { precision: Precision::F32, groups: 1, gate: false }
-        }
+        (Op::Recurrent { .. }, 1) => Format::Panels { precision: Precision::F32, groups: 1, gate: false },
         (Op::Gather, 0) => {
             let coding = coding.filter(|coding| coding.levels != Levels::Rows8);
             coding.map_or(Format::Plain, |coding| Format::Rows { coding })

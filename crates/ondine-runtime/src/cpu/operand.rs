@@ -20,7 +20,8 @@ pub(crate) struct Operand<'a> {
 impl<'a> Operand<'a> {
     /// The elements.
     pub(super) fn view<T: Element>(&self) -> &'a [T] {
-        cast_slice(self.bytes)
+        // No bytes have no address to speak of, which then need not be aligned.
+        if self.bytes.is_empty() { &[] } else { cast_slice(self.bytes) }
     }
 }
 
@@ -35,7 +36,7 @@ pub(crate) struct Target<'a> {
 impl Target<'_> {
     /// The elements.
     pub(super) fn view<T: Element>(&mut self) -> &mut [T] {
-        cast_slice_mut(self.bytes)
+        if self.bytes.is_empty() { &mut [] } else { cast_slice_mut(self.bytes) }
     }
 }
 

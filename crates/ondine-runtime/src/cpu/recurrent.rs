@@ -19,7 +19,7 @@ fn shape(cell: Cell, reverse: bool, x: &[usize], weight: &[usize]) -> Result<Rec
 /// Bytes of scratch; more if the weight is `computed` at run time.
 pub(super) fn scratch_bytes(cell: Cell, inputs: &[&[usize]], computed: bool, device: &Processor) -> usize {
     let shape = shape(cell, false, inputs[0], inputs[1]);
-    shape.map_or(0, |shape| shape.scratch_bytes(device.kernels, device.pool.threads(), !computed))
+    shape.map_or(0, |shape| shape.scratch_bytes(&device.cpu, !computed))
 }
 
 pub(super) fn recurrent(
@@ -32,17 +32,20 @@ pub(super) fn recurrent(
 ) -> Result<()> {
     let [x, weight, bias, start] = inputs else { fail!(Shape, "a recurrent layer takes 4 inputs") };
     let shape = shape(cell, reverse, x.shape, weight.shape)?;
-    if x.dtype != DType::F32 || out.bytes.is_empty() {
-        fail!(Unsupported, "a recurrent layer of {} numbers and shape {:?}", x.dtype, x.shape);
+    if x.dtype != DType::F32 {
+        fail!(Unsupported, "a recurrent layer of {} numbers", x.dtype);
+    }
+    if out.bytes.is_empty() {
+        return Ok(());
     }
     let weights = match weight.format {
         Some(Format::Panels { precision, groups, gate }) => {
             let shape = panels(precision, groups, gate, weight.shape);
-            RecurrentWeights::Packed(PackedWeights::new(device.kernels, shape, weight.bytes))
+            RecurrentWeights::Packed(PackedWeights::new(&device.cpu, shape, weight.bytes))
         }
         _ => RecurrentWeights::Plain(weight.view()),
     };
     let problem = RecurrentProblem { shape, input: x.view(), weights, bias: bias.view(), start: start.view() };
-    k::recurrent(&device.pool, device.kernels, &problem, out.view(), scratch);
+    k::recurrent(&device.cpu, &problem, out.view(), scratch);
     Ok(())
 }

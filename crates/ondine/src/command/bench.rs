@@ -29,6 +29,11 @@ impl Bench {
         }
         let works = self.works()?;
         let device = self.running.device(Cancel::default())?;
+        for work in &works {
+            if let What::Network(network) = &work.what {
+                network::check_memory(&self, work.name, network, &device)?;
+            }
+        }
         let machine = Machine::measure(device.processor()?);
         if !self.json {
             output::line(&machine);

@@ -3,15 +3,18 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use ondine::model::{self, Opened};
 use ondine_runtime::{
-    Bindings, Device, Graph, NDArray, Weights,
+    Bindings, Device, Function, Graph, NDArray, Options, Plan, Precision, Specialize, Weights, element_count,
     sample::{self, Arguments},
 };
+
+use super::running::Running;
 
 /// A function of a model on the command line.
 #[derive(Args)]
@@ -32,6 +35,117 @@ impl Callee {
         let name = opened.choose(self.function.as_deref()).with_context(|| self.model.clone())?;
         Ok((opened.only(&name)?, name))
     }
+
+    /// Makes a function ready for a call: refuses what `running` has no memory for, and only then packs weights and
+    /// makes up arguments.
+    pub(super) fn load(
+        &self,
+        (opened, name): (Opened, Arc<str>),
+        running: &Running,
+        inputs: impl Fn(&Graph) -> anyhow::Result<Given>,
+        device: &Device,
+    ) -> anyhow::Result<Loaded> {
+        let start = Instant::now();
+        let (specialized, read) = match opened {
+            Opened::Asset(asset) => {
+                let given = inputs(asset.function(&name)?)?;
+                let reading = start.elapsed();
+                let precision = running.precision.unwrap_or_default();
+                let prepared = asset.prepare(&Options { precision, ..Options::default() }, device)?;
+                running.allow(&self.model, || {
+                    let (graph, sizes) = (prepared.graph(&name)?, given.sizes(asset.function(&name)?));
+                    Ok(call_bytes(graph, &prepared.plan(&name, &sizes)?, &sizes)? + prepared.weight_bytes() as u64)
+                })?;
+                (prepared.specialize(running.cache().as_ref())?, Some((given, reading)))
+            }
+            built => (built.specialize(running.precision, device, None)?, None),
+        };
+        let (precision, weight_bytes) = (specialized.about().precision, specialized.weight_bytes());
+        let from_cache = specialized.from_cache();
+        let function = specialized.load()?.function(&name)?;
+        let graph = function.graph();
+        let (given, reading) = match read {
+            Some(read) => read,
+            None => {
+                let start = Instant::now();
+                let given = inputs(graph)?;
+                running.allow(&self.model, || {
+                    let sizes = given.sizes(graph);
+                    Ok(call_bytes(graph, &*function.plan(&sizes)?, &sizes)? + weight_bytes as u64)
+                })?;
+                (given, start.elapsed())
+            }
+        };
+        let arguments = given.arguments(graph)?;
+        Ok(Loaded { function, arguments, precision, weight_bytes, from_cache, reading })
+    }
+}
+
+/// A function ready for a call.
+pub(super) struct Loaded {
+    pub(super) function: Function,
+    pub(super) arguments: Arguments,
+    pub(super) precision: Precision,
+    pub(super) weight_bytes: usize,
+    pub(super) from_cache: bool,
+    /// The time that reading arguments took.
+    pub(super) reading: Duration,
+}
+
+/// Where the arguments of a call come from.
+pub(super) enum Given {
+    /// From files.
+    Read(Arguments),
+    /// They will be random, of these sizes.
+    Random(Bindings),
+}
+
+impl Given {
+    /// The sizes of symbols in the call.
+    pub(super) fn sizes(&self, graph: &Graph) -> Bindings {
+        match self {
+            Self::Read(arguments) => bound(graph, arguments),
+            Self::Random(sizes) => sizes.clone(),
+        }
+    }
+
+    pub(super) fn arguments(self, graph: &Graph) -> anyhow::Result<Arguments> {
+        match self {
+            Self::Read(arguments) => Ok(arguments),
+            Self::Random(sizes) => random(graph, &sizes),
+        }
+    }
+}
+
+/// The symbols that arguments bind. What does not fit the graph is the call's to refuse.
+fn bound(graph: &Graph, arguments: &Arguments) -> Bindings {
+    let mut sizes = Bindings::new();
+    for (name, value) in graph.inputs() {
+        let Some((_, array)) = arguments.iter().find(|(known, _)| **known == **name) else { continue };
+        for (dim, &size) in graph.shape(*value).0.iter().zip(array.shape()) {
+            if let Ok(Some((symbol, size))) = dim.solve(size) {
+                sizes.entry(symbol.clone()).or_insert(size);
+            }
+        }
+    }
+    sizes
+}
+
+/// Bytes that a call takes beside its weights: workspace and states.
+pub(super) fn call_bytes(graph: &Graph, plan: &Plan, sizes: &Bindings) -> anyhow::Result<u64> {
+    Ok((plan.arena_bytes() as u64).saturating_add(state_bytes(graph, sizes)?))
+}
+
+/// Bytes of the states of a function.
+pub(super) fn state_bytes(graph: &Graph, sizes: &Bindings) -> anyhow::Result<u64> {
+    let mut total = 0_u64;
+    for slot in graph.states() {
+        let shape = slot.signature.shape.bind(sizes)?;
+        let bytes = element_count(&shape).and_then(|count| count.checked_mul(slot.signature.dtype.size()));
+        let bytes = bytes.with_context(|| format!("state `{}` of shape {shape:?} is too large", slot.name))?;
+        total = total.saturating_add(bytes as u64);
+    }
+    Ok(total)
 }
 
 /// Tensors from files.
@@ -55,6 +169,11 @@ impl Inputs {
     /// True if no file is named.
     pub(super) fn is_empty(&self) -> bool {
         self.inputs.is_empty() && self.input.is_empty()
+    }
+
+    /// The tensors of the files; if none is named, random ones of sizes as in [`sizes`].
+    pub(super) fn given(&self, graph: &Graph, size: &[String]) -> anyhow::Result<Given> {
+        Ok(if self.is_empty() { Given::Random(sizes(graph, size)?) } else { Given::Read(self.read(graph)?) })
     }
 
     /// The tensors of the files.

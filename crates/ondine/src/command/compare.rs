@@ -16,7 +16,7 @@ use ondine_runtime::{
 use serde_json::{Value as Json, json};
 
 use super::{
-    callee::{Callee, Inputs, borrowed, fitted, random, sizes},
+    callee::{Callee, Given, Inputs, borrowed, fitted},
     running::Running,
 };
 use crate::{interrupt, output};
@@ -110,24 +110,37 @@ impl Compare {
         let side = Side { model, precision, threads, tier: None, as_written: self.as_written };
         let cancel = interrupt::listen()?;
         let name = self.callee.function.as_deref();
-        let ready = side.ready(name, &cancel)?;
+        let planned = side.plan(name, &cancel)?;
         let reference = self.reference.as_ref().map(|path| Weights::open(path)).transpose()?;
-        let arguments = self.arguments(ready.function.graph(), reference.as_ref())?;
+        let given = self.given(planned.graph()?, reference.as_ref())?;
+        let other = self.against.as_ref().map(|words| side.other(words)).transpose()?;
+        let refined = || Side { as_written: true, precision: Precision::F32, ..side.clone() }.plan(name, &cancel);
+        self.running.allow(&side.model, || {
+            let mut bytes = planned.bytes(&given, self.dump.is_some())?;
+            if let Some(other) = &other {
+                bytes += other.plan(name, &cancel)?.bytes(&given, true)?;
+            }
+            // A model that is no archive cannot be looked at as it was written, which then is said where it matters.
+            if let Some(refined) = (self.nonfinite && !self.as_written).then(refined).and_then(Result::ok) {
+                bytes += refined.bytes(&given, false)?;
+            }
+            Ok(bytes)
+        })?;
+        let ready = planned.ready()?;
+        let arguments = given.arguments(ready.function.graph())?;
         let mut facts = json!({"model": side.label(), "function": ready.asset.functions().keys().next()});
         let mut parted = None;
         if let Some(reference) = reference {
             parted = self.compare(&ready, &arguments, &Reference::File(reference), side.precision, &mut facts)?;
         }
-        if let Some(words) = &self.against {
-            let other = side.other(words)?;
+        if let Some(other) = other {
             facts["against"] = other.label().into();
             let precision = if other.precision == Precision::F32 { side.precision } else { other.precision };
-            let reference = record(&other.ready(name, &cancel)?, ready.function.graph(), &arguments)?;
+            let reference = record(&other.plan(name, &cancel)?.ready()?, ready.function.graph(), &arguments)?;
             parted = self.compare(&ready, &arguments, &reference, precision, &mut facts)?;
         }
         if self.nonfinite {
-            let refined = || Side { as_written: true, precision: Precision::F32, ..side.clone() }.ready(name, &cancel);
-            self.hunt(&ready, &arguments, refined, &mut facts)?;
+            self.hunt(&ready, &arguments, || refined()?.ready(), &mut facts)?;
         }
         if let Some(path) = &self.dump {
             self.dump(&ready, &arguments, path, &mut facts)?;
@@ -141,20 +154,17 @@ impl Compare {
         }
     }
 
-    /// Those of the files, else those of the reference, else random ones.
-    fn arguments(&self, graph: &Graph, reference: Option<&Weights>) -> anyhow::Result<Arguments> {
-        if !self.inputs.is_empty() {
-            return self.inputs.read(graph);
-        }
-        if let Some(reference) = reference {
+    /// The arguments of the files, else those of the reference, else random ones.
+    fn given(&self, graph: &Graph, reference: Option<&Weights>) -> anyhow::Result<Given> {
+        if let Some(reference) = reference.filter(|_| self.inputs.is_empty()) {
             let names: Vec<_> = graph.inputs().iter().map(|(name, _)| name.to_string()).collect();
             let missing: Vec<_> = names.iter().filter(|name| reference.get(name).is_none()).cloned().collect();
             ensure!(missing.is_empty(), "the reference has no input {}; give it with --inputs", missing.join(", "));
             let arguments = names.into_iter().map(|name| Ok((reference.array(&name)?, name)));
             let arguments = arguments.map(|pair: anyhow::Result<_>| pair.map(|(array, name)| (name, array)));
-            return fitted(graph, arguments.collect::<anyhow::Result<_>>()?);
+            return fitted(graph, arguments.collect::<anyhow::Result<_>>()?).map(Given::Read);
         }
-        random(graph, &sizes(graph, &self.size)?)
+        self.inputs.given(graph, &self.size)
     }
 
     /// Compares and tells; yields the first place where values part.

@@ -15,7 +15,7 @@ use ondine_runtime::{
 };
 use serde_json::{Value, json};
 
-use super::callee::{given, unknown};
+use super::callee::{given, state_bytes, unknown};
 use crate::output;
 
 /// Show what a model is made of, without running it.
@@ -175,15 +175,6 @@ fn sizes(graph: &Graph, given: &Bindings) -> Bindings {
 
 fn states_of(graph: &Graph) -> Vec<String> {
     graph.states().iter().map(|s| format!("{}: {} {}", s.name, s.signature.dtype, s.signature.shape)).collect()
-}
-
-fn state_bytes(graph: &Graph, bindings: &Bindings) -> anyhow::Result<u64> {
-    let mut total = 0;
-    for slot in graph.states() {
-        let elements: u64 = slot.signature.shape.bind(bindings)?.iter().map(|&n| n as u64).product();
-        total += elements * slot.signature.dtype.size() as u64;
-    }
-    Ok(total)
 }
 
 fn function(graph: &Graph) -> Value {

@@ -6,11 +6,11 @@ use std::{
 };
 
 use clap::Args;
-use ondine_runtime::{NDArray, State, write_safetensors};
+use ondine_runtime::{Graph, NDArray, State, write_safetensors};
 use serde_json::json;
 
 use super::{
-    callee::{Callee, Inputs},
+    callee::{Callee, Given, Inputs, Loaded, borrowed},
     running::Running,
 };
 use crate::{interrupt, memory::resident, output};
@@ -50,14 +50,13 @@ impl Run {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let device = self.running.device(interrupt::listen()?)?;
         let start = Instant::now();
-        let (opened, name) = self.callee.open(&device)?;
+        let opened = self.callee.open(&device)?;
         let opened_after = start.elapsed();
-        let specialized = opened.specialize(self.running.precision, &device, self.running.cache().as_ref())?;
-        let from_cache = specialized.from_cache();
-        let function = specialized.load()?.function(&name)?;
-        let ready = start.elapsed();
-        let inputs = self.inputs.read(function.graph())?;
-        let inputs: Vec<(&str, &NDArray)> = inputs.iter().map(|(name, array)| (name.as_str(), array)).collect();
+        let inputs = |graph: &Graph| self.inputs.read(graph).map(Given::Read);
+        let Loaded { function, arguments, from_cache, reading, .. } =
+            self.callee.load(opened, &self.running, inputs, &device)?;
+        let ready = start.elapsed() - reading;
+        let inputs = borrowed(&arguments);
         let (mut state, mut times, mut last) = (State::default(), Vec::new(), None);
         for _ in 0..self.repeat.max(1) {
             let start = Instant::now();

@@ -2,11 +2,12 @@
 
 use std::num::NonZeroUsize;
 
+use anyhow::ensure;
 use clap::Args;
 use ondine::folders;
 use ondine_runtime::{Cache, Cancel, Device, Precision};
 
-use super::bytes::parse_bytes;
+use super::bytes::{megabytes, parse_bytes};
 
 /// How and where networks run.
 #[derive(Args)]
@@ -20,7 +21,7 @@ pub(super) struct Running {
     #[arg(long, value_name = "N")]
     pub(super) threads: Option<NonZeroUsize>,
 
-    /// Most memory to use, such as 1.5GB: takes half precision if that fits, else refuses at once
+    /// Most memory to use, such as 1.5GB: refuses at once what takes more; `draw` takes half precision if that fits
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub(super) memory: Option<u64>,
 
@@ -36,6 +37,20 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn device(&self, cancel: Cancel) -> anyhow::Result<Device> {
         Ok(Device::cpu(self.threads)?.with_cancel(cancel))
+    }
+
+    /// Refuses what takes more `bytes` than `--memory` allows; asks only if there is a limit.
+    pub(super) fn allow(&self, what: &str, bytes: impl FnOnce() -> anyhow::Result<u64>) -> anyhow::Result<()> {
+        let Some(limit) = self.memory else { return Ok(()) };
+        let bytes = bytes()?;
+        let hint = if self.precision.unwrap_or_default() == Precision::F32 { "--precision bf16 or " } else { "" };
+        ensure!(
+            bytes <= limit,
+            "{what}: this takes {}, --memory allows {}; try {hint}smaller inputs",
+            megabytes(bytes),
+            megabytes(limit)
+        );
+        Ok(())
     }
 
     /// The cache of packed weights, unless it is unwanted or there is no home for it.

@@ -6,6 +6,7 @@ use anyhow::Context;
 use ondine_models::{Architecture, GraphSizes, registry::find};
 use ondine_runtime::{
     Asset, Bindings, Cache, DType, Device, Function, Graph, NDArray, Options, Outputs, Precision, Specialize, State,
+    element_count,
 };
 
 use super::{
@@ -14,7 +15,33 @@ use super::{
     weights::{self, Normals},
     works::Network,
 };
-use crate::memory::{forget_peak, peak_rss};
+use crate::{
+    command::callee::call_bytes,
+    memory::{forget_peak, peak_rss},
+};
+
+/// Refuses a network that takes more than `--memory` allows.
+pub(super) fn check_memory(
+    bench: &Bench,
+    name: &'static str,
+    network: &Network,
+    device: &Device,
+) -> anyhow::Result<()> {
+    bench.running.allow(name, || {
+        let (asset, bindings) = (network.asset(name)?, network.bindings());
+        let bytes = |precision: Precision| {
+            let prepared = asset.prepare(&Options { precision, ..Options::default() }, device)?;
+            let weights = match network.frugal && !bench.profile {
+                true => prepared.largest_weight_bytes(network.function)?,
+                false => prepared.weight_bytes(),
+            };
+            let plan = prepared.plan(network.function, &bindings)?;
+            Ok(call_bytes(prepared.graph(network.function)?, &plan, &bindings)? + weights as u64)
+        };
+        let precisions = [Some(bench.running.precision.unwrap_or_default()), bench.against];
+        precisions.into_iter().flatten().map(bytes).try_fold(0, |most, bytes: anyhow::Result<u64>| Ok(bytes?.max(most)))
+    })
+}
 
 /// Times calls of a network.
 pub(super) fn measure(bench: &Bench, name: &'static str, network: &Network, device: &Device) -> anyhow::Result<Report> {
@@ -98,7 +125,7 @@ fn random_inputs(graph: &Graph, bindings: &Bindings) -> anyhow::Result<Vec<(Stri
     for (name, value) in graph.inputs() {
         let signature = &graph.node(*value).signature;
         let shape = signature.shape.bind(bindings)?;
-        let count = shape.iter().product();
+        let count = element_count(&shape).context("an input is too large")?;
         let array = match signature.dtype {
             DType::I64 => NDArray::new(&shape, &(0..count as i64).collect::<Vec<_>>())?,
             _ if &**name == "timestep" => NDArray::new(&shape, &vec![500.0; count])?,

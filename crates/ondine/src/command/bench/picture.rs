@@ -74,6 +74,7 @@ fn command(bench: &Bench, picture: &Picture, home: &Path) -> anyhow::Result<Vec<
     let precision: Option<Precision> = bench.running.precision.or(picture.precision);
     option("--precision", precision.map(|precision| precision.to_string()));
     option("--threads", bench.running.threads.map(|threads| threads.to_string()));
+    option("--memory", bench.running.memory.map(|bytes| bytes.to_string()));
     if let Some(model) = picture.model {
         option("--model", Some(models::write(home, model)?.display().to_string()));
         option("--guidance", Some("1".to_owned()));

@@ -4,7 +4,9 @@ use std::{num::NonZeroUsize, path::Path, sync::Arc};
 
 use anyhow::{Context, bail};
 use ondine::model::{self, Opened};
-use ondine_runtime::{Asset, Cancel, Device, Function, Options, Precision, Specialize, Tier};
+use ondine_runtime::{Asset, Cancel, Device, Function, Graph, Options, Precision, Prepared, Specialize, Tier, Value};
+
+use crate::command::callee::{Given, call_bytes};
 
 /// A model and how to run it.
 #[derive(Clone)]
@@ -15,6 +17,38 @@ pub(super) struct Side {
     pub(super) tier: Option<Tier>,
     /// In f32 with every node on its own.
     pub(super) as_written: bool,
+}
+
+/// A side of which all sizes are known, but whose weights are not packed.
+pub(super) struct Planned {
+    asset: Asset,
+    name: Arc<str>,
+    prepared: Prepared,
+}
+
+impl Planned {
+    /// The function that is called.
+    pub(super) fn graph(&self) -> anyhow::Result<&Graph> {
+        Ok(self.prepared.graph(&self.name)?)
+    }
+
+    /// Bytes of a call; with those of every value that has a name if they are `kept`.
+    pub(super) fn bytes(&self, given: &Given, kept: bool) -> anyhow::Result<u64> {
+        let (graph, sizes) = (self.graph()?, given.sizes(self.asset.function(&self.name)?));
+        let plan = self.prepared.plan(&self.name, &sizes)?;
+        let size = |value: Value| {
+            let elements: usize = plan.shape(value).iter().product();
+            (elements * graph.node(value).signature.dtype.size()) as u64
+        };
+        let values = if kept { graph.named().iter().map(|named| size(named.value)).sum() } else { 0_u64 };
+        Ok(call_bytes(graph, &plan, &sizes)? + self.prepared.weight_bytes() as u64 + values)
+    }
+
+    /// Packs the weights.
+    pub(super) fn ready(self) -> anyhow::Result<Ready> {
+        let function = self.prepared.specialize(None)?.load()?.function(&self.name)?;
+        Ok(Ready { asset: self.asset, function })
+    }
 }
 
 /// A side that can be called.
@@ -47,8 +81,8 @@ impl Side {
         Ok(other)
     }
 
-    /// Opens the model and prepares its function for calls.
-    pub(super) fn ready(&self, function: Option<&str>, cancel: &Cancel) -> anyhow::Result<Ready> {
+    /// Opens the model and plans its function.
+    pub(super) fn plan(&self, function: Option<&str>, cancel: &Cancel) -> anyhow::Result<Planned> {
         let mut device = Device::cpu(self.threads)?.with_cancel(cancel.clone());
         if let Some(tier) = self.tier {
             device = device.narrowed(tier.name())?;
@@ -56,8 +90,7 @@ impl Side {
         let (asset, name) = self.open(function, &device)?;
         let asset = asset.named();
         let prepared = asset.prepare(&Options { precision: self.precision, as_written: self.as_written }, &device)?;
-        let function = prepared.specialize(None)?.load()?.function(&name)?;
-        Ok(Ready { asset, function })
+        Ok(Planned { asset, name, prepared })
     }
 
     /// The model with one function alone, and its name.

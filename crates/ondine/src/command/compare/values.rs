@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use ondine_runtime::{Graph, Moment, NDArray, Named, Outputs, Result, Tap, Value, Weights};
+use ondine_runtime::{Graph, Moment, NDArray, Named, Outputs, Result, Tap, Value, Weights, compress};
 
 use super::difference::Difference;
 
@@ -140,13 +140,7 @@ fn above(scope: &str) -> impl Iterator<Item = &str> {
 
 /// True if `pattern` names a node, a module, or one above it; `*` stands for anything.
 pub(super) fn matches(pattern: &str, named: &Named) -> bool {
-    glob(pattern, &named.name) || above(&named.scope).any(|path| glob(pattern, path))
-}
-
-fn glob(pattern: &str, text: &str) -> bool {
-    let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(text) = text.strip_prefix(head) else { return false };
-    (0..=text.len()).filter(|&at| text.is_char_boundary(at)).any(|at| glob(rest, &text[at..]))
+    compress::matches(pattern, &named.name) || above(&named.scope).any(|path| compress::matches(pattern, path))
 }
 
 #[cfg(test)]

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use ondine_runtime::{Bindings, Function, Node, Precision, State, Tier, profile::Sample};
+use ondine_runtime::{Bindings, Function, Graph, Node, Precision, State, Tier, profile::Sample};
 use serde_json::{Value, json};
 
 use super::options::Profile;
 use crate::{
     command::{
         bench::machine::Machine,
-        callee::{borrowed, random, sizes},
+        callee::{Loaded, borrowed},
     },
     interrupt,
 };
@@ -115,16 +115,12 @@ impl Profile {
     /// Calls the function and measures it.
     pub(super) fn measure(&self) -> anyhow::Result<Measured> {
         let device = self.running.device(interrupt::listen()?)?;
+        let opened = self.callee.open(&device)?;
+        let name = opened.1.clone();
+        let inputs = |graph: &Graph| self.inputs.given(graph, &self.size);
+        let Loaded { function, arguments, precision, weight_bytes, .. } =
+            self.callee.load(opened, &self.running, inputs, &device)?;
         let machine = Machine::measure(device.processor()?);
-        let (opened, name) = self.callee.open(&device)?;
-        let specialized = opened.specialize(self.running.precision, &device, self.running.cache().as_ref())?;
-        let (precision, weight_bytes) = (specialized.about().precision, specialized.weight_bytes());
-        let function = specialized.load()?.function(&name)?;
-        let is_random = self.inputs.is_empty();
-        let arguments = match is_random {
-            true => random(function.graph(), &sizes(function.graph(), &self.size)?)?,
-            false => self.inputs.read(function.graph())?,
-        };
         let arguments = borrowed(&arguments);
         let mut state = State::profiled();
         function.run(&arguments, &mut state)?;
@@ -155,7 +151,7 @@ impl Profile {
             tier: device.processor()?.tier(),
             machine,
             arguments: arguments.iter().map(|(name, x)| format!("{name}: {} {:?}", x.dtype(), x.shape())).collect(),
-            random: is_random,
+            random: self.inputs.is_empty(),
             sizes,
             calls: profile.calls.iter().map(|call| call.as_secs_f64()).collect(),
             nodes,
