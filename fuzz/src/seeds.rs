@@ -4,7 +4,7 @@ use std::{error::Error, fs, path::Path};
 
 use ondine_graph::{Asset, Bytes, Conv2d, DType, Dim, Graph, Op, Shape, Tensor, Value, Weights};
 use ondine_image::codec::Picture;
-use ondine_runtime::{Device, Options, Precision, Specialize, Specialized};
+use ondine_runtime::{Device, Options, Precision, Specialize};
 
 use crate::{built, bundle, call, folder};
 
@@ -21,32 +21,17 @@ pub fn write(corpus: &Path, archives: &Path) -> Result<()> {
     for target in ["asset", "built", "npy", "png"] {
         fs::create_dir_all(corpus.join(target))?;
     }
-    let mut assets = faults()?;
+    let scratch = bundle::folder();
+    for (name, asset) in faults()? {
+        put(corpus, "asset", &name, &folder_input(&asset, &scratch.join("asset"))?)?;
+    }
     for entry in fs::read_dir(archives)? {
         let path = entry?.path();
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if path.extension().is_some_and(|extension| extension == "pt2") {
-            assets.push((name.clone(), ondine_pt2::read(&name, &Bytes::map(&path)?)?));
-        }
-    }
-    let scratch = bundle::folder();
-    for (name, asset) in &assets {
-        let files = folder_input(asset, &scratch.join("asset"))?;
-        put(corpus, "asset", name, &files)?;
-        for tier in ["generic", "native"] {
-            for precision in [Precision::F32, Precision::BF16, Precision::Int8] {
-                let device =
-                    if tier == "generic" { call::DEVICE.narrowed(tier)? } else { Device::clone(&call::DEVICE) };
-                // What a precision cannot do is no seed.
-                let Ok(prepared) = asset.prepare(&Options { precision, ..Options::default() }, &device) else {
-                    continue;
-                };
-                let file = scratch.join("built");
-                if prepared.build(&file).is_ok() && Specialized::open(&file, &device).is_ok() {
-                    let parts = built::parts(&fs::read(&file)?).ok_or("a built file has other parts by now")?;
-                    put(corpus, "built", &format!("{name}-{tier}-{precision:?}"), &parts)?;
-                }
-            }
+            let asset = ondine_pt2::read(&name, &Bytes::map(&path)?)?;
+            put(corpus, "asset", &name, &folder_input(&asset, &scratch.join("asset"))?)?;
+            build(corpus, &name, &asset, &scratch.join("built"))?;
         }
     }
     for (name, from, to) in EDITED {
@@ -60,6 +45,22 @@ pub fn write(corpus: &Path, archives: &Path) -> Result<()> {
     arrays(corpus)?;
     pictures(corpus)?;
     Ok(fs::remove_dir_all(scratch)?)
+}
+
+/// The parts of an asset built for the smallest tier and the present one, at every precision.
+fn build(corpus: &Path, name: &str, asset: &Asset, scratch: &Path) -> Result<()> {
+    for tier in ["generic", "native"] {
+        let device = if tier == "generic" { call::DEVICE.narrowed(tier)? } else { Device::clone(&call::DEVICE) };
+        for precision in [Precision::F32, Precision::BF16, Precision::Int8] {
+            let options = Options { precision, ..Options::default() };
+            // What a precision cannot do is no seed.
+            let Ok(prepared) = asset.prepare(&options, &device) else { continue };
+            prepared.build(scratch)?;
+            let parts = built::parts(&fs::read(scratch)?).ok_or("a built file has other parts by now")?;
+            put(corpus, "built", &format!("{name}-{tier}-{precision:?}"), &parts)?;
+        }
+    }
+    Ok(())
 }
 
 fn put(corpus: &Path, target: &str, name: &str, bytes: &[u8]) -> Result<()> {

@@ -324,9 +324,8 @@ impl Graph {
         self.limits.insert(symbol.into(), [least, most]);
     }
 
-    #[expect(clippy::expect_used, reason = "memory ends long before 2^32 nodes")]
     fn insert(&mut self, op: Op, inputs: Vec<Value>, signature: Signature) -> Value {
-        let value = Value(u32::try_from(self.nodes.len()).expect("a graph has fewer than 2^32 nodes"));
+        let value = Value(number(self.nodes.len()));
         let (scope, origin) = (self.scope.clone(), self.origin.clone());
         self.nodes.push(Node { op, inputs, signature, scope, origin });
         value
@@ -366,9 +365,8 @@ impl Graph {
     }
 
     /// Lists a loop, which a node may then run.
-    #[expect(clippy::expect_used, reason = "memory ends long before 2^32 loops")]
     pub fn add_loop(&mut self, inner: Arc<Loop>) -> LoopId {
-        let id = LoopId(u32::try_from(self.loops.len()).expect("a graph has fewer than 2^32 loops"));
+        let id = LoopId(number(self.loops.len()));
         self.loops.push(inner);
         id
     }
@@ -389,7 +387,6 @@ impl Graph {
     ///
     /// # Errors
     /// If the path was used before with another shape.
-    #[expect(clippy::expect_used, reason = "memory ends long before 2^32 weights")]
     pub fn weight(&mut self, path: &str, shape: &[usize]) -> Result<Value> {
         if let Some(&value) = self.weight_values.get(path) {
             if *self.shape(value) != Shape::from(shape) {
@@ -398,7 +395,7 @@ impl Graph {
             return Ok(value);
         }
         let path: Arc<str> = path.into();
-        let id = WeightId(u32::try_from(self.weights.len()).expect("a graph has fewer than 2^32 weights"));
+        let id = WeightId(number(self.weights.len()));
         self.weights.push(Weight { path: path.clone(), shape: shape.to_vec() });
         let signature = Signature { shape: shape.into(), dtype: DType::F32 };
         let value = self.insert(Op::Weight(id), Vec::new(), signature);
@@ -474,6 +471,12 @@ impl Graph {
         slot.update = Some(value);
         Ok(())
     }
+}
+
+/// The number of what is added to a list of `len` things.
+#[expect(clippy::expect_used, reason = "memory ends before as many nodes, weights or loops are in it")]
+fn number(len: usize) -> u32 {
+    u32::try_from(len).expect("a graph has fewer than 2^32 nodes, weights and loops")
 }
 
 impl fmt::Display for Graph {

@@ -48,7 +48,7 @@ impl<'a> Rewrite<'a> {
     ///
     /// # Panics
     /// If it has no successor yet; passes go through the nodes in order.
-    #[expect(clippy::expect_used, reason = "a pass that goes through the nodes out of order is wrong in itself")]
+    #[expect(clippy::expect_used, reason = "nodes come after what they use, in every graph")]
     pub fn get(&self, value: Value) -> Value {
         self.map[value.index()].expect("an input comes before the node that uses it")
     }
@@ -67,7 +67,7 @@ impl<'a> Rewrite<'a> {
         self.new.enter(node.scope.clone());
         self.new.trace(node.origin.clone());
         let new = match &node.op {
-            Op::Input => fail!(Unsupported, "an argument that is not listed"),
+            Op::Input => fail!(Shape, "an argument that is none of the inputs of the graph"),
             Op::Weight(id) => {
                 let weight = self.old.weight_info(*id);
                 self.new.weight(&weight.path, &weight.shape)?
