@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ondine_runtime::{Bytes, Weights, element_count};
+use ondine_graph::{Bytes, Weights, element_count};
 
 fuzz_target!(|data: &[u8]| {
     read(data);

@@ -4,25 +4,30 @@
 mod instructions;
 mod tidy;
 
-use std::{env, process::ExitCode};
+use std::{env, path::Path, process::ExitCode};
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let well = match arguments[..] {
-        ["tidy"] => tidy()?,
+        ["tidy"] => tidy(&root)?,
+        ["tidy", folder] => tidy(Path::new(folder))?,
+        ["floors"] => floors(&root)?,
+        ["floors", folder] => floors(Path::new(folder))?,
         ["instructions"] => instructions::run(false)?,
         ["instructions", "--write"] => instructions::run(true)?,
         _ => {
-            eprintln!("usage: cargo xtask tidy | instructions [--write]");
+            eprintln!("usage: cargo xtask tidy [FOLDER] | floors [FOLDER] | instructions [--write]");
             return Ok(ExitCode::from(2));
         }
     };
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tidy() -> anyhow::Result<bool> {
-    let findings = tidy::repository()?;
+/// Checks a checkout of the repository: the one that this program was built from, or another.
+fn tidy(root: &Path) -> anyhow::Result<bool> {
+    let findings = tidy::repository(root)?;
     for finding in &findings {
         println!("{finding}");
     }
@@ -30,4 +35,10 @@ fn tidy() -> anyhow::Result<bool> {
         eprintln!("tidy: {} to repair", findings.len());
     }
     Ok(findings.is_empty())
+}
+
+/// Shows where rooms could stand, for whoever adds one to `floors.toml`.
+fn floors(root: &Path) -> anyhow::Result<bool> {
+    print!("{}", tidy::lowest_floors(root)?);
+    Ok(true)
 }

@@ -2,14 +2,21 @@
 //!
 //! A check is a function from the tree of files to findings; it stands in [`CHECKS`] and has a test that sees it fail.
 
+mod finding;
+mod floors;
 mod layout;
+mod manifest;
+mod matches;
+mod modules;
 mod rust;
 mod text;
+mod tokens;
 mod tree;
 mod walls;
 
-use std::{fmt, path::Path};
+use std::path::Path;
 
+use finding::Finding;
 use tree::Tree;
 
 /// Every rule, in the order in which their findings are printed.
@@ -17,54 +24,48 @@ const CHECKS: &[fn(&Tree) -> Vec<Finding>] = &[
     walls::arrows,
     walls::reserved_dependencies,
     walls::workspace_lints,
-    walls::sockets,
-    walls::model_names,
+    walls::words,
+    floors::listed,
+    floors::names_lower_only,
+    floors::walled_rooms,
+    floors::no_circles,
     rust::lexes,
     rust::unsafe_only_where_allowed,
     rust::unsafe_has_a_reason,
     rust::unfinished,
     rust::lint_exceptions,
     rust::long_functions,
+    rust::no_panics,
+    matches::no_catch_all_on_op,
     layout::long_files,
     layout::declared_tables,
+    layout::one_module_style,
     layout::vague_names,
     layout::crate_docs,
     layout::long_examples,
     layout::architecture,
     text::trailing_whitespace,
     text::final_newline,
+    text::long_lines,
     text::machine_paths,
     text::private_hosts,
 ];
 
-/// One thing to repair: prints as `path:line: what; what to do`.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Finding {
-    path: String,
-    line: usize,
-    message: String,
-}
-
-impl Finding {
-    fn new(path: &str, line: usize, message: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), line, message: message.into() }
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.path, self.line, self.message)
-    }
-}
-
-/// Checks the repository that this program was built from.
+/// Checks the repository that begins at `root`.
 ///
 /// # Errors
 /// If its files cannot be listed or read.
-pub(crate) fn repository() -> anyhow::Result<Vec<Finding>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let tree = Tree::read(&root)?;
+pub(crate) fn repository(root: &Path) -> anyhow::Result<Vec<Finding>> {
+    let tree = Tree::read(root)?;
     Ok(CHECKS.iter().flat_map(|check| check(&tree)).collect())
+}
+
+/// The lowest floors on which the rooms of each crate can stand.
+///
+/// # Errors
+/// If the files cannot be listed or read.
+pub(crate) fn lowest_floors(root: &Path) -> anyhow::Result<String> {
+    Ok(floors::lowest(&Tree::read(root)?))
 }
 
 #[cfg(test)]
@@ -78,13 +79,8 @@ mod tests {
 
     #[test]
     fn the_repository_is_tidy() {
-        let findings = repository().unwrap();
+        let findings = repository(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap();
         let list: Vec<String> = findings.iter().map(ToString::to_string).collect();
         assert!(list.is_empty(), "{} to repair:\n{}", list.len(), list.join("\n"));
-    }
-
-    #[test]
-    fn a_finding_prints_as_one_line() {
-        assert_eq!(Finding::new("a/b.rs", 7, "what; what to do").to_string(), "a/b.rs:7: what; what to do");
     }
 }

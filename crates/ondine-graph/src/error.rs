@@ -27,6 +27,8 @@ pub enum ErrorKind {
     Memory,
     /// The caller asked to stop.
     Cancelled,
+    /// The device is gone, with all that it held.
+    Lost,
     /// A defect of this engine.
     Internal,
 }
@@ -93,7 +95,8 @@ impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
     }
 }
 
-/// Leaves the function with an error: `fail!(Shape, "{size} does not fit")` names the [`ErrorKind`] and formats the message.
+/// Leaves the function with an error: `fail!(Shape, "{size} does not fit")` names the [`ErrorKind`] and formats the
+/// message.
 #[macro_export]
 macro_rules! fail {
     ($kind:ident, $($message:tt)+) => {

@@ -171,10 +171,12 @@ impl Asset {
         let recipes = derive(&weights, &program.derived, &constants).at(place(GRAPH))?;
         let build = |(name, graph): (&Arc<str>, &StoredGraph)| {
             let graph = graph.build(&constants, Level::Portable).at(|| name)?;
-            match manifest.functions.get(name) == Some(&Face::of(&graph)) {
-                true => Ok((name.clone(), graph)),
-                false => fail!(Format, "function `{name}` is not what {MANIFEST} says"),
+            let face = Face::of(&graph);
+            if manifest.functions.get(name) != Some(&face) {
+                let face = String::from_utf8_lossy(&json(&face)?).into_owned();
+                fail!(Format, "{MANIFEST} says otherwise than that function `{name}` is {face}");
             }
+            Ok((name.clone(), graph))
         };
         let functions = program.functions.iter().map(build).collect::<Result<Vec<_>>>().at(place(GRAPH))?;
         Self::with_recipes(folder.display().to_string(), functions, weights, recipes)

@@ -280,7 +280,8 @@ impl Graph {
         &self.named
     }
 
-    /// Gives `value` a name in the scope last entered; dimension `i` of what is named is dimension `axes[i]` of the value.
+    /// Gives `value` a name in the scope last entered; dimension `i` of what is named is dimension `axes[i]` of the
+    /// value.
     pub fn name(&mut self, name: impl Into<Arc<str>>, value: Value, axes: Vec<usize>) {
         let (scope, origin) = (self.scope.clone(), self.origin.clone());
         self.named.push(Named { name: name.into(), scope, origin, value, axes });
@@ -291,7 +292,8 @@ impl Graph {
         self.named.push(Named { value, ..named.clone() });
     }
 
-    /// Names what a call computes after the module and the operator, such as `mid.attn:linear_1`, if nothing has a name.
+    /// Names what a call computes after the module and the operator, such as `mid.attn:linear_1`, if nothing has a
+    /// name.
     pub fn name_all(&mut self) {
         if !self.named.is_empty() {
             return;
@@ -323,7 +325,7 @@ impl Graph {
     }
 
     fn insert(&mut self, op: Op, inputs: Vec<Value>, signature: Signature) -> Value {
-        let value = Value(u32::try_from(self.nodes.len()).expect("a graph has fewer than 2^32 nodes"));
+        let value = Value(number(self.nodes.len()));
         let (scope, origin) = (self.scope.clone(), self.origin.clone());
         self.nodes.push(Node { op, inputs, signature, scope, origin });
         value
@@ -364,7 +366,7 @@ impl Graph {
 
     /// Lists a loop, which a node may then run.
     pub fn add_loop(&mut self, inner: Arc<Loop>) -> LoopId {
-        let id = LoopId(u32::try_from(self.loops.len()).expect("a graph has fewer than 2^32 loops"));
+        let id = LoopId(number(self.loops.len()));
         self.loops.push(inner);
         id
     }
@@ -393,7 +395,7 @@ impl Graph {
             return Ok(value);
         }
         let path: Arc<str> = path.into();
-        let id = WeightId(u32::try_from(self.weights.len()).expect("a graph has fewer than 2^32 weights"));
+        let id = WeightId(number(self.weights.len()));
         self.weights.push(Weight { path: path.clone(), shape: shape.to_vec() });
         let signature = Signature { shape: shape.into(), dtype: DType::F32 };
         let value = self.insert(Op::Weight(id), Vec::new(), signature);
@@ -469,6 +471,12 @@ impl Graph {
         slot.update = Some(value);
         Ok(())
     }
+}
+
+/// The number of what is added to a list of `len` things.
+#[expect(clippy::expect_used, reason = "memory ends before as many nodes, weights or loops are in it")]
+fn number(len: usize) -> u32 {
+    u32::try_from(len).expect("a graph has fewer than 2^32 nodes, weights and loops")
 }
 
 impl fmt::Display for Graph {

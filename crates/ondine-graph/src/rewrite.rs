@@ -9,7 +9,7 @@ pub mod share;
 use std::collections::BTreeSet;
 
 use crate::{
-    error::{Context, Result},
+    error::{Context, Result, fail},
     graph::{Graph, Node, Value},
     op::Op,
 };
@@ -48,6 +48,7 @@ impl<'a> Rewrite<'a> {
     ///
     /// # Panics
     /// If it has no successor yet; passes go through the nodes in order.
+    #[expect(clippy::expect_used, reason = "nodes come after what they use, in every graph")]
     pub fn get(&self, value: Value) -> Value {
         self.map[value.index()].expect("an input comes before the node that uses it")
     }
@@ -66,7 +67,7 @@ impl<'a> Rewrite<'a> {
         self.new.enter(node.scope.clone());
         self.new.trace(node.origin.clone());
         let new = match &node.op {
-            Op::Input => unreachable!("arguments are carried over at the start"),
+            Op::Input => fail!(Shape, "an argument that is none of the inputs of the graph"),
             Op::Weight(id) => {
                 let weight = self.old.weight_info(*id);
                 self.new.weight(&weight.path, &weight.shape)?

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, Seek, Write};
 
-use ondine_runtime::{Error, ErrorKind, Result, fail};
+use ondine_graph::{Error, ErrorKind, Result, fail};
 
 /// The PNG text keyword under which A1111 and its kin keep the [infotext](crate::infotext).
 pub const PARAMETERS: &str = "parameters";

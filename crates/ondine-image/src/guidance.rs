@@ -1,6 +1,6 @@
 //! Classifier-free guidance: leaning away from what the empty or negative prompt predicts.
 
-use ondine_runtime::{Result, fail};
+use ondine_graph::{Result, fail};
 
 /// Turns the prompt's prediction into the guided one, in place: `c <- u + scale * (c - u)` (Ho &
 /// Salimans 2022). Scale 1 leaves it as it is.

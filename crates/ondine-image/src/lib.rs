@@ -17,7 +17,7 @@
 //! use ondine_image::{guidance, noise::Generator, sampler, schedule::SchedulerConfig};
 //!
 //! # fn network(latents: &[f32], _timestep: f32, _prompt: &str) -> Vec<f32> { latents.to_vec() }
-//! # fn main() -> Result<(), ondine_runtime::Error> {
+//! # fn main() -> Result<(), ondine_graph::Error> {
 //! // Stable Diffusion 1.5's own file, but with A1111's most used sampler.
 //! let config = SchedulerConfig::from_json(
 //!     r#"{"_class_name": "PNDMScheduler", "beta_start": 0.00085, "beta_end": 0.012,
@@ -45,7 +45,7 @@
 //! ```
 //!
 //! These work on float32 slices: they know no tensor, no graph and no model. [`pipeline`] brings them together with
-//! the networks of a model and draws what a [`request::Request`] asks for. Errors are those of [`ondine_runtime`].
+//! the networks of a model and draws what a [`request::Request`] asks for. Errors are those of [`ondine_graph`].
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 

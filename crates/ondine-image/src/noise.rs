@@ -16,7 +16,7 @@ mod mersenne;
 
 use std::{fmt, str::FromStr};
 
-use ondine_runtime::{Error, Result, fail};
+use ondine_graph::{Error, Result, fail};
 
 use mersenne::Mersenne;
 

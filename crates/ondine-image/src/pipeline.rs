@@ -13,12 +13,12 @@ mod event;
 mod memory;
 mod model;
 mod networks;
+mod parameters;
 mod pictures;
-mod settings;
 
 pub use drawing::Drawing;
 pub use event::Event;
 pub use memory::{MemoryPlan, StagePlan};
 pub use model::TextToImage;
+pub use parameters::Size;
 pub use pictures::Pictures;
-pub use settings::Size;

@@ -6,7 +6,7 @@
 
 use std::{fmt, ops::RangeInclusive};
 
-use ondine_runtime::{NDArray, Result, fail};
+use ondine_graph::{NDArray, Result, fail};
 
 use crate::{
     noise::Generator,
@@ -108,20 +108,41 @@ pub struct Setting {
     pub kind: Kind,
 }
 
-/// What an option may be; `get` reads it off a request, `set` puts it there.
+/// What an option may be, and where it stands in a request.
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the fields are those that the enum's line names")]
 pub enum Kind {
     /// Any text.
-    Text { get: fn(&Request) -> Option<&str>, set: fn(&mut Request, String) },
+    Text {
+        /// Reads it off a request.
+        get: fn(&Request) -> Option<&str>,
+        /// Puts it into a request.
+        set: fn(&mut Request, String),
+    },
     /// A whole number.
-    Whole { range: RangeInclusive<u64>, get: fn(&Request) -> Option<u64>, set: fn(&mut Request, u64) },
+    Whole {
+        /// From the least to the most, both allowed.
+        range: RangeInclusive<u64>,
+        /// Reads it off a request.
+        get: fn(&Request) -> Option<u64>,
+        /// Puts it into a request.
+        set: fn(&mut Request, u64),
+    },
     /// A number.
-    Number { range: RangeInclusive<f64>, get: fn(&Request) -> Option<f64>, set: fn(&mut Request, f64) },
-    /// One of some names; each may go by others, too, which `set` knows.
+    Number {
+        /// From the least to the most, both allowed.
+        range: RangeInclusive<f64>,
+        /// Reads it off a request.
+        get: fn(&Request) -> Option<f64>,
+        /// Puts it into a request.
+        set: fn(&mut Request, f64),
+    },
+    /// One of some names.
     Choice {
+        /// The names that are offered; others may be understood, too.
         names: fn() -> Vec<&'static str>,
+        /// Reads it off a request.
         get: fn(&Request) -> Option<String>,
+        /// Puts it into a request, if it is understood there and then.
         set: fn(&mut Request, &str) -> Result<()>,
     },
 }

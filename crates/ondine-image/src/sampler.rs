@@ -11,7 +11,7 @@
 //! use ondine_image::schedule::SchedulerConfig;
 //!
 //! # fn network(latents: &[f32], _timestep: f32) -> Vec<f32> { latents.to_vec() }
-//! # fn main() -> Result<(), ondine_runtime::Error> {
+//! # fn main() -> Result<(), ondine_graph::Error> {
 //! let config = SchedulerConfig::from_json(r#"{"_class_name": "EulerDiscreteScheduler"}"#)?;
 //! let mut sampler = sampler(&config, 20, &Options::default())?;
 //! let mut noise = TorchCpu::new(42);
@@ -56,7 +56,7 @@ pub use level::NoiseLevel;
 pub use registry::{SamplerEntry, ScheduleEntry, sampler_entries, schedule_entries};
 pub use run::{Options, Sampler};
 
-use ondine_runtime::{Context, Result, fail};
+use ondine_graph::{Context, Result, fail};
 
 use crate::schedule::{SchedulerClass, SchedulerConfig, check_steps};
 

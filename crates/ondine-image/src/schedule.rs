@@ -22,7 +22,7 @@ pub use choices::{
 pub use classes::SchedulerClass;
 pub use config::SchedulerConfig;
 
-use ondine_runtime::{Result, fail};
+use ondine_graph::{Result, fail};
 
 pub(crate) use array::linspace;
 use array::{interpolate, linspace_f32};

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeSet, path::Path};
 
+use ondine_graph::ErrorKind;
 use ondine_image::request::{Kind, OPTIONS, Request, Setting};
-use ondine_runtime::ErrorKind;
 
 /// The option as a line of the README's table.
 fn row(setting: &Setting) -> String {

@@ -1,4 +1,5 @@
-//! Linear layers with weights in few bits, beside those with f32 and bf16: the weights of four layers, which no cache holds.
+//! Linear layers with weights in few bits, beside those with f32 and bf16: the weights of four layers, which no cache
+//! holds.
 //!
 //! `cargo bench -p ondine-kernels --bench coded -- [THREADS]`
 
@@ -6,8 +7,8 @@ use std::time::Instant;
 
 use half::{bf16, f16};
 use ondine_kernels::{
-    CodeLevels, CodedProblem, CodedShape, CodedSource, Epilogue, GemmProblem, Input, Kernels, Output, PACKED_ALIGN,
-    PackedWeights, Pool, WeightShape, WeightSource, WeightType, gemm, gemm_coded, pack, pack_coded,
+    CodeLevels, CodedProblem, CodedShape, CodedSource, Cpu, Epilogue, GemmProblem, Input, Output, PACKED_ALIGN,
+    PackedWeights, WeightShape, WeightSource, WeightType, gemm, gemm_coded, pack, pack_coded,
 };
 
 const OUTPUTS: usize = 8192;
@@ -57,13 +58,13 @@ fn ways() -> Vec<(&'static str, Way)> {
     ]
 }
 
-fn packed(pool: &Pool, kernels: &Kernels, way: &Way) -> Packed {
+fn packed(cpu: &Cpu, way: &Way) -> Packed {
     match way {
-        Way::Plain(shape) => Packed::new(shape.packed_size(kernels), |out| {
+        Way::Plain(shape) => Packed::new(shape.packed_size(cpu), |out| {
             let values: Vec<f32> = (0..OUTPUTS * CHANNELS).map(|i| (i % 1013) as f32 / 5000.0 - 0.1).collect();
-            pack(pool, kernels, shape, WeightSource::F32(&values), out);
+            pack(cpu, shape, WeightSource::F32(&values), out);
         }),
-        Way::Coded(shape) => Packed::new(shape.packed_size(kernels), |out| {
+        Way::Coded(shape) => Packed::new(shape.packed_size(cpu), |out| {
             let codes: Vec<u8> =
                 (0..OUTPUTS * CHANNELS).map(|i| (i % 1013) as u8 & ((1 << shape.bits) - 1) as u8).collect();
             let numbers = OUTPUTS * CHANNELS.div_ceil(shape.group);
@@ -72,18 +73,18 @@ fn packed(pool: &Pool, kernels: &Kernels, way: &Way) -> Packed {
             let zeros = vec![f16::from_f32(1.0); count(&[CodeLevels::Zeros])];
             let table = if shape.levels == CodeLevels::Table { vec![0.1; 1 << shape.bits] } else { Vec::new() };
             let source = CodedSource { codes: &codes, scales: &scales, zeros: &zeros, table: &table };
-            pack_coded(kernels, shape, &source, out);
+            pack_coded(cpu, shape, &source, out);
         }),
     }
 }
 
 fn main() {
     let threads = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(1);
-    let (pool, kernels) = (Pool::new(threads), ondine_kernels::kernels());
+    let cpu = Cpu::new(threads).unwrap_or_else(|error| panic!("{error}"));
     let ways = ways();
     let weights: Vec<Vec<Packed>> =
-        ways.iter().map(|(_, way)| (0..LAYERS).map(|_| packed(&pool, kernels, way)).collect()).collect();
-    println!("{} {threads} threads, {LAYERS} layers of {OUTPUTS} x {CHANNELS}; ms of a median round", kernels.tier);
+        ways.iter().map(|(_, way)| (0..LAYERS).map(|_| packed(&cpu, way)).collect()).collect();
+    println!("{} {threads} threads, {LAYERS} layers of {OUTPUTS} x {CHANNELS}; ms of a median round", cpu.tier());
     for rows in [1, 2, 4, 8, 64] {
         let x: Vec<f32> = (0..rows * CHANNELS).map(|i| (i % 331) as f32 / 331.0 - 0.5).collect();
         let brain: Vec<bf16> = x.iter().map(|&x| bf16::from_f32(x)).collect();
@@ -93,7 +94,7 @@ fn main() {
             for (((_, way), weights), times) in ways.iter().zip(&weights).zip(&mut times) {
                 let start = Instant::now();
                 for layer in weights {
-                    run(&pool, kernels, way, layer.get(), (rows, &x, &brain), &mut out);
+                    run(&cpu, way, layer.get(), (rows, &x, &brain), &mut out);
                 }
                 times.push(start.elapsed().as_secs_f64() * 1e3);
             }
@@ -109,27 +110,20 @@ fn main() {
     }
 }
 
-fn run(
-    pool: &Pool,
-    kernels: &Kernels,
-    way: &Way,
-    weights: &[u8],
-    (rows, x, brain): (usize, &[f32], &[bf16]),
-    out: &mut [f32],
-) {
+fn run(cpu: &Cpu, way: &Way, weights: &[u8], (rows, x, brain): (usize, &[f32], &[bf16]), out: &mut [f32]) {
     let epilogue = Epilogue::default();
     match way {
         Way::Plain(shape) => {
             let input = if shape.dtype == WeightType::Bf16 { Input::Bf16(brain) } else { Input::F32(x) };
-            let weights = PackedWeights::new(kernels, *shape, weights);
+            let weights = PackedWeights::new(cpu, *shape, weights);
             let problem = GemmProblem { rows, input, input_stride: CHANNELS, weights, epilogue, out_stride: OUTPUTS };
-            gemm(pool, kernels, &problem, Output::F32(out));
+            gemm(cpu, &problem, Output::F32(out));
         }
         Way::Coded(shape) => {
             let (input, shape) = (Input::F32(x), *shape);
             let problem =
                 CodedProblem { rows, input, input_stride: CHANNELS, shape, weights, epilogue, out_stride: OUTPUTS };
-            gemm_coded(pool, kernels, &problem, Output::F32(out));
+            gemm_coded(cpu, &problem, Output::F32(out));
         }
     }
 }

@@ -1,45 +1,44 @@
 //! The main kernels on small shapes, on one thread, to have their instructions counted by `cargo xtask instructions`.
 //!
-//! `--list` prints the names of the kernels, `--path` where this program is. Otherwise the kernel named by `--only` runs,
-//! or all in the order of the list, `--repeat` times each; every run is one call of [`counted`]. The tier is that of
+//! `--list` prints the names of the kernels, `--path` where this program is. Otherwise the kernel named by `--only`
+//! runs, or all in the order of the list, `--repeat` times each; every run is one call of [`counted`]. The tier is that
+//! of
 //! `ONDINE_CPU`.
 
 use std::{env, hint::black_box, process::ExitCode};
 
-use half::bf16;
+use half::{bf16, f16};
 use ondine_kernels::{
-    Activation, AttentionMask, AttentionShape, ConvProblem, ConvShape, Epilogue, Float, GroupNorm, Input, Kernels,
-    Output, PACKED_ALIGN, PackedWeights, Pool, RowScale, Values, WeightSource, WeightType, WinogradProblem, attention,
-    attention_scratch_bytes, conv2d, group_norm, layer_norm, pack, pack_winograd, quantize_rows, softmax, winograd,
-    winograd_scratch_bytes,
+    Activation, AttentionMask, AttentionShape, CodeLevels, CodedProblem, CodedShape, CodedSource, ConvProblem,
+    ConvShape, Cpu, Epilogue, Float, GroupNorm, Input, Output, PACKED_ALIGN, PackedWeights, RecurrentCell,
+    RecurrentProblem, RecurrentShape, RecurrentWeights, RowScale, Values, WeightSource, WeightType, WinogradProblem,
+    attention, attention_scratch_bytes, conv2d, gemm_coded, group_norm, layer_norm, pack, pack_coded, pack_winograd,
+    quantize_rows, recurrent, softmax, winograd, winograd_scratch_bytes,
 };
 
 /// A call of a kernel, its operands made.
 type Call = Box<dyn FnMut()>;
 
-/// What kernels run on.
-#[derive(Clone, Copy)]
-struct Here {
-    pool: &'static Pool,
-    kernels: &'static Kernels,
-}
-
 /// The name of a kernel, and what makes its operands.
-type Entry = (&'static str, fn(Here) -> Call);
+type Entry = (&'static str, fn(&'static Cpu) -> Call);
 
 /// Every kernel by name.
 const KERNELS: &[Entry] = &[
-    ("gemm_f32", |here| convolution(here, WeightType::F32, 1)),
-    ("gemm_bf16", |here| convolution(here, WeightType::Bf16, 1)),
-    ("gemm_s8", |here| convolution(here, WeightType::S8, 1)),
-    ("conv_f32", |here| convolution(here, WeightType::F32, 3)),
-    ("conv_bf16", |here| convolution(here, WeightType::Bf16, 3)),
-    ("conv_s8", |here| convolution(here, WeightType::S8, 3)),
-    ("winograd_f32", |here| winograds(here, WeightType::F32)),
-    ("winograd_bf16", |here| winograds(here, WeightType::Bf16)),
-    ("winograd_s8", |here| winograds(here, WeightType::S8)),
-    ("attention_f32", |here| attentions(here, WeightType::F32)),
-    ("attention_bf16", |here| attentions(here, WeightType::Bf16)),
+    ("gemm_f32", |cpu| convolution(cpu, WeightType::F32, 1)),
+    ("gemm_bf16", |cpu| convolution(cpu, WeightType::Bf16, 1)),
+    ("gemm_s8", |cpu| convolution(cpu, WeightType::S8, 1)),
+    ("conv_f32", |cpu| convolution(cpu, WeightType::F32, 3)),
+    ("conv_bf16", |cpu| convolution(cpu, WeightType::Bf16, 3)),
+    ("conv_s8", |cpu| convolution(cpu, WeightType::S8, 3)),
+    ("winograd_f32", |cpu| winograds(cpu, WeightType::F32)),
+    ("winograd_bf16", |cpu| winograds(cpu, WeightType::Bf16)),
+    ("winograd_s8", |cpu| winograds(cpu, WeightType::S8)),
+    ("attention_f32", |cpu| attentions(cpu, WeightType::F32)),
+    ("attention_bf16", |cpu| attentions(cpu, WeightType::Bf16)),
+    ("coded_one_row", |cpu| coded(cpu, 1)),
+    ("coded_many_rows", |cpu| coded(cpu, SIDE * SIDE)),
+    ("depthwise_f32", depthwise),
+    ("lstm_f32", lstm),
     ("group_norm_f32", group_norms::<f32>),
     ("group_norm_bf16", group_norms::<bf16>),
     ("layer_norm_f32", layer_norms::<f32>),
@@ -62,18 +61,17 @@ fn main() -> ExitCode {
         KERNELS.iter().for_each(|(name, _)| println!("{name}"));
         return ExitCode::SUCCESS;
     }
-    let kernels = match Kernels::from_env() {
-        Ok(kernels) => kernels,
+    let cpu = match Cpu::new(1) {
+        Ok(cpu) => &*Box::leak(Box::new(cpu)),
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(3);
         }
     };
-    let here = Here { pool: Box::leak(Box::new(Pool::new(1))), kernels };
     let repeat = after("--repeat").and_then(|n| n.parse().ok()).unwrap_or(1);
     for (name, prepare) in KERNELS {
         if after("--only").is_none_or(|only| only == name) {
-            let mut call = prepare(here);
+            let mut call = prepare(cpu);
             // What is made at the first call of all, such as the memory of a thread, is not counted.
             call();
             (0..repeat).for_each(|_| counted(&mut call));
@@ -159,33 +157,33 @@ fn shape(kernel: usize) -> ConvShape {
 }
 
 /// A convolution; with a kernel of 1x1 it is a product of matrices.
-fn convolution(here: Here, dtype: WeightType, kernel: usize) -> Call {
+fn convolution(cpu: &'static Cpu, dtype: WeightType, kernel: usize) -> Call {
     let shape = shape(kernel);
     let weights = shape.weights(dtype);
-    let bytes = aligned(weights.packed_size(here.kernels));
-    pack(here.pool, here.kernels, &weights, WeightSource::F32(&numbers(weights.elements())), bytes);
+    let bytes = aligned(weights.packed_size(cpu));
+    pack(cpu, &weights, WeightSource::F32(&numbers(weights.elements())), bytes);
     let (bytes, bias): (&[u8], _) = (bytes, numbers(OUTPUTS));
     let (input, mut output) = (Tensor::new(SIDE * SIDE * CHANNELS), Tensor::new(SIDE * SIDE * OUTPUTS));
     Box::new(move || {
         let problem = ConvProblem {
             shape,
             inputs: &[input.input(dtype)],
-            weights: PackedWeights::new(here.kernels, weights, bytes),
+            weights: PackedWeights::new(cpu, weights, bytes),
             epilogue: Epilogue { bias: Some(&bias), ..Epilogue::default() },
             out_stride: OUTPUTS,
         };
-        conv2d(here.pool, here.kernels, &problem, output.output(dtype));
+        conv2d(cpu, &problem, output.output(dtype));
     })
 }
 
-fn winograds(here: Here, dtype: WeightType) -> Call {
+fn winograds(cpu: &'static Cpu, dtype: WeightType) -> Call {
     let shape = shape(3);
     let weights = shape.winograd(dtype).expect("this shape is one for Winograd's algorithm");
-    let bytes = aligned(weights.packed_size(here.kernels));
-    pack_winograd(here.pool, here.kernels, &weights, &numbers(OUTPUTS * CHANNELS * 9), bytes);
+    let bytes = aligned(weights.packed_size(cpu));
+    pack_winograd(cpu, &weights, &numbers(OUTPUTS * CHANNELS * 9), bytes);
     let (bytes, bias): (&[u8], _) = (bytes, numbers(OUTPUTS));
     let (input, mut output) = (Tensor::new(SIDE * SIDE * CHANNELS), Tensor::new(SIDE * SIDE * OUTPUTS));
-    let mut scratch = vec![0; winograd_scratch_bytes(here.kernels, &shape, dtype, 1)];
+    let mut scratch = vec![0; winograd_scratch_bytes(cpu, &shape, dtype)];
     Box::new(move || {
         let problem = WinogradProblem {
             shape,
@@ -195,11 +193,78 @@ fn winograds(here: Here, dtype: WeightType) -> Call {
             epilogue: Epilogue { bias: Some(&bias), ..Epilogue::default() },
             out_stride: OUTPUTS,
         };
-        winograd(here.pool, here.kernels, &problem, output.output(dtype), &mut scratch);
+        winograd(cpu, &problem, output.output(dtype), &mut scratch);
     })
 }
 
-fn attentions(here: Here, dtype: WeightType) -> Call {
+/// A product with weights of 4 bits: of one row, which reads codes, or of many, for which they are unpacked.
+fn coded(cpu: &'static Cpu, rows: usize) -> Call {
+    const GROUP: usize = 32;
+    let shape = CodedShape {
+        outputs: OUTPUTS,
+        channels: CHANNELS,
+        bits: 4,
+        group: GROUP,
+        levels: CodeLevels::Zeros,
+        glu: false,
+    };
+    let codes: Vec<u8> = (0..OUTPUTS * CHANNELS).map(|i| (i * 7 % 16) as u8).collect();
+    let halves = vec![f16::from_f32(0.25); OUTPUTS * CHANNELS.div_ceil(GROUP)];
+    let bytes = aligned(shape.packed_size(cpu));
+    pack_coded(cpu, &shape, &CodedSource { codes: &codes, scales: &halves, zeros: &halves, table: &[] }, bytes);
+    let (weights, x, mut out): (&[u8], _, _) = (bytes, numbers(rows * CHANNELS), vec![0.0; rows * OUTPUTS]);
+    Box::new(move || {
+        let problem = CodedProblem {
+            rows,
+            input: Input::F32(&x),
+            input_stride: CHANNELS,
+            shape,
+            weights,
+            epilogue: Epilogue::default(),
+            out_stride: OUTPUTS,
+        };
+        gemm_coded(cpu, &problem, Output::F32(&mut out));
+    })
+}
+
+/// A convolution in which each output sees one channel.
+fn depthwise(cpu: &'static Cpu) -> Call {
+    let shape = ConvShape { outputs: CHANNELS, groups: CHANNELS, ..shape(3) };
+    let weights = shape.weights(WeightType::F32);
+    let bytes = aligned(weights.packed_size(cpu));
+    pack(cpu, &weights, WeightSource::F32(&numbers(weights.elements())), bytes);
+    let (bytes, x, mut out): (&[u8], _, _) =
+        (bytes, numbers(SIDE * SIDE * CHANNELS), vec![0.0; SIDE * SIDE * CHANNELS]);
+    Box::new(move || {
+        let problem = ConvProblem {
+            shape,
+            inputs: &[Input::F32(&x)],
+            weights: PackedWeights::new(cpu, weights, bytes),
+            epilogue: Epilogue { activation: Activation::Relu6, ..Epilogue::default() },
+            out_stride: CHANNELS,
+        };
+        conv2d(cpu, &problem, Output::F32(&mut out));
+    })
+}
+
+fn lstm(cpu: &'static Cpu) -> Call {
+    let shape = RecurrentShape { cell: RecurrentCell::Lstm, reverse: false, steps: 5, batch: 3, hidden: CHANNELS };
+    let (gates, carried) = (4 * CHANNELS, 2 * CHANNELS);
+    let weights = shape.weights();
+    let bytes = aligned(weights.packed_size(cpu));
+    pack(cpu, &weights, WeightSource::F32(&numbers(weights.elements())), bytes);
+    let bytes: &[u8] = bytes;
+    let (input, bias, start) = (numbers(5 * 3 * gates), numbers(gates), numbers(3 * carried));
+    let mut out = vec![0.0; 5 * 3 * carried];
+    let mut scratch = vec![0; shape.scratch_bytes(cpu, true)];
+    Box::new(move || {
+        let weights = RecurrentWeights::Packed(PackedWeights::new(cpu, weights, bytes));
+        let problem = RecurrentProblem { shape, input: &input, weights, bias: &bias, start: &start };
+        recurrent(cpu, &problem, &mut out, &mut scratch);
+    })
+}
+
+fn attentions(cpu: &'static Cpu, dtype: WeightType) -> Call {
     const ROWS: usize = 150;
     const HEADS: usize = 2;
     const DIM: usize = 40;
@@ -219,10 +284,10 @@ fn attentions(here: Here, dtype: WeightType) -> Call {
     };
     let operands = [(); 3].map(|()| Tensor::new(ROWS * HEADS * DIM));
     let mut output = Tensor::new(ROWS * HEADS * DIM);
-    let mut scratch = vec![0; attention_scratch_bytes(here.kernels, &shape, dtype)];
+    let mut scratch = vec![0; attention_scratch_bytes(cpu, &shape, dtype)];
     Box::new(move || {
         let operands = operands.each_ref().map(|operand| operand.values(dtype));
-        attention(here.pool, here.kernels, &shape, operands, AttentionMask::None, output.output(dtype), &mut scratch);
+        attention(cpu, &shape, operands, AttentionMask::None, output.output(dtype), &mut scratch);
     })
 }
 
@@ -230,7 +295,7 @@ fn attentions(here: Here, dtype: WeightType) -> Call {
 const ROWS: usize = 100;
 const WIDTH: usize = 320;
 
-fn group_norms<T: Float + From<bf16>>(here: Here) -> Call {
+fn group_norms<T: Float + From<bf16>>(cpu: &'static Cpu) -> Call {
     let (weight, bias) = (numbers(WIDTH), numbers(WIDTH));
     let x: Vec<T> = elements(ROWS * WIDTH);
     let mut out = x.clone();
@@ -244,26 +309,26 @@ fn group_norms<T: Float + From<bf16>>(here: Here) -> Call {
             modulation: None,
             activation: Activation::Silu,
         };
-        group_norm(here.pool, here.kernels, &norm, &x, &mut out);
+        group_norm(cpu, &norm, &x, &mut out);
     })
 }
 
-fn layer_norms<T: Float + From<bf16>>(here: Here) -> Call {
+fn layer_norms<T: Float + From<bf16>>(cpu: &'static Cpu) -> Call {
     let (weight, bias) = (numbers(WIDTH), numbers(WIDTH));
     let x: Vec<T> = elements(ROWS * WIDTH);
     let mut out = x.clone();
-    Box::new(move || layer_norm(here.pool, here.kernels, 1e-5, &weight, &bias, &x, &mut out))
+    Box::new(move || layer_norm(cpu, 1e-5, &weight, &bias, &x, &mut out))
 }
 
-fn softmaxes<T: Float + From<bf16>>(here: Here) -> Call {
+fn softmaxes<T: Float + From<bf16>>(cpu: &'static Cpu) -> Call {
     let x: Vec<T> = elements(ROWS * WIDTH);
     let mut out = x.clone();
-    Box::new(move || softmax(here.pool, here.kernels, WIDTH, &x, &mut out))
+    Box::new(move || softmax(cpu, WIDTH, &x, &mut out))
 }
 
-fn quantizations<T: Float + From<bf16>>(here: Here) -> Call {
+fn quantizations<T: Float + From<bf16>>(cpu: &'static Cpu) -> Call {
     let x: Vec<T> = elements(ROWS * WIDTH);
     let mut out = vec![0; ROWS * WIDTH];
     let mut scales = vec![RowScale::default(); ROWS];
-    Box::new(move || quantize_rows(here.pool, here.kernels, WIDTH, &x, &mut out, &mut scales))
+    Box::new(move || quantize_rows(cpu, WIDTH, &x, &mut out, &mut scales))
 }

@@ -11,9 +11,8 @@ use std::{
 
 use half::bf16;
 use ondine_kernels::{
-    AttentionMask, AttentionShape, ConvProblem, ConvShape, Epilogue, Input, Kernels, Output, PACKED_ALIGN,
-    PackedWeights, Pool, RowScale, Values, WeightSource, WeightType, attention, attention_scratch_bytes, conv2d,
-    kernels, pack, probe,
+    AttentionMask, AttentionShape, ConvProblem, ConvShape, Cpu, Epilogue, Input, Output, PACKED_ALIGN, PackedWeights,
+    RowScale, Values, WeightSource, WeightType, attention, attention_scratch_bytes, conv2d, pack, probe,
 };
 
 fn main() {
@@ -26,21 +25,20 @@ fn main() {
     let threads = after("--threads").and_then(|n| n.parse().ok()).unwrap_or(2);
     let only = after("--only").map_or("", String::as_str);
     let types = after("--type").map_or("f32 bf16 s8", String::as_str);
-    let pool = Pool::new(threads);
-    println!("{} on {threads} threads; G operations per second, medians", kernels().tier);
+    let cpu = Cpu::new(threads).unwrap_or_else(|error| panic!("{error}"));
+    println!("{} on {threads} threads; G operations per second, medians", cpu.tier());
     for (name, dtype) in [("f32", WeightType::F32), ("bf16", WeightType::Bf16), ("s8", WeightType::S8)] {
         if !types.contains(name) {
             continue;
         }
-        let mut bench = Bench { pool: &pool, kernels: kernels(), dtype, only };
+        let mut bench = Bench { cpu: &cpu, dtype, only };
         bench.run();
     }
 }
 
 /// The measurements of one element type.
 struct Bench<'a> {
-    pool: &'a Pool,
-    kernels: &'static Kernels,
+    cpu: &'a Cpu,
     dtype: WeightType,
     only: &'a str,
 }
@@ -111,11 +109,11 @@ impl Bench<'_> {
         };
         let weight_shape = shape.weights(self.dtype);
         let weights = numbers(weight_shape.elements());
-        let mut bytes = vec![0; weight_shape.packed_size(self.kernels) + PACKED_ALIGN];
+        let mut bytes = vec![0; weight_shape.packed_size(self.cpu) + PACKED_ALIGN];
         let skip = bytes.as_ptr().align_offset(PACKED_ALIGN);
-        let bytes = &mut bytes[skip..][..weight_shape.packed_size(self.kernels)];
-        pack(self.pool, self.kernels, &weight_shape, WeightSource::F32(&weights), bytes);
-        let weights = PackedWeights::new(self.kernels, weight_shape, bytes);
+        let bytes = &mut bytes[skip..][..weight_shape.packed_size(self.cpu)];
+        pack(self.cpu, &weight_shape, WeightSource::F32(&weights), bytes);
+        let weights = PackedWeights::new(self.cpu, weight_shape, bytes);
         let pixels = height * width;
         let inputs: Vec<Vec<f32>> = channels.iter().map(|c| numbers(pixels * c)).collect();
         let brain: Vec<Vec<bf16>> = inputs.iter().map(|x| x.iter().map(|&x| bf16::from_f32(x)).collect()).collect();
@@ -136,8 +134,8 @@ impl Bench<'_> {
         let operations = 2.0 * (pixels * weight_shape.elements()) as f64;
         let (mut single, mut half) = (vec![0.0; pixels * outputs], vec![bf16::ZERO; pixels * outputs]);
         self.report(name, operations, || match self.dtype {
-            WeightType::F32 => conv2d(self.pool, self.kernels, &problem, Output::F32(&mut single)),
-            _ => conv2d(self.pool, self.kernels, &problem, Output::Bf16(&mut half)),
+            WeightType::F32 => conv2d(self.cpu, &problem, Output::F32(&mut single)),
+            _ => conv2d(self.cpu, &problem, Output::Bf16(&mut half)),
         });
     }
 
@@ -163,7 +161,7 @@ impl Bench<'_> {
         };
         let single = [queries, keys, keys].map(|rows| numbers(rows * width));
         let half = single.each_ref().map(|x| x.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<_>>());
-        let mut scratch = vec![0; attention_scratch_bytes(self.kernels, &shape, dtype)];
+        let mut scratch = vec![0; attention_scratch_bytes(self.cpu, &shape, dtype)];
         let (mut out, mut brain) = (vec![0.0; queries * width], vec![bf16::ZERO; queries * width]);
         let operations = 4.0 * (queries * keys * width) as f64;
         self.report(name, operations, || {
@@ -172,7 +170,7 @@ impl Bench<'_> {
             } else {
                 (half.each_ref().map(|x| Values::Bf16(x)), Output::Bf16(&mut brain))
             };
-            attention(self.pool, self.kernels, &shape, operands, AttentionMask::None, out, &mut scratch);
+            attention(self.cpu, &shape, operands, AttentionMask::None, out, &mut scratch);
         });
     }
 
@@ -198,11 +196,11 @@ impl Bench<'_> {
 
     /// Billions of operations per second that all threads do in registers alone.
     fn peak(&self) -> f64 {
-        let threads = self.pool.threads();
+        let threads = self.cpu.threads();
         let operations = AtomicU64::new(0);
         let start = self.now();
-        self.pool.run(threads, &|_| {
-            operations.fetch_add(probe::multiply(self.kernels, self.dtype, 200_000), Ordering::Relaxed);
+        self.cpu.pool().run(threads, &|_| {
+            operations.fetch_add(probe::multiply(self.cpu, self.dtype, 200_000), Ordering::Relaxed);
         });
         operations.into_inner() as f64 / (self.now() - start) / 1e9
     }
@@ -212,7 +210,7 @@ impl Bench<'_> {
         #[cfg(target_os = "linux")]
         {
             let mut time = [0_i64; 2];
-            let clock = if self.pool.threads() == 1 { CLOCK_THREAD_CPUTIME_ID } else { CLOCK_MONOTONIC };
+            let clock = if self.cpu.threads() == 1 { CLOCK_THREAD_CPUTIME_ID } else { CLOCK_MONOTONIC };
             // SAFETY: on 64-bit Linux the function writes two numbers of 64 bits.
             unsafe { clock_gettime(clock, &mut time) };
             time[0] as f64 + time[1] as f64 / 1e9

@@ -1,11 +1,11 @@
 //! Functions of two or three operands, element by element, with broadcasting.
 
 use crate::{
-    arch::Isa,
+    arch::{enter::Kernel, isa::Isa},
+    cpu::Cpu,
     number::{Lane, Number},
-    rowwise::{GRAIN, RowKernel, for_rows},
+    rowwise::{GRAIN, for_rows},
     strided::{Strided, Walk},
-    table::Kernels,
     threads::Pool,
 };
 
@@ -48,19 +48,11 @@ pub enum Comparison {
 ///
 /// # Panics
 /// If `out` has not as many elements as `shape`, an operand has not one stride per dimension, or ends too early.
-pub fn binary<T: Number>(
-    pool: &Pool,
-    kernels: &Kernels,
-    op: Binary,
-    shape: &[usize],
-    a: Strided<'_, T>,
-    b: Strided<'_, T>,
-    out: &mut [T],
-) {
+pub fn binary<T: Number>(cpu: &Cpu, op: Binary, shape: &[usize], a: Strided<'_, T>, b: Strided<'_, T>, out: &mut [T]) {
     let walk = Walk::new(shape, [a.strides, b.strides]);
     assert_eq!(out.len(), walk.len(), "the output has not the elements of shape {shape:?}");
-    for_rows(pool, out, 1, GRAIN, |first, out| {
-        (kernels.number::<T>().binary)(BinaryMap { op, pair: Pair { walk: &walk, first, a: a.data, b: b.data }, out });
+    for_rows(cpu.pool(), out, 1, GRAIN, |first, out| {
+        cpu.enter(BinaryMap { op, pair: Pair { walk: &walk, first, a: a.data, b: b.data }, out });
     });
 }
 
@@ -69,8 +61,7 @@ pub fn binary<T: Number>(
 /// # Panics
 /// As [`binary`].
 pub fn compare<T: Number>(
-    pool: &Pool,
-    kernels: &Kernels,
+    cpu: &Cpu,
     op: Comparison,
     shape: &[usize],
     a: Strided<'_, T>,
@@ -79,12 +70,8 @@ pub fn compare<T: Number>(
 ) {
     let walk = Walk::new(shape, [a.strides, b.strides]);
     assert_eq!(out.len(), walk.len(), "the output has not the elements of shape {shape:?}");
-    for_rows(pool, out, 1, GRAIN, |first, out| {
-        (kernels.number::<T>().compare)(CompareMap {
-            op,
-            pair: Pair { walk: &walk, first, a: a.data, b: b.data },
-            out,
-        });
+    for_rows(cpu.pool(), out, 1, GRAIN, |first, out| {
+        cpu.enter(CompareMap { op, pair: Pair { walk: &walk, first, a: a.data, b: b.data }, out });
     });
 }
 
@@ -94,6 +81,7 @@ pub fn compare<T: Number>(
 /// # Panics
 /// If `size` is not 1, 2, 4 or 8, `out` has not `size` bytes for each element of `shape`, or an operand has not one
 /// stride per dimension, or ends too early.
+#[expect(clippy::panic, reason = "said in its documentation")]
 pub fn select(
     pool: &Pool,
     size: usize,
@@ -203,7 +191,7 @@ pub(crate) struct BinaryMap<'a, T> {
     out: &'a mut [T],
 }
 
-impl<T: Number> RowKernel for BinaryMap<'_, T> {
+impl<T: Number> Kernel for BinaryMap<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -228,7 +216,7 @@ pub(crate) struct CompareMap<'a, T> {
     out: &'a mut [u8],
 }
 
-impl<T: Number> RowKernel for CompareMap<'_, T> {
+impl<T: Number> Kernel for CompareMap<'_, T> {
     type Output = ();
 
     #[inline(always)]

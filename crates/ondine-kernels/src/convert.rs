@@ -3,11 +3,10 @@
 use half::{bf16, f16};
 
 use crate::{
-    arch::Isa,
+    arch::{enter::Kernel, isa::Isa},
+    cpu::Cpu,
     number::{bf16_from_f32, bf16_to_f32},
-    rowwise::{GRAIN, RowKernel, ScalarKernels, for_rows},
-    table::Kernels,
-    threads::Pool,
+    rowwise::{GRAIN, for_rows},
 };
 
 /// Elements that pass through the hub type at once: they stay in the first-level cache.
@@ -31,8 +30,6 @@ pub trait Scalar: Copy + Default + Send + Sync + 'static {
     fn from_i64(value: i64) -> Self {
         Self::from_f32(value as f32)
     }
-    #[doc(hidden)]
-    fn scalar(kernels: &Kernels) -> &ScalarKernels<Self>;
 }
 
 /// Converts every element of `x`.
@@ -43,24 +40,23 @@ pub trait Scalar: Copy + Default + Send + Sync + 'static {
 ///
 /// # Panics
 /// If `x` and `out` differ in length.
-pub fn convert<A: Scalar, B: Scalar>(pool: &Pool, kernels: &Kernels, x: &[A], out: &mut [B]) {
+pub fn convert<A: Scalar, B: Scalar>(cpu: &Cpu, x: &[A], out: &mut [B]) {
     assert_eq!(x.len(), out.len(), "input and output differ in length");
-    let (from, to) = (A::scalar(kernels), B::scalar(kernels));
-    for_rows(pool, out, 1, GRAIN, |first, out| {
+    for_rows(cpu.pool(), out, 1, GRAIN, |first, out| {
         let pieces = x[first..first + out.len()].chunks(STEP).zip(out.chunks_mut(STEP));
         if A::INTEGER && B::INTEGER {
             let mut hub = [0_i64; STEP];
             for (x, out) in pieces {
                 let hub = &mut hub[..x.len()];
-                (from.to_i64)(ToHub { x, hub });
-                (to.from_i64)(FromHub { hub, out });
+                cpu.enter(ToHub { x, hub });
+                cpu.enter(FromHub { hub, out });
             }
         } else {
             let mut hub = [0.0_f32; STEP];
             for (x, out) in pieces {
                 let hub = &mut hub[..x.len()];
-                (from.to_f32)(ToHub { x, hub });
-                (to.from_f32)(FromHub { hub, out });
+                cpu.enter(ToHub { x, hub });
+                cpu.enter(FromHub { hub, out });
             }
         }
     });
@@ -70,10 +66,10 @@ pub fn convert<A: Scalar, B: Scalar>(pool: &Pool, kernels: &Kernels, x: &[A], ou
 ///
 /// # Panics
 /// If `x` and `out` differ in length.
-pub fn truth<T: Scalar>(pool: &Pool, kernels: &Kernels, x: &[T], out: &mut [u8]) {
+pub fn truth<T: Scalar>(cpu: &Cpu, x: &[T], out: &mut [u8]) {
     assert_eq!(x.len(), out.len(), "input and output differ in length");
-    for_rows(pool, out, 1, GRAIN, |first, out| {
-        (T::scalar(kernels).to_truth)(ToTruth { x: &x[first..first + out.len()], out });
+    for_rows(cpu.pool(), out, 1, GRAIN, |first, out| {
+        cpu.enter(ToTruth { x: &x[first..first + out.len()], out });
     });
 }
 
@@ -95,7 +91,7 @@ pub(crate) struct ToTruth<'a, T> {
     out: &'a mut [u8],
 }
 
-impl<T: Scalar> RowKernel for ToHub<'_, T, f32> {
+impl<T: Scalar> Kernel for ToHub<'_, T, f32> {
     type Output = ();
 
     #[inline(always)]
@@ -106,7 +102,7 @@ impl<T: Scalar> RowKernel for ToHub<'_, T, f32> {
     }
 }
 
-impl<T: Scalar> RowKernel for FromHub<'_, T, f32> {
+impl<T: Scalar> Kernel for FromHub<'_, T, f32> {
     type Output = ();
 
     #[inline(always)]
@@ -117,7 +113,7 @@ impl<T: Scalar> RowKernel for FromHub<'_, T, f32> {
     }
 }
 
-impl<T: Scalar> RowKernel for ToHub<'_, T, i64> {
+impl<T: Scalar> Kernel for ToHub<'_, T, i64> {
     type Output = ();
 
     #[inline(always)]
@@ -128,7 +124,7 @@ impl<T: Scalar> RowKernel for ToHub<'_, T, i64> {
     }
 }
 
-impl<T: Scalar> RowKernel for FromHub<'_, T, i64> {
+impl<T: Scalar> Kernel for FromHub<'_, T, i64> {
     type Output = ();
 
     #[inline(always)]
@@ -139,7 +135,7 @@ impl<T: Scalar> RowKernel for FromHub<'_, T, i64> {
     }
 }
 
-impl<T: Scalar> RowKernel for ToTruth<'_, T> {
+impl<T: Scalar> Kernel for ToTruth<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -162,9 +158,6 @@ macro_rules! float_scalar {
             #[inline(always)]
             fn from_f32(value: f32) -> Self {
                 $from_f32(value)
-            }
-            fn scalar(kernels: &Kernels) -> &ScalarKernels<Self> {
-                &kernels.rowwise.scalars.$type
             }
         }
     };
@@ -194,9 +187,6 @@ macro_rules! integer_scalar {
             #[inline(always)]
             fn from_i64(value: i64) -> Self {
                 value as Self
-            }
-            fn scalar(kernels: &Kernels) -> &ScalarKernels<Self> {
-                &kernels.rowwise.scalars.$type
             }
         }
     )+};

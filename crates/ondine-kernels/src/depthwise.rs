@@ -8,20 +8,23 @@ use std::ops::Range;
 use half::bf16;
 
 use crate::{
-    arch::{Isa, vector::Vector},
-    conv::Pixels,
-    gemm::{
-        Epilogue, Input,
-        drive::{Rows, Table},
-        epilogue::{EpilogueCall, Source, Target, load, store},
-        micro::MAX_WIDTH,
-        weights::{PackedWeights, WeightType},
+    arch::{
+        dot::{MAX_WIDTH, WeightType},
+        enter::RawKernel,
+        half::bf16_value,
+        isa::Isa,
+        vector::Vector,
     },
-    math::{Activation, activate_lanes, bf16_value},
+    cpu::Cpu,
+    gemm::{
+        epilogue::{EpilogueCall, Source, Target, load, store},
+        operand::{Epilogue, Input},
+        rows::{Rows, Table},
+        weights::PackedWeights,
+    },
+    math::{Activation, activate_lanes},
+    pixels::Pixels,
     quant::RowScale,
-    rowwise::RowKernel,
-    table::Kernels,
-    threads::Pool,
 };
 
 /// Pixels whose sums are in registers at once: for two vectors of columns, and for one.
@@ -35,7 +38,7 @@ const TASKS_PER_THREAD: usize = 4;
 
 /// A convolution in which each output sees one channel.
 pub(crate) struct Depthwise<'a> {
-    pub(crate) kernels: &'a Kernels,
+    pub(crate) cpu: &'a Cpu,
     pub(crate) source: Pixels<'a>,
     pub(crate) weights: PackedWeights<'a>,
     pub(crate) epilogue: &'a Epilogue<'a>,
@@ -55,10 +58,14 @@ struct Scratch {
 
 impl Depthwise<'_> {
     /// Computes `rows` pixels.
-    pub(crate) fn run(&self, pool: &Pool, rows: usize, input: Input<'_>) {
+    ///
+    /// # Safety
+    /// The source is made of `input`, with the channels of the weights; residual and output hold the rows, and nobody
+    /// else uses the output meanwhile.
+    pub(crate) unsafe fn run(&self, rows: usize, input: Input<'_>) {
         let shape = self.weights.shape();
         let (outputs, taps) = (shape.outputs, shape.taps);
-        let pool = pool.for_work(rows * outputs * taps);
+        let pool = self.cpu.pool().for_work(rows * outputs * taps);
         let (width, scales) = (self.source.out_size[1].max(1), input.scales(rows));
         let lines = rows / width;
         let tiles = outputs.div_ceil(MAX_WIDTH);
@@ -78,10 +85,11 @@ impl Depthwise<'_> {
                 let pixels = line * width + x..line * width + x + count;
                 self.locate(pixels.start, &mut scratch);
                 if vectors {
-                    let brain = input.weight_type() == WeightType::Bf16;
+                    let bf16 = input.weight_type() == WeightType::Bf16;
                     columns.clone().step_by(block).for_each(|column| {
                         let columns = column..columns.end.min(column + block);
-                        (self.kernels.gemm.depthwise)(self.line(pixels.clone(), columns, brain, &scratch.taps));
+                        // SAFETY: the source holds all channels of the pixels, the rest is as the caller says.
+                        unsafe { self.cpu.enter_raw(self.line(pixels.clone(), columns, bf16, &scratch.taps)) };
                     });
                 } else {
                     let scale = scales.map_or(RowScale { scale: 1.0, zero: 0 }, |scales| scales.of(pixels.start));
@@ -111,7 +119,7 @@ impl Depthwise<'_> {
         &'a self,
         pixels: Range<usize>,
         columns: Range<usize>,
-        brain: bool,
+        bf16: bool,
         taps: &'a [Tap],
     ) -> DepthwiseLine<'a> {
         let at = |stride: usize| pixels.start * stride;
@@ -126,7 +134,7 @@ impl Depthwise<'_> {
             step: self.source.step(),
             pixels: pixels.len(),
             columns,
-            brain,
+            bf16,
             weights: self.weights.depthwise(),
             bias: self.epilogue.bias,
             activation: self.epilogue.activation,
@@ -150,23 +158,21 @@ impl Depthwise<'_> {
         let at = |stride: usize| pixel * stride + columns.start;
         let stride = self.epilogue.residual_stride;
         // SAFETY: the caller of the convolution checked the lengths of residual and output.
-        let (residual, out) = unsafe {
-            let residual = self.epilogue.residual.map(|from| (from.source().add(at(stride)), stride));
-            (residual, (self.out.add(at(self.out_stride)), self.out_stride))
-        };
-        (self.kernels.gemm.epilogue)(&EpilogueCall {
-            sums: &sums,
-            width: MAX_WIDTH,
-            rows: 1,
-            columns: columns.len(),
-            results: columns.len(),
-            dequantize: None,
-            bias: &bias,
-            activation: self.epilogue.activation,
-            gate: 0,
-            residual,
-            out,
-        });
+        unsafe {
+            self.cpu.enter_raw(&EpilogueCall {
+                sums: &sums,
+                width: MAX_WIDTH,
+                rows: 1,
+                columns: columns.len(),
+                results: columns.len(),
+                dequantize: None,
+                bias: &bias,
+                activation: self.epilogue.activation,
+                gate: 0,
+                residual: self.epilogue.residual.map(|from| (from.source().add(at(stride)), stride)),
+                out: (self.out.add(at(self.out_stride)), self.out_stride),
+            });
+        }
     }
 }
 
@@ -205,14 +211,14 @@ impl Numbers<'_> {
 }
 
 /// Pixels of a line, with all that happens to them.
-pub(crate) struct DepthwiseLine<'a> {
+struct DepthwiseLine<'a> {
     taps: &'a [Tap],
     /// Bytes from what a tap meets for one pixel to the next.
     step: usize,
     pixels: usize,
     columns: Range<usize>,
     /// True if the input is bf16, false if it is f32.
-    brain: bool,
+    bf16: bool,
     /// `[taps, outputs]`
     weights: &'a [f32],
     bias: Option<&'a [f32]>,
@@ -223,12 +229,14 @@ pub(crate) struct DepthwiseLine<'a> {
     out: (Target, usize),
 }
 
-impl RowKernel for DepthwiseLine<'_> {
+impl RawKernel for DepthwiseLine<'_> {
     type Output = ();
 
+    /// See [`DepthwiseLine`]: what taps meet, residual and output have these columns of all pixels.
     #[inline(always)]
-    fn run<I: Isa>(self) {
-        self.compute::<I::Vector>();
+    unsafe fn run<I: Isa>(self) {
+        // SAFETY: as the caller says.
+        unsafe { if self.bf16 { self.blocks::<I::Wide, true>() } else { self.blocks::<I::Wide, false>() } }
     }
 }
 
@@ -241,27 +249,25 @@ struct Columns {
 }
 
 impl DepthwiseLine<'_> {
-    /// Does it with vectors of a tier.
+    /// Block after block of pixels.
+    ///
+    /// # Safety
+    /// See [`RawKernel::run`].
     #[inline(always)]
-    pub(crate) fn compute<V: Vector>(self) {
-        if self.brain { self.blocks::<V, true>() } else { self.blocks::<V, false>() }
-    }
-
-    #[inline(always)]
-    fn blocks<V: Vector, const BRAIN: bool>(&self) {
+    unsafe fn blocks<V: Vector, const BF16: bool>(&self) {
         const PAIRS: usize = BLOCK_PIXELS[0];
         const SINGLE: usize = BLOCK_PIXELS[1];
         let narrow = self.columns.len() <= V::LANES;
         let mut pixel = 0;
         while pixel < self.pixels {
             let rest = self.pixels - pixel;
-            // SAFETY: the line has these pixels and columns.
+            // SAFETY: the line has these pixels and columns; the rest is as the caller says.
             pixel += unsafe {
                 match narrow {
-                    true if rest >= SINGLE => self.narrow::<V, BRAIN, SINGLE>(pixel),
-                    true => self.narrow::<V, BRAIN, 1>(pixel),
-                    false if rest >= PAIRS => self.wide::<V, BRAIN, PAIRS>(pixel),
-                    false => self.wide::<V, BRAIN, 1>(pixel),
+                    true if rest >= SINGLE => self.narrow::<V, BF16, SINGLE>(pixel),
+                    true => self.narrow::<V, BF16, 1>(pixel),
+                    false if rest >= PAIRS => self.wide::<V, BF16, PAIRS>(pixel),
+                    false => self.wide::<V, BF16, 1>(pixel),
                 }
             };
         }
@@ -272,10 +278,10 @@ impl DepthwiseLine<'_> {
     /// # Safety
     /// The line has these pixels.
     #[inline(always)]
-    unsafe fn narrow<V: Vector, const BRAIN: bool, const P: usize>(&self, pixel: usize) -> usize {
+    unsafe fn narrow<V: Vector, const BF16: bool, const P: usize>(&self, pixel: usize) -> usize {
         let columns = Columns { first: self.columns.start, count: self.columns.len() };
         // SAFETY: as the caller says.
-        unsafe { self.block::<V, BRAIN, P, 1>(pixel, columns) };
+        unsafe { self.block::<V, BF16, P, 1>(pixel, columns) };
         P
     }
 
@@ -284,16 +290,16 @@ impl DepthwiseLine<'_> {
     /// # Safety
     /// The line has these pixels, and at least as many columns as a vector has lanes.
     #[inline(always)]
-    unsafe fn wide<V: Vector, const BRAIN: bool, const P: usize>(&self, pixel: usize) -> usize {
+    unsafe fn wide<V: Vector, const BF16: bool, const P: usize>(&self, pixel: usize) -> usize {
         let Range { start: mut first, end } = self.columns;
         // SAFETY: as the caller says.
         unsafe {
             while first + 2 * V::LANES <= end {
-                self.block::<V, BRAIN, P, 2>(pixel, Columns { first, count: V::LANES });
+                self.block::<V, BF16, P, 2>(pixel, Columns { first, count: V::LANES });
                 first += 2 * V::LANES;
             }
             while first < end {
-                self.block::<V, BRAIN, P, 1>(pixel, Columns { first: first.min(end - V::LANES), count: V::LANES });
+                self.block::<V, BF16, P, 1>(pixel, Columns { first: first.min(end - V::LANES), count: V::LANES });
                 first += V::LANES;
             }
         }
@@ -305,15 +311,15 @@ impl DepthwiseLine<'_> {
     /// # Safety
     /// The line has these pixels and columns.
     #[inline(always)]
-    unsafe fn block<V: Vector, const BRAIN: bool, const P: usize, const N: usize>(
+    unsafe fn block<V: Vector, const BF16: bool, const P: usize, const N: usize>(
         &self,
         pixel: usize,
         Columns { first, count }: Columns,
     ) {
         // Known to be all lanes where there are several vectors.
         let count = if N == 1 { count } else { V::LANES };
-        // SAFETY: as the caller says: what taps meet are pixels of the input, each with all channels, and weights, bias,
-        // residual and output have all columns.
+        // SAFETY: as the caller says: what taps meet are pixels of the input, each with all channels, and weights,
+        // bias, residual and output have all columns.
         unsafe {
             let mut sums = [[V::splat(0.0); N]; P];
             if let Some(bias) = self.bias {
@@ -334,7 +340,7 @@ impl DepthwiseLine<'_> {
                     let from = tap.pixel.add((pixel + i) * self.step);
                     for (j, (sum, &right)) in sums.iter_mut().zip(&right).enumerate() {
                         let column = first + j * V::LANES;
-                        let left = if BRAIN {
+                        let left = if BF16 {
                             Source::Bf16(from.cast::<bf16>().add(column))
                         } else {
                             Source::F32(from.cast::<f32>().add(column))

@@ -2,11 +2,11 @@
 
 use crate::{
     Activation,
-    arch::Isa,
+    arch::{enter::Kernel, isa::Isa},
+    cpu::Cpu,
     math,
     number::{Float, Lane, Number},
-    rowwise::{GRAIN, RowKernel, STAGE, for_rows, piece_rows},
-    table::Kernels,
+    rowwise::{GRAIN, STAGE, for_rows, piece_rows},
     threads::Pool,
 };
 
@@ -44,10 +44,10 @@ pub enum Unary {
 ///
 /// # Panics
 /// If `x` and `out` differ in length.
-pub fn unary<T: Float>(pool: &Pool, kernels: &Kernels, op: Unary, x: &[T], out: &mut [T]) {
+pub fn unary<T: Float>(cpu: &Cpu, op: Unary, x: &[T], out: &mut [T]) {
     assert_eq!(x.len(), out.len(), "input and output differ in length");
-    for_rows(pool, out, 1, GRAIN, |first, out| {
-        (kernels.float::<T>().unary)(UnaryMap { op, x: &x[first..first + out.len()], out });
+    for_rows(cpu.pool(), out, 1, GRAIN, |first, out| {
+        cpu.enter(UnaryMap { op, x: &x[first..first + out.len()], out });
     });
 }
 
@@ -55,6 +55,7 @@ pub fn unary<T: Float>(pool: &Pool, kernels: &Kernels, op: Unary, x: &[T], out: 
 ///
 /// # Panics
 /// If `x` and `out` differ in length, or `op` is neither of the two.
+#[expect(clippy::panic, reason = "said in its documentation")]
 pub fn integer_unary<T: Number<Lane = T> + Lane + Eq>(pool: &Pool, op: Unary, x: &[T], out: &mut [T]) {
     assert_eq!(x.len(), out.len(), "input and output differ in length");
     let negate = |value: T| T::default().sub(value);
@@ -74,12 +75,12 @@ pub fn integer_unary<T: Number<Lane = T> + Lane + Eq>(pool: &Pool, op: Unary, x:
 ///
 /// # Panics
 /// If `out` is not rows of `width` elements or `x` not as many rows of twice as many.
-pub fn glu<T: Float>(pool: &Pool, kernels: &Kernels, activation: Activation, width: usize, x: &[T], out: &mut [T]) {
+pub fn glu<T: Float>(cpu: &Cpu, activation: Activation, width: usize, x: &[T], out: &mut [T]) {
     assert!(width > 0 && out.len().is_multiple_of(width), "the output is not rows of {width} elements");
     assert_eq!(x.len(), 2 * out.len(), "the input is not twice as wide as the output");
-    for_rows(pool, out, width, piece_rows(width), |first, out| {
+    for_rows(cpu.pool(), out, width, piece_rows(width), |first, out| {
         let x = &x[2 * first * width..][..2 * out.len()];
-        (kernels.float::<T>().glu)(GluRows { activation, width, x, out });
+        cpu.enter(GluRows { activation, width, x, out });
     });
 }
 
@@ -90,7 +91,7 @@ pub(crate) struct UnaryMap<'a, T> {
     out: &'a mut [T],
 }
 
-impl<T: Float> RowKernel for UnaryMap<'_, T> {
+impl<T: Float> Kernel for UnaryMap<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -134,7 +135,7 @@ pub(crate) struct GluRows<'a, T> {
     out: &'a mut [T],
 }
 
-impl<T: Float> RowKernel for GluRows<'_, T> {
+impl<T: Float> Kernel for GluRows<'_, T> {
     type Output = ();
 
     #[inline(always)]

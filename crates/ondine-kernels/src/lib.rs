@@ -4,39 +4,42 @@
 //! channels-last. Everything is written once and compiled for several instruction sets ([`Tier`]); the best one is
 //! chosen when the program runs, so one binary serves every processor.
 //!
-//! - [`kernels()`] gives the table of functions for this processor; [`Kernels::for_tier`] any other that it can run.
-//! - [`Pool`] holds the threads. Results have the same bits for any number of them.
+//! - [`Cpu`] is what kernels run on: a tier that this processor has, and threads. [`Cpu::new`] takes the best one.
+//! - [`Pool`] holds the threads. Results have the same bits for any number of them. What only moves data, and needs no
+//!   instructions of its own, takes a pool alone.
 //! - [`pack`] brings weights into the order of a tier, once; [`gemm`] and [`conv2d`] multiply with them, and
 //!   [`Epilogue`] says what happens to the product. [`matmul`] and [`attention`] multiply what is known only now.
 //! - [`probe`] measures what this processor can do at most.
 //!
 //! ```
 //! use ondine_kernels::{
-//!     Activation, Epilogue, GemmProblem, Input, Output, PACKED_ALIGN, PackedWeights, Pool, WeightShape, WeightSource,
-//!     WeightType, gemm, kernels, pack,
+//!     Activation, Cpu, Epilogue, GemmProblem, Input, Output, PACKED_ALIGN, PackedWeights, WeightShape, WeightSource,
+//!     WeightType, gemm, pack,
 //! };
 //!
 //! // Two outputs of three channels each.
 //! let shape = WeightShape::linear(WeightType::F32, 2, 3);
-//! let (pool, kernels) = (Pool::new(2), kernels());
-//! let mut memory = vec![0; shape.packed_size(kernels) + PACKED_ALIGN];
+//! let cpu = Cpu::new(2)?;
+//! let mut memory = vec![0; shape.packed_size(&cpu) + PACKED_ALIGN];
 //! let first = memory.as_ptr().align_offset(PACKED_ALIGN);
-//! let packed = &mut memory[first..][..shape.packed_size(kernels)];
-//! pack(&pool, kernels, &shape, WeightSource::F32(&[1.0, 0.0, -1.0, 0.5, 0.5, 0.5]), packed);
+//! let packed = &mut memory[first..][..shape.packed_size(&cpu)];
+//! pack(&cpu, &shape, WeightSource::F32(&[1.0, 0.0, -1.0, 0.5, 0.5, 0.5]), packed);
 //!
 //! let problem = GemmProblem {
 //!     rows: 1,
 //!     input: Input::F32(&[3.0, 4.0, 5.0]),
 //!     input_stride: 3,
-//!     weights: PackedWeights::new(kernels, shape, packed),
+//!     weights: PackedWeights::new(&cpu, shape, packed),
 //!     epilogue: Epilogue { bias: Some(&[0.5, 0.0]), activation: Activation::Relu, ..Epilogue::default() },
 //!     out_stride: 2,
 //! };
 //! let mut out = [0.0; 2];
-//! gemm(&pool, kernels, &problem, Output::F32(&mut out));
+//! gemm(&cpu, &problem, Output::F32(&mut out));
 //! assert_eq!(out, [0.0, 6.0]);
+//! # Ok::<(), ondine_kernels::TierError>(())
 //! ```
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 #![expect(unsafe_code, reason = "SIMD intrinsics and disjoint writes from several threads")]
 
 mod arch;
@@ -44,9 +47,10 @@ mod attention;
 mod binary;
 mod conv;
 mod convert;
+mod cpu;
 mod depthwise;
+mod elementary;
 mod elementwise;
-mod function;
 mod gemm;
 mod index;
 mod layout;
@@ -56,6 +60,7 @@ mod math;
 mod naive;
 mod norm;
 mod number;
+mod pixels;
 mod pooling;
 pub mod probe;
 mod quant;
@@ -67,23 +72,28 @@ mod softmax;
 mod strided;
 #[cfg(test)]
 mod suite;
-mod table;
 mod threads;
 mod winograd;
 
-pub use attention::{AttentionMask, AttentionShape, attention, attention_scratch_bytes};
+pub use arch::{dot::WeightType, tier::Tier};
+pub use attention::{
+    attention, attention_scratch_bytes,
+    shape::{AttentionMask, AttentionShape},
+};
 pub use binary::{Binary, Comparison, binary, compare, select};
-pub use conv::{ConvProblem, ConvShape, conv2d};
+pub use conv::{ConvProblem, conv2d};
 pub use convert::{Scalar, convert, truth};
+pub use cpu::{Cpu, TierError};
+pub use elementary::{Elementary, map, zip};
 pub use elementwise::{Unary, glu, integer_unary, unary};
-pub use function::{Function, map, zip};
 pub use gemm::{
-    Epilogue, GemmProblem, Input, Output, Values,
-    coded::{CodeLevels, CodedProblem, CodedShape, CodedSource, gemm_coded, pack_coded},
+    GemmProblem,
+    coded::{CodedProblem, CodedShape, CodedSource, gemm_coded, pack_coded},
+    decode::CodeLevels,
     gemm,
     matmul::{MatmulShape, matmul},
-    micro::GemmKernels,
-    weights::{PACKED_ALIGN, PackedWeights, WeightShape, WeightSource, WeightType, pack},
+    operand::{Epilogue, Input, Output, Values},
+    weights::{PACKED_ALIGN, PackedWeights, WeightShape, WeightSource, pack},
 };
 pub use index::{argsort, scan, scatter_rows, take};
 pub use layout::{IndexError, check_indices, concat, expand, gather_rows, pad, permute, slice, take_row};
@@ -91,6 +101,7 @@ pub use linear_system::{cholesky, determinant, solve};
 pub use math::Activation;
 pub use norm::{GroupNorm, group_norm, layer_norm, rms_norm};
 pub use number::{Float, Lane, Number, Total};
+pub use pixels::ConvShape;
 pub use pooling::{Fold, Sources, Windows, pool_windows, resample};
 pub use quant::{
     RowScale, RowsOut, dequantize_rows, quantize_beside, quantize_rows, quantize_weights, quantized_row_len,
@@ -98,10 +109,8 @@ pub use quant::{
 pub use recurrent::{RecurrentCell, RecurrentProblem, RecurrentShape, RecurrentWeights, recurrent};
 pub use reduce::{Reduce, argmax, reduce};
 pub use resize::{Size, resize_bilinear, resize_nearest};
-pub use rowwise::RowwiseKernels;
 pub use softmax::softmax;
 pub use strided::{Strided, broadcast_strides, dense_strides};
-pub use table::{Kernels, Tier, TierError, detect, kernels};
 pub use threads::Pool;
 pub use winograd::{WinogradProblem, WinogradShape, pack_winograd, winograd, winograd_scratch_bytes};
 

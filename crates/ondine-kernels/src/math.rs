@@ -2,10 +2,7 @@
 //!
 //! All are within 3.5 ulp of the true value, keep NaN, and have the right limits at the infinities.
 
-use crate::arch::{
-    Isa,
-    vector::{Lane, Vector},
-};
+use crate::arch::{isa::Isa, lane::Lane, vector::Vector};
 
 /// A function applied to each element of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -190,34 +187,14 @@ pub(crate) fn activate<I: Isa>(activation: Activation, values: &mut [f32]) {
     each!(Silu, Gelu, GeluTanh, QuickGelu, Relu, Sigmoid, Tanh, Relu6, HardSigmoid, HardSwish);
 }
 
-/// The bits of the nearest bf16, ties to even; a NaN stays a NaN.
-#[inline(always)]
-pub(crate) fn bf16_bits(x: f32) -> u16 {
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-    let quiet = (bits >> 16) | 0x40;
-    (if x.is_nan() { quiet } else { rounded }) as u16
-}
-
-/// The value of a bf16.
-#[inline(always)]
-pub(crate) fn bf16_value(bits: u16) -> f32 {
-    f32::from_bits(u32::from(bits) << 16)
-}
-
-/// The value of an f16.
-#[inline(always)]
-pub(crate) fn f16_value(bits: u16) -> f32 {
-    // Exponent and fraction in their places; the product sets the exponent right, also of denormals.
-    let magnitude = f32::from_bits(u32::from(bits & 0x7fff) << 13) * f32::from_bits(0x7780_0000);
-    let special = if bits & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
-    f32::from_bits(magnitude.to_bits() | special | u32::from(bits & 0x8000) << 16)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{arch::Generic, naive::erf as erf_f64};
+    use crate::{
+        arch::{Generic, enter::Kernel},
+        cpu::Cpu,
+        naive::erf as erf_f64,
+    };
 
     fn one<I: Isa>(f: impl Fn(Lane<I>) -> Lane<I>) -> impl Fn(f32) -> f32 {
         move |x| f(Lane::new(x)).0
@@ -237,19 +214,52 @@ mod tests {
             .fold(0.0, f64::max)
     }
 
+    /// A function of this file.
+    #[derive(Clone, Copy, Debug)]
+    enum Function {
+        Exp,
+        Erf,
+        Tanh,
+        Sigmoid,
+    }
+
+    /// Applies a function to a number with the instructions of a tier.
+    struct Apply(Function, f32);
+
+    impl Kernel for Apply {
+        /// The result, and if it took fused instructions.
+        type Output = (f32, bool);
+
+        #[inline(always)]
+        fn run<I: Isa>(self) -> (f32, bool) {
+            let Self(function, x) = self;
+            let x = Lane::<I>::new(x);
+            let result = match function {
+                Function::Exp => exp_lanes(x),
+                Function::Erf => erf_lanes(x),
+                Function::Tanh => tanh_lanes(x),
+                Function::Sigmoid => sigmoid_lanes(x),
+            };
+            (result.0, I::FMA)
+        }
+    }
+
     #[test]
     fn functions_are_close_to_f64() {
-        assert!(worst(104.0, exp::<Generic>, f64::exp) < 2.5);
-        assert!(worst(6.0, one(erf_lanes::<Lane<Generic>>), erf_f64) < 2.5);
-        assert!(worst(20.0, one(tanh_lanes::<Lane<Generic>>), f64::tanh) < 2.5);
-        assert!(worst(80.0, one(sigmoid_lanes::<Lane<Generic>>), |x| 1.0 / (1.0 + (-x).exp())) < 3.5);
-        #[cfg(target_arch = "x86_64")]
-        {
-            use crate::arch::Avx2;
-            assert!(worst(104.0, exp::<Avx2>, f64::exp) < 2.0);
-            assert!(worst(6.0, one(erf_lanes::<Lane<Avx2>>), erf_f64) < 2.0);
-            assert!(worst(20.0, one(tanh_lanes::<Lane<Avx2>>), f64::tanh) < 2.0);
-            assert!(worst(80.0, one(sigmoid_lanes::<Lane<Avx2>>), |x| 1.0 / (1.0 + (-x).exp())) < 3.5);
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        // With a rounding after each multiplication, and without.
+        let functions = [
+            (Function::Exp, 104.0, f64::exp as fn(f64) -> f64, [2.5, 2.0]),
+            (Function::Erf, 6.0, erf_f64, [2.5, 2.0]),
+            (Function::Tanh, 20.0, f64::tanh, [2.5, 2.0]),
+            (Function::Sigmoid, 80.0, sigmoid, [3.5, 3.5]),
+        ];
+        for cpu in Cpu::new(1).unwrap().tiers() {
+            for (function, range, oracle, ulps) in functions {
+                let (_, fused) = cpu.enter(Apply(function, 0.0));
+                let off = worst(range, |x| cpu.enter(Apply(function, x)).0, oracle);
+                assert!(off < ulps[usize::from(fused)], "{function:?} is off by {off} ulps, {}", cpu.tier());
+            }
         }
     }
 
@@ -276,22 +286,5 @@ mod tests {
         assert_eq!([tanh(inf), tanh(-inf), tanh(1e30)], [1.0, -1.0, 1.0]);
         assert_eq!([sigmoid(inf), sigmoid(-inf)], [1.0, 0.0]);
         assert!([exp(f32::NAN), erf(f32::NAN), tanh(f32::NAN), sigmoid(f32::NAN)].iter().all(|x| x.is_nan()));
-    }
-
-    #[test]
-    fn bf16_rounds_like_half() {
-        for bits in (0..=u32::MAX).step_by(65_521) {
-            let x = f32::from_bits(bits);
-            let (got, want) = (bf16_value(bf16_bits(x)), half::bf16::from_f32(x).to_f32());
-            assert!(got == want || (got.is_nan() && want.is_nan()), "{x}");
-        }
-    }
-
-    #[test]
-    fn f16_values_are_exact() {
-        for bits in 0..=u16::MAX {
-            let (got, want) = (f16_value(bits), half::f16::from_bits(bits).to_f32());
-            assert!(got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan()), "{bits:#x}: {got} for {want}");
-        }
     }
 }

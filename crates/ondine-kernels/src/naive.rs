@@ -1,6 +1,6 @@
 //! What the matrix kernels should compute, in f64 and in the plainest way: the oracle of the tests.
 
-use crate::{AttentionMask, AttentionShape, conv::ConvShape, math::Activation};
+use crate::{AttentionMask, AttentionShape, ConvShape, math::Activation};
 
 /// A sum of products and the sum of their absolute values, from which the error that rounding may cause follows.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,13 +1,12 @@
 //! Normalizations: over rows, and over groups of channels.
 
 use crate::{
-    arch::Isa,
+    arch::{enter::Kernel, isa::Isa},
+    cpu::Cpu,
     math::{self, Activation},
     number::Float,
     quant::RowsOut,
-    rowwise::{LANES, RUN, RowKernel, STAGE, fold_lanes, for_rows, piece_rows, sum},
-    table::Kernels,
-    threads::Pool,
+    rowwise::{LANES, RUN, STAGE, fold_lanes, for_rows, piece_rows, sum},
 };
 
 /// Positions whose deviations are summed in `f32`. One of them is the origin, so the sum of squares is at most one more
@@ -22,8 +21,7 @@ const MOMENT_ROWS: usize = 32;
 /// # Panics
 /// If `x` and `out` differ in length, `weight` and `bias` do, or the data is not rows of their length.
 pub fn layer_norm<'a, T: Float>(
-    pool: &Pool,
-    kernels: &Kernels,
+    cpu: &Cpu,
     eps: f32,
     weight: &[f32],
     bias: &[f32],
@@ -33,9 +31,9 @@ pub fn layer_norm<'a, T: Float>(
     assert_eq!(weight.len(), bias.len(), "weight and bias differ in length");
     let (width, out) = (weight.len(), out.into());
     check_rows(width, x, &out);
-    out.for_rows(pool, width, piece_rows(width), |first, out| {
+    out.for_rows(cpu.pool(), width, piece_rows(width), |first, out| {
         let x = &x[first * width..][..out.rows(width) * width];
-        (kernels.float::<T>().layer_norm)(LayerNormRows { eps, weight, bias, x, out });
+        cpu.enter(LayerNormRows { eps, weight, bias, x, out });
     });
 }
 
@@ -45,19 +43,12 @@ pub fn layer_norm<'a, T: Float>(
 ///
 /// # Panics
 /// If `x` and `out` differ in length, or are not rows as wide as `weight`.
-pub fn rms_norm<'a, T: Float>(
-    pool: &Pool,
-    kernels: &Kernels,
-    eps: f32,
-    weight: &[f32],
-    x: &[T],
-    out: impl Into<RowsOut<'a, T>>,
-) {
+pub fn rms_norm<'a, T: Float>(cpu: &Cpu, eps: f32, weight: &[f32], x: &[T], out: impl Into<RowsOut<'a, T>>) {
     let (width, out) = (weight.len(), out.into());
     check_rows(width, x, &out);
-    out.for_rows(pool, width, piece_rows(width), |first, out| {
+    out.for_rows(cpu.pool(), width, piece_rows(width), |first, out| {
         let x = &x[first * width..][..out.rows(width) * width];
-        (kernels.float::<T>().rms_norm)(RmsNormRows { eps, weight, x, out });
+        cpu.enter(RmsNormRows { eps, weight, x, out });
     });
 }
 
@@ -92,13 +83,7 @@ pub struct GroupNorm<'a, T> {
 ///
 /// # Panics
 /// If a length does not fit the shapes, or the groups do not divide the channels.
-pub fn group_norm<'a, T: Float>(
-    pool: &Pool,
-    kernels: &Kernels,
-    norm: &GroupNorm<'_, T>,
-    x: &[T],
-    out: impl Into<RowsOut<'a, T>>,
-) {
+pub fn group_norm<'a, T: Float>(cpu: &Cpu, norm: &GroupNorm<'_, T>, x: &[T], out: impl Into<RowsOut<'a, T>>) {
     let (channels, image, out) = (norm.weight.len(), norm.weight.len() * norm.spatial, out.into());
     assert_eq!(norm.bias.len(), channels, "weight and bias differ in length");
     assert!(norm.groups > 0 && channels.is_multiple_of(norm.groups), "{} groups of {channels} channels", norm.groups);
@@ -111,11 +96,11 @@ pub fn group_norm<'a, T: Float>(
         let wanted = x.len() / norm.spatial;
         assert!(scale.len() == wanted && shift.len() == wanted, "the modulation is not [batch, {channels}]");
     }
-    let lines = group_lines(norm, &group_moments(pool, kernels, norm, x));
-    out.for_rows(pool, channels, piece_rows(channels), |first, out| {
+    let lines = group_lines(norm, &group_moments(cpu, norm, x));
+    out.for_rows(cpu.pool(), channels, piece_rows(channels), |first, out| {
         let (spatial, activation) = (norm.spatial, norm.activation);
         let x = &x[first * channels..][..out.rows(channels) * channels];
-        (kernels.float::<T>().group_apply)(GroupApply { spatial, channels, activation, first, lines: &lines, x, out });
+        cpu.enter(GroupApply { spatial, channels, activation, first, lines: &lines, x, out });
     });
 }
 
@@ -138,14 +123,14 @@ impl Moments {
 }
 
 /// The moments of each group of each batch element.
-fn group_moments<T: Float>(pool: &Pool, kernels: &Kernels, norm: &GroupNorm<'_, T>, x: &[T]) -> Vec<Moments> {
+fn group_moments<T: Float>(cpu: &Cpu, norm: &GroupNorm<'_, T>, x: &[T]) -> Vec<Moments> {
     let (channels, groups, spatial) = (norm.weight.len(), norm.groups, norm.spatial);
     let rows = piece_rows(channels).next_multiple_of(MOMENT_ROWS);
     let images = x.chunks_exact(spatial * channels);
     let pieces: Vec<&[T]> = images.flat_map(|image| image.chunks(rows * channels)).collect();
     let mut partials = vec![Moments::default(); pieces.len() * groups];
-    for_rows(pool, &mut partials, groups, 1, |index, moments| {
-        (kernels.float::<T>().group_moments)(GroupMoments { channels, x: pieces[index], moments });
+    for_rows(cpu.pool(), &mut partials, groups, 1, |index, moments| {
+        cpu.enter(GroupMoments { channels, x: pieces[index], moments });
     });
     let per_image = spatial.div_ceil(rows) * groups;
     let count = |piece: usize| (rows.min(spatial - piece * rows) * channels / groups) as f64;
@@ -196,7 +181,7 @@ pub(crate) struct GroupMoments<'a, T> {
     moments: &'a mut [Moments],
 }
 
-impl<T: Float> RowKernel for GroupMoments<'_, T> {
+impl<T: Float> Kernel for GroupMoments<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -260,7 +245,7 @@ pub(crate) struct GroupApply<'a, T> {
     out: RowsOut<'a, T>,
 }
 
-impl<T: Float> RowKernel for GroupApply<'_, T> {
+impl<T: Float> Kernel for GroupApply<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -301,7 +286,7 @@ pub(crate) struct LayerNormRows<'a, T> {
     out: RowsOut<'a, T>,
 }
 
-impl<T: Float> RowKernel for LayerNormRows<'_, T> {
+impl<T: Float> Kernel for LayerNormRows<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -346,8 +331,8 @@ fn deviations<I: Isa, T: Float>(x: &[T], center: f32) -> (f64, f64) {
                 *square = I::mul_add(deviation, deviation, *square);
             }
         }
-        let [sums, squares] = [sums, squares].map(|lanes| f64::from(fold_lanes(&lanes, |a, b| a + b)));
-        (sum + sums, square + squares)
+        let (sums, squares) = (fold_lanes(&sums, |a, b| a + b), fold_lanes(&squares, |a, b| a + b));
+        (sum + f64::from(sums), square + f64::from(squares))
     })
 }
 
@@ -359,7 +344,7 @@ pub(crate) struct RmsNormRows<'a, T> {
     out: RowsOut<'a, T>,
 }
 
-impl<T: Float> RowKernel for RmsNormRows<'_, T> {
+impl<T: Float> Kernel for RmsNormRows<'_, T> {
     type Output = ();
 
     #[inline(always)]

@@ -2,10 +2,7 @@
 
 use half::bf16;
 
-use crate::{
-    math,
-    rowwise::{FloatKernels, NumberKernels, RowwiseKernels},
-};
+use crate::arch::half::{bf16_bits, bf16_value};
 
 /// The type in which numbers of a type are computed, lane by lane.
 pub trait Lane: Copy + Default + PartialOrd + Send + Sync + 'static {
@@ -200,6 +197,11 @@ macro_rules! integer_lane {
             fn pow(self, other: Self) -> Self {
                 match (self, u32::try_from(other)) {
                     (_, Ok(exponent)) => self.wrapping_pow(exponent),
+                    // An exponent that fills more than 32 bits: its high bits, then its low ones.
+                    (_, Err(_)) if other > 0 => {
+                        let (high, low) = ((i64::from(other) >> 32) as u32, i64::from(other) as u32);
+                        self.wrapping_pow(high).wrapping_pow(1 << 31).wrapping_pow(2).wrapping_mul(self.wrapping_pow(low))
+                    }
                     (1, Err(_)) => 1,
                     (-1, Err(_)) => 1 - 2 * (other & 1),
                     (_, Err(_)) => 0,
@@ -240,9 +242,6 @@ pub trait Number: Copy + Default + Send + Sync + 'static {
     /// The nearest number of this type, ties to even.
     #[doc(hidden)]
     fn narrow(lane: Self::Lane) -> Self;
-
-    #[doc(hidden)]
-    fn number(kernels: &RowwiseKernels) -> &NumberKernels<Self>;
 }
 
 /// A floating-point element type that is computed in `f32`: `f32` or `bf16`.
@@ -260,9 +259,6 @@ pub trait Float: Number<Lane = f32> {
     /// See [`Float::lanes`].
     #[doc(hidden)]
     fn narrow_all(out: &mut [Self], scratch: &[f32]);
-
-    #[doc(hidden)]
-    fn float(kernels: &RowwiseKernels) -> &FloatKernels<Self>;
 }
 
 macro_rules! number {
@@ -277,9 +273,6 @@ macro_rules! number {
             #[inline(always)]
             fn narrow(lane: $lane) -> Self {
                 $narrow(lane)
-            }
-            fn number(kernels: &RowwiseKernels) -> &NumberKernels<Self> {
-                &kernels.numbers.$type
             }
         }
     };
@@ -301,10 +294,6 @@ impl Float for f32 {
     }
     #[inline(always)]
     fn narrow_all(_out: &mut [Self], _scratch: &[f32]) {}
-
-    fn float(kernels: &RowwiseKernels) -> &FloatKernels<Self> {
-        &kernels.f32
-    }
 }
 
 impl Float for bf16 {
@@ -324,18 +313,14 @@ impl Float for bf16 {
             *out = bf16_from_f32(value);
         }
     }
-
-    fn float(kernels: &RowwiseKernels) -> &FloatKernels<Self> {
-        &kernels.bf16
-    }
 }
 
 #[inline(always)]
 pub(crate) fn bf16_to_f32(value: bf16) -> f32 {
-    math::bf16_value(value.to_bits())
+    bf16_value(value.to_bits())
 }
 
 #[inline(always)]
 pub(crate) fn bf16_from_f32(value: f32) -> bf16 {
-    bf16::from_bits(math::bf16_bits(value))
+    bf16::from_bits(bf16_bits(value))
 }

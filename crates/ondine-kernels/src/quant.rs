@@ -3,11 +3,10 @@
 use half::{bf16, f16};
 
 use crate::{
-    arch::Isa,
-    gemm::micro::WORD,
+    arch::{dot::WORD, enter::Kernel, isa::Isa},
+    cpu::Cpu,
     number::Float,
-    rowwise::{RowKernel, for_pieces, for_rows, max, min, piece_rows},
-    table::Kernels,
+    rowwise::{for_pieces, for_rows, max, min, piece_rows},
     threads::Pool,
 };
 
@@ -62,7 +61,7 @@ pub enum RowsOut<'a, T> {
     /// One after the other.
     Plain(&'a mut [T]),
     /// One after the other, rounded to bf16.
-    Brain(&'a mut [bf16]),
+    Bf16(&'a mut [bf16]),
     /// Quantized, each in [`quantized_row_len`] bytes: with this scale, beyond whose range numbers are cut off, or with
     /// one that spans the row.
     Quantized(&'a mut [u8], Option<RowScale>),
@@ -88,7 +87,7 @@ impl<T: Float> RowsOut<'_, T> {
     pub(crate) fn rows(&self, width: usize) -> usize {
         let (len, row) = match self {
             Self::Plain(out) => (out.len(), width),
-            Self::Brain(out) => (out.len(), width),
+            Self::Bf16(out) => (out.len(), width),
             Self::Quantized(out, _) => (out.len(), quantized_row_len(width)),
         };
         assert!(len == 0 || row > 0 && len.is_multiple_of(row), "the output is not rows of {width} elements");
@@ -99,7 +98,7 @@ impl<T: Float> RowsOut<'_, T> {
     pub(crate) fn for_rows(self, pool: &Pool, width: usize, rows: usize, body: impl Fn(usize, RowsOut<'_, T>) + Sync) {
         match self {
             Self::Plain(out) => for_rows(pool, out, width, rows, |first, out| body(first, RowsOut::Plain(out))),
-            Self::Brain(out) => for_rows(pool, out, width, rows, |first, out| body(first, RowsOut::Brain(out))),
+            Self::Bf16(out) => for_rows(pool, out, width, rows, |first, out| body(first, RowsOut::Bf16(out))),
             Self::Quantized(out, scale) => {
                 let len = quantized_row_len(width);
                 for_rows(pool, out, len, rows, |first, out| body(first, RowsOut::Quantized(out, scale)));
@@ -115,11 +114,11 @@ impl<T: Float> RowsOut<'_, T> {
         let plain = first * width..first * width + scratch.len();
         fill(match self {
             Self::Plain(out) => T::lanes(&mut out[plain.clone()], scratch),
-            Self::Brain(_) | Self::Quantized(..) => scratch,
+            Self::Bf16(_) | Self::Quantized(..) => scratch,
         });
         match self {
             Self::Plain(out) => T::narrow_all(&mut out[plain], scratch),
-            Self::Brain(out) => bf16::narrow_all(&mut out[plain], scratch),
+            Self::Bf16(out) => bf16::narrow_all(&mut out[plain], scratch),
             Self::Quantized(out, scale) => {
                 let len = quantized_row_len(width);
                 for (row, out) in scratch.chunks_exact(width).zip(out[first * len..].chunks_exact_mut(len)) {
@@ -137,14 +136,7 @@ impl<T: Float> RowsOut<'_, T> {
 ///
 /// # Panics
 /// If `x` and `out` differ in length, or are not as many rows of `width` elements as there are `scales`.
-pub fn quantize_rows<T: Float>(
-    pool: &Pool,
-    kernels: &Kernels,
-    width: usize,
-    x: &[T],
-    out: &mut [u8],
-    scales: &mut [RowScale],
-) {
+pub fn quantize_rows<T: Float>(cpu: &Cpu, width: usize, x: &[T], out: &mut [u8], scales: &mut [RowScale]) {
     assert_eq!(x.len(), out.len(), "input and output differ in length");
     assert_eq!(x.len(), width * scales.len(), "the input is not {} rows of {width} elements", scales.len());
     if x.is_empty() {
@@ -153,8 +145,8 @@ pub fn quantize_rows<T: Float>(
     }
     let rows = piece_rows(width);
     let pieces = x.chunks(rows * width).zip(out.chunks_mut(rows * width)).zip(scales.chunks_mut(rows));
-    for_pieces(pool, pieces.collect(), |_, ((x, out), scales)| {
-        (kernels.float::<T>().quantize)(QuantizeRows { width, x, out, scales });
+    for_pieces(cpu.pool(), pieces.collect(), |_, ((x, out), scales)| {
+        cpu.enter(QuantizeRows { width, x, out, scales });
     });
 }
 
@@ -163,20 +155,13 @@ pub fn quantize_rows<T: Float>(
 ///
 /// # Panics
 /// If `x` is not rows of `width` elements, or `out` not as many quantized rows.
-pub fn quantize_beside<T: Float>(
-    pool: &Pool,
-    kernels: &Kernels,
-    width: usize,
-    x: &[T],
-    scale: Option<RowScale>,
-    out: &mut [u8],
-) {
+pub fn quantize_beside<T: Float>(cpu: &Cpu, width: usize, x: &[T], scale: Option<RowScale>, out: &mut [u8]) {
     let len = quantized_row_len(width);
     assert!(x.is_empty() || x.len().is_multiple_of(width), "the input is not rows of {width} elements");
     assert_eq!(out.len(), x.len().checked_div(width).unwrap_or(0) * len, "the output is not as many quantized rows");
-    for_rows(pool, out, len, piece_rows(width), |first, out| {
+    for_rows(cpu.pool(), out, len, piece_rows(width), |first, out| {
         let x = &x[first * width..][..out.len() / len * width];
-        (kernels.float::<T>().quantize_beside)(QuantizeBeside { width, x, scale, out });
+        cpu.enter(QuantizeBeside { width, x, scale, out });
     });
 }
 
@@ -189,8 +174,7 @@ pub fn quantize_beside<T: Float>(
 /// # Panics
 /// If `weights` and `out` differ in length, or are not as many rows of `width` as there are `scales` and `sums`.
 pub fn quantize_weights<T: Float>(
-    pool: &Pool,
-    kernels: &Kernels,
+    cpu: &Cpu,
     width: usize,
     weights: &[T],
     out: &mut [i8],
@@ -208,8 +192,8 @@ pub fn quantize_weights<T: Float>(
     let rows = piece_rows(width);
     let results = out.chunks_mut(rows * width).zip(scales.chunks_mut(rows).zip(sums.chunks_mut(rows)));
     let pieces = weights.chunks(rows * width).zip(results);
-    for_pieces(pool, pieces.collect(), |_, (x, (out, (scales, sums)))| {
-        (kernels.float::<T>().quantize_weights)(QuantizeWeights { width, x, out, scales, sums });
+    for_pieces(cpu.pool(), pieces.collect(), |_, (x, (out, (scales, sums)))| {
+        cpu.enter(QuantizeWeights { width, x, out, scales, sums });
     });
 }
 
@@ -217,14 +201,7 @@ pub fn quantize_weights<T: Float>(
 ///
 /// # Panics
 /// If `q` and `out` differ in length, or are not as many rows of `width` elements as there are `scales`.
-pub fn dequantize_rows<T: Float>(
-    pool: &Pool,
-    kernels: &Kernels,
-    width: usize,
-    q: &[i8],
-    scales: &[f16],
-    out: &mut [T],
-) {
+pub fn dequantize_rows<T: Float>(cpu: &Cpu, width: usize, q: &[i8], scales: &[f16], out: &mut [T]) {
     assert_eq!(q.len(), out.len(), "input and output differ in length");
     assert_eq!(q.len(), width * scales.len(), "the input is not {} rows of {width} elements", scales.len());
     if q.is_empty() {
@@ -232,8 +209,8 @@ pub fn dequantize_rows<T: Float>(
     }
     let rows = piece_rows(width);
     let pieces = q.chunks(rows * width).zip(scales.chunks(rows)).zip(out.chunks_mut(rows * width));
-    for_pieces(pool, pieces.collect(), |_, ((q, scales), out)| {
-        (kernels.float::<T>().dequantize)(DequantizeRows { width, q, scales, out });
+    for_pieces(cpu.pool(), pieces.collect(), |_, ((q, scales), out)| {
+        cpu.enter(DequantizeRows { width, q, scales, out });
     });
 }
 
@@ -245,7 +222,7 @@ pub(crate) struct QuantizeRows<'a, T> {
     scales: &'a mut [RowScale],
 }
 
-impl<T: Float> RowKernel for QuantizeRows<'_, T> {
+impl<T: Float> Kernel for QuantizeRows<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -265,7 +242,7 @@ pub(crate) struct QuantizeBeside<'a, T> {
     out: &'a mut [u8],
 }
 
-impl<T: Float> RowKernel for QuantizeBeside<'_, T> {
+impl<T: Float> Kernel for QuantizeBeside<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -334,7 +311,7 @@ pub(crate) struct QuantizeWeights<'a, T> {
     sums: &'a mut [i32],
 }
 
-impl<T: Float> RowKernel for QuantizeWeights<'_, T> {
+impl<T: Float> Kernel for QuantizeWeights<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -373,7 +350,7 @@ pub(crate) struct DequantizeRows<'a, T> {
     out: &'a mut [T],
 }
 
-impl<T: Float> RowKernel for DequantizeRows<'_, T> {
+impl<T: Float> Kernel for DequantizeRows<'_, T> {
     type Output = ();
 
     #[inline(always)]

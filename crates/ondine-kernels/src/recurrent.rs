@@ -8,16 +8,20 @@
 use std::ops::Range;
 
 use crate::{
-    arch::{Isa, vector::Vector},
+    arch::{
+        dot::{MAX_ROWS, Tile, WORD, WeightType},
+        enter::Kernel,
+        isa::Isa,
+        vector::Vector,
+    },
+    cpu::Cpu,
     gemm::{
         drive::READING_ROWS,
         epilogue::{Source, Target, load, store},
-        micro::{GemmKernels, MAX_ROWS, MicroCall, WORD},
-        weights::{Layout, PACKED_ALIGN, PackedWeights, WeightShape, WeightSource, WeightType, pack},
+        micro::MicroCall,
+        weights::{Layout, PACKED_ALIGN, PackedWeights, WeightShape, WeightSource, pack},
     },
     math::{Activation, activate_lanes},
-    rowwise::RowKernel,
-    table::Kernels,
     threads::Pool,
 };
 
@@ -46,7 +50,8 @@ impl RecurrentCell {
         }
     }
 
-    /// Vectors of the hidden size that a step hands on: the hidden state and, of [`RecurrentCell::Lstm`], the cell state.
+    /// Vectors of the hidden size that a step hands on: the hidden state and, of [`RecurrentCell::Lstm`], the cell
+    /// state.
     #[must_use]
     pub fn carried(self) -> usize {
         if self == Self::Lstm { 2 } else { 1 }
@@ -87,14 +92,14 @@ impl RecurrentShape {
         WeightShape::linear(WeightType::F32, self.gates(), self.hidden)
     }
 
-    /// Bytes of scratch that [`recurrent`] needs on `threads` threads; more if the weights are not packed.
+    /// Bytes of scratch that [`recurrent`] needs; more if the weights are not packed.
     #[must_use]
-    pub fn scratch_bytes(&self, kernels: &Kernels, threads: usize, packed: bool) -> usize {
-        let own = if packed { 0 } else { self.weights().packed_size(kernels) };
+    pub fn scratch_bytes(&self, cpu: &Cpu, packed: bool) -> usize {
+        let own = if packed { 0 } else { self.weights().packed_size(cpu) };
         // A small layer stays on one thread.
-        let words = [1, threads].map(|threads| {
-            let split = Split::new(self, &kernels.gemm, threads);
-            split.slots * split.slot_words(self, &kernels.gemm)
+        let words = [1, cpu.threads()].map(|threads| {
+            let split = Split::new(self, cpu.tile(), threads);
+            split.slots * split.slot_words(self, cpu.tile())
         });
         own + words[0].max(words[1]) * WORD + PACKED_ALIGN
     }
@@ -143,8 +148,8 @@ pub struct RecurrentProblem<'a> {
 ///
 /// # Panics
 /// If the layer is empty, if a slice has the wrong length, if packed weights are of another shape or tier, or if
-/// `scratch` has fewer bytes than [`RecurrentShape::scratch_bytes`] for the threads of `pool`.
-pub fn recurrent(pool: &Pool, kernels: &Kernels, problem: &RecurrentProblem<'_>, out: &mut [f32], scratch: &mut [u8]) {
+/// `scratch` has fewer bytes than [`RecurrentShape::scratch_bytes`].
+pub fn recurrent(cpu: &Cpu, problem: &RecurrentProblem<'_>, out: &mut [f32], scratch: &mut [u8]) {
     let &RecurrentProblem { shape, input, bias, start, .. } = problem;
     let RecurrentShape { steps, batch, .. } = shape;
     assert!(!out.is_empty(), "an empty recurrent layer: {shape:?}");
@@ -155,25 +160,25 @@ pub fn recurrent(pool: &Pool, kernels: &Kernels, problem: &RecurrentProblem<'_>,
     let skip = scratch.as_ptr().align_offset(PACKED_ALIGN);
     let own = match problem.weights {
         RecurrentWeights::Packed(_) => 0,
-        RecurrentWeights::Plain(_) => shape.weights().packed_size(kernels),
+        RecurrentWeights::Plain(_) => shape.weights().packed_size(cpu),
     };
     let (own, rest) = scratch[skip..].split_at_mut(own);
     let weights = match problem.weights {
         RecurrentWeights::Packed(weights) => weights,
         RecurrentWeights::Plain(values) => {
-            pack(pool, kernels, &shape.weights(), WeightSource::F32(values), own);
-            PackedWeights::new(kernels, shape.weights(), own)
+            pack(cpu, &shape.weights(), WeightSource::F32(values), own);
+            PackedWeights::new(cpu, shape.weights(), own)
         }
     };
     assert_eq!(*weights.shape(), shape.weights(), "weights of {shape:?}");
-    weights.check(kernels);
-    let pool = pool.for_work(shape.work());
-    let split = Split::new(&shape, &kernels.gemm, pool.threads());
-    let slot_words = split.slot_words(&shape, &kernels.gemm);
+    weights.check(cpu);
+    let pool = cpu.pool().for_work(shape.work());
+    let split = Split::new(&shape, cpu.tile(), pool.threads());
+    let slot_words = split.slot_words(&shape, cpu.tile());
     assert!(rest.len() >= split.slots * slot_words * WORD, "{} bytes of scratch are too few", rest.len());
-    let layout = Layout::new(weights.shape(), &kernels.gemm);
+    let layout = Layout::new(weights.shape(), cpu.tile());
     let (out, sums) = (out.as_mut_ptr(), rest.as_mut_ptr().cast());
-    Layer { kernels: &kernels.gemm, problem, weights, layout, out, sums, slot_words }.run(pool, &split);
+    Layer { cpu, problem, weights, layout, out, sums, slot_words }.run(pool, &split);
 }
 
 /// How a layer is cut into tasks.
@@ -187,10 +192,10 @@ struct Split {
 }
 
 impl Split {
-    fn new(shape: &RecurrentShape, kernels: &GemmKernels, threads: usize) -> Self {
+    fn new(shape: &RecurrentShape, tile: Tile, threads: usize) -> Self {
         let RecurrentShape { batch, hidden, .. } = *shape;
         // A tile of all rows multiplies for as long as the panel takes to come from anywhere but memory.
-        let (few, large) = (batch < threads * kernels.rows, shape.gates() * hidden * WORD > CACHED_BYTES);
+        let (few, large) = (batch < threads * tile.rows, shape.gates() * hidden * WORD > CACHED_BYTES);
         if threads > 1 && few && large {
             return Self { rows: batch, slots: 1, columns: true };
         }
@@ -201,14 +206,14 @@ impl Split {
     }
 
     /// Words of the sums of a block: whole tiles of packed columns.
-    fn slot_words(&self, shape: &RecurrentShape, kernels: &GemmKernels) -> usize {
-        self.rows.next_multiple_of(kernels.rows) * Layout::new(&shape.weights(), kernels).columns
+    fn slot_words(&self, shape: &RecurrentShape, tile: Tile) -> usize {
+        self.rows.next_multiple_of(tile.rows) * Layout::new(&shape.weights(), tile).columns
     }
 }
 
 /// A layer that is computed.
 struct Layer<'a> {
-    kernels: &'a GemmKernels,
+    cpu: &'a Cpu,
     problem: &'a RecurrentProblem<'a>,
     weights: PackedWeights<'a>,
     layout: Layout,
@@ -273,7 +278,7 @@ impl Layer<'_> {
     /// # Safety
     /// `sums` is a slot, of which no other thread uses these panels; nobody writes what these sequences are handed.
     unsafe fn multiply(&self, turn: usize, rows: Range<usize>, panels: Range<usize>, sums: *mut u32) {
-        let &GemmKernels { rows: tile_rows, width, lanes, f32: micro, .. } = self.kernels;
+        let Tile { rows: tile_rows, width, lanes } = self.cpu.tile();
         for panel in panels {
             for tile in (0..rows.len()).step_by(tile_rows) {
                 let count = tile_rows.min(rows.len() - tile);
@@ -281,7 +286,8 @@ impl Layer<'_> {
                     std::array::from_fn(|i| self.before(turn, rows.start + tile + i.min(count - 1)).cast());
                 // SAFETY: hidden states have as many words as the panel; a slot has whole tiles of all columns.
                 unsafe {
-                    micro(&MicroCall {
+                    self.cpu.enter_raw(&MicroCall {
+                        dtype: WeightType::F32,
                         rows: pointers.as_ptr(),
                         stride: MAX_ROWS,
                         offset: 0,
@@ -319,13 +325,13 @@ impl Layer<'_> {
             };
             let (cell, hidden) = (shape.cell, shape.hidden);
             let input = &input[place * gates..][..gates];
-            (self.kernels.recurrent)(CellStep { cell, hidden, input, product, bias, before, now });
+            self.cpu.enter(CellStep { cell, hidden, input, product, bias, before, now });
         }
     }
 }
 
 /// One step of one sequence, after the product.
-pub(crate) struct CellStep<'a> {
+struct CellStep<'a> {
     cell: RecurrentCell,
     hidden: usize,
     /// What the input contributes to the gates.
@@ -337,27 +343,21 @@ pub(crate) struct CellStep<'a> {
     now: &'a mut [f32],
 }
 
-impl RowKernel for CellStep<'_> {
+impl Kernel for CellStep<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self) {
-        self.advance::<I::Vector>();
+        match self.cell {
+            RecurrentCell::Lstm => self.lstm::<I::Wide>(),
+            RecurrentCell::Gru => self.gru::<I::Wide>(),
+            RecurrentCell::Tanh => self.plain::<I::Wide>(Activation::Tanh),
+            RecurrentCell::Relu => self.plain::<I::Wide>(Activation::Relu),
+        }
     }
 }
 
 impl CellStep<'_> {
-    /// Does it with vectors of a tier.
-    #[inline(always)]
-    pub(crate) fn advance<V: Vector>(self) {
-        match self.cell {
-            RecurrentCell::Lstm => self.lstm::<V>(),
-            RecurrentCell::Gru => self.gru::<V>(),
-            RecurrentCell::Tanh => self.plain::<V>(Activation::Tanh),
-            RecurrentCell::Relu => self.plain::<V>(Activation::Relu),
-        }
-    }
-
     #[inline(always)]
     fn lstm<V: Vector>(self) {
         let hidden = self.hidden;

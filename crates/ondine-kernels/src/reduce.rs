@@ -3,11 +3,10 @@
 use std::ops::Range;
 
 use crate::{
-    arch::Isa,
+    arch::{enter::Kernel, isa::Isa},
+    cpu::Cpu,
     number::{Float, Lane, Number, Total},
-    rowwise::{GRAIN, LANES, RUN, RowKernel, for_pieces, for_rows, max, min, piece_rows, sum},
-    table::Kernels,
-    threads::Pool,
+    rowwise::{GRAIN, LANES, RUN, for_pieces, for_rows, max, min, piece_rows, sum},
 };
 
 /// How a dimension is folded away.
@@ -38,14 +37,7 @@ const SHORT: usize = 16;
 ///
 /// # Panics
 /// If the lengths are not those of the shapes.
-pub fn reduce<T: Number>(
-    pool: &Pool,
-    kernels: &Kernels,
-    how: Reduce,
-    [outer, reduced, inner]: [usize; 3],
-    x: &[T],
-    out: &mut [T],
-) {
+pub fn reduce<T: Number>(cpu: &Cpu, how: Reduce, [outer, reduced, inner]: [usize; 3], x: &[T], out: &mut [T]) {
     assert_eq!(x.len(), outer * reduced * inner, "the input is not [{outer}, {reduced}, {inner}]");
     assert_eq!(out.len(), outer * inner, "the output is not [{outer}, {inner}]");
     if out.is_empty() {
@@ -56,14 +48,14 @@ pub fn reduce<T: Number>(
     let panels = reduced.div_ceil(rows).max(1);
     let size = PanelSize { reduced, inner, rows, panels };
     if panels == 1 {
-        for_pieces(pool, size.pieces(out), |_, (first, column, out)| {
-            (kernels.number::<T>().reduce_whole)(ReduceWhole { how, size, first, column, x, out });
+        for_pieces(cpu.pool(), size.pieces(out), |_, (first, column, out)| {
+            cpu.enter(ReduceWhole { how, size, first, column, x, out });
         });
         return;
     }
     let mut partials = vec![<T::Lane as Lane>::Total::default(); outer * panels * inner];
-    for_pieces(pool, size.pieces(&mut partials), |_, (first, column, out)| {
-        (kernels.number::<T>().reduce)(ReducePanels { how, size, first, column, x, out });
+    for_pieces(cpu.pool(), size.pieces(&mut partials), |_, (first, column, out)| {
+        cpu.enter(ReducePanels { how, size, first, column, x, out });
     });
     for (out, partials) in out.chunks_exact_mut(inner).zip(partials.chunks_exact(panels * inner)) {
         for (column, out) in out.iter_mut().enumerate() {
@@ -87,11 +79,11 @@ fn result<T: Number>(how: Reduce, reduced: usize, total: <T::Lane as Lane>::Tota
 ///
 /// # Panics
 /// If `x` is not one row of `width` elements for each element of `out`, or `width` is 0.
-pub fn argmax<T: Float>(pool: &Pool, kernels: &Kernels, width: usize, x: &[T], out: &mut [i64]) {
+pub fn argmax<T: Float>(cpu: &Cpu, width: usize, x: &[T], out: &mut [i64]) {
     assert!(width > 0 && x.len() == width * out.len(), "the input is not {} rows of {width} elements", out.len());
-    for_rows(pool, out, 1, piece_rows(width), |first, out| {
+    for_rows(cpu.pool(), out, 1, piece_rows(width), |first, out| {
         let x = &x[first * width..][..out.len() * width];
-        (kernels.float::<T>().argmax)(ArgmaxRows { width, x, out });
+        cpu.enter(ArgmaxRows { width, x, out });
     });
 }
 
@@ -134,7 +126,7 @@ pub(crate) struct ReduceWhole<'a, T> {
     out: &'a mut [T],
 }
 
-impl<T: Number> RowKernel for ReduceWhole<'_, T> {
+impl<T: Number> Kernel for ReduceWhole<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -178,7 +170,7 @@ pub(crate) struct ReducePanels<'a, T: Number> {
     out: &'a mut [<T::Lane as Lane>::Total],
 }
 
-impl<T: Number> RowKernel for ReducePanels<'_, T> {
+impl<T: Number> Kernel for ReducePanels<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -294,7 +286,7 @@ pub(crate) struct ArgmaxRows<'a, T> {
     out: &'a mut [i64],
 }
 
-impl<T: Float> RowKernel for ArgmaxRows<'_, T> {
+impl<T: Float> Kernel for ArgmaxRows<'_, T> {
     type Output = ();
 
     #[inline(always)]

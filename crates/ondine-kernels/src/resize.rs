@@ -1,10 +1,10 @@
 //! Feature maps resized, channels-last.
 
 use crate::{
-    arch::Isa,
+    arch::{enter::Kernel, isa::Isa},
+    cpu::Cpu,
     number::Float,
-    rowwise::{RowKernel, for_rows, piece_rows},
-    table::Kernels,
+    rowwise::{for_rows, piece_rows},
     threads::Pool,
 };
 
@@ -63,35 +63,20 @@ pub fn resize_nearest<T: Copy + Send + Sync>(
 ///
 /// # Panics
 /// If the lengths are not those of the shapes, or `from` is empty and `to` is not.
-pub fn resize_bilinear<T: Float>(
-    pool: &Pool,
-    kernels: &Kernels,
-    channels: usize,
-    from: Size,
-    to: Size,
-    x: &[T],
-    out: &mut [T],
-) {
+pub fn resize_bilinear<T: Float>(cpu: &Cpu, channels: usize, from: Size, to: Size, x: &[T], out: &mut [T]) {
     if check_sizes(channels, from, to, x.len(), out.len()) {
         return;
     }
     let rows = Tap::all(from.height, to.height);
     let columns = Tap::all(from.width, to.width);
     let width = to.width * channels;
-    for_rows(pool, out, width, piece_rows(width), |first, out| {
+    for_rows(cpu.pool(), out, width, piece_rows(width), |first, out| {
         for (row, out) in (first..).zip(out.chunks_exact_mut(width)) {
             let image = &x[row / to.height * from.height * from.width * channels..];
             let tap = rows[row % to.height];
             let [above, below] =
                 [tap.low, tap.high].map(|row| &image[row * from.width * channels..][..from.width * channels]);
-            (kernels.float::<T>().bilinear)(BilinearRows {
-                channels,
-                weight: tap.weight,
-                columns: &columns,
-                above,
-                below,
-                out,
-            });
+            cpu.enter(BilinearRows { channels, weight: tap.weight, columns: &columns, above, below, out });
         }
     });
 }
@@ -144,7 +129,7 @@ pub(crate) struct BilinearRows<'a, T> {
     out: &'a mut [T],
 }
 
-impl<T: Float> RowKernel for BilinearRows<'_, T> {
+impl<T: Float> Kernel for BilinearRows<'_, T> {
     type Output = ();
 
     #[inline(always)]

@@ -2,11 +2,12 @@
 //!
 //! Tolerances are multiples of the unit roundoff, [`EPS`], of the sum of the magnitudes that go into a result.
 
-use std::sync::OnceLock;
-
 use half::bf16;
 
-use crate::{Activation, Kernels, Pool, Scalar, broadcast_strides, naive, suite::Random};
+use crate::{
+    Activation, Cpu, Scalar, broadcast_strides, naive,
+    suite::{Random, tiers},
+};
 
 mod convert;
 mod elementwise;
@@ -21,11 +22,6 @@ const EPS: f64 = 6e-8;
 
 /// Lengths that end in and around vectors of every size.
 const LENGTHS: [usize; 12] = [1, 2, 3, 7, 16, 17, 31, 64, 127, 320, 1031, 70_001];
-
-fn pools() -> &'static [Pool; 3] {
-    static POOLS: OnceLock<[Pool; 3]> = OnceLock::new();
-    POOLS.get_or_init(|| [1, 2, 3].map(Pool::new))
-}
 
 /// A number that can be compared by its bits and by its value.
 trait Value: Scalar {
@@ -61,17 +57,18 @@ value! {
     u8, 0.0, u64::from, f64::from, |x| x as u8;
 }
 
-/// Runs an operation on every tier with every pool, from an output of `len` elements, and checks what it yields.
-/// The number of threads must make no difference to any bit.
-fn everywhere<T: Value>(len: usize, run: impl Fn(&Pool, &Kernels, &mut [T]), check: impl Fn(&[T])) {
-    for kernels in Kernels::available() {
-        let [first, others @ ..] = pools().each_ref().map(|pool| {
+/// Runs an operation on every tier with every number of threads, from an output of `len` elements, and checks what it
+/// yields. The number of threads must make no difference to any bit.
+fn everywhere<T: Value>(len: usize, run: impl Fn(&Cpu, &mut [T]), check: impl Fn(&[T])) {
+    for cpus in tiers() {
+        let [first, others @ ..] = cpus.each_ref().map(|cpu| {
             let mut out = vec![T::new(77.0); len];
-            run(pool, kernels, &mut out);
+            run(cpu, &mut out);
             out
         });
         for other in others {
-            assert!(first.iter().zip(&other).all(|(a, b)| a.bits() == b.bits()), "threads matter to {}", kernels.tier);
+            let same = first.iter().zip(&other).all(|(a, b)| a.bits() == b.bits());
+            assert!(same, "threads matter to {}", cpus[0].tier());
         }
         check(&first);
     }

@@ -1,12 +1,11 @@
 //! Softmax over rows.
 
 use crate::{
-    arch::Isa,
+    arch::{enter::Kernel, isa::Isa},
+    cpu::Cpu,
     math,
     number::Float,
-    rowwise::{RowKernel, for_rows, max, piece_rows, sum},
-    table::Kernels,
-    threads::Pool,
+    rowwise::{for_rows, max, piece_rows, sum},
 };
 
 /// `out = e^x / sum(e^x)` over each row of `width` elements.
@@ -16,12 +15,12 @@ use crate::{
 ///
 /// # Panics
 /// If `x` and `out` differ in length or are not rows of `width` elements.
-pub fn softmax<T: Float>(pool: &Pool, kernels: &Kernels, width: usize, x: &[T], out: &mut [T]) {
+pub fn softmax<T: Float>(cpu: &Cpu, width: usize, x: &[T], out: &mut [T]) {
     assert_eq!(x.len(), out.len(), "input and output differ in length");
     assert!(out.is_empty() || width > 0 && out.len().is_multiple_of(width), "the data is not rows of {width} elements");
-    for_rows(pool, out, width, piece_rows(width), |first, out| {
+    for_rows(cpu.pool(), out, width, piece_rows(width), |first, out| {
         let x = &x[first * width..][..out.len()];
-        (kernels.float::<T>().softmax)(SoftmaxRows { width, x, out });
+        cpu.enter(SoftmaxRows { width, x, out });
     });
 }
 
@@ -32,7 +31,7 @@ pub(crate) struct SoftmaxRows<'a, T> {
     out: &'a mut [T],
 }
 
-impl<T: Float> RowKernel for SoftmaxRows<'_, T> {
+impl<T: Float> Kernel for SoftmaxRows<'_, T> {
     type Output = ();
 
     #[inline(always)]

@@ -1,15 +1,29 @@
 //! Properties of the matrix kernels, checked for every tier of this processor against [`crate::naive`].
 
+use std::sync::OnceLock;
+
 use half::{bf16, f16};
 use proptest::prelude::*;
 
 use crate::{
-    Activation, AttentionMask, AttentionShape, ConvProblem, ConvShape, Epilogue, GemmProblem, Input, Kernels,
-    MatmulShape, Output, PACKED_ALIGN, PackedWeights, Pool, RowScale, Values, WeightShape, WeightSource, WeightType,
-    attention, attention_scratch_bytes, conv2d, gemm, matmul, naive, naive::Sum, pack,
+    Activation, AttentionMask, AttentionShape, ConvProblem, ConvShape, Cpu, Epilogue, GemmProblem, Input, MatmulShape,
+    Output, PACKED_ALIGN, PackedWeights, RowScale, Tier, Values, WeightShape, WeightSource, WeightType, attention,
+    attention_scratch_bytes, conv2d, gemm, matmul, naive, naive::Sum, pack,
 };
 
 const EPSILON: f64 = f32::EPSILON as f64;
+
+/// One, two and three threads.
+pub(crate) fn cpus() -> &'static [Cpu; 3] {
+    static CPUS: OnceLock<[Cpu; 3]> = OnceLock::new();
+    CPUS.get_or_init(|| [1, 2, 3].map(|threads| Cpu::new(threads).expect("a tier that this processor has")))
+}
+
+/// Every tier that this processor has, on one, two and three threads.
+pub(crate) fn tiers() -> impl Iterator<Item = [Cpu; 3]> {
+    let available = Tier::ALL.into_iter().filter(|tier| tier.is_available());
+    available.map(|tier| cpus().each_ref().map(|cpu| cpu.with_tier(tier).expect("a tier that this processor has")))
+}
 
 /// Numbers that look random: the same for the same seed.
 pub(crate) struct Random(pub(crate) u64);
@@ -206,28 +220,29 @@ impl Case {
             residual: residual.as_ref().map(Tensor::values),
             residual_stride: stride,
         };
-        for kernels in Kernels::available() {
-            let mut packed = Aligned::new(weight_shape.packed_size(kernels));
-            pack(&Pool::new(1), kernels, &weight_shape, WeightSource::F32(&weights), packed.get_mut());
-            let weights = PackedWeights::new(kernels, weight_shape, packed.get());
+        for cpus in tiers() {
+            let cpu = &cpus[0];
+            let mut packed = Aligned::new(weight_shape.packed_size(cpu));
+            pack(cpu, &weight_shape, WeightSource::F32(&weights), packed.get_mut());
+            let weights = PackedWeights::new(cpu, weight_shape, packed.get());
             let inputs: Vec<_> = inputs.iter().map(Tensor::input).collect();
             let problem = ConvProblem { shape: *shape, inputs: &inputs, weights, epilogue, out_stride: stride };
             let run = |threads: usize| {
                 let count = (rows * stride).saturating_sub(self.gap);
-                collect(self.out, count, |out| conv2d(&Pool::new(threads), kernels, &problem, out))
+                collect(self.out, count, |out| conv2d(&cpus[threads - 1], &problem, out))
             };
             let got = run(1);
             for threads in [2, 3] {
-                assert!(bits(&got) == bits(&run(threads)), "{threads} threads, {}: {self:?}", kernels.tier);
+                assert!(bits(&got) == bits(&run(threads)), "{threads} threads, {}: {self:?}", cpu.tier());
             }
             for (index, wanted) in wanted.iter().enumerate() {
                 let got = got[index / columns * stride + index % columns];
                 let off = (f64::from(got) - wanted.value).abs();
                 let Wanted { value, error } = wanted;
-                assert!(off <= *error, "{got} for {value} (+- {error:e}) at {index}, {}: {self:?}", kernels.tier);
+                assert!(off <= *error, "{got} for {value} (+- {error:e}) at {index}, {}: {self:?}", cpu.tier());
             }
             for (row, gap) in got.chunks(stride).enumerate() {
-                assert!(gap.iter().skip(columns).all(|&x| x == -7.0), "row {row} overwritten, {}", kernels.tier);
+                assert!(gap.iter().skip(columns).all(|&x| x == -7.0), "row {row} overwritten, {}", cpu.tier());
             }
         }
     }
@@ -405,22 +420,23 @@ fn check_attention(shape: &AttentionShape, mask: MaskKind, dtype: WeightType, ou
             AttentionMask::Additive { values: &additive[..count * queries * keys], batch, heads }
         }
     };
-    for kernels in Kernels::available() {
+    for cpus in tiers() {
+        let cpu = &cpus[0];
         let mut numbers = operands.each_ref().map(Tensor::numbers);
         if dtype == WeightType::Bf16 {
-            attention::quantize::tests::round_operands(kernels, shape, &mut numbers);
+            attention::quantize::tests::round_operands(cpu, shape, &mut numbers);
         }
         let wanted = naive::attention(shape, numbers.each_ref().map(Vec::as_slice), mask);
         let run = |threads: usize| {
-            let mut scratch = vec![0xff; attention_scratch_bytes(kernels, shape, dtype)];
+            let mut scratch = vec![0xff; attention_scratch_bytes(cpu, shape, dtype)];
             let operands = operands.each_ref().map(Tensor::values);
             collect(out, batch * queries * out_stride, |out| {
-                attention(&Pool::new(threads), kernels, shape, operands, mask, out, &mut scratch);
+                attention(&cpus[threads - 1], shape, operands, mask, out, &mut scratch);
             })
         };
         let got = run(1);
         for threads in [2, 3] {
-            assert!(bits(&got) == bits(&run(threads)), "{threads} threads, {}: {shape:?}", kernels.tier);
+            assert!(bits(&got) == bits(&run(threads)), "{threads} threads, {}: {shape:?}", cpu.tier());
         }
         // Values are below 1. Weights of bf16 are off by 2^-9, and so may be what they sum up to.
         let error =
@@ -428,10 +444,10 @@ fn check_attention(shape: &AttentionShape, mask: MaskKind, dtype: WeightType, ou
         for (index, want) in wanted.iter().enumerate() {
             let (row, column) = (index / (heads * value_dim), index % (heads * value_dim));
             let got = f64::from(got[row * out_stride + column]);
-            assert!((got - want).abs() <= error, "{got} for {want} at {index}, {}: {shape:?} {mask:?}", kernels.tier);
+            assert!((got - want).abs() <= error, "{got} for {want} at {index}, {}: {shape:?} {mask:?}", cpu.tier());
         }
         for row in got.chunks(out_stride) {
-            assert!(row[heads * value_dim..].iter().all(|&x| x == -7.0), "gap overwritten, {}", kernels.tier);
+            assert!(row[heads * value_dim..].iter().all(|&x| x == -7.0), "gap overwritten, {}", cpu.tier());
         }
     }
 }
@@ -454,12 +470,13 @@ fn queries_that_see_no_key_get_zeros() {
     };
     let seen: Vec<bool> = (0..10).map(|i| i >= 5).collect();
     let x = vec![1.5; 20];
-    for kernels in Kernels::available() {
-        let mut scratch = vec![0; attention_scratch_bytes(kernels, &shape, WeightType::F32)];
+    for cpus in tiers() {
+        let cpu = &cpus[0];
+        let mut scratch = vec![0; attention_scratch_bytes(cpu, &shape, WeightType::F32)];
         let mut out = vec![-7.0; 12];
         let operands = [&x[..12], &x, &x].map(Values::F32);
         let mask = AttentionMask::Keys(&seen);
-        attention(&Pool::new(1), kernels, &shape, operands, mask, Output::F32(&mut out), &mut scratch);
+        attention(cpu, &shape, operands, mask, Output::F32(&mut out), &mut scratch);
         assert_eq!(out[..6], [0.0; 6]);
         assert!(out[6..].iter().all(|x| (x - 1.5).abs() < 1e-6));
     }
@@ -471,16 +488,17 @@ fn check_matmul(shape: &MatmulShape, dtype: WeightType, out: WeightType, seed: u
     let left = Tensor::new(dtype, &mut random, batch * rows * inner, 1);
     let right = Tensor::new(dtype, &mut random, batch * inner * columns, 1);
     let (a, b) = (left.numbers(), right.numbers());
-    for kernels in Kernels::available() {
+    for cpus in tiers() {
+        let cpu = &cpus[0];
         let run = |threads: usize| {
-            let mut scratch = vec![0xff; shape.scratch_bytes(kernels, threads)];
+            let mut scratch = vec![0xff; shape.scratch_bytes(&cpus[threads - 1])];
             collect(out, batch * rows * columns, |out| {
-                matmul(&Pool::new(threads), kernels, shape, [left.values(), right.values()], out, &mut scratch);
+                matmul(&cpus[threads - 1], shape, [left.values(), right.values()], out, &mut scratch);
             })
         };
         let got = run(1);
         for threads in [2, 3] {
-            assert!(bits(&got) == bits(&run(threads)), "{threads} threads, {}: {shape:?}", kernels.tier);
+            assert!(bits(&got) == bits(&run(threads)), "{threads} threads, {}: {shape:?}", cpu.tier());
         }
         for (index, &got) in got.iter().enumerate() {
             let (of, row, column) = (index / columns / rows, index / columns % rows, index % columns);
@@ -489,7 +507,7 @@ fn check_matmul(shape: &MatmulShape, dtype: WeightType, out: WeightType, seed: u
             let (want, magnitude) = terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + f64::abs(term)));
             let kept = if out == WeightType::Bf16 { 1.0 / 256.0 } else { EPSILON };
             let error = EPSILON * (inner as f64 + 4.0) * magnitude + kept * want.abs() + 1e-30;
-            assert!((f64::from(got) - want).abs() <= error, "{got} for {want}, {}: {shape:?}", kernels.tier);
+            assert!((f64::from(got) - want).abs() <= error, "{got} for {want}, {}: {shape:?}", cpu.tier());
         }
     }
 }
@@ -579,19 +597,20 @@ fn gemm_reads_and_writes_columns_of_wider_rows() {
     let mut random = Random(5);
     let (x, weights) = (random.numbers(rows * stride), random.numbers(outputs * channels));
     let shape = WeightShape::linear(WeightType::F32, outputs, channels);
-    for kernels in Kernels::available() {
-        let mut packed = Aligned::new(shape.packed_size(kernels));
-        pack(&Pool::new(2), kernels, &shape, WeightSource::F32(&weights), packed.get_mut());
+    for cpus in tiers() {
+        let cpu = &cpus[0];
+        let mut packed = Aligned::new(shape.packed_size(cpu));
+        pack(&cpus[1], &shape, WeightSource::F32(&weights), packed.get_mut());
         let problem = GemmProblem {
             rows,
             input: Input::F32(&x[5..]),
             input_stride: stride,
-            weights: PackedWeights::new(kernels, shape, packed.get()),
+            weights: PackedWeights::new(cpu, shape, packed.get()),
             epilogue: Epilogue::default(),
             out_stride: stride,
         };
         let mut out = vec![0.0; rows * stride];
-        gemm(&Pool::new(2), kernels, &problem, Output::F32(&mut out[7..]));
+        gemm(&cpus[1], &problem, Output::F32(&mut out[7..]));
         for (row, out) in out.chunks(stride).enumerate() {
             for (column, &got) in out.iter().enumerate() {
                 let dot = |output: usize| {
@@ -612,13 +631,14 @@ fn sources_pack_alike() {
     let half: Vec<f16> = numbers.iter().map(|&x| f16::from_f32(x)).collect();
     let brain: Vec<bf16> = numbers.iter().map(|&x| bf16::from_f32(x)).collect();
     let sources = [WeightSource::F32(&numbers), WeightSource::F16(&half), WeightSource::Bf16(&brain)];
-    for kernels in Kernels::available() {
+    for cpus in tiers() {
+        let cpu = &cpus[0];
         let packed = sources.map(|source| {
-            let mut packed = Aligned::new(shape.packed_size(kernels));
-            pack(&Pool::new(1), kernels, &shape, source, packed.get_mut());
+            let mut packed = Aligned::new(shape.packed_size(cpu));
+            pack(cpu, &shape, source, packed.get_mut());
             packed.get().to_vec()
         });
-        assert!(packed[0] == packed[1] && packed[1] == packed[2], "{}", kernels.tier);
+        assert!(packed[0] == packed[1] && packed[1] == packed[2], "{}", cpu.tier());
     }
 }
 
@@ -631,15 +651,16 @@ fn quantized_weights_pack_as_given() {
     let input = Input::U8 { values: &x, scales: &[RowScale { scale: 0.25, zero: 100 }] };
     let (outputs, channels) = (outputs as usize, channels as usize);
     let shape = WeightShape::linear(WeightType::S8, outputs, channels);
-    for kernels in Kernels::available() {
-        let mut packed = Aligned::new(shape.packed_size(kernels));
+    for cpus in tiers() {
+        let cpu = &cpus[0];
+        let mut packed = Aligned::new(shape.packed_size(cpu));
         let source = WeightSource::S8 { values: &values, scales: &scales };
-        pack(&Pool::new(1), kernels, &shape, source, packed.get_mut());
-        let weights = PackedWeights::new(kernels, shape, packed.get());
+        pack(cpu, &shape, source, packed.get_mut());
+        let weights = PackedWeights::new(cpu, shape, packed.get());
         let epilogue = Epilogue::default();
         let problem = GemmProblem { rows: 1, input, input_stride: channels, weights, epilogue, out_stride: outputs };
         let mut out = vec![0.0; outputs];
-        gemm(&Pool::new(1), kernels, &problem, Output::F32(&mut out));
+        gemm(cpu, &problem, Output::F32(&mut out));
         for (row, got) in out.iter().enumerate() {
             let dot = |k: usize| (i32::from(x[k]) - 100) * i32::from(values[row * channels + k]);
             assert_eq!(*got, (0..channels).map(dot).sum::<i32>() as f32 * (0.25 * scales[row]));

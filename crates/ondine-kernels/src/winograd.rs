@@ -17,23 +17,18 @@ mod transform;
 use std::ops::Range;
 
 use crate::{
-    conv::ConvShape,
+    arch::dot::{MAX_WIDTH, Tile, WORD, WeightType},
+    cpu::Cpu,
     gemm::{
-        Epilogue, Output, Values, check_rows,
-        epilogue::{EpilogueCall, Source, Target},
+        epilogue::{EpilogueCall, Target},
         matmul::Slots,
-        micro::{GemmKernels, MAX_WIDTH, MicroCall, WORD},
-        weights::{Layout, PACKED_ALIGN, PackedWeights, WeightShape, WeightSource, WeightType, pack},
+        micro::MicroCall,
+        operand::{Epilogue, Output, Values, check_rows},
+        weights::{Layout, PACKED_ALIGN, PackedWeights, WeightShape, WeightSource, pack},
     },
-    table::Kernels,
-    threads::Pool,
+    pixels::ConvShape,
+    winograd::transform::{Elements, PLACES, Quantized, TileInput, TileOutput},
 };
-
-use transform::{Elements, Quantized};
-pub(crate) use transform::{TileInput, TileOutput};
-
-/// Places of a transformed tile.
-const PLACES: usize = 16;
 
 /// The places of a transformed tile, line by line.
 const ALL: [usize; PLACES] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
@@ -41,9 +36,6 @@ const ALL: [usize; PLACES] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 
 /// Those that remain if the input is doubled: the second and third line of a tile are equal then, and the places made
 /// of their difference vanish.
 const DOUBLED: [usize; 9] = [0, 1, 3, 4, 5, 7, 12, 13, 15];
-
-/// The scales of a quantized tile, for each of its places.
-pub(crate) type TileScales = [f32; PLACES];
 
 /// Bytes of the transformed inputs of a block, about: it stays in the second-level cache.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -67,8 +59,8 @@ pub struct WinogradShape {
 impl WinogradShape {
     /// Bytes of the packed weights.
     #[must_use]
-    pub fn packed_size(&self, kernels: &Kernels) -> usize {
-        self.places().len() * self.linear().packed_size(kernels)
+    pub fn packed_size(&self, cpu: &Cpu) -> usize {
+        self.places().len() * self.linear().packed_size(cpu)
     }
 
     fn places(&self) -> &'static [usize] {
@@ -99,14 +91,14 @@ impl ConvShape {
 ///
 /// # Panics
 /// If `weights` or `out` has another length than `shape` says, or `out` is not aligned to [`PACKED_ALIGN`].
-pub fn pack_winograd(pool: &Pool, kernels: &Kernels, shape: &WinogradShape, weights: &[f32], out: &mut [u8]) {
+pub fn pack_winograd(cpu: &Cpu, shape: &WinogradShape, weights: &[f32], out: &mut [u8]) {
     assert_eq!(weights.len(), shape.outputs * shape.channels * 9, "weights of {shape:?}");
-    assert_eq!(out.len(), shape.packed_size(kernels), "packed bytes of {shape:?}");
+    assert_eq!(out.len(), shape.packed_size(cpu), "packed bytes of {shape:?}");
     let linear = shape.linear();
     let mut transformed = vec![0.0; shape.outputs * shape.channels];
-    for (&place, out) in shape.places().iter().zip(out.chunks_exact_mut(linear.packed_size(kernels))) {
-        transform::weights(pool, place, weights, &mut transformed);
-        pack(pool, kernels, &linear, WeightSource::F32(&transformed), out);
+    for (&place, out) in shape.places().iter().zip(out.chunks_exact_mut(linear.packed_size(cpu))) {
+        transform::weights(cpu.pool(), place, weights, &mut transformed);
+        pack(cpu, &linear, WeightSource::F32(&transformed), out);
     }
 }
 
@@ -127,47 +119,41 @@ pub struct WinogradProblem<'a> {
     pub out_stride: usize,
 }
 
-/// Bytes of scratch that [`winograd`] needs on `threads` threads.
+/// Bytes of scratch that [`winograd`] needs.
 #[must_use]
-pub fn winograd_scratch_bytes(kernels: &Kernels, shape: &ConvShape, dtype: WeightType, threads: usize) -> usize {
+pub fn winograd_scratch_bytes(cpu: &Cpu, shape: &ConvShape, dtype: WeightType) -> usize {
     let Some(weights) = shape.winograd(dtype) else { return 0 };
-    let blocks = Blocks::new(&kernels.gemm, &weights, &Grid::new(shape), threads);
-    threads * Room::new(&kernels.gemm, &weights, blocks.tiles).size + PACKED_ALIGN
+    let blocks = Blocks::new(cpu.tile(), &weights, &Grid::new(shape), cpu.threads());
+    cpu.threads() * Room::new(cpu.tile(), &weights, blocks.tiles).size + PACKED_ALIGN
 }
 
 /// Computes a convolution.
 ///
 /// # Panics
 /// If the shape is none for this algorithm, if a slice has the wrong length, if the packed weights are not aligned to
-/// [`PACKED_ALIGN`], or if `scratch` has fewer bytes than [`winograd_scratch_bytes`] for the threads of `pool`.
-pub fn winograd(
-    pool: &Pool,
-    kernels: &Kernels,
-    problem: &WinogradProblem<'_>,
-    mut out: Output<'_>,
-    scratch: &mut [u8],
-) {
+/// [`PACKED_ALIGN`], or if `scratch` has fewer bytes than [`winograd_scratch_bytes`].
+pub fn winograd(cpu: &Cpu, problem: &WinogradProblem<'_>, mut out: Output<'_>, scratch: &mut [u8]) {
     let &WinogradProblem { shape, input, dtype, weights, epilogue, out_stride } = problem;
     let grid = Grid::new(&shape);
     let weight_shape = shape.winograd(dtype).expect("a shape that Winograd's algorithm computes");
     assert!(dtype != WeightType::F32 || matches!(input, Values::F32(_)), "type of the input");
     assert_eq!(input.len(), shape.batch * shape.height * shape.width * shape.channels[0], "input of {shape:?}");
-    assert_eq!(weights.len(), weight_shape.packed_size(kernels), "packed bytes of {shape:?}");
+    assert_eq!(weights.len(), weight_shape.packed_size(cpu), "packed bytes of {shape:?}");
     let rows = shape.batch * grid.out[0] * grid.out[1];
     check_rows("output", out.len(), rows, shape.outputs, out_stride);
     let linear = weight_shape.linear();
-    let size = linear.packed_size(kernels);
-    let places: Vec<_> = weights.chunks_exact(size).map(|bytes| PackedWeights::new(kernels, linear, bytes)).collect();
+    let size = linear.packed_size(cpu);
+    let places: Vec<_> = weights.chunks_exact(size).map(|bytes| PackedWeights::new(cpu, linear, bytes)).collect();
     epilogue.check(&places[0], rows);
     if rows == 0 {
         return;
     }
-    let gemm = &kernels.gemm;
-    let blocks = Blocks::new(gemm, &weight_shape, &grid, pool.threads());
-    let room = Room::new(gemm, &weight_shape, blocks.tiles);
+    let (tile, pool) = (cpu.tile(), cpu.pool());
+    let blocks = Blocks::new(tile, &weight_shape, &grid, pool.threads());
+    let room = Room::new(tile, &weight_shape, blocks.tiles);
     let slots = Slots::new(scratch, room.size, pool.threads());
     let work = Work {
-        kernels: gemm,
+        cpu,
         shape: &shape,
         grid,
         input: Pixels { first: input.pointer(), bf16: matches!(input, Values::Bf16(_)) },
@@ -175,7 +161,7 @@ pub fn winograd(
         dtype,
         places: weight_shape.places(),
         weights: &places,
-        layout: Layout::new(&linear, gemm),
+        layout: Layout::new(&linear, tile),
         epilogue: &epilogue,
         out: out.target(),
         out_stride,
@@ -238,10 +224,10 @@ struct Blocks {
 }
 
 impl Blocks {
-    fn new(kernels: &GemmKernels, weights: &WinogradShape, grid: &Grid, threads: usize) -> Self {
+    fn new(tile: Tile, weights: &WinogradShape, grid: &Grid, threads: usize) -> Self {
         let bytes = weights.places().len() * row_bytes(weights);
         let most = (BLOCK_BYTES / bytes).clamp(BLOCK_TILES[0], BLOCK_TILES[1]);
-        let (tiles, panels) = (grid.tiles().max(1), Layout::new(&weights.linear(), kernels).panels);
+        let (tiles, panels) = (grid.tiles().max(1), Layout::new(&weights.linear(), tile).panels);
         let mut count = tiles.div_ceil(most);
         let mut panel_blocks = 1;
         if count >= 2 * threads {
@@ -250,7 +236,7 @@ impl Blocks {
         } else if threads > 1 {
             panel_blocks = (2 * threads).div_ceil(count).min(panels);
         }
-        let tiles = tiles.div_ceil(count).next_multiple_of(kernels.rows);
+        let tiles = tiles.div_ceil(count).next_multiple_of(tile.rows);
         Self { tiles, count, panel_blocks }
     }
 }
@@ -275,13 +261,13 @@ struct Room {
 }
 
 impl Room {
-    fn new(kernels: &GemmKernels, weights: &WinogradShape, tiles: usize) -> Self {
+    fn new(Tile { width, .. }: Tile, weights: &WinogradShape, tiles: usize) -> Self {
         let places = weights.places().len();
         // The places lie a line of the cache apart from where they would meet in its sets.
         let place = (tiles * row_bytes(weights)).next_multiple_of(PACKED_ALIGN) + PACKED_ALIGN;
         let sums = places * place;
-        let results = sums + places * tiles * kernels.width * WORD;
-        let stage = results + 4 * tiles * kernels.width * WORD;
+        let results = sums + places * tiles * width * WORD;
+        let stage = results + 4 * tiles * width * WORD;
         let staged =
             if weights.dtype == WeightType::S8 { places * weights.channels.next_multiple_of(PLACES) * WORD } else { 0 };
         let size = (stage + staged).next_multiple_of(PACKED_ALIGN);
@@ -298,7 +284,7 @@ struct Pixels {
 
 /// A convolution under way.
 struct Work<'a> {
-    kernels: &'a GemmKernels,
+    cpu: &'a Cpu,
     shape: &'a ConvShape,
     grid: Grid,
     input: Pixels,
@@ -325,7 +311,7 @@ impl Work<'_> {
         let mut scales = vec![0.0; self.places.len() * tiles.len()];
         self.transform(tiles.clone(), scratch, &mut scales);
         let scratch = scratch.as_mut_ptr();
-        let (padded, row) = (tiles.len().next_multiple_of(self.kernels.rows), self.row_bytes());
+        let (padded, row) = (tiles.len().next_multiple_of(self.cpu.tile().rows), self.row_bytes());
         // Rows that fill up the last tile of the micro-kernel repeat the last one.
         let rows: Vec<_> =
             (0..padded).map(|i| scratch.wrapping_add(i.min(tiles.len() - 1) * row).cast_const()).collect();
@@ -348,19 +334,23 @@ impl Work<'_> {
         let scratch = scratch.as_mut_ptr();
         for (index, tile) in tiles.enumerate() {
             let pixels = self.pixels(self.grid.at(tile));
-            let scale = (self.kernels.winograd_input)(TileInput {
-                pixels: &pixels,
-                bf16: self.input.bf16,
-                channels,
-                places: self.places,
-                out: scratch.wrapping_add(index * row),
-                place_bytes: self.room.place,
-                elements: match self.dtype {
-                    WeightType::F32 => Elements::F32,
-                    WeightType::Bf16 => Elements::Bf16,
-                    WeightType::S8 => Elements::U8(scratch.wrapping_add(self.room.stage).cast()),
-                },
-            });
+            // SAFETY: pixels are those of the input, which has been checked, or zeros; the scratch has rows of whole
+            // vectors for all places, and a stage.
+            let scale = unsafe {
+                self.cpu.enter_raw(TileInput {
+                    pixels: &pixels,
+                    bf16: self.input.bf16,
+                    channels,
+                    places: self.places,
+                    out: scratch.wrapping_add(index * row),
+                    place_bytes: self.room.place,
+                    elements: match self.dtype {
+                        WeightType::F32 => Elements::F32,
+                        WeightType::Bf16 => Elements::Bf16,
+                        WeightType::S8 => Elements::U8(scratch.wrapping_add(self.room.stage).cast()),
+                    },
+                })
+            };
             for (place, scale) in scale.iter().enumerate().take(self.places.len()) {
                 scales[place * count + index] = *scale;
             }
@@ -393,16 +383,16 @@ impl Work<'_> {
 
     /// Multiplies all rows of a place with a panel.
     fn multiply(&self, panel: usize, place: usize, rows: &[*const u8], scratch: *mut u8) {
-        let GemmKernels { rows: tile_rows, width, lanes, .. } = *self.kernels;
+        let Tile { rows: tile_rows, width, lanes } = self.cpu.tile();
         let columns = self.layout.panel_columns(panel);
-        let micro = self.kernels.micro(self.dtype);
         let words = self.weights[place].words(self.layout.panel_offset(0, panel));
         let sums = scratch.wrapping_add(self.room.sums + place * rows.len() * width * WORD).cast::<u32>();
         for (tile, rows) in rows.chunks_exact(tile_rows).enumerate() {
             // SAFETY: `rows` are addresses of whole transformed rows, the packed weights hold `layout.words` words for
             // each column of the panel, and the scratch has sums for all rows of each place.
             unsafe {
-                micro(&MicroCall {
+                self.cpu.enter_raw(&MicroCall {
+                    dtype: self.dtype,
                     rows: rows.as_ptr(),
                     stride: tile_rows,
                     offset: place * self.room.place,
@@ -421,9 +411,9 @@ impl Work<'_> {
 
     /// Transforms the sums of a panel back and stores the results.
     fn finish(&self, panel: usize, tiles: Range<usize>, scratch: *mut u8, scales: &[f32]) {
-        let width = self.kernels.width;
+        let width = self.cpu.tile().width;
         let columns = self.layout.panel_columns(panel);
-        let padded = tiles.len().next_multiple_of(self.kernels.rows);
+        let padded = tiles.len().next_multiple_of(self.cpu.tile().rows);
         let mut bias = [0.0; MAX_WIDTH];
         if let Some(from) = self.epilogue.bias {
             let from = &from[panel * width..];
@@ -440,16 +430,19 @@ impl Work<'_> {
             let at = self.grid.at(tile);
             // The tiles of one line of them.
             let count = (self.grid.size[1] - at.x).min(tiles.end - tile);
-            (self.kernels.winograd_output)(TileOutput {
-                sums,
-                place_words: padded * width,
-                tiles: tile - tiles.start..tile - tiles.start + count,
-                width,
-                columns,
-                quantized: quantized.as_ref(),
-                doubled: self.places.len() < PLACES,
-                results,
-            });
+            // SAFETY: the scratch has the sums of all tiles, and room for their results.
+            unsafe {
+                self.cpu.enter_raw(TileOutput {
+                    sums,
+                    place_words: padded * width,
+                    tiles: tile - tiles.start..tile - tiles.start + count,
+                    width,
+                    columns,
+                    quantized: quantized.as_ref(),
+                    doubled: self.places.len() < PLACES,
+                    results,
+                });
+            }
             self.store(panel, at, count, &bias, results);
             tile += count;
         }
@@ -457,7 +450,7 @@ impl Work<'_> {
 
     /// Stores the results of neighbouring tiles, `[line][pixel][column]`.
     fn store(&self, panel: usize, at: TileAt, count: usize, bias: &[f32; MAX_WIDTH], results: *const f32) {
-        let GemmKernels { width, epilogue, .. } = *self.kernels;
+        let width = self.cpu.tile().width;
         let column = panel * width;
         let columns = self.layout.panel_columns(panel);
         let pixels = (2 * count).min(self.grid.out[1] - 2 * at.x);
@@ -467,25 +460,21 @@ impl Work<'_> {
             let stride = self.epilogue.residual_stride;
             // SAFETY: the transform back wrote `2 * count` pixels of each line; the caller of `winograd` checked the
             // lengths of residual and output.
-            let (sums, residual, out) = unsafe {
-                let sums = std::slice::from_raw_parts(results.add(line * 2 * count * width).cast(), pixels * width);
-                let residual: Option<(Source, usize)> =
-                    self.epilogue.residual.map(|from| (from.source().add(address(stride)), stride));
-                (sums, residual, (self.out.add(address(self.out_stride)), self.out_stride))
-            };
-            epilogue(&EpilogueCall {
-                sums,
-                width,
-                rows: pixels,
-                columns,
-                results: columns.min(self.shape.outputs - column),
-                dequantize: None,
-                bias,
-                activation: self.epilogue.activation,
-                gate: 0,
-                residual,
-                out,
-            });
+            unsafe {
+                self.cpu.enter_raw(&EpilogueCall {
+                    sums: std::slice::from_raw_parts(results.add(line * 2 * count * width).cast(), pixels * width),
+                    width,
+                    rows: pixels,
+                    columns,
+                    results: columns.min(self.shape.outputs - column),
+                    dequantize: None,
+                    bias,
+                    activation: self.epilogue.activation,
+                    gate: 0,
+                    residual: self.epilogue.residual.map(|from| (from.source().add(address(stride)), stride)),
+                    out: (self.out.add(address(self.out_stride)), self.out_stride),
+                });
+            }
         }
     }
 }

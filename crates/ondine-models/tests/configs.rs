@@ -1,11 +1,11 @@
 //! Configs that ask for something absurd or unknown are refused, by name, before anything is built.
 
+use ondine_graph::{Error, ErrorKind};
 use ondine_models::{
     Role,
     autoencoder::{kl, tiny},
     bert, class_of, clip_text, registry, unet,
 };
-use ondine_runtime::{Error, ErrorKind};
 
 use ErrorKind::{Format, Missing, Shape, Unsupported};
 

@@ -3,12 +3,13 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use ondine_graph::{Asset, DType, Graph, NDArray, Result, Weights};
 use ondine_models::{
     Functions, Network, Source,
     autoencoder::{self, kl, tiny},
     clip_text, unet,
 };
-use ondine_runtime::{Asset, DType, Device, Graph, NDArray, Options, Result, Specialize, State, Weights};
+use ondine_runtime::{Device, Options, Specialize, State};
 
 /// The largest error allowed, relative to the largest number of the golden tensor.
 const TOLERANCE: f64 = 1e-5;

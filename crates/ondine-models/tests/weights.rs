@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use ondine_graph::{Error, ErrorKind, NDArray, Weights, write_safetensors};
 use ondine_models::{Network, Source};
-use ondine_runtime::{Error, ErrorKind, NDArray, Weights, write_safetensors};
 
 fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)

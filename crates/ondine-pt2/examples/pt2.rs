@@ -34,7 +34,7 @@ fn profile(function: &Function, inputs: &[(&str, &NDArray)], calls: u32) -> Resu
         function.run(inputs, &mut state)?;
     }
     let profile = state.take_profile().unwrap_or_default();
-    for (op, share) in profile.by(|sample| sample.op) {
+    for (op, share) in profile.by(|sample| sample.op.clone()) {
         let (time, flops) = (share.time / calls, share.flops as f64 / 1e9 / share.time.as_secs_f64());
         println!("{op:14} {:5} {time:10.2?} {flops:7.1} GFLOP/s", share.count / calls as usize);
     }

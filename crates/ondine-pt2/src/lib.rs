@@ -1,4 +1,5 @@
-//! Archives of `torch.export.save`: the program becomes a [`Graph`](ondine_graph::Graph), tensors are mapped where they lie.
+//! Archives of `torch.export.save`: the program becomes a [`Graph`](ondine_graph::Graph), tensors are mapped where they
+//! lie.
 //!
 //! ```no_run
 //! # fn main() -> ondine_graph::Result<()> {
@@ -9,6 +10,8 @@
 //! # Ok(())
 //! # }
 //! ```
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
 mod archive;
 mod builder;

@@ -408,6 +408,16 @@ pub struct Fault {
     pub error: Error,
 }
 
+impl Fault {
+    /// The error, with the place of its step.
+    pub(crate) fn located(self, plan: &Plan) -> Error {
+        match self.step.and_then(|step| plan.all_steps().get(step)) {
+            Some(step) => self.error.at(format!("{} ({})", step.scope, step.op)),
+            None => self.error,
+        }
+    }
+}
+
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         Self { step: None, error }

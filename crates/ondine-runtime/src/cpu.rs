@@ -37,6 +37,7 @@ use crate::{
 };
 use form::Format;
 
+pub use ondine_kernels::Tier;
 pub use processor::Processor;
 pub(crate) use run::evaluate;
 

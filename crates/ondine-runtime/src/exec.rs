@@ -1,7 +1,7 @@
 //! The executor: brings a call from step to step, whatever backend runs them.
 //!
-//! It is a state machine: [`Execution::advance`] goes on as far as it can, and says whether there is something to wait for.
-//! Control flow, profile, taps and the wish to stop are here and nowhere else.
+//! It is a state machine: [`Execution::advance`] goes on as far as it can, and says whether there is something to wait
+//! for. Control flow, profile, taps and the wish to stop are here and nowhere else.
 
 use std::{
     borrow::Cow,
@@ -13,7 +13,7 @@ use std::{
 use ondine_graph::{Bindings, Context, Graph, NDArray, Op, Result, Value};
 
 use crate::{
-    backend::{Fault, Running, Ticket, Wait},
+    backend::{Running, Ticket, Wait},
     cancel::Cancel,
     fetch::fetched,
     observe::{Moment, Tap},
@@ -127,7 +127,7 @@ impl<'c, 'w, 't> Execution<'c, 'w, 't> {
         loop {
             if let Some((ticket, then)) = self.waiting.take() {
                 let done = self.running.get_mut().poll(ticket, wait);
-                if !done.map_err(|fault| self.located(fault))? {
+                if !done.map_err(|fault| fault.located(&self.plan))? {
                     self.waiting = Some((ticket, then));
                     return Ok(Progress::Pending);
                 }
@@ -155,12 +155,12 @@ impl<'c, 'w, 't> Execution<'c, 'w, 't> {
             // States that were not written where they lie.
             let mut last = None;
             for &(from, to, len) in &self.plan.updates {
-                last = Some(self.running.get_mut().copy(from, to, len).map_err(|fault| fault.error)?);
+                last = Some(self.running.get_mut().copy(from, to, len).map_err(|fault| fault.located(&self.plan))?);
             }
             // Nothing is left to be waited for but the last of all.
             let last = match last {
                 Some(last) => last,
-                None => self.running.get_mut().submit(0..0).map_err(|fault| fault.error)?,
+                None => self.running.get_mut().submit(0..0).map_err(|fault| fault.located(&self.plan))?,
             };
             self.waiting = Some((last, Then::End));
             return Ok(());
@@ -200,13 +200,13 @@ impl<'c, 'w, 't> Execution<'c, 'w, 't> {
         let stop = steps[..stop].iter().position(measures).map_or(stop, |measure| measure + 1);
         let count = wanted.min(stop);
         let ticket = self.running.get_mut().submit(next..next + count);
-        let ticket = ticket.map_err(|fault| self.located(fault))?;
+        let ticket = ticket.map_err(|fault| fault.located(&self.plan))?;
         self.advance_steps(count);
         let last = next + count - 1;
         if measures(&plan.steps[last]) {
             let len = plan.steps[last].result.dtype.size();
             let ticket = self.running.get_mut().fetch(plan.steps[last].result.place, len);
-            let ticket = ticket.map_err(|fault| self.located(fault))?;
+            let ticket = ticket.map_err(|fault| fault.located(&self.plan))?;
             self.waiting = Some((ticket, Then::Settle { step: last, start }));
         } else if alone {
             self.waiting = Some((ticket, Then::Look { step: last, start }));
@@ -231,7 +231,7 @@ impl<'c, 'w, 't> Execution<'c, 'w, 't> {
                 self.frames.push(Frame::Steps(side.condition.start, side.condition.end));
             }
             Stage::Truth => {
-                let ticket = self.running.get_mut().fetch(side.truth, 1).map_err(|fault| fault.error)?;
+                let ticket = self.running.get_mut().fetch(side.truth, 1).map_err(|fault| fault.located(&self.plan))?;
                 self.waiting = Some((ticket, Then::Decide));
             }
             Stage::Carry => {
@@ -269,7 +269,7 @@ impl<'c, 'w, 't> Execution<'c, 'w, 't> {
     }
 
     fn copy(&mut self, (from, to, len): Copy) -> Result<()> {
-        self.running.get_mut().copy(from, to, len).map(|_| ()).map_err(|fault| fault.error)
+        self.running.get_mut().copy(from, to, len).map(|_| ()).map_err(|fault| fault.located(&self.plan))
     }
 
     /// What follows a ticket that is done; true at the end of the call.
@@ -323,14 +323,6 @@ impl<'c, 'w, 't> Execution<'c, 'w, 't> {
         let (graph, plan, running) = (&self.planner.lowered.graph, &*self.plan, &self.running);
         let fetch = |value: Value| fetched(graph, plan, running, value);
         tap.look(&Moment { graph, plan, value, fetch: &fetch })
-    }
-
-    /// A fault with the place of its step.
-    fn located(&self, Fault { step, error }: Fault) -> ondine_graph::Error {
-        match step.and_then(|step| self.plan.steps.get(step)) {
-            Some(step) => error.at(format!("{} ({})", step.scope, step.op)),
-            None => error,
-        }
     }
 
     /// The plan as it was found, and how long the call took.

@@ -22,8 +22,8 @@ pub(crate) fn fetched(
         return Ok(array);
     }
     let mut running = running.borrow_mut();
-    let ticket = running.fetch(from, array.bytes().len()).map_err(|fault| fault.error)?;
-    running.poll(ticket, Wait::Yes).map_err(|fault| fault.error)?;
+    let ticket = running.fetch(from, array.bytes().len()).map_err(|fault| fault.located(plan))?;
+    running.poll(ticket, Wait::Yes).map_err(|fault| fault.located(plan))?;
     running.take(ticket, array.bytes_mut())?;
     Ok(array)
 }

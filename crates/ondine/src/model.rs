@@ -13,8 +13,9 @@ use std::{
     sync::Arc,
 };
 
+use ondine_graph::{Asset, Result, fail};
 use ondine_models::{GraphSizes, Network, Pipeline, Source};
-use ondine_runtime::{Asset, Cache, Device, Options, Precision, Result, Specialize, Specialized, fail};
+use ondine_runtime::{Cache, Device, Options, Precision, Specialize, Specialized};
 
 use crate::{folders, genmoji};
 
@@ -116,11 +117,10 @@ impl Opened {
         cache: Option<&Cache>,
     ) -> Result<Specialized> {
         match self {
-            Self::Asset(asset) => asset.specialize(
-                &Options { precision: precision.unwrap_or_default(), ..Options::default() },
-                device,
-                cache,
-            ),
+            Self::Asset(asset) => {
+                let options = Options { precision: precision.unwrap_or_default(), ..Options::default() };
+                asset.specialize(&options, device, cache)
+            }
             Self::Specialized(built) => {
                 let about = built.about();
                 match precision {

@@ -62,7 +62,7 @@ fn failures_are_one_line_and_leave_nothing() {
         (&["draw", "cat", "--model", "nowhere"], 1, "nowhere"),
         (&["draw", "😀🐈", "--quiet"], 1, "knows no word"),
         (&["draw", "cat", "--width", "100"], 1, "multiple of 8"),
-        (&["draw", "cat", "--steps", "0"], 1, "0 steps"),
+        (&["draw", "cat", "--steps", "0"], 1, "steps is 0"),
         (&["draw", "cat", "--guidance", "NaN"], 1, "guidance"),
         (&["draw", "cat", "--sampler", "nonsense"], 1, "nonsense"),
         (&["draw", "cat", "--memory", "1MB"], 1, "--memory"),

@@ -2,6 +2,7 @@
 //! perf, which asks the real one, if the system lets it.
 
 use std::{
+    collections::BTreeMap,
     fmt, fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -9,7 +10,8 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 
-use super::Counts;
+/// The budgets of one tier, or what was counted, by kernel.
+pub(crate) type Counts = BTreeMap<String, u64>;
 
 /// What counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +76,13 @@ impl Program {
         Ok(Self { path, kernels })
     }
 
+    /// Intrinsics that are compiled as functions, or none if nothing here lists the symbols of a program.
+    pub(crate) fn intrinsics(&self) -> anyhow::Result<Option<Vec<String>>> {
+        let Ok(output) = Command::new("nm").arg("--demangle").arg(&self.path).output() else { return Ok(None) };
+        ensure!(output.status.success(), "nm: {}", String::from_utf8_lossy(&output.stderr).trim());
+        Ok(Some(intrinsics(&String::from_utf8_lossy(&output.stdout))))
+    }
+
     /// The instructions of each kernel, or none if this counter cannot run the tier.
     pub(crate) fn count(&self, counter: Counter, tier: &str) -> anyhow::Result<Option<Counts>> {
         match counter {
@@ -112,6 +121,14 @@ impl Program {
     }
 }
 
+/// The intrinsics among the symbols of a program. Those by which the standard library finds out what the processor can
+/// do may be functions.
+fn intrinsics(symbols: &str) -> Vec<String> {
+    let names = symbols.lines().filter_map(|line| line.splitn(3, ' ').nth(2));
+    let detects = |name: &str| ["::cpuid::", "::xsave::"].iter().any(|module| name.contains(module));
+    names.filter(|name| name.contains("core_arch::") && !detects(name)).map(str::to_owned).collect()
+}
+
 /// True if the program ran, false if the processor lacks the tier.
 fn finished(output: &Output, counter: &str) -> anyhow::Result<bool> {
     match output.status.code() {
@@ -145,6 +162,16 @@ fn perf_count(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn intrinsics_that_are_functions_are_found() {
+        let symbols = "\
+            0000000000000000 T ondine_kernels::gemm::gemm\n\
+            0000000000000010 t core::core_arch::x86::avx::_mm256_add_ps\n\
+            0000000000000020 t core::core_arch::x86::xsave::_xgetbv\n\
+                             U memcpy\n";
+        assert_eq!(intrinsics(symbols), ["core::core_arch::x86::avx::_mm256_add_ps"]);
+    }
 
     #[test]
     fn perf_tells_a_number_or_that_it_has_none() {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use proc_macro2::{Delimiter, TokenTree};
 
 use super::{
-    Finding,
-    rust::{group, punct, word},
+    finding::Finding,
+    tokens::{group, punct, word},
     tree::{File, Tree},
 };
 
@@ -96,6 +96,17 @@ fn in_module(path: &str, module: &str) -> bool {
     path.strip_prefix(module).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
 }
 
+/// A module with modules inside is `name.rs` beside `name/`: every file is called what it is.
+pub(super) fn one_module_style(tree: &Tree) -> Vec<Finding> {
+    let inside = tree.rust().filter(|file| file.name() == "mod.rs" && !file.path.contains("/tests/"));
+    inside
+        .map(|file| {
+            let folder = file.path.trim_end_matches("/mod.rs");
+            Finding::new(&file.path, 1, format!("a module that is called `mod`; move it to `{folder}.rs`"))
+        })
+        .collect()
+}
+
 /// A name says what is inside.
 pub(super) fn vague_names(tree: &Tree) -> Vec<Finding> {
     let vague = ["common", "helper", "helpers", "misc", "util", "utils"];
@@ -173,6 +184,14 @@ mod tests {
         let check = |path, reason| stale_tables(&tree, &[(path, reason)]).len();
         assert_eq!(check("long.rs", "one row per processor"), 0);
         assert_eq!((check("long.rs", ""), check("short.rs", "why"), check("gone.rs", "why")), (1, 1, 1));
+    }
+
+    #[test]
+    fn modules_are_named() {
+        assert_eq!(lines(one_module_style, "crates/a/src/b/mod.rs", ""), [1]);
+        assert!(lines(one_module_style, "crates/a/src/b.rs", "").is_empty());
+        // Only so does a module that tests share make no test of its own.
+        assert!(lines(one_module_style, "crates/a/tests/data/mod.rs", "").is_empty());
     }
 
     #[test]

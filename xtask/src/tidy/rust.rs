@@ -3,7 +3,8 @@
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 use super::{
-    Finding,
+    finding::Finding,
+    tokens::{each_level, find, group, is_word, punct, word},
     tree::{File, Tree},
 };
 
@@ -11,7 +12,13 @@ use super::{
 const MAX_FUNCTION: usize = 80;
 
 /// Where the compiler's proofs may be replaced by ours.
-const UNSAFE_ALLOWED: &[&str] = &["crates/ondine-kernels/", "crates/ondine-runtime/src/mmap.rs"];
+const UNSAFE_ALLOWED: &[&str] = &["crates/ondine-kernels/", "crates/ondine-graph/src/mmap.rs"];
+
+/// Lints of everything that ends a program, which libraries deny.
+const PANICS: &[&str] = &["unwrap_used", "expect_used", "panic", "unreachable"];
+
+/// Libraries that may end a program: tests alone run them.
+const PANICS_ALLOWED: &[&str] = &["crates/ondine-reference/"];
 
 /// Rust files are made of Rust's tokens.
 pub(super) fn lexes(tree: &Tree) -> Vec<Finding> {
@@ -83,6 +90,36 @@ pub(super) fn lint_exceptions(tree: &Tree) -> Vec<Finding> {
     })
 }
 
+/// A library denies what panics, so that clippy finds it: each exception is a `#[expect]` whose reason says why no file
+/// and no caller can get there.
+pub(super) fn no_panics(tree: &Tree) -> Vec<Finding> {
+    let is_library = |path: &str| path.starts_with("crates/") && path.ends_with("/src/lib.rs");
+    let may = |path: &str| PANICS_ALLOWED.iter().any(|allowed| path.starts_with(allowed));
+    let libraries = tree.rust().filter(|file| is_library(&file.path) && !may(&file.path));
+    let silent = libraries.filter(|file| {
+        let denied = file.tokens.as_ref().map(denied_outside_tests).unwrap_or_default();
+        !PANICS.iter().all(|lint| denied.iter().any(|denied| denied == lint))
+    });
+    let lints: Vec<String> = PANICS.iter().map(|lint| format!("clippy::{lint}")).collect();
+    let message = format!(
+        "panics are not denied; add `#![cfg_attr(not(test), deny({}))]` below its documentation",
+        lints.join(", ")
+    );
+    silent.map(|file| Finding::new(&file.path, 1, message.clone())).collect()
+}
+
+/// The words of `#![cfg_attr(not(test), deny(...))]`.
+fn denied_outside_tests(tokens: &TokenStream) -> Vec<String> {
+    let mut denied = Vec::new();
+    each_level(tokens, &mut |tokens| {
+        let condition = group(tokens, 1, Delimiter::Parenthesis).filter(|_| word(tokens, 0, "not"));
+        let outside = condition.is_some_and(|condition| condition.into_iter().any(|token| is_word(&token, "test")));
+        let lints = group(tokens, 4, Delimiter::Parenthesis).filter(|_| outside && word(tokens, 3, "deny"));
+        denied.extend(lints.into_iter().flatten().map(|token| token.to_string()));
+    });
+    denied
+}
+
 /// A function fits on a screen or two.
 pub(super) fn long_functions(tree: &Tree) -> Vec<Finding> {
     find(tree.rust(), |tokens| {
@@ -107,56 +144,6 @@ fn body_end(function: &[TokenTree]) -> Option<usize> {
     }
 }
 
-/// Findings where `message` says something to the tokens from some place on.
-pub(super) fn find<'a>(
-    files: impl Iterator<Item = &'a File>,
-    message: impl Fn(&[TokenTree]) -> Option<String>,
-) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for file in files {
-        let Ok(tokens) = &file.tokens else { continue };
-        each_level(tokens, &mut |tokens| {
-            if let Some(message) = message(tokens) {
-                findings.push(Finding::new(&file.path, tokens[0].span().start().line, message));
-            }
-        });
-    }
-    findings
-}
-
-/// Calls `see` for every token with those that follow it between the same delimiters.
-fn each_level(stream: &TokenStream, see: &mut impl FnMut(&[TokenTree])) {
-    let tokens: Vec<TokenTree> = stream.clone().into_iter().collect();
-    for (index, token) in tokens.iter().enumerate() {
-        see(&tokens[index..]);
-        if let TokenTree::Group(group) = token {
-            each_level(&group.stream(), see);
-        }
-    }
-}
-
-/// True if token `index` is the word `text`.
-pub(super) fn word(tokens: &[TokenTree], index: usize, text: &str) -> bool {
-    tokens.get(index).is_some_and(|token| is_word(token, text))
-}
-
-fn is_word(token: &TokenTree, text: &str) -> bool {
-    matches!(token, TokenTree::Ident(ident) if ident == text)
-}
-
-/// True if token `index` is the character `mark`.
-pub(super) fn punct(tokens: &[TokenTree], index: usize, mark: char) -> bool {
-    matches!(tokens.get(index), Some(TokenTree::Punct(punct)) if punct.as_char() == mark)
-}
-
-/// What token `index` encloses, if it is a group between such delimiters.
-pub(super) fn group(tokens: &[TokenTree], index: usize, delimiter: Delimiter) -> Option<TokenStream> {
-    match tokens.get(index) {
-        Some(TokenTree::Group(group)) if group.delimiter() == delimiter => Some(group.stream()),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{super::tests::lines, *};
@@ -172,8 +159,8 @@ mod tests {
         let code =
             "// unsafe\n#![expect(unsafe_code, reason = \"unsafe\")]\nmacro_rules! m { () => { unsafe { f() } } }";
         assert_eq!(lines(unsafe_only_where_allowed, "crates/ondine-image/src/a.rs", code), [3]);
-        assert_eq!(lines(unsafe_only_where_allowed, "crates/ondine-runtime/src/mmap/a.rs", code), [3]);
-        assert!(lines(unsafe_only_where_allowed, "crates/ondine-runtime/src/mmap.rs", code).is_empty());
+        assert_eq!(lines(unsafe_only_where_allowed, "crates/ondine-graph/src/mmap/a.rs", code), [3]);
+        assert!(lines(unsafe_only_where_allowed, "crates/ondine-graph/src/mmap.rs", code).is_empty());
         assert!(lines(unsafe_only_where_allowed, "crates/ondine-kernels/src/arch/avx2.rs", code).is_empty());
     }
 
@@ -202,6 +189,19 @@ mod tests {
         assert_eq!(check("\n#![cfg_attr(windows, allow(dead_code, reason = \"x\"))]"), [2]);
         assert_eq!(check("#[expect(dead_code)]"), [1]);
         assert!(check("#[expect(dead_code, reason = \"x\")]\nfn allow() { allow(1).expect(2) }").is_empty());
+    }
+
+    #[test]
+    fn libraries_deny_panics() {
+        let check = |path, code: &str| lines(no_panics, path, code).len();
+        let all = "clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable";
+        let path = "crates/a/src/lib.rs";
+        assert_eq!(check(path, &format!("//! A.\n#![cfg_attr(not(test), deny({all}))]\nmod a;")), 0);
+        assert_eq!(check(path, "//! A.\nmod a;"), 1);
+        assert_eq!(check(path, "#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic))]"), 1);
+        assert_eq!(check(path, &format!("#![cfg_attr(test, deny({all}))]")), 1);
+        assert_eq!(check(path, &format!("#![cfg_attr(not(test), warn({all}))]")), 1);
+        assert_eq!(check("crates/a/src/b.rs", ""), 0);
     }
 
     #[test]

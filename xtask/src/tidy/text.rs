@@ -3,9 +3,12 @@
 use std::net::Ipv4Addr;
 
 use super::{
-    Finding,
+    finding::Finding,
     tree::{File, Tree},
 };
+
+/// The width of lines, as in `rustfmt.toml`.
+const MAX_WIDTH: usize = 120;
 
 /// The first folders of paths that exist on one machine, or for one user.
 const MACHINE_FOLDERS: &[&str] = &["home", "mnt", "root", "tmp", "Users"];
@@ -30,6 +33,16 @@ pub(super) fn trailing_whitespace(tree: &Tree) -> Vec<Finding> {
     let message = "whitespace at the end of the line; remove it";
     each_line(tree.files().filter(|file| !file.is_data()), |line| {
         line.ends_with(char::is_whitespace).then(|| message.to_owned())
+    })
+}
+
+/// A comment is no wider than the code, which rustfmt keeps to this width; it leaves comments alone.
+pub(super) fn long_lines(tree: &Tree) -> Vec<Finding> {
+    each_line(tree.rust(), |line| {
+        let is_comment = line.trim_start().starts_with("//");
+        let width = line.chars().count();
+        (is_comment && width > MAX_WIDTH)
+            .then(|| format!("a comment of {width} columns, the limit is {MAX_WIDTH}; break the line"))
     })
 }
 
@@ -107,6 +120,18 @@ mod tests {
         assert_eq!(lines(trailing_whitespace, "a.md", "a\nb \n\t\n"), [2, 3]);
         assert!(lines(trailing_whitespace, "a.md", "a\r\n b\n").is_empty());
         assert!(lines(trailing_whitespace, "a/tests/data/b.txt", "a \n").is_empty());
+    }
+
+    #[test]
+    fn wide_comments_are_found() {
+        let comment = |width: usize| format!("\n    //! {}\n", "ä".repeat(width - 8));
+        assert_eq!(lines(long_lines, "a.rs", &comment(MAX_WIDTH + 1)), [2]);
+        assert!(lines(long_lines, "a.rs", &comment(MAX_WIDTH)).is_empty());
+        assert!(lines(long_lines, "a.md", &comment(MAX_WIDTH + 1)).is_empty());
+        let text = format!("let a = \"{}\";", "// ".repeat(MAX_WIDTH));
+        assert!(lines(long_lines, "a.rs", &text).is_empty(), "a text that cannot be broken");
+        let settings = include_str!("../../../rustfmt.toml");
+        assert!(settings.contains(&format!("max_width = {MAX_WIDTH}")));
     }
 
     #[test]

@@ -1,38 +1,72 @@
 //! Rules about what may know what: the arrows between crates, and words that stay on one side of a wall.
 
-use proc_macro2::TokenTree;
-use toml::{Table, Value};
+use proc_macro2::{TokenStream, TokenTree};
+use toml::Value;
 
 use super::{
-    Finding,
-    rust::find,
-    tree::{File, Tree},
+    finding::Finding,
+    manifest::{Manifest, manifests},
+    tokens::find,
+    tree::Tree,
 };
 
-/// Each crate with the crates of this repository that it may name. Arrows point up; there are none sideways.
-const ARROWS: &[(&str, &[&str])] = &[
-    ("ondine-kernels", &[]),
-    ("ondine-runtime", &["ondine-kernels"]),
-    ("ondine-models", &["ondine-runtime"]),
-    ("ondine-image", &["ondine-models", "ondine-runtime"]),
-    ("ondine-language", &["ondine-macros", "ondine-models", "ondine-runtime"]),
-    ("ondine-train", &["ondine-models", "ondine-runtime"]),
-    ("ondine-gpu", &["ondine-runtime"]),
-    ("ondine-macros", &[]),
-    (
+/// A crate of ours, and which others it may name. Arrows point up; there are none sideways.
+struct Arrow {
+    from: &'static str,
+    /// What its code names.
+    to: &'static [&'static str],
+    /// What its tests, benchmarks and examples name besides.
+    tests_to: &'static [&'static str],
+}
+
+impl Arrow {
+    const fn new(from: &'static str, to: &'static [&'static str], tests_to: &'static [&'static str]) -> Self {
+        Self { from, to, tests_to }
+    }
+}
+
+/// Every crate. Front doors meet the machine room in `ondine-graph` alone; their tests run what they have read.
+const ARROWS: &[Arrow] = &[
+    Arrow::new("ondine-graph", &[], &[]),
+    Arrow::new("ondine-kernels", &[], &[]),
+    Arrow::new("ondine-pt2", &["ondine-graph"], &["ondine-reference", "ondine-runtime"]),
+    Arrow::new("ondine-models", &["ondine-graph"], &["ondine-reference", "ondine-runtime"]),
+    Arrow::new("ondine-runtime", &["ondine-graph", "ondine-kernels"], &["ondine-reference"]),
+    Arrow::new("ondine-reference", &["ondine-graph", "ondine-runtime"], &[]),
+    Arrow::new("ondine-gpu", &["ondine-graph", "ondine-runtime"], &["ondine-reference"]),
+    Arrow::new("ondine-macros", &[], &[]),
+    Arrow::new(
+        "ondine-image",
+        &["ondine-graph", "ondine-models", "ondine-pt2", "ondine-runtime"],
+        &["ondine-reference"],
+    ),
+    Arrow::new(
+        "ondine-language",
+        &["ondine-graph", "ondine-macros", "ondine-models", "ondine-pt2", "ondine-runtime"],
+        &["ondine-reference"],
+    ),
+    Arrow::new("ondine-train", &["ondine-graph", "ondine-models", "ondine-runtime"], &["ondine-reference"]),
+    Arrow::new(
         "ondine",
         &[
             "ondine-gpu",
+            "ondine-graph",
             "ondine-image",
             "ondine-language",
             "ondine-macros",
             "ondine-models",
+            "ondine-pt2",
             "ondine-runtime",
             "ondine-train",
         ],
+        &["ondine-reference"],
     ),
-    ("ondine-fuzz", &["ondine-image", "ondine-language", "ondine-models", "ondine-runtime"]),
-    ("xtask", &[]),
+    Arrow::new(
+        "ondine-fuzz",
+        &["ondine-graph", "ondine-image", "ondine-language", "ondine-models", "ondine-pt2", "ondine-runtime"],
+        &[],
+    ),
+    Arrow::new("xtask", &[], &[]),
 ];
 
 /// Crates of others that only some of ours may name.
@@ -43,6 +77,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("hf-hub", &["ondine"]),
     ("hyper", &["ondine"]),
     ("indicatif", &["ondine"]),
+    ("memmap2", &["ondine-graph"]),
     ("reqwest", &["ondine"]),
     ("tokio", &["ondine"]),
     ("ureq", &["ondine"]),
@@ -51,54 +86,110 @@ const RESERVED: &[(&str, &[&str])] = &[
 /// What the bottom crate may name besides `std`; its tests may use more.
 const KERNELS_MAY: &[&str] = &["half"];
 
-/// Words that belong to a model or a family of them.
-const MODELS: &[&str] = &[
-    "bert",
-    "clip",
-    "diffusion",
-    "flux",
-    "gemma",
-    "genmoji",
-    "gpt",
-    "llama",
-    "minilm",
-    "mistral",
-    "openclip",
-    "qwen",
-    "sdxl",
-    "unet",
-    "vae",
-    "vit",
-    "whisper",
+/// A word that stays on one side of a wall.
+struct Wall {
+    /// Rust's tokens: a name, a path `a::b`, a call `.a()` with any arguments.
+    words: &'static [&'static str],
+    /// True if a word may be a part of a name: `unet` of `UNetBlock`.
+    parts: bool,
+    /// Beginnings of the paths that it is kept out of.
+    out_of: &'static [&'static str],
+    /// Beginnings of the paths where it may stand nevertheless.
+    but: &'static [&'static str],
+    /// Whose it is, and what to do instead.
+    why: &'static str,
+}
+
+const WALLS: &[Wall] = &[
+    Wall {
+        words: &["ondine_kernels"],
+        parts: false,
+        out_of: &["crates/", "fuzz/"],
+        but: &["crates/ondine-kernels/", "crates/ondine-runtime/src/cpu.rs", "crates/ondine-runtime/src/cpu/"],
+        why: "kernels belong to the backend `cpu`; ask a `Backend`",
+    },
+    Wall {
+        words: &["memmap2"],
+        parts: false,
+        out_of: &["crates/", "fuzz/"],
+        but: &["crates/ondine-graph/src/bytes.rs", "crates/ondine-graph/src/mmap.rs"],
+        why: "one module maps files; use `Bytes`",
+    },
+    Wall {
+        words: &["AlignedBytes"],
+        parts: false,
+        out_of: &["crates/ondine-graph/", "crates/ondine-runtime/"],
+        but: &[
+            "crates/ondine-graph/src/bytes.rs",
+            "crates/ondine-graph/src/lib.rs",
+            "crates/ondine-graph/src/ndarray.rs",
+            "crates/ondine-runtime/src/backend.rs",
+            "crates/ondine-runtime/src/cpu.rs",
+            "crates/ondine-runtime/src/cpu/",
+            "crates/ondine-runtime/src/pack.rs",
+        ],
+        why: "only a backend makes memory of places; keep a `Place`, or an `NDArray` of what is no place",
+    },
+    Wall {
+        words: &["Backend::form", "backend.form()", "backend().form()"],
+        parts: false,
+        out_of: &["crates/ondine-reference/", "crates/ondine-runtime/"],
+        but: &["crates/ondine-runtime/src/lowered.rs"],
+        why: "the form of a weight is decided once, by `lowered.rs`; read it from the step",
+    },
+    Wall {
+        words: &["TcpListener", "TcpStream", "UdpSocket", "UnixListener", "UnixStream"],
+        parts: false,
+        out_of: &["crates/"],
+        but: &["crates/ondine/"],
+        why: "only the program `ondine` opens sockets; hand in what was read",
+    },
+    Wall {
+        words: &[
+            "bert",
+            "clip",
+            "diffusion",
+            "flux",
+            "gemma",
+            "genmoji",
+            "gpt",
+            "llama",
+            "minilm",
+            "mistral",
+            "openclip",
+            "qwen",
+            "sdxl",
+            "unet",
+            "vae",
+            "vit",
+            "whisper",
+        ],
+        parts: true,
+        out_of: &[
+            "crates/ondine-graph/",
+            "crates/ondine-kernels/",
+            "crates/ondine-reference/",
+            "crates/ondine-runtime/",
+        ],
+        but: &[],
+        why: "what runs a graph does not know whose graph it is; name the property that matters",
+    },
 ];
-
-struct Manifest<'a> {
-    file: &'a File,
-    package: String,
-    table: Table,
-}
-
-struct Dependency {
-    name: String,
-    line: usize,
-    optional: bool,
-    /// Only tests, benchmarks and examples see it.
-    development: bool,
-}
 
 /// A crate names only crates below it.
 pub(super) fn arrows(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for manifest in manifests(tree) {
         let (package, path) = (&manifest.package, &manifest.file.path);
-        let Some((_, may)) = ARROWS.iter().find(|(name, _)| name == package) else {
+        let Some(arrow) = ARROWS.iter().find(|arrow| arrow.from == package) else {
             findings.push(Finding::new(path, 1, format!("crate `{package}` is unknown; give it a line in ARROWS")));
             continue;
         };
         for dependency in manifest.dependencies() {
             let name = &*dependency.name;
-            let ours = ARROWS.iter().any(|(ours, _)| *ours == name);
-            if ours && !may.contains(&name) {
+            let ours = ARROWS.iter().any(|arrow| arrow.from == name);
+            let in_tests = dependency.development && arrow.tests_to.contains(&name);
+            if ours && !arrow.to.contains(&name) && !in_tests {
                 let message = format!("`{package}` may not know `{name}`; move what it needs below both");
                 findings.push(Finding::new(path, dependency.line, message));
             } else if package == "ondine" && name == "ondine-train" && !dependency.optional {
@@ -142,83 +233,57 @@ pub(super) fn workspace_lints(tree: &Tree) -> Vec<Finding> {
     silent.map(|manifest| Finding::new(&manifest.file.path, 1, message)).collect()
 }
 
-/// Only the program itself talks to others.
-pub(super) fn sockets(tree: &Tree) -> Vec<Finding> {
-    let files = tree.rust().filter(|file| file.path.starts_with("crates/") && !file.path.starts_with("crates/ondine/"));
-    find(files, |tokens| {
-        let TokenTree::Ident(name) = &tokens[0] else { return None };
-        let socket = ["TcpListener", "TcpStream", "UdpSocket", "UnixListener", "UnixStream"].iter().any(|s| name == s);
-        socket.then(|| format!("`{name}` in a library; only the program `ondine` may open sockets"))
-    })
+/// Words stay on their side of the walls.
+pub(super) fn words(tree: &Tree) -> Vec<Finding> {
+    WALLS.iter().flat_map(|wall| wall.crossings(tree)).collect()
 }
 
-/// What runs a graph does not know whose graph it is.
-pub(super) fn model_names(tree: &Tree) -> Vec<Finding> {
-    let below = |path: &str| ["crates/ondine-kernels/", "crates/ondine-runtime/"].iter().any(|c| path.starts_with(c));
-    find(tree.rust().filter(|file| below(&file.path)), |tokens| {
-        let TokenTree::Ident(name) = &tokens[0] else { return None };
-        let name = name.to_string();
-        let model = words(&name).into_iter().find(|word| MODELS.contains(&&**word))?;
-        Some(format!("`{name}` names the model `{model}`; name the property that matters, or move it to ondine-models"))
-    })
+impl Wall {
+    fn crossings(&self, tree: &Tree) -> Vec<Finding> {
+        let begins = |path: &str, places: &[&str]| places.iter().any(|place| path.starts_with(place));
+        let files = tree.rust().filter(|file| begins(&file.path, self.out_of) && !begins(&file.path, self.but));
+        let patterns: Vec<Vec<TokenTree>> = self.words.iter().map(|word| tokens(word)).collect();
+        find(files, |tokens| {
+            let found = self.words.iter().zip(&patterns).find(|(word, pattern)| match &tokens[0] {
+                TokenTree::Ident(name) if self.parts => parts(&name.to_string()).iter().any(|part| part == *word),
+                _ => !self.parts && begins_like(tokens, pattern),
+            });
+            let (word, _) = found?;
+            Some(format!("`{word}` behind its wall: {}", self.why))
+        })
+    }
+}
+
+fn tokens(word: &str) -> Vec<TokenTree> {
+    word.parse::<TokenStream>().into_iter().flatten().collect()
+}
+
+/// True if the tokens begin as the pattern does; its groups are like all between such delimiters.
+fn begins_like(tokens: &[TokenTree], pattern: &[TokenTree]) -> bool {
+    let alike = |(token, like): (&TokenTree, &TokenTree)| match (token, like) {
+        (TokenTree::Ident(token), TokenTree::Ident(like)) => token == like,
+        (TokenTree::Punct(token), TokenTree::Punct(like)) => token.as_char() == like.as_char(),
+        (TokenTree::Group(token), TokenTree::Group(like)) => token.delimiter() == like.delimiter(),
+        _ => false,
+    };
+    tokens.len() >= pattern.len() && tokens.iter().zip(pattern).all(alike)
 }
 
 /// The words of an identifier, in lower case: `UNet2DModel` and `unet_2d_model` begin with `unet`.
-fn words(name: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
+fn parts(name: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
     let mut before_lower = false;
     for letter in name.chars() {
         let starts_word = !letter.is_alphabetic() || (letter.is_uppercase() && before_lower);
         if starts_word {
-            words.push(String::new());
+            parts.push(String::new());
         }
-        if let Some(word) = words.last_mut().filter(|_| letter.is_alphabetic()) {
+        if let Some(word) = parts.last_mut().filter(|_| letter.is_alphabetic()) {
             word.extend(letter.to_lowercase());
         }
         before_lower = letter.is_lowercase();
     }
-    words
-}
-
-/// The manifests of all packages. One that does not parse is cargo's to complain about.
-fn manifests(tree: &Tree) -> Vec<Manifest<'_>> {
-    let files = tree.files().filter(|file| file.name() == "Cargo.toml");
-    files
-        .filter_map(|file| {
-            let table: Table = file.text.parse().ok()?;
-            let package = table.get("package")?.get("name")?.as_str()?.to_owned();
-            Some(Manifest { file, package, table })
-        })
-        .collect()
-}
-
-impl Manifest<'_> {
-    fn dependencies(&self) -> Vec<Dependency> {
-        let targets = self.table.get("target").and_then(Value::as_table).into_iter().flatten();
-        let tables = targets.filter_map(|(_, table)| table.as_table()).chain([&self.table]);
-        let kinds = ["dependencies", "build-dependencies", "dev-dependencies"];
-        let of_table = |table: &Table| -> Vec<Dependency> {
-            let of_kind = |kind: &&str| {
-                let entries = table.get(*kind).and_then(Value::as_table).into_iter().flatten();
-                let dependencies = entries.map(|(key, value)| self.dependency(key, value, *kind == "dev-dependencies"));
-                dependencies.collect::<Vec<_>>()
-            };
-            kinds.iter().flat_map(of_kind).collect()
-        };
-        tables.flat_map(of_table).collect()
-    }
-
-    fn dependency(&self, key: &str, value: &Value, development: bool) -> Dependency {
-        let name = value.get("package").and_then(Value::as_str).unwrap_or(key).to_owned();
-        let optional = value.get("optional").and_then(Value::as_bool).unwrap_or(false);
-        let declares = |line: &str| {
-            let rest =
-                line.trim_start().strip_prefix(key).or_else(|| line.split_once(&format!(".{key}]")).map(|_| "="));
-            rest.is_some_and(|rest| rest.trim_start().starts_with(['=', '.']))
-        };
-        let line = self.file.lines().find(|(_, line)| declares(line)).map_or(1, |(number, _)| number);
-        Dependency { name, line, optional, development }
-    }
+    parts
 }
 
 #[cfg(test)]
@@ -263,18 +328,58 @@ mod tests {
     }
 
     #[test]
+    fn front_doors_know_the_graph_alone() {
+        for package in ["ondine-models", "ondine-pt2"] {
+            let check = |kind, name| found(arrows, package, &format!("[{kind}]\n{name} = \"1\"\n")).len();
+            assert_eq!(check("dependencies", "ondine-graph"), 0);
+            assert_eq!(check("dependencies", "ondine-runtime"), 1);
+            assert_eq!(check("dev-dependencies", "ondine-runtime"), 0, "what was read is run by tests");
+            assert_eq!(check("dev-dependencies", "ondine-image"), 1);
+        }
+        assert_eq!(found(arrows, "ondine-runtime", "[dependencies]\nondine-reference = \"1\"\n"), [4]);
+        assert_eq!(found(arrows, "ondine-graph", "[dev-dependencies]\nondine-runtime = \"1\"\n"), [4]);
+    }
+
+    #[test]
+    fn kernels_and_memory_stay_in_the_backend() {
+        let check = |file: &str, code| lines(words, &format!("crates/ondine-runtime/src/{file}.rs"), code);
+        for code in ["use ondine_kernels::Cpu;", "fn f(memory: &AlignedBytes) {}"] {
+            assert_eq!(check("exec", code), [1], "{code}");
+            assert!(check("cpu/rows", code).is_empty() && check("cpu", code).is_empty(), "{code}");
+        }
+        assert_eq!(lines(words, "crates/ondine/src/a.rs", "\nuse {memmap2::Mmap, ondine_kernels::Tier};"), [2, 2]);
+    }
+
+    #[test]
+    fn one_file_decides_forms() {
+        let check = |file: &str, code| lines(words, &format!("crates/ondine-runtime/src/{file}.rs"), code);
+        assert_eq!(check("exec", "fn f() {\n backend.form(graph, node)?\n}"), [2]);
+        assert_eq!(check("exec", "fn f() { map(Backend::form) }"), [1]);
+        assert!(check("lowered", "fn f() { backend.form(graph, node)? }").is_empty());
+        assert_eq!(check("exec", "fn f() { self.device.backend().form(&reader) }"), [1]);
+        assert!(check("cpu", "fn form(&self) -> Form { self.form(step) }").is_empty());
+    }
+
+    #[test]
     fn libraries_open_no_sockets() {
         let code = "use std::net::{IpAddr, TcpStream};";
-        assert_eq!(lines(sockets, "crates/ondine-models/src/a.rs", code), [1]);
-        assert!(lines(sockets, "crates/ondine/src/serve.rs", code).is_empty());
+        assert_eq!(lines(words, "crates/ondine-models/src/a.rs", code), [1]);
+        assert!(lines(words, "crates/ondine/src/serve.rs", code).is_empty());
     }
 
     #[test]
     fn models_are_not_named_below() {
-        let check = |code| lines(model_names, "crates/ondine-runtime/src/a.rs", code);
+        let check = |code| lines(words, "crates/ondine-runtime/src/a.rs", code);
         assert_eq!(check("// A unet.\nfn f(unet_block: A, b: UNet2DModel) {}"), [2, 2]);
         assert_eq!(check("struct ClipText;\nconst SDXL: u8 = 1;"), [1, 2]);
         assert!(check("fn eclipse(hilbert: Clipping) { \"unet\" }").is_empty());
-        assert!(lines(model_names, "crates/ondine-models/src/unet.rs", "struct UNet;").is_empty());
+        assert!(lines(words, "crates/ondine-models/src/unet.rs", "struct UNet;").is_empty());
+    }
+
+    #[test]
+    fn walls_are_of_words_and_reasons() {
+        for wall in WALLS {
+            assert!(wall.words.iter().all(|word| !tokens(word).is_empty()) && !wall.why.is_empty(), "{}", wall.why);
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! From latents to pixels.
 
+use ondine_graph::{NDArray, Result, fail};
 use ondine_models::LatentSpace;
-use ondine_runtime::{Function, NDArray, Result, State, fail};
+use ondine_runtime::{Function, State};
 
 /// Pictures `[count, 3, height, width]` in 0..1, decoded one by one from latents `[count, channels, height', width']`.
 pub(super) fn decode(decoder: &Function, latents: &NDArray, space: LatentSpace) -> Result<Vec<f32>> {

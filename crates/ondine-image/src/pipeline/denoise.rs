@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use ondine_runtime::{Function, NDArray, Result, State, fail};
+use ondine_graph::{NDArray, Result, fail};
+use ondine_runtime::{Function, State};
 
 use super::{
     encode::{Conditioning, batch, takes},
     event::Event,
-    settings::Settings,
+    parameters::Parameters,
 };
 use crate::{guidance, noise::NoiseSource, request::Request};
 
@@ -37,18 +38,18 @@ pub(super) fn denoise(
     unet: &Function,
     prompts: &[&Conditioning],
     request: &Request,
-    settings: &mut Settings,
+    parameters: &mut Parameters,
     guidance_width: Option<usize>,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Denoised> {
-    let [channels, height, width] = settings.latents;
+    let [channels, height, width] = parameters.latents;
     let shape = [request.count, channels, height, width];
-    let batch = settings.batch();
+    let batch = parameters.batch();
     let mut noise =
         PerPicture((0..request.count as u64).map(|i| request.generator.seeded(request.seed.wrapping_add(i))).collect());
-    let mut latents = initial_latents(request, &mut noise, &shape, settings.sampler.init_noise_sigma())?;
-    let mut inputs = fixed_inputs(unet, prompts, settings, guidance_width)?;
-    let timesteps = settings.sampler.timesteps().to_vec();
+    let mut latents = initial_latents(request, &mut noise, &shape, parameters.sampler.init_noise_sigma())?;
+    let mut inputs = fixed_inputs(unet, prompts, parameters, guidance_width)?;
+    let timesteps = parameters.sampler.timesteps().to_vec();
     let mut trail = Vec::new();
     let mut state = State::default();
     let mut scaled = vec![0.0; latents.len()];
@@ -56,14 +57,14 @@ pub(super) fn denoise(
     for (call, &timestep) in timesteps.iter().enumerate() {
         let start = Instant::now();
         keep(request, &mut trail, &shape, &latents)?;
-        settings.sampler.scale_model_input(call, &latents, &mut scaled);
-        let sample = scaled.repeat(settings.passes);
+        parameters.sampler.scale_model_input(call, &latents, &mut scaled);
+        let sample = scaled.repeat(parameters.passes);
         inputs.insert("sample", NDArray::new(&[batch, channels, height, width], &sample)?);
         inputs.insert("timestep", NDArray::new(&[batch], &vec![timestep; batch])?);
         let named: Vec<_> = inputs.iter().map(|(name, array)| (*name, array)).collect();
         let output = unet.run(&named, &mut state)?.take("out_sample")?;
-        let prediction = guided(output.view::<f32>()?, request, settings)?;
-        settings.sampler.step(call, &prediction, &mut latents, &mut noise)?;
+        let prediction = guided(output.view::<f32>()?, request, parameters)?;
+        parameters.sampler.step(call, &prediction, &mut latents, &mut noise)?;
         if latents.iter().any(|x| !x.is_finite()) {
             let (call, total) = (call + 1, timesteps.len());
             fail!(
@@ -100,11 +101,11 @@ fn initial_latents(request: &Request, noise: &mut PerPicture, shape: &[usize], s
 fn fixed_inputs(
     unet: &Function,
     prompts: &[&Conditioning],
-    settings: &Settings,
+    parameters: &Parameters,
     guidance_width: Option<usize>,
 ) -> Result<BTreeMap<&'static str, NDArray>> {
     let rows: Vec<&Conditioning> =
-        prompts.iter().flat_map(|prompt| std::iter::repeat_n(*prompt, settings.count)).collect();
+        prompts.iter().flat_map(|prompt| std::iter::repeat_n(*prompt, parameters.count)).collect();
     let mut inputs = batch(&rows)?;
     let pooled = inputs.remove("pooled");
     let takes = |wanted: &str| takes(unet.graph(), wanted);
@@ -119,25 +120,25 @@ fn fixed_inputs(
     }
     if takes("time_ids") {
         // Original size, crop corner and target size, all as if the picture was drawn whole (Podell et al. 2023).
-        let (height, width) = (settings.size.height as f32, settings.size.width as f32);
+        let (height, width) = (parameters.size.height as f32, parameters.size.width as f32);
         let ids = [height, width, 0.0, 0.0, height, width];
         inputs.insert("time_ids", NDArray::new(&[rows.len(), ids.len()], &ids.repeat(rows.len()))?);
     }
     if let Some(width) = guidance_width.filter(|_| takes("timestep_cond")) {
-        let embedding = scale_embedding(settings.guidance, width);
+        let embedding = scale_embedding(parameters.guidance, width);
         inputs.insert("timestep_cond", NDArray::new(&[rows.len(), width], &embedding.repeat(rows.len()))?);
     }
     Ok(inputs)
 }
 
 /// The prediction for each picture: that of the prompt, led away from the negative one's if there is one.
-fn guided(output: &[f32], request: &Request, settings: &Settings) -> Result<Vec<f32>> {
-    if settings.passes == 1 {
+fn guided(output: &[f32], request: &Request, parameters: &Parameters) -> Result<Vec<f32>> {
+    if parameters.passes == 1 {
         return Ok(output.to_vec());
     }
     let (negative, positive) = output.split_at(output.len() / 2);
     let mut prediction = positive.to_vec();
-    guidance::guide(&mut prediction, negative, settings.guidance)?;
+    guidance::guide(&mut prediction, negative, parameters.guidance)?;
     if request.guidance_rescale > 0.0 {
         guidance::rescale(&mut prediction, positive, request.guidance_rescale, positive.len() / request.count)?;
     }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use ondine_runtime::{Precision, Result, fail};
+use ondine_graph::{Result, fail};
+use ondine_runtime::Precision;
 
 use super::{
     decode::decode,
@@ -12,8 +13,8 @@ use super::{
     memory::MemoryPlan,
     model::TextToImage,
     networks::Networks,
+    parameters::Parameters,
     pictures::Pictures,
-    settings::Settings,
 };
 use crate::request::Request;
 
@@ -21,7 +22,7 @@ use crate::request::Request;
 pub struct Drawing<'a> {
     model: &'a TextToImage,
     request: &'a Request,
-    settings: Settings,
+    parameters: Parameters,
     precision: Precision,
     networks: Networks<'a>,
     memory: MemoryPlan,
@@ -32,34 +33,28 @@ impl TextToImage {
     ///
     /// # Errors
     /// If the request asks for something impossible, or for more memory than is allowed
-    /// ([`Memory`](ondine_runtime::ErrorKind::Memory)); the message says what and what to do.
+    /// ([`Memory`](ondine_graph::ErrorKind::Memory)); the message says what and what to do.
     pub fn prepare<'a>(&'a self, request: &'a Request) -> Result<Drawing<'a>> {
-        let settings = Settings::new(self, request)?;
+        let parameters = Parameters::new(self, request)?;
         let cached = self.cache.is_some();
         let fitted = |precision| -> Result<_> {
-            let networks = Networks::prepare(self, &settings, precision)?;
-            let memory = networks.memory(&settings, cached)?;
+            let networks = Networks::prepare(self, &parameters, precision)?;
+            let memory = networks.memory(&parameters, cached)?;
             Ok((precision, networks, memory))
         };
         let wanted = self.precision.or(self.defaults.precision).unwrap_or_default();
         let (mut precision, mut networks, mut memory) = fitted(wanted)?;
-        if let Some(limit) = self.memory.filter(|&limit| memory.peak_bytes() > limit) {
-            if self.precision.is_none() {
-                (precision, networks, memory) = fitted(Precision::BF16)?;
+        let least = memory.peak_bytes();
+        if let Some(limit) = self.memory.filter(|&limit| least > limit) {
+            if self.precision.is_some() {
+                return too_much(least, limit, wanted);
             }
-            let least = memory.peak_bytes();
-            if least > limit {
-                let hint = if precision == Precision::F32 { "half precision, " } else { "" };
-                let [least, limit] = [least, limit].map(|bytes| bytes as f64 / 1e6);
-                fail!(
-                    Memory,
-                    "{}: this picture takes {least:.0} MB, {limit:.0} MB are allowed; try {hint}fewer pixels or fewer \
-                     pictures",
-                    self.name
-                );
+            (precision, networks, memory) = fitted(Precision::BF16)?;
+            if memory.peak_bytes() > limit {
+                return too_much(least.min(memory.peak_bytes()), limit, precision);
             }
         }
-        Ok(Drawing { model: self, request, settings, precision, networks, memory })
+        Ok(Drawing { model: self, request, parameters, precision, networks, memory })
     }
 
     /// Draws the pictures of `request`; `observe` hears of every step.
@@ -69,6 +64,15 @@ impl TextToImage {
     pub fn draw(&self, request: &Request, observe: &mut dyn FnMut(Event<'_>)) -> Result<Pictures> {
         self.prepare(request)?.draw(observe)
     }
+}
+
+fn too_much<T>(least: u64, limit: u64, precision: Precision) -> Result<T> {
+    let hint = if precision == Precision::F32 { "half precision, " } else { "" };
+    let [least, limit] = [least, limit].map(|bytes| bytes as f64 / 1e6);
+    fail!(
+        Memory,
+        "this picture takes {least:.0} MB, {limit:.0} MB are allowed; try {hint}fewer pixels or fewer pictures"
+    )
 }
 
 impl Drawing<'_> {
@@ -89,7 +93,7 @@ impl Drawing<'_> {
     /// # Errors
     /// If the prompt cannot be read.
     pub fn flops(&self) -> Result<u64> {
-        self.networks.flops(&self.settings, &self.settings.texts(self.request))
+        self.networks.flops(&self.parameters, &self.parameters.texts(self.request))
     }
 
     /// Draws the pictures; `observe` hears of every step.
@@ -97,27 +101,27 @@ impl Drawing<'_> {
     /// # Errors
     /// If a network cannot be loaded, if latents stop being numbers, and on the device's wish to stop.
     pub fn draw(self, observe: &mut dyn FnMut(Event<'_>)) -> Result<Pictures> {
-        let Self { model, request, mut settings, networks, .. } = self;
+        let Self { model, request, mut parameters, networks, .. } = self;
         let cache = model.cache.as_ref();
 
         observe(Event::Stage("reading the prompt"));
         let mut warn = |text: &str| observe(Event::Warning(text));
-        let texts = settings.texts(request);
+        let texts = parameters.texts(request);
         let mut prompts = encode(&networks.encoders, &texts, networks.wants, cache, &mut warn)?;
-        if settings.passes == 2 && request.negative.is_none() && model.zero_without_negative {
+        if parameters.passes == 2 && request.negative.is_none() && model.zero_without_negative {
             prompts[0] = prompts[1].zeros_like()?;
         }
 
         observe(Event::Stage("loading the U-Net"));
         let unet = networks.unet.specialize(cache)?.load()?.function("main")?;
         let rows: Vec<&Conditioning> = prompts.iter().collect();
-        let denoised = denoise(&unet, &rows, request, &mut settings, model.denoiser.guidance_width, observe)?;
+        let denoised = denoise(&unet, &rows, request, &mut parameters, model.denoiser.guidance_width, observe)?;
         drop(unet);
 
         observe(Event::Stage("decoding"));
         let decoder = networks.autoencoder.specialize(cache)?.load()?.function("decode")?;
         let images = decode(&decoder, &denoised.latents, model.latents)?;
-        Pictures::new(&model.name, request, &settings, prompts, denoised, &images)
+        Pictures::new(&model.name, request, &parameters, prompts, denoised, &images)
     }
 }
 

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use ondine_graph::{Bindings, DType, Graph, NDArray, Result, fail};
 use ondine_models::{Encoding, GraphSizes, Network, Tokenizer};
-use ondine_runtime::{
-    Bindings, Cache, DType, Device, Function, Graph, NDArray, Options, Outputs, Prepared, Result, Specialize, State,
-    fail,
-};
+use ondine_runtime::{Cache, Device, Function, Options, Outputs, Prepared, Specialize, State};
 
 use super::memory::{Resident, StagePlan};
 
@@ -78,8 +76,7 @@ impl<'a> TextEncoder<'a> {
         let (mut flops, mut most) = (0, 0);
         for text in texts {
             let tokens = self.tokens(text)?.ids.len();
-            let plan = self.network.plan("main", &Self::sizes(tokens))?;
-            flops += plan.cost().flops;
+            flops += self.network.flops("main", &Self::sizes(tokens))?;
             most = most.max(tokens);
         }
         Ok((flops, most))

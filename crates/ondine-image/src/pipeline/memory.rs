@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use ondine_runtime::{Plan, Prepared, Result};
+use ondine_graph::Result;
+use ondine_runtime::{Plan, Prepared};
 use serde_json::json;
 
 /// The memory of one stage, in bytes.

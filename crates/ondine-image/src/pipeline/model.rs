@@ -1,7 +1,8 @@
 //! A model folder, opened: its networks, and the facts that drawing depends on.
 
+use ondine_graph::{Context, Error, ErrorKind, Result, fail};
 use ondine_models::{DenoiserFacts, LatentSpace, Network, Pipeline, Source, Tokenizer};
-use ondine_runtime::{Cache, Context, Device, Error, ErrorKind, Precision, Result, fail};
+use ondine_runtime::{Cache, Device, Precision};
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -1,11 +1,11 @@
 //! What a drawing yields: pictures, and what it takes to draw them again or to check them.
 
-use ondine_runtime::{NDArray, Result, fail};
+use ondine_graph::{NDArray, Result, fail};
 
 use super::{
     denoise::Denoised,
     encode::Conditioning,
-    settings::{Settings, Size},
+    parameters::{Parameters, Size},
 };
 use crate::{
     codec::Picture,
@@ -14,7 +14,7 @@ use crate::{
     sampler::{SamplerEntry, ScheduleEntry},
 };
 
-/// Finished pictures with the settings that made them.
+/// Finished pictures with the parameters that made them.
 #[derive(Clone, Debug)]
 pub struct Pictures {
     size: Size,
@@ -31,18 +31,18 @@ impl Pictures {
     pub(super) fn new(
         model: &str,
         request: &Request,
-        settings: &Settings,
+        parameters: &Parameters,
         prompts: Vec<Conditioning>,
         denoised: Denoised,
         images: &[f32],
     ) -> Result<Self> {
-        let Size { width, height } = settings.size;
+        let Size { width, height } = parameters.size;
         Ok(Self {
-            size: settings.size,
+            size: parameters.size,
             images: NDArray::new(&[request.count, 3, height, width], images)?,
-            infotext: infotext(model, request, settings),
+            infotext: infotext(model, request, parameters),
             prompts,
-            timesteps: settings.sampler.timesteps().to_vec(),
+            timesteps: parameters.sampler.timesteps().to_vec(),
             trail: denoised.trail,
         })
     }
@@ -105,19 +105,19 @@ impl Pictures {
     }
 }
 
-fn infotext(model: &str, request: &Request, settings: &Settings) -> Infotext {
-    let sampler = SamplerEntry::of(&settings.scheduler);
+fn infotext(model: &str, request: &Request, parameters: &Parameters) -> Infotext {
+    let sampler = SamplerEntry::of(&parameters.scheduler);
     let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
     Infotext {
         prompt: request.prompt.clone(),
         negative_prompt: request.negative.clone().unwrap_or_default(),
-        steps: u32::try_from(settings.steps).ok(),
-        sampler: Some(sampler.map_or(settings.scheduler.class.name(), |entry| entry.label).to_owned()),
-        schedule: ScheduleEntry::of(&settings.scheduler).map(|entry| entry.label.to_owned()),
+        steps: u32::try_from(parameters.steps).ok(),
+        sampler: Some(sampler.map_or(parameters.scheduler.class.name(), |entry| entry.label).to_owned()),
+        schedule: ScheduleEntry::of(&parameters.scheduler).map(|entry| entry.label.to_owned()),
         // As written by a person: 7.1, not the 7.099999904632568 that its f32 is.
-        cfg_scale: settings.guidance.to_string().parse().ok(),
+        cfg_scale: parameters.guidance.to_string().parse().ok(),
         seed: Some(request.seed),
-        size: Some((side(settings.size.width), side(settings.size.height))),
+        size: Some((side(parameters.size.width), side(parameters.size.height))),
         model: Some(model.to_owned()),
         extra: vec![("RNG".to_owned(), request.generator.a1111().to_owned())],
         version: Some(concat!("Ondine ", env!("CARGO_PKG_VERSION")).to_owned()),

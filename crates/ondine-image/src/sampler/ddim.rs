@@ -1,7 +1,7 @@
 //! DDIM (Song et al. 2020): a deterministic step through the predicted clean latents, or with
 //! `eta` a share of fresh noise.
 
-use ondine_runtime::Result;
+use ondine_graph::Result;
 
 use super::{
     form::{Update, add_fresh_noise},

@@ -1,6 +1,6 @@
 //! DDPM (Ho et al. 2020): the ancestral step of the training process itself.
 
-use ondine_runtime::Result;
+use ondine_graph::Result;
 
 use super::{
     form::{Update, add_fresh_noise},

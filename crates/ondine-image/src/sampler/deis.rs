@@ -1,7 +1,7 @@
 //! DEIS (Zhang & Chen 2022): noise predictions extrapolated as polynomials in log rho, with the
 //! integral taken exactly; `rho` is sigma.
 
-use ondine_runtime::Result;
+use ondine_graph::Result;
 
 use super::{
     form::Update,

@@ -1,7 +1,7 @@
 //! DPM-Solver++ multistep (Lu et al. 2022), orders 1 to 3, for the ODE and for the SDE: "DPM++ 2M",
 //! "DPM++ 2M SDE", "DPM++ 3M".
 
-use ondine_runtime::Result;
+use ondine_graph::Result;
 
 use super::{form::Update, level::NoiseLevel, multistep::Multistep, rounded::exp};
 use crate::{

@@ -1,6 +1,6 @@
 //! Euler (Karras et al. 2022, algorithm 2 without churn) on the probability-flow ODE.
 
-use ondine_runtime::Result;
+use ondine_graph::Result;
 
 use super::{form::Update, rounded::ln, sigma::SigmaForm};
 use crate::{

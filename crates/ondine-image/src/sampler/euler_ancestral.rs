@@ -1,6 +1,6 @@
 //! Euler with ancestral noise ("Euler a"): each step goes below the next level and is noised back up.
 
-use ondine_runtime::Result;
+use ondine_graph::Result;
 
 use super::{
     form::{Update, add_fresh_noise},

@@ -1,7 +1,7 @@
 //! Euler and Heun on rectified flow (SD3, Flux): the network predicts the velocity `n - x0` of the
 //! straight path `(1 - sigma) x0 + sigma n`.
 
-use ondine_runtime::{Result, fail};
+use ondine_graph::{Result, fail};
 
 use super::{
     form::{Form, Update},

@@ -1,6 +1,6 @@
 //! What samplers have in common: those of one form differ in nothing but their update.
 
-use ondine_runtime::{Result, fail};
+use ondine_graph::{Result, fail};
 
 use super::{level::NoiseLevel, run::Sampler};
 use crate::noise::NoiseSource;

@@ -1,6 +1,6 @@
 //! Heun (Karras et al. 2022): an Euler step, then again with the mean of both slopes.
 
-use ondine_runtime::Result;
+use ondine_graph::Result;
 
 use super::{form::Update, level::clipped, sigma::SigmaForm};
 use crate::{

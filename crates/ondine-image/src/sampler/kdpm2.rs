@@ -1,6 +1,6 @@
 //! DPM2 and DPM2 a (k-diffusion's DPM-Solver-2): the midpoint method in log sigma.
 
-use ondine_runtime::Result;
+use ondine_graph::Result;
 
 use super::{
     euler_ancestral::split,

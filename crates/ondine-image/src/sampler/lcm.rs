@@ -1,6 +1,6 @@
 //! LCM (Luo et al. 2023): each call jumps to clean latents, then is noised to the next timestep.
 
-use ondine_runtime::{Result, fail};
+use ondine_graph::{Result, fail};
 
 use super::{
     form::{Update, add_fresh_noise},

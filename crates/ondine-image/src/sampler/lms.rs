@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ondine_runtime::Result;
+use ondine_graph::Result;
 
 use super::{form::Update, sigma::SigmaForm};
 use crate::{noise::NoiseSource, schedule::SchedulerConfig};

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ondine_runtime::{Result, fail};
+use ondine_graph::{Result, fail};
 
 use super::{form::Form, level::NoiseLevel, rounded::ln};
 use crate::schedule::{

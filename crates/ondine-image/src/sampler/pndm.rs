@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use ondine_runtime::{Result, fail};
+use ondine_graph::{Result, fail};
 
 use super::{
     form::Update,

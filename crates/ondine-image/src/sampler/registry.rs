@@ -1,6 +1,6 @@
 //! Samplers and schedules by the names people know them by.
 
-use ondine_runtime::{Result, fail};
+use ondine_graph::{Result, fail};
 use serde_json::Value;
 
 use crate::schedule::{SchedulerClass, SchedulerConfig, SigmaSchedule, Spacing};
@@ -18,23 +18,23 @@ pub struct SamplerEntry {
     pub class: SchedulerClass,
     /// The curve A1111 pairs it with under "Automatic".
     pub automatic: SigmaSchedule,
-    keys: &'static [(&'static str, Setting)],
+    keys: &'static [(&'static str, ConfigValue)],
 }
 
 /// A config value that makes a class into the sampler of an entry.
 #[derive(Debug, Clone, Copy)]
-enum Setting {
+enum ConfigValue {
     Word(&'static str),
     Count(u64),
     Flag(bool),
 }
 
-impl From<Setting> for Value {
-    fn from(setting: Setting) -> Self {
-        match setting {
-            Setting::Word(word) => word.into(),
-            Setting::Count(count) => count.into(),
-            Setting::Flag(flag) => flag.into(),
+impl From<ConfigValue> for Value {
+    fn from(value: ConfigValue) -> Self {
+        match value {
+            ConfigValue::Word(word) => word.into(),
+            ConfigValue::Count(count) => count.into(),
+            ConfigValue::Flag(flag) => flag.into(),
         }
     }
 }
@@ -68,12 +68,12 @@ const fn entry(
 }
 
 /// DPM-Solver++ of one order and equation.
-const ODE: (&str, Setting) = ("algorithm_type", Setting::Word("dpmsolver++"));
-const SDE: (&str, Setting) = ("algorithm_type", Setting::Word("sde-dpmsolver++"));
-const MIDPOINT: (&str, Setting) = ("solver_type", Setting::Word("midpoint"));
-const HEUN: (&str, Setting) = ("solver_type", Setting::Word("heun"));
-const ORDER_2: (&str, Setting) = ("solver_order", Setting::Count(2));
-const ORDER_3: (&str, Setting) = ("solver_order", Setting::Count(3));
+const ODE: (&str, ConfigValue) = ("algorithm_type", ConfigValue::Word("dpmsolver++"));
+const SDE: (&str, ConfigValue) = ("algorithm_type", ConfigValue::Word("sde-dpmsolver++"));
+const MIDPOINT: (&str, ConfigValue) = ("solver_type", ConfigValue::Word("midpoint"));
+const HEUN: (&str, ConfigValue) = ("solver_type", ConfigValue::Word("heun"));
+const ORDER_2: (&str, ConfigValue) = ("solver_order", ConfigValue::Count(2));
+const ORDER_3: (&str, ConfigValue) = ("solver_order", ConfigValue::Count(3));
 
 static SAMPLERS: [SamplerEntry; 20] = {
     use SchedulerClass as C;
@@ -119,7 +119,10 @@ static SAMPLERS: [SamplerEntry; 20] = {
         entry("unipc", "UniPC", &["uni_pc", "uni_pc_bh2"], C::UniPc),
         entry("ddim", "DDIM", &[], C::Ddim),
         entry("ddpm", "DDPM", &[], C::Ddpm),
-        SamplerEntry { keys: &[("skip_prk_steps", Setting::Flag(true))], ..entry("plms", "PLMS", &["pndm"], C::Pndm) },
+        SamplerEntry {
+            keys: &[("skip_prk_steps", ConfigValue::Flag(true))],
+            ..entry("plms", "PLMS", &["pndm"], C::Pndm)
+        },
         entry("lcm", "LCM", &[], C::Lcm),
         entry("tcd", "TCD", &[], C::Tcd),
         entry("flow-euler", "Flow Euler", &["euler_flow", "flow_match_euler"], C::FlowEuler),
@@ -223,7 +226,7 @@ impl SamplerEntry {
 
     fn configure(&self, config: &SchedulerConfig) -> Result<SchedulerConfig> {
         let switched = config.with_class(self.class)?;
-        self.keys.iter().try_fold(switched, |config, &(key, setting)| config.with_key(key, setting.into()))
+        self.keys.iter().try_fold(switched, |config, &(key, value)| config.with_key(key, value.into()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A run of a sampler, as those who call the network see it.
 
-use ondine_runtime::Result;
+use ondine_graph::Result;
 
 use super::level::NoiseLevel;
 use crate::noise::NoiseSource;

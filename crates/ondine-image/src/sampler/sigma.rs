@@ -1,6 +1,6 @@
 //! Sigma form: `x = x0 + sigma n`.
 
-use ondine_runtime::Result;
+use ondine_graph::Result;
 
 use super::{
     form::Form,

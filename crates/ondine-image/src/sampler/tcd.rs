@@ -1,7 +1,7 @@
 //! TCD (Zheng et al. 2024): jumps along the trajectory to a timestep below the next one, then is
 //! noised back up to it.
 
-use ondine_runtime::Result;
+use ondine_graph::Result;
 
 use super::{
     form::{Update, add_fresh_noise},

@@ -1,7 +1,7 @@
 //! UniPC (Zhao et al. 2023): a multistep predictor and a corrector that costs no extra call, on
 //! predictions of `x0`.
 
-use ondine_runtime::{Result, fail};
+use ondine_graph::{Result, fail};
 
 use super::{form::Update, multistep::Multistep, rounded::expm1};
 use crate::{

@@ -1,6 +1,6 @@
 //! Variance-preserving form: `x = sqrt(a) x0 + sqrt(1 - a) n`, on whole timesteps of the training schedule.
 
-use ondine_runtime::{Result, fail};
+use ondine_graph::{Result, fail};
 
 use super::{
     form::Form,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ondine_runtime::{Result, fail};
+use ondine_graph::{Result, fail};
 
 /// A diffusers scheduler class that this crate runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

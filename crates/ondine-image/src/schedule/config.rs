@@ -1,6 +1,6 @@
 //! `scheduler_config.json`: the facts a checkpoint states about its noise schedule and sampler.
 
-use ondine_runtime::{Error, ErrorKind, Result, fail};
+use ondine_graph::{Error, ErrorKind, Result, fail};
 use serde_json::{Map, Value};
 
 use super::{

@@ -1,6 +1,6 @@
 //! Typed reading of a scheduler config's keys, with the words each key knows.
 
-use ondine_runtime::{Context, Error, ErrorKind, Result, fail};
+use ondine_graph::{Context, Error, ErrorKind, Result, fail};
 use serde_json::{Map, Value};
 
 use super::{

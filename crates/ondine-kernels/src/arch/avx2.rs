@@ -1,125 +1,302 @@
 //! AVX2: 6 rows by 2 vectors of 8 lanes.
 
-use std::{arch::x86_64::*, hint::black_box};
+use std::arch::x86_64::*;
 
-use crate::{
-    arch::{
-        Avx2,
-        vector::{CodeVector, Vector},
-    },
-    attention::{AttentionKernels, Single, Task},
-    gemm::{
-        decode::CodedCall,
-        epilogue::MAX_LANES,
-        micro::{Dot, GemmKernels, MicroCall, tile},
-    },
-    probe::{ProbeKernels, chains},
-    rowwise::Enter,
+use crate::arch::{
+    dot::{Dot, Tile},
+    enter::enter,
+    isa::Isa,
+    product::Single,
+    vector::{CodeVector, MAX_LANES, Vector},
 };
 
-/// The matrix kernels of this tier.
-pub(crate) const GEMM: GemmKernels = GemmKernels {
-    lanes: 8,
-    width: 16,
-    rows: 6,
-    f32: micro::<F32>,
-    bf16: micro::<Bf16>,
-    s8: micro::<S8>,
-    coded,
-    epilogue: |call| Avx2::enter(call),
-    pack: |call| Avx2::enter(call),
-    attention_f32: ATTENTION,
-    attention_bf16: ATTENTION,
-    attention_s8: ATTENTION,
-    depthwise: |call| Avx2::enter(call),
-    winograd_input: |call| Avx2::enter(call),
-    winograd_output: |call| Avx2::enter(call),
-    recurrent: |call| Avx2::enter(call),
-};
+/// AVX2, FMA and F16C.
+#[derive(Clone, Copy)]
+pub(super) struct Avx2;
 
-/// What this tier can do at most.
-pub(crate) const PROBE: ProbeKernels =
-    ProbeKernels { f32: probe_f32, bf16: None, s8: Some(probe_s8), read: |kernel| Avx2::enter(kernel) };
+enter!(Avx2, "avx2", is_x86_feature_detected: "avx2" "fma" "f16c");
 
-/// Vectors of sums of a probe: with the operands beside them they fit into the 16 registers.
-const CHAINS: usize = 12;
+impl Isa for Avx2 {
+    const FMA: bool = true;
+    const TILE: Tile = Tile { lanes: 8, width: 16, rows: 6 };
+    const WIDE_COUNT: usize = 2;
 
-fn probe_f32(loops: usize) -> u64 {
-    #[target_feature(enable = "avx2,fma")]
-    fn inner(loops: usize) -> u64 {
-        // SAFETY: this function has the features.
-        unsafe { chains::<F32, CHAINS>(loops, 1.0_f32.to_bits(), 1) }
-    }
-    // SAFETY: only the table of a tier that the processor has refers to this function.
-    unsafe { inner(loops) }
+    type Vector = F32x8;
+    type Wide = F32x8;
+
+    type F32 = F32;
+    type Bf16 = Bf16;
+    type S8 = S8;
+
+    // There are no products of bf16: such operands are made f32 when they are packed.
+    type AttentionF32 = Single<F32x8, 6, 6>;
+    type AttentionBf16 = Single<F32x8, 6, 6>;
+    type AttentionS8 = Single<F32x8, 6, 6>;
 }
 
-/// `vpmaddwd` and an addition. The sums themselves are multiplied: products of operands that stay the same would be
-/// taken out of the loop.
-fn probe_s8(loops: usize) -> u64 {
-    #[target_feature(enable = "avx2")]
-    fn inner(loops: usize) -> u64 {
-        let (left, right) = (_mm256_set1_epi16(black_box(3)), _mm256_set1_epi16(black_box(5)));
-        let mut sums = [left; CHAINS];
-        for _ in 0..loops {
-            for sum in &mut sums {
-                *sum = _mm256_add_epi32(left, _mm256_madd_epi16(*sum, right));
-            }
+/// 8 f32. (Not the vector of the standard library: that could be named anywhere.)
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct F32x8(__m256);
+
+impl CodeVector for F32x8 {
+    type Table = [__m256; 2];
+
+    const LOOKS_UP: bool = false;
+
+    #[inline(always)]
+    fn table(numbers: &[f32; 16]) -> Self::Table {
+        // SAFETY: as the trait says; there are 16 numbers.
+        unsafe { [_mm256_loadu_ps(numbers.as_ptr()), _mm256_loadu_ps(numbers.as_ptr().add(8))] }
+    }
+
+    #[inline(always)]
+    fn looked_up(self, shift: u32, table: &Self::Table) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let index = _mm256_srlv_epi32(_mm256_castps_si256(self.0), _mm256_set1_epi32(shift as i32));
+            let low = _mm256_permutevar8x32_ps(table[0], index);
+            let high = _mm256_permutevar8x32_ps(table[1], index);
+            // The fourth bit decides.
+            Self(_mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index))))
         }
-        black_box(sums);
-        (2 * loops * CHAINS * 16) as u64
     }
-    // SAFETY: only the table of a tier that the processor has refers to this function.
-    unsafe { inner(loops) }
+
+    #[inline(always)]
+    fn signed<const BITS: u32>(self, shift: u32) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let up = _mm256_set1_epi32((32 - BITS - shift) as i32);
+            let top = _mm256_sllv_epi32(_mm256_castps_si256(self.0), up);
+            Self(_mm256_cvtepi32_ps(_mm256_srav_epi32(top, _mm256_set1_epi32((32 - BITS) as i32))))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm256_cvtph_ps(_mm_loadu_si128(from.cast()))) }
+    }
 }
 
-/// There are no products of bf16: such operands are made f32 when they are packed.
-const ATTENTION: AttentionKernels = AttentionKernels::new::<Single<__m256, 6>>(2, attend);
+impl Vector for F32x8 {
+    const LANES: usize = 8;
 
-/// Runs a task of attention with all features of this tier.
-fn attend(task: Task<'_>) {
-    #[target_feature(enable = "avx2,fma,f16c")]
-    fn inner(task: Task<'_>) {
-        task.run::<Single<__m256, 6>, 6, 2>();
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm256_set1_ps(x)) }
     }
-    // SAFETY: only the table of a tier that the processor has refers to this function.
-    unsafe { inner(task) }
-}
 
-/// Reads codes with all features of this tier.
-fn coded(call: &CodedCall) {
-    #[target_feature(enable = "avx2,fma,f16c")]
-    fn inner(call: &CodedCall) {
-        call.run::<__m256, 2>();
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm256_loadu_ps(from)) }
     }
-    // SAFETY: only the table of a tier that the processor has refers to this function.
-    unsafe { inner(call) }
-}
 
-#[target_feature(enable = "avx2,fma,f16c")]
-fn micro<D: Dot>(call: &MicroCall) {
-    // SAFETY: `Micro` has this function's obligations.
-    unsafe {
-        match (call.count, call.vectors) {
-            (1, 1) => tile::<D, 1, 1>(call),
-            (1, _) => tile::<D, 1, 2>(call),
-            (2, 1) => tile::<D, 2, 1>(call),
-            (2, _) => tile::<D, 2, 2>(call),
-            (3 | 4, 1) => tile::<D, 4, 1>(call),
-            (3 | 4, _) => tile::<D, 4, 2>(call),
-            (_, 1) => tile::<D, 6, 1>(call),
-            _ if D::ROWS >= 6 => tile::<D, 6, 2>(call),
-            _ => {
-                tile::<D, 4, 2>(call);
-                let rest = MicroCall { rows: call.rows.add(4), sums: call.sums.add(4 * call.sum_stride), ..*call };
-                tile::<D, 2, 2>(&rest);
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            Self(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast())))))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: as the trait says.
+        unsafe { _mm256_storeu_ps(to, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16) {
+        // SAFETY: as the trait says.
+        unsafe {
+            let bits = _mm256_castps_si256(self.0);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0));
+            let kept = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan));
+            let halves = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi32(kept, kept));
+            _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(halves));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i32(from: *const i32) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm256_cvtepi32_ps(_mm256_loadu_si256(from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8) {
+        // SAFETY: as the trait says.
+        unsafe {
+            let low = _mm256_and_si256(_mm256_castps_si256(self.0), _mm256_set1_epi32(0xff));
+            let words = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi32(low, low));
+            let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_castsi256_si128(words));
+            _mm_storel_epi64(to.cast(), bytes);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn corrected(sums: *const i32, zero: i32, weights: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let weights = _mm256_mullo_epi32(_mm256_set1_epi32(zero), _mm256_castps_si256(weights.0));
+            Self(_mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_loadu_si256(sums.cast()), weights)))
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, b: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm256_add_ps(self.0, b.0)) }
+    }
+
+    #[inline(always)]
+    fn sub(self, b: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm256_sub_ps(self.0, b.0)) }
+    }
+
+    #[inline(always)]
+    fn mul(self, b: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm256_mul_ps(self.0, b.0)) }
+    }
+
+    #[inline(always)]
+    fn div(self, b: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm256_div_ps(self.0, b.0)) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm256_fmadd_ps(self.0, b.0, c.0)) }
+    }
+
+    #[inline(always)]
+    fn if_greater(self, than: Self, yes: Self, no: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, than.0))) }
+    }
+
+    #[inline(always)]
+    fn max(self, b: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm256_max_ps(self.0, b.0)) }
+    }
+
+    #[inline(always)]
+    fn min(self, b: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm256_min_ps(self.0, b.0)) }
+    }
+
+    #[inline(always)]
+    fn any_greater(self, than: Self) -> bool {
+        // SAFETY: as the trait says.
+        unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(self.0, than.0)) != 0 }
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0)) }
+    }
+
+    #[inline(always)]
+    fn copysign(self, sign: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let mask = _mm256_set1_ps(-0.0);
+            Self(_mm256_or_ps(_mm256_andnot_ps(mask, self.0), _mm256_and_ps(mask, sign.0)))
+        }
+    }
+
+    #[inline(always)]
+    fn add_exponent(self, n: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let n = _mm256_slli_epi32::<23>(_mm256_castps_si256(n.0));
+            Self(_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(self.0), n)))
+        }
+    }
+
+    #[inline(always)]
+    fn scale(self, n: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            // In two factors, since `n` may lie outside the range of exponents.
+            let n = _mm256_cvtps_epi32(n.0);
+            let half = _mm256_srai_epi32::<1>(n);
+            let bias = _mm256_set1_epi32(127);
+            let power = |n| _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(n, bias)));
+            Self(_mm256_mul_ps(_mm256_mul_ps(self.0, power(half)), power(_mm256_sub_epi32(n, half))))
+        }
+    }
+
+    #[inline(always)]
+    fn max_magnitude(self, b: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let (a, b) = (_mm256_castps_si256(self.abs().0), _mm256_castps_si256(b.abs().0));
+            Self(_mm256_castsi256_ps(_mm256_max_epu32(a, b)))
+        }
+    }
+
+    #[inline(always)]
+    fn largest_magnitude(self) -> f32 {
+        // SAFETY: as the trait says.
+        unsafe {
+            let bits = _mm256_castps_si256(self.0);
+            let half = _mm_max_epu32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256::<1>(bits));
+            let pair = _mm_max_epu32(half, _mm_shuffle_epi32::<0b1110>(half));
+            let one = _mm_max_epu32(pair, _mm_shuffle_epi32::<1>(pair));
+            f32::from_bits(_mm_cvtsi128_si32(one) as u32)
+        }
+    }
+
+    #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "the index is that of a column, of several arrays at once")]
+    unsafe fn transpose(rows: &[*const f32; MAX_LANES], offset: usize, to: *mut f32, stride: usize) {
+        // SAFETY: as the trait says.
+        unsafe {
+            let mut words = [_mm256_setzero_ps(); 8];
+            for (i, words) in words.iter_mut().enumerate() {
+                *words = _mm256_loadu_ps(rows[i].add(offset));
+            }
+            // Blocks of 2 by 2 words, of 4 by 4, then the two halves of vectors.
+            let mut pairs = [_mm256_setzero_pd(); 8];
+            for i in 0..8 {
+                let (a, b) = (words[i & !1], words[i | 1]);
+                pairs[i] =
+                    _mm256_castps_pd(if i % 2 == 0 { _mm256_unpacklo_ps(a, b) } else { _mm256_unpackhi_ps(a, b) });
+            }
+            // Of each four rows, column `i % 4` of each half.
+            let mut quads = [_mm256_setzero_ps(); 8];
+            for i in 0..8 {
+                let first = (i & !3) + (i % 4) / 2;
+                let (a, b) = (pairs[first], pairs[first + 2]);
+                quads[i] =
+                    _mm256_castpd_ps(if i % 2 == 0 { _mm256_unpacklo_pd(a, b) } else { _mm256_unpackhi_pd(a, b) });
+            }
+            for i in 0..8 {
+                let (a, b) = (quads[i % 4], quads[4 + i % 4]);
+                let column =
+                    if i < 4 { _mm256_permute2f128_ps::<0x20>(a, b) } else { _mm256_permute2f128_ps::<0x31>(a, b) };
+                _mm256_storeu_ps(to.add(i * stride), column);
             }
         }
     }
 }
 
 /// `vfmadd231ps`
-struct F32;
+pub(super) struct F32;
 
 impl Dot for F32 {
     type Left = __m256;
@@ -165,7 +342,7 @@ impl Dot for F32 {
 }
 
 /// Each half of the word made an f32, then `vfmadd231ps`.
-struct Bf16;
+pub(super) struct Bf16;
 
 impl Dot for Bf16 {
     type Left = (__m256, __m256);
@@ -224,13 +401,14 @@ unsafe fn split(words: __m256i) -> (__m256, __m256) {
 }
 
 /// Even and odd bytes made i16, then `vpmaddwd`, which cannot overflow.
-struct S8;
+pub(super) struct S8;
 
 impl Dot for S8 {
     type Left = (__m256i, __m256i);
     type Right = (__m256i, __m256i);
     type Sum = __m256i;
     const LANES: usize = 8;
+    const LINKED: usize = 2;
 
     #[inline(always)]
     unsafe fn zero() -> __m256i {
@@ -266,6 +444,13 @@ impl Dot for S8 {
         }
     }
 
+    /// `vpmaddwd` and an addition; the sums themselves are multiplied.
+    #[inline(always)]
+    unsafe fn link(sum: __m256i, left: (__m256i, __m256i), right: (__m256i, __m256i)) -> __m256i {
+        // SAFETY: as the trait demands.
+        unsafe { _mm256_add_epi32(left.0, _mm256_madd_epi16(sum, right.0)) }
+    }
+
     #[inline(always)]
     unsafe fn load_sum(sums: *const u32) -> __m256i {
         // SAFETY: as the trait demands.
@@ -276,259 +461,5 @@ impl Dot for S8 {
     unsafe fn store_sum(sum: __m256i, sums: *mut u32) {
         // SAFETY: as the trait demands.
         unsafe { _mm256_storeu_si256(sums.cast(), sum) }
-    }
-}
-
-impl CodeVector for __m256 {
-    type Table = [__m256; 2];
-
-    const LOOKS_UP: bool = false;
-
-    #[inline(always)]
-    fn table(numbers: &[f32; 16]) -> Self::Table {
-        // SAFETY: as the trait says; there are 16 numbers.
-        unsafe { [_mm256_loadu_ps(numbers.as_ptr()), _mm256_loadu_ps(numbers.as_ptr().add(8))] }
-    }
-
-    #[inline(always)]
-    fn looked_up(self, shift: u32, table: &Self::Table) -> Self {
-        // SAFETY: as the trait says.
-        unsafe {
-            let index = _mm256_srlv_epi32(_mm256_castps_si256(self), _mm256_set1_epi32(shift as i32));
-            let low = _mm256_permutevar8x32_ps(table[0], index);
-            let high = _mm256_permutevar8x32_ps(table[1], index);
-            // The fourth bit decides.
-            _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index)))
-        }
-    }
-
-    #[inline(always)]
-    fn signed<const BITS: u32>(self, shift: u32) -> Self {
-        // SAFETY: as the trait says.
-        unsafe {
-            let up = _mm256_set1_epi32((32 - BITS - shift) as i32);
-            let top = _mm256_sllv_epi32(_mm256_castps_si256(self), up);
-            _mm256_cvtepi32_ps(_mm256_srav_epi32(top, _mm256_set1_epi32((32 - BITS) as i32)))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn load_f16(from: *const u16) -> Self {
-        // SAFETY: as the trait says.
-        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
-    }
-}
-
-impl Vector for __m256 {
-    const LANES: usize = 8;
-
-    #[inline(always)]
-    fn splat(x: f32) -> Self {
-        // SAFETY: as the trait says.
-        unsafe { _mm256_set1_ps(x) }
-    }
-
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: as the trait says.
-        unsafe { _mm256_loadu_ps(from) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_bf16(from: *const u16) -> Self {
-        // SAFETY: as the trait says.
-        unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast())))) }
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        // SAFETY: as the trait says.
-        unsafe { _mm256_storeu_ps(to, self) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_bf16(self, to: *mut u16) {
-        // SAFETY: as the trait says.
-        unsafe {
-            let bits = _mm256_castps_si256(self);
-            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
-            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(self, self));
-            let kept = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan));
-            let halves = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi32(kept, kept));
-            _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(halves));
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn load_i32(from: *const i32) -> Self {
-        // SAFETY: as the trait says.
-        unsafe { _mm256_cvtepi32_ps(_mm256_loadu_si256(from.cast())) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_bytes(self, to: *mut u8) {
-        // SAFETY: as the trait says.
-        unsafe {
-            let low = _mm256_and_si256(_mm256_castps_si256(self), _mm256_set1_epi32(0xff));
-            let words = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi32(low, low));
-            let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_castsi256_si128(words));
-            _mm_storel_epi64(to.cast(), bytes);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn corrected(sums: *const i32, zero: i32, weights: Self) -> Self {
-        // SAFETY: as the trait says.
-        unsafe {
-            let weights = _mm256_mullo_epi32(_mm256_set1_epi32(zero), _mm256_castps_si256(weights));
-            _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_loadu_si256(sums.cast()), weights))
-        }
-    }
-
-    #[inline(always)]
-    fn add(self, b: Self) -> Self {
-        // SAFETY: as the trait says.
-        unsafe { _mm256_add_ps(self, b) }
-    }
-
-    #[inline(always)]
-    fn sub(self, b: Self) -> Self {
-        // SAFETY: as the trait says.
-        unsafe { _mm256_sub_ps(self, b) }
-    }
-
-    #[inline(always)]
-    fn mul(self, b: Self) -> Self {
-        // SAFETY: as the trait says.
-        unsafe { _mm256_mul_ps(self, b) }
-    }
-
-    #[inline(always)]
-    fn div(self, b: Self) -> Self {
-        // SAFETY: as the trait says.
-        unsafe { _mm256_div_ps(self, b) }
-    }
-
-    #[inline(always)]
-    fn mul_add(self, b: Self, c: Self) -> Self {
-        // SAFETY: as the trait says.
-        unsafe { _mm256_fmadd_ps(self, b, c) }
-    }
-
-    #[inline(always)]
-    fn if_greater(self, than: Self, yes: Self, no: Self) -> Self {
-        // SAFETY: as the trait says.
-        unsafe { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_GT_OQ>(self, than)) }
-    }
-
-    #[inline(always)]
-    fn max(self, b: Self) -> Self {
-        // SAFETY: as the trait says.
-        unsafe { _mm256_max_ps(self, b) }
-    }
-
-    #[inline(always)]
-    fn min(self, b: Self) -> Self {
-        // SAFETY: as the trait says.
-        unsafe { _mm256_min_ps(self, b) }
-    }
-
-    #[inline(always)]
-    fn any_greater(self, than: Self) -> bool {
-        // SAFETY: as the trait says.
-        unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(self, than)) != 0 }
-    }
-
-    #[inline(always)]
-    fn abs(self) -> Self {
-        // SAFETY: as the trait says.
-        unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self) }
-    }
-
-    #[inline(always)]
-    fn copysign(self, sign: Self) -> Self {
-        // SAFETY: as the trait says.
-        unsafe {
-            let mask = _mm256_set1_ps(-0.0);
-            _mm256_or_ps(_mm256_andnot_ps(mask, self), _mm256_and_ps(mask, sign))
-        }
-    }
-
-    #[inline(always)]
-    fn add_exponent(self, n: Self) -> Self {
-        // SAFETY: as the trait says.
-        unsafe {
-            let n = _mm256_slli_epi32::<23>(_mm256_castps_si256(n));
-            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(self), n))
-        }
-    }
-
-    #[inline(always)]
-    fn scale(self, n: Self) -> Self {
-        // SAFETY: as the trait says.
-        unsafe {
-            // In two factors, since `n` may lie outside the range of exponents.
-            let n = _mm256_cvtps_epi32(n);
-            let half = _mm256_srai_epi32::<1>(n);
-            let bias = _mm256_set1_epi32(127);
-            let power = |n| _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(n, bias)));
-            _mm256_mul_ps(_mm256_mul_ps(self, power(half)), power(_mm256_sub_epi32(n, half)))
-        }
-    }
-
-    #[inline(always)]
-    fn max_magnitude(self, b: Self) -> Self {
-        // SAFETY: as the trait says.
-        unsafe {
-            let (a, b) = (_mm256_castps_si256(self.abs()), _mm256_castps_si256(b.abs()));
-            _mm256_castsi256_ps(_mm256_max_epu32(a, b))
-        }
-    }
-
-    #[inline(always)]
-    fn largest_magnitude(self) -> f32 {
-        // SAFETY: as the trait says.
-        unsafe {
-            let bits = _mm256_castps_si256(self);
-            let half = _mm_max_epu32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256::<1>(bits));
-            let pair = _mm_max_epu32(half, _mm_shuffle_epi32::<0b1110>(half));
-            let one = _mm_max_epu32(pair, _mm_shuffle_epi32::<1>(pair));
-            f32::from_bits(_mm_cvtsi128_si32(one) as u32)
-        }
-    }
-
-    #[inline(always)]
-    #[expect(clippy::needless_range_loop, reason = "the index is that of a column, of several arrays at once")]
-    unsafe fn transpose(rows: &[*const f32; MAX_LANES], offset: usize, to: *mut f32, stride: usize) {
-        // SAFETY: as the trait says.
-        unsafe {
-            let mut words = [_mm256_setzero_ps(); 8];
-            for (i, words) in words.iter_mut().enumerate() {
-                *words = _mm256_loadu_ps(rows[i].add(offset));
-            }
-            // Blocks of 2 by 2 words, of 4 by 4, then the two halves of vectors.
-            let mut pairs = [_mm256_setzero_pd(); 8];
-            for i in 0..8 {
-                let (a, b) = (words[i & !1], words[i | 1]);
-                pairs[i] =
-                    _mm256_castps_pd(if i % 2 == 0 { _mm256_unpacklo_ps(a, b) } else { _mm256_unpackhi_ps(a, b) });
-            }
-            // Of each four rows, column `i % 4` of each half.
-            let mut quads = [_mm256_setzero_ps(); 8];
-            for i in 0..8 {
-                let first = (i & !3) + (i % 4) / 2;
-                let (a, b) = (pairs[first], pairs[first + 2]);
-                quads[i] =
-                    _mm256_castpd_ps(if i % 2 == 0 { _mm256_unpacklo_pd(a, b) } else { _mm256_unpackhi_pd(a, b) });
-            }
-            for i in 0..8 {
-                let (a, b) = (quads[i % 4], quads[4 + i % 4]);
-                let column =
-                    if i < 4 { _mm256_permute2f128_ps::<0x20>(a, b) } else { _mm256_permute2f128_ps::<0x31>(a, b) };
-                _mm256_storeu_ps(to.add(i * stride), column);
-            }
-        }
     }
 }

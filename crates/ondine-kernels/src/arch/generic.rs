@@ -1,76 +1,46 @@
 //! Any processor: 4 rows by 1 vector of 8 lanes, in plain Rust.
 
-use std::hint::black_box;
-
-use crate::{
-    arch::{
-        Generic,
-        vector::{CodeVector, Lane, Vector},
-    },
-    attention::{AttentionKernels, Single},
-    gemm::{
-        epilogue::MAX_LANES,
-        micro::{Dot, GemmKernels, MicroCall, tile},
-    },
-    math::{bf16_bits, bf16_value, f16_value},
-    probe::ProbeKernels,
-    rowwise::Enter,
+use crate::arch::{
+    dot::{Dot, Tile},
+    enter::enter,
+    half::{bf16_bits, bf16_value, f16_value},
+    isa::Isa,
+    lane::Lane,
+    product::Single,
+    vector::{CodeVector, MAX_LANES, Vector},
 };
+
+/// What every processor of the architecture can do.
+#[derive(Clone, Copy)]
+pub(crate) struct Generic;
+
+enter!(Generic, "generic");
 
 const LANES: usize = 8;
 
-/// The matrix kernels of this tier.
-pub(crate) const GEMM: GemmKernels = GemmKernels {
-    lanes: LANES,
-    width: 2 * LANES,
-    rows: 4,
-    f32: micro::<F32>,
-    bf16: micro::<Bf16>,
-    s8: micro::<S8>,
-    coded: |call| call.run::<Quad, 1>(),
-    epilogue: |call| Generic::enter(call),
-    pack: |call| Generic::enter(call),
-    attention_f32: ATTENTION,
-    attention_bf16: ATTENTION,
-    attention_s8: ATTENTION,
-    depthwise: |call| call.compute::<Quad>(),
-    winograd_input: |call| Generic::enter(call),
-    winograd_output: |call| Generic::enter(call),
-    recurrent: |call| call.advance::<Quad>(),
-};
+impl Isa for Generic {
+    const FMA: bool = false;
+    const TILE: Tile = Tile { lanes: LANES, width: 2 * LANES, rows: 4 };
+    const WIDE_COUNT: usize = 1;
 
-/// What this tier can do at most.
-pub(crate) const PROBE: ProbeKernels =
-    ProbeKernels { f32: probe, bf16: None, s8: None, read: |kernel| Generic::enter(kernel) };
+    type Vector = Lane<Self>;
+    type Wide = F32x4;
 
-/// A multiplication and an addition. The sums themselves are multiplied: products of operands that stay the same
-/// would be taken out of the loop.
-fn probe(loops: usize) -> u64 {
-    /// Vectors of sums and their lanes: with the operands beside them they fit into 16 registers of 16 bytes.
-    const CHAINS: usize = 12;
-    const LANES: usize = 4;
-    let (left, right) = (black_box([1.0_f32; LANES]), black_box([0.5_f32; LANES]));
-    let mut sums = [left; CHAINS];
-    for _ in 0..loops {
-        for sum in &mut sums {
-            for (sum, (left, right)) in sum.iter_mut().zip(left.iter().zip(right)) {
-                *sum = *sum * right + left;
-            }
-        }
-    }
-    black_box(sums);
-    (2 * loops * CHAINS * LANES) as u64
+    type F32 = F32;
+    type Bf16 = Bf16;
+    type S8 = S8;
+
+    // Operands of bf16 are made f32 when they are packed.
+    type AttentionF32 = Single<F32x4, 4, 4>;
+    type AttentionBf16 = Single<F32x4, 4, 4>;
+    type AttentionS8 = Single<F32x4, 4, 4>;
 }
-
-/// Operands of bf16 are made f32 when they are packed.
-const ATTENTION: AttentionKernels =
-    AttentionKernels::new::<Single<Quad, 4>>(2, |task| task.run::<Single<Quad, 4>, 4, 2>());
 
 /// Four f32: what the vectors of nearly every processor hold at least.
 #[derive(Clone, Copy)]
-struct Quad([f32; 4]);
+pub(crate) struct F32x4([f32; 4]);
 
-impl Quad {
+impl F32x4 {
     #[inline(always)]
     fn map(self, f: impl Fn(f32) -> f32) -> Self {
         Self(self.0.map(f))
@@ -82,7 +52,7 @@ impl Quad {
     }
 }
 
-impl CodeVector for Quad {
+impl CodeVector for F32x4 {
     type Table = [f32; 16];
 
     const LOOKS_UP: bool = false;
@@ -109,7 +79,7 @@ impl CodeVector for Quad {
     }
 }
 
-impl Vector for Quad {
+impl Vector for F32x4 {
     const LANES: usize = 4;
 
     #[inline(always)]
@@ -247,22 +217,6 @@ impl Vector for Quad {
     }
 }
 
-/// # Safety
-/// See [`crate::gemm::micro::Micro`].
-unsafe fn micro<D: Dot>(call: &MicroCall) {
-    // SAFETY: `Micro` has this function's obligations.
-    unsafe {
-        match (call.count, call.vectors) {
-            (1, 1) => tile::<D, 1, 1>(call),
-            (1, _) => tile::<D, 1, 2>(call),
-            (2, 1) => tile::<D, 2, 1>(call),
-            (2, _) => tile::<D, 2, 2>(call),
-            (_, 1) => tile::<D, 4, 1>(call),
-            _ => tile::<D, 4, 2>(call),
-        }
-    }
-}
-
 #[inline(always)]
 unsafe fn read<T: Copy>(words: *const u32) -> [T; LANES] {
     // SAFETY: the caller vouches for `LANES` words, and every `T` here has 4 bytes and no invalid values.
@@ -275,7 +229,7 @@ unsafe fn write<T: Copy>(values: [T; LANES], words: *mut u32) {
     unsafe { words.cast::<[T; LANES]>().write_unaligned(values) }
 }
 
-struct F32;
+pub(crate) struct F32;
 
 impl Dot for F32 {
     type Left = f32;
@@ -321,7 +275,7 @@ impl Dot for F32 {
     }
 }
 
-struct Bf16;
+pub(crate) struct Bf16;
 
 impl Dot for Bf16 {
     type Left = [f32; 2];
@@ -368,7 +322,7 @@ impl Dot for Bf16 {
     }
 }
 
-struct S8;
+pub(crate) struct S8;
 
 impl Dot for S8 {
     type Left = [i32; 4];

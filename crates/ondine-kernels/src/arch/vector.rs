@@ -1,18 +1,15 @@
 //! Vectors of f32 as one type per instruction set, for what plain loops leave to the compiler's luck: the ends of
 //! matrix products and the softmax of attention.
 
-use std::marker::PhantomData;
-
-use crate::{
-    arch::Isa,
-    gemm::epilogue::MAX_LANES,
-    math::{bf16_bits, bf16_value},
-};
+/// The most lanes that a vector of any tier has.
+pub(crate) const MAX_LANES: usize = 16;
 
 /// A few f32, in lanes that all do the same.
 ///
-/// The types of a tier are used only in code entered by [`crate::rowwise::Enter`], so their methods may assume its
-/// instructions.
+/// # Safety
+/// All methods may assume the instructions of the tier that the type belongs to. No code can name such a type but that
+/// of its tier and what [`Tier::enter`](crate::arch::tier::Tier::enter) leads to, whose caller vouches for them; so
+/// methods without addresses are safe to call.
 pub(crate) trait Vector: Copy {
     /// Number of lanes.
     const LANES: usize;
@@ -178,152 +175,4 @@ pub(crate) trait CodeVector: Vector {
     /// # Safety
     /// The address is valid for that.
     unsafe fn load_f16(from: *const u16) -> Self;
-}
-
-/// A single f32 as a vector.
-#[derive(Clone, Copy)]
-pub(crate) struct Lane<I>(pub(crate) f32, PhantomData<I>);
-
-impl<I> Lane<I> {
-    #[inline(always)]
-    pub(crate) fn new(x: f32) -> Self {
-        Self(x, PhantomData)
-    }
-}
-
-impl<I: Isa> Vector for Lane<I> {
-    const LANES: usize = 1;
-
-    #[inline(always)]
-    fn splat(x: f32) -> Self {
-        Self::new(x)
-    }
-
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: as the caller says.
-        Self::new(unsafe { from.read_unaligned() })
-    }
-
-    #[inline(always)]
-    unsafe fn load_bf16(from: *const u16) -> Self {
-        // SAFETY: as the caller says.
-        Self::new(bf16_value(unsafe { from.read_unaligned() }))
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        // SAFETY: as the caller says.
-        unsafe { to.write_unaligned(self.0) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_bf16(self, to: *mut u16) {
-        // SAFETY: as the caller says.
-        unsafe { to.write_unaligned(bf16_bits(self.0)) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_i32(from: *const i32) -> Self {
-        // SAFETY: as the caller says.
-        Self::new(unsafe { from.read_unaligned() } as f32)
-    }
-
-    #[inline(always)]
-    unsafe fn store_bytes(self, to: *mut u8) {
-        // SAFETY: as the caller says.
-        unsafe { to.write(self.0.to_bits() as u8) }
-    }
-
-    #[inline(always)]
-    unsafe fn corrected(sums: *const i32, zero: i32, weights: Self) -> Self {
-        // SAFETY: as the caller says.
-        Self::new(unsafe { *sums }.wrapping_sub(zero.wrapping_mul(weights.0.to_bits() as i32)) as f32)
-    }
-
-    #[inline(always)]
-    fn add(self, b: Self) -> Self {
-        Self::new(self.0 + b.0)
-    }
-
-    #[inline(always)]
-    fn sub(self, b: Self) -> Self {
-        Self::new(self.0 - b.0)
-    }
-
-    #[inline(always)]
-    fn mul(self, b: Self) -> Self {
-        Self::new(self.0 * b.0)
-    }
-
-    #[inline(always)]
-    fn div(self, b: Self) -> Self {
-        Self::new(self.0 / b.0)
-    }
-
-    #[inline(always)]
-    fn mul_add(self, b: Self, c: Self) -> Self {
-        Self::new(I::mul_add(self.0, b.0, c.0))
-    }
-
-    #[inline(always)]
-    fn if_greater(self, than: Self, yes: Self, no: Self) -> Self {
-        if self.0 > than.0 { yes } else { no }
-    }
-
-    #[inline(always)]
-    fn max(self, b: Self) -> Self {
-        self.if_greater(b, self, b)
-    }
-
-    #[inline(always)]
-    fn min(self, b: Self) -> Self {
-        b.if_greater(self, self, b)
-    }
-
-    #[inline(always)]
-    fn any_greater(self, than: Self) -> bool {
-        self.0 > than.0
-    }
-
-    #[inline(always)]
-    fn abs(self) -> Self {
-        Self::new(self.0.abs())
-    }
-
-    #[inline(always)]
-    fn copysign(self, sign: Self) -> Self {
-        Self::new(self.0.copysign(sign.0))
-    }
-
-    #[inline(always)]
-    fn add_exponent(self, n: Self) -> Self {
-        Self::new(f32::from_bits(self.0.to_bits().wrapping_add(n.0.to_bits() << 23)))
-    }
-
-    #[inline(always)]
-    fn scale(self, n: Self) -> Self {
-        // In two factors, since `n` may lie outside the range of exponents. Adding 1.5 * 2^23 leaves an integer in the
-        // low bits, which unlike a conversion takes any number.
-        let n = ((n.0 + 12_582_912.0).to_bits() as i32).wrapping_sub(12_582_912.0_f32.to_bits() as i32);
-        let power = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
-        let half = n >> 1;
-        Self::new(self.0 * power(half) * power(n.wrapping_sub(half)))
-    }
-
-    #[inline(always)]
-    fn max_magnitude(self, b: Self) -> Self {
-        Self::new(f32::from_bits(self.0.abs().to_bits().max(b.0.abs().to_bits())))
-    }
-
-    #[inline(always)]
-    fn largest_magnitude(self) -> f32 {
-        self.0
-    }
-
-    #[inline(always)]
-    unsafe fn transpose(rows: &[*const f32; MAX_LANES], offset: usize, to: *mut f32, _stride: usize) {
-        // SAFETY: as the caller says.
-        unsafe { to.write_unaligned(rows[0].add(offset).read_unaligned()) }
-    }
 }

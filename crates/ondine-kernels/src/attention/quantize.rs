@@ -8,9 +8,12 @@
 use std::ops::Range;
 
 use crate::{
-    attention::{Attention, AttentionShape, Product},
-    gemm::{micro::WORD, weights::WeightType},
-    math::bf16_value,
+    arch::{
+        dot::{WORD, WeightType},
+        half::bf16_value,
+        product::Product,
+    },
+    attention::shape::{Attention, AttentionShape},
 };
 
 /// The largest magnitude of a number of 8 bits, both signs alike.
@@ -141,13 +144,13 @@ fn round(numbers: &[f32], scale: f32, flip: u8, to: &mut [u8]) -> i32 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{attention::Packing, table::Kernels};
+    use crate::{attention::shape::Packing, cpu::Cpu};
 
     /// Rounds queries and keys as a tier does for operands of bf16, one number after the other.
-    pub(crate) fn round_operands(kernels: &Kernels, shape: &AttentionShape, operands: &mut [Vec<f64>; 3]) {
-        let kernels = kernels.gemm.attention(WeightType::Bf16, shape.eight_bit);
+    pub(crate) fn round_operands(cpu: &Cpu, shape: &AttentionShape, operands: &mut [Vec<f64>; 3]) {
+        let words = cpu.tier().attention_words(WeightType::Bf16, shape.eight_bit);
         let &AttentionShape { batch, heads, kv_heads, queries, keys, head_dim, strides, .. } = shape;
-        if kernels.queries_per_word == kernels.per_word || batch * queries * keys == 0 {
+        if words.queries_per_word == words.per_word || batch * queries * keys == 0 {
             return;
         }
         let place = |which: usize, row: usize, head: usize| row * strides[which] + head * head_dim;
@@ -156,7 +159,7 @@ pub(crate) mod tests {
             let largest = row.iter().fold(0.0, |largest: f64, x| largest.max(x.abs())) as f32;
             round_all(row.iter_mut(), (largest / 127.0).max(1e-18));
         }
-        let tile = Packing::new(kernels, shape).tile_keys;
+        let tile = Packing::new(words, shape).tile_keys;
         for (sequence, head) in (0..batch).flat_map(|sequence| (0..kv_heads).map(move |head| (sequence, head))) {
             let place = |key: usize| place(1, sequence * keys + key, head);
             let count = keys.min(64);

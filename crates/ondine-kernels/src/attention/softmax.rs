@@ -6,10 +6,10 @@
 use std::ops::Range;
 
 use crate::{
-    arch::vector::Vector,
+    arch::{product::Product, vector::Vector},
     attention::{
         lanes::{load, load_rows, store, store_rows},
-        tile::{Product, Strip},
+        strip::Strip,
     },
     math,
 };
@@ -71,6 +71,12 @@ pub(super) fn rescale<V: Vector, const N: usize>(strip: &mut Strip<'_>, factors:
     }
 }
 
+/// `2^x` for `x` up to 127, as precise as weights have to be.
+#[inline(always)]
+fn exp2<P: Product>(x: P::Vector) -> P::Vector {
+    if P::COARSE { math::exp2_coarse(x) } else { math::exp2(x) }
+}
+
 /// From scores to weights.
 pub(super) struct Softmax<V, const N: usize> {
     factors: [V; N],
@@ -98,8 +104,8 @@ impl<V: Vector, const N: usize> Softmax<V, N> {
         word: usize,
     ) {
         for j in 0..N {
-            let first = P::exp2(first[j].mul_add(self.factors[j], self.offsets[j]));
-            let (mut second, mut sum) = (P::exp2(second[j].mul_add(self.factors[j], self.offsets[j])), first);
+            let first = exp2::<P>(first[j].mul_add(self.factors[j], self.offsets[j]));
+            let (mut second, mut sum) = (exp2::<P>(second[j].mul_add(self.factors[j], self.offsets[j])), first);
             if P::PER_WORD == 1 {
                 second = first;
             } else {

@@ -6,106 +6,33 @@
 //!
 //! Scores of a few keys at a time become weights before they leave the registers, see [`softmax`](super::softmax).
 
-use std::{f32::consts::LOG2_E, marker::PhantomData, ops::Range};
+use std::{f32::consts::LOG2_E, ops::Range};
 
 use crate::{
-    arch::vector::Vector,
+    arch::{
+        product::Product,
+        vector::{MAX_LANES, Vector},
+    },
     attention::{
-        Attention, AttentionMask, AttentionShape, Scratch,
         lanes::{load, load_rows, store, store_rows},
         pack::transpose_words,
+        shape::{Attention, AttentionMask, AttentionShape, Scratch, TASK_STRIPS, TILE_KEYS},
         softmax::{Softmax, factors, grows, rescale},
+        strip::Strip,
     },
-    gemm::epilogue::MAX_LANES,
-    math,
 };
 
 /// The offset of a query that has seen no key yet, larger than that of any other.
 const UNSEEN: f32 = f32::MAX;
 
-/// How a tier multiplies operands of one type.
-pub(crate) trait Product {
-    /// Its vectors.
-    type Vector: Vector;
-    /// Elements of the inner dimension in each lane.
-    const PER_WORD: usize;
-    /// Keys, or elements of values, of a packed panel.
-    const PANEL: usize;
-    /// Elements of queries and keys in each lane.
-    const QUERIES_PER_WORD: usize = Self::PER_WORD;
-    /// True if queries and keys are numbers of 8 bits, see [`quantize`](super::quantize).
-    const QUANTIZED: bool = false;
-
-    /// Adds the products of the elements of each lane.
-    fn dot(sum: Self::Vector, left: Self::Vector, right: Self::Vector) -> Self::Vector;
-    /// Adds the products of the elements of keys and queries of each lane.
-    #[inline(always)]
-    fn score(sum: Self::Vector, key: Self::Vector, query: Self::Vector) -> Self::Vector {
-        Self::dot(sum, key, query)
-    }
-    /// Sums of such products as numbers.
-    #[inline(always)]
-    fn number(sum: Self::Vector) -> Self::Vector {
-        sum
-    }
-    /// `2^x` for `x` up to 127, at least `2^-126`, as precise as weights have to be.
-    fn exp2(x: Self::Vector) -> Self::Vector;
-    /// Weights of one or two adjacent keys as words.
-    fn words(first: Self::Vector, second: Self::Vector) -> Self::Vector;
-}
-
-/// f32 by f32.
-pub(crate) struct Single<V, const PANEL: usize>(PhantomData<V>);
-
-impl<V: Vector, const PANEL: usize> Product for Single<V, PANEL> {
-    type Vector = V;
-    const PER_WORD: usize = 1;
-    const PANEL: usize = PANEL;
-
-    #[inline(always)]
-    fn dot(sum: V, left: V, right: V) -> V {
-        left.mul_add(right, sum)
-    }
-
-    #[inline(always)]
-    fn exp2(x: V) -> V {
-        math::exp2(x)
-    }
-
-    #[inline(always)]
-    fn words(first: V, _second: V) -> V {
-        first
-    }
-}
-
-/// A few query rows of one head and what is known of them so far.
-pub(super) struct Strip<'a> {
-    /// See [`Attention`].
-    head: usize,
-    /// The first row.
-    row: usize,
-    /// Rows: more than fill all vectors but one.
-    count: usize,
-    /// `[word][lane]`
-    queries: &'a mut [f32],
-    /// Sums of weighted values, `[element][lane]`.
-    pub(super) sums: &'a mut [f32],
-    /// See the module.
-    pub(super) offsets: &'a mut [f32],
-    /// Sums of weights.
-    pub(super) totals: &'a mut [f32],
-    /// Scales of queries of 8 bits.
-    pub(super) scales: &'a mut [f32],
-    /// What sums of products of 8 bits begin with.
-    starts: &'a mut [f32],
-    /// True if a tile has gone by; until then there are no sums.
-    pub(super) begun: bool,
-}
-
 impl Attention<'_> {
     /// Computes rows of a head.
+    ///
+    /// # Safety
+    /// Operands and output have the rows and heads of the shape; all tiles of the head have been packed, and nobody
+    /// else writes these rows.
     #[inline(always)]
-    pub(super) fn attend<P: Product, const R: usize, const N: usize>(
+    pub(super) unsafe fn attend<P: Product, const R: usize, const N: usize>(
         &self,
         head: usize,
         rows: Range<usize>,
@@ -129,7 +56,7 @@ impl Attention<'_> {
         let mut sums = sums.chunks_mut(elements * width);
         let [mut offsets, mut totals, mut scales, mut starts] =
             [offsets, totals, scales, starts].map(|lanes| lanes.chunks_mut(width));
-        let mut strips: [Option<Strip<'_>>; super::TASK_STRIPS] = std::array::from_fn(|i| {
+        let mut strips: [Option<Strip<'_>>; TASK_STRIPS] = std::array::from_fn(|i| {
             let row = rows.start + i * width;
             (row < rows.end).then(|| Strip {
                 head,
@@ -398,7 +325,7 @@ impl Attention<'_> {
                 if causal {
                     let queries = strip.count.saturating_sub(j * lanes).min(lanes);
                     for limit in &mut limits[..queries] {
-                        *limit = self.seen(place.2).saturating_sub(keys.start).min(super::TILE_KEYS) as f32;
+                        *limit = self.seen(place.2).saturating_sub(keys.start).min(TILE_KEYS) as f32;
                         place = self.next(place);
                     }
                 }

@@ -12,21 +12,20 @@ use std::{cell::RefCell, ops::Range};
 use half::f16;
 
 use crate::{
-    gemm::{
-        Epilogue, Input, Output, check_rows,
-        decode::{CodedCall, CodedPanel, CodedWork},
-        drive::Line,
-        epilogue::{EpilogueCall, Target},
-        micro::{GemmKernels, MAX_ROWS, MAX_WIDTH, MicroCall, WORD},
-        weights::{Layout, PACKED_ALIGN, WeightShape, WeightType},
+    arch::{
+        dot::{MAX_ROWS, MAX_WIDTH, Tile, WORD, WeightType},
+        half::bf16_value,
     },
-    math::bf16_value,
-    table::Kernels,
-    threads::Pool,
+    cpu::Cpu,
+    gemm::{
+        decode::{CodeLevels, CodedCall, CodedPanel, CodedWork, FEW_ROWS},
+        epilogue::{EpilogueCall, Target},
+        micro::MicroCall,
+        operand::{Epilogue, Input, Output, check_rows},
+        rows::Line,
+        weights::{Layout, PACKED_ALIGN, WeightShape},
+    },
 };
-
-/// The most rows that are multiplied with codes as they are read.
-pub(crate) const FEW_ROWS: usize = MAX_ROWS;
 
 /// Rows of a block, for which a step of a panel is unpacked once.
 const BLOCK_ROWS: usize = 192;
@@ -55,17 +54,6 @@ pub struct CodedShape {
     pub levels: CodeLevels,
     /// True if the result is the first half of the outputs times the activated second half.
     pub glu: bool,
-}
-
-/// How codes become numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CodeLevels {
-    /// `scale * (code - zero)`, with one zero for all groups: half of all codes, or 1.5 with 2 bits.
-    Symmetric,
-    /// `scale * (code - zero)`
-    Zeros,
-    /// One table for all.
-    Table,
 }
 
 /// Weights in few bits, to pack.
@@ -99,8 +87,8 @@ struct Places {
 impl CodedShape {
     /// The number of bytes of the packed weights.
     #[must_use]
-    pub fn packed_size(&self, kernels: &Kernels) -> usize {
-        self.places(&kernels.gemm).size
+    pub fn packed_size(&self, cpu: &Cpu) -> usize {
+        self.places(cpu.tile()).size
     }
 
     /// Columns of the result.
@@ -118,13 +106,13 @@ impl CodedShape {
         WeightShape { glu: self.glu, ..WeightShape::linear(WeightType::F32, self.outputs, self.channels) }
     }
 
-    fn places(&self, kernels: &GemmKernels) -> Places {
+    fn places(&self, tile: Tile) -> Places {
         let fits = match self.levels {
             CodeLevels::Table => matches!(self.bits, 2 | 4),
             CodeLevels::Symmetric | CodeLevels::Zeros => matches!(self.bits, 2 | 4 | 8),
         };
         assert!(fits && self.group > 0 && self.channels > 0 && self.outputs > 0, "no codes: {self:?}");
-        let layout = Layout::new(&self.plain(), kernels);
+        let layout = Layout::new(&self.plain(), tile);
         let group = self.group.min(self.channels);
         let groups = self.channels.div_ceil(group);
         let group_words = group.div_ceil(self.per_word());
@@ -158,8 +146,8 @@ impl Places {
 ///
 /// # Panics
 /// If a slice does not have the length that the shape demands, or `out` is not aligned to [`PACKED_ALIGN`].
-pub fn pack_coded(kernels: &Kernels, shape: &CodedShape, source: &CodedSource<'_>, out: &mut [u8]) {
-    let places = shape.places(&kernels.gemm);
+pub fn pack_coded(cpu: &Cpu, shape: &CodedShape, source: &CodedSource<'_>, out: &mut [u8]) {
+    let (tile, places) = (cpu.tile(), shape.places(cpu.tile()));
     let Places { layout, groups, .. } = places;
     let numbers = shape.outputs * groups;
     assert_eq!(source.codes.len(), shape.outputs * shape.channels, "codes of {shape:?}");
@@ -175,10 +163,10 @@ pub fn pack_coded(kernels: &Kernels, shape: &CodedShape, source: &CodedSource<'_
     let centre = if shape.levels == CodeLevels::Table { 0 } else { 1_u8 << (shape.bits - 1) };
     let mask = ((1_u16 << shape.bits) - 1) as u8;
     for panel in 0..layout.panels {
-        let [words, scales, zeros] = places.panel(panel, kernels.gemm.width);
+        let [words, scales, zeros] = places.panel(panel, tile.width);
         let count = layout.panel_columns(panel);
         for lane in 0..count {
-            let Some(row) = layout.output(&shape.plain(), panel * kernels.gemm.width + lane) else { continue };
+            let Some(row) = layout.output(&shape.plain(), panel * tile.width + lane) else { continue };
             for (channel, &code) in source.codes[row * shape.channels..][..shape.channels].iter().enumerate() {
                 let within = channel % group;
                 let word = channel / group * places.group_words + within / per_word;
@@ -228,9 +216,10 @@ pub struct CodedProblem<'a> {
 /// # Panics
 /// If the input is quantized, if a slice is too short for its rows and stride, or if the packed bytes have another
 /// length than [`CodedShape::packed_size`] or are not aligned to [`PACKED_ALIGN`].
-pub fn gemm_coded(pool: &Pool, kernels: &Kernels, problem: &CodedProblem<'_>, mut out: Output<'_>) {
+#[expect(clippy::panic, reason = "said in its documentation")]
+pub fn gemm_coded(cpu: &Cpu, problem: &CodedProblem<'_>, mut out: Output<'_>) {
     let &CodedProblem { rows, input, input_stride, shape, weights, epilogue, out_stride } = problem;
-    let places = shape.places(&kernels.gemm);
+    let places = shape.places(cpu.tile());
     assert_eq!(weights.len(), places.size, "packed bytes of {shape:?}");
     assert!(weights.as_ptr().addr().is_multiple_of(PACKED_ALIGN), "packed bytes are not aligned");
     check_rows("input", input.len(), rows, shape.channels, input_stride);
@@ -255,8 +244,8 @@ pub fn gemm_coded(pool: &Pool, kernels: &Kernels, problem: &CodedProblem<'_>, mu
         let row_sums = (0..rows).flat_map(|row| values[row * stride..][..shape.channels].chunks(group));
         sums = row_sums.map(sum_of).collect();
     }
-    let product = Product {
-        kernels: &kernels.gemm,
+    let product = CodedGemm {
+        cpu,
         shape: &shape,
         places: &places,
         weights,
@@ -269,7 +258,7 @@ pub fn gemm_coded(pool: &Pool, kernels: &Kernels, problem: &CodedProblem<'_>, mu
         out: out.target(),
         out_stride,
     };
-    product.run(pool);
+    product.run();
 }
 
 /// The sum of a group's activations, in sixteen parts.
@@ -304,8 +293,8 @@ fn room(lines: &mut Vec<Line>, words: usize) -> *mut u32 {
 }
 
 /// A product under way.
-struct Product<'a> {
-    kernels: &'a GemmKernels,
+struct CodedGemm<'a> {
+    cpu: &'a Cpu,
     shape: &'a CodedShape,
     places: &'a Places,
     weights: &'a [u8],
@@ -322,13 +311,13 @@ struct Product<'a> {
 
 // SAFETY: the addresses are those of slices that the caller of `gemm_coded` holds, and no two tasks write the same
 // elements.
-unsafe impl Sync for Product<'_> {}
+unsafe impl Sync for CodedGemm<'_> {}
 
-impl Product<'_> {
-    fn run(&self, pool: &Pool) {
-        let panels = self.places.layout.panels;
+impl CodedGemm<'_> {
+    fn run(&self) {
+        let (pool, panels) = (self.cpu.pool(), self.places.layout.panels);
         let blocks = self.rows.div_ceil(BLOCK_ROWS).max(1);
-        let block_rows = self.rows.div_ceil(blocks).next_multiple_of(self.kernels.rows);
+        let block_rows = self.rows.div_ceil(blocks).next_multiple_of(self.cpu.tile().rows);
         let wanted = if pool.threads() == 1 { 1 } else { (pool.threads() * TASKS_PER_THREAD).div_ceil(blocks) };
         let per_task = panels.div_ceil(wanted).max(1);
         pool.run(panels.div_ceil(per_task) * blocks, &|task| {
@@ -351,7 +340,7 @@ impl Product<'_> {
 
     /// The codes of a panel.
     fn panel(&self, panel: usize) -> CodedPanel {
-        let [words, scales, zeros] = self.places.panel(panel, self.kernels.width);
+        let [words, scales, zeros] = self.places.panel(panel, self.cpu.tile().width);
         let at = |offset: usize| self.weights.as_ptr().wrapping_add(offset);
         let (centre, symmetric_zero) = self.shape.centre();
         CodedPanel {
@@ -373,7 +362,7 @@ impl Product<'_> {
 
     /// All rows, with codes as they are read.
     fn few(&self, panel: usize, scratch: &mut Scratch) {
-        let sums = room(&mut scratch.sums, FEW_ROWS * self.kernels.width);
+        let sums = room(&mut scratch.sums, FEW_ROWS * self.cpu.tile().width);
         let mut rows = [self.input.cast::<f32>(); FEW_ROWS];
         for (index, row) in rows.iter_mut().enumerate() {
             *row = self.input.wrapping_add(index.min(self.rows - 1) * self.row_bytes).cast();
@@ -386,31 +375,34 @@ impl Product<'_> {
                 count: self.rows,
                 row_sums: std::array::from_fn(|row| self.sums.as_ptr().wrapping_add(row.min(self.rows - 1) * of_row)),
                 sums: sums.cast(),
-                width: self.kernels.width,
+                width: self.cpu.tile().width,
             },
         };
-        (self.kernels.coded)(&call);
-        // SAFETY: there is room for a tile, which has been filled.
-        let tile = unsafe { std::slice::from_raw_parts(sums, FEW_ROWS * self.kernels.width) };
+        // SAFETY: rows, codes and sums of activations are those of slices that have been checked; there is room for a
+        // tile, which has then been filled.
+        let tile = unsafe {
+            self.cpu.enter_raw(&call);
+            std::slice::from_raw_parts(sums, FEW_ROWS * self.cpu.tile().width)
+        };
         self.finish(panel, 0, self.rows, tile);
     }
 
     /// A block of rows, with codes unpacked step by step.
     fn many(&self, panel: usize, rows: Range<usize>, scratch: &mut Scratch) {
-        let GemmKernels { rows: tile_rows, width, lanes, .. } = *self.kernels;
+        let Tile { rows: tile_rows, width, lanes } = self.cpu.tile();
         let columns = self.places.layout.panel_columns(panel);
         let tile_words = tile_rows * width;
         let sums = room(&mut scratch.sums, rows.len().div_ceil(tile_rows) * tile_words);
         let codes = self.panel(panel);
-        let micro = self.kernels.micro(self.dtype);
         for step in steps(self.shape, width) {
             let unpacked = room(&mut scratch.panel, step.len() * columns);
             let pairs = room(&mut scratch.words, step.len().div_ceil(2) * columns);
-            let brain = self.dtype == WeightType::Bf16;
-            let to = brain.then_some(pairs);
+            let bf16 = self.dtype == WeightType::Bf16;
+            let to = bf16.then_some(pairs);
             let work = CodedWork::Unpack { channels: step.clone(), to: unpacked.cast(), pairs: to };
-            (self.kernels.coded)(&CodedCall { panel: codes, work });
-            let words = if brain { step.len() / 2 } else { step.len() };
+            // SAFETY: the codes are those of a slice that has been checked, and there is room for the step.
+            unsafe { self.cpu.enter_raw(&CodedCall { panel: codes, work }) };
+            let words = if bf16 { step.len() / 2 } else { step.len() };
             let (first, last) = (step.start == 0, step.end == self.shape.channels);
             for (tile, row) in rows.clone().step_by(tile_rows).enumerate() {
                 let count = tile_rows.min(rows.end - row);
@@ -420,13 +412,14 @@ impl Product<'_> {
                 // been unpacked for each column.
                 let sums = unsafe {
                     let sums = sums.add(tile * tile_words);
-                    micro(&MicroCall {
+                    self.cpu.enter_raw(&MicroCall {
+                        dtype: self.dtype,
                         rows: pointers.as_ptr(),
                         stride: MAX_ROWS,
                         offset: step.start * self.dtype.activation_bytes(),
                         runs: 1,
                         words,
-                        panel: if brain { pairs } else { unpacked },
+                        panel: if bf16 { pairs } else { unpacked },
                         count,
                         vectors: columns / lanes,
                         sums,
@@ -443,7 +436,7 @@ impl Product<'_> {
     }
 
     fn finish(&self, panel: usize, row: usize, count: usize, sums: &[u32]) {
-        let GemmKernels { width, lanes, epilogue, .. } = *self.kernels;
+        let Tile { width, lanes, .. } = self.cpu.tile();
         let (layout, plain) = (&self.places.layout, self.shape.plain());
         let shrink = if self.shape.glu { 2 } else { 1 };
         let (column, columns) = (panel * width / shrink, layout.panel_columns(panel));
@@ -455,23 +448,21 @@ impl Product<'_> {
         }
         let stride = self.epilogue.residual_stride;
         // SAFETY: it was checked that output and residual hold all rows of all columns.
-        let (residual, out) = unsafe {
-            let residual = self.epilogue.residual.map(|from| (from.source().add(row * stride + column), stride));
-            (residual, (self.out.add(row * self.out_stride + column), self.out_stride))
-        };
-        epilogue(&EpilogueCall {
-            sums,
-            width,
-            rows: count,
-            columns,
-            results: (columns / shrink).min(self.shape.columns() - column),
-            dequantize: None,
-            bias: &bias,
-            activation: self.epilogue.activation,
-            gate: if self.shape.glu { lanes } else { 0 },
-            residual,
-            out,
-        });
+        unsafe {
+            self.cpu.enter_raw(&EpilogueCall {
+                sums,
+                width,
+                rows: count,
+                columns,
+                results: (columns / shrink).min(self.shape.columns() - column),
+                dequantize: None,
+                bias: &bias,
+                activation: self.epilogue.activation,
+                gate: if self.shape.glu { lanes } else { 0 },
+                residual: self.epilogue.residual.map(|from| (from.source().add(row * stride + column), stride)),
+                out: (self.out.add(row * self.out_stride + column), self.out_stride),
+            });
+        }
     }
 }
 

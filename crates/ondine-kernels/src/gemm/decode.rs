@@ -2,11 +2,21 @@
 
 use std::ops::Range;
 
-use crate::{
-    arch::vector::CodeVector,
-    gemm::coded::{CodeLevels, FEW_ROWS},
-    math::bf16_bits,
-};
+use crate::arch::{dot::MAX_ROWS, enter::RawKernel, half::bf16_bits, isa::Isa, vector::CodeVector};
+
+/// The most rows that are multiplied with codes as they are read.
+pub(crate) const FEW_ROWS: usize = MAX_ROWS;
+
+/// How codes become numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CodeLevels {
+    /// `scale * (code - zero)`, with one zero for all groups: half of all codes, or 1.5 with 2 bits.
+    Symmetric,
+    /// `scale * (code - zero)`
+    Zeros,
+    /// One table for all.
+    Table,
+}
 
 /// A panel of codes, for a kernel.
 #[derive(Clone, Copy)]
@@ -48,23 +58,51 @@ pub(crate) struct CodedCall {
     pub(crate) work: CodedWork,
 }
 
+impl RawKernel for &CodedCall {
+    type Output = ();
+
+    /// See [`CodedPanel`] and [`CodedWork`].
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        const { assert!(matches!(I::WIDE_COUNT, 1 | 2 | 4)) };
+        // SAFETY: as the caller says.
+        unsafe {
+            match I::WIDE_COUNT {
+                1 => self.read::<I::Wide, 1>(),
+                2 => self.read::<I::Wide, 2>(),
+                _ => self.read::<I::Wide, 4>(),
+            }
+        }
+    }
+}
+
 impl CodedCall {
     /// Does the work, with `WIDE` vectors of columns at once for one to four rows.
+    ///
+    /// # Safety
+    /// See [`RawKernel::run`].
     #[inline(always)]
-    pub(crate) fn run<V: CodeVector, const WIDE: usize>(&self) {
+    unsafe fn read<V: CodeVector, const WIDE: usize>(&self) {
         let CodedPanel { bits, levels, .. } = self.panel;
         // Where looking up is one instruction, integers of few bits are looked up as well.
-        match (bits, levels == CodeLevels::Table || V::LOOKS_UP) {
-            (8, _) => self.decoded::<V, 8, false, WIDE>(),
-            (4, true) => self.decoded::<V, 4, true, WIDE>(),
-            (4, false) => self.decoded::<V, 4, false, WIDE>(),
-            (_, true) => self.decoded::<V, 2, true, WIDE>(),
-            (_, false) => self.decoded::<V, 2, false, WIDE>(),
+        // SAFETY: as the caller says.
+        unsafe {
+            match (bits, levels == CodeLevels::Table || V::LOOKS_UP) {
+                (8, _) => self.decoded::<V, 8, false, WIDE>(),
+                (4, true) => self.decoded::<V, 4, true, WIDE>(),
+                (4, false) => self.decoded::<V, 4, false, WIDE>(),
+                (_, true) => self.decoded::<V, 2, true, WIDE>(),
+                (_, false) => self.decoded::<V, 2, false, WIDE>(),
+            }
         }
     }
 
+    /// Does the work for codes of `BITS` bits, by a table or as signed integers.
+    ///
+    /// # Safety
+    /// See [`RawKernel::run`].
     #[inline(always)]
-    fn decoded<V: CodeVector, const BITS: u32, const TABLE: bool, const WIDE: usize>(&self) {
+    unsafe fn decoded<V: CodeVector, const BITS: u32, const TABLE: bool, const WIDE: usize>(&self) {
         let panel = &self.panel;
         let entries: [f32; 16] = if panel.levels == CodeLevels::Table {
             // SAFETY: a table has 16 entries, on a cache line.

@@ -1,24 +1,26 @@
 //! The loops around the micro-kernel: blocks of rows, panels, steps of the inner dimension, tiles.
 //!
-//! A step of a panel stays in the cache while the tiles of a block of rows pass over it, and a block of rows stays while
-//! the panels do. Every sum runs over the inner dimension in ascending order, one element after the other, so its bits
-//! depend neither on the blocks nor on the threads.
+//! A step of a panel stays in the cache while the tiles of a block of rows pass over it, and a block of rows stays
+//! while the panels do. Every sum runs over the inner dimension in ascending order, one element after the other, so its
+//! bits depend neither on the blocks nor on the threads.
 
 use std::{cell::RefCell, ops::Range};
 
 use crate::{
+    arch::dot::{MAX_ROWS, MAX_WIDTH, Tile, WORD},
+    cpu::Cpu,
     gemm::{
-        Epilogue,
         epilogue::{Dequantize, EpilogueCall, Source, Target},
-        micro::{GemmKernels, MAX_ROWS, MAX_WIDTH, MicroCall, WORD},
+        micro::MicroCall,
+        operand::Epilogue,
+        rows::{Line, Rows, Scales, Table},
         weights::{Layout, PackedWeights},
     },
     quant::RowScale,
-    threads::Pool,
 };
 
-/// Bytes of a step of a panel, at most: it stays in the second-level cache, which feeds the products fast enough. Storing
-/// and loading the sums between smaller steps costs more than the first-level cache gains.
+/// Bytes of a step of a panel, at most: it stays in the second-level cache, which feeds the products fast enough.
+/// Storing and loading the sums between smaller steps costs more than the first-level cache gains.
 const STEP_BYTES: usize = 256 << 10;
 
 /// Rows of a block, about.
@@ -30,94 +32,9 @@ pub(crate) const READING_ROWS: usize = 4;
 /// Pieces of work per thread, so that none waits long for another.
 const TASKS_PER_THREAD: usize = 4;
 
-/// Says where the rows of the left operand are.
-pub(crate) trait Rows: Sync {
-    /// Enters the addresses of `rows` in all taps of one input and group.
-    ///
-    /// Each must be valid for the bytes of the channels of a group until the product is done, or for whole words of
-    /// them if the table's `exact` is false.
-    fn locate(&self, group: usize, input: usize, rows: Range<usize>, table: &mut Table<'_>);
-
-    /// False if all of `rows` meet nothing but zeros in a tap.
-    fn meets(&self, _rows: &Range<usize>, _tap: usize) -> bool {
-        true
-    }
-}
-
-/// Addresses of rows, ordered by tile, tap, row of the tile.
-pub(crate) struct Table<'a> {
-    pointers: &'a mut [*const u8],
-    taps: usize,
-    tile: usize,
-}
-
-impl<'a> Table<'a> {
-    pub(crate) fn new(pointers: &'a mut [*const u8], taps: usize, tile: usize) -> Self {
-        Self { pointers, taps, tile }
-    }
-
-    /// Where the addresses of the `row`th of the rows asked for are.
-    #[inline(always)]
-    pub(crate) fn row(&mut self, row: usize) -> TableRow<'_> {
-        let first = row / self.tile * self.taps * self.tile + row % self.tile;
-        TableRow { pointers: &mut self.pointers[first..], tile: self.tile }
-    }
-
-    /// How many rows from `row` on [`TableRow::fill`] fills: whole tiles only, so none if it is not the first of one.
-    #[inline(always)]
-    pub(crate) fn tile(&self, row: usize) -> Option<usize> {
-        row.is_multiple_of(self.tile).then_some(self.tile)
-    }
-}
-
-/// The addresses of one row.
-pub(crate) struct TableRow<'a> {
-    pointers: &'a mut [*const u8],
-    tile: usize,
-}
-
-impl TableRow<'_> {
-    /// Enters the address in a tap.
-    #[inline(always)]
-    pub(crate) fn set(&mut self, tap: usize, pointer: *const u8) {
-        self.pointers[tap * self.tile] = pointer;
-    }
-
-    /// Enters addresses in a tap for all rows of the tile, `step` bytes apart, if this row is its first.
-    #[inline(always)]
-    pub(crate) fn fill(&mut self, tap: usize, first: *const u8, step: usize) {
-        for (i, pointer) in self.pointers[tap * self.tile..][..self.tile].iter_mut().enumerate() {
-            *pointer = first.wrapping_add(i * step);
-        }
-    }
-
-    fn get(&self, tap: usize) -> *const u8 {
-        self.pointers[tap * self.tile]
-    }
-}
-
-/// The scales of quantized rows.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Scales<'a> {
-    /// Each for as many consecutive rows.
-    Apart { scales: &'a [RowScale], rows_per_scale: usize },
-    /// At the end of each row.
-    Beside { bytes: &'a [u8], row_len: usize },
-}
-
-impl Scales<'_> {
-    /// The scale of a row.
-    pub(crate) fn of(&self, row: usize) -> RowScale {
-        match *self {
-            Self::Apart { scales, rows_per_scale } => scales[row / rows_per_scale],
-            Self::Beside { bytes, row_len } => RowScale::of_row(&bytes[row * row_len..][..row_len]),
-        }
-    }
-}
-
 /// A product to compute: `rows` of a left operand with packed weights.
-pub(crate) struct Product<'a, R> {
-    pub(crate) kernels: &'a GemmKernels,
+pub(crate) struct Gemm<'a, R> {
+    pub(crate) cpu: &'a Cpu,
     pub(crate) weights: PackedWeights<'a>,
     pub(crate) rows: usize,
     pub(crate) source: R,
@@ -128,9 +45,9 @@ pub(crate) struct Product<'a, R> {
     pub(crate) out_stride: usize,
 }
 
-// SAFETY: the addresses are those of slices that the callers of `Product::run` hold, and no two tasks write the same
+// SAFETY: the addresses are those of slices that the callers of `Gemm::run` hold, and no two tasks write the same
 // elements.
-unsafe impl<R: Sync> Sync for Product<'_, R> {}
+unsafe impl<R: Sync> Sync for Gemm<'_, R> {}
 
 /// A part of the inner dimension.
 #[derive(Clone, Copy, Debug)]
@@ -147,12 +64,6 @@ struct Step {
     /// First word of the panel.
     begin: usize,
 }
-
-/// 16 words on a cache line of their own.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-#[expect(dead_code, reason = "the words are reached through the address of the first line")]
-pub(crate) struct Line(pub(crate) [u32; 16]);
 
 /// Memory of a thread that outlives a product.
 #[derive(Default)]
@@ -176,23 +87,27 @@ struct Tasks {
 }
 
 impl Tasks {
-    fn new(kernels: &GemmKernels, rows: usize, panels: usize, groups: usize, threads: usize) -> Self {
+    fn new(tile: Tile, rows: usize, panels: usize, groups: usize, threads: usize) -> Self {
         let row_blocks = rows.div_ceil(BLOCK_ROWS).max(1);
-        let rows = rows.div_ceil(row_blocks).next_multiple_of(kernels.rows);
+        let rows = rows.div_ceil(row_blocks).next_multiple_of(tile.rows);
         let wanted = if threads == 1 { 1 } else { threads * TASKS_PER_THREAD };
         let panels_per_task = panels.div_ceil(wanted.div_ceil(row_blocks * groups)).max(1);
         Self { rows, panels: panels_per_task, row_blocks, panel_blocks: panels.div_ceil(panels_per_task) }
     }
 }
 
-impl<R: Rows> Product<'_, R> {
+impl<R: Rows> Gemm<'_, R> {
     /// Computes the product.
-    pub(crate) fn run(&self, pool: &Pool) {
+    ///
+    /// # Safety
+    /// The rows of the source have the channels of the weights; residual and output hold `rows` rows of their columns,
+    /// and nobody else uses the output meanwhile.
+    pub(crate) unsafe fn run(&self) {
         let shape = self.weights.shape();
-        let layout = Layout::new(shape, self.kernels);
+        let layout = Layout::new(shape, self.cpu.tile());
         // Weights that meet few rows take as long as it takes to read them.
-        let pool = pool.for_work(self.rows.max(READING_ROWS) * layout.words * shape.outputs);
-        let tasks = Tasks::new(self.kernels, self.rows, layout.panels, shape.groups, pool.threads());
+        let pool = self.cpu.pool().for_work(self.rows.max(READING_ROWS) * layout.words * shape.outputs);
+        let tasks = Tasks::new(self.cpu.tile(), self.rows, layout.panels, shape.groups, pool.threads());
         pool.run(shape.groups * tasks.panel_blocks * tasks.row_blocks, &|task| {
             let (rest, row_block) = (task / tasks.row_blocks, task % tasks.row_blocks);
             let (group, panel_block) = (rest / tasks.panel_blocks, rest % tasks.panel_blocks);
@@ -209,8 +124,9 @@ impl<R: Rows> Product<'_, R> {
         for (input, (pointers, copies)) in pointers.iter_mut().zip(copies).enumerate() {
             self.locate(group, input, rows.clone(), pointers, copies);
         }
-        let tiles = rows.len().div_ceil(self.kernels.rows);
-        let tile_words = self.kernels.rows * self.kernels.width;
+        let Tile { rows: tile_rows, width, .. } = self.cpu.tile();
+        let tiles = rows.len().div_ceil(tile_rows);
+        let tile_words = tile_rows * width;
         let words = (tiles * tile_words).div_ceil(16);
         if sums.len() < words {
             sums.resize(words, Line([0; 16]));
@@ -221,8 +137,8 @@ impl<R: Rows> Product<'_, R> {
         }
     }
 
-    /// Fills `live` with the taps that some of the rows meet, at least one. (Of quantized rows, what meets nothing counts
-    /// as much as their zeros, which the sums of weights take away again.)
+    /// Fills `live` with the taps that some of the rows meet, at least one. (Of quantized rows, what meets nothing
+    /// counts as much as their zeros, which the sums of weights take away again.)
     fn find_live(&self, rows: &Range<usize>, live: &mut Vec<Range<usize>>) {
         let taps = self.weights.shape().taps;
         live.clear();
@@ -251,7 +167,7 @@ impl<R: Rows> Product<'_, R> {
         copies: &mut Vec<u32>,
     ) {
         let shape = self.weights.shape();
-        let (taps, tile, count) = (shape.taps, self.kernels.rows, rows.len());
+        let (taps, tile, count) = (shape.taps, self.cpu.tile().rows, rows.len());
         if shape.channels[input] == 0 {
             return;
         }
@@ -273,10 +189,9 @@ impl<R: Rows> Product<'_, R> {
 
     fn panel(&self, panel: &Panel<'_>, sums: &mut [Line]) {
         let &Panel { layout, group, panel: index, ref rows, pointers, live } = panel;
-        let GemmKernels { rows: tile_rows, width, lanes, .. } = *self.kernels;
+        let Tile { rows: tile_rows, width, lanes } = self.cpu.tile();
         let shape = self.weights.shape();
         let columns = layout.panel_columns(index);
-        let micro = self.kernels.micro(shape.dtype);
         let words = self.weights.words(layout.panel_offset(group, index));
         let bias = self.packed_bias(layout, group, index);
         let sums = sums.as_mut_ptr().cast::<u32>();
@@ -294,7 +209,8 @@ impl<R: Rows> Product<'_, R> {
                 // packed weights hold `layout.words` words for each column of the panel.
                 let tile = unsafe {
                     let sums = sums.add(slot * tile_rows * width);
-                    micro(&MicroCall {
+                    self.cpu.enter_raw(&MicroCall {
+                        dtype: shape.dtype,
                         rows: rows.as_ptr(),
                         stride: tile_rows,
                         offset: step.word * WORD,
@@ -319,7 +235,7 @@ impl<R: Rows> Product<'_, R> {
     /// Calls `body` for the steps of the inner dimension that have taps among `live`, in order.
     fn steps(&self, live: &[Range<usize>], mut body: impl FnMut(Step)) {
         let shape = self.weights.shape();
-        let most = STEP_BYTES / (self.kernels.width * WORD);
+        let most = STEP_BYTES / (self.cpu.tile().width * WORD);
         let mut begin = 0;
         for input in 0..2 {
             let words = shape.words(input);
@@ -350,10 +266,10 @@ impl<R: Rows> Product<'_, R> {
     /// The bias of the columns of a panel, in their packed order.
     fn packed_bias(&self, layout: &Layout, group: usize, panel: usize) -> [f32; MAX_WIDTH] {
         let mut packed = [0.0; MAX_WIDTH];
-        let shape = self.weights.shape();
+        let (shape, width) = (self.weights.shape(), self.cpu.tile().width);
         if let Some(bias) = self.epilogue.bias {
             for (lane, value) in packed.iter_mut().enumerate().take(layout.panel_columns(panel)) {
-                let output = layout.output(shape, panel * self.kernels.width + lane);
+                let output = layout.output(shape, panel * width + lane);
                 *value = output.map_or(0.0, |output| bias[group * (shape.outputs / shape.groups) + output]);
             }
         }
@@ -362,7 +278,7 @@ impl<R: Rows> Product<'_, R> {
 
     fn finish(&self, panel: &Panel<'_>, bias: &[f32; MAX_WIDTH], row: usize, count: usize, sums: &[u32]) {
         let &Panel { layout, group, panel, .. } = panel;
-        let GemmKernels { width, lanes, epilogue, .. } = *self.kernels;
+        let Tile { width, lanes, .. } = self.cpu.tile();
         let shape = self.weights.shape();
         let shrink = if shape.glu { 2 } else { 1 };
         let (begin, group_columns) = (panel * width / shrink, shape.columns() / shape.groups);
@@ -378,24 +294,22 @@ impl<R: Rows> Product<'_, R> {
         });
         let at = |stride: usize| row * stride + column;
         let residual_stride = self.epilogue.residual_stride;
-        // SAFETY: the callers of `run` checked that output and residual hold `rows` rows of all columns.
-        let (residual, out) = unsafe {
-            let residual = self.residual.map(|from| (from.add(at(residual_stride)), residual_stride));
-            (residual, (self.out.add(at(self.out_stride)), self.out_stride))
-        };
-        epilogue(&EpilogueCall {
-            sums,
-            width,
-            rows: count,
-            columns,
-            results: (columns / shrink).min(group_columns - begin),
-            dequantize,
-            bias,
-            activation: self.epilogue.activation,
-            gate: if shape.glu { lanes } else { 0 },
-            residual,
-            out,
-        });
+        // SAFETY: the callers of `run` vouch for output and residual to hold `rows` rows of all columns.
+        unsafe {
+            self.cpu.enter_raw(&EpilogueCall {
+                sums,
+                width,
+                rows: count,
+                columns,
+                results: (columns / shrink).min(group_columns - begin),
+                dequantize,
+                bias,
+                activation: self.epilogue.activation,
+                gate: if shape.glu { lanes } else { 0 },
+                residual: self.residual.map(|from| (from.add(at(residual_stride)), residual_stride)),
+                out: (self.out.add(at(self.out_stride)), self.out_stride),
+            });
+        }
     }
 }
 
@@ -414,9 +328,9 @@ struct Panel<'a> {
 fn copy_rows(table: &mut Table<'_>, count: usize, bytes: usize, copies: &mut Vec<u32>) {
     let words = bytes.div_ceil(WORD);
     copies.clear();
-    copies.resize(count * table.taps * words, 0);
+    copies.resize(count * table.taps() * words, 0);
     let mut copy = copies.as_mut_ptr().cast::<u8>();
-    let taps = table.taps;
+    let taps = table.taps();
     for row in 0..count {
         let mut row = table.row(row);
         for tap in 0..taps {

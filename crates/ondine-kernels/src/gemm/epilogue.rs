@@ -3,15 +3,15 @@
 use half::bf16;
 
 use crate::{
-    arch::{Isa, vector::Vector},
-    gemm::micro::{MAX_ROWS, MAX_WIDTH},
+    arch::{
+        dot::{MAX_ROWS, MAX_WIDTH},
+        enter::RawKernel,
+        isa::Isa,
+        vector::Vector,
+    },
     math::{Activation, activate_lanes},
     quant::RowScale,
-    rowwise::RowKernel,
 };
-
-/// The most lanes that a vector of any tier has.
-pub(crate) const MAX_LANES: usize = 16;
 
 /// Rows that are finished at once.
 const BLOCK_ROWS: usize = 3;
@@ -95,51 +95,65 @@ pub(crate) struct EpilogueCall<'a> {
     pub(crate) out: (Target, usize),
 }
 
-impl RowKernel for &EpilogueCall<'_> {
+impl RawKernel for &EpilogueCall<'_> {
     type Output = ();
 
+    /// See [`EpilogueCall`]: residual and output hold `rows` rows of `results` columns; what is said of packed columns
+    /// is said of whole vectors of them.
     #[inline(always)]
-    fn run<I: Isa>(self) {
+    unsafe fn run<I: Isa>(self) {
         // One loop for each activation, so that none is chosen inside. (A constant is seen through wherever the loop is
         // inlined; a closure is compiled on its own, without the features of the tier.)
-        match self.activation {
-            Activation::None => self.finish::<I::Vector>(Activation::None),
-            Activation::Silu => self.finish::<I::Vector>(Activation::Silu),
-            Activation::Gelu => self.finish::<I::Vector>(Activation::Gelu),
-            Activation::GeluTanh => self.finish::<I::Vector>(Activation::GeluTanh),
-            Activation::QuickGelu => self.finish::<I::Vector>(Activation::QuickGelu),
-            Activation::Relu => self.finish::<I::Vector>(Activation::Relu),
-            Activation::Sigmoid => self.finish::<I::Vector>(Activation::Sigmoid),
-            Activation::Tanh => self.finish::<I::Vector>(Activation::Tanh),
-            Activation::Relu6 => self.finish::<I::Vector>(Activation::Relu6),
-            Activation::HardSigmoid => self.finish::<I::Vector>(Activation::HardSigmoid),
-            Activation::HardSwish => self.finish::<I::Vector>(Activation::HardSwish),
+        // SAFETY: as the caller says.
+        unsafe {
+            match self.activation {
+                Activation::None => self.finish::<I::Vector>(Activation::None),
+                Activation::Silu => self.finish::<I::Vector>(Activation::Silu),
+                Activation::Gelu => self.finish::<I::Vector>(Activation::Gelu),
+                Activation::GeluTanh => self.finish::<I::Vector>(Activation::GeluTanh),
+                Activation::QuickGelu => self.finish::<I::Vector>(Activation::QuickGelu),
+                Activation::Relu => self.finish::<I::Vector>(Activation::Relu),
+                Activation::Sigmoid => self.finish::<I::Vector>(Activation::Sigmoid),
+                Activation::Tanh => self.finish::<I::Vector>(Activation::Tanh),
+                Activation::Relu6 => self.finish::<I::Vector>(Activation::Relu6),
+                Activation::HardSigmoid => self.finish::<I::Vector>(Activation::HardSigmoid),
+                Activation::HardSwish => self.finish::<I::Vector>(Activation::HardSwish),
+            }
         }
     }
 }
 
 impl EpilogueCall<'_> {
     /// Column by column, so that what belongs to one stays in registers for all rows of the tile.
+    ///
+    /// # Safety
+    /// See [`RawKernel::run`].
     #[inline(always)]
-    fn finish<V: Vector>(&self, activation: Activation) {
+    unsafe fn finish<V: Vector>(&self, activation: Activation) {
         assert!(self.rows * self.width <= self.sums.len() && self.columns <= self.width, "sums of a tile");
-        match (self.dequantize.is_some(), self.gate != 0) {
-            (false, false) => self.columns::<V, false, false>(activation),
-            (false, true) => self.columns::<V, false, true>(activation),
-            (true, false) => self.columns::<V, true, false>(activation),
-            (true, true) => self.columns::<V, true, true>(activation),
+        // SAFETY: as the caller says.
+        unsafe {
+            match (self.dequantize.is_some(), self.gate != 0) {
+                (false, false) => self.columns::<V, false, false>(activation),
+                (false, true) => self.columns::<V, false, true>(activation),
+                (true, false) => self.columns::<V, true, false>(activation),
+                (true, true) => self.columns::<V, true, true>(activation),
+            }
         }
     }
 
     /// What can be told before is told by the type, so that the loops over rows are short.
+    ///
+    /// # Safety
+    /// See [`RawKernel::run`].
     #[inline(always)]
-    fn columns<V: Vector, const QUANTIZED: bool, const GATED: bool>(&self, activation: Activation) {
+    unsafe fn columns<V: Vector, const QUANTIZED: bool, const GATED: bool>(&self, activation: Activation) {
         for column in (0..self.results).step_by(V::LANES) {
             let count = V::LANES.min(self.results - column);
             // The gates before, a power of two at a time.
             let value = if GATED { column + (column & !(self.gate - 1)) } else { column };
-            // SAFETY: packed columns are whole vectors, so all lanes can be read from the sums; whoever made the call
-            // vouches for `rows` rows of `results` elements of residual and output.
+            // SAFETY: packed columns are whole vectors, so all lanes can be read from the sums; residual and
+            // output are as the caller says.
             unsafe {
                 let values = self.column::<V>(value);
                 let gates = if GATED { self.column::<V>(value + self.gate) } else { values };

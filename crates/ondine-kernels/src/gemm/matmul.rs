@@ -5,17 +5,19 @@ use std::ops::Range;
 use half::bf16;
 
 use crate::{
-    arch::Isa,
-    gemm::{
-        Dense, Epilogue, Output, Values, check_rows,
-        drive::{Product, READING_ROWS},
-        epilogue::Target,
-        micro::WORD,
-        weights::{Layout, PACKED_ALIGN, PackedWeights, WeightShape, WeightType},
+    arch::{
+        dot::{WORD, WeightType},
+        enter::Kernel,
+        isa::Isa,
     },
-    rowwise::RowKernel,
-    table::Kernels,
-    threads::Pool,
+    cpu::Cpu,
+    gemm::{
+        drive::{Gemm, READING_ROWS},
+        epilogue::Target,
+        operand::{Epilogue, Output, Values, check_rows},
+        rows::Dense,
+        weights::{Layout, PACKED_ALIGN, PackedWeights, WeightShape},
+    },
 };
 
 /// The shape of a batch of products `[batch, rows, inner]` times `[batch, inner, columns]`.
@@ -40,27 +42,20 @@ impl MatmulShape {
         if self.batch > 1 { threads } else { 1 }
     }
 
-    /// Bytes of scratch that [`matmul`] needs on `threads` threads, for f32 operands (enough for bf16).
+    /// Bytes of scratch that [`matmul`] needs, for f32 operands (enough for bf16).
     #[must_use]
-    pub fn scratch_bytes(&self, kernels: &Kernels, threads: usize) -> usize {
-        let packed = WeightShape::linear(WeightType::F32, self.columns, self.inner).packed_size(kernels);
-        packed * self.slots(threads) + PACKED_ALIGN
+    pub fn scratch_bytes(&self, cpu: &Cpu) -> usize {
+        let packed = WeightShape::linear(WeightType::F32, self.columns, self.inner).packed_size(cpu);
+        packed * self.slots(cpu.threads()) + PACKED_ALIGN
     }
 }
 
 /// Computes a batch of products.
 ///
 /// # Panics
-/// If `inner` is 0, if the operands differ in type, if a slice has the wrong length, or if `scratch` has fewer bytes than
-/// [`MatmulShape::scratch_bytes`] for the threads of `pool`.
-pub fn matmul(
-    pool: &Pool,
-    kernels: &Kernels,
-    shape: &MatmulShape,
-    [left, right]: [Values<'_>; 2],
-    mut out: Output<'_>,
-    scratch: &mut [u8],
-) {
+/// If `inner` is 0, if the operands differ in type, if a slice has the wrong length, or if `scratch` has fewer bytes
+/// than [`MatmulShape::scratch_bytes`].
+pub fn matmul(cpu: &Cpu, shape: &MatmulShape, [left, right]: [Values<'_>; 2], mut out: Output<'_>, scratch: &mut [u8]) {
     let &MatmulShape { batch, rows, inner, columns, transposed } = shape;
     assert_eq!(left.len(), batch * rows * inner, "left operand of {shape:?}");
     assert_eq!(right.len(), batch * inner * columns, "right operand of {shape:?}");
@@ -70,8 +65,8 @@ pub fn matmul(
         return;
     }
     let weights = WeightShape::linear(right.weight_type(), columns, inner);
-    let pool = pool.for_work(batch * rows.max(READING_ROWS) * weights.words(0) * columns);
-    let (size, slots) = (weights.packed_size(kernels), shape.slots(pool.threads()));
+    let pool = cpu.pool().for_work(batch * rows.max(READING_ROWS) * weights.words(0) * columns);
+    let (size, slots) = (weights.packed_size(cpu), shape.slots(pool.threads()));
     let scratch = Slots::new(scratch, size, slots);
     let out = Shared(out.target());
     let stride = if transposed { inner } else { columns };
@@ -79,28 +74,17 @@ pub fn matmul(
         // SAFETY: no two threads have the same slot.
         let bytes = unsafe { scratch.get(slot, 0..size) };
         let operand = Operand { values: right.slice(index * inner * columns, inner * columns), stride, inner, columns };
-        let packing =
-            PackOperand { operand, transposed, layout: Layout::new(&weights, &kernels.gemm), out: &mut *bytes };
-        (kernels.gemm.pack)(packing);
+        cpu.enter(PackOperand { operand, transposed, layout: Layout::new(&weights, cpu.tile()), out: &mut *bytes });
         // SAFETY: the offset is within the result, whose length has been checked.
         let out = unsafe { out.get().add(index * rows * columns) };
-        let weights = PackedWeights::new(kernels, weights, bytes);
-        let first = left.slice(index * rows * inner, rows * inner);
-        let source = Dense { first: first.pointer(), stride: inner * weights.shape().dtype.activation_bytes() };
+        let weights = PackedWeights::new(cpu, weights, bytes);
+        let width = inner * weights.shape().dtype.activation_bytes();
+        let source = Dense { bytes: left.slice(index * rows * inner, rows * inner).bytes(), width, stride: width };
         let epilogue = &Epilogue::default();
-        let gemm = &kernels.gemm;
-        let product = Product {
-            kernels: gemm,
-            weights,
-            rows,
-            source,
-            scales: None,
-            epilogue,
-            residual: None,
-            out,
-            out_stride: columns,
-        };
-        product.run(pool);
+        let product =
+            Gemm { cpu, weights, rows, source, scales: None, epilogue, residual: None, out, out_stride: columns };
+        // SAFETY: the lengths of operand and result have been checked; each product has a part of its own.
+        unsafe { product.run() };
     };
     if slots > 1 {
         pool.run_with(batch, &one);
@@ -151,29 +135,6 @@ impl Slots {
     }
 }
 
-impl<'a> Values<'a> {
-    pub(crate) fn weight_type(&self) -> WeightType {
-        match self {
-            Self::F32(_) => WeightType::F32,
-            Self::Bf16(_) => WeightType::Bf16,
-        }
-    }
-
-    pub(crate) fn pointer(&self) -> *const u8 {
-        match self {
-            Self::F32(values) => values.as_ptr().cast(),
-            Self::Bf16(values) => values.as_ptr().cast(),
-        }
-    }
-
-    pub(crate) fn slice(&self, first: usize, count: usize) -> Values<'a> {
-        match self {
-            Self::F32(values) => Values::F32(&values[first..first + count]),
-            Self::Bf16(values) => Values::Bf16(&values[first..first + count]),
-        }
-    }
-}
-
 /// A right operand: rows `stride` elements apart.
 #[derive(Clone, Copy)]
 pub(crate) struct Operand<'a> {
@@ -190,9 +151,6 @@ pub(crate) struct PackOperand<'a> {
     pub(crate) layout: Layout,
     pub(crate) out: &'a mut [u8],
 }
-
-/// Packs a right operand for a tier.
-pub(crate) type PackKernel = fn(PackOperand<'_>);
 
 /// An element of four or two bytes, as bits.
 trait Bits: Copy {
@@ -222,7 +180,7 @@ impl Bits for bf16 {
     }
 }
 
-impl RowKernel for PackOperand<'_> {
+impl Kernel for PackOperand<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -12,41 +12,16 @@ use std::{
 use half::{bf16, f16};
 
 use crate::{
-    gemm::micro::{GemmKernels, MAX_WIDTH, WORD},
-    math::{bf16_bits, bf16_value, f16_value},
-    table::Kernels,
+    arch::{
+        dot::{MAX_WIDTH, Tile, WORD, WeightType},
+        half::{bf16_bits, bf16_value, f16_value},
+    },
+    cpu::Cpu,
     threads::Pool,
 };
 
 /// Alignment that packed bytes must have.
 pub const PACKED_ALIGN: usize = 64;
-
-/// The type of the elements of packed weights, which decides the type of the activations that they are multiplied with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum WeightType {
-    /// For activations of f32.
-    F32,
-    /// For activations of bf16.
-    Bf16,
-    /// -127..=127 with a scale per output, for activations of u8.
-    S8,
-}
-
-impl WeightType {
-    /// Elements per word.
-    pub(crate) fn per_word(self) -> usize {
-        match self {
-            Self::F32 => 1,
-            Self::Bf16 => 2,
-            Self::S8 => 4,
-        }
-    }
-
-    /// Bytes of an element of the activations.
-    pub(crate) fn activation_bytes(self) -> usize {
-        WORD / self.per_word()
-    }
-}
 
 /// The shape of the weights of a linear layer or a convolution.
 ///
@@ -82,8 +57,8 @@ impl WeightShape {
 
     /// The number of bytes of the packed weights.
     #[must_use]
-    pub fn packed_size(&self, kernels: &Kernels) -> usize {
-        Layout::new(self, &kernels.gemm).size
+    pub fn packed_size(&self, cpu: &Cpu) -> usize {
+        Layout::new(self, cpu.tile()).size
     }
 
     /// Columns of the result.
@@ -124,7 +99,7 @@ pub enum WeightSource<'a> {
     F32(&'a [f32]),
     /// Half precision.
     F16(&'a [f16]),
-    /// Brain floating point.
+    /// bf16 (brain floating point).
     Bf16(&'a [bf16]),
     /// Already quantized: `w = scale * q`; only for [`WeightType::S8`].
     S8 {
@@ -166,9 +141,8 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    pub(crate) fn new(shape: &WeightShape, kernels: &GemmKernels) -> Self {
+    pub(crate) fn new(shape: &WeightShape, Tile { lanes, width, .. }: Tile) -> Self {
         shape.check();
-        let GemmKernels { lanes, width, .. } = *kernels;
         let outputs = shape.outputs / shape.groups;
         let columns =
             if shape.glu { (outputs / 2).next_multiple_of(lanes) * 2 } else { outputs.next_multiple_of(lanes) };
@@ -220,9 +194,9 @@ impl<'a> PackedWeights<'a> {
     /// If the weights are empty, if `bytes` has another length than [`WeightShape::packed_size`] or is not aligned to
     /// [`PACKED_ALIGN`].
     #[must_use]
-    pub fn new(kernels: &Kernels, shape: WeightShape, bytes: &'a [u8]) -> Self {
+    pub fn new(cpu: &Cpu, shape: WeightShape, bytes: &'a [u8]) -> Self {
         assert!(shape.elements() > 0, "empty weights: {shape:?}");
-        assert_eq!(bytes.len(), shape.packed_size(kernels), "packed bytes of {shape:?}");
+        assert_eq!(bytes.len(), shape.packed_size(cpu), "packed bytes of {shape:?}");
         assert!(bytes.as_ptr().addr().is_multiple_of(PACKED_ALIGN), "packed bytes are not aligned");
         Self { shape, bytes }
     }
@@ -233,9 +207,9 @@ impl<'a> PackedWeights<'a> {
         &self.shape
     }
 
-    /// Checks that the weights were packed for a tier of the same layout as `kernels`.
-    pub(crate) fn check(&self, kernels: &Kernels) {
-        assert_eq!(self.bytes.len(), self.shape.packed_size(kernels), "weights packed for another tier");
+    /// Checks that the weights were packed for a tier of the same layout as that of `cpu`.
+    pub(crate) fn check(&self, cpu: &Cpu) {
+        assert_eq!(self.bytes.len(), self.shape.packed_size(cpu), "weights packed for another tier");
     }
 
     /// The words from `offset` bytes on.
@@ -283,8 +257,8 @@ fn cast_mut<T: Word>(bytes: &mut [u8]) -> &mut [T] {
 /// If the weights are empty, if `source` does not have [`WeightShape::elements`] elements, if `out` does not have
 /// [`WeightShape::packed_size`] bytes or is not aligned to [`PACKED_ALIGN`], or if quantized weights are to be packed
 /// to another type.
-pub fn pack(pool: &Pool, kernels: &Kernels, shape: &WeightShape, source: WeightSource<'_>, out: &mut [u8]) {
-    let layout = Layout::new(shape, &kernels.gemm);
+pub fn pack(cpu: &Cpu, shape: &WeightShape, source: WeightSource<'_>, out: &mut [u8]) {
+    let layout = Layout::new(shape, cpu.tile());
     assert!(shape.elements() > 0, "empty weights: {shape:?}");
     assert_eq!(source.len(), shape.elements(), "weights of {shape:?}");
     assert_eq!(out.len(), layout.size, "packed bytes of {shape:?}");
@@ -295,6 +269,7 @@ pub fn pack(pool: &Pool, kernels: &Kernels, shape: &WeightShape, source: WeightS
     if shape.is_depthwise() {
         return pack_depthwise(shape, source, cast_mut(out));
     }
+    let pool = cpu.pool();
     match source {
         WeightSource::F32(values) => Packing { shape, layout, values, scales: None }.run(pool, out),
         WeightSource::F16(values) => Packing { shape, layout, values, scales: None }.run(pool, out),

@@ -2,19 +2,23 @@
 
 use half::{bf16, f16};
 
-use super::{Value, around, everywhere, numbers, pools};
-use crate::{Float, Kernels, Pool, RowScale, Scalar};
+use super::{Value, around, everywhere, numbers};
+use crate::{
+    Cpu, Float, RowScale, Scalar,
+    suite::{cpus, tiers},
+};
 
 fn converted<A: Scalar, B: Scalar + PartialEq + std::fmt::Debug>(
     x: &[A],
     want: impl Fn(A) -> B,
     bits: impl Fn(B) -> u64,
 ) {
-    for kernels in Kernels::available() {
+    for cpus in tiers() {
+        let cpu = &cpus[0];
         let mut out = vec![B::default(); x.len()];
-        crate::convert(&pools()[2], kernels, x, &mut out);
+        crate::convert(&cpus[2], x, &mut out);
         for (&x, &out) in x.iter().zip(&out) {
-            assert_eq!(bits(out), bits(want(x)), "{} from {:?}, {out:?}", kernels.tier, x.to_f32());
+            assert_eq!(bits(out), bits(want(x)), "{} from {:?}, {out:?}", cpu.tier(), x.to_f32());
         }
     }
 }
@@ -51,9 +55,9 @@ fn integers_are_converted() {
     converted(&x, |x| x as i64, |x| x as u64);
     converted(&x, |x| x as u8, u64::from);
     converted(&[-128_i8, 127, 0], f32::from, |x| u64::from(x.to_bits()));
-    let run = |pool: &Pool, kernels: &Kernels, out: &mut [u8]| crate::truth(pool, kernels, &x, out);
+    let run = |cpu: &Cpu, out: &mut [u8]| crate::truth(cpu, &x, out);
     everywhere(7, run, |out| assert_eq!(out, [0, 1, 1, 1, 1, 1, 1]));
-    let run = |pool: &Pool, kernels: &Kernels, out: &mut [u8]| crate::truth(pool, kernels, &[0_i64, 1 << 40], out);
+    let run = |cpu: &Cpu, out: &mut [u8]| crate::truth(cpu, &[0_i64, 1 << 40], out);
     everywhere(2, run, |out| assert_eq!(out, [0, 1]));
 }
 
@@ -61,10 +65,10 @@ fn check_quantization<T: Value + Float>() {
     for (rows, width) in [(1, 1), (3, 5), (4, 320), (2, 4097), (200, 257)] {
         let mut x: Vec<T> = around(rows * width, 0.5, 1.0);
         x[0] = T::new(0.0);
-        for kernels in Kernels::available() {
-            let mut results = pools().each_ref().map(|pool| {
+        for cpus in tiers() {
+            let mut results = cpus.each_ref().map(|cpu| {
                 let (mut q, mut scales) = (vec![0; x.len()], vec![RowScale::default(); rows]);
-                crate::quantize_rows(pool, kernels, width, &x, &mut q, &mut scales);
+                crate::quantize_rows(cpu, width, &x, &mut q, &mut scales);
                 (q, scales)
             });
             assert!(results[0] == results[1] && results[0] == results[2]);
@@ -90,9 +94,10 @@ fn quantized_rows_are_within_half_a_step() {
     check_quantization::<f32>();
     check_quantization::<bf16>();
     let x = [0.0_f32, 0.0, 1.0, f32::NAN, f32::INFINITY, 2.0, 3e38, -3e38, 1e-40, 0.0];
-    for kernels in Kernels::available() {
+    for cpus in tiers() {
+        let cpu = &cpus[0];
         let (mut q, mut scales) = ([9; 10], [RowScale::default(); 5]);
-        crate::quantize_rows(&pools()[0], kernels, 2, &x, &mut q, &mut scales);
+        crate::quantize_rows(cpu, 2, &x, &mut q, &mut scales);
         assert_eq!((scales[0], [q[0], q[1]]), (RowScale { scale: 1.0, zero: 0 }, [0, 0]));
         assert!(scales[1..4].iter().all(|scale| scale.scale.is_nan()) && q[2..8] == [0; 6]);
         assert_eq!((scales[4], [q[8], q[9]]), (RowScale { scale: 1.0, zero: 0 }, [0, 0]));
@@ -102,12 +107,12 @@ fn quantized_rows_are_within_half_a_step() {
 fn check_weights<T: Value + Float>(scale: f64) {
     for (rows, width) in [(1, 1), (3, 5), (4, 320), (200, 257)] {
         let x: Vec<T> = numbers(rows * width, scale);
-        for kernels in Kernels::available() {
-            let results = pools().each_ref().map(|pool| {
+        for cpus in tiers() {
+            let results = cpus.each_ref().map(|cpu| {
                 let (mut q, mut scales, mut sums) = (vec![0; x.len()], vec![f16::ZERO; rows], vec![0; rows]);
-                crate::quantize_weights(pool, kernels, width, &x, &mut q, &mut scales, &mut sums);
+                crate::quantize_weights(cpu, width, &x, &mut q, &mut scales, &mut sums);
                 let mut back = vec![T::new(0.0); x.len()];
-                crate::dequantize_rows(pool, kernels, width, &q, &scales, &mut back);
+                crate::dequantize_rows(cpu, width, &q, &scales, &mut back);
                 (q, scales, sums, back.iter().map(|x| x.bits()).collect::<Vec<_>>(), back)
             });
             assert!(
@@ -137,7 +142,7 @@ fn quantized_weights_are_within_half_a_step() {
     check_weights::<bf16>(0.1);
     let (mut q, mut scales, mut sums) = ([9; 6], [f16::ZERO; 3], [9; 3]);
     let x = [0.0_f32, 0.0, 1.0, f32::NAN, 1e-12, -1e-12];
-    crate::quantize_weights(&pools()[0], crate::kernels(), 2, &x, &mut q, &mut scales, &mut sums);
+    crate::quantize_weights(&cpus()[0], 2, &x, &mut q, &mut scales, &mut sums);
     assert_eq!((q, sums, scales[0]), ([0, 0, 0, 0, 0, 0], [0, 0, 0], f16::ZERO));
     assert!(scales[1].is_nan());
 }

@@ -3,10 +3,9 @@
 use half::bf16;
 
 use super::{
-    ACTIVATIONS, BROADCASTS, EPS, LENGTHS, Value, activated, assert_close, broadcast, everywhere, numbers, pools,
-    values,
+    ACTIVATIONS, BROADCASTS, EPS, LENGTHS, Value, activated, assert_close, broadcast, everywhere, numbers, values,
 };
-use crate::{Activation, Binary, Comparison, Float, Kernels, Pool, Strided, Unary, broadcast_strides};
+use crate::{Activation, Binary, Comparison, Cpu, Float, Strided, Unary, broadcast_strides, suite::cpus};
 
 fn unary_oracle(op: Unary, x: f64) -> f64 {
     match op {
@@ -37,7 +36,7 @@ fn check_unary<T: Value + Float>() {
         for len in LENGTHS {
             let mut x: Vec<T> = numbers(len, 8.0);
             x[len / 2] = T::new(f64::NAN);
-            let run = |pool: &Pool, kernels: &Kernels, out: &mut [T]| crate::unary(pool, kernels, op, &x, out);
+            let run = |cpu: &Cpu, out: &mut [T]| crate::unary(cpu, op, &x, out);
             // A few roundings of the result, and of the input where it is added to something.
             everywhere(len, run, |out| {
                 assert_close(out, |i| {
@@ -59,7 +58,7 @@ fn unary_functions_are_close_to_their_oracles() {
 fn sine_and_cosine_hold_for_large_angles() {
     let x: Vec<f32> = numbers(5000, 1e5 / 1.5);
     for op in [Unary::Sin, Unary::Cos] {
-        let run = |pool: &Pool, kernels: &Kernels, out: &mut [f32]| crate::unary(pool, kernels, op, &x, out);
+        let run = |cpu: &Cpu, out: &mut [f32]| crate::unary(cpu, op, &x, out);
         everywhere(x.len(), run, |out| assert_close(out, |i| (unary_oracle(op, x[i].value()), EPS * 1e-2)));
     }
 }
@@ -74,7 +73,7 @@ fn limits_of_activations_hold() {
         (Unary::Rsqrt, [0.0, f32::NAN, 0.1, f32::NAN, f32::INFINITY]),
     ];
     for (op, want) in expected {
-        let run = |pool: &Pool, kernels: &Kernels, out: &mut [f32]| crate::unary(pool, kernels, op, &x, out);
+        let run = |cpu: &Cpu, out: &mut [f32]| crate::unary(cpu, op, &x, out);
         everywhere(5, run, |out| assert_close(out, |i| (f64::from(want[i]), 0.0)));
     }
 }
@@ -84,7 +83,7 @@ fn integers_are_negated() {
     let x = [3, -4, 0, i64::MIN, i64::MAX];
     let run = |op| {
         let mut out = [0; 5];
-        crate::integer_unary(&pools()[1], op, &x, &mut out);
+        crate::integer_unary(cpus()[1].pool(), op, &x, &mut out);
         out
     };
     assert_eq!(run(Unary::Neg), [-3, 4, 0, i64::MIN, -i64::MAX]);
@@ -114,8 +113,8 @@ fn check_binary<T: Value + crate::Number>(ops: &[Binary], scale: f64) {
         let (a_all, b_all) = (values(&broadcast(&a, a_shape, shape)), values(&broadcast(&b, b_shape, shape)));
         let (left, right) = (Strided { data: &a, strides: &a_strides }, Strided { data: &b, strides: &b_strides });
         for &op in ops {
-            let run = |pool: &Pool, kernels: &Kernels, out: &mut [T]| {
-                crate::binary(pool, kernels, op, shape, left, right, out);
+            let run = |cpu: &Cpu, out: &mut [T]| {
+                crate::binary(cpu, op, shape, left, right, out);
             };
             everywhere(len, run, |out| {
                 assert_close(out, |i| {
@@ -125,8 +124,8 @@ fn check_binary<T: Value + crate::Number>(ops: &[Binary], scale: f64) {
             });
         }
         for op in [Comparison::Equal, Comparison::Less] {
-            let run = |pool: &Pool, kernels: &Kernels, out: &mut [u8]| {
-                crate::compare(pool, kernels, op, shape, left, right, out);
+            let run = |cpu: &Cpu, out: &mut [u8]| {
+                crate::compare(cpu, op, shape, left, right, out);
             };
             everywhere(len, run, |out| {
                 for i in 0..len {
@@ -154,7 +153,7 @@ fn integer_division_and_powers_are_total() {
     let run = |op| {
         let mut out = [0; 7];
         let (a, b) = (Strided { data: &a, strides: &[1] }, Strided { data: &b, strides: &[1] });
-        crate::binary(&pools()[0], crate::kernels(), op, &[7], a, b, &mut out);
+        crate::binary(&cpus()[0], op, &[7], a, b, &mut out);
         out
     };
     assert_eq!(run(Binary::Div), [3, -3, 0, i32::MIN, 0, 0, -1]);
@@ -166,18 +165,18 @@ fn select_broadcasts() {
     let (condition, a, b) = ([1_u8, 0, 0, 2, 0, 1], [1.0_f32, 2.0, 3.0], [9.0_f32]);
     let bytes = |x: &[f32]| x.iter().flat_map(|x| x.to_ne_bytes()).collect::<Vec<u8>>();
     let (a, b) = (bytes(&a), bytes(&b));
-    let run = |pool: &Pool, _: &Kernels, out: &mut [u8]| {
+    let run = |cpu: &Cpu, out: &mut [u8]| {
         let condition = Strided { data: &condition[..], strides: &[3, 1] };
         let (a, b) = (Strided { data: &a[..], strides: &[0, 1] }, Strided { data: &b[..], strides: &[0, 0] });
-        crate::select(pool, 4, &[2, 3], condition, a, b, out);
+        crate::select(cpu.pool(), 4, &[2, 3], condition, a, b, out);
     };
     everywhere(24, run, |out| assert_eq!(out, bytes(&[1.0, 9.0, 9.0, 1.0, 9.0, 3.0])));
     let len = 50_000;
     let condition: Vec<u8> = (0..len).map(|i| u8::from(i % 3 == 0)).collect();
     let (a, b) = (vec![1_u8; len * 2], vec![2_u8; len * 2]);
-    let run = |pool: &Pool, _: &Kernels, out: &mut [u8]| {
+    let run = |cpu: &Cpu, out: &mut [u8]| {
         let [condition, a, b] = [&condition, &a, &b].map(|data| Strided { data, strides: &[1] });
-        crate::select(pool, 2, &[len], condition, a, b, out);
+        crate::select(cpu.pool(), 2, &[len], condition, a, b, out);
     };
     everywhere(2 * len, run, |out| assert!(out.iter().enumerate().all(|(i, &x)| x == 1 + u8::from(i / 2 % 3 != 0))));
 }
@@ -186,8 +185,8 @@ fn check_glu<T: Value + Float>() {
     for (rows, width) in [(1, 1), (3, 5), (7, 64), (5, 1031), (40, 1280)] {
         let x: Vec<T> = numbers(2 * rows * width, 3.0);
         for activation in ACTIVATIONS {
-            let run = |pool: &Pool, kernels: &Kernels, out: &mut [T]| {
-                crate::glu(pool, kernels, activation, width, &x, out);
+            let run = |cpu: &Cpu, out: &mut [T]| {
+                crate::glu(cpu, activation, width, &x, out);
             };
             everywhere(rows * width, run, |out| {
                 assert_close(out, |i| {

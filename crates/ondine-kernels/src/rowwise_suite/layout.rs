@@ -1,7 +1,7 @@
 //! Elements moved: where each comes from.
 
-use super::{BROADCASTS, broadcast, everywhere, pools, view};
-use crate::{IndexError, Kernels, Pool, dense_strides};
+use super::{BROADCASTS, broadcast, everywhere, view};
+use crate::{Cpu, IndexError, dense_strides, suite::cpus};
 
 fn bytes<const SIZE: usize>(elements: &[[u8; SIZE]]) -> &[u8] {
     elements.as_flattened()
@@ -31,13 +31,13 @@ fn check_views<const SIZE: usize>() {
         let strides = dense_strides(shape);
         let permuted: Vec<usize> = axes.iter().map(|&axis| shape[axis]).collect();
         let want = view(&x, &permuted, &axes.iter().map(|&axis| strides[axis]).collect::<Vec<_>>());
-        let run = |pool: &Pool, _: &Kernels, out: &mut [u8]| crate::permute(pool, SIZE, shape, axes, bytes(&x), out);
+        let run = |cpu: &Cpu, out: &mut [u8]| crate::permute(cpu.pool(), SIZE, shape, axes, bytes(&x), out);
         everywhere(x.len() * SIZE, run, |out| assert!(out == bytes(&want), "{shape:?} by {axes:?}"));
     }
     for [from, _, to] in BROADCASTS {
         let x = marked::<SIZE>(from.iter().product());
         let want = broadcast(&x, from, to);
-        let run = |pool: &Pool, _: &Kernels, out: &mut [u8]| crate::expand(pool, SIZE, from, to, bytes(&x), out);
+        let run = |cpu: &Cpu, out: &mut [u8]| crate::expand(cpu.pool(), SIZE, from, to, bytes(&x), out);
         everywhere(want.len() * SIZE, run, |out| assert_eq!(out, bytes(&want)));
     }
     let shape = [6, 90, 131];
@@ -47,8 +47,8 @@ fn check_views<const SIZE: usize>() {
         let mut cut = shape;
         cut[axis] = range.len();
         let want = if range.is_empty() { vec![] } else { view(&x[range.start * strides[axis]..], &cut, &strides) };
-        let run = |pool: &Pool, _: &Kernels, out: &mut [u8]| {
-            crate::slice(pool, SIZE, &shape, axis, range.clone(), bytes(&x), out);
+        let run = |cpu: &Cpu, out: &mut [u8]| {
+            crate::slice(cpu.pool(), SIZE, &shape, axis, range.clone(), bytes(&x), out);
         };
         everywhere(want.len() * SIZE, run, |out| assert_eq!(out, bytes(&want)));
     }
@@ -82,17 +82,17 @@ fn padding_surrounds_with_zeros() {
             let place = |axis: usize| (i / from[axis] % shape[axis] + amounts[axis][0]) * to[axis];
             want[(0..shape.len()).map(place).sum::<usize>()] = *x;
         }
-        let run = |pool: &Pool, _: &Kernels, out: &mut [u8]| crate::pad(pool, 2, shape, amounts, bytes(&x), out);
+        let run = |cpu: &Cpu, out: &mut [u8]| crate::pad(cpu.pool(), 2, shape, amounts, bytes(&x), out);
         everywhere(want.len() * 2, run, |out| assert_eq!(out, bytes(&want), "{shape:?} padded by {amounts:?}"));
     }
 }
 
 #[test]
 fn parts_are_joined() {
-    let run = |pool: &Pool, _: &Kernels, out: &mut [u8]| crate::concat(pool, 2, &[&[1, 2], &[], &[3, 4, 5, 6]], out);
+    let run = |cpu: &Cpu, out: &mut [u8]| crate::concat(cpu.pool(), 2, &[&[1, 2], &[], &[3, 4, 5, 6]], out);
     everywhere(6, run, |out| assert_eq!(out, [1, 3, 4, 2, 5, 6]));
     let (a, b) = (vec![1; 300 * 128], vec![2; 300 * 256]);
-    let run = |pool: &Pool, _: &Kernels, out: &mut [u8]| crate::concat(pool, 300, &[&a, &b], out);
+    let run = |cpu: &Cpu, out: &mut [u8]| crate::concat(cpu.pool(), 300, &[&a, &b], out);
     everywhere(300 * 384, run, |out| assert!(out.iter().enumerate().all(|(i, &x)| x == 1 + u8::from(i % 384 >= 128))));
 }
 
@@ -100,8 +100,8 @@ fn parts_are_joined() {
 fn rows_are_looked_up() {
     let table = marked::<4>(1000);
     let indices: Vec<i64> = (0..20_000).map(|i| i * 7 % 500).collect();
-    let run = |pool: &Pool, _: &Kernels, out: &mut [u8]| {
-        crate::gather_rows(pool, 8, bytes(&table), &indices, out).unwrap();
+    let run = |cpu: &Cpu, out: &mut [u8]| {
+        crate::gather_rows(cpu.pool(), 8, bytes(&table), &indices, out).unwrap();
     };
     everywhere(20_000 * 8, run, |out| {
         for (out, &index) in out.chunks(8).zip(&indices) {
@@ -109,7 +109,7 @@ fn rows_are_looked_up() {
         }
     });
     for bad in [500, -1, i64::MIN] {
-        let error = crate::gather_rows(&pools()[0], 8, bytes(&table), &[3, bad], &mut [0; 16]).unwrap_err();
+        let error = crate::gather_rows(cpus()[0].pool(), 8, bytes(&table), &[3, bad], &mut [0; 16]).unwrap_err();
         assert_eq!(error, IndexError { index: bad, position: 1, rows: 500 });
     }
     let mut out = [0; 4];

@@ -3,7 +3,7 @@
 use half::bf16;
 
 use super::{EPS, Value, activated, around, assert_close, everywhere, numbers};
-use crate::{Activation, Float, GroupNorm, Kernels, Pool, Size};
+use crate::{Activation, Cpu, Float, GroupNorm, Size};
 
 /// Mean and variance of some numbers.
 fn moments(x: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
@@ -20,8 +20,8 @@ fn check_row_norms<T: Value + Float>(mean: f64) {
         let (weight, bias) = (numbers::<f32>(width, 2.0), numbers::<f32>(width + 1, 1.0)[1..].to_vec());
         let eps = 1e-5;
         let row = |i: usize| x[i / width * width..][..width].iter().map(|x| x.value());
-        let run = |pool: &Pool, kernels: &Kernels, out: &mut [T]| {
-            crate::layer_norm(pool, kernels, eps, &weight, &bias, &x, out);
+        let run = |cpu: &Cpu, out: &mut [T]| {
+            crate::layer_norm(cpu, eps, &weight, &bias, &x, out);
         };
         let facts: Vec<(f64, f64)> = (0..rows).map(|index| moments(row(index * width))).collect();
         everywhere(x.len(), run, |out| {
@@ -33,8 +33,8 @@ fn check_row_norms<T: Value + Float>(mean: f64) {
                 (normal + bias, EPS * (30.0 * normal.abs() + 4.0 * bias.abs() + 10.0 * scale.abs()))
             });
         });
-        let run = |pool: &Pool, kernels: &Kernels, out: &mut [T]| {
-            crate::rms_norm(pool, kernels, eps, &weight, &x, out);
+        let run = |cpu: &Cpu, out: &mut [T]| {
+            crate::rms_norm(cpu, eps, &weight, &x, out);
         };
         let squares: Vec<f64> =
             (0..rows).map(|index| row(index * width).map(|x| x * x).sum::<f64>() / width as f64).collect();
@@ -88,7 +88,7 @@ fn check_group_norm<T: Value + Float>(mean: f64, modulated: bool, activation: Ac
                 moments(rows.flat_map(|row| &row[index % groups * size..][..size]).map(|x| x.value()))
             })
             .collect();
-        let run = |pool: &Pool, kernels: &Kernels, out: &mut [T]| crate::group_norm(pool, kernels, &norm, &x, out);
+        let run = |cpu: &Cpu, out: &mut [T]| crate::group_norm(cpu, &norm, &x, out);
         everywhere(x.len(), run, |out| {
             assert_close(out, |i| {
                 let (image_index, channel) = (i / image, i % channels);
@@ -121,10 +121,10 @@ fn a_constant_is_normalized_to_the_bias() {
     let (x, weight, bias) = (vec![1234.5_f32; 40 * 8], [3.0_f32; 8], [0.5_f32; 8]);
     let (modulation, activation) = (None, Activation::None);
     let norm = GroupNorm { spatial: 40, groups: 2, eps: 1e-6, weight: &weight, bias: &bias, modulation, activation };
-    let run = |pool: &Pool, kernels: &Kernels, out: &mut [f32]| crate::group_norm(pool, kernels, &norm, &x, out);
+    let run = |cpu: &Cpu, out: &mut [f32]| crate::group_norm(cpu, &norm, &x, out);
     everywhere(x.len(), run, |out| assert!(out.iter().all(|&out| out == 0.5)));
-    let run = |pool: &Pool, kernels: &Kernels, out: &mut [f32]| {
-        crate::layer_norm(pool, kernels, 1e-6, &weight, &bias, &x, out);
+    let run = |cpu: &Cpu, out: &mut [f32]| {
+        crate::layer_norm(cpu, 1e-6, &weight, &bias, &x, out);
     };
     everywhere(x.len(), run, |out| assert!(out.iter().all(|&out| out == 0.5)));
 }
@@ -150,8 +150,8 @@ fn check_resize<T: Value + Float>() {
                 let (pixel, channel) = (i / channels, i % channels);
                 (pixel / to.width / to.height, pixel / to.width % to.height, pixel % to.width, channel)
             };
-            let run = |pool: &Pool, _: &Kernels, out: &mut [T]| {
-                crate::resize_nearest(pool, channels, from, to, &x, out);
+            let run = |cpu: &Cpu, out: &mut [T]| {
+                crate::resize_nearest(cpu.pool(), channels, from, to, &x, out);
             };
             everywhere(len, run, |out| {
                 assert_close(out, |i| {
@@ -160,8 +160,8 @@ fn check_resize<T: Value + Float>() {
                     (at(image, row, column, channel), 0.0)
                 });
             });
-            let run = |pool: &Pool, kernels: &Kernels, out: &mut [T]| {
-                crate::resize_bilinear(pool, kernels, channels, from, to, &x, out);
+            let run = |cpu: &Cpu, out: &mut [T]| {
+                crate::resize_bilinear(cpu, channels, from, to, &x, out);
             };
             let tap = |i: usize, from: usize, to: usize| {
                 let position = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0);

@@ -2,7 +2,7 @@
 
 use super::{EPS, assert_close, everywhere, numbers};
 use crate::{
-    Kernels, Pool, RecurrentCell, RecurrentProblem, RecurrentShape, RecurrentWeights, WeightSource,
+    Cpu, RecurrentCell, RecurrentProblem, RecurrentShape, RecurrentWeights, WeightSource,
     gemm::weights::{PackedWeights, pack},
     suite::Aligned,
 };
@@ -31,18 +31,18 @@ impl Layer {
         Self { shape, input, weights, bias: numbers(gates + 3, 0.5)[3..].to_vec(), start }
     }
 
-    fn run(&self, pool: &Pool, kernels: &Kernels, packed: bool, out: &mut [f32]) {
-        let mut memory = Aligned::new(self.shape.weights().packed_size(kernels));
+    fn run(&self, cpu: &Cpu, packed: bool, out: &mut [f32]) {
+        let mut memory = Aligned::new(self.shape.weights().packed_size(cpu));
         let weights = if packed {
-            pack(pool, kernels, &self.shape.weights(), WeightSource::F32(&self.weights), memory.get_mut());
-            RecurrentWeights::Packed(PackedWeights::new(kernels, self.shape.weights(), memory.get()))
+            pack(cpu, &self.shape.weights(), WeightSource::F32(&self.weights), memory.get_mut());
+            RecurrentWeights::Packed(PackedWeights::new(cpu, self.shape.weights(), memory.get()))
         } else {
             RecurrentWeights::Plain(&self.weights)
         };
-        let mut scratch = vec![0xee; self.shape.scratch_bytes(kernels, pool.threads(), packed)];
+        let mut scratch = vec![0xee; self.shape.scratch_bytes(cpu, packed)];
         let Self { shape, input, bias, start, .. } = self;
         let problem = RecurrentProblem { shape: *shape, input, weights, bias, start };
-        crate::recurrent(pool, kernels, &problem, out, &mut scratch);
+        crate::recurrent(cpu, &problem, out, &mut scratch);
     }
 
     /// What the input and what the hidden state contributes to gate `gate` of element `i`.
@@ -98,11 +98,11 @@ impl Layer {
     fn check(&self) {
         let RecurrentShape { cell, steps, batch, hidden, .. } = self.shape;
         let carried = cell.carried() * hidden;
-        let run = |pool: &Pool, kernels: &Kernels, out: &mut [f32]| {
-            self.run(pool, kernels, true, out);
+        let run = |cpu: &Cpu, out: &mut [f32]| {
+            self.run(cpu, true, out);
             let mut other = vec![0.0; out.len()];
-            self.run(pool, kernels, false, &mut other);
-            assert!(*out == other, "who packs the weights matters to {:?}, {}", self.shape, kernels.tier);
+            self.run(cpu, false, &mut other);
+            assert!(*out == other, "who packs the weights matters to {:?}, {}", self.shape, cpu.tier());
         };
         everywhere(steps * batch * carried, run, |out| {
             assert_close(out, |at| self.element(out, [at / carried / batch, at / carried % batch, at % carried]));

@@ -3,14 +3,14 @@
 use half::bf16;
 
 use super::{EPS, Value, assert_close, everywhere, numbers, values};
-use crate::{Float, Kernels, Pool, Reduce};
+use crate::{Cpu, Float, Reduce};
 
 fn check_softmax<T: Value + Float>() {
     for (rows, width) in [(1, 1), (3, 2), (5, 77), (4, 129), (2, 4096), (300, 257)] {
         let mut x: Vec<T> = numbers(rows * width, 20.0);
         x[0] = T::new(f64::NEG_INFINITY);
         x[width * (rows - 1)..].fill(T::new(f64::NEG_INFINITY));
-        let run = |pool: &Pool, kernels: &Kernels, out: &mut [T]| crate::softmax(pool, kernels, width, &x, out);
+        let run = |cpu: &Cpu, out: &mut [T]| crate::softmax(cpu, width, &x, out);
         let wide = values(&x);
         let (largest, sums): (Vec<f64>, Vec<f64>) = wide
             .chunks(width)
@@ -37,7 +37,7 @@ fn softmax_rows_sum_to_one() {
     check_softmax::<bf16>();
     for bad in [f32::NAN, f32::INFINITY] {
         let x = [0.0, bad, 1.0];
-        let run = |pool: &Pool, kernels: &Kernels, out: &mut [f32]| crate::softmax(pool, kernels, 3, &x, out);
+        let run = |cpu: &Cpu, out: &mut [f32]| crate::softmax(cpu, 3, &x, out);
         everywhere(3, run, |out| assert!(out.iter().all(|out| out.is_nan())));
     }
 }
@@ -62,14 +62,14 @@ fn argmax_finds_the_first_largest() {
             .collect();
         everywhere(
             rows,
-            |pool, kernels, out| crate::argmax(pool, kernels, width, &x, out),
+            |cpu, out| crate::argmax(cpu, width, &x, out),
             |out| {
                 assert_eq!(out, want);
             },
         );
         everywhere(
             rows,
-            |pool, kernels, out| crate::argmax(pool, kernels, width, &f32s, out),
+            |cpu, out| crate::argmax(cpu, width, &f32s, out),
             |out| {
                 assert_eq!(out, want);
             },
@@ -102,7 +102,7 @@ fn check_reduce<T: Value + crate::Number>(scale: f64, offset: f64) {
             if reduced == 0 && T::ROUNDOFF == 0.0 {
                 continue;
             }
-            let run = |pool: &Pool, kernels: &Kernels, out: &mut [T]| crate::reduce(pool, kernels, how, shape, &x, out);
+            let run = |cpu: &Cpu, out: &mut [T]| crate::reduce(cpu, how, shape, &x, out);
             everywhere(outer * inner, run, |out| {
                 assert_close(out, |i| {
                     let sum: f64 = column(i).sum();
@@ -137,8 +137,7 @@ fn extrema_pass_on_nan() {
         let mut x = [1.0_f32; 200];
         x[150] = f32::NAN;
         for how in [Reduce::Max, Reduce::Min, Reduce::Sum] {
-            let run =
-                |pool: &Pool, kernels: &Kernels, out: &mut [f32]| crate::reduce(pool, kernels, how, shape, &x, out);
+            let run = |cpu: &Cpu, out: &mut [f32]| crate::reduce(cpu, how, shape, &x, out);
             everywhere(shape[2], run, |out| assert!(out[0].is_nan()));
         }
     }

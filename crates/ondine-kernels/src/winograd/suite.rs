@@ -4,15 +4,16 @@ use half::bf16;
 use proptest::prelude::*;
 
 use crate::{
-    Activation, ConvShape, Epilogue, Kernels, Output, Pool, Values, WeightType, WinogradProblem, naive, pack_winograd,
-    suite::{Aligned, Random},
+    Activation, ConvShape, Epilogue, Output, Values, WeightType, WinogradProblem, naive, pack_winograd,
+    suite::{Aligned, Random, tiers},
     winograd, winograd_scratch_bytes,
 };
 
 const SEVEN: f32 = -7.0;
 
-/// How much larger the products of a tile may be than those of a result. Along each axis the product of a pixel with a tap
-/// that a result does not hold takes part in it nevertheless, once whole and twice by half, to vanish but for rounding.
+/// How much larger the products of a tile may be than those of a result. Along each axis the product of a pixel with a
+/// tap that a result does not hold takes part in it nevertheless, once whole and twice by half, to vanish but for
+/// rounding.
 const SPREAD: f64 = 4.0;
 
 /// A convolution and what surrounds it.
@@ -30,8 +31,8 @@ struct Case {
 impl Case {
     /// What rounding may add to a result, relative to the sum of the absolute values of its products.
     ///
-    /// Both operands are rounded after their transforms, to half a unit of the last of 8 bits or by half of a 127th; what is
-    /// rounded holds neighbours too, see [`SPREAD`], which the largest product bounds.
+    /// Both operands are rounded after their transforms, to half a unit of the last of 8 bits or by half of a 127th;
+    /// what is rounded holds neighbours too, see [`SPREAD`], which the largest product bounds.
     fn tolerance(&self) -> f64 {
         let terms = 9.0 * self.shape.channels[0] as f64;
         match self.dtype {
@@ -65,10 +66,11 @@ impl Case {
         };
         // A tile shares the rounding of its neighbours, so the error of a result is bounded by theirs.
         let magnitude = sums.iter().fold(0.0_f64, |most, sum| most.max(sum.magnitude));
-        for kernels in Kernels::available() {
+        for cpus in tiers() {
+            let cpu = &cpus[0];
             let packing = shape.winograd(*dtype).unwrap();
-            let mut packed = Aligned::new(packing.packed_size(kernels));
-            pack_winograd(&Pool::new(2), kernels, &packing, &weights, packed.get_mut());
+            let mut packed = Aligned::new(packing.packed_size(cpu));
+            pack_winograd(&cpus[1], &packing, &weights, packed.get_mut());
             let problem = WinogradProblem {
                 shape: *shape,
                 input: if *dtype == WeightType::F32 { Values::F32(&input) } else { Values::Bf16(&halves) },
@@ -78,14 +80,14 @@ impl Case {
                 out_stride: stride,
             };
             let run = |threads: usize| {
-                let mut scratch = vec![0xff; winograd_scratch_bytes(kernels, shape, *dtype, threads)];
+                let mut scratch = vec![0xff; winograd_scratch_bytes(&cpus[threads - 1], shape, *dtype)];
                 let mut out = vec![SEVEN; rows * stride];
-                winograd(&Pool::new(threads), kernels, &problem, Output::F32(&mut out), &mut scratch);
+                winograd(&cpus[threads - 1], &problem, Output::F32(&mut out), &mut scratch);
                 out
             };
             let got = run(1);
             for threads in [2, 3] {
-                assert!(got == run(threads), "{threads} threads, {}: {self:?}", kernels.tier);
+                assert!(got == run(threads), "{threads} threads, {}: {self:?}", cpu.tier());
             }
             let mut square = [0.0; 2];
             for (index, sum) in sums.iter().enumerate() {
@@ -95,7 +97,7 @@ impl Case {
                 wanted += if self.residual { f64::from(added[row * stride + output]) } else { 0.0 };
                 let off = f64::from(got[row * stride + output]) - wanted;
                 let most = self.tolerance() * magnitude + 1e-6;
-                assert!(off.abs() <= most, "off by {off:e} of {most:e} at {index}, {}: {self:?}", kernels.tier);
+                assert!(off.abs() <= most, "off by {off:e} of {most:e} at {index}, {}: {self:?}", cpu.tier());
                 square[0] += off * off;
                 square[1] += sum.value * sum.value;
             }
@@ -107,7 +109,7 @@ impl Case {
             };
             assert!(relative <= most || rows * shape.channels[0] < 64, "off by {relative:e}: {self:?}");
             let gaps = got.chunks(stride).all(|row| row[shape.outputs..].iter().all(|&x| x == SEVEN));
-            assert!(gaps, "a gap was overwritten, {}", kernels.tier);
+            assert!(gaps, "a gap was overwritten, {}", cpu.tier());
         }
     }
 }
@@ -184,14 +186,15 @@ fn what_is_not_finite_stays_so() {
         groups: 1,
         upsample: false,
     };
-    for kernels in Kernels::available() {
+    for cpus in tiers() {
+        let cpu = &cpus[0];
         for dtype in [WeightType::F32, WeightType::Bf16, WeightType::S8] {
             for bad in [f32::NAN, f32::INFINITY] {
                 let mut input = vec![0.5; 6 * 6 * 4];
                 input[(2 * 6 + 2) * 4 + 1] = bad;
                 let packing = shape.winograd(dtype).unwrap();
-                let mut packed = Aligned::new(packing.packed_size(kernels));
-                pack_winograd(&Pool::new(1), kernels, &packing, &[0.25; 3 * 4 * 9], packed.get_mut());
+                let mut packed = Aligned::new(packing.packed_size(cpu));
+                pack_winograd(cpu, &packing, &[0.25; 3 * 4 * 9], packed.get_mut());
                 let problem = WinogradProblem {
                     shape,
                     input: Values::F32(&input),
@@ -200,13 +203,13 @@ fn what_is_not_finite_stays_so() {
                     epilogue: Epilogue::default(),
                     out_stride: 3,
                 };
-                let mut scratch = vec![0; winograd_scratch_bytes(kernels, &shape, dtype, 1)];
+                let mut scratch = vec![0; winograd_scratch_bytes(cpu, &shape, dtype)];
                 let mut out = vec![0.0_f32; 6 * 6 * 3];
-                winograd(&Pool::new(1), kernels, &problem, Output::F32(&mut out), &mut scratch);
+                winograd(cpu, &problem, Output::F32(&mut out), &mut scratch);
                 for (y, x) in [(1, 1), (2, 2), (3, 3)] {
-                    assert!(!out[(y * 6 + x) * 3].is_finite(), "{dtype:?} {bad}, {}", kernels.tier);
+                    assert!(!out[(y * 6 + x) * 3].is_finite(), "{dtype:?} {bad}, {}", cpu.tier());
                 }
-                assert!(out[(5 * 6 + 5) * 3].is_finite(), "{dtype:?} {bad}, {}", kernels.tier);
+                assert!(out[(5 * 6 + 5) * 3].is_finite(), "{dtype:?} {bad}, {}", cpu.tier());
             }
         }
     }

@@ -2,13 +2,23 @@
 
 use std::ops::Range;
 
-use super::{PLACES, TileScales};
 use crate::{
-    arch::{Isa, vector::Vector},
-    gemm::{epilogue::MAX_LANES, micro::MAX_WIDTH},
-    rowwise::RowKernel,
+    arch::{
+        dot::MAX_WIDTH,
+        enter::RawKernel,
+        half::bf16_value,
+        isa::Isa,
+        vector::{MAX_LANES, Vector},
+    },
+    rowwise::for_rows,
     threads::Pool,
 };
+
+/// Places of a transformed tile.
+pub(super) const PLACES: usize = 16;
+
+/// The scales of a quantized tile, for each of its places.
+pub(super) type TileScales = [f32; PLACES];
 
 /// 1.5 * 2^23: added to a number below 2^22, it leaves the nearest integer, ties to even, in the low bits.
 const ROUND: f32 = 12_582_912.0;
@@ -24,7 +34,7 @@ pub(super) fn weights(pool: &Pool, place: usize, weights: &[f32], out: &mut [f32
     let (line, column) = (WEIGHTS[place / 4], WEIGHTS[place % 4]);
     let taps = (0..9).map(|tap| (tap, line[tap / 3] * column[tap % 3])).filter(|&(_, factor)| factor != 0.0);
     let taps: Vec<_> = taps.collect();
-    crate::rowwise::for_rows(pool, out, 1, 1 << 14, |first, out| {
+    for_rows(pool, out, 1, 1 << 14, |first, out| {
         for (out, weights) in out.iter_mut().zip(weights[9 * first..].chunks_exact(9)) {
             *out = taps.iter().map(|&(tap, factor)| factor * weights[tap]).sum();
         }
@@ -33,7 +43,7 @@ pub(super) fn weights(pool: &Pool, place: usize, weights: &[f32], out: &mut [f32
 
 /// What the transformed numbers of a tile are stored as.
 #[derive(Clone, Copy)]
-pub(crate) enum Elements {
+pub(super) enum Elements {
     F32,
     Bf16,
     /// Bytes, with a scale for each place. They are first held as f32 at this address, `[place][channel]`, channels
@@ -42,7 +52,7 @@ pub(crate) enum Elements {
 }
 
 /// A tile of the input to transform.
-pub(crate) struct TileInput<'a> {
+pub(super) struct TileInput<'a> {
     /// 4x4 pixels.
     pub(super) pixels: &'a [*const u8; PLACES],
     /// True if they are bf16, false if f32.
@@ -80,9 +90,9 @@ impl Rows for Single {
 
 /// Rows of bf16, so many bytes apart.
 #[derive(Clone, Copy)]
-struct Brain(*mut u8, usize);
+struct Bf16(*mut u8, usize);
 
-impl Rows for Brain {
+impl Rows for Bf16 {
     #[inline(always)]
     unsafe fn put<V: Vector>(self, place: usize, channel: usize, x: V) {
         // SAFETY: as the caller says.
@@ -90,34 +100,44 @@ impl Rows for Brain {
     }
 }
 
-impl RowKernel for TileInput<'_> {
+impl RawKernel for TileInput<'_> {
     /// The scales of the places, if they are quantized.
     type Output = TileScales;
 
+    /// See [`TileInput`]: each pixel has the channels, each place whole vectors for them, and so has a stage.
     #[inline(always)]
-    fn run<I: Isa>(self) -> Self::Output {
-        if self.bf16 { self.forward::<I::Vector, true>() } else { self.forward::<I::Vector, false>() }
+    unsafe fn run<I: Isa>(self) -> Self::Output {
+        // SAFETY: as the caller says.
+        unsafe { if self.bf16 { self.forward::<I::Vector, true>() } else { self.forward::<I::Vector, false>() } }
     }
 }
 
 impl TileInput<'_> {
+    /// # Safety
+    /// See [`RawKernel::run`]; so for the functions that this one calls.
     #[inline(always)]
-    fn forward<V: Vector, const BF16: bool>(&self) -> TileScales {
-        match self.elements {
-            Elements::F32 => self.places::<V, BF16>(Single(self.out, self.place_bytes)),
-            Elements::Bf16 => self.places::<V, BF16>(Brain(self.out, self.place_bytes)),
-            Elements::U8(stage) => {
-                let padded = self.channels.next_multiple_of(MAX_LANES);
-                self.places::<V, BF16>(Single(stage.cast(), padded * size_of::<f32>()));
-                return self.quantize::<V>(stage, padded);
+    unsafe fn forward<V: Vector, const BF16: bool>(&self) -> TileScales {
+        // SAFETY: as the caller says.
+        unsafe {
+            match self.elements {
+                Elements::F32 => self.places::<V, BF16>(Single(self.out, self.place_bytes)),
+                Elements::Bf16 => self.places::<V, BF16>(Bf16(self.out, self.place_bytes)),
+                Elements::U8(stage) => {
+                    let padded = self.channels.next_multiple_of(MAX_LANES);
+                    self.places::<V, BF16>(Single(stage.cast(), padded * size_of::<f32>()));
+                    return self.quantize::<V>(stage, padded);
+                }
             }
         }
         TileScales::default()
     }
 
     /// Quantizes the rows of the stage, each by its largest number.
+    ///
+    /// # Safety
+    /// See [`Self::forward`].
     #[inline(always)]
-    fn quantize<V: Vector>(&self, stage: *mut f32, padded: usize) -> TileScales {
+    unsafe fn quantize<V: Vector>(&self, stage: *mut f32, padded: usize) -> TileScales {
         let mut scales = [0.0; PLACES];
         for (place, scale) in scales.iter_mut().enumerate().take(self.places.len()) {
             // SAFETY: the stage has all places, filled up to whole vectors.
@@ -138,13 +158,16 @@ impl TileInput<'_> {
     }
 
     /// Writes the places wanted to `rows`, by their index among them.
+    ///
+    /// # Safety
+    /// See [`Self::forward`].
     #[inline(always)]
-    fn places<V: Vector, const BF16: bool>(&self, rows: impl Rows) {
+    unsafe fn places<V: Vector, const BF16: bool>(&self, rows: impl Rows) {
         let whole = self.channels / V::LANES * V::LANES;
         for channel in (0..whole).step_by(V::LANES) {
             let mut tile = [[V::splat(0.0); 4]; 4];
             for (place, &pixel) in self.pixels.iter().enumerate() {
-                // SAFETY: whoever made the call vouches for the channels of each pixel.
+                // SAFETY: the caller vouches for the channels of each pixel.
                 tile[place / 4][place % 4] = unsafe {
                     if BF16 {
                         V::load_bf16(pixel.cast::<u16>().add(channel))
@@ -153,28 +176,34 @@ impl TileInput<'_> {
                     }
                 };
             }
-            self.vector(channel, &tile, rows);
+            // SAFETY: as the caller says.
+            unsafe { self.vector(channel, &tile, rows) };
         }
         // The last channels one by one, and zeros up to whole vectors of any tier.
         for channel in (whole..self.channels.next_multiple_of(MAX_LANES)).step_by(V::LANES) {
             let mut tile = [[V::splat(0.0); 4]; 4];
             for (place, &pixel) in self.pixels.iter().enumerate() {
-                tile[place / 4][place % 4] = self.lanes(pixel, channel);
+                // SAFETY: as the caller says.
+                tile[place / 4][place % 4] = unsafe { self.lanes(pixel, channel) };
             }
-            self.vector(channel, &tile, rows);
+            // SAFETY: as the caller says.
+            unsafe { self.vector(channel, &tile, rows) };
         }
     }
 
     /// The channels from `channel` on, zeros after the last.
+    ///
+    /// # Safety
+    /// See [`Self::forward`].
     #[inline(always)]
-    fn lanes<V: Vector>(&self, pixel: *const u8, channel: usize) -> V {
+    unsafe fn lanes<V: Vector>(&self, pixel: *const u8, channel: usize) -> V {
         let mut lanes = [0.0; MAX_LANES];
         let count = V::LANES.min(self.channels.saturating_sub(channel));
         for (lane, value) in lanes.iter_mut().enumerate().take(count) {
-            // SAFETY: whoever made the call vouches for the channels of each pixel.
+            // SAFETY: the caller vouches for the channels of each pixel.
             *value = unsafe {
                 if self.bf16 {
-                    crate::math::bf16_value(*pixel.cast::<u16>().add(channel + lane))
+                    bf16_value(*pixel.cast::<u16>().add(channel + lane))
                 } else {
                     *pixel.cast::<f32>().add(channel + lane)
                 }
@@ -184,8 +213,12 @@ impl TileInput<'_> {
         unsafe { V::load(lanes.as_ptr()) }
     }
 
+    /// Transforms a vector of channels.
+    ///
+    /// # Safety
+    /// See [`Self::forward`].
     #[inline(always)]
-    fn vector<V: Vector>(&self, channel: usize, tile: &[[V; 4]; 4], rows: impl Rows) {
+    unsafe fn vector<V: Vector>(&self, channel: usize, tile: &[[V; 4]; 4], rows: impl Rows) {
         let mut lines = [[V::splat(0.0); 4]; 4];
         for x in 0..4 {
             let column = differences([tile[0][x], tile[1][x], tile[2][x], tile[3][x]]);
@@ -197,7 +230,7 @@ impl TileInput<'_> {
         for (y, line) in lines.into_iter().enumerate() {
             for (x, value) in differences(line).into_iter().enumerate() {
                 if self.places.len() == PLACES || (x != 2 && y != 2) {
-                    // SAFETY: whoever made the call vouches for whole vectors at each place.
+                    // SAFETY: the caller vouches for whole vectors at each place.
                     unsafe { rows.put(index, channel, value) };
                     index += 1;
                 }
@@ -240,7 +273,7 @@ unsafe fn quantize<V: Vector>(from: *const f32, count: usize, inverse: f32, to: 
 }
 
 /// Scales of the sums of quantized products of a panel.
-pub(crate) struct Quantized<'a> {
+pub(super) struct Quantized<'a> {
     /// Of each place: the scales of the columns.
     factors: Vec<[f32; MAX_WIDTH]>,
     /// Of each place: what the zero of the rows takes off the columns, times their scale.
@@ -267,7 +300,7 @@ impl<'a> Quantized<'a> {
 }
 
 /// Sums of neighbouring tiles to transform back.
-pub(crate) struct TileOutput<'a> {
+pub(super) struct TileOutput<'a> {
     /// `[place][tile][column]`, f32 or, if quantized, i32.
     pub(super) sums: *const u32,
     /// From one place to the next.
@@ -284,16 +317,20 @@ pub(crate) struct TileOutput<'a> {
     pub(super) results: *mut f32,
 }
 
-impl RowKernel for TileOutput<'_> {
+impl RawKernel for TileOutput<'_> {
     type Output = ();
 
+    /// See [`TileOutput`]: there are sums of all tiles and columns, and room for two lines of two pixels of each tile.
     #[inline(always)]
-    fn run<I: Isa>(self) {
-        match (self.quantized, self.doubled) {
-            (None, false) => self.back::<I::Vector, false, false>(),
-            (None, true) => self.back::<I::Vector, true, false>(),
-            (Some(_), false) => self.back::<I::Vector, false, true>(),
-            (Some(_), true) => self.back::<I::Vector, true, true>(),
+    unsafe fn run<I: Isa>(self) {
+        // SAFETY: as the caller says.
+        unsafe {
+            match (self.quantized, self.doubled) {
+                (None, false) => self.back::<I::Vector, false, false>(),
+                (None, true) => self.back::<I::Vector, true, false>(),
+                (Some(_), false) => self.back::<I::Vector, false, true>(),
+                (Some(_), true) => self.back::<I::Vector, true, true>(),
+            }
         }
     }
 }
@@ -301,11 +338,14 @@ impl RowKernel for TileOutput<'_> {
 impl TileOutput<'_> {
     /// A vector of sums as numbers. Integers are corrected for the zero of the rows as f32: beside the rounding of the
     /// operands to 8 bits that of a sum to 24 does not count.
+    ///
+    /// # Safety
+    /// See [`RawKernel::run`].
     #[inline(always)]
-    fn number<V: Vector, const QUANTIZED: bool>(&self, place: usize, tile: usize, column: usize) -> V {
+    unsafe fn number<V: Vector, const QUANTIZED: bool>(&self, place: usize, tile: usize, column: usize) -> V {
         let sums = self.sums.wrapping_add(place * self.place_words + tile * self.width + column);
         let (true, Some(by)) = (QUANTIZED, self.quantized) else {
-            // SAFETY: whoever made the call vouches for the sums of all tiles and columns.
+            // SAFETY: the caller vouches for the sums of all tiles and columns.
             return unsafe { V::load(sums.cast()) };
         };
         let scale = by.scales[place * (by.scales.len() / by.factors.len()) + tile];
@@ -318,8 +358,10 @@ impl TileOutput<'_> {
         }
     }
 
+    /// # Safety
+    /// See [`RawKernel::run`].
     #[inline(always)]
-    fn back<V: Vector, const DOUBLED: bool, const QUANTIZED: bool>(&self) {
+    unsafe fn back<V: Vector, const DOUBLED: bool, const QUANTIZED: bool>(&self) {
         let line = 2 * self.tiles.len() * self.width;
         for (index, tile) in self.tiles.clone().enumerate() {
             for column in (0..self.columns).step_by(V::LANES) {
@@ -328,7 +370,8 @@ impl TileOutput<'_> {
                 for (y, line) in lines.iter_mut().enumerate() {
                     for (x, value) in line.iter_mut().enumerate() {
                         if !DOUBLED || (x != 2 && y != 2) {
-                            *value = self.number::<V, QUANTIZED>(place, tile, column);
+                            // SAFETY: as the caller says.
+                            *value = unsafe { self.number::<V, QUANTIZED>(place, tile, column) };
                             place += 1;
                         }
                     }
@@ -342,7 +385,7 @@ impl TileOutput<'_> {
                 for (y, half) in halves.into_iter().enumerate() {
                     let [first, second] = sums::<V, DOUBLED>(half);
                     let to = self.results.wrapping_add(y * line + 2 * index * self.width + column);
-                    // SAFETY: whoever made the call vouches for two lines of two pixels of each tile.
+                    // SAFETY: the caller vouches for two lines of two pixels of each tile.
                     unsafe {
                         first.store(to);
                         second.store(to.wrapping_add(self.width));

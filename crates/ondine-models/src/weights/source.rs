@@ -30,7 +30,7 @@ impl Source {
     pub fn describe(&self, name: &str) -> String {
         match self {
             Self::Folder(folder) => folder.join(name).display().to_string(),
-            Self::Embedded(_) => format!("built-in {name}"),
+            Self::Embedded(_) => format!("built-in {name}").trim_end().to_owned(),
         }
     }
 
@@ -125,6 +125,7 @@ mod tests {
     #[test]
     fn embedded_files_are_found_like_those_on_the_disk() {
         let source = Source::Embedded(&[("a.json", b"{}"), ("unet/b.json", b"[]"), ("unet/c/d", b"")]);
+        assert_eq!(source.describe(""), "built-in");
         assert_eq!(source.list("").unwrap(), ["a.json"]);
         assert_eq!(source.list("unet").unwrap(), ["b.json"]);
         assert_eq!(source.text("unet/b.json").unwrap(), "[]");

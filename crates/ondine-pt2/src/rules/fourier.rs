@@ -1,4 +1,5 @@
-//! Fourier transforms as products with matrices, of sizes split into factors; complex numbers are a last dimension of 2.
+//! Fourier transforms as products with matrices, of sizes split into factors; complex numbers are a last dimension of
+//! 2.
 
 use ondine_graph::{Binary, DType, Dim, NDArray, Op, Result, Scatter, fail};
 

@@ -242,7 +242,8 @@ fn attention(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     one(builder.reshape(&Builder::ordered(value, &[0, 2, 1, 3]), &out)?)
 }
 
-/// `[batch, heads, length, width]`, with leading dimensions joined or added; all are the batch if heads are not `apart`.
+/// `[batch, heads, length, width]`, with leading dimensions joined or added; all are the batch if heads are not
+/// `apart`.
 fn four(builder: &mut Builder, x: &Tensor, apart: bool) -> Result<Tensor> {
     let shape = builder.shape(x);
     let Some((head, [length, width])) = shape.split_last_chunk::<2>() else {

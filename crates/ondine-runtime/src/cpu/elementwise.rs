@@ -13,7 +13,7 @@ use super::{
 use ondine_graph::{Activation, Binary, DType, Element, Reduce, Result, Unary, fail};
 
 pub(super) fn unary(op: Unary, x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
-    let (pool, kernels) = (&device.pool, device.kernels);
+    let cpu = &device.cpu;
     let op = match op {
         Unary::Activation(activation) => k::Unary::Activation(kernel_activation(activation)),
         Unary::Neg => k::Unary::Neg,
@@ -28,11 +28,11 @@ pub(super) fn unary(op: Unary, x: Operand<'_>, out: &mut Target<'_>, device: &Pr
         Unary::Function(function) => return general::function(function, x, out, device),
     };
     match x.dtype {
-        DType::I64 => k::integer_unary(pool, op, x.view::<i64>(), out.view()),
-        DType::I32 => k::integer_unary(pool, op, x.view::<i32>(), out.view()),
+        DType::I64 => k::integer_unary(cpu.pool(), op, x.view::<i64>(), out.view()),
+        DType::I32 => k::integer_unary(cpu.pool(), op, x.view::<i32>(), out.view()),
         dtype => {
             return dispatch!("arithmetic", dtype, [F32 => f32, BF16 => bf16], T => {
-                k::unary(pool, kernels, op, x.view::<T>(), out.view());
+                k::unary(cpu, op, x.view::<T>(), out.view());
             });
         }
     }
@@ -46,7 +46,7 @@ pub(super) fn binary(
     out: &mut Target<'_>,
     device: &Processor,
 ) -> Result<()> {
-    let (pool, kernels) = (&device.pool, device.kernels);
+    let cpu = &device.cpu;
     let shape = out.shape;
     let (a_strides, b_strides) = (k::broadcast_strides(a.shape, shape), k::broadcast_strides(b.shape, shape));
     let arithmetic = match op {
@@ -69,37 +69,37 @@ pub(super) fn binary(
             return dispatch!("comparison", a.dtype, [F32 => f32, BF16 => bf16, I64 => i64, I32 => i32], T => {
                 let a = k::Strided { data: a.view::<T>(), strides: &a_strides };
                 let b = k::Strided { data: b.view::<T>(), strides: &b_strides };
-                k::compare(pool, kernels, op, shape, a, b, out.bytes);
+                k::compare(cpu, op, shape, a, b, out.bytes);
             });
         }
     };
     dispatch!("arithmetic", a.dtype, [F32 => f32, BF16 => bf16, I64 => i64, I32 => i32], T => {
         let a = k::Strided { data: a.view::<T>(), strides: &a_strides };
         let b = k::Strided { data: b.view::<T>(), strides: &b_strides };
-        k::binary(pool, kernels, arithmetic, shape, a, b, out.view::<T>());
+        k::binary(cpu, arithmetic, shape, a, b, out.view::<T>());
     })
 }
 
 pub(super) fn select(inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let strides: Vec<_> = inputs.iter().map(|input| k::broadcast_strides(input.shape, out.shape)).collect();
     let strided = |i: usize| k::Strided { data: inputs[i].bytes, strides: &strides[i] };
-    k::select(&device.pool, out.dtype.size(), out.shape, strided(0), strided(1), strided(2), out.bytes);
+    k::select(device.cpu.pool(), out.dtype.size(), out.shape, strided(0), strided(1), strided(2), out.bytes);
     Ok(())
 }
 
 pub(super) fn cast(x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
-    let (pool, kernels) = (&device.pool, device.kernels);
+    let cpu = &device.cpu;
     macro_rules! from {
         ($A:ty) => {
             match out.dtype {
-                DType::F32 => k::convert(pool, kernels, x.view::<$A>(), out.view::<f32>()),
-                DType::F16 => k::convert(pool, kernels, x.view::<$A>(), out.view::<f16>()),
-                DType::BF16 => k::convert(pool, kernels, x.view::<$A>(), out.view::<bf16>()),
-                DType::I64 => k::convert(pool, kernels, x.view::<$A>(), out.view::<i64>()),
-                DType::I32 => k::convert(pool, kernels, x.view::<$A>(), out.view::<i32>()),
-                DType::I8 => k::convert(pool, kernels, x.view::<$A>(), out.view::<i8>()),
-                DType::U8 => k::convert(pool, kernels, x.view::<$A>(), out.view::<u8>()),
-                DType::Bool => k::truth(pool, kernels, x.view::<$A>(), out.bytes),
+                DType::F32 => k::convert(cpu, x.view::<$A>(), out.view::<f32>()),
+                DType::F16 => k::convert(cpu, x.view::<$A>(), out.view::<f16>()),
+                DType::BF16 => k::convert(cpu, x.view::<$A>(), out.view::<bf16>()),
+                DType::I64 => k::convert(cpu, x.view::<$A>(), out.view::<i64>()),
+                DType::I32 => k::convert(cpu, x.view::<$A>(), out.view::<i32>()),
+                DType::I8 => k::convert(cpu, x.view::<$A>(), out.view::<i8>()),
+                DType::U8 => k::convert(cpu, x.view::<$A>(), out.view::<u8>()),
+                DType::Bool => k::truth(cpu, x.view::<$A>(), out.bytes),
             }
         };
     }
@@ -117,15 +117,18 @@ pub(super) fn cast(x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> 
 
 pub(super) fn glu(activation: Activation, x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let width = out.shape.last().copied().unwrap_or(1);
+    if out.bytes.is_empty() {
+        return Ok(());
+    }
     dispatch!("glu", x.dtype, [F32 => f32, BF16 => bf16], T => {
-        k::glu(&device.pool, device.kernels, kernel_activation(activation), width, x.view::<T>(), out.view());
+        k::glu(&device.cpu, kernel_activation(activation), width, x.view::<T>(), out.view());
     })
 }
 
 pub(super) fn softmax(x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let width = out.shape.last().copied().unwrap_or(1);
     dispatch!("softmax", x.dtype, [F32 => f32, BF16 => bf16], T => {
-        k::softmax(&device.pool, device.kernels, width, x.view::<T>(), out.view());
+        k::softmax(&device.cpu, width, x.view::<T>(), out.view());
     })
 }
 
@@ -135,7 +138,7 @@ pub(super) fn argmax(x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -
         fail!(Shape, "argmax of an empty row");
     }
     dispatch!("argmax", x.dtype, [F32 => f32, BF16 => bf16], T => {
-        k::argmax(&device.pool, device.kernels, width, x.view::<T>(), out.view());
+        k::argmax(&device.cpu, width, x.view::<T>(), out.view());
     })
 }
 
@@ -164,7 +167,7 @@ pub(super) fn reduce(
         Reduce::Product => return general::product(axes, x, out),
     };
     dispatch!("reduction", x.dtype, [F32 => f32, BF16 => bf16, I64 => i64], T => {
-        k::reduce(&device.pool, device.kernels, how, view, x.view::<T>(), out.view());
+        k::reduce(&device.cpu, how, view, x.view::<T>(), out.view());
     })
 }
 
@@ -184,7 +187,7 @@ pub(super) fn layer_norm(
 ) -> Result<()> {
     let [x, weight, bias] = inputs else { fail!(Shape, "layer_norm takes 3 inputs") };
     dispatch!("layer_norm", x.dtype, [F32 => f32, BF16 => bf16], T => {
-        k::layer_norm(&device.pool, device.kernels, eps, weight.view(), bias.view(), x.view::<T>(), out.rows(to));
+        k::layer_norm(&device.cpu, eps, weight.view(), bias.view(), x.view::<T>(), out.rows(to));
     })
 }
 
@@ -197,7 +200,7 @@ pub(super) fn rms_norm(
 ) -> Result<()> {
     let [x, weight] = inputs else { fail!(Shape, "rms_norm takes 2 inputs") };
     dispatch!("rms_norm", x.dtype, [F32 => f32, BF16 => bf16], T => {
-        k::rms_norm(&device.pool, device.kernels, eps, weight.view(), x.view::<T>(), out.rows(to));
+        k::rms_norm(&device.cpu, eps, weight.view(), x.view::<T>(), out.rows(to));
     })
 }
 
@@ -222,7 +225,7 @@ pub(super) fn group_norm(
     let (weight, bias) = (weight.view(), bias.view());
     dispatch!("group_norm", x.dtype, [F32 => f32, BF16 => bf16], T => {
         let norm = k::GroupNorm { spatial, groups, eps, weight, bias, modulation: None, activation };
-        k::group_norm(&device.pool, device.kernels, &norm, x.view::<T>(), out.rows(to));
+        k::group_norm(&device.cpu, &norm, x.view::<T>(), out.rows(to));
     })
 }
 
@@ -239,7 +242,7 @@ pub(super) fn quantize(
         Prologue::None => {
             let width = inputs[0].shape.last().copied().unwrap_or(1);
             dispatch!("quantization", inputs[0].dtype, [F32 => f32, BF16 => bf16], T => {
-                k::quantize_beside(&device.pool, device.kernels, width, inputs[0].view::<T>(), scale, out.bytes);
+                k::quantize_beside(&device.cpu, width, inputs[0].view::<T>(), scale, out.bytes);
             })
         }
         Prologue::LayerNorm { eps } => layer_norm(eps, inputs, to, out, device),
@@ -255,7 +258,7 @@ impl Target<'_> {
     fn rows<T: Element>(&mut self, to: RowsTo) -> k::RowsOut<'_, T> {
         match to {
             RowsTo::Quantized(scale) => k::RowsOut::Quantized(self.bytes, scale),
-            RowsTo::Numbers if self.dtype == DType::BF16 && T::DTYPE != DType::BF16 => k::RowsOut::Brain(self.view()),
+            RowsTo::Numbers if self.dtype == DType::BF16 && T::DTYPE != DType::BF16 => k::RowsOut::Bf16(self.view()),
             RowsTo::Numbers => k::RowsOut::Plain(self.view()),
         }
     }

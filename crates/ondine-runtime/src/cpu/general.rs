@@ -21,7 +21,7 @@ macro_rules! dispatch_integers {
 
 pub(super) fn function(function: Elementary, x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let of = elementary(function).of();
-    dispatch!("arithmetic", x.dtype, [F32 => f32], T => k::map(&device.pool, of, x.view::<T>(), out.view::<T>()))
+    dispatch!("arithmetic", x.dtype, [F32 => f32], T => k::map(device.cpu.pool(), of, x.view::<T>(), out.view::<T>()))
 }
 
 /// The functions of two numbers that are rare, on any type.
@@ -38,7 +38,7 @@ pub(super) fn rare_binary(
         ($T:ty, $function:expr) => {{
             let a = k::Strided { data: a.view::<$T>(), strides: &a_strides };
             let b = k::Strided { data: b.view::<$T>(), strides: &b_strides };
-            k::zip(&device.pool, $function, shape, a, b, out.view::<$T>());
+            k::zip(device.cpu.pool(), $function, shape, a, b, out.view::<$T>());
         }};
     }
     match op {
@@ -63,18 +63,18 @@ pub(super) fn rare_binary(
         }
         // A division by zero has no integer result: it yields 0 rather than ending the program.
         Binary::Fmod => dispatch!("fmod", a.dtype, [I64 => i64, I32 => i32], T => {
-            zip!(T, |a: T, b: T| a.checked_rem(b).unwrap_or(0));
+            zip!(T, |a: T, b: T| if b == 0 { 0 } else { a.wrapping_rem(b) });
         }),
         Binary::Remainder => dispatch!("remainder", a.dtype, [I64 => i64, I32 => i32], T => {
             zip!(T, |a: T, b: T| {
-                let rest = a.checked_rem(b).unwrap_or(0);
+                let rest = if b == 0 { 0 } else { a.wrapping_rem(b) };
                 if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest }
             });
         }),
         Binary::FloorDiv => dispatch!("division", a.dtype, [I64 => i64, I32 => i32], T => {
             zip!(T, |a: T, b: T| {
-                let quotient = a.checked_div(b).unwrap_or(0);
-                if a.checked_rem(b).unwrap_or(0) != 0 && (a < 0) != (b < 0) { quotient - 1 } else { quotient }
+                let (quotient, rest) = if b == 0 { (0, 0) } else { (a.wrapping_div(b), a.wrapping_rem(b)) };
+                if rest != 0 && (a < 0) != (b < 0) { quotient - 1 } else { quotient }
             });
         }),
         _ => fail!(Unsupported, "{op:?} of {}", a.dtype),
@@ -89,6 +89,42 @@ pub(super) fn range(start: &Dim, step: i64, out: &mut Target<'_>) -> Result<()> 
     Ok(())
 }
 
+/// Numbers that are combined; integers wrap around.
+trait Combine: Copy + PartialOrd {
+    const ONE: Self;
+    fn plus(self, other: Self) -> Self;
+    fn times(self, other: Self) -> Self;
+}
+
+impl Combine for f32 {
+    const ONE: Self = 1.0;
+
+    fn plus(self, other: Self) -> Self {
+        self + other
+    }
+
+    fn times(self, other: Self) -> Self {
+        self * other
+    }
+}
+
+macro_rules! combine_integers {
+    ($($integer:ty),+) => {$(
+        impl Combine for $integer {
+            const ONE: Self = 1;
+
+            fn plus(self, other: Self) -> Self {
+                self.wrapping_add(other)
+            }
+
+            fn times(self, other: Self) -> Self {
+                self.wrapping_mul(other)
+            }
+        }
+    )+};
+}
+combine_integers!(i64, i32);
+
 fn index_error(error: k::IndexError) -> Error {
     Error::new(ErrorKind::Shape, error.to_string())
 }
@@ -102,7 +138,7 @@ pub(super) fn take(
 ) -> Result<()> {
     let indices = wide_indices(indices)?;
     let inner = x.shape[axis + 1..].iter().product::<usize>() * x.dtype.size();
-    k::take(&device.pool, [x.shape[axis], inner], x.bytes, &indices, out.bytes).map_err(index_error)
+    k::take(device.cpu.pool(), [x.shape[axis], inner], x.bytes, &indices, out.bytes).map_err(index_error)
 }
 
 /// With `in_place`, the result holds `x` already.
@@ -121,8 +157,8 @@ pub(super) fn scatter(how: Scatter, inputs: &[Operand<'_>], in_place: bool, out:
         let (values, out) = (rows.view::<T>(), out.view::<T>());
         match how {
             Scatter::Replace => k::scatter_rows(width, &indices, values, out, |_, new| new),
-            Scatter::Add => k::scatter_rows(width, &indices, values, out, |old, new| old + new),
-            Scatter::Multiply => k::scatter_rows(width, &indices, values, out, |old, new| old * new),
+            Scatter::Add => k::scatter_rows(width, &indices, values, out, T::plus),
+            Scatter::Multiply => k::scatter_rows(width, &indices, values, out, T::times),
             Scatter::Max => k::scatter_rows(width, &indices, values, out, |old, new| if new > old { new } else { old }),
             Scatter::Min => k::scatter_rows(width, &indices, values, out, |old, new| if new < old { new } else { old }),
         }
@@ -132,7 +168,7 @@ pub(super) fn scatter(how: Scatter, inputs: &[Operand<'_>], in_place: bool, out:
 
 pub(super) fn scan(axis: usize, how: Scan, x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let size = [x.shape[axis], x.shape[axis + 1..].iter().product()];
-    let pool = &device.pool;
+    let pool = device.cpu.pool();
     if x.dtype == DType::F32 {
         let (x, out) = (x.view::<f32>(), out.view());
         let narrow = |total: f64| total as f32;
@@ -178,7 +214,7 @@ pub(super) fn argsort(descending: bool, x: Operand<'_>, out: &mut Target<'_>, de
         fail!(Shape, "the first {} of {} elements", size[1], size[0]);
     }
     dispatch!("sorting", x.dtype, [F32 => f32, I64 => i64, I32 => i32, U8 => u8, Bool => u8], T => {
-        k::argsort(&device.pool, size, descending, x.view::<T>(), out.view());
+        k::argsort(device.cpu.pool(), size, descending, x.view::<T>(), out.view());
     })
 }
 
@@ -193,7 +229,7 @@ pub(super) fn product(axes: &[usize], x: Operand<'_>, out: &mut Target<'_>) -> R
         let x = x.view::<T>();
         for (index, value) in out.view::<T>().iter_mut().enumerate() {
             let start = index / inner * size * inner + index % inner;
-            *value = (0..size).map(|row| x[start + row * inner]).product();
+            *value = (0..size).map(|row| x[start + row * inner]).fold(T::ONE, T::times);
         }
     })
 }
@@ -210,7 +246,7 @@ pub(super) fn pool(
         return Ok(());
     }
     dispatch!("pooling", x.dtype, [F32 => f32], T => {
-        k::pool_windows(&device.pool, fold(pooling.fold), axes, channels, x.view::<T>(), out.view::<T>());
+        k::pool_windows(device.cpu.pool(), fold(pooling.fold), axes, channels, x.view::<T>(), out.view::<T>());
     })
 }
 
@@ -238,7 +274,7 @@ pub(super) fn interpolate(
         return Ok(());
     }
     dispatch!("interpolation", x.dtype, [F32 => f32], T => {
-        k::resample(&device.pool, [from, inner], sources, x.view::<T>(), out.view::<T>());
+        k::resample(device.cpu.pool(), [from, inner], sources, x.view::<T>(), out.view::<T>());
     })
 }
 
@@ -246,16 +282,16 @@ pub(super) fn solve(inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Proce
     let [a, b] = inputs else { fail!(Shape, "equations take 2 inputs") };
     let size = [b.shape[b.shape.len() - 2], b.shape[b.shape.len() - 1]];
     dispatch!("equations", a.dtype, [F32 => f32], T => {
-        k::solve(&device.pool, size, a.view::<T>(), b.view(), out.view());
+        k::solve(device.cpu.pool(), size, a.view::<T>(), b.view(), out.view());
     })
 }
 
 pub(super) fn cholesky(x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let n = x.shape.last().copied().unwrap_or(0);
-    dispatch!("a factor", x.dtype, [F32 => f32], T => k::cholesky(&device.pool, n, x.view::<T>(), out.view()))
+    dispatch!("a factor", x.dtype, [F32 => f32], T => k::cholesky(device.cpu.pool(), n, x.view::<T>(), out.view()))
 }
 
 pub(super) fn determinant(x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let n = x.shape.last().copied().unwrap_or(0);
-    dispatch!("determinant", x.dtype, [F32 => f32], T => k::determinant(&device.pool, n, x.view::<T>(), out.view()))
+    dispatch!("determinant", x.dtype, [F32 => f32], T => k::determinant(device.cpu.pool(), n, x.view::<T>(), out.view()))
 }

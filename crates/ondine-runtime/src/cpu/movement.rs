@@ -12,12 +12,12 @@ use super::{
 use ondine_graph::{DType, Dim, Error, ErrorKind, Resample, Result, fail};
 
 pub(super) fn permute(axes: &[usize], x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
-    k::permute(&device.pool, x.dtype.size(), x.shape, axes, x.bytes, out.bytes);
+    k::permute(device.cpu.pool(), x.dtype.size(), x.shape, axes, x.bytes, out.bytes);
     Ok(())
 }
 
 pub(super) fn expand(x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
-    k::expand(&device.pool, x.dtype.size(), x.shape, out.shape, x.bytes, out.bytes);
+    k::expand(device.cpu.pool(), x.dtype.size(), x.shape, out.shape, x.bytes, out.bytes);
     Ok(())
 }
 
@@ -43,19 +43,19 @@ pub(super) fn slice(axis: usize, start: &Dim, x: Operand<'_>, out: &mut Target<'
     if end > x.shape[axis] {
         fail!(Shape, "slice {start}..{end} is outside dimension {axis} of size {}", x.shape[axis]);
     }
-    k::slice(&device.pool, x.dtype.size(), x.shape, axis, start..end, x.bytes, out.bytes);
+    k::slice(device.cpu.pool(), x.dtype.size(), x.shape, axis, start..end, x.bytes, out.bytes);
     Ok(())
 }
 
 pub(super) fn concat(axis: usize, inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Processor) -> Result<()> {
     let outer = out.shape[..axis].iter().product();
     let parts: Vec<_> = inputs.iter().map(|input| input.bytes).collect();
-    k::concat(&device.pool, outer, &parts, out.bytes);
+    k::concat(device.cpu.pool(), outer, &parts, out.bytes);
     Ok(())
 }
 
 pub(super) fn pad(amounts: &[[usize; 2]], x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> Result<()> {
-    k::pad(&device.pool, x.dtype.size(), x.shape, amounts, x.bytes, out.bytes);
+    k::pad(device.cpu.pool(), x.dtype.size(), x.shape, amounts, x.bytes, out.bytes);
     Ok(())
 }
 
@@ -85,7 +85,7 @@ pub(super) fn gather(
             gather_coded(device, (coding, size), table.bytes, &indices, bytemuck::cast_slice_mut(out));
             return Ok(());
         }
-        k::gather_rows(&device.pool, columns * table.dtype.size(), table.bytes, &indices, out).map_err(place)
+        k::gather_rows(device.cpu.pool(), columns * table.dtype.size(), table.bytes, &indices, out).map_err(place)
     };
     if table.dtype == out.dtype {
         return look_up(out.bytes);
@@ -95,7 +95,7 @@ pub(super) fn gather(
     look_up(scratch)?;
     let rows: &[f32] = bytemuck::cast_slice(scratch);
     dispatch!("gather", out.dtype, [BF16 => bf16, F16 => f16], T => {
-        k::convert(&device.pool, device.kernels, rows, out.view::<T>());
+        k::convert(&device.cpu, rows, out.view::<T>());
     })
 }
 
@@ -121,9 +121,9 @@ pub(super) fn resize(how: Resample, x: Operand<'_>, out: &mut Target<'_>, device
     let size = |height: usize, width: usize| k::Size { height, width };
     let (from, to) = (size(*from_h, *from_w), size(*to_h, *to_w));
     dispatch!("resize", x.dtype, [F32 => f32, BF16 => bf16], T => match how {
-        Resample::Nearest => k::resize_nearest(&device.pool, *channels, from, to, x.view::<T>(), out.view()),
+        Resample::Nearest => k::resize_nearest(device.cpu.pool(), *channels, from, to, x.view::<T>(), out.view()),
         Resample::Bilinear => {
-            k::resize_bilinear(&device.pool, device.kernels, *channels, from, to, x.view::<T>(), out.view());
+            k::resize_bilinear(&device.cpu, *channels, from, to, x.view::<T>(), out.view());
         }
     })
 }

@@ -3,7 +3,7 @@
 use std::{fmt, num::NonZeroUsize, sync::Arc};
 
 use ondine_graph::{DType, Error, ErrorKind, Result, fail};
-use ondine_kernels::{Kernels, Pool, Tier, WeightType, probe};
+use ondine_kernels::{Cpu, Tier, WeightType, probe};
 
 use crate::{
     backend::{Identity, Space},
@@ -16,8 +16,7 @@ pub(super) const MAX_THREADS: usize = 1024;
 /// The CPU as a backend. Cheap to clone.
 #[derive(Clone)]
 pub struct Processor {
-    pub(crate) kernels: &'static Kernels,
-    pub(crate) pool: Arc<Pool>,
+    pub(super) cpu: Cpu,
     pub(super) identity: Arc<Identity>,
 }
 
@@ -27,21 +26,21 @@ impl Processor {
     /// # Errors
     /// If the environment asks for kernels that this processor does not have, or the number of threads is absurd.
     pub fn new(threads: Option<NonZeroUsize>) -> Result<Self> {
-        let kernels = Kernels::from_env().map_err(|error| Error::new(ErrorKind::Unsupported, error.to_string()))?;
         let available = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let threads = threads.map_or_else(available, NonZeroUsize::get);
         if threads > MAX_THREADS {
             fail!(Unsupported, "{threads} threads are too many; ask for at most {MAX_THREADS}");
         }
-        Ok(Self::of(kernels, Arc::new(Pool::new(threads))))
+        let cpu = Cpu::new(threads).map_err(|error| Error::new(ErrorKind::Unsupported, error.to_string()))?;
+        Ok(Self::of(cpu))
     }
 
-    fn of(kernels: &'static Kernels, pool: Arc<Pool>) -> Self {
-        let tier = kernels.tier.name();
+    fn of(cpu: Cpu) -> Self {
+        let tier = cpu.tier().name();
         let host = Space { name: "host", align: 64, granule: 1, chunk: usize::MAX, host: true };
         let identity =
             Identity { name: format!("cpu {tier}").into(), key: tier.into(), spaces: [host].into(), half: DType::BF16 };
-        Self { kernels, pool, identity: Arc::new(identity) }
+        Self { cpu, identity: Arc::new(identity) }
     }
 
     /// The same processor with the kernels of a tier such as `avx2`.
@@ -54,8 +53,8 @@ impl Processor {
             fail!(Unsupported, "there is no tier `{tier}`; there are {}", names.join(", "));
         };
         let at_most = self.tier();
-        match Kernels::for_tier(known).filter(|_| known <= at_most) {
-            Some(kernels) => Ok(Self::of(kernels, self.pool.clone())),
+        match self.cpu.with_tier(known).filter(|_| known <= at_most) {
+            Some(cpu) => Ok(Self::of(cpu)),
             None => fail!(Unsupported, "made for processors with {tier}; this one has {at_most} at most"),
         }
     }
@@ -63,7 +62,7 @@ impl Processor {
     /// The number of threads.
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.pool.threads()
+        self.cpu.threads()
     }
 
     /// Measures the operations per second of the instructions that multiply in a precision, operands in registers: what
@@ -75,19 +74,19 @@ impl Processor {
             Precision::BF16 => WeightType::Bf16,
             Precision::Int8 => WeightType::S8,
         };
-        probe::peak(&self.pool, self.kernels, dtype)
+        probe::peak(&self.cpu, dtype)
     }
 
     /// Measures the bytes per second that all threads together read from memory.
     #[must_use]
     pub fn read_bandwidth(&self) -> f64 {
-        probe::read_bandwidth(&self.pool, self.kernels)
+        probe::read_bandwidth(&self.cpu)
     }
 
     /// The set of instructions that its kernels use.
     #[must_use]
     pub fn tier(&self) -> Tier {
-        self.kernels.tier
+        self.cpu.tier()
     }
 }
 

@@ -9,7 +9,6 @@ use ondine_kernels::{
 use super::{
     enums::activation,
     form::Format,
-    kernel::CpuKernel,
     native::CpuOp,
     operand::{Operand, Target, dispatch},
     processor::Processor,
@@ -21,33 +20,31 @@ use ondine_graph::{Attention, Conv2d, DType, Epilogue, Mask, Op, Result, fail};
 /// Bytes that a product needs beside its inputs and result; 0 of what is none.
 pub(super) fn scratch_bytes(
     op: &Op,
-    kernel: &CpuKernel,
+    own: Option<CpuOp>,
+    weight: Option<Format>,
     dtype: DType,
     inputs: &[&[usize]],
     device: &Processor,
 ) -> usize {
     let attention = |attention: &Attention, eight_bit: bool| {
         let dtype = if dtype == DType::BF16 { WeightType::Bf16 } else { WeightType::F32 };
-        k::attention_scratch_bytes(device.kernels, &attention_shape(attention, eight_bit, inputs), dtype)
+        k::attention_scratch_bytes(&device.cpu, &attention_shape(attention, eight_bit, inputs), dtype)
     };
-    match (op, kernel.own) {
+    match (op, own) {
         (_, Some(CpuOp::Winograd(conv, _))) => {
-            let Some(Format::Winograd { precision, .. }) = kernel.formats[1] else { return 0 };
+            let Some(Format::Winograd { precision, .. }) = weight else { return 0 };
             let shape = conv_shape(conv, inputs[0], inputs[1]).ok();
-            let threads = device.pool.threads();
-            shape.map_or(0, |shape| k::winograd_scratch_bytes(device.kernels, &shape, weight_type(precision), threads))
+            shape.map_or(0, |shape| k::winograd_scratch_bytes(&device.cpu, &shape, weight_type(precision)))
         }
         (_, Some(CpuOp::Attention8(shape))) => attention(&shape, true),
         (Op::Attention(shape), None) => attention(shape, false),
-        (Op::Conv2d(..), None) => match kernel.formats[1] {
+        (Op::Conv2d(..), None) => match weight {
             Some(Format::Panels { precision: Precision::Int8, .. }) => inputs[0].iter().product(),
             _ => 0,
         },
-        (Op::MatMul { transposed }, None) => {
-            matmul_shape(*transposed, inputs).scratch_bytes(device.kernels, device.pool.threads())
-        }
+        (Op::MatMul { transposed }, None) => matmul_shape(*transposed, inputs).scratch_bytes(&device.cpu),
         (Op::GroupedMatMul { transposed }, None) => {
-            group_shape(*transposed, inputs, inputs[0][0]).scratch_bytes(device.kernels, device.pool.threads())
+            group_shape(*transposed, inputs, inputs[0][0]).scratch_bytes(&device.cpu)
         }
         _ => 0,
     }
@@ -75,9 +72,9 @@ impl<'a> Operand<'a> {
     fn packed(&self, device: &Processor) -> Result<PackedWeights<'a>> {
         match self.format {
             Some(Format::Panels { precision, groups, gate }) => {
-                Ok(PackedWeights::new(device.kernels, panels(precision, groups, gate, self.shape), self.bytes))
+                Ok(PackedWeights::new(&device.cpu, panels(precision, groups, gate, self.shape), self.bytes))
             }
-            _ => fail!(Unsupported, "products with a weight that is computed at run time"),
+            _ => fail!(Unsupported, "products with a weight of shape {:?} that is not packed", self.shape),
         }
     }
 
@@ -86,7 +83,7 @@ impl<'a> Operand<'a> {
         let rows = self.shape.iter().product::<usize>() / width.max(1);
         let mut scales = vec![RowScale::default(); rows];
         dispatch!("quantization", self.dtype, [F32 => f32, BF16 => bf16], T => {
-            k::quantize_rows(&device.pool, device.kernels, width, self.view::<T>(), quantized, &mut scales);
+            k::quantize_rows(&device.cpu, width, self.view::<T>(), quantized, &mut scales);
         })?;
         Ok(scales)
     }
@@ -132,6 +129,9 @@ pub(super) fn linear(
     let (Some((&input_stride, rows)), Some(&columns)) = (x.shape.split_last(), out.shape.last()) else {
         fail!(Shape, "linear of a single number");
     };
+    if out.bytes.is_empty() {
+        return Ok(());
+    }
     if let Some(Format::Coded { coding, gate }) = weight.format {
         let problem = CodedProblem {
             rows: rows.iter().product(),
@@ -142,7 +142,7 @@ pub(super) fn linear(
             epilogue: finish(epilogue, inputs, columns)?,
             out_stride: columns,
         };
-        k::gemm_coded(&device.pool, device.kernels, &problem, out.output()?);
+        k::gemm_coded(&device.cpu, &problem, out.output()?);
         return Ok(());
     }
     let problem = GemmProblem {
@@ -153,7 +153,7 @@ pub(super) fn linear(
         epilogue: finish(epilogue, inputs, columns)?,
         out_stride: columns,
     };
-    k::gemm(&device.pool, device.kernels, &problem, out.output()?);
+    k::gemm(&device.cpu, &problem, out.output()?);
     Ok(())
 }
 
@@ -210,7 +210,7 @@ pub(super) fn conv2d(
         let dtype = weight_type(precision);
         let (input, out_stride) = (x.values()?, shape.outputs);
         let problem = k::WinogradProblem { shape, input, dtype, weights: weight.bytes, epilogue, out_stride };
-        k::winograd(&device.pool, device.kernels, &problem, out.output()?, scratch);
+        k::winograd(&device.cpu, &problem, out.output()?, scratch);
         return Ok(());
     }
     let weights = weight.packed(device)?;
@@ -222,7 +222,7 @@ pub(super) fn conv2d(
     };
     let input = activations(*x, &weights, scratch, &scales)?;
     let problem = ConvProblem { shape, inputs: &[input], weights, epilogue, out_stride: shape.outputs };
-    k::conv2d(&device.pool, device.kernels, &problem, out.output()?);
+    k::conv2d(&device.cpu, &problem, out.output()?);
     Ok(())
 }
 
@@ -247,7 +247,12 @@ pub(super) fn matmul(
 ) -> Result<()> {
     let [a, b] = inputs else { fail!(Shape, "matmul takes 2 inputs") };
     let shape = matmul_shape(transposed, &[a.shape, b.shape]);
-    k::matmul(&device.pool, device.kernels, &shape, [a.values()?, b.values()?], out.output()?, scratch);
+    if shape.inner == 0 {
+        // Sums of nothing.
+        out.bytes.fill(0);
+        return Ok(());
+    }
+    k::matmul(&device.cpu, &shape, [a.values()?, b.values()?], out.output()?, scratch);
     Ok(())
 }
 
@@ -286,7 +291,7 @@ pub(super) fn grouped_matmul(
             ];
             let shape = MatmulShape { rows: end - first, ..shape };
             let rows = Output::F32(&mut out[first * columns..end * columns]);
-            k::matmul(&device.pool, device.kernels, &shape, operands, rows, scratch);
+            k::matmul(&device.cpu, &shape, operands, rows, scratch);
         }
         first = end;
     }
@@ -324,6 +329,9 @@ pub(super) fn attention(
 ) -> Result<()> {
     let [queries, keys, values, mask @ ..] = inputs else { fail!(Shape, "attention takes 3 inputs and a mask") };
     let shape = attention_shape(attention, eight_bit, &[queries.shape, keys.shape, values.shape]);
+    if out.bytes.is_empty() {
+        return Ok(());
+    }
     let seen: Vec<bool>;
     let mask = match (attention.mask, mask) {
         (Mask::Keys, [mask]) => {
@@ -341,6 +349,6 @@ pub(super) fn attention(
         _ => AttentionMask::None,
     };
     let operands = [queries.values()?, keys.values()?, values.values()?];
-    k::attention(&device.pool, device.kernels, &shape, operands, mask, out.output()?, scratch);
+    k::attention(&device.cpu, &shape, operands, mask, out.output()?, scratch);
     Ok(())
 }

@@ -19,7 +19,7 @@ fn shape(cell: Cell, reverse: bool, x: &[usize], weight: &[usize]) -> Result<Rec
 /// Bytes of scratch; more if the weight is `computed` at run time.
 pub(super) fn scratch_bytes(cell: Cell, inputs: &[&[usize]], computed: bool, device: &Processor) -> usize {
     let shape = shape(cell, false, inputs[0], inputs[1]);
-    shape.map_or(0, |shape| shape.scratch_bytes(device.kernels, device.pool.threads(), !computed))
+    shape.map_or(0, |shape| shape.scratch_bytes(&device.cpu, !computed))
 }
 
 pub(super) fn recurrent(
@@ -41,11 +41,11 @@ pub(super) fn recurrent(
     let weights = match weight.format {
         Some(Format::Panels { precision, groups, gate }) => {
             let shape = panels(precision, groups, gate, weight.shape);
-            RecurrentWeights::Packed(PackedWeights::new(device.kernels, shape, weight.bytes))
+            RecurrentWeights::Packed(PackedWeights::new(&device.cpu, shape, weight.bytes))
         }
         _ => RecurrentWeights::Plain(weight.view()),
     };
     let problem = RecurrentProblem { shape, input: x.view(), weights, bias: bias.view(), start: start.view() };
-    k::recurrent(&device.pool, device.kernels, &problem, out.view(), scratch);
+    k::recurrent(&device.cpu, &problem, out.view(), scratch);
     Ok(())
 }

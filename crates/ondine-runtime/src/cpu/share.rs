@@ -7,7 +7,7 @@ use super::processor::Processor;
 /// What `make` yields for each of `0..count`, in order.
 pub(crate) fn map<T: Send>(processor: &Processor, count: usize, make: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let slots: Vec<Mutex<Option<T>>> = (0..count).map(|_| Mutex::new(None)).collect();
-    processor.pool.run(count, &|index| {
+    processor.cpu.pool().run(count, &|index| {
         let made = make(index);
         *slots[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
     });
@@ -23,7 +23,7 @@ pub(crate) fn map_rows<T: Send>(
     body: impl Fn(usize, &mut [T]) + Sync,
 ) {
     let rows: Vec<Mutex<&mut [T]>> = rows.chunks_mut(width.max(1)).map(Mutex::new).collect();
-    processor.pool.run(rows.len(), &|index| {
+    processor.cpu.pool().run(rows.len(), &|index| {
         body(index, &mut rows[index].lock().unwrap_or_else(PoisonError::into_inner));
     });
 }

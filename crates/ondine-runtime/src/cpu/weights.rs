@@ -65,12 +65,10 @@ pub(super) fn packed_bytes(format: Format, shape: &[usize], device: &Processor) 
     }
     Ok(match format {
         Format::Plain => shape.iter().product::<usize>() * size_of::<f32>(),
-        Format::Panels { precision, groups, gate } => {
-            panels(precision, groups, gate, shape).packed_size(device.kernels)
-        }
-        Format::Coded { coding, gate } => coded(coding, gate, shape).packed_size(device.kernels),
+        Format::Panels { precision, groups, gate } => panels(precision, groups, gate, shape).packed_size(&device.cpu),
+        Format::Coded { coding, gate } => coded(coding, gate, shape).packed_size(&device.cpu),
         Format::Rows { coding } => rows::packed_rows(coding, [shape[0], shape[1]]),
-        Format::Winograd { precision, doubled } => winograd(precision, doubled, shape).packed_size(device.kernels),
+        Format::Winograd { precision, doubled } => winograd(precision, doubled, shape).packed_size(&device.cpu),
     })
 }
 
@@ -83,11 +81,11 @@ pub(super) fn pack(format: Format, shape: &[usize], values: &[f32], out: &mut [u
         Format::Plain => bytemuck::cast_slice_mut(out).copy_from_slice(values),
         Format::Panels { precision, groups, gate } => {
             let shape = panels(precision, groups, gate, shape);
-            k::pack(&device.pool, device.kernels, &shape, WeightSource::F32(values), out);
+            k::pack(&device.cpu, &shape, WeightSource::F32(values), out);
         }
         Format::Coded { .. } | Format::Rows { .. } => fail!(Format, "codes are not packed from numbers"),
         Format::Winograd { precision, doubled } => {
-            k::pack_winograd(&device.pool, device.kernels, &winograd(precision, doubled, shape), values, out);
+            k::pack_winograd(&device.cpu, &winograd(precision, doubled, shape), values, out);
         }
     }
     Ok(())
@@ -118,6 +116,6 @@ pub(super) fn pack_codes(
     let (scales, zeros) = (halves(&encoded.scales), halves(&encoded.zeros));
     let codes = encoded.codes();
     let source = CodedSource { codes: &codes, scales: &scales, zeros: &zeros, table: &encoded.tables };
-    k::pack_coded(device.kernels, &coded(coding, gate, shape), &source, out);
+    k::pack_coded(&device.cpu, &coded(coding, gate, shape), &source, out);
     Ok(())
 }

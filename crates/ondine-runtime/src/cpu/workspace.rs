@@ -338,7 +338,7 @@ impl<'a> Cut<'a> {
         }
         // What is empty is aligned all the same, as kernels expect of their numbers.
         let mut taken = std::array::from_fn(|_| arena.split_off_mut(..0).unwrap_or_default());
-        let mut rest = [(0, <&[u8]>::default()); 3];
+        let mut rest = [(0, &*arena.split_off_mut(..0).unwrap_or_default()); 3];
         let mut position = 0;
         for (i, Region { offset, len, .. }) in regions.into_iter().enumerate() {
             if len == 0 {

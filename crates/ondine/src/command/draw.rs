@@ -18,7 +18,7 @@ use ondine_image::{
 use ondine_runtime::{ErrorKind, NDArray, Precision, Weights, file::write_whole, write_safetensors};
 use serde_json::{Map, Value, json};
 
-use super::{bytes::megabytes, running::Running};
+use super::running::Running;
 use crate::{interrupt, memory::peak_rss, output, progress::Progress};
 use flags::Flags;
 
@@ -117,10 +117,8 @@ impl Draw {
 
     /// The drawing, if `--memory` allows it.
     fn prepare<'a>(&self, model: &'a TextToImage, request: &'a Request) -> anyhow::Result<Drawing<'a>> {
-        model.prepare(request).map_err(|error| match (error.kind(), self.running.memory) {
-            (ErrorKind::Memory, Some(limit)) => {
-                anyhow::Error::from(error).context(format!("--memory {}", megabytes(limit)))
-            }
+        model.prepare(request).map_err(|error| match error.kind() {
+            ErrorKind::Memory => anyhow::Error::from(error).context(format!("{}: --memory", self.model)),
             _ => error.into(),
         })
     }

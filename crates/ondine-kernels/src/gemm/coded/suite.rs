@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     Activation, Values,
-    suite::{Aligned, Random},
+    suite::{Aligned, Random, tiers},
 };
 
 /// A linear layer with everything that may be asked of it.
@@ -111,9 +111,10 @@ impl Case {
         let wide = |values: &[bf16]| values.iter().map(|x| x.to_f32()).collect::<Vec<_>>();
         let (x, residual) = (wide(&numbers.x), wide(&numbers.residual));
         let Numbers { codes, scales, zeros, table, .. } = &numbers;
-        for kernels in Kernels::available() {
-            let mut packed = Aligned::new(shape.packed_size(kernels));
-            pack_coded(kernels, &shape, &CodedSource { codes, scales, zeros, table }, packed.get_mut());
+        for cpus in tiers() {
+            let cpu = &cpus[0];
+            let mut packed = Aligned::new(shape.packed_size(cpu));
+            pack_coded(cpu, &shape, &CodedSource { codes, scales, zeros, table }, packed.get_mut());
             let residual = if self.brain { Values::Bf16(&numbers.residual) } else { Values::F32(&residual) };
             let problem = CodedProblem {
                 rows: self.rows,
@@ -131,21 +132,21 @@ impl Case {
             };
             let run = |threads: usize| {
                 let mut out = vec![-7.0; self.rows * (columns + self.gap)];
-                gemm_coded(&Pool::new(threads), kernels, &problem, Output::F32(&mut out));
+                gemm_coded(&cpus[threads - 1], &problem, Output::F32(&mut out));
                 out
             };
             let got = run(1);
             let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             for threads in [2, 3] {
-                assert!(bits(&got) == bits(&run(threads)), "{threads} threads, {}: {self:?}", kernels.tier);
+                assert!(bits(&got) == bits(&run(threads)), "{threads} threads, {}: {self:?}", cpu.tier());
             }
             for (row, got) in got.chunks(columns + self.gap).enumerate() {
                 for (column, &got) in got[..columns].iter().enumerate() {
                     let (want, error) = self.wanted(&numbers, row, column);
                     let off = (f64::from(got) - want).abs();
-                    assert!(off <= error, "{got} for {want} at {row}, {column}, {}: {self:?}", kernels.tier);
+                    assert!(off <= error, "{got} for {want} at {row}, {column}, {}: {self:?}", cpu.tier());
                 }
-                assert!(got[columns..].iter().all(|&x| x == -7.0), "row {row} overwritten, {}", kernels.tier);
+                assert!(got[columns..].iter().all(|&x| x == -7.0), "row {row} overwritten, {}", cpu.tier());
             }
         }
     }

@@ -126,7 +126,8 @@ impl Tap for Hunt<'_> {
         let Some(value) = moment.value() else { return self.begin(moment) };
         let node = moment.graph().node(value);
         if !is_float(node.signature.dtype) {
-            // Rows of 8 bits hide what was rounded into them: it goes on as what it came from.
+            // Rows of 8 bits, which a device knows alone, hide what was rounded into them: it goes on as what it came
+            // from.
             if let Op::Native(_) = node.op {
                 self.known[value.index()] = self.inputs(moment, node);
             }

@@ -1,27 +1,16 @@
-//! Matrix products with packed weights, and with two operands known only when the network runs.
-
-pub(crate) mod coded;
-pub(crate) mod decode;
-pub(crate) mod drive;
-pub(crate) mod epilogue;
-pub(crate) mod matmul;
-pub(crate) mod micro;
-pub(crate) mod weights;
-
-use std::ops::Range;
+//! What products are made of besides weights: operands, results, and what happens in between.
 
 use half::bf16;
 
 use crate::{
+    arch::dot::WeightType,
     gemm::{
-        drive::{Product, Rows, Scales, Table},
         epilogue::{Source, Target},
-        weights::{PackedWeights, WeightType},
+        rows::Scales,
+        weights::PackedWeights,
     },
     math::Activation,
-    quant::{RowScale, quantized_row_len},
-    table::Kernels,
-    threads::Pool,
+    quant::RowScale,
 };
 
 /// Activations to multiply.
@@ -38,7 +27,8 @@ pub enum Input<'a> {
         /// One scale for all rows, or as many as divide their number: each holds for so many consecutive rows.
         scales: &'a [RowScale],
     },
-    /// For weights of [`WeightType::S8`] of a linear layer: rows of [`quantized_row_len`] bytes, each with its scale.
+    /// For weights of [`WeightType::S8`] of a linear layer: rows of [`quantized_row_len`](crate::quantized_row_len)
+    /// bytes, each with its scale.
     Rows8(&'a [u8]),
 }
 
@@ -65,6 +55,16 @@ impl<'a> Input<'a> {
             Self::F32(_) => WeightType::F32,
             Self::Bf16(_) => WeightType::Bf16,
             Self::U8 { .. } | Self::Rows8(_) => WeightType::S8,
+        }
+    }
+
+    /// The elements as bytes.
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        match *self {
+            Self::F32(values) => Values::F32(values).bytes(),
+            Self::Bf16(values) => Values::Bf16(values).bytes(),
+            Self::U8 { values, .. } => values,
+            Self::Rows8(bytes) => bytes,
         }
     }
 
@@ -98,7 +98,7 @@ impl<'a> Input<'a> {
 pub enum Output<'a> {
     /// Single precision.
     F32(&'a mut [f32]),
-    /// Brain floating point, rounded to nearest.
+    /// bf16 (brain floating point), rounded to nearest.
     Bf16(&'a mut [bf16]),
 }
 
@@ -131,11 +131,11 @@ impl Output<'_> {
 pub enum Values<'a> {
     /// Single precision.
     F32(&'a [f32]),
-    /// Brain floating point.
+    /// bf16 (brain floating point).
     Bf16(&'a [bf16]),
 }
 
-impl Values<'_> {
+impl<'a> Values<'a> {
     /// Number of elements.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -149,6 +149,37 @@ impl Values<'_> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    pub(crate) fn weight_type(&self) -> WeightType {
+        match self {
+            Self::F32(_) => WeightType::F32,
+            Self::Bf16(_) => WeightType::Bf16,
+        }
+    }
+
+    pub(crate) fn pointer(&self) -> *const u8 {
+        match self {
+            Self::F32(values) => values.as_ptr().cast(),
+            Self::Bf16(values) => values.as_ptr().cast(),
+        }
+    }
+
+    /// The elements as bytes.
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        let len = match self {
+            Self::F32(values) => size_of_val(*values),
+            Self::Bf16(values) => size_of_val(*values),
+        };
+        // SAFETY: both are numbers without padding, and a byte may have any bits.
+        unsafe { std::slice::from_raw_parts(self.pointer(), len) }
+    }
+
+    pub(crate) fn slice(&self, first: usize, count: usize) -> Values<'a> {
+        match self {
+            Self::F32(values) => Values::F32(&values[first..first + count]),
+            Self::Bf16(values) => Values::Bf16(&values[first..first + count]),
+        }
     }
 
     pub(crate) fn source(&self) -> Source {
@@ -190,77 +221,9 @@ impl Epilogue<'_> {
     }
 }
 
-/// A linear layer to compute: `[rows, channels]` times the transposed weights `[outputs, channels]`.
-#[derive(Clone, Copy, Debug)]
-pub struct GemmProblem<'a> {
-    /// Rows of the input and of the result.
-    pub rows: usize,
-    /// The input.
-    pub input: Input<'a>,
-    /// Elements from one row of the input to the next, at least the channels.
-    pub input_stride: usize,
-    /// Packed for the tier that computes.
-    pub weights: PackedWeights<'a>,
-    /// What happens to the product before it is stored.
-    pub epilogue: Epilogue<'a>,
-    /// Elements from one row of the result to the next, at least its columns.
-    pub out_stride: usize,
-}
-
-/// Computes a linear layer.
-///
-/// # Panics
-/// If the input's type is not that of the weights, if the weights have several taps, inputs or groups, or if a slice
-/// is too short for its rows and stride.
-pub fn gemm(pool: &Pool, kernels: &Kernels, problem: &GemmProblem<'_>, mut out: Output<'_>) {
-    let &GemmProblem { rows, input, input_stride, weights, epilogue, out_stride } = problem;
-    let shape = weights.shape();
-    assert_eq!(input.weight_type(), shape.dtype, "type of the input");
-    assert!(shape.taps == 1 && shape.groups == 1 && shape.channels[1] == 0, "not a linear layer: {shape:?}");
-    if let Input::Rows8(bytes) = input {
-        let len = quantized_row_len(shape.channels[0]);
-        assert!(input_stride == len && bytes.len() == rows * len, "the input is not {rows} rows of {len} bytes");
-    }
-    check_rows("input", input.len(), rows, shape.channels[0], input_stride);
-    check_rows("output", out.len(), rows, shape.columns(), out_stride);
-    weights.check(kernels);
-    epilogue.check(&weights, rows);
-    let source = Dense { first: input.pointer(), stride: input_stride * shape.dtype.activation_bytes() };
-    Product {
-        kernels: &kernels.gemm,
-        weights,
-        rows,
-        source,
-        scales: input.scales(rows),
-        epilogue: &epilogue,
-        residual: epilogue.residual.map(|residual| residual.source()),
-        out: out.target(),
-        out_stride,
-    }
-    .run(pool);
-}
-
 /// Checks that `len` elements hold `rows` rows of `columns` elements, `stride` apart.
 pub(crate) fn check_rows(what: &str, len: usize, rows: usize, columns: usize, stride: usize) {
     let needed = if rows == 0 { 0 } else { (rows - 1) * stride + columns };
     assert!(rows <= 1 || stride >= columns, "{what}: rows of {columns} elements overlap at stride {stride}");
     assert!(len >= needed, "{what}: {len} elements, but {rows} rows of {columns} at stride {stride} are {needed}");
-}
-
-/// Rows at equal distances.
-pub(crate) struct Dense {
-    pub(crate) first: *const u8,
-    /// Bytes.
-    pub(crate) stride: usize,
-}
-
-// SAFETY: the address is that of a slice that the caller of the product holds.
-unsafe impl Sync for Dense {}
-
-impl Rows for Dense {
-    fn locate(&self, _group: usize, _input: usize, rows: Range<usize>, table: &mut Table<'_>) {
-        for (index, row) in rows.enumerate() {
-            table.row(index).set(0, self.first.wrapping_add(row * self.stride));
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! A request with every choice made.
 
-use ondine_runtime::{Result, fail};
+use ondine_graph::{Result, fail};
 
 use super::model::TextToImage;
 use crate::{
@@ -19,7 +19,7 @@ pub struct Size {
 }
 
 /// What a drawing goes by.
-pub(super) struct Settings {
+pub(super) struct Parameters {
     pub(super) size: Size,
     /// Number of pictures.
     pub(super) count: usize,
@@ -33,7 +33,7 @@ pub(super) struct Settings {
     pub(super) sampler: Box<dyn Sampler>,
 }
 
-impl Settings {
+impl Parameters {
     /// Makes every choice that the request leaves open, and refuses what is impossible.
     pub(super) fn new(model: &TextToImage, request: &Request) -> Result<Self> {
         request.check()?;

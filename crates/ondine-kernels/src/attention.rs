@@ -1,0 +1,212 @@
+//! Attention without the matrix of scores: softmax is computed as the keys go by (Dao et al. 2022).
+//!
+//! Keys and values are packed once per head, tile by tile of keys. A task holds a few strips of query rows, a row in
+//! each lane of a few vectors; [`tile`] says what happens to a strip when a tile goes by, [`pack`] how operands are
+//! laid out. The order of all sums depends on the shape alone.
+
+mod lanes;
+mod pack;
+pub(crate) mod quantize;
+pub(crate) mod shape;
+mod softmax;
+mod strip;
+mod tile;
+
+use std::{cell::RefCell, marker::PhantomData, ops::Range};
+
+use crate::{
+    arch::{
+        dot::{WORD, WeightType},
+        enter::RawKernel,
+        isa::Isa,
+        product::Product,
+    },
+    attention::shape::{Attention, AttentionMask, AttentionShape, Packing, STRIP_VECTORS, Scratch, TASK_STRIPS},
+    cpu::Cpu,
+    gemm::{
+        operand::{Output, Values, check_rows},
+        weights::PACKED_ALIGN,
+    },
+};
+
+/// Multiplications of words that take as long as an exponential.
+const EXPONENTIAL: usize = 8;
+
+/// Bytes that stay in the second-level cache beside others.
+const CACHE: usize = 256 << 10;
+
+/// Bytes of scratch that [`attention`] needs for operands of f32 or bf16: the packed keys and values of all heads.
+#[must_use]
+pub fn attention_scratch_bytes(cpu: &Cpu, shape: &AttentionShape, dtype: WeightType) -> usize {
+    let packing = Packing::new(cpu.tier().attention_words(dtype, shape.eight_bit), shape);
+    shape.batch * shape.kv_heads * packing.head_words() * WORD + PACKED_ALIGN
+}
+
+/// Computes `softmax(scale * queries * keys^T + mask) * values` for each head.
+///
+/// A query that sees no key gets zeros.
+///
+/// # Panics
+/// If the operands differ in type, if a slice is too short for its rows and stride, if the mask has the wrong length,
+/// or if `scratch` has fewer bytes than [`attention_scratch_bytes`].
+pub fn attention(
+    cpu: &Cpu,
+    shape: &AttentionShape,
+    operands: [Values<'_>; 3],
+    mask: AttentionMask<'_>,
+    mut out: Output<'_>,
+    scratch: &mut [u8],
+) {
+    let &AttentionShape { batch, heads, kv_heads, queries, keys, head_dim, value_dim, strides, .. } = shape;
+    let dtype = operands[0].weight_type();
+    assert!(operands.iter().all(|operand| operand.weight_type() == dtype), "operands differ in type");
+    assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "heads of {shape:?}");
+    let widths = [heads * head_dim, kv_heads * head_dim, kv_heads * value_dim];
+    for (i, what) in ["queries", "keys", "values"].into_iter().enumerate() {
+        check_rows(what, operands[i].len(), batch * [queries, keys, keys][i], widths[i], strides[i]);
+    }
+    check_rows("output", out.len(), batch * queries, heads * value_dim, shape.out_stride);
+    mask.check(shape);
+    if batch * queries * heads * value_dim == 0 {
+        return;
+    }
+    let packed = cpu.tier().attention_words(dtype, shape.eight_bit);
+    let packing = Packing::new(packed, shape);
+    let values = value_dim.div_ceil(packed.per_word);
+    // An exponential for each score is worth some multiplications.
+    let pool = cpu.pool().for_work(batch * heads * queries * keys * (packing.key_words + values + EXPONENTIAL));
+    let skip = scratch.as_ptr().align_offset(PACKED_ALIGN);
+    let needed = skip + batch * kv_heads * packing.head_words() * WORD;
+    assert!(scratch.len() >= needed, "{} bytes of scratch are too few", scratch.len());
+    let work = &Attention {
+        shape,
+        operands,
+        dtype,
+        mask,
+        packing,
+        packed: scratch.as_mut_ptr().wrapping_add(skip).cast(),
+        out: out.target(),
+    };
+    let run = |part: Part| {
+        // SAFETY: the lengths have been checked; tasks write parts of their own, and those that attend begin when all
+        // that pack have ended.
+        SCRATCH.with_borrow_mut(|scratch| unsafe { Task { work, part, scratch }.run(cpu) });
+    };
+    let tiles = packing.tiles;
+    pool.run(batch * kv_heads * tiles, &|task| run(Part::Pack { head: task / tiles, tile: task % tiles }));
+    // A strip's results depend on no other strip, so their share of a task may depend on the number of threads.
+    let rows = queries * (heads / kv_heads);
+    let strip = STRIP_VECTORS * packed.lanes;
+    let strips = batch * kv_heads * rows.div_ceil(strip);
+    let task_rows = strip * (strips / (4 * pool.threads())).clamp(1, TASK_STRIPS);
+    let (heads, tasks) = (batch * kv_heads, rows.div_ceil(task_rows));
+    // Either all keys and values stay in the cache, and rows pass by with all their heads, or those of one head do.
+    let by_rows = heads * packing.head_words() * WORD <= CACHE;
+    pool.run(heads * tasks, &|task| {
+        let (head, index) = if by_rows { (task % heads, task / heads) } else { (task / tasks, task % tasks) };
+        let first = index * task_rows;
+        run(Part::Attend { head, rows: first..rows.min(first + task_rows) });
+    });
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// What a task does.
+#[derive(Debug)]
+enum Part {
+    /// Packs a tile of keys and values.
+    Pack { head: usize, tile: usize },
+    /// Computes rows.
+    Attend { head: usize, rows: Range<usize> },
+}
+
+/// A piece of an attention.
+struct Task<'a> {
+    work: &'a Attention<'a>,
+    part: Part,
+    scratch: &'a mut Scratch,
+}
+
+/// A piece of an attention, for a kind of operands: each kind is compiled on its own.
+struct Of<'a, O>(Task<'a>, PhantomData<O>);
+
+/// A kind of operands.
+trait Operands {
+    /// How an instruction set multiplies them.
+    type Product<I: Isa>: Product;
+}
+
+/// Operands of f32.
+struct F32;
+
+impl Operands for F32 {
+    type Product<I: Isa> = I::AttentionF32;
+}
+
+/// Operands of bf16.
+struct Bf16;
+
+impl Operands for Bf16 {
+    type Product<I: Isa> = I::AttentionBf16;
+}
+
+/// Operands of bf16, queries and keys of which may be rounded to 8 bits.
+struct EightBit;
+
+impl Operands for EightBit {
+    type Product<I: Isa> = I::AttentionS8;
+}
+
+impl<O: Operands> RawKernel for Of<'_, O> {
+    type Output = ();
+
+    /// See [`Attention`]; no other task writes the same rows or tile, or reads the tile meanwhile.
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        // SAFETY: as the caller says.
+        unsafe { self.0.multiply::<O::Product<I>>() }
+    }
+}
+
+impl Task<'_> {
+    /// Does it on a processor.
+    ///
+    /// # Safety
+    /// See [`Of`].
+    unsafe fn run(self, cpu: &Cpu) {
+        // SAFETY: as the caller says.
+        unsafe {
+            match (self.work.dtype, self.work.shape.eight_bit) {
+                (WeightType::Bf16, true) => cpu.enter_raw(Of::<EightBit>(self, PhantomData)),
+                (WeightType::Bf16, false) => cpu.enter_raw(Of::<Bf16>(self, PhantomData)),
+                _ => cpu.enter_raw(Of::<F32>(self, PhantomData)),
+            }
+        }
+    }
+
+    /// Does it with products of `P::ROWS` keys or elements of values by strips of [`STRIP_VECTORS`] vectors.
+    ///
+    /// # Safety
+    /// See [`RawKernel::run`].
+    #[inline(always)]
+    unsafe fn multiply<P: Product>(self) {
+        const {
+            let even = P::PANEL.is_multiple_of(P::ROWS) && P::ROWS.is_multiple_of(P::PER_WORD);
+            assert!(even && P::PANEL <= P::WORDS.lanes && matches!(P::ROWS, 4 | 6 | 8));
+        }
+        let Self { work, part, scratch } = self;
+        // SAFETY: as the caller says.
+        unsafe {
+            match part {
+                Part::Pack { head, tile } => work.pack::<P>(head, tile, scratch),
+                Part::Attend { head, rows } => match P::ROWS {
+                    4 => work.attend::<P, 4, STRIP_VECTORS>(head, rows, scratch),
+                    6 => work.attend::<P, 6, STRIP_VECTORS>(head, rows, scratch),
+                    _ => work.attend::<P, 8, STRIP_VECTORS>(head, rows, scratch),
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The shape of an attention, how its operands are packed, and what its tasks share.
+
+use std::ops::Range;
+
+use crate::{
+    arch::{
+        dot::{WORD, WeightType},
+        product::Words,
+        vector::MAX_LANES,
+    },
+    gemm::{epilogue::Target, operand::Values, weights::PACKED_ALIGN},
+};
+
+/// The most keys of a tile, about: their weights for a strip stay in the first-level cache.
+pub(super) const TILE_KEYS: usize = 128;
+
+/// Vectors of a strip of queries.
+pub(super) const STRIP_VECTORS: usize = 2;
+
+/// The most strips of a task: they share the tiles of packed keys and values that they bring into the cache.
+pub(super) const TASK_STRIPS: usize = 4;
+
+/// The shape of an attention over `batch` sequences.
+///
+/// Element `d` of head `h` of row `i` of sequence `b` is at `(b * rows + i) * stride + h * dim + d`, so queries, keys
+/// and values may be columns of one tensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AttentionShape {
+    /// Number of sequences.
+    pub batch: usize,
+    /// Number of query heads.
+    pub heads: usize,
+    /// Number of key and value heads; divides `heads`, and each serves as many consecutive ones (grouped-query
+    /// attention).
+    pub kv_heads: usize,
+    /// Query rows per sequence.
+    pub queries: usize,
+    /// Key and value rows per sequence.
+    pub keys: usize,
+    /// Elements of a query or key of one head.
+    pub head_dim: usize,
+    /// Elements of a value of one head.
+    pub value_dim: usize,
+    /// Elements from one row of queries, keys, values to the next.
+    pub strides: [usize; 3],
+    /// Elements from one row of the result to the next.
+    pub out_stride: usize,
+    /// What the scores are multiplied by, usually `1 / sqrt(head_dim)`.
+    pub scale: f32,
+    /// True if query `i` sees keys `0..=i + keys - queries` only.
+    pub causal: bool,
+    /// True if queries and keys of bf16 may be rounded to numbers of 8 bits with a scale for each query and for every
+    /// few keys, where a tier multiplies those faster. Values and their weights are not.
+    pub eight_bit: bool,
+}
+
+/// What keeps queries from attending to keys.
+#[derive(Clone, Copy, Debug)]
+pub enum AttentionMask<'a> {
+    /// Nothing.
+    None,
+    /// `[batch, keys]`: false hides the key.
+    Keys(&'a [bool]),
+    /// `[batch or 1, heads or 1, queries, keys]`, added to the scaled scores.
+    Additive {
+        /// The numbers.
+        values: &'a [f32],
+        /// True if there is one for each sequence, false if all share it.
+        batch: bool,
+        /// True if there is one for each head, false if all share it.
+        heads: bool,
+    },
+}
+
+impl AttentionMask<'_> {
+    pub(super) fn check(&self, shape: &AttentionShape) {
+        let &AttentionShape { batch, heads, queries, keys, .. } = shape;
+        match *self {
+            Self::None => {}
+            Self::Keys(seen) => assert_eq!(seen.len(), batch * keys, "mask of {shape:?}"),
+            Self::Additive { values, batch: per_batch, heads: per_head } => {
+                let count = if per_batch { batch } else { 1 } * if per_head { heads } else { 1 };
+                assert_eq!(values.len(), count * queries * keys, "mask of {shape:?}");
+            }
+        }
+    }
+}
+
+/// How the keys and values of one head are laid out: tile after tile, of each first the keys, then the values.
+///
+/// Behind those is the scale of the keys if they are of 8 bits. Keys of a tile are cut into panels,
+/// `[panel][word][key]`; values into panels of as many elements, `[panel][word of keys][element]`. Keys that fill up
+/// the last panel repeat the last key; elements that fill up are 0, and so are values that fill up a word.
+#[derive(Clone, Copy)]
+pub(super) struct Packing {
+    /// Words of a key.
+    pub(super) key_words: usize,
+    /// Number of tiles.
+    pub(super) tiles: usize,
+    /// Keys of a tile; the last has fewer.
+    pub(super) tile_keys: usize,
+    /// Words of the keys of a tile.
+    pub(super) tile_key_words: usize,
+    /// Words of a tile.
+    pub(super) tile_words: usize,
+}
+
+impl Packing {
+    pub(super) fn new(words: Words, shape: &AttentionShape) -> Self {
+        let Words { panel, lanes, per_word, queries_per_word } = words;
+        let tiles = shape.keys.div_ceil(TILE_KEYS / panel * panel);
+        let tile_keys = shape.keys.div_ceil(tiles.max(1)).next_multiple_of(panel);
+        let key_words = shape.head_dim.div_ceil(queries_per_word);
+        let tile_key_words = tile_keys * key_words;
+        let value_words = shape.value_dim.next_multiple_of(panel) * (tile_keys / per_word);
+        // Behind narrow panels whole vectors are written.
+        let tile_words = (tile_key_words + value_words.max(lanes) + 1).next_multiple_of(PACKED_ALIGN / WORD);
+        Self { key_words, tiles, tile_keys, tile_key_words, tile_words }
+    }
+
+    /// Words of a head.
+    pub(super) fn head_words(&self) -> usize {
+        self.tiles * self.tile_words
+    }
+}
+
+/// Memory of a thread that outlives a call.
+#[derive(Default)]
+pub(super) struct Scratch {
+    lines: Vec<Line>,
+}
+
+/// As many words as a vector of any tier has at most, and aligned to it.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line {
+    _words: [f32; MAX_LANES],
+}
+
+impl Scratch {
+    /// Memory for each of `sizes` words, aligned to vectors; what is there is left over from earlier uses.
+    pub(super) fn get<const N: usize>(&mut self, sizes: [usize; N]) -> [&mut [f32]; N] {
+        let sizes = sizes.map(|size| size.next_multiple_of(MAX_LANES));
+        let lines = sizes.iter().sum::<usize>() / MAX_LANES;
+        if self.lines.len() < lines {
+            self.lines.resize(lines, Line { _words: [0.0; MAX_LANES] });
+        }
+        // SAFETY: lines are arrays of numbers without padding.
+        let mut words = unsafe {
+            std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<f32>(), self.lines.len() * MAX_LANES)
+        };
+        sizes.map(|size| words.split_off_mut(..size).unwrap_or_default())
+    }
+}
+
+/// An attention under way. Heads are those of keys and values, counted through all sequences; the rows of a head are
+/// those of all query heads that it serves, one query head after the other.
+pub(super) struct Attention<'a> {
+    pub(super) shape: &'a AttentionShape,
+    pub(super) operands: [Values<'a>; 3],
+    pub(super) dtype: WeightType,
+    pub(super) mask: AttentionMask<'a>,
+    pub(super) packing: Packing,
+    /// Packed keys and values, see [`Packing`].
+    pub(super) packed: *mut f32,
+    pub(super) out: Target,
+}
+
+// SAFETY: the addresses are those of slices that the caller of `attention` holds, and no two tasks write the same
+// parts.
+unsafe impl Sync for Attention<'_> {}
+
+impl Attention<'_> {
+    /// The sequence, the query head and the query of a row of a head.
+    #[inline(always)]
+    pub(super) fn locate(&self, head: usize, row: usize) -> (usize, usize, usize) {
+        let &AttentionShape { heads, kv_heads, queries, .. } = self.shape;
+        (head / kv_heads, head % kv_heads * (heads / kv_heads) + row / queries, row % queries)
+    }
+
+    /// The place after one that [`Attention::locate`] found.
+    #[inline(always)]
+    pub(super) fn next(&self, (batch, head, query): (usize, usize, usize)) -> (usize, usize, usize) {
+        if query + 1 < self.shape.queries { (batch, head, query + 1) } else { (batch, head + 1, 0) }
+    }
+
+    /// The packed tile of a head.
+    #[inline(always)]
+    pub(super) fn tile(&self, head: usize, tile: usize) -> *mut f32 {
+        self.packed.wrapping_add(head * self.packing.head_words() + tile * self.packing.tile_words)
+    }
+
+    /// The keys of a tile.
+    pub(super) fn keys(&self, tile: usize) -> Range<usize> {
+        let first = tile * self.packing.tile_keys;
+        first..self.shape.keys.min(first + self.packing.tile_keys)
+    }
+}

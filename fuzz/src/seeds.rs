@@ -1,0 +1,189 @@
+//! Small whole files for the fuzzer to start from, and files that once broke a reader.
+
+use std::{error::Error, fs, path::Path};
+
+use ondine_graph::{Asset, Bytes, Conv2d, DType, Dim, Graph, Op, Shape, Tensor, Value, Weights};
+use ondine_image::codec::Picture;
+use ondine_runtime::{Device, Options, Precision, Specialize};
+
+use crate::{built, bundle, call, folder};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Larger seeds make the fuzzer slow.
+const MAX_BYTES: usize = 1 << 16;
+
+/// Fills the corpora below `corpus` from the archives in a folder, and with files that are made here.
+///
+/// # Errors
+/// If a file cannot be read or written.
+pub fn write(corpus: &Path, archives: &Path) -> Result<()> {
+    for target in ["asset", "built", "npy", "png"] {
+        fs::create_dir_all(corpus.join(target))?;
+    }
+    let scratch = bundle::folder();
+    for (name, asset) in faults()? {
+        put(corpus, "asset", &name, &folder_input(&asset, &scratch.join("asset"))?)?;
+    }
+    for entry in fs::read_dir(archives)? {
+        let path = entry?.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if path.extension().is_some_and(|extension| extension == "pt2") {
+            let asset = ondine_pt2::read(&name, &Bytes::map(&path)?)?;
+            put(corpus, "asset", &name, &folder_input(&asset, &scratch.join("asset"))?)?;
+            build(corpus, &name, &asset, &scratch.join("built"))?;
+        }
+    }
+    for (name, from, to) in EDITED {
+        let input = fs::read(corpus.join("asset").join(name))?;
+        let text = String::from_utf8_lossy(&input);
+        if !text.contains(from) {
+            return Err(format!("{name}: no `{from}` to edit").into());
+        }
+        put(corpus, "asset", &format!("{name}-edited"), text.replacen(from, to, 1).as_bytes())?;
+    }
+    arrays(corpus)?;
+    pictures(corpus)?;
+    Ok(fs::remove_dir_all(scratch)?)
+}
+
+/// The parts of an asset built for the smallest tier and the present one, at every precision.
+fn build(corpus: &Path, name: &str, asset: &Asset, scratch: &Path) -> Result<()> {
+    for tier in ["generic", "native"] {
+        let device = if tier == "generic" { call::DEVICE.narrowed(tier)? } else { Device::clone(&call::DEVICE) };
+        for precision in [Precision::F32, Precision::BF16, Precision::Int8] {
+            let options = Options { precision, ..Options::default() };
+            // What a precision cannot do is no seed.
+            let Ok(prepared) = asset.prepare(&options, &device) else { continue };
+            prepared.build(scratch)?;
+            let parts = built::parts(&fs::read(scratch)?).ok_or("a built file has other parts by now")?;
+            put(corpus, "built", &format!("{name}-{tier}-{precision:?}"), &parts)?;
+        }
+    }
+    Ok(())
+}
+
+fn put(corpus: &Path, target: &str, name: &str, bytes: &[u8]) -> Result<()> {
+    if bytes.len() <= MAX_BYTES {
+        fs::write(corpus.join(target).join(name), bytes)?;
+    }
+    Ok(())
+}
+
+/// The files of an asset as an input of the target `asset`, without weights, which that makes itself.
+fn folder_input(asset: &Asset, scratch: &Path) -> Result<Vec<u8>> {
+    asset.save(scratch)?;
+    let read = |name: &str| fs::read(scratch.join(name));
+    let [manifest, graph, constants, _] = folder::NAMES;
+    let files = [read(manifest)?, read(graph)?, read(constants)?];
+    Ok(bundle::join(&[&files[0], &files[1], &files[2], b""]))
+}
+
+/// Graphs, named by what has been broken with them or with what [`EDITED`] makes of them.
+fn faults() -> Result<Vec<(String, Asset)>> {
+    let build: [(&str, fn(&mut Graph) -> Result<Value>); 5] = [
+        ("state-from-weight", |graph| {
+            let state = graph.state("s", DType::F32, [3_usize]);
+            let weight = graph.weight("w", &[3])?;
+            graph.update_state("s", weight)?;
+            Ok(state)
+        }),
+        ("convolution-without-padding", |graph| {
+            let sizes = [Dim::from(1), Dim::symbol("h"), Dim::symbol("w"), Dim::from(32)];
+            let x = graph.input("x", DType::F32, Shape(sizes.into()));
+            let weight = graph.weight("w", &[32, 32, 3, 3])?;
+            Ok(graph.conv2d(x, weight, None, Conv2d::default())?)
+        }),
+        ("group-norm", |graph| {
+            let x = graph.input("x", DType::F32, [5_usize, 8]);
+            let (weight, bias) = (graph.weight("w", &[8])?, graph.weight("b", &[8])?);
+            Ok(graph.group_norm(x, weight, bias, 2, 1e-5)?)
+        }),
+        ("take-row", |graph| {
+            let x = graph.input("x", DType::F32, [5_usize, 3, 8]);
+            let rows = graph.input("rows", DType::I64, [5_usize]);
+            Ok(graph.push(Op::TakeRow, &[x, rows])?)
+        }),
+        ("concat-of-one", |graph| {
+            let x = graph.input("x", DType::F32, Shape([Dim::symbol("n"), Dim::from(3)].into()));
+            graph.limit("n", 1, 9);
+            Ok(graph.concat(&[x], 1)?)
+        }),
+    ];
+    build
+        .into_iter()
+        .map(|(name, build)| {
+            let mut graph = Graph::new();
+            let value = build(&mut graph)?;
+            graph.output("y", value);
+            Ok((name.to_owned(), asset(name, graph)?))
+        })
+        .collect()
+}
+
+/// An asset of one function, with weights of zeros.
+fn asset(name: &str, graph: Graph) -> Result<Asset> {
+    let mut weights = Weights::default();
+    for weight in graph.weights() {
+        let bytes = Bytes::from(vec![0; weight.shape.iter().product::<usize>() * 4].as_slice());
+        let tensor = Tensor { dtype: DType::F32, shape: weight.shape.clone(), bytes, file: name.into() };
+        weights.insert(&weight.path, tensor);
+    }
+    Ok(Asset::new(name, [("main", graph)], weights)?)
+}
+
+/// What no builder makes: an edit of the text of a seed.
+const EDITED: [(&str, &str, &str); 5] = [
+    ("group-norm", "\"shape\":[5,8]", "\"shape\":[8]"),
+    ("take-row", "\"shape\":[5]", "\"shape\":[5,2]"),
+    ("concat-of-one", "{\"axis\":1}", "{\"axis\":7}"),
+    ("convolution-without-padding", "\"kernel\"", "\"kernels\""),
+    ("concat-of-one", "[1,9]", "[4611686018427387904,4611686018427387904]"),
+];
+
+/// Files of numpy, of every type and some shapes.
+fn arrays(corpus: &Path) -> Result<()> {
+    let types = ["<f4", "<f8", "<f2", "<i8", "<i4", "|i1", "|u1", "|b1"];
+    let shapes = ["()", "(3,)", "(2, 3)", "(0, 7)"];
+    for (i, descr) in types.iter().enumerate() {
+        let header =
+            format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {}, }}\n", shapes[i % shapes.len()]);
+        let version = 1 + u8::try_from(i % 3)?;
+        let len = u32::try_from(header.len())?.to_le_bytes();
+        let len = if version == 1 { &len[..2] } else { &len[..] };
+        let file = [b"\x93NUMPY", &[version, 0][..], len, header.as_bytes(), &[1; 48]].concat();
+        put(corpus, "npy", &format!("{}-{i}", &descr[1..]), &file)?;
+    }
+    Ok(())
+}
+
+/// Pictures of every colour type, with texts of each kind, and texts alone.
+fn pictures(corpus: &Path) -> Result<()> {
+    const TEXT: &str = "a cat\nNegative prompt: blurry\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 965400086, \
+        Size: 512x512, Model hash: 0123456789, Extra: \"a, \\\"b\\\": c\", Version: v1.10.1";
+    put(corpus, "png", "text", TEXT.as_bytes())?;
+    let picture = Picture { width: 3, height: 2, rgb: (0..18).collect(), texts: Vec::new() };
+    let mut written = Vec::new();
+    picture.with_text("parameters", TEXT).with_text("Comment", "日本").write_png(&mut written)?;
+    put(corpus, "png", "rgb", &written)?;
+    for (name, color, depth, bytes) in [
+        ("grey-1", png::ColorType::Grayscale, png::BitDepth::One, 1),
+        ("grey-16", png::ColorType::Grayscale, png::BitDepth::Sixteen, 6),
+        ("grey-alpha", png::ColorType::GrayscaleAlpha, png::BitDepth::Eight, 6),
+        ("rgba-16", png::ColorType::Rgba, png::BitDepth::Sixteen, 24),
+        ("palette-4", png::ColorType::Indexed, png::BitDepth::Four, 2),
+    ] {
+        let mut file = Vec::new();
+        let mut encoder = png::Encoder::new(&mut file, 3, 2);
+        encoder.set_color(color);
+        encoder.set_depth(depth);
+        if color == png::ColorType::Indexed {
+            encoder.set_palette(vec![7; 48]);
+            encoder.set_trns(vec![0, 128]);
+        }
+        encoder.add_ztxt_chunk("parameters".to_owned(), TEXT.to_owned())?;
+        encoder.write_header()?.write_image_data(&vec![0x5a; 2 * bytes])?;
+        put(corpus, "png", name, &file)?;
+    }
+    Ok(())
+}
