@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use ondine_graph::{
-    Activation, Binary, DType, Dim, Elementary, Graph, NDArray, Op, Result, Shape, Unary, Value, fail,
+    Activation, Binary, DType, Dim, Elementary, Graph, NDArray, Op, Result, Scatter, Shape, Unary, Value, fail,
     recipe::is_evaluable,
 };
 
@@ -52,6 +52,31 @@ pub(super) fn inverse(order: &[usize]) -> Vec<usize> {
 }
 
 impl Builder {
+    /// `x` without dimension `axis`, which has size 1.
+    pub(super) fn without(&mut self, x: &Tensor, axis: usize) -> Result<Tensor> {
+        let mut shape = self.shape(x);
+        if axis >= shape.len() {
+            fail!(Shape, "dimension {axis} does not exist in rank {}", shape.len());
+        }
+        shape.remove(axis);
+        self.reshape(x, &shape)
+    }
+
+    /// `x` with its parts along `axis` combined with those of `rows`, at rank-1 `indices`.
+    pub(super) fn scatter_rows(
+        &mut self,
+        how: Scatter,
+        x: &Tensor,
+        axis: usize,
+        indices: &Tensor,
+        rows: &Tensor,
+    ) -> Result<Tensor> {
+        let order: Vec<usize> = std::iter::once(axis).chain((0..x.rank()).filter(|&other| other != axis)).collect();
+        let inputs = [self.stored(x, &order)?, indices.value, self.stored(rows, &order)?];
+        let value = self.graph.push(Op::Scatter(how), &inputs)?;
+        Ok(Self::ordered(value, &order))
+    }
+
     /// True if the value depends on weights and constants alone, so that it can be a weight itself.
     pub(super) fn is_fixed(&mut self, x: &Tensor) -> bool {
         while self.fixed.len() <= x.value.index() {

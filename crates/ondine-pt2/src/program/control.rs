@@ -2,32 +2,19 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{
+use ondine_graph::{DType, Dim, Loop, Op, Result, Signature, fail};
+
+use super::names::Program;
+use crate::{
     builder::{Builder, Tensor},
     call::{Item, output_names},
-    program::{Program, split_target},
     schema::{self, Argument, SymArgument},
     source,
+    target::split_target,
 };
-use ondine_graph::{DType, Dim, Loop, Op, Result, Signature, fail};
 
 /// A scan is written out; longer ones would make graphs that nobody can hold.
 const MAX_STEPS: usize = 4096;
-
-/// True for operators that hold graphs.
-pub(super) fn is_control(op: &str) -> bool {
-    matches!(
-        op,
-        "cond"
-            | "while_loop"
-            | "scan"
-            | "map_impl"
-            | "wrap_with_set_grad_enabled"
-            | "wrap_with_autocast"
-            | "wrap"
-            | "with_effects"
-    )
-}
 
 /// An operator in its place among those with effects: only checks, which yield nothing, have none that matter.
 fn effect(arguments: &[&Argument]) -> Result<()> {
