@@ -1,4 +1,5 @@
-//! What ten thousand calls with ten thousand sizes leave in memory: `cargo run --release -p ondine-runtime --example sizes`.
+//! What ten thousand calls with ten thousand sizes leave in memory: `cargo run --release -p ondine-runtime --example
+//! sizes`.
 //!
 //! Plans are kept for the sizes used last, not for all. Linux only: it reads `/proc/self/statm`.
 
