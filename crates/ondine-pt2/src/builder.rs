@@ -39,6 +39,8 @@ pub(super) struct Builder {
     fixed: Vec<bool>,
     /// True within the graph of a loop, which has no weights of its own to pack.
     pub(super) nested: bool,
+    /// Whether the program goes the way that is being written out; none if it surely does.
+    pub(super) taken: Option<Tensor>,
     /// The symbols that are never negative.
     pub(super) counts: BTreeSet<Arc<str>>,
     /// Sizes that the program has found to be equal to others: the others are what they are called by.
@@ -62,6 +64,18 @@ impl Builder {
         self.reshape(x, &shape)
     }
 
+    /// Indices that are 0 where the program does not go this way: what is computed of them there is not chosen, and
+    /// must not fail the call for being outside a table.
+    pub(super) fn guarded(&mut self, indices: &Tensor) -> Result<Tensor> {
+        match self.taken.clone() {
+            Some(taken) if !self.is_fixed(indices) => {
+                let first = self.number(0.0, DType::I64)?;
+                self.select(&taken, indices, &first)
+            }
+            _ => Ok(indices.clone()),
+        }
+    }
+
     /// `x` with its parts along `axis` combined with those of `rows`, at rank-1 `indices`.
     pub(super) fn scatter_rows(
         &mut self,
@@ -72,6 +86,7 @@ impl Builder {
         rows: &Tensor,
     ) -> Result<Tensor> {
         let order: Vec<usize> = std::iter::once(axis).chain((0..x.rank()).filter(|&other| other != axis)).collect();
+        let indices = self.guarded(indices)?;
         let inputs = [self.stored(x, &order)?, indices.value, self.stored(rows, &order)?];
         let value = self.graph.push(Op::Scatter(how), &inputs)?;
         Ok(Self::ordered(value, &order))
@@ -389,6 +404,7 @@ impl Builder {
     /// The parts of `x` along `axis` that `indices` name.
     pub(super) fn take(&mut self, x: &Tensor, axis: usize, indices: &Tensor) -> Result<Tensor> {
         let indices = self.cast(indices, DType::I64)?;
+        let indices = self.guarded(&indices)?;
         let indices = self.dense(&indices)?;
         if self.graph.shape(indices).rank() == 1 {
             let value = self.graph.push(Op::Take { axis: stored(x, axis)? }, &[x.value, indices])?;

@@ -16,7 +16,7 @@ mod order;
 mod positions;
 mod product;
 mod reduce;
-mod rule;
+pub(super) mod rule;
 mod sample;
 mod scalar;
 mod sequence;

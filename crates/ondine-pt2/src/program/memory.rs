@@ -8,7 +8,7 @@ use super::names::{Base, Path, Program, View, call, run};
 use crate::{
     builder::{Builder, Tensor, check_list, elements},
     call::{Item, output_names},
-    rules::{self, sharing::Memory, view},
+    rules::{self, rule::Change, sharing::Memory, view},
     schema::{self, Argument},
     target::split_target,
     tensors::Strided,
@@ -169,8 +169,9 @@ impl<'a> Program<'a> {
         let (op, overlaps, short) = match view {
             View::Result { graph, node, index } => {
                 let call = call(graph, node, &self.items);
-                let short = view::write_back(&mut self.builder, &call, *index, whole, new)?;
-                (split_target(&node.target).0, view::repeats(&call)?, short)
+                let Some(rule) = rules::rule(call.op) else { fail!(Format, "a view without a rule") };
+                let short = (rule.back)(&mut self.builder, &call, &Change { index: *index, whole, new })?;
+                (split_target(&node.target).0, (rule.repeats)(&call)?, short)
             }
             View::Stored(strided) => ("stored", strided.overlaps(), strided.write_back(&mut self.builder, whole, new)?),
         };

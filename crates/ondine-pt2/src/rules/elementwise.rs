@@ -7,7 +7,7 @@ use super::{
     positions::coordinates,
     reduce::reduce,
     rule::{Rule, one},
-    sharing,
+    sharing, view,
 };
 use crate::{
     builder::{Builder, Tensor},
@@ -72,9 +72,9 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("clamp_min", clamp),
     Rule::new("clamp_max", clamp),
     Rule::new("relu6", clamp),
-    Rule::new("to", to).sharing(sharing::converted).on_complex(complex::cast),
+    Rule::new("to", to).sharing(sharing::converted).on_complex(complex::cast).back(view::all_back),
     Rule::new("_to_copy", to).on_complex(complex::cast),
-    Rule::new("type_as", to).sharing(sharing::converted),
+    Rule::new("type_as", to).sharing(sharing::converted).back(view::all_back),
     Rule::new("float", to).sharing(sharing::converted),
     Rule::new("int", to).sharing(sharing::converted),
     Rule::new("long", to).sharing(sharing::converted),

@@ -81,6 +81,7 @@ fn index_select(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 fn embedding(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (table, indices) = (call.tensor("weight")?, call.tensor("indices")?);
     let indices = builder.cast(&indices, DType::I64)?;
+    let indices = builder.guarded(&indices)?;
     let (table, indices) = (builder.dense(&table)?, builder.dense(&indices)?);
     let value = builder.graph.gather(table, indices)?;
     one(builder.plain(value))

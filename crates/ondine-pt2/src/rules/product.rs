@@ -483,6 +483,7 @@ fn grouped(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         fail!(Unsupported, "a grouped product of ranks {} and {}", x.rank(), weight.rank());
     }
     let ends = builder.cast(&ends, DType::I64)?;
+    let ends = builder.guarded(&ends)?;
     let transposed = weight.axes[1] > weight.axes[2];
     let weight = if transposed { Builder::swapped(&weight, 1, 2) } else { weight };
     let inputs = [builder.dense(&x)?, builder.dense(&weight)?, builder.dense(&ends)?];

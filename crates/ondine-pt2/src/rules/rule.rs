@@ -11,6 +11,16 @@ use crate::{
 /// What a node becomes: its results in order.
 pub(crate) type Run = fn(&mut Builder, &Call<'_>) -> Result<Vec<Item>>;
 
+/// A change of result `index` of a view: it holds `new`, and its argument held `whole` before.
+pub(crate) struct Change<'a> {
+    pub(crate) index: usize,
+    pub(crate) whole: &'a Tensor,
+    pub(crate) new: &'a Tensor,
+}
+
+/// What the argument of a view holds after a change; none if there is no shorter way than element by element.
+pub(crate) type Back = fn(&mut Builder, &Call<'_>, &Change<'_>) -> Result<Option<Tensor>>;
+
 /// An operator: what a node of it becomes, and what it does to memory.
 #[derive(Clone, Copy)]
 pub(crate) struct Rule {
@@ -22,6 +32,10 @@ pub(crate) struct Rule {
     pub(crate) complex: Option<Run>,
     /// Whose memory its results are in.
     pub(crate) memory: fn(&Ends<'_>) -> Memory,
+    /// How a change of its result reaches its argument.
+    pub(crate) back: Back,
+    /// Whether its result can hold an element of its argument more than once.
+    pub(crate) repeats: fn(&Call<'_>) -> Result<bool>,
     /// True if its in-place form changes what a name means, not what memory holds.
     pub(crate) renames: bool,
 }
@@ -29,7 +43,7 @@ pub(crate) struct Rule {
 impl Rule {
     /// An operator on real numbers whose results have memory of their own.
     pub(super) const fn new(name: &'static str, run: Run) -> Self {
-        Self { name, run, complex: None, memory: sharing::own, renames: false }
+        Self { name, run, complex: None, memory: sharing::own, back: by_element, repeats: never, renames: false }
     }
 
     /// The same on complex numbers.
@@ -52,10 +66,28 @@ impl Rule {
         Self { memory, ..self }
     }
 
+    /// How a change of it reaches its argument, if there is a shorter way than element by element.
+    pub(super) const fn back(self, back: Back) -> Self {
+        Self { back, ..self }
+    }
+
+    /// Whether it can hold an element more than once.
+    pub(super) const fn repeats(self, repeats: fn(&Call<'_>) -> Result<bool>) -> Self {
+        Self { repeats, ..self }
+    }
+
     /// In place, it changes what a name means.
     pub(super) const fn renames(self) -> Self {
         Self { renames: true, ..self }
     }
+}
+
+fn by_element(_: &mut Builder, _: &Call<'_>, _: &Change<'_>) -> Result<Option<Tensor>> {
+    Ok(None)
+}
+
+fn never(_: &Call<'_>) -> Result<bool> {
+    Ok(false)
 }
 
 /// One tensor as the results of a rule.

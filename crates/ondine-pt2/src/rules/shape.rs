@@ -5,7 +5,7 @@ use ondine_graph::{Binary, DType, Dim, NDArray, Op, Result, fail};
 use super::{
     choice::repeated,
     rule::{Rule, one},
-    sharing,
+    sharing, view,
 };
 use crate::{
     builder::{Builder, Tensor, check_list, inverse},
@@ -66,8 +66,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("one_hot", one_hot),
     Rule::new("complex", complex).complex(),
     Rule::new("polar", polar).complex(),
-    Rule::new("view_as_complex", |_, call| one(call.tensor("self")?)).shared().complex(),
-    Rule::new("view_as_real", |_, call| one(call.tensor("self")?)).shared().complex(),
+    Rule::new("view_as_complex", |_, call| one(call.tensor("self")?)).shared().complex().back(view::all_back),
+    Rule::new("view_as_real", |_, call| one(call.tensor("self")?)).shared().complex().back(view::all_back),
     Rule::new("view_as_complex_copy", |_, call| one(call.tensor("self")?)).complex(),
     Rule::new("view_as_real_copy", |_, call| one(call.tensor("self")?)).complex(),
     Rule::new("real", real).shared().complex(),

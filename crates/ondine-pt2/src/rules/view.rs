@@ -4,7 +4,7 @@ use ondine_graph::{Dim, DimPair, NDArray, Result, Scatter, fail};
 
 use super::{
     complex,
-    rule::{Rule, one},
+    rule::{Change, Rule, one},
     sharing,
 };
 use crate::{
@@ -14,64 +14,64 @@ use crate::{
 
 /// The operators of this file.
 pub(super) const RULES: &[Rule] = &[
-    Rule::new("view", same_elements).shared().complex(),
-    Rule::new("reshape", same_elements).sharing(sharing::reshaped).complex(),
+    Rule::new("view", same_elements).shared().complex().back(all_back),
+    Rule::new("reshape", same_elements).sharing(sharing::reshaped).complex().back(all_back),
     Rule::new("_unsafe_view", same_elements).complex(),
-    Rule::new("flatten", same_elements).sharing(sharing::reshaped).complex(),
-    Rule::new("unflatten", same_elements).shared().complex(),
-    Rule::new("unsqueeze", same_elements).shared().complex().renames(),
-    Rule::new("squeeze", same_elements).shared().complex().renames(),
-    Rule::new("view_as", same_elements).shared(),
-    Rule::new("reshape_as", same_elements).sharing(sharing::reshaped),
+    Rule::new("flatten", same_elements).sharing(sharing::reshaped).complex().back(all_back),
+    Rule::new("unflatten", same_elements).shared().complex().back(all_back),
+    Rule::new("unsqueeze", same_elements).shared().complex().renames().back(all_back),
+    Rule::new("squeeze", same_elements).shared().complex().renames().back(all_back),
+    Rule::new("view_as", same_elements).shared().back(all_back),
+    Rule::new("reshape_as", same_elements).sharing(sharing::reshaped).back(all_back),
     Rule::new("_reshape_copy", same_elements),
     Rule::new("view_copy", same_elements),
     Rule::new("unsqueeze_copy", same_elements),
     Rule::new("squeeze_copy", same_elements),
-    Rule::new("_reshape_alias", same_elements).shared(),
-    Rule::new("ravel", same_elements).sharing(sharing::raveled),
-    Rule::new("alias", identity).shared().complex(),
-    Rule::new("detach", identity).shared().complex().renames(),
-    Rule::new("contiguous", identity).sharing(sharing::converted).complex(),
+    Rule::new("_reshape_alias", same_elements).shared().back(all_back),
+    Rule::new("ravel", same_elements).sharing(sharing::raveled).back(all_back),
+    Rule::new("alias", identity).shared().complex().back(all_back),
+    Rule::new("detach", identity).shared().complex().renames().back(all_back),
+    Rule::new("contiguous", identity).sharing(sharing::converted).complex().back(all_back),
     Rule::new("clone", identity).complex(),
     Rule::new("lift_fresh_copy", identity).complex(),
     Rule::new("lift", identity),
-    Rule::new("dropout", identity).shared(),
-    Rule::new("feature_dropout", identity).shared(),
-    Rule::new("alpha_dropout", identity).shared(),
-    Rule::new("resolve_conj", identity).shared().complex(),
-    Rule::new("resolve_neg", identity).shared().complex(),
+    Rule::new("dropout", identity).shared().back(all_back),
+    Rule::new("feature_dropout", identity).shared().back(all_back),
+    Rule::new("alpha_dropout", identity).shared().back(all_back),
+    Rule::new("resolve_conj", identity).shared().complex().back(all_back),
+    Rule::new("resolve_neg", identity).shared().complex().back(all_back),
     Rule::new("alias_copy", identity),
     Rule::new("detach_copy", identity),
     Rule::new("lift_fresh", identity),
-    Rule::new("positive", identity).shared(),
-    Rule::new("permute", permute).shared().complex(),
+    Rule::new("positive", identity).shared().back(all_back),
+    Rule::new("permute", permute).shared().complex().back(permuted_back),
     Rule::new("permute_copy", permute),
-    Rule::new("transpose", transpose).shared().complex().renames(),
-    Rule::new("swapaxes", transpose).shared().complex().renames(),
-    Rule::new("swapdims", transpose).shared().renames(),
+    Rule::new("transpose", transpose).shared().complex().renames().back(swapped_back),
+    Rule::new("swapaxes", transpose).shared().complex().renames().back(swapped_back),
+    Rule::new("swapdims", transpose).shared().renames().back(swapped_back),
     Rule::new("transpose_copy", transpose),
-    Rule::new("t", t).shared().on_complex(complex::turned).renames(),
-    Rule::new("mT", t).shared().on_complex(complex::turned),
-    Rule::new("numpy_T", t).shared(),
+    Rule::new("t", t).shared().on_complex(complex::turned).renames().back(turned_back),
+    Rule::new("mT", t).shared().on_complex(complex::turned).back(turned_back),
+    Rule::new("numpy_T", t).shared().back(turned_back),
     Rule::new("adjoint", t).sharing(sharing::conjugated).on_complex(complex::turned),
     Rule::new("mH", t).sharing(sharing::conjugated).on_complex(complex::turned),
     Rule::new("t_copy", t),
     Rule::new("movedim", movedim).shared().complex(),
     Rule::new("moveaxis", movedim).shared(),
-    Rule::new("expand", expand).shared().complex(),
-    Rule::new("expand_as", expand).shared().complex(),
-    Rule::new("broadcast_to", expand).shared(),
+    Rule::new("expand", expand).shared().complex().back(expanded_back).repeats(always),
+    Rule::new("expand_as", expand).shared().complex().back(expanded_back).repeats(always),
+    Rule::new("broadcast_to", expand).shared().back(expanded_back).repeats(always),
     Rule::new("expand_copy", expand),
-    Rule::new("slice", slice).shared().complex(),
+    Rule::new("slice", slice).shared().complex().back(slice_back),
     Rule::new("slice_copy", slice),
-    Rule::new("narrow", narrow).shared().complex(),
+    Rule::new("narrow", narrow).shared().complex().back(narrow_back),
     Rule::new("narrow_copy", narrow),
-    Rule::new("select", select).shared().complex(),
+    Rule::new("select", select).shared().complex().back(select_back),
     Rule::new("select_copy", select),
-    Rule::new("split", split).shared().complex(),
-    Rule::new("split_with_sizes", split).shared().complex(),
-    Rule::new("chunk", split).shared().complex(),
-    Rule::new("tensor_split", split).shared(),
+    Rule::new("split", split).shared().complex().back(part_back),
+    Rule::new("split_with_sizes", split).shared().complex().back(part_back),
+    Rule::new("chunk", split).shared().complex().back(part_back),
+    Rule::new("tensor_split", split).shared().back(part_back),
     Rule::new("unsafe_split", split).shared(),
     Rule::new("unsafe_chunk", split).shared(),
     Rule::new("split_copy", split),
@@ -80,16 +80,16 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("hsplit", split).shared(),
     Rule::new("vsplit", split).shared(),
     Rule::new("dsplit", split).shared(),
-    Rule::new("unbind", unbind).shared().complex(),
+    Rule::new("unbind", unbind).shared().complex().back(unbind_back),
     Rule::new("unbind_copy", unbind),
     Rule::new("diagonal", diagonal).shared(),
-    Rule::new("unfold", unfold).shared(),
-    Rule::new("as_strided", as_strided).shared().renames(),
+    Rule::new("unfold", unfold).shared().repeats(windows_overlap),
+    Rule::new("as_strided", as_strided).shared().renames().repeats(strides_overlap),
     Rule::new("as_strided_copy", as_strided),
     Rule::new("broadcast_tensors", broadcast_tensors).sharing(sharing::of_a_list),
-    Rule::new("atleast_1d", atleast_1d).sharing(sharing::unless_a_list),
-    Rule::new("atleast_2d", atleast_1d).sharing(sharing::unless_a_list),
-    Rule::new("atleast_3d", atleast_1d).sharing(sharing::unless_a_list),
+    Rule::new("atleast_1d", atleast_1d).sharing(sharing::unless_a_list).back(all_back),
+    Rule::new("atleast_2d", atleast_1d).sharing(sharing::unless_a_list).back(all_back),
+    Rule::new("atleast_3d", atleast_1d).sharing(sharing::unless_a_list).back(all_back),
 ];
 
 fn select(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -128,7 +128,7 @@ fn t(_builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 
 fn transpose(_builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
-    let (first, second) = if call.has("axis0") { ("axis0", "axis1") } else { ("dim0", "dim1") };
+    let [first, second] = swapped_names(call);
     let (a, b) = (call.axis(first, 0, x.rank())?, call.axis(second, 1, x.rank())?);
     one(Builder::swapped(&x, a, b))
 }
@@ -294,17 +294,17 @@ fn unfold(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     one(Builder::permuted(&split, &order))
 }
 
-/// True if the view of a tensor can hold an element of it more than once.
-pub(crate) fn repeats(call: &Call<'_>) -> Result<bool> {
-    Ok(match call.op {
-        "expand" | "expand_as" | "broadcast_to" => true,
-        "unfold" => call.integer("size", 1)? > call.integer("step", 1)?,
-        "as_strided" => {
-            let (sizes, strides) = (call.integers("size", &[])?, call.integers("stride", &[])?);
-            overlaps(strides.into_iter().zip(sizes))
-        }
-        _ => false,
-    })
+fn always(_: &Call<'_>) -> Result<bool> {
+    Ok(true)
+}
+
+fn windows_overlap(call: &Call<'_>) -> Result<bool> {
+    Ok(call.integer("size", 1)? > call.integer("step", 1)?)
+}
+
+fn strides_overlap(call: &Call<'_>) -> Result<bool> {
+    let (sizes, strides) = (call.integers("size", &[])?, call.integers("stride", &[])?);
+    Ok(overlaps(strides.into_iter().zip(sizes)))
 }
 
 /// True if elements with these strides and sizes can be in one place.
@@ -319,82 +319,66 @@ pub(crate) fn overlaps(dimensions: impl Iterator<Item = (i64, i64)>) -> bool {
     })
 }
 
-/// What the argument of a view holds once result `index` of the view holds `new`; it held `whole` before. None for
-/// views that have no shorter way than element by element.
-pub(crate) fn write_back(
-    builder: &mut Builder,
-    call: &Call<'_>,
-    index: usize,
-    whole: &Tensor,
-    new: &Tensor,
-) -> Result<Option<Tensor>> {
-    let rank = whole.rank();
-    Ok(Some(match call.op {
-        "view"
-        | "flatten"
-        | "unflatten"
-        | "unsqueeze"
-        | "squeeze"
-        | "view_as"
-        | "alias"
-        | "detach"
-        | "dropout"
-        | "feature_dropout"
-        | "alpha_dropout"
-        | "feature_alpha_dropout"
-        | "positive"
-        | "reshape"
-        | "reshape_as"
-        | "contiguous"
-        | "to"
-        | "type_as"
-        | "ravel"
-        | "view_as_real"
-        | "view_as_complex"
-        | "resolve_conj"
-        | "resolve_neg"
-        | "atleast_1d"
-        | "atleast_2d"
-        | "atleast_3d"
-        | "_reshape_alias" => {
-            let shape = builder.shape(whole);
-            builder.reshape(new, &shape)?
-        }
-        "transpose" | "swapaxes" | "swapdims" => {
-            let (first, second) = if call.has("axis0") { ("axis0", "axis1") } else { ("dim0", "dim1") };
-            Builder::swapped(new, call.axis(first, 0, rank)?, call.axis(second, 1, rank)?)
-        }
-        "expand" | "expand_as" | "broadcast_to" if builder.shape(whole) == builder.shape(new) => new.clone(),
-        "t" | "mT" | "numpy_T" if rank >= 2 => Builder::swapped(new, rank - 2, rank - 1),
-        "permute" => {
-            let order = inverse(&call.axes("dims", rank)?);
-            Builder::permuted(new, &order)
-        }
-        "slice" => Cut::slice(builder, call, whole)?.replace(builder, whole, new)?,
-        "narrow" => {
-            let axis = call.axis("dim", 0, rank)?;
-            let start = from_end(&call.dim("start")?, &builder.dim(whole, axis));
-            Cut { axis, start, count: call.dim("length")?, step: 1 }.replace(builder, whole, new)?
-        }
-        "select" => {
-            let cut = Cut::select(builder, call, whole)?;
-            let new = with_one(builder, new, cut.axis)?;
-            cut.replace(builder, whole, &new)?
-        }
-        "unbind" => {
-            let axis = wrap(call.integer("dim", 0)?, rank)?;
-            let new = with_one(builder, new, axis)?;
-            Cut { axis, start: index.into(), count: 1.into(), step: 1 }.replace(builder, whole, &new)?
-        }
-        "split" | "split_with_sizes" | "chunk" | "tensor_split" => {
-            let axis = call.axis("dim", 0, rank)?;
-            match parts(call, axis)?.into_iter().nth(index) {
-                Some(cut) => cut.replace(builder, whole, new)?,
-                None => fail!(Format, "there is no part {index}"),
-            }
-        }
-        _ => return Ok(None),
-    }))
+/// Of views whose elements are all of the argument's, in its order.
+pub(super) fn all_back(builder: &mut Builder, _: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
+    let shape = builder.shape(change.whole);
+    builder.reshape(change.new, &shape).map(Some)
+}
+
+/// The names of two dimensions that change places.
+fn swapped_names(call: &Call<'_>) -> [&'static str; 2] {
+    if call.has("axis0") { ["axis0", "axis1"] } else { ["dim0", "dim1"] }
+}
+
+fn swapped_back(_: &mut Builder, call: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
+    let (rank, [first, second]) = (change.whole.rank(), swapped_names(call));
+    Ok(Some(Builder::swapped(change.new, call.axis(first, 0, rank)?, call.axis(second, 1, rank)?)))
+}
+
+fn expanded_back(builder: &mut Builder, _: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
+    Ok((builder.shape(change.whole) == builder.shape(change.new)).then(|| change.new.clone()))
+}
+
+fn turned_back(_: &mut Builder, _: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
+    let rank = change.whole.rank();
+    Ok((rank >= 2).then(|| Builder::swapped(change.new, rank - 2, rank - 1)))
+}
+
+fn permuted_back(_: &mut Builder, call: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
+    let order = inverse(&call.axes("dims", change.whole.rank())?);
+    Ok(Some(Builder::permuted(change.new, &order)))
+}
+
+fn slice_back(builder: &mut Builder, call: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
+    Cut::slice(builder, call, change.whole)?.replace(builder, change.whole, change.new).map(Some)
+}
+
+fn narrow_back(builder: &mut Builder, call: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
+    let axis = call.axis("dim", 0, change.whole.rank())?;
+    let start = from_end(&call.dim("start")?, &builder.dim(change.whole, axis));
+    let cut = Cut { axis, start, count: call.dim("length")?, step: 1 };
+    cut.replace(builder, change.whole, change.new).map(Some)
+}
+
+fn select_back(builder: &mut Builder, call: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
+    let cut = Cut::select(builder, call, change.whole)?;
+    let new = with_one(builder, change.new, cut.axis)?;
+    cut.replace(builder, change.whole, &new).map(Some)
+}
+
+fn unbind_back(builder: &mut Builder, call: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
+    let axis = wrap(call.integer("dim", 0)?, change.whole.rank())?;
+    let new = with_one(builder, change.new, axis)?;
+    let cut = Cut { axis, start: change.index.into(), count: 1.into(), step: 1 };
+    cut.replace(builder, change.whole, &new).map(Some)
+}
+
+fn part_back(builder: &mut Builder, call: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
+    let axis = call.axis("dim", 0, change.whole.rank())?;
+    match parts(call, axis)?.into_iter().nth(change.index) {
+        Some(cut) => cut.replace(builder, change.whole, change.new).map(Some),
+        None => fail!(Format, "there is no part {}", change.index),
+    }
 }
 
 fn with_one(builder: &mut Builder, x: &Tensor, axis: usize) -> Result<Tensor> {
