@@ -104,7 +104,7 @@ fn a_lost_device_says_so_until_the_model_is_loaded_again() {
 #[test]
 fn a_call_that_is_cancelled_leaves_nothing_behind() {
     let (cancel, device) = (Cancel::default(), device(3).1);
-    let stopped = function(&device.clone().with_cancel(cancel.clone())).unwrap();
+    let stopped = function(&device.with_cancel(cancel.clone())).unwrap();
     let mut state = State::default();
     call(&stopped, [0, 0], &mut state).unwrap();
     cancel.cancel();

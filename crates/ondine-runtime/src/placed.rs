@@ -5,32 +5,27 @@
 
 mod call;
 mod lower;
+mod unit;
 
 use std::{any::Any, fmt, sync::Arc};
 
-use ondine_graph::{Graph, Native, Op, Result, Signature, Value, Weights, fail};
+use ondine_graph::{Graph, Op, Result, Value, Weights, fail};
 
 use crate::{
     backend::{Backend, Form, Identity, Loaded, Lowering, Memory, OperandShape, Packed, Prepared, Reader, Source},
     cost::cost,
     options::Options,
-    step::{Cost, Kernel},
+    step::Cost,
 };
+use unit::{Units, Work, is_transfer};
 
-/// What carries a value from one unit to another is called.
-const TRANSFER: &str = "transfer";
-
-/// On which unit a node runs, by its position among the units.
-pub type Assign = Arc<dyn Fn(&Graph, Value) -> usize + Send + Sync>;
+pub use unit::Assign;
 
 /// A backend made of others. Arguments, states and results are the first one's.
 #[derive(Clone)]
 pub struct Placed {
     identity: Identity,
-    units: Arc<[Arc<dyn Backend>]>,
-    /// Of each unit the position of its first space.
-    first: Arc<[u8]>,
-    assign: Assign,
+    units: Units,
 }
 
 impl Placed {
@@ -53,43 +48,17 @@ impl Placed {
             spaces.extend(unit.identity().spaces.iter().cloned());
         }
         let identity = Identity { name, key, spaces: spaces.into(), half };
-        Ok(Self { identity, units: units.into(), first: first.into(), assign })
-    }
-
-    /// The unit whose memory a space is.
-    fn unit(&self, space: u8) -> usize {
-        unit_of(&self.first, space)
+        Ok(Self { identity, units: Units { all: units.into(), first: first.into(), assign } })
     }
 
     /// The unit that a form is of, and the form as that knows it.
     fn of_unit(&self, form: &Form) -> Result<(usize, Form)> {
         let parts = form.0.split_once(':').and_then(|(unit, text)| Some((unit.parse::<usize>().ok()?, text)));
-        match parts.filter(|(unit, _)| *unit < self.units.len()) {
+        match parts.filter(|(unit, _)| *unit < self.units.all.len()) {
             Some((unit, text)) => Ok((unit, Form(text.into()))),
             None => fail!(Format, "no form of a unit: {}", form.0),
         }
     }
-}
-
-/// The unit whose memory a space is.
-fn unit_of(first: &[u8], space: u8) -> usize {
-    first.iter().rposition(|&begin| begin <= space).unwrap_or_default()
-}
-
-/// What is kept of a step.
-enum Work {
-    /// A step of a unit, with what that keeps.
-    Step(Kernel),
-    /// A transfer.
-    Transfer,
-}
-
-fn transfer(result: Signature) -> Op {
-    Op::Native(Arc::new(Native { name: TRANSFER.into(), data: Box::default(), dims: Vec::new(), result }))
-}
-
-fn is_transfer(op: &Op) -> bool {
-    matches!(op, Op::Native(native) if &*native.name == TRANSFER)
 }
 
 impl Backend for Placed {
@@ -98,17 +67,17 @@ impl Backend for Placed {
     }
 
     fn estimate(&self, op: &Op, operands: &[OperandShape<'_>]) -> Option<Cost> {
-        self.units.iter().find_map(|unit| unit.estimate(op, operands))
+        self.units.all.iter().find_map(|unit| unit.estimate(op, operands))
     }
 
     fn lower(&self, graph: &Graph, options: Options, weights: &Weights) -> Result<Lowering> {
-        lower::lower(self, graph, options, weights)
+        lower::lower(&self.units, graph, options, weights)
     }
 
     fn form(&self, reader: &Reader<'_>) -> Result<Form> {
-        let unit = self.unit(reader.space);
-        let inner = Reader { space: reader.space - self.first[unit], ..*reader };
-        let form = self.units[unit].form(&inner)?;
+        let unit = self.units.unit(reader.space);
+        let inner = Reader { space: reader.space - self.units.first[unit], ..*reader };
+        let form = self.units.all[unit].form(&inner)?;
         Ok(Form(format!("{unit}:{}", form.0).into()))
     }
 
@@ -118,16 +87,16 @@ impl Backend for Placed {
 
     fn packed_bytes(&self, form: &Form, shape: &[usize]) -> Result<usize> {
         let (unit, form) = self.of_unit(form)?;
-        self.units[unit].packed_bytes(&form, shape)
+        self.units.all[unit].packed_bytes(&form, shape)
     }
 
     fn pack(&self, form: &Form, shape: &[usize], source: &Source<'_>, out: &mut [u8]) -> Result<()> {
         let (unit, form) = self.of_unit(form)?;
-        self.units[unit].pack(&form, shape, source, out)
+        self.units.all[unit].pack(&form, shape, source, out)
     }
 
     fn takes_codes(&self, form: &Form) -> bool {
-        self.of_unit(form).is_ok_and(|(unit, form)| self.units[unit].takes_codes(&form))
+        self.of_unit(form).is_ok_and(|(unit, form)| self.units.all[unit].takes_codes(&form))
     }
 
     fn prepare(&self, op: &Op, operands: &[OperandShape<'_>], result: &OperandShape<'_>) -> Result<Prepared> {
@@ -135,24 +104,24 @@ impl Backend for Placed {
             let cost = cost(op, operands, result);
             return Ok(Prepared { kernel: Arc::new(Work::Transfer), scratch: 0, in_place: None, cost });
         }
-        let unit = self.unit(result.space);
+        let unit = self.units.unit(result.space);
         let forms: Vec<Option<Form>> = operands
             .iter()
             .map(|operand| operand.form.map(|form| self.of_unit(form).map(|(_, form)| form)).transpose())
             .collect::<Result<_>>()?;
-        let inside = |space: u8| space.saturating_sub(self.first[unit]);
+        let inside = |space: u8| space.saturating_sub(self.units.first[unit]);
         let reads = operands.iter().zip(&forms);
         let operands: Vec<_> = reads
             .map(|(operand, form)| OperandShape { form: form.as_ref(), space: inside(operand.space), ..*operand })
             .collect();
         let result = OperandShape { space: inside(result.space), ..*result };
-        let prepared = self.units[unit].prepare(op, &operands, &result)?;
+        let prepared = self.units.all[unit].prepare(op, &operands, &result)?;
         Ok(Prepared { kernel: Arc::new(Work::Step(prepared.kernel.clone())), ..prepared })
     }
 
     fn load(&self, packed: &Arc<Packed>) -> Result<Arc<dyn Loaded>> {
-        let mut units = Vec::with_capacity(self.units.len());
-        for (index, unit) in self.units.iter().enumerate() {
+        let mut units = Vec::with_capacity(self.units.all.len());
+        for (index, unit) in self.units.all.iter().enumerate() {
             let mut own = Packed::clone(packed);
             for entry in &mut own.entries {
                 let (of, form) = self.of_unit(&entry.form)?;
@@ -161,12 +130,12 @@ impl Backend for Placed {
             }
             units.push(unit.load(&Arc::new(own))?);
         }
-        Ok(Arc::new(call::Ready::new(units, self.first.clone())))
+        Ok(Arc::new(call::Ready::new(units, self.units.first.clone())))
     }
 
     fn memory(&self, space: u8, len: usize) -> Result<Box<dyn Memory>> {
-        let unit = self.unit(space);
-        self.units[unit].memory(space - self.first[unit], len)
+        let unit = self.units.unit(space);
+        self.units.all[unit].memory(space - self.units.first[unit], len)
     }
 
     fn narrowed(&self, key: &str) -> Result<Arc<dyn Backend>> {
@@ -183,6 +152,6 @@ impl Backend for Placed {
 
 impl fmt::Debug for Placed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.units.iter()).finish()
+        f.debug_list().entries(self.units.all.iter()).finish()
     }
 }
