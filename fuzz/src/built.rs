@@ -53,12 +53,6 @@ pub fn file(data: &[u8]) -> Vec<u8> {
     file
 }
 
-/// The input with its header changed by `change`; none if there is nothing to change.
-pub fn mutated(data: &[u8], seed: usize, change: fn(&[u8], usize) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
-    let [magic, header, constants, packed] = bundle::split(data);
-    Some(bundle::join(&[magic, &change(header, seed)?, constants, packed]))
-}
-
 /// Where the last of the packed weights ends.
 fn packed_bytes(header: &Map<String, Value>) -> Option<usize> {
     let Some(last) = header.get("entries")?.as_array()?.last() else { return Some(0) };

@@ -36,13 +36,6 @@ impl Files {
         files
     }
 
-    /// The input with its graphs changed by `change`; none if there is nothing to change.
-    pub fn mutated(data: &[u8], seed: usize, change: fn(&[u8], usize) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
-        let [manifest, graph, constants, weights] = bundle::split(data);
-        let graph = change(graph, seed)?;
-        Some(bundle::join(&[manifest, &graph, constants, weights]))
-    }
-
     /// Writes hashes and lengths into the manifest, if that is one.
     fn sign(&mut self) {
         let (graph, constants) = (hash(&self.graph), hash(&self.constants));

@@ -6,4 +6,6 @@ pub mod bundle;
 pub mod call;
 pub mod folder;
 pub mod json;
+pub mod mutate;
 pub mod seeds;
+pub mod targets;

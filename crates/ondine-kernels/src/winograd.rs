@@ -132,6 +132,7 @@ pub fn winograd_scratch_bytes(cpu: &Cpu, shape: &ConvShape, dtype: WeightType) -
 /// # Panics
 /// If the shape is none for this algorithm, if a slice has the wrong length, if the packed weights are not aligned to
 /// [`PACKED_ALIGN`], or if `scratch` has fewer bytes than [`winograd_scratch_bytes`].
+#[expect(clippy::expect_used, reason = "said in its documentation")]
 pub fn winograd(cpu: &Cpu, problem: &WinogradProblem<'_>, mut out: Output<'_>, scratch: &mut [u8]) {
     let &WinogradProblem { shape, input, dtype, weights, epilogue, out_stride } = problem;
     let grid = Grid::new(&shape);

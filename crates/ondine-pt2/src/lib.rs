@@ -16,15 +16,15 @@
 mod archive;
 mod builder;
 mod call;
-mod control;
 mod expr;
 mod freeze;
-mod memory;
 mod program;
 mod rules;
 mod schema;
 mod source;
+mod target;
 mod tensors;
+mod types;
 
 use std::{path::Path, sync::Arc};
 

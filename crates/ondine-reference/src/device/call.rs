@@ -87,6 +87,7 @@ enum Task {
     Step(usize, Arc<Plan>),
     Copy(Place, Place, usize),
     Fetch(Place, usize),
+    Write(Place, Vec<u8>),
 }
 
 /// A call under way.
@@ -137,6 +138,12 @@ impl Running for Call<'_> {
     fn fetch(&mut self, from: Place, len: usize) -> Result<Ticket, Fault> {
         let ticket = self.ticket();
         self.queue.push_back((ticket.0, Task::Fetch(from, len)));
+        Ok(ticket)
+    }
+
+    fn write(&mut self, to: Place, bytes: &[u8]) -> Result<Ticket, Fault> {
+        let ticket = self.ticket();
+        self.queue.push_back((ticket.0, Task::Write(to, bytes.to_vec())));
         Ok(ticket)
     }
 
@@ -196,8 +203,9 @@ impl Call<'_> {
             }
             Task::Copy(from, to, len) => {
                 let bytes = self.bytes(from, len)?.to_vec();
-                self.write(to, &bytes)?;
+                self.write_place(to, &bytes)?;
             }
+            Task::Write(to, bytes) => self.write_place(to, &bytes)?,
             Task::Fetch(from, len) => {
                 let bytes = self.bytes(from, len)?.to_vec();
                 self.fetched.insert(ticket, bytes);
@@ -228,7 +236,7 @@ impl Call<'_> {
             Op::Native(_) if upload => inputs.swap_remove(0),
             op => evaluate(op, &inputs.iter().collect::<Vec<_>>(), (step.result.dtype, &step.result.shape))?,
         };
-        self.write(step.result.place, &result.to_bytes())?;
+        self.write_place(step.result.place, &result.to_bytes())?;
         if own {
             self.spoil_after(index)?;
         }
@@ -283,7 +291,7 @@ impl Call<'_> {
     }
 
     /// Writes all of a place that is written.
-    fn write(&mut self, place: Place, bytes: &[u8]) -> Result<()> {
+    fn write_place(&mut self, place: Place, bytes: &[u8]) -> Result<()> {
         let whole = match place {
             Place::Input(_) | Place::Packed(_) | Place::Const(_) => {
                 return Err(defect(format!("{place:?} is not written")));

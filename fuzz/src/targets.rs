@@ -1,0 +1,90 @@
+//! What the targets do with an input. What is not said to be an error here must not happen: a panic, an overflow, more
+//! memory or time than the input is worth.
+
+use std::{fs, io::Cursor, path::PathBuf, sync::LazyLock};
+
+use ondine_graph::{Asset, Bytes, DType, NDArray, element_count};
+use ondine_image::{codec::Picture, infotext::Infotext};
+use ondine_runtime::Specialized;
+
+use crate::{built, bundle, call, folder};
+
+/// Where files lie that are read by their path.
+static FOLDER: LazyLock<PathBuf> = LazyLock::new(bundle::folder);
+
+/// An archive of `torch.export.save`: an error or functions that run.
+pub fn archive(data: &[u8]) {
+    if let Ok(asset) = ondine_pt2::read("fuzzed", &Bytes::from(data)) {
+        call::asset(&asset);
+    }
+}
+
+/// The files of an asset: an error or functions that run.
+pub fn asset(data: &[u8]) {
+    let mut files = folder::Files::of(data);
+    // The manifest tells the interface of each function, which the fuzzer cannot guess; the error does.
+    for _ in 0..4 {
+        files.write(&FOLDER);
+        match Asset::open(&FOLDER) {
+            Ok(asset) => return call::asset(&asset),
+            Err(error) if files.correct(&error.to_string()) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// The parts of a built file: an error or functions that run.
+///
+/// # Panics
+/// If the temporary folder cannot be written.
+pub fn built(data: &[u8]) {
+    let file = FOLDER.join("built.odn");
+    fs::write(&file, built::file(data)).expect("the temporary folder can be written");
+    let Ok(specialized) = Specialized::open(&file, &call::DEVICE) else { return };
+    let functions: Vec<_> = specialized.about().functions.iter().map(|name| name.as_str().into()).collect();
+    if let Ok(model) = specialized.load() {
+        call::model(&model, &functions);
+    }
+}
+
+/// A file of numpy: an error or a whole array.
+///
+/// # Panics
+/// If the array is not whole, or the temporary folder cannot be written.
+pub fn npy(data: &[u8]) {
+    let file = FOLDER.join("array.npy");
+    fs::write(&file, data).expect("the temporary folder can be written");
+    let Ok(array) = NDArray::read_npy(&file) else { return };
+    assert_eq!(element_count(array.shape()), Some(array.len()));
+    assert_eq!(array.bytes().len(), array.len() * array.dtype().size());
+    for dtype in [DType::F32, DType::I64, DType::I32, DType::Bool] {
+        if let Ok(converted) = array.convert(dtype) {
+            assert_eq!((converted.shape(), converted.dtype()), (array.shape(), dtype));
+        }
+    }
+}
+
+/// A PNG, and the text of one: an error or a whole picture.
+///
+/// # Panics
+/// If the picture is not whole, or another one after it was written.
+pub fn png(data: &[u8]) {
+    if let Ok(text) = str::from_utf8(data) {
+        read_text(text);
+    }
+    let Ok(picture) = Picture::read_png(Cursor::new(data)) else { return };
+    assert_eq!(picture.rgb.len(), 3 * picture.width as usize * picture.height as usize);
+    picture.texts.iter().for_each(|(_, text)| read_text(text));
+    let mut written = Vec::new();
+    // A text that was read may hold what PNG cannot keep.
+    if picture.write_png(&mut written).is_ok() {
+        let again = Picture::read_png(Cursor::new(&written)).expect("what was written is a picture");
+        assert_eq!((again.width, again.height, again.rgb), (picture.width, picture.height, picture.rgb));
+    }
+}
+
+/// Reads a text as what a picture was made by, and what is written of that.
+fn read_text(text: &str) {
+    let found = Infotext::parse(text);
+    let _ = Infotext::parse(&found.to_string());
+}
