@@ -20,7 +20,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         "archive" => (targets::archive, mutate::archive),
         "asset" => (targets::asset, mutate::asset),
         "built" => (targets::built, mutate::built),
-        _ => return Err("the targets with JSON are archive, asset and built".into()),
+        "npy" => (targets::npy, mutate::bytes),
+        "png" => (targets::png, mutate::bytes),
+        _ => return Err("the targets are archive, asset, built, npy and png".into()),
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let artifacts = root.join("artifacts").join(target);

@@ -40,7 +40,7 @@ pub fn write(corpus: &Path, archives: &Path) -> Result<()> {
         if !text.contains(from) {
             return Err(format!("{name}: no `{from}` to edit").into());
         }
-        put(corpus, "asset", &format!("{name}-edited"), text.replacen(from, to, 1).as_bytes())?;
+        put(corpus, "asset", &format!("{name}-edited"), text.replace(from, to).as_bytes())?;
     }
     arrays(corpus)?;
     pictures(corpus)?;
@@ -133,11 +133,10 @@ fn asset(name: &str, graph: Graph) -> Result<Asset> {
 }
 
 /// What no builder makes: an edit of the text of a seed.
-const EDITED: [(&str, &str, &str); 5] = [
+const EDITED: [(&str, &str, &str); 4] = [
     ("group-norm", "\"shape\":[5,8]", "\"shape\":[8]"),
     ("take-row", "\"shape\":[5]", "\"shape\":[5,2]"),
     ("concat-of-one", "{\"axis\":1}", "{\"axis\":7}"),
-    ("convolution-without-padding", "\"kernel\"", "\"kernels\""),
     ("concat-of-one", "[1,9]", "[4611686018427387904,4611686018427387904]"),
 ];
 
