@@ -55,6 +55,19 @@ fn linears() -> Vec<Case> {
             cases.push(linear(epilogue, &[3, 40], 34));
         }
     }
+    for (epilogue, outputs) in [(plain, 5), (full, 17), (Epilogue { gate: true, ..full }, 6)] {
+        cases.push(Case::new(format!("{epilogue:?} of a matrix that is computed, to {outputs}"), |case| {
+            let mut inputs = vec![case.random(DType::F32, &[2, 3, 7]), case.random(DType::F32, &[outputs, 7])];
+            let columns = if epilogue.gate { outputs / 2 } else { outputs };
+            if epilogue.bias {
+                inputs.push(case.random(DType::F32, &[outputs]));
+            }
+            if epilogue.residual {
+                inputs.push(case.random(DType::F32, &[2, 3, columns]));
+            }
+            case.push(Op::Linear(epilogue), &inputs)
+        }));
+    }
     cases.push(Case::new("a convolution's weight in a linear layer", |case| {
         let (x, weight) = (case.random(DType::F32, &[2, 3, 5]), case.weight(&[7, 5, 1, 1])?);
         case.push(Op::Linear(plain), &[x, weight])
