@@ -3,7 +3,7 @@
     archives.py OUT [FAMILY...]
 
 For each family FAMILY.pt2 (as exported), FAMILY.decomposed.pt2 (after run_decompositions()) and
-FAMILY.golden.safetensors (`in.NAME`, `out.INDEX`, and `again.INDEX` of a second call if the first changes buffers). `crates/ondine-runtime/tests/data/pt2` is its output.
+FAMILY.golden.safetensors (`in.NAME`, `out.INDEX`, and `again.INDEX` of a second call if the first changes buffers). `crates/ondine-pt2/tests/data/pt2` is its output.
 """
 
 import pathlib
@@ -324,6 +324,22 @@ class Loops(torch.nn.Module):
     inputs = staticmethod(lambda: (torch.randn(5, 4), torch.randn(1, 2, 4, 4)))
 
 
+class Branches(torch.nn.Module):
+    """Branches of which the one that is not taken would fail: its indices are outside their tables."""
+
+    def forward(self, x, table, at, far):
+        taken, other = x.sum() > 1000, x.sum() < 1000
+        put = lambda x, at: x.index_copy(0, at, x[:2] * 2)
+        chosen = [torch.cond(flag, lambda x, t, i: t[i] + x[0, 0], lambda x, t, i: t[:2] * x[0, 0], (x, table, far)) for flag in (taken, other.logical_not())]
+        chosen += [torch.cond(other, lambda t, i, j: F.embedding(i, t), lambda t, i, j: F.embedding(j, t), (table, at, far))]
+        chosen += [torch.cond(taken, lambda x, i: put(x, i), lambda x, i: x + 1, (x, far)), torch.cond(other, lambda x, i: put(x, i), lambda x, i: x + 1, (x, at))]
+        nested = lambda x, t, i: torch.cond(x[0, 0] < 1000, lambda t, i: t.gather(0, i[:, None]), lambda t, i: t[:2, :1] + 1, (t, i))
+        chosen += [torch.cond(taken, nested, lambda x, t, i: t[:2, :1] * 3, (x, table, far)), torch.cond(other, nested, lambda x, t, i: t[:2, :1] * 3, (x, table, at))]
+        return chosen
+
+    inputs = staticmethod(lambda: (torch.randn(4, 3), torch.randn(5, 3), torch.tensor([3, 1]), torch.tensor([40, -70])))
+
+
 class Choices(torch.nn.Module):
     """Sizes that the data decides."""
 
@@ -431,7 +447,7 @@ def without_folders(program):
 
 
 FAMILIES = [Elementwise, Shapes, Reductions, Indexing, Products, Convolutions, Sequences, States, Aliases, Control]
-FAMILIES += [Memory, Loops, Choices, Spectra, Losses, Sampling]
+FAMILIES += [Memory, Loops, Branches, Choices, Spectra, Losses, Sampling]
 
 
 def main(folder, chosen):

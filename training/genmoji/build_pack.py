@@ -1,5 +1,7 @@
 """Build `pack.npz` from public emoji sets: pictures of 128x128 on white with names, tags, groups and style words.
 
+Those of the plain style also come with their opacity, so that scenes can be composed of them.
+
     mkdir sources && cd sources
     for p in @lobehub/fluent-emoji-3d@1.1.0 @iconify-json/fluent-emoji-flat@1.2.6 @iconify-json/noto@1.2.9 \\
              @iconify-json/twemoji@1.2.5 @iconify-json/emojione@1.2.3 @iconify-json/fxemoji@1.2.2 \\
@@ -19,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import resvg_py
+from pack import PLAIN_STYLE
 from PIL import Image
 
 HERE = Path(__file__).parent
@@ -140,7 +143,7 @@ def raster_set(folder):
 
 
 def framed(picture):
-    """Cropped to what is drawn, fitted into the square with a margin, on white; None if nothing is drawn."""
+    """Cropped to what is drawn and fitted into the square with a margin: on white, and its opacity; None if nothing is."""
     picture = picture.convert("RGBA")
     box = picture.getchannel("A").point(lambda alpha: 255 if alpha > 8 else 0).getbbox()
     if box is None:
@@ -149,9 +152,17 @@ def framed(picture):
     factor = (SIDE - 2 * MARGIN) / max(picture.size)
     size = [max(1, round(length * factor)) for length in picture.size]
     picture = picture.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
-    paper = Image.new("RGBA", (SIDE, SIDE), "white")
-    paper.alpha_composite(picture, ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2))
-    return paper.convert("RGB")
+    corner = ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2)
+    paper, opacity = Image.new("RGBA", (SIDE, SIDE), "white"), Image.new("L", (SIDE, SIDE), 0)
+    paper.alpha_composite(picture, corner)
+    opacity.paste(picture.getchannel("A"), corner)
+    return paper.convert("RGB"), opacity
+
+
+def webp(picture, **options):
+    file = io.BytesIO()
+    picture.save(file, "WEBP", method=6, **options)
+    return file.getvalue()
 
 
 def kept(k, record, style, skins):
@@ -171,7 +182,7 @@ def main():
     held = {line for line in (HERE / "heldout.txt").read_text().splitlines() if line}
     if unknown := held - {r["name"] for r in records.values()}:
         raise SystemExit(f"held-out names without an emoji: {sorted(unknown)}")
-    meta, blobs = [], []
+    meta, blobs, opacities = [], [], []
     for style, (package, skins) in STYLES.items():
         folder, done = a.sources / package, set()
         entries = raster_set(folder) if (folder / "assets").is_dir() else vector_set(folder, table)
@@ -183,16 +194,18 @@ def main():
             picture = picture and framed(picture)
             if picture is None:
                 continue
-            file = io.BytesIO()
-            picture.save(file, "WEBP", quality=a.quality, method=6, use_sharp_yuv=True)
             done.add(k)
-            blobs.append(file.getvalue())
+            blobs.append(webp(picture[0], quality=a.quality, use_sharp_yuv=True))
+            cut_out = style == PLAIN_STYLE and not record["skin"]
+            opacities.append(webp(picture[1], lossless=True, quality=100) if cut_out else b"")
             meta.append({**record, "style": style, "heldout": record["name"] in held})
         print(f"{style}: {len(done)} pictures", flush=True)
     np.savez(
         a.out,
         blob=np.frombuffer(b"".join(blobs), np.uint8),
         offset=np.cumsum([0, *map(len, blobs)]),
+        opacity=np.frombuffer(b"".join(opacities), np.uint8),
+        opacity_offset=np.cumsum([0, *map(len, opacities)]),
         meta=np.frombuffer(zlib.compress(json.dumps(meta).encode(), 9), np.uint8),
     )
     print(f"{len(meta)} pictures, {a.out.stat().st_size} bytes")

@@ -1,6 +1,6 @@
 """Does a picture drawn for a name look most like that emoji, and is it a copy of one?
 
-    python check.py --model model --guidance 3
+    python check.py --model model
 
 Draws 240 training names and all held-out names in the plain style. The nearest training picture of that style (mean
 squared error at 32x32) should be the one asked for; for a held-out name, its never-shown picture should be nearer
@@ -12,9 +12,9 @@ import random
 from pathlib import Path
 
 import torch
-from diffusion import draw_all, load_networks, sheet
+from diffusion import sheet
 from pack import PLAIN_STYLE, read_pack
-from text import TextEncoder
+from program import Artist, add_options
 from torch.nn import functional as F
 
 COUNT = 240
@@ -35,16 +35,14 @@ def compare(drawn, own, bank):
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--pack", type=Path, default=Path(__file__).with_name("pack.npz"))
-    p.add_argument("--model", type=Path, required=True)
-    p.add_argument("--guidance", type=float, default=3.0)
-    p.add_argument("--device", default="cpu")
+    add_options(p)
     p.add_argument("--out", type=Path, help="PNG: rows of drawings, each above a row of their nearest pictures")
     a = p.parse_args()
     pictures, records = read_pack(a.pack, lambda r: r["style"] == PLAIN_STYLE and not r["skin"])
     shown = [n for n, r in enumerate(records) if not r["heldout"]]
     small = thumbnails(pictures / 255)
     bank = small[shown]
-    networks, encoder = load_networks(a.model, a.device), TextEncoder(a.model / "text_encoder", a.device)
+    draw = Artist(a)
     askable = [n for n in shown if records[n]["group"] not in UNASKED]
     asked = {
         "training": random.Random(1).sample(askable, COUNT),
@@ -53,7 +51,7 @@ def main():
     rows = []
     for title, wanted in asked.items():
         names = [records[n]["name"].lower() for n in wanted]
-        drawn = draw_all(*networks, encoder, names, guidance=a.guidance)
+        drawn = draw(names)
         own, others = compare(drawn, small[wanted], bank)
         best = others.min(1)
         nearest = own <= best.values + 1e-6

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from PIL import Image
-from text import WIDTH
+from safetensors.torch import load_file
+from text import WIDTH, unpack_rows
 
 CHANNELS, SIDE = 4, 16  # of the latent of a 128x128 picture
 
@@ -12,16 +13,17 @@ UNET = {
     "sample_size": SIDE,
     "in_channels": CHANNELS,
     "out_channels": CHANNELS,
-    "layers_per_block": 1,
-    "block_out_channels": (96, 160, 192),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "attention_head_dim": (3, 5, 6),  # numbers of heads, by diffusers' old meaning of the word
+    "layers_per_block": 2,
+    "block_out_channels": (192, 288),
+    "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+    "attention_head_dim": (6, 9),  # numbers of heads, by diffusers' old meaning of the word
     "cross_attention_dim": WIDTH,
     "use_linear_projection": True,
     "class_embed_type": "simple_projection",
     "projection_class_embeddings_input_dim": WIDTH,
     "resnet_time_scale_shift": "scale_shift",
+    "time_embedding_dim": WIDTH,
 }
 
 AUTOENCODER = {
@@ -56,12 +58,17 @@ def signal_share():
     return scheduler().alphas_cumprod
 
 
+def load_network(kind, folder):
+    """A diffusers network in f32; its weights may be stored as int8 rows."""
+    network = kind.from_config(kind.load_config(folder))
+    network.load_state_dict(unpack_rows(load_file(folder / "diffusion_pytorch_model.safetensors")))
+    return network
+
+
 def load_networks(folder, device="cpu"):
     """U-Net and autoencoder of a model folder, in f32."""
-    return [
-        kind.from_pretrained(folder, subfolder=name, torch_dtype=torch.float32).to(device).eval().requires_grad_(False)
-        for kind, name in ((UNet2DConditionModel, "unet"), (AutoencoderTiny, "vae"))
-    ]
+    found = [load_network(kind, folder / name) for kind, name in ((UNet2DConditionModel, "unet"), (AutoencoderTiny, "vae"))]
+    return [network.to(device).eval().requires_grad_(False) for network in found]
 
 
 def velocity(unet, x, t, text):
@@ -77,17 +84,22 @@ def first_noise(count, seed):
 
 
 @torch.no_grad()
-def draw(unet, vae, encoder, prompts, steps=20, guidance=3.0, seed=42):
+def draw(unet, vae, encoder, prompts, steps=8, guidance=2.0, seed=42):
     """Pictures (n, 3, 128, 128) in [0, 1]; all prompts go through as one batch."""
     device, count = unet.device, len(prompts)
     plan = scheduler()
     plan.set_timesteps(steps)
     text = encoder([""] * count + list(prompts))
+    alone = [part[count:] for part in text]
     x = first_noise(count, seed).to(device)
     for t in plan.timesteps:
         with torch.autocast(device.type, torch.bfloat16):
-            without, with_text = velocity(unet, x.repeat(2, 1, 1, 1), t, text).float().chunk(2)
-        x = plan.step(torch.lerp(without, with_text, guidance), t, x).prev_sample
+            if guidance == 1:
+                guess = velocity(unet, x, t, alone).float()
+            else:
+                without, with_text = velocity(unet, x.repeat(2, 1, 1, 1), t, text).float().chunk(2)
+                guess = torch.lerp(without, with_text, guidance)
+        x = plan.step(guess, t, x).prev_sample
     with torch.autocast(device.type, torch.bfloat16):
         shown = vae.decode(x / vae.config.scaling_factor).sample
     return shown.float().add(1).div(2).clamp(0, 1)

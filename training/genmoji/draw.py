@@ -6,24 +6,21 @@
 import argparse
 from pathlib import Path
 
-from diffusion import draw_all, load_networks, sheet
-from text import TextEncoder
+from diffusion import sheet
+from program import Artist, add_options
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--model", type=Path, required=True)
+    add_options(p)
     p.add_argument("--prompts", type=Path, default=Path(__file__).with_name("prompts.txt"))
     p.add_argument("--out", type=Path, required=True, help="PNG or WebP")
     p.add_argument("--columns", type=int, default=20)
-    p.add_argument("--steps", type=int, default=20)
-    p.add_argument("--guidance", type=float, default=3.0)
     p.add_argument("--seed", type=int, default=42)
-    p.add_argument("--device", default="cpu")
+    p.add_argument("--one-seed", action="store_true", help="the same seed for every prompt, instead of seed + position within chunks of 64")
     a = p.parse_args()
     prompts = [line.strip() for line in a.prompts.read_text().splitlines() if line.strip()]
-    networks, encoder = load_networks(a.model, a.device), TextEncoder(a.model / "text_encoder", a.device)
-    drawn = draw_all(*networks, encoder, prompts, steps=a.steps, guidance=a.guidance, seed=a.seed)
+    drawn = Artist(a)(prompts, a.seed, chunk=1 if a.one_seed else 64)
     sheet(drawn, a.columns).save(a.out, quality=80, method=6)
 
 

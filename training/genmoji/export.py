@@ -1,4 +1,4 @@
-"""Write a model folder in diffusers' layout (f16 networks, int8-row text encoder) and golden tensors for other programs.
+"""Write a model folder in diffusers' layout (int8 rows, f16 vectors and autoencoder) and golden tensors for other programs.
 
     python export.py --unet runs/unet/unet --vae runs/vae --text FOLDER --out model --reference reference.safetensors
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
-from diffusion import SCHEDULE, first_noise, load_networks, scheduler, velocity
+from diffusion import SCHEDULE, first_noise, load_network, load_networks, scheduler, velocity
 from safetensors.torch import load_file
 from text import LONGEST, TextEncoder, pack_rows
 
@@ -24,7 +24,7 @@ INDEX = {
     "tokenizer": ["transformers", "BertTokenizer"],
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderTiny"],
-    "ondine": {"steps": 20, "guidance": 3.0},  # what Ondine takes unless it is told otherwise
+    "ondine": {"steps": 8, "guidance": 2.0, "precision": "bf16"},  # what Ondine takes unless it is told otherwise
 }
 
 
@@ -56,13 +56,16 @@ def write_tensors(path, tensors, metadata):
             file.write(tensors[name].contiguous().numpy().tobytes())
 
 
-def write_network(folder, network):
-    """A diffusers network as f16, its configuration without the marks of where it was read from."""
+def write_network(folder, network, store):
+    """A diffusers network with its weights as `store` makes them; its configuration without the marks of where it was read from."""
     facts = {key: value for key, value in network.config.items() if key != "_name_or_path"}
     facts = {"_class_name": type(network).__name__, **facts}
     write_json(folder / "config.json", facts)
-    halves = {name: value.half() for name, value in network.state_dict().items()}
-    write_tensors(folder / "diffusion_pytorch_model.safetensors", halves, {"format": "pt"})
+    write_tensors(folder / "diffusion_pytorch_model.safetensors", store(network.state_dict()), {"format": "pt"})
+
+
+def halves(tensors):
+    return {name: value.half() for name, value in tensors.items()}
 
 
 def write_text_encoder(source, out):
@@ -99,7 +102,7 @@ def golden(model):
         found.update({f"{key}.{part}": value for part, value in zip(("hidden", "mask", "pooled"), parts, strict=True)})
     for n, prompt in enumerate(PROMPTS):
         text = conditions[f"p{n}"]
-        found[f"p{n}.token_ids"] = torch.tensor([encoder.tokenizer(prompt).input_ids])
+        found[f"p{n}.token_ids"] = torch.tensor([encoder.tokenizer.encode(prompt).ids])
         for t in (999, 500, 50):
             found[f"p{n}.unet_t{t}"] = velocity(unet, noise, torch.tensor([t]), text)
         x, walk = noise, []
@@ -122,8 +125,8 @@ def main():
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--reference", type=Path, required=True, help="file for the golden tensors")
     a = p.parse_args()
-    write_network(a.out / "unet", UNet2DConditionModel.from_pretrained(a.unet))
-    write_network(a.out / "vae", AutoencoderTiny.from_pretrained(a.vae))
+    write_network(a.out / "unet", load_network(UNet2DConditionModel, a.unet), pack_rows)
+    write_network(a.out / "vae", load_network(AutoencoderTiny, a.vae), halves)
     write_text_encoder(a.text, a.out)
     facts = {"_class_name": "DDIMScheduler", **SCHEDULE}
     write_json(a.out / "scheduler/scheduler_config.json", facts)

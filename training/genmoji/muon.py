@@ -10,16 +10,16 @@ import torch
 QUINTIC = (3.4445, -4.7750, 2.0315)  # Newton-Schulz coefficients: singular values to about [0.7, 1.2]
 
 
-def orthogonal(matrix, rounds=4):
-    """The semi-orthogonal part of a matrix (rows, columns), in bf16."""
+def orthogonal(stack, rounds=4):
+    """The semi-orthogonal parts of matrices (n, rows, columns), in bf16."""
     a, b, c = QUINTIC
-    wide = matrix.shape[0] <= matrix.shape[1]
-    x = (matrix if wide else matrix.T).bfloat16()
-    x = x / (x.float().norm() + 1e-7).bfloat16()
+    wide = stack.shape[1] <= stack.shape[2]
+    x = (stack if wide else stack.mT).bfloat16()
+    x = x / (x.float().norm(dim=(1, 2), keepdim=True) + 1e-7).bfloat16()
     for _ in range(rounds):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x if wide else x.T
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x if wide else x.mT
 
 
 class Muon(torch.optim.Optimizer):
@@ -31,16 +31,24 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
-            keep = group["momentum"]
-            for p in group["params"]:
-                state = self.state[p]
-                if not state:
-                    state["momentum"] = torch.zeros_like(p)
-                trace = state["momentum"].lerp_(p.grad, 1 - keep)
-                flat = torch.lerp(p.grad, trace, keep).flatten(1)
-                update = orthogonal(flat).view(p.shape)
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(update.to(p.dtype), alpha=-0.2 * group["lr"] * max(flat.shape) ** 0.5)
+            keep, params = group["momentum"], group["params"]
+            for p in params:
+                if not self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+            traces = [self.state[p]["momentum"] for p in params]
+            gradients = [p.grad for p in params]
+            torch._foreach_lerp_(traces, gradients, 1 - keep)
+            looks = torch._foreach_lerp(gradients, traces, keep)
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            alike = {}  # matrices of one shape go through the iteration together
+            for p, look in zip(params, looks, strict=True):
+                flat = look.flatten(1)
+                alike.setdefault(flat.shape, []).append((p, flat))
+            for shape, members in alike.items():
+                length = 0.2 * group["lr"] * max(shape) ** 0.5
+                updates = orthogonal(torch.stack([flat for _, flat in members]))
+                for (p, _), update in zip(members, updates, strict=True):
+                    p.add_(update.reshape(p.shape).to(p.dtype), alpha=-length)
 
 
 def optimizers(net, lr):

@@ -8,19 +8,19 @@ and `meta` (zlib-compressed JSON: one record per picture). A record holds `name`
 import io
 import json
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from PIL import Image
 
 PLAIN_STYLE = "fluent-3d"  # a prompt without a style word means this one
-STYLE_SHARE = {"fluent-3d": 6.0, "fluent-flat": 1.5, "noto": 1.5, "twemoji": 1.0, "emojione": 0.6, "fx": 0.6}
+STYLE_SHARE = {"fluent-3d": 6.0, "fluent-flat": 1.2, "noto": 1.2, "twemoji": 0.9, "emojione": 0.6, "fx": 0.6, "clipart": 0.7}
 GROUP_SHARE = {
     "smileys": 1.5, "animals": 1.5, "food": 1.5, "activities": 1.2, "objects": 1.2, "travel": 1.1,
-    "people": 0.4, "symbols": 0.4, "flags": 0.1,
+    "people": 0.7, "symbols": 0.5, "flags": 0.2, "clipart": 1.0,
 }  # fmt: skip
 SKIN_SHARE = 0.1
-PAINTED_SHARE = 0.08  # of a recoloured copy
 
 
 def read_pack(path, wanted=lambda record: True):
@@ -30,10 +30,37 @@ def read_pack(path, wanted=lambda record: True):
         blob, offset = arrays["blob"].tobytes(), arrays["offset"].tolist()
     chosen = [n for n, record in enumerate(records) if wanted(record)]
     pictures = torch.empty(len(chosen), 3, 128, 128, dtype=torch.uint8)
-    for row, n in enumerate(chosen):
+
+    def decode(row):
+        n = chosen[row]
         with Image.open(io.BytesIO(blob[offset[n] : offset[n + 1]])) as picture:
             pictures[row] = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(decode, range(len(chosen))))
     return pictures, [records[n] for n in chosen]
+
+
+def read_cut_outs(path):
+    """Pictures, opacities (uint8) and records of the plain style without skin-tone variants: what scenes are made of."""
+    pictures, records = read_pack(path, lambda r: r["style"] == PLAIN_STYLE and not r["skin"])
+    with np.load(path) as arrays:
+        blob, offset = arrays["opacity"].tobytes(), arrays["opacity_offset"].tolist()
+    parts = [blob[a:b] for a, b in zip(offset, offset[1:], strict=False) if b > a]
+    opacity = torch.empty(len(parts), 128, 128, dtype=torch.uint8)
+    for row, part in enumerate(parts):
+        with Image.open(io.BytesIO(part)) as mask:
+            opacity[row] = torch.from_numpy(np.array(mask.convert("L")))
+    return pictures, opacity, records
+
+
+def boxes(opacity):
+    """(left, top, right, bottom) of what each picture shows, in 0..1."""
+    found = []
+    for mask in (opacity > 40).numpy():
+        columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+        found.append((columns[0] / 128, rows[0] / 128, (columns[-1] + 1) / 128, (rows[-1] + 1) / 128))
+    return found
 
 
 def to_signed(pictures):
@@ -43,28 +70,43 @@ def to_signed(pictures):
 
 def share(record):
     """Relative frequency of a picture in training."""
-    part = SKIN_SHARE if record["skin"] else PAINTED_SHARE if record.get("painted") else 1.0
+    part = SKIN_SHARE if record["skin"] else 1.0
     return STYLE_SHARE[record["style"]] * GROUP_SHARE[record["group"]] * part
 
 
-FRAMES = ("a {}", "the {}", "{} emoji", "an emoji of a {}", "a picture of {}", "a cute {}")
+FRAMES = (
+    "{a}", "{a}", "{a}", "the {}", "{} emoji", "an emoji of {a}", "a picture of {a}", "a drawing of {a}", "a {} sticker", "a cute {}", "a beautiful {}", "a funny {}",
+    "one {}", "draw {a}", "an icon of {a}", "a nice {}",
+)  # fmt: skip
 STYLED = ("{}, {style} style", "{} in {style} style", "{style} style {}")
+VOWELS = tuple("aeiou")
 
 
-def describe(record, rng):
-    """One caption of a picture, drawn with `rng` (random.Random): its name, name and tag, or tags alone."""
+def with_article(noun):
+    return f"{'an' if noun.startswith(VOWELS) else 'a'} {noun}"
+
+
+def describe(record, rng, aliases=(), common=frozenset()):
+    """One caption of a picture, drawn with `rng` (random.Random): its name, another name for it, or keywords.
+
+    `aliases` are other names; clip art goes without its style word where its title holds a word that is not `common`.
+    """
     name, tags = record["name"].lower().replace(":", ","), record["tags"]
     kind = rng.random()
-    if not tags or kind < 0.64:
+    if aliases and kind < 0.45:
+        words = rng.choice(aliases)
+    elif not tags or kind < 0.78:
         words = name
-    elif kind < 0.82:
-        pair = [name, rng.choice(tags)]
+    elif kind < 0.9:
+        pair = [rng.choice([name, *aliases]), rng.choice(tags)]
         rng.shuffle(pair)
         words = " ".join(pair)
     else:
-        words = " ".join(rng.sample(tags, min(len(tags), rng.randint(2, 4))))
-    if rng.random() < 0.25:
-        words = rng.choice(FRAMES).format(words)
-    if record["style"] != PLAIN_STYLE or rng.random() < 0.2:
+        words = " ".join(rng.sample(tags, min(len(tags), rng.randint(1, 4))))
+    if rng.random() < 0.4:
+        words = rng.choice(FRAMES).format(words, a=words if words.startswith(("a ", "an ", "the ")) else with_article(words))
+    plain = record["style"] == PLAIN_STYLE and rng.random() < 0.9
+    known_nowhere_else = record["style"] == "clipart" and set(record["name"].split()) - common and rng.random() < 0.7
+    if not (plain or known_nowhere_else):
         words = rng.choice(STYLED).format(words, style=record["style"])
     return words

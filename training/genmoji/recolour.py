@@ -4,8 +4,6 @@ No copy may show a held-out name: where one pairs a colour with a word ("blue bo
 word in it (be it "notebook") is painted in that colour.
 """
 
-import random
-
 import numpy as np
 import torch
 from PIL import Image
@@ -17,7 +15,6 @@ PAINTS = {
     "black": (0, 0.0, 1.0, 0.3),
 }  # fmt: skip
 COLOUR_WORDS = {*PAINTS, "white", "gray", "grey", "golden", "silver"}
-GROUPS = {"animals", "food", "travel", "activities", "objects"}
 VIVID = 0.3  # saturation from which a pixel counts as coloured
 
 
@@ -41,23 +38,26 @@ def vivid(picture):
     return ((top - low)[drawn] > VIVID * top[drawn]).float().mean().item() > 0.55
 
 
-def words(name):
-    return set(name.lower().replace(":", " ").replace("-", " ").split())
+HUES = (("red", 12), ("orange", 40), ("yellow", 68), ("green", 165), ("blue", 250), ("purple", 300), ("pink", 345), ("red", 361))
 
 
-def recoloured(pictures, records, style, forbidden, each=2, seed=7):
-    """`each` recoloured copies of the fitting pictures of one style: (pictures, records)."""
-    rng, painted, told = random.Random(seed), [], []
-    barred = [(words(name) & COLOUR_WORDS, words(name) - COLOUR_WORDS) for name in forbidden]
-    for picture, record in zip(pictures, records, strict=True):
-        own = words(record["name"])
-        if record["style"] != style or record["group"] not in GROUPS or record["skin"] or own & COLOUR_WORDS:
-            continue
-        if not vivid(picture):
-            continue
-        near = set().union(*(colours for colours, things in barred if any(t in record["name"] for t in things)))
-        allowed = [colour for colour in PAINTS if colour not in near]
-        for colour in rng.sample(allowed, each):
-            painted.append(paint(picture, colour))
-            told.append({**record, "name": f"{colour} {record['name']}", "tags": [], "painted": True})
-    return torch.stack(painted), told
+def own_colour(picture):
+    """The word for the colour that most of a uint8 picture on white has, or ""."""
+    hsv = np.asarray(Image.fromarray(picture.permute(1, 2, 0).numpy()).convert("HSV")).reshape(-1, 3) / np.float32(255)
+    hsv = hsv[~((hsv[:, 1] < 0.06) & (hsv[:, 2] > 0.94))]
+    if len(hsv) == 0:
+        return ""
+    hue, saturation, value = hsv.T
+    coloured = saturation > VIVID
+    counts = {}
+    for bright, colour in ((True, None), (False, "brown")):
+        chosen = hue[coloured & ((value > 0.62) == bright)] * 360
+        low = 0
+        for word, high in HUES:
+            word = colour if colour and word in ("red", "orange") and not bright else word
+            counts[word] = counts.get(word, 0) + int(((chosen >= low) & (chosen < high)).sum())
+            low = high
+    counts["black"] = int((~coloured & (value < 0.35)).sum())
+    counts["white"] = int((~coloured & (value > 0.85)).sum())
+    word = max(counts, key=counts.get)
+    return word if counts[word] > 0.7 * len(hsv) else ""

@@ -13,8 +13,8 @@ use crate::{
 
 /// Named functions over one checkpoint.
 ///
-/// Graphs say shapes with symbolic dimensions and element types; weights are named tensors of any float type, or I8 with
-/// scales, and are checked against the graphs when the asset is made. Nothing here is bound to a machine.
+/// Graphs say shapes with symbolic dimensions and element types; weights are named tensors of any float type, or I8
+/// with scales, and are checked against the graphs when the asset is made. Nothing here is bound to a machine.
 ///
 /// ```
 /// use ondine_graph::{Asset, DType, Graph, Tensor, Weights};
@@ -128,8 +128,8 @@ impl Asset {
         Ok(Self { functions: Arc::new(functions), ..self.clone() })
     }
 
-    /// The same asset with a name for every value that its graphs compute ([`Graph::named`]), after module and operator,
-    /// so that intermediate values can be told apart; an imported graph keeps the names of its program.
+    /// The same asset with a name for every value that its graphs compute ([`Graph::named`]), after module and
+    /// operator, so that intermediate values can be told apart; an imported graph keeps the names of its program.
     #[must_use]
     pub fn named(&self) -> Self {
         let mut functions = (*self.functions).clone();

@@ -280,7 +280,8 @@ impl Graph {
         &self.named
     }
 
-    /// Gives `value` a name in the scope last entered; dimension `i` of what is named is dimension `axes[i]` of the value.
+    /// Gives `value` a name in the scope last entered; dimension `i` of what is named is dimension `axes[i]` of the
+    /// value.
     pub fn name(&mut self, name: impl Into<Arc<str>>, value: Value, axes: Vec<usize>) {
         let (scope, origin) = (self.scope.clone(), self.origin.clone());
         self.named.push(Named { name: name.into(), scope, origin, value, axes });
@@ -291,7 +292,8 @@ impl Graph {
         self.named.push(Named { value, ..named.clone() });
     }
 
-    /// Names what a call computes after the module and the operator, such as `mid.attn:linear_1`, if nothing has a name.
+    /// Names what a call computes after the module and the operator, such as `mid.attn:linear_1`, if nothing has a
+    /// name.
     pub fn name_all(&mut self) {
         if !self.named.is_empty() {
             return;

@@ -12,8 +12,8 @@ use crate::{
 /// The signature of `op`'s value.
 ///
 /// # Errors
-/// If the inputs do not fit the operator, in shape or in element type. The operators without inputs have no rule here: the graph knows their
-/// signatures.
+/// If the inputs do not fit the operator, in shape or in element type. The operators without inputs have no rule here:
+/// the graph knows their signatures.
 pub fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
     if let Some(wanted) = arity(op)
         && inputs.len() != wanted

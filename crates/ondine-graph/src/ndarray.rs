@@ -73,8 +73,8 @@ element!(f32 => F32, f16 => F16, bf16 => BF16, i64 => I64, i32 => I32, i8 => I8,
 
 /// A dense array in row-major order, its data aligned to 64 bytes.
 ///
-/// Elements are of one [`DType`]; the Rust types that stand for them are those of [`Element`], and booleans are bytes of
-/// 0 and 1. An array of rank 0 holds one number.
+/// Elements are of one [`DType`]; the Rust types that stand for them are those of [`Element`], and booleans are bytes
+/// of 0 and 1. An array of rank 0 holds one number.
 ///
 /// ```
 /// use ondine_graph::{DType, NDArray};

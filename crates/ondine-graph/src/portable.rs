@@ -1,4 +1,5 @@
-//! What a portable graph holds, besides operators that fit their inputs: nothing that one machine has chosen for itself.
+//! What a portable graph holds, besides operators that fit their inputs: nothing that one machine has chosen for
+//! itself.
 
 use crate::{
     dtype::DType,

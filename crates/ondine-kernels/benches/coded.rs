@@ -1,4 +1,5 @@
-//! Linear layers with weights in few bits, beside those with f32 and bf16: the weights of four layers, which no cache holds.
+//! Linear layers with weights in few bits, beside those with f32 and bf16: the weights of four layers, which no cache
+//! holds.
 //!
 //! `cargo bench -p ondine-kernels --bench coded -- [THREADS]`
 

@@ -1,7 +1,8 @@
 //! The main kernels on small shapes, on one thread, to have their instructions counted by `cargo xtask instructions`.
 //!
-//! `--list` prints the names of the kernels, `--path` where this program is. Otherwise the kernel named by `--only` runs,
-//! or all in the order of the list, `--repeat` times each; every run is one call of [`counted`]. The tier is that of
+//! `--list` prints the names of the kernels, `--path` where this program is. Otherwise the kernel named by `--only`
+//! runs, or all in the order of the list, `--repeat` times each; every run is one call of [`counted`]. The tier is that
+//! of
 //! `ONDINE_CPU`.
 
 use std::{env, hint::black_box, process::ExitCode};

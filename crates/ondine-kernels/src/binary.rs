@@ -81,6 +81,7 @@ pub fn compare<T: Number>(
 /// # Panics
 /// If `size` is not 1, 2, 4 or 8, `out` has not `size` bytes for each element of `shape`, or an operand has not one
 /// stride per dimension, or ends too early.
+#[expect(clippy::panic, reason = "said in its documentation")]
 pub fn select(
     pool: &Pool,
     size: usize,

@@ -1,10 +1,7 @@
 //! Convolution as a product whose rows are gathered where they lie: no copy of the input is made.
 
-pub(crate) mod pixels;
-
 use crate::{
     arch::dot::{WORD, WeightType},
-    conv::pixels::{ConvShape, Pixels},
     cpu::Cpu,
     depthwise::Depthwise,
     gemm::{
@@ -12,6 +9,7 @@ use crate::{
         operand::{Epilogue, Input, Output, check_rows},
         weights::{PackedWeights, WeightShape},
     },
+    pixels::{ConvShape, Pixels},
 };
 
 /// A convolution to compute.

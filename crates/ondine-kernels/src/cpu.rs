@@ -23,8 +23,8 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// The tier named in the environment variable `ONDINE_CPU`, or the best one if that is not set, on `threads` threads,
-    /// counting the one that calls; 0 is taken as 1.
+    /// The tier named in the environment variable `ONDINE_CPU`, or the best one if that is not set, on `threads`
+    /// threads, counting the one that calls; 0 is taken as 1.
     ///
     /// # Errors
     /// If the name is unknown or this processor lacks the tier's instructions.

@@ -15,7 +15,6 @@ use crate::{
         isa::Isa,
         vector::Vector,
     },
-    conv::pixels::Pixels,
     cpu::Cpu,
     gemm::{
         epilogue::{EpilogueCall, Source, Target, load, store},
@@ -24,6 +23,7 @@ use crate::{
         weights::PackedWeights,
     },
     math::{Activation, activate_lanes},
+    pixels::Pixels,
     quant::RowScale,
 };
 
@@ -60,8 +60,8 @@ impl Depthwise<'_> {
     /// Computes `rows` pixels.
     ///
     /// # Safety
-    /// The source is made of `input`, with the channels of the weights; residual and output hold the rows, and nobody else
-    /// uses the output meanwhile.
+    /// The source is made of `input`, with the channels of the weights; residual and output hold the rows, and nobody
+    /// else uses the output meanwhile.
     pub(crate) unsafe fn run(&self, rows: usize, input: Input<'_>) {
         let shape = self.weights.shape();
         let (outputs, taps) = (shape.outputs, shape.taps);
@@ -318,8 +318,8 @@ impl DepthwiseLine<'_> {
     ) {
         // Known to be all lanes where there are several vectors.
         let count = if N == 1 { count } else { V::LANES };
-        // SAFETY: as the caller says: what taps meet are pixels of the input, each with all channels, and weights, bias,
-        // residual and output have all columns.
+        // SAFETY: as the caller says: what taps meet are pixels of the input, each with all channels, and weights,
+        // bias, residual and output have all columns.
         unsafe {
             let mut sums = [[V::splat(0.0); N]; P];
             if let Some(bias) = self.bias {

@@ -55,6 +55,7 @@ pub fn unary<T: Float>(cpu: &Cpu, op: Unary, x: &[T], out: &mut [T]) {
 ///
 /// # Panics
 /// If `x` and `out` differ in length, or `op` is neither of the two.
+#[expect(clippy::panic, reason = "said in its documentation")]
 pub fn integer_unary<T: Number<Lane = T> + Lane + Eq>(pool: &Pool, op: Unary, x: &[T], out: &mut [T]) {
     assert_eq!(x.len(), out.len(), "input and output differ in length");
     let negate = |value: T| T::default().sub(value);

@@ -196,6 +196,7 @@ pub fn check_indices(indices: &[i64], rows: usize) -> Result<Vec<usize>, IndexEr
 }
 
 /// Copies to `out`, dense and of the given shape, the elements of `x` that the strides lead to.
+#[expect(clippy::panic, reason = "elements are of 1, 2, 4 or 8 bytes")]
 fn copy_view(pool: &Pool, size: usize, shape: &[usize], strides: &[usize], x: &[u8], out: &mut [u8]) {
     assert_eq!(out.len(), shape.iter().product::<usize>() * size, "the output is not of shape {shape:?}");
     match size {

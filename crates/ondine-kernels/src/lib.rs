@@ -39,6 +39,7 @@
 //! # Ok::<(), ondine_kernels::TierError>(())
 //! ```
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 #![expect(unsafe_code, reason = "SIMD intrinsics and disjoint writes from several threads")]
 
 mod arch;
@@ -59,6 +60,7 @@ mod math;
 mod naive;
 mod norm;
 mod number;
+mod pixels;
 mod pooling;
 pub mod probe;
 mod quant;
@@ -79,7 +81,7 @@ pub use attention::{
     shape::{AttentionMask, AttentionShape},
 };
 pub use binary::{Binary, Comparison, binary, compare, select};
-pub use conv::{ConvProblem, conv2d, pixels::ConvShape};
+pub use conv::{ConvProblem, conv2d};
 pub use convert::{Scalar, convert, truth};
 pub use cpu::{Cpu, TierError};
 pub use elementary::{Elementary, map, zip};
@@ -99,6 +101,7 @@ pub use linear_system::{cholesky, determinant, solve};
 pub use math::Activation;
 pub use norm::{GroupNorm, group_norm, layer_norm, rms_norm};
 pub use number::{Float, Lane, Number, Total};
+pub use pixels::ConvShape;
 pub use pooling::{Fold, Sources, Windows, pool_windows, resample};
 pub use quant::{
     RowScale, RowsOut, dequantize_rows, quantize_beside, quantize_rows, quantize_weights, quantized_row_len,

@@ -50,7 +50,8 @@ impl RecurrentCell {
         }
     }
 
-    /// Vectors of the hidden size that a step hands on: the hidden state and, of [`RecurrentCell::Lstm`], the cell state.
+    /// Vectors of the hidden size that a step hands on: the hidden state and, of [`RecurrentCell::Lstm`], the cell
+    /// state.
     #[must_use]
     pub fn carried(self) -> usize {
         if self == Self::Lstm { 2 } else { 1 }

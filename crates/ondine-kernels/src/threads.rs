@@ -47,8 +47,8 @@ struct Shared {
     job: Mutex<Option<Job>>,
     /// Turns not yet taken are `next..tasks`.
     next: AtomicUsize,
-    /// Workers in the loop that runs, and [`CLOSED`] when it takes no more of them: one that comes late, having slept or
-    /// not been given a processor, is not waited for.
+    /// Workers in the loop that runs, and [`CLOSED`] when it takes no more of them: one that comes late, having slept
+    /// or not been given a processor, is not waited for.
     gate: AtomicUsize,
     /// Workers that sleep, or are about to.
     asleep: AtomicUsize,
@@ -63,8 +63,8 @@ struct Shared {
 /// Looks at a shared number between two looks at the clock.
 const ROUND: u32 = 64;
 
-/// Rounds, some ten microseconds, after which a thread that waits gives way: a young process may have all its threads on
-/// one processor, and then the one that waits keeps from running the one that it waits for.
+/// Rounds, some ten microseconds, after which a thread that waits gives way: a young process may have all its threads
+/// on one processor, and then the one that waits keeps from running the one that it waits for.
 const POLITE: u32 = 16;
 
 type Body<'a> = dyn Fn(usize, usize) + Sync + 'a;

@@ -18,7 +18,6 @@ use std::ops::Range;
 
 use crate::{
     arch::dot::{MAX_WIDTH, Tile, WORD, WeightType},
-    conv::pixels::ConvShape,
     cpu::Cpu,
     gemm::{
         epilogue::{EpilogueCall, Target},
@@ -27,6 +26,7 @@ use crate::{
         operand::{Epilogue, Output, Values, check_rows},
         weights::{Layout, PACKED_ALIGN, PackedWeights, WeightShape, WeightSource, pack},
     },
+    pixels::ConvShape,
     winograd::transform::{Elements, PLACES, Quantized, TileInput, TileOutput},
 };
 
@@ -132,6 +132,7 @@ pub fn winograd_scratch_bytes(cpu: &Cpu, shape: &ConvShape, dtype: WeightType) -
 /// # Panics
 /// If the shape is none for this algorithm, if a slice has the wrong length, if the packed weights are not aligned to
 /// [`PACKED_ALIGN`], or if `scratch` has fewer bytes than [`winograd_scratch_bytes`].
+#[expect(clippy::expect_used, reason = "said in its documentation")]
 pub fn winograd(cpu: &Cpu, problem: &WinogradProblem<'_>, mut out: Output<'_>, scratch: &mut [u8]) {
     let &WinogradProblem { shape, input, dtype, weights, epilogue, out_stride } = problem;
     let grid = Grid::new(&shape);
@@ -334,8 +335,8 @@ impl Work<'_> {
         let scratch = scratch.as_mut_ptr();
         for (index, tile) in tiles.enumerate() {
             let pixels = self.pixels(self.grid.at(tile));
-            // SAFETY: pixels are those of the input, which has been checked, or zeros; the scratch has rows of whole vectors
-            // for all places, and a stage.
+            // SAFETY: pixels are those of the input, which has been checked, or zeros; the scratch has rows of whole
+            // vectors for all places, and a stage.
             let scale = unsafe {
                 self.cpu.enter_raw(TileInput {
                     pixels: &pixels,

@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use ondine_graph::{
-    Activation, Binary, DType, Dim, Elementary, Graph, NDArray, Op, Result, Shape, Unary, Value, fail,
+    Activation, Binary, DType, Dim, Elementary, Graph, NDArray, Op, Result, Scatter, Shape, Unary, Value, fail,
     recipe::is_evaluable,
 };
 
@@ -39,6 +39,8 @@ pub(super) struct Builder {
     fixed: Vec<bool>,
     /// True within the graph of a loop, which has no weights of its own to pack.
     pub(super) nested: bool,
+    /// Whether the program goes the way that is being written out; none if it surely does.
+    pub(super) taken: Option<Tensor>,
     /// The symbols that are never negative.
     pub(super) counts: BTreeSet<Arc<str>>,
     /// Sizes that the program has found to be equal to others: the others are what they are called by.
@@ -52,6 +54,44 @@ pub(super) fn inverse(order: &[usize]) -> Vec<usize> {
 }
 
 impl Builder {
+    /// `x` without dimension `axis`, which has size 1.
+    pub(super) fn without(&mut self, x: &Tensor, axis: usize) -> Result<Tensor> {
+        let mut shape = self.shape(x);
+        if axis >= shape.len() {
+            fail!(Shape, "dimension {axis} does not exist in rank {}", shape.len());
+        }
+        shape.remove(axis);
+        self.reshape(x, &shape)
+    }
+
+    /// Indices that are 0 where the program does not go this way: what is computed of them there is not chosen, and
+    /// must not fail the call for being outside a table.
+    pub(super) fn guarded(&mut self, indices: &Tensor) -> Result<Tensor> {
+        match self.taken.clone() {
+            Some(taken) if !self.is_fixed(indices) => {
+                let first = self.number(0.0, DType::I64)?;
+                self.select(&taken, indices, &first)
+            }
+            _ => Ok(indices.clone()),
+        }
+    }
+
+    /// `x` with its parts along `axis` combined with those of `rows`, at rank-1 `indices`.
+    pub(super) fn scatter_rows(
+        &mut self,
+        how: Scatter,
+        x: &Tensor,
+        axis: usize,
+        indices: &Tensor,
+        rows: &Tensor,
+    ) -> Result<Tensor> {
+        let order: Vec<usize> = std::iter::once(axis).chain((0..x.rank()).filter(|&other| other != axis)).collect();
+        let indices = self.guarded(indices)?;
+        let inputs = [self.stored(x, &order)?, indices.value, self.stored(rows, &order)?];
+        let value = self.graph.push(Op::Scatter(how), &inputs)?;
+        Ok(Self::ordered(value, &order))
+    }
+
     /// True if the value depends on weights and constants alone, so that it can be a weight itself.
     pub(super) fn is_fixed(&mut self, x: &Tensor) -> bool {
         while self.fixed.len() <= x.value.index() {
@@ -364,6 +404,7 @@ impl Builder {
     /// The parts of `x` along `axis` that `indices` name.
     pub(super) fn take(&mut self, x: &Tensor, axis: usize, indices: &Tensor) -> Result<Tensor> {
         let indices = self.cast(indices, DType::I64)?;
+        let indices = self.guarded(&indices)?;
         let indices = self.dense(&indices)?;
         if self.graph.shape(indices).rank() == 1 {
             let value = self.graph.push(Op::Take { axis: stored(x, axis)? }, &[x.value, indices])?;

@@ -4,9 +4,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     builder::{Builder, Tensor},
-    expr, schema,
+    schema,
     schema::{Argument, OptionalTensor, SymArgument},
     tensors::{BFLOAT16, HALF},
+    types::{dim_of, dtype_of, is_complex},
 };
 use ondine_graph::{DType, Dim, NDArray, Result, Unary, fail};
 
@@ -40,32 +41,6 @@ pub(super) struct Call<'a> {
     pub(super) node: &'a schema::Node,
     pub(super) graph: &'a schema::Graph,
     pub(super) items: &'a HashMap<Arc<str>, Item>,
-}
-
-/// The element type in which a type of the program is computed.
-pub(super) fn dtype_of(code: u32) -> Result<DType> {
-    Ok(match code {
-        1 => DType::U8,
-        2 => DType::I8,
-        3 | 4 | 28 => DType::I32,
-        5 | 34 => DType::I64,
-        6 | 7 | 8 | 13 => DType::F32,
-        9..=11 => DType::F32,
-        12 => DType::Bool,
-        other => fail!(Unsupported, "elements of type {other}; convert the model to float32"),
-    })
-}
-
-/// True for the complex types, whose tensors have a last dimension more here: real and imaginary part.
-pub(super) fn is_complex(code: u32) -> bool {
-    matches!(code, 9..=11)
-}
-
-pub(super) fn dim_of(size: &schema::SymInt) -> Result<Dim> {
-    match size {
-        schema::SymInt::AsInt(value) => Ok(Dim::from_i64(*value)),
-        schema::SymInt::AsExpr(expr) => expr::parse(&expr.expr_str),
-    }
 }
 
 impl Call<'_> {

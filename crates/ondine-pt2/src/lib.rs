@@ -1,4 +1,5 @@
-//! Archives of `torch.export.save`: the program becomes a [`Graph`](ondine_graph::Graph), tensors are mapped where they lie.
+//! Archives of `torch.export.save`: the program becomes a [`Graph`](ondine_graph::Graph), tensors are mapped where they
+//! lie.
 //!
 //! ```no_run
 //! # fn main() -> ondine_graph::Result<()> {
@@ -15,15 +16,15 @@
 mod archive;
 mod builder;
 mod call;
-mod control;
 mod expr;
 mod freeze;
-mod memory;
 mod program;
 mod rules;
 mod schema;
 mod source;
+mod target;
 mod tensors;
+mod types;
 
 use std::{path::Path, sync::Arc};
 

@@ -4,45 +4,28 @@
 //! a tensor is a path of views from a *base*; a change rewrites the base through the path, and other paths from the
 //! same base are walked again when they are next read.
 
+mod control;
+mod memory;
+mod names;
+
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
-use super::{
-    builder::Builder,
-    call::{Call, Item, dim_of, dtype_of, is_complex, output_names},
-    control,
-    memory::{Base, Memory, Path, memory, renames},
-    rules,
-    schema::{self, Argument, InputSpec, OutputSpec},
-    source,
-    tensors::{BFLOAT16, HALF, Strided, Tensors},
-};
 use ondine_graph::{Context, DType, Dim, Error, ErrorKind, Graph, Result, fail};
 
-/// A program under way.
-pub(super) struct Program<'a> {
-    pub(super) builder: Builder,
-    pub(super) items: HashMap<Arc<str>, Item>,
-    pub(super) paths: HashMap<Arc<str>, Path<'a>>,
-    pub(super) bases: Vec<Base>,
-    /// True within a subgraph, whose names may be those of the program.
-    pub(super) inner: bool,
-}
-
-/// `aten.add_.Tensor` of a target, as operator, overload, and whether it changes its first argument.
-pub(super) fn split_target(target: &str) -> (&str, &str, bool) {
-    let name = target.strip_prefix("torch.ops.").unwrap_or(target);
-    let Some(name) = name.strip_prefix("aten.") else {
-        return (name.strip_prefix("higher_order.").unwrap_or(name), "", false);
-    };
-    let (op, overload) = name.rsplit_once('.').unwrap_or((name, ""));
-    match op.strip_suffix('_') {
-        Some(pure) if !op.ends_with("__") => (pure, overload, true),
-        _ => (op, overload, false),
-    }
-}
+use self::names::{Program, run};
+use crate::{
+    builder::Builder,
+    call::{Item, output_names},
+    rules::{self, sharing::Memory},
+    schema::{self, Argument, InputSpec, OutputSpec},
+    source,
+    target::{is_control, split_target},
+    tensors::{BFLOAT16, HALF, Strided, Tensors},
+    types::{dim_of, dtype_of, is_complex},
+};
 
 /// The graph of a program.
 ///
@@ -114,9 +97,10 @@ fn mutated<'a>(module: &'a schema::GraphModule) -> BTreeSet<Arc<str>> {
         let out = out.flat_map(|input| source::names(&input.arg));
         let first = || node.inputs.first().into_iter().flat_map(|input| source::names(&input.arg));
         let origin = |root: &HashMap<&'a str, &'a str>, name: &'a Arc<str>| root.get(&**name).copied().unwrap_or(name);
-        let changed: Vec<_> = if in_place && !renames(op) { first().chain(out).collect() } else { out.collect() };
+        let changed: Vec<_> =
+            if in_place && !rules::renames(op) { first().chain(out).collect() } else { out.collect() };
         mutated.extend(changed.iter().map(|name| Arc::<str>::from(origin(&root, name))));
-        if !changed.is_empty() || in_place || memory(&module.graph, node) != Memory::Own {
+        if !changed.is_empty() || in_place || rules::memory(&module.graph, node) != Memory::Own {
             let source = changed.first().copied().or_else(|| first().next());
             if let Some(source) = source.map(|source| origin(&root, source)) {
                 output_names(node).into_iter().flatten().for_each(|name| {
@@ -281,7 +265,7 @@ impl<'a> Program<'a> {
             self.refresh(name)?;
         }
         let (op, _, in_place) = split_target(&node.target);
-        if control::is_control(op) {
+        if is_control(op) {
             return self.control(node);
         }
         let results = run(&mut self.builder, graph, node, &self.items)?;
@@ -295,7 +279,7 @@ impl<'a> Program<'a> {
         };
         let changed = match (argument("out"), first) {
             (Some(out), _) => Some(out),
-            (None, Some(first)) if in_place && !renames(op) => Some(first),
+            (None, Some(first)) if in_place && !rules::renames(op) => Some(first),
             (None, None) if in_place => fail!(Unsupported, "a change of several tensors at once"),
             _ => None,
         };
@@ -389,47 +373,4 @@ impl<'a> Program<'a> {
         self.builder.graph.output(&name, value);
         Ok(())
     }
-}
-
-pub(super) fn call<'c>(
-    graph: &'c schema::Graph,
-    node: &'c schema::Node,
-    items: &'c HashMap<Arc<str>, Item>,
-) -> Call<'c> {
-    let (op, overload, _) = split_target(&node.target);
-    Call { op, overload, node, graph, items }
-}
-
-/// Lowers one node.
-pub(super) fn run(
-    builder: &mut Builder,
-    graph: &schema::Graph,
-    node: &schema::Node,
-    items: &HashMap<Arc<str>, Item>,
-) -> Result<Vec<Item>> {
-    let call = call(graph, node, items);
-    let complex = call.any_complex() || call.out_complex(0).unwrap_or(false);
-    let rule = match (complex, rules::complex_rule(call.op), rules::rule(call.op)) {
-        (true, Some(rule), _) | (false, _, Some(rule)) => rule,
-        (true, None, _) => fail!(Unsupported, "it is known for real numbers only"),
-        (false, _, None) => fail!(Unsupported, "there is no rule for it"),
-    };
-    let mut results = rule(builder, &call)?;
-    for (index, result) in results.iter_mut().enumerate() {
-        if let Item::Tensor(tensor) = result {
-            *tensor = builder.renamed(tensor.clone())?;
-        }
-        let (Item::Tensor(tensor), Ok(promised)) = (result, call.out_shape(index)) else { continue };
-        let shape = builder.shape(tensor);
-        // What a kernel of the exporter did not make, nobody reads.
-        if promised.iter().any(|dim| dim.constant() == Some(0)) {
-            continue;
-        }
-        let unlike = |(a, b): (&Dim, &Dim)| a.constant().is_some() && b.constant().is_some() && a != b;
-        if shape.len() != promised.len() || shape.iter().zip(&promised).any(unlike) {
-            let (shape, promised) = (ondine_graph::Shape(shape), ondine_graph::Shape(promised));
-            fail!(Shape, "result {index} has shape {shape}; the program says {promised}");
-        }
-    }
-    Ok(results)
 }

@@ -1,127 +1,103 @@
-//! Rules that turn ATen operators into those of the graph, by operator name.
+//! What is known of every operator, by name.
 
 mod choice;
 mod complex;
 mod convolve;
+mod distance;
 mod elementwise;
 mod fourier;
+mod function;
 mod index;
 mod linalg;
 mod loss;
+mod matrix;
 mod norm;
+mod order;
+mod positions;
 mod product;
 mod reduce;
+pub(super) mod rule;
 mod sample;
 mod scalar;
 mod sequence;
 mod shape;
+pub(super) mod sharing;
 mod spatial;
 mod symbol;
-mod tail;
 pub(super) mod view;
 
-use super::{
-    builder::{Builder, Tensor},
-    call::{Call, Item},
+use std::{collections::HashMap, sync::LazyLock};
+
+use ondine_graph::fail;
+
+use self::sharing::{Ends, Memory};
+use crate::{
+    schema,
+    target::{is_control, split_target},
 };
-use ondine_graph::Result;
 
-/// What a node becomes: its results in order.
-pub(super) type Rule = fn(&mut Builder, &Call<'_>) -> Result<Vec<Item>>;
+pub(super) use self::rule::Rule;
 
-/// The rule for an operator, its overloads and its in-place form.
+/// The operators of ATen.
+const ATEN: &[&[Rule]] = &[
+    view::RULES,
+    elementwise::RULES,
+    function::RULES,
+    shape::RULES,
+    reduce::RULES,
+    norm::RULES,
+    product::RULES,
+    convolve::RULES,
+    spatial::RULES,
+    sample::RULES,
+    index::RULES,
+    choice::RULES,
+    loss::RULES,
+    linalg::RULES,
+    matrix::RULES,
+    order::RULES,
+    distance::RULES,
+    fourier::RULES,
+    sequence::RULES,
+    scalar::RULES,
+    complex::RULES,
+];
+
+/// By name, those of ATen and, by the last part of their names, those of sizes.
+static RULES: LazyLock<[HashMap<&'static str, Rule>; 2]> = LazyLock::new(|| {
+    let named = |rules: &[&[Rule]]| rules.iter().copied().flatten().map(|rule| (rule.name, *rule)).collect();
+    [named(ATEN), named(&[symbol::RULES])]
+});
+
+/// An operator that holds graphs, which the program runs itself.
+const CONTROL: Rule = Rule::new("control", |_, _| fail!(Unsupported, "it is lowered by the program"));
+
+/// What is known of an operator, its overloads and its in-place form.
 pub(super) fn rule(op: &str) -> Option<Rule> {
-    view::rule(op)
-        .or_else(|| elementwise::rule(op))
-        .or_else(|| shape::rule(op))
-        .or_else(|| reduce::rule(op))
-        .or_else(|| norm::rule(op))
-        .or_else(|| product::rule(op))
-        .or_else(|| convolve::rule(op))
-        .or_else(|| spatial::rule(op))
-        .or_else(|| sample::rule(op))
-        .or_else(|| index::rule(op))
-        .or_else(|| choice::rule(op))
-        .or_else(|| loss::rule(op))
-        .or_else(|| linalg::rule(op))
-        .or_else(|| fourier::rule(op))
-        .or_else(|| sequence::rule(op))
-        .or_else(|| scalar::rule(op))
-        .or_else(|| tail::rule(op))
-        .or_else(|| symbol::rule(op))
+    let [aten, sizes] = &*RULES;
+    let last = op.rsplit('.').next().unwrap_or(op);
+    let found = aten.get(op).or_else(|| sizes.get(last)).copied();
+    found.or_else(|| product::library_rule(op)).or_else(|| is_control(last).then_some(CONTROL))
 }
 
-/// The rule for an operator on complex numbers; their parts are a last dimension here.
-pub(super) fn complex_rule(op: &str) -> Option<Rule> {
-    complex::rule(op).or_else(|| if takes_complex(op) { rule(op) } else { None })
+/// Whose memory the results of a node are in.
+pub(super) fn memory(graph: &schema::Graph, node: &schema::Node) -> Memory {
+    let rule = rule(split_target(&node.target).0);
+    rule.map_or(Memory::Own, |rule| (rule.memory)(&Ends::of(graph, node)))
 }
 
-/// True if an operator's rule is made for complex numbers as well.
-fn takes_complex(op: &str) -> bool {
-    op.starts_with("fft_")
-        || op.starts_with("_fft_")
-        || matches!(
-            op,
-            "stft"
-                | "istft"
-                | "unbind"
-                | "split_with_sizes"
-                | "flip"
-                | "roll"
-                | "stack"
-                | "index"
-                | "zeros"
-                | "zeros_like"
-                | "new_zeros"
-                | "movedim"
-                | "swapaxes"
-                | "expand_as"
-                | "_assert_scalar"
-                | "cond"
-                | "view_as_real"
-                | "view_as_complex"
-                | "view_as_real_copy"
-                | "view_as_complex_copy"
-                | "real"
-                | "imag"
-                | "polar"
-                | "complex"
-                | "abs"
-                | "angle"
-                | "conj"
-                | "_conj"
-                | "conj_physical"
-                | "_conj_physical"
-                | "resolve_conj"
-                | "view"
-                | "reshape"
-                | "_unsafe_view"
-                | "flatten"
-                | "unflatten"
-                | "unsqueeze"
-                | "squeeze"
-                | "alias"
-                | "detach"
-                | "clone"
-                | "contiguous"
-                | "lift_fresh_copy"
-                | "permute"
-                | "transpose"
-                | "slice"
-                | "select"
-                | "narrow"
-                | "expand"
-                | "split"
-                | "chunk"
-                | "cat"
-                | "index_select"
-                | "sym_size"
-                | "_assert_tensor_metadata"
-                | "resolve_neg"
-        )
+/// True for operators whose in-place form changes what a name means, not what memory holds.
+pub(super) fn renames(op: &str) -> bool {
+    rule(op).is_some_and(|rule| rule.renames)
 }
 
-/// One tensor as the results of a rule.
-fn one(tensor: Tensor) -> Result<Vec<Item>> {
-    Ok(vec![Item::Tensor(tensor)])
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operator_has_one_row() {
+        let rows: usize = ATEN.iter().map(|rules| rules.len()).sum();
+        assert_eq!((rows, symbol::RULES.len()), (RULES[0].len(), RULES[1].len()));
+    }
 }

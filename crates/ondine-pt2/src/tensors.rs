@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use super::{
     archive::Archive,
-    call::dtype_of,
     schema::{Payloads, SymInt, TensorMeta},
+    types::dtype_of,
 };
 use ondine_graph::{
     AlignedBytes, Bytes, Context, DType, Error, ErrorKind, NDArray, Result, Tensor, Weights, element_count, fail,

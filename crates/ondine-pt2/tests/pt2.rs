@@ -83,7 +83,7 @@ macro_rules! families {
     )+ };
 }
 families!(elementwise, shapes, reductions, indexing, products, convolutions, sequences, states, control);
-families!(memory, loops, choices, spectra, losses, sampling);
+families!(memory, loops, branches, choices, spectra, losses, sampling);
 
 #[test]
 fn buffers_that_share_memory_are_one_state() {

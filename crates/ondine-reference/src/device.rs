@@ -8,16 +8,12 @@
 //! - It asks for steps in numbers that are drawn from a seed, and is lost when a test wants it to be.
 
 mod call;
+mod health;
 mod memory;
+mod place;
 mod spoil;
 
-use std::{
-    any::Any,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{any::Any, sync::Arc};
 
 use ondine_graph::{
     DType, Error, ErrorKind, Graph, Native, Op, Result, Value, Weights, element_count, rewrite::Rewrite,
@@ -31,16 +27,9 @@ use ondine_runtime::{
 };
 
 use call::Resident;
+use health::Health;
 use memory::Block;
-
-/// The memory that the program shares with the device.
-const HOST: u8 = 0;
-
-/// The device's own memory.
-const OWN: u8 = 1;
-
-/// The name of the operator that brings an argument into the device's own memory.
-const UPLOAD: &str = "upload";
+use place::{HOST, OWN, UPLOAD, is_upload};
 
 /// The one form of weights.
 const NUMBERS: &str = "f32";
@@ -56,44 +45,6 @@ pub struct Reference {
     health: Arc<Health>,
 }
 
-/// Whether the device is still there.
-#[derive(Debug)]
-pub(crate) struct Health {
-    /// How often it was lost.
-    losses: AtomicU64,
-    /// Steps that it runs before it is lost.
-    steps: AtomicU64,
-}
-
-impl Health {
-    /// How often it was lost so far: what is made now lasts as long as this number does.
-    fn now(&self) -> u64 {
-        self.losses.load(Ordering::Relaxed)
-    }
-
-    fn lose(&self) {
-        self.losses.fetch_add(1, Ordering::Relaxed);
-        self.steps.store(u64::MAX, Ordering::Relaxed);
-    }
-
-    /// Makes sure that it was not lost since.
-    fn check(&self, since: u64) -> Result<()> {
-        if self.now() == since {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::Lost, "the device is gone; load the model again"))
-    }
-
-    /// Counts a step.
-    fn step(&self, since: u64) -> Result<()> {
-        if self.steps.load(Ordering::Relaxed) == 0 {
-            self.lose();
-        }
-        self.steps.fetch_sub(1, Ordering::Relaxed);
-        self.check(since)
-    }
-}
-
 impl Reference {
     /// A device whose own memory has chunks of `chunk` bytes; what it leaves to chance follows from `seed`.
     #[must_use]
@@ -106,8 +57,7 @@ impl Reference {
             spaces: [host, own].into(),
             half: DType::F16,
         };
-        let health = Health { losses: AtomicU64::new(0), steps: AtomicU64::new(u64::MAX) };
-        Self { identity, seed, health: Arc::new(health) }
+        Self { identity, seed, health: Arc::default() }
     }
 
     /// Makes all that was loaded so far fail from now on. What is loaded afterwards works.
@@ -117,7 +67,7 @@ impl Reference {
 
     /// As [`Reference::lose`], once so many steps have run.
     pub fn lose_after(&self, steps: u64) {
-        self.health.steps.store(steps, Ordering::Relaxed);
+        self.health.lose_after(steps);
     }
 }
 
@@ -129,7 +79,7 @@ impl Backend for Reference {
     fn estimate(&self, op: &Op, operands: &[OperandShape<'_>]) -> Option<Cost> {
         let bytes: usize = operands.iter().map(|x| x.dtype.size() * x.shape.iter().product::<usize>()).sum();
         match op {
-            Op::Native(native) if &*native.name != UPLOAD => None,
+            Op::Native(_) if !is_upload(op) => None,
             _ => Some(Cost { bytes: bytes as u64, ..Cost::default() }),
         }
     }
@@ -161,7 +111,7 @@ impl Backend for Reference {
     fn check(&self, graph: &Graph, node: Value, forms: &[Option<Form>], _options: Options) -> Result<()> {
         forms.iter().flatten().try_for_each(|form| known(form))?;
         match &graph.node(node).op {
-            Op::Native(native) if &*native.name != UPLOAD => {
+            op @ Op::Native(native) if !is_upload(op) => {
                 Err(Error::new(ErrorKind::Format, format!("an operator `{}` of another device", native.name)))
             }
             _ => Ok(()),
@@ -195,7 +145,7 @@ impl Backend for Reference {
     }
 
     fn load(&self, packed: &Arc<Packed>) -> Result<Arc<dyn Loaded>> {
-        Ok(Arc::new(Resident::new(packed.clone(), self.seed, self.health.clone())))
+        Ok(Arc::new(Resident::new(packed.clone(), self.identity.spaces.clone(), self.seed, self.health.clone())))
     }
 
     fn memory(&self, space: u8, len: usize) -> Result<Box<dyn Memory>> {

@@ -5,6 +5,7 @@ mod attention;
 mod convolution;
 mod elementwise;
 mod function;
+mod inputs;
 mod lookup;
 mod movement;
 mod norm;
@@ -16,10 +17,8 @@ mod resample;
 
 use ondine_graph::{DType, Error, ErrorKind, Op, Result};
 
-use crate::{
-    number::Real,
-    tensor::{Tensor, misfit},
-};
+use crate::{number::Real, tensor::Tensor};
+use inputs::{one, some};
 
 /// The result of an operator whose sizes are all bound, of this type and shape.
 ///
@@ -79,14 +78,4 @@ pub fn evaluate<R: Real>(op: &Op, inputs: &[&Tensor<R>], (dtype, shape): (DType,
 /// The result in the type that it is wanted in: floating-point numbers are held in it.
 fn typed<R: Real>(result: Tensor<R>, dtype: DType) -> Result<Tensor<R>> {
     if result.dtype() == dtype { Ok(result) } else { result.typed(dtype) }
-}
-
-/// The only input.
-fn one<'a, R: Real>(inputs: &[&'a Tensor<R>]) -> Result<&'a Tensor<R>> {
-    some::<R, 1>(inputs).map(|[x]| x)
-}
-
-/// So many inputs.
-fn some<'a, R: Real, const N: usize>(inputs: &[&'a Tensor<R>]) -> Result<[&'a Tensor<R>; N]> {
-    inputs.try_into().map_err(|_| misfit(format!("takes {N} inputs, got {}", inputs.len())))
 }

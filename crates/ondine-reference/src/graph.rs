@@ -184,8 +184,8 @@ impl<R: Real> Run<'_, R> {
 /// The fewest channels in and out of a layer that is quantized.
 const FEWEST_CHANNELS: usize = 32;
 
-/// What a device of 8 bits makes of the operands of large layers and of attention: each number is off by half a step of its
-/// row's scale; near the ends of the range by a whole one, because zero is a step, too.
+/// What a device of 8 bits makes of the operands of large layers and of attention: each number is off by half a step of
+/// its row's scale; near the ends of the range by a whole one, because zero is a step, too.
 fn quantize<R: Real>(op: &Op, inputs: &mut [Tensor<R>]) -> Result<()> {
     let large = |inputs: &[Tensor<R>]| inputs[1].shape()[..2].iter().all(|&channels| channels >= FEWEST_CHANNELS);
     match op {

@@ -7,6 +7,7 @@ mod case;
 mod control;
 mod convolution;
 mod elementwise;
+mod every;
 mod lookup;
 mod movement;
 mod norm;
@@ -21,15 +22,6 @@ use ondine_graph::{DType, Op};
 use ondine_runtime::{Device, Precision};
 
 pub use case::{Case, Failure};
-
-/// Lists all values of a type; does not compile if one is missing.
-macro_rules! every {
-    ($name:ident: $type:ty = [$($value:path),+ $(,)?]) => {
-        pub(super) const $name: &[$type] = &[$($value),+];
-        const _: fn($type) = |value| match value { $($value)|+ => {} };
-    };
-}
-pub(crate) use every;
 
 /// What the runs of a suite came to.
 #[derive(Debug)]

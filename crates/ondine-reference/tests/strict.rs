@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ondine_graph::{Asset, Context, DType, Dim, ErrorKind, Graph, NDArray, Op, Result, Tensor, Weights};
 use ondine_reference::{Reference, suite};
-use ondine_runtime::{Cancel, Device, Function, Options, Precision, Specialize, State};
+use ondine_runtime::{Cancel, Device, Function, Options, Precision, Specialize, State, backend::Argument};
 
 /// Bytes of a chunk of its memory.
 const CHUNK: usize = 1 << 20;
@@ -56,6 +56,20 @@ fn states_stay_on_the_device() {
     assert_eq!(call(&function, [0, 2], &mut state).unwrap(), [2.0, 5.0, 10.0, 13.0]);
     assert_eq!(call(&function, [1, 1], &mut state).unwrap(), [4.0, 7.0, 8.0, 11.0]);
     assert_eq!(state.read("sum").unwrap().to_f32(), [6.0, 12.0, 18.0, 24.0]);
+}
+
+#[test]
+fn what_a_call_yields_goes_into_the_next_one_as_it_is() {
+    let function = function(&device(2).1).unwrap();
+    let x = NDArray::new(&[2, 2], &[1.0_f32, 2.0, 3.0, 4.0]).unwrap();
+    let rows = NDArray::new(&[2], &[0_i64, 0]).unwrap();
+    let mut state = State::default();
+    let (x, rows) = (Argument::Host(&x), Argument::Host(&rows));
+    let first = function.run_resident(&[("x", x), ("rows", rows)], &mut state).unwrap();
+    let again = [("x", Argument::Resident(&first[0])), ("rows", rows)];
+    let second = function.run_resident(&again, &mut state).unwrap().pop().unwrap();
+    // Each time twice as much, and 0 and 1 of the table's first row.
+    assert_eq!(second.into_array().unwrap().to_f32(), [4.0, 11.0, 12.0, 19.0]);
 }
 
 #[test]

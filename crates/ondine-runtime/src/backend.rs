@@ -92,6 +92,8 @@ pub struct Reader<'a> {
     pub node: Value,
     /// Which of its inputs the weight is.
     pub position: usize,
+    /// The memory of the node's value, by its position among the backend's.
+    pub space: u8,
     /// How the asset stores the weight, if in few bits.
     pub encoding: Option<&'a Encoding>,
     /// True if the asset knows the range of what the weight is multiplied with, for activations of 8 bits.
@@ -118,6 +120,8 @@ pub struct OperandShape<'a> {
     pub shape: &'a [usize],
     /// The form of its bytes, if it is a weight; else they are plain elements in row-major order.
     pub form: Option<&'a Form>,
+    /// The memory that it lies in, by its position among the backend's.
+    pub space: u8,
 }
 
 /// All that is known of a bound operator before it runs.
@@ -449,6 +453,12 @@ pub trait Running {
     /// # Errors
     /// As [`Running::submit`].
     fn fetch(&mut self, from: Place, len: usize) -> Result<Ticket, Fault>;
+
+    /// Brings bytes of the program to a place, in the order of the queue.
+    ///
+    /// # Errors
+    /// As [`Running::submit`].
+    fn write(&mut self, to: Place, bytes: &[u8]) -> Result<Ticket, Fault>;
 
     /// True once all up to the ticket is done, and known to have been done.
     ///

@@ -5,156 +5,34 @@
 
 mod calibrate;
 mod choose;
+mod codes;
 mod encode;
 mod format;
+mod integers;
 mod layers;
 mod low_rank;
 mod measure;
+mod options;
 mod palette;
+mod plain;
+mod report;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration, time::Instant};
-
-use serde::Serialize;
+use std::{collections::BTreeMap, time::Instant};
 
 use crate::{device::Device, evaluate::numbers};
-use ondine_graph::{Asset, Bytes, Context, DType, NDArray, Result, Tensor, Weights, encoding::INPUT_RANGE, fail};
-use wildmatch::WildMatchPattern;
+use ondine_graph::{Asset, Context, Result, Weights, encoding::INPUT_RANGE, fail};
 
 pub use format::{Format, Kind};
+pub use options::{Goal, Options, Progress, Rule, matches};
+pub use report::{LayerReport, Loss, Report};
 
 use self::{
     choose::{Candidate, Ladder},
     encode::{Coded, encode},
     layers::{Layer, layers},
     measure::{Measure, Mix},
+    plain::plain_tensor,
 };
-
-/// What to aim at.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Goal {
-    /// The format that is asked for, everywhere.
-    Format,
-    /// At most so many bytes of weights, at the least loss.
-    Bytes(u64),
-    /// At most this share of the bytes that the weights had, at the least loss.
-    Share(f64),
-    /// Results that differ from those of the asset by so many dB of peak signal-to-noise ratio at least, in the fewest
-    /// bytes.
-    Psnr(f64),
-}
-
-/// Which layers get which format.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rule {
-    /// The names of layers, `*` standing for any characters: the path of the weight without `.weight`.
-    pub pattern: String,
-    /// What these are compressed to; none keeps them as they are.
-    pub format: Option<Format>,
-}
-
-/// Choices of a compression.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// What layers are compressed to that no rule names. With a goal, the only format besides keeping a layer; without
-    /// one, many are tried.
-    pub format: Option<Format>,
-    /// The first that names a layer decides.
-    pub rules: Vec<Rule>,
-    /// What to aim at.
-    pub goal: Goal,
-    /// True if errors are measured, which runs the functions; goals need it and do so anyway.
-    pub measure: bool,
-    /// Inputs by name, several calls of them; random ones if there are none.
-    pub calibration: Vec<BTreeMap<String, NDArray>>,
-    /// Of random inputs.
-    pub seed: u64,
-    /// The rank of corrections that formats get which are tried for a goal; 0 for none.
-    pub low_rank: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            format: None,
-            rules: Vec::new(),
-            goal: Goal::Format,
-            measure: false,
-            calibration: Vec::new(),
-            seed: 0,
-            low_rank: 0,
-        }
-    }
-}
-
-/// What is being done, for people who wait.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress<'a> {
-    /// In a few words.
-    pub stage: &'a str,
-    /// Steps done of this stage.
-    pub done: usize,
-    /// All steps of this stage.
-    pub total: usize,
-    /// What the last step took.
-    pub step: Duration,
-}
-
-/// An error in numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Loss {
-    /// The root of the squared error over that of the squares.
-    pub relative: f64,
-    /// Peak signal-to-noise ratio in dB, the peak being the largest absolute value; none if there is no error.
-    pub psnr: Option<f64>,
-}
-
-impl Loss {
-    /// The loss of sums over `count` numbers.
-    fn new(noise: f64, signal: f64, peak: f64, count: usize) -> Self {
-        let psnr = 10.0 * (peak * peak * count as f64 / noise).log10();
-        Self { relative: if noise > 0.0 { (noise / signal).sqrt() } else { 0.0 }, psnr: (noise > 0.0).then_some(psnr) }
-    }
-
-    /// The loss of numbers that should have been others.
-    fn between(found: &[f32], wanted: &[f32]) -> Self {
-        let pairs = || found.iter().zip(wanted).map(|(&a, &b)| (f64::from(a), f64::from(b)));
-        let noise = pairs().map(|(a, b)| (a - b).powi(2)).sum();
-        let peak = wanted.iter().fold(0.0_f64, |most, &x| most.max(f64::from(x).abs()));
-        Self::new(noise, pairs().map(|(_, b)| b * b).sum(), peak, found.len())
-    }
-}
-
-/// What became of a layer.
-#[derive(Clone, Debug, Serialize)]
-pub struct LayerReport {
-    /// The path of its weight.
-    pub path: Arc<str>,
-    /// The sizes of its weight.
-    pub shape: Vec<usize>,
-    /// Its format, or `keep`.
-    pub format: String,
-    /// Bytes of its weight before.
-    pub bytes_before: u64,
-    /// Bytes of all tensors of its weight now.
-    pub bytes_after: u64,
-    /// The error of its weight.
-    pub weight: Loss,
-    /// The error of what it yields for its own inputs, if it was measured.
-    pub output: Option<Loss>,
-}
-
-/// What a compression did.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    /// The layers, in the order of their paths.
-    pub layers: Vec<LayerReport>,
-    /// Bytes of all weights before.
-    pub bytes_before: u64,
-    /// Bytes of all weights now.
-    pub bytes_after: u64,
-    /// The error of the functions' results, the worst of them, if it was measured.
-    pub outputs: Option<Loss>,
-}
 
 /// Compresses the weights of an asset. The same asset and options yield the same bytes.
 ///
@@ -196,12 +74,6 @@ fn decoded(asset: &Asset, layers: &[Layer]) -> Result<Asset> {
     Asset::with_recipes(asset.name().clone(), functions, weights, asset.recipes().clone())
 }
 
-/// Numbers as a tensor of F32.
-fn plain_tensor(values: &[f32], shape: &[usize]) -> Tensor {
-    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-    Tensor { dtype: DType::F32, shape: shape.to_vec(), bytes: Bytes::from(&*bytes), file: "computed".into() }
-}
-
 impl Options {
     /// What a rule says of a layer.
     fn rule(&self, layer: &Layer) -> Option<Option<Format>> {
@@ -237,13 +109,6 @@ impl Options {
         }
         formats
     }
-}
-
-/// True if `text` is `pattern`, in which `*` stands for any characters.
-#[must_use]
-pub fn matches(pattern: &str, text: &str) -> bool {
-    // Nothing stands for a single character: no name holds the one that would.
-    WildMatchPattern::<'*', '\0'>::new(pattern).matches(text)
 }
 
 /// A compression under way.
@@ -315,7 +180,7 @@ impl Work<'_> {
             Goal::Bytes(bytes) => bytes,
             Goal::Share(share) => (share * before as f64) as u64,
             Goal::Psnr(psnr) => return self.reach(psnr, &ladders, &steps, measure),
-            Goal::Format => unreachable!("that is no goal to choose for"),
+            Goal::Format => fail!(Unsupported, "a format is no goal to choose for"),
         };
         match (0..=steps.len()).find(|&count| bytes(count) <= aim) {
             Some(count) => Ok(choose::formats(&ladders, &steps[..count])),

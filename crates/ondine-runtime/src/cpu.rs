@@ -37,6 +37,7 @@ use crate::{
 };
 use form::Format;
 
+pub use ondine_kernels::Tier;
 pub use processor::Processor;
 pub(crate) use run::evaluate;
 
@@ -77,7 +78,7 @@ impl Backend for Processor {
             Op::Native(native) => native::CpuOp::of(native).ok()?.portable(),
             _ => None,
         };
-        let result = OperandShape { dtype: ondine_graph::DType::F32, shape: &[], form: None };
+        let result = OperandShape { dtype: ondine_graph::DType::F32, shape: &[], form: None, space: 0 };
         Some(cost(own.as_ref().unwrap_or(op), operands, &result))
     }
 

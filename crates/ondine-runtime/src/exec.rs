@@ -1,7 +1,7 @@
 //! The executor: brings a call from step to step, whatever backend runs them.
 //!
-//! It is a state machine: [`Execution::advance`] goes on as far as it can, and says whether there is something to wait for.
-//! Control flow, profile, taps and the wish to stop are here and nowhere else.
+//! It is a state machine: [`Execution::advance`] goes on as far as it can, and says whether there is something to wait
+//! for. Control flow, profile, taps and the wish to stop are here and nowhere else.
 
 use std::{
     borrow::Cow,

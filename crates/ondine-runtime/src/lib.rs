@@ -1,15 +1,15 @@
 //! The machine room: assets specialized for a machine, planned in memory, run.
 //!
-//! What comes in is an [`Asset`]: named functions over one checkpoint, of no particular machine. From there on, stages are
-//! types:
+//! What comes in is an [`Asset`]: named functions over one checkpoint, of no particular machine. From there on, stages
+//! are types:
 //!
 //! - [`Prepared`]: rewritten for a [`Device`]; all memory is known ([`Plan`]), no number of a weight is read yet
 //! - [`Specialized`]: weights packed, or mapped from the [`Cache`] of an earlier start
 //! - [`Model`] and [`Function`]: callable with [`NDArray`]s and the caller's [`State`], from many threads
 //! - [`Stream`]: calls in a queue, to be awaited
 //!
-//! A device is a [`backend::Backend`]: the CPU is one, and other crates bring theirs. One executor runs them all; control
-//! flow, profiles and taps are its own. The crate knows operators, never a model.
+//! A device is a [`backend::Backend`]: the CPU is one, and other crates bring theirs. One executor runs them all;
+//! control flow, profiles and taps are its own. The crate knows operators, never a model.
 //!
 //! ```
 //! use ondine_runtime::{Activation, Asset, DType, Device, Graph, NDArray, Options, Specialize, State, Tensor, Weights};
@@ -36,7 +36,10 @@
 //! # }
 //! ```
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 pub mod backend;
+mod built;
 mod call;
 mod cancel;
 pub mod compress;
@@ -52,6 +55,7 @@ mod observe;
 mod options;
 mod pack;
 mod pass;
+mod placed;
 mod plan;
 mod plans;
 pub mod profile;
@@ -63,13 +67,14 @@ mod stream;
 
 pub use cancel::Cancel;
 pub use cost::cost;
-pub use cpu::Processor;
+pub use cpu::{Processor, Tier};
 pub use device::Device;
+pub use evaluate::numbers;
 pub use model::{Function, Model};
 pub use observe::{Moment, Tap};
 pub use ondine_graph::*;
-pub use ondine_kernels::Tier;
 pub use options::{Options, Precision};
+pub use placed::{Assign, Placed};
 pub use specialize::{Prepared, Specialize, Specialized};
 pub use state::{Outputs, State};
 pub use step::Plan;

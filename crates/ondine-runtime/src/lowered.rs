@@ -102,7 +102,8 @@ impl Lowered {
         for (node, position, weight) in weight_inputs(&graph) {
             let place = || format!("{} ({})", graph.node(node).scope, graph.node(node).op);
             let Known { encoding, ranged } = known(&weight.path).at(place)?;
-            let reader = Reader { graph: &graph, node, position, encoding: encoding.as_ref(), ranged, options };
+            let space = spaces.get(node.index()).copied().unwrap_or_default();
+            let reader = Reader { graph: &graph, node, position, space, encoding: encoding.as_ref(), ranged, options };
             let form = backend.form(&reader).at(place)?;
             uses.insert((node, position), listing.entry(&weight.path, &weight.shape, form, backend)?);
         }

@@ -49,8 +49,8 @@ pub struct Model {
 
 /// One function of a model, callable from many threads at once; clones share weights and plans.
 ///
-/// Each thread brings its own [`State`]; the weights are those of the model, however many call. Inputs are [`NDArray`]s of
-/// exactly the signature's element types, and of its shape with the same size for the same symbol.
+/// Each thread brings its own [`State`]; the weights are those of the model, however many call. Inputs are [`NDArray`]s
+/// of exactly the signature's element types, and of its shape with the same size for the same symbol.
 ///
 /// ```
 /// use ondine_runtime::{Asset, DType, Device, ErrorKind, Graph, NDArray, Options, Specialize, State, Weights};

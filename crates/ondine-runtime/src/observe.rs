@@ -10,7 +10,8 @@ use crate::step::Plan;
 /// Sees the values of a call, one after the other.
 ///
 /// ```
-/// use ondine_runtime::{Asset, DType, Device, Graph, Moment, NDArray, Options, Result, Specialize, State, Tap, Weights};
+/// use ondine_runtime::{Asset, DType, Device, Graph, Moment, NDArray, Options, Result, Specialize, State, Tap,
+/// Weights};
 ///
 /// /// Keeps the largest magnitude of every value.
 /// struct Largest(Vec<(String, f32)>);

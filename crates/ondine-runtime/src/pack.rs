@@ -52,6 +52,26 @@ pub(crate) fn write_packed(
     Ok(())
 }
 
+/// A copy of packed weights with other numbers in some of them, by their paths.
+///
+/// # Errors
+/// If one cannot be packed, or there is no such memory.
+pub(crate) fn repacked(
+    packed: &Bytes,
+    entries: &[Entry],
+    weights: &[(&str, &[f32])],
+    backend: &dyn Backend,
+) -> Result<Bytes> {
+    let mut bytes = AlignedBytes::try_zeroed(packed.len())?;
+    bytes.as_mut_slice().copy_from_slice(packed);
+    for entry in entries {
+        let Some((_, values)) = weights.iter().find(|(path, _)| *path == &*entry.path) else { continue };
+        let out = &mut bytes.as_mut_slice()[entry.offset..entry.offset + entry.len];
+        backend.pack(&entry.form, &entry.shape, &Source::Numbers(values), out)?;
+    }
+    Ok(bytes.into())
+}
+
 fn pack(asset: &Asset, entry: &Entry, out: &mut [u8], backend: &dyn Backend) -> Result<()> {
     let path = &entry.path;
     asset.check(path, &entry.shape)?;

@@ -77,17 +77,21 @@ impl Planner<'_> {
         draft.plan()
     }
 
-    /// What the backend knows of a step.
-    fn prepared(&self, graph: &Graph, step: &Step) -> Result<Prepared> {
-        let forms: Vec<Option<&Form>> = step.reads.iter().map(|read| self.form(read)).collect();
-        let operands: Vec<_> = step
-            .reads
-            .iter()
-            .zip(&forms)
-            .map(|(read, &form)| OperandShape { dtype: read.dtype, shape: &read.shape, form })
-            .collect();
-        let result = OperandShape { dtype: step.result.dtype, shape: &step.result.shape, form: None };
+    /// What the backend knows of a step; `space` tells the memory of a value of its graph.
+    fn prepared(&self, graph: &Graph, step: &Step, space: impl Fn(Value) -> u8) -> Result<Prepared> {
         let node = graph.node(step.value);
+        let forms: Vec<Option<&Form>> = step.reads.iter().map(|read| self.form(read)).collect();
+        let reads = step.reads.iter().zip(&forms).zip(&node.inputs);
+        let operands: Vec<_> = reads
+            .map(|((read, &form), &input)| OperandShape {
+                dtype: read.dtype,
+                shape: &read.shape,
+                form,
+                space: space(input),
+            })
+            .collect();
+        let Operand { dtype, shape, .. } = &step.result;
+        let result = OperandShape { dtype: *dtype, shape, form: None, space: space(step.value) };
         self.backend.prepare(&step.op, &operands, &result).at(|| format!("{} ({})", node.scope, node.op))
     }
 
@@ -237,7 +241,7 @@ impl Draft<'_> {
             match &turn {
                 Some(turn) => step.scratch.len = turn.scratch_bytes(),
                 None => {
-                    let prepared = self.planner.prepared(self.graph, &step)?;
+                    let prepared = self.planner.prepared(self.graph, &step, |value| self.space(value))?;
                     step.scratch.len = prepared.scratch;
                     (step.in_place, step.kernel, step.cost) = (prepared.in_place, prepared.kernel, prepared.cost);
                 }

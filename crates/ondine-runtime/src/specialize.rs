@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ondine_graph::{AlignedBytes, Asset, Bindings, Bytes, Context, Graph, Result};
+use ondine_graph::{Asset, Bindings, Bytes, Context, Graph, Result};
 
 use crate::{
-    backend::{Packed, PackedWeight, Source},
+    backend::{Packed, PackedWeight},
     device::Device,
     lowered::{Entry, Known, Listing, Lowered},
     options::Options,
-    pack::{pack_in_memory, total, write_packed},
+    pack::{pack_in_memory, repacked, total, write_packed},
     pass::materialize::materialize,
     plan::Planner,
     step::Plan,
@@ -292,13 +292,7 @@ impl Specialized {
     /// # Errors
     /// If one cannot be packed.
     pub(crate) fn replaced(&self, weights: &[(&str, &[f32])]) -> Result<Self> {
-        let mut bytes = AlignedBytes::try_zeroed(self.bytes.len())?;
-        bytes.as_mut_slice().copy_from_slice(&self.bytes);
-        for entry in self.entries.iter() {
-            let Some((_, values)) = weights.iter().find(|(path, _)| *path == &*entry.path) else { continue };
-            let out = &mut bytes.as_mut_slice()[entry.offset..entry.offset + entry.len];
-            self.device.backend().pack(&entry.form, &entry.shape, &Source::Numbers(values), out)?;
-        }
-        Ok(Self { bytes: bytes.into(), ..self.clone() })
+        let bytes = repacked(&self.bytes, &self.entries, weights, &**self.device.backend())?;
+        Ok(Self { bytes, ..self.clone() })
     }
 }

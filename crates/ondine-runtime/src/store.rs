@@ -1,5 +1,4 @@
-//! What is kept on the disk of this machine's stage: entries of the cache, and functions built ahead of time.
+//! Packed weights on the disk: the file, and the cache of such files.
 
-pub(crate) mod built;
 pub(crate) mod cache;
 pub(crate) mod packed;

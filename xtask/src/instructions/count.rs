@@ -121,8 +121,8 @@ impl Program {
     }
 }
 
-/// The intrinsics among the symbols of a program. Those by which the standard library finds out what the processor can do
-/// may be functions.
+/// The intrinsics among the symbols of a program. Those by which the standard library finds out what the processor can
+/// do may be functions.
 fn intrinsics(symbols: &str) -> Vec<String> {
     let names = symbols.lines().filter_map(|line| line.splitn(3, ' ').nth(2));
     let detects = |name: &str| ["::cpuid::", "::xsave::"].iter().any(|module| name.contains(module));

@@ -1,5 +1,5 @@
-//! What inference leaves to the passes, asked of every node that a file claims to have: that it is of the stage which the
-//! file is said to be of.
+//! What inference leaves to the passes, asked of every node that a file claims to have: that it is of the stage which
+//! the file is said to be of.
 
 use crate::{
     error::Result,

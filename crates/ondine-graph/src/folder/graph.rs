@@ -387,7 +387,7 @@ impl StoredState {
         {
             fail!(Shape, "shape {} does not fit its first value {array:?}", self.shape);
         }
-        let initial = initial.map(|array| array.clone());
+        let initial = initial.cloned();
         Ok(StateSlot { name: self.name.clone(), signature, update: None, initial })
     }
 }

@@ -50,8 +50,8 @@ impl WeightType {
 /// How the vectors of one instruction set multiply one element type.
 ///
 /// # Safety
-/// All methods assume the instructions of the tier, see [`Vector`](crate::arch::vector::Vector); addresses are valid for
-/// what is read or written there, and need no alignment.
+/// All methods assume the instructions of the tier, see [`Vector`](crate::arch::vector::Vector); addresses are valid
+/// for what is read or written there, and need no alignment.
 pub(crate) trait Dot {
     /// A word of a row, in every lane.
     type Left: Copy;
@@ -63,7 +63,8 @@ pub(crate) trait Dot {
     const LANES: usize;
     /// The most rows of a full panel that fit into the registers.
     const ROWS: usize = MAX_ROWS;
-    /// Products that a [`Dot::link`] adds in each lane; 0 if the tier has no instructions for the type but those of f32.
+    /// Products that a [`Dot::link`] adds in each lane; 0 if the tier has no instructions for the type but those of
+    /// f32.
     const LINKED: usize = 0;
 
     /// Sums of nothing.

@@ -1,5 +1,5 @@
-//! Operands in the order in which attention reads them, see [`Packing`](super::shape::Packing), and results in the order of
-//! their tensor.
+//! Operands in the order in which attention reads them, see [`Packing`](super::shape::Packing), and results in the
+//! order of their tensor.
 
 use crate::{
     arch::{
@@ -39,8 +39,8 @@ impl Attention<'_> {
         }
         for (panel, first) in keys.clone().step_by(P::PANEL).enumerate() {
             let address = |i: usize| self.address(1, row + (first + i).min(keys.end - 1), head % kv_heads);
-            // SAFETY: rows and head exist; a tile has room for whole panels of keys and, if vectors have more lanes than
-            // a panel has keys, behind them, where the next panel or values are written later.
+            // SAFETY: rows and head exist; a tile has room for whole panels of keys and, if vectors have more lanes
+            // than a panel has keys, behind them, where the next panel or values are written later.
             unsafe { self.transpose::<P>(address, &mut form, copies, to.add(panel * P::PANEL * words), P::PANEL) };
         }
         let to = to.wrapping_add(self.packing.tile_key_words);
@@ -99,8 +99,8 @@ impl Attention<'_> {
         P::Vector::LANES * (self.packing.key_words + if P::QUANTIZED { self.shape.head_dim } else { 0 })
     }
 
-    /// Packs queries of a strip, `[word][lane]`; lanes past `count` repeat the last. `scales` and `starts` are filled for
-    /// queries of 8 bits.
+    /// Packs queries of a strip, `[word][lane]`; lanes past `count` repeat the last. `scales` and `starts` are filled
+    /// for queries of 8 bits.
     #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "the parts of a strip are borrowed one by one")]
     pub(super) fn pack_queries<P: Product>(

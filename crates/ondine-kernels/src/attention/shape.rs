@@ -30,7 +30,8 @@ pub struct AttentionShape {
     pub batch: usize,
     /// Number of query heads.
     pub heads: usize,
-    /// Number of key and value heads; divides `heads`, and each serves as many consecutive ones (grouped-query attention).
+    /// Number of key and value heads; divides `heads`, and each serves as many consecutive ones (grouped-query
+    /// attention).
     pub kv_heads: usize,
     /// Query rows per sequence.
     pub queries: usize,
@@ -88,8 +89,8 @@ impl AttentionMask<'_> {
 /// How the keys and values of one head are laid out: tile after tile, of each first the keys, then the values.
 ///
 /// Behind those is the scale of the keys if they are of 8 bits. Keys of a tile are cut into panels,
-/// `[panel][word][key]`; values into panels of as many elements, `[panel][word of keys][element]`. Keys that fill up the
-/// last panel repeat the last key; elements that fill up are 0, and so are values that fill up a word.
+/// `[panel][word][key]`; values into panels of as many elements, `[panel][word of keys][element]`. Keys that fill up
+/// the last panel repeat the last key; elements that fill up are 0, and so are values that fill up a word.
 #[derive(Clone, Copy)]
 pub(super) struct Packing {
     /// Words of a key.
@@ -165,7 +166,8 @@ pub(super) struct Attention<'a> {
     pub(super) out: Target,
 }
 
-// SAFETY: the addresses are those of slices that the caller of `attention` holds, and no two tasks write the same parts.
+// SAFETY: the addresses are those of slices that the caller of `attention` holds, and no two tasks write the same
+// parts.
 unsafe impl Sync for Attention<'_> {}
 
 impl Attention<'_> {

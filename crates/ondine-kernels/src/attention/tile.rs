@@ -29,8 +29,8 @@ impl Attention<'_> {
     /// Computes rows of a head.
     ///
     /// # Safety
-    /// Operands and output have the rows and heads of the shape; all tiles of the head have been packed, and nobody else
-    /// writes these rows.
+    /// Operands and output have the rows and heads of the shape; all tiles of the head have been packed, and nobody
+    /// else writes these rows.
     #[inline(always)]
     pub(super) unsafe fn attend<P: Product, const R: usize, const N: usize>(
         &self,

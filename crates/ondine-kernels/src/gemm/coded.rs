@@ -216,6 +216,7 @@ pub struct CodedProblem<'a> {
 /// # Panics
 /// If the input is quantized, if a slice is too short for its rows and stride, or if the packed bytes have another
 /// length than [`CodedShape::packed_size`] or are not aligned to [`PACKED_ALIGN`].
+#[expect(clippy::panic, reason = "said in its documentation")]
 pub fn gemm_coded(cpu: &Cpu, problem: &CodedProblem<'_>, mut out: Output<'_>) {
     let &CodedProblem { rows, input, input_stride, shape, weights, epilogue, out_stride } = problem;
     let places = shape.places(cpu.tile());
@@ -377,8 +378,8 @@ impl CodedGemm<'_> {
                 width: self.cpu.tile().width,
             },
         };
-        // SAFETY: rows, codes and sums of activations are those of slices that have been checked; there is room for a tile,
-        // which has then been filled.
+        // SAFETY: rows, codes and sums of activations are those of slices that have been checked; there is room for a
+        // tile, which has then been filled.
         let tile = unsafe {
             self.cpu.enter_raw(&call);
             std::slice::from_raw_parts(sums, FEW_ROWS * self.cpu.tile().width)

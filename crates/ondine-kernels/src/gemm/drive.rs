@@ -1,8 +1,8 @@
 //! The loops around the micro-kernel: blocks of rows, panels, steps of the inner dimension, tiles.
 //!
-//! A step of a panel stays in the cache while the tiles of a block of rows pass over it, and a block of rows stays while
-//! the panels do. Every sum runs over the inner dimension in ascending order, one element after the other, so its bits
-//! depend neither on the blocks nor on the threads.
+//! A step of a panel stays in the cache while the tiles of a block of rows pass over it, and a block of rows stays
+//! while the panels do. Every sum runs over the inner dimension in ascending order, one element after the other, so its
+//! bits depend neither on the blocks nor on the threads.
 
 use std::{cell::RefCell, ops::Range};
 
@@ -19,8 +19,8 @@ use crate::{
     quant::RowScale,
 };
 
-/// Bytes of a step of a panel, at most: it stays in the second-level cache, which feeds the products fast enough. Storing
-/// and loading the sums between smaller steps costs more than the first-level cache gains.
+/// Bytes of a step of a panel, at most: it stays in the second-level cache, which feeds the products fast enough.
+/// Storing and loading the sums between smaller steps costs more than the first-level cache gains.
 const STEP_BYTES: usize = 256 << 10;
 
 /// Rows of a block, about.
@@ -137,8 +137,8 @@ impl<R: Rows> Gemm<'_, R> {
         }
     }
 
-    /// Fills `live` with the taps that some of the rows meet, at least one. (Of quantized rows, what meets nothing counts
-    /// as much as their zeros, which the sums of weights take away again.)
+    /// Fills `live` with the taps that some of the rows meet, at least one. (Of quantized rows, what meets nothing
+    /// counts as much as their zeros, which the sums of weights take away again.)
     fn find_live(&self, rows: &Range<usize>, live: &mut Vec<Range<usize>>) {
         let taps = self.weights.shape().taps;
         live.clear();

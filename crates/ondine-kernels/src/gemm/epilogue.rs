@@ -98,8 +98,8 @@ pub(crate) struct EpilogueCall<'a> {
 impl RawKernel for &EpilogueCall<'_> {
     type Output = ();
 
-    /// See [`EpilogueCall`]: residual and output hold `rows` rows of `results` columns; what is said of packed columns is
-    /// said of whole vectors of them.
+    /// See [`EpilogueCall`]: residual and output hold `rows` rows of `results` columns; what is said of packed columns
+    /// is said of whole vectors of them.
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
         // One loop for each activation, so that none is chosen inside. (A constant is seen through wherever the loop is

@@ -53,8 +53,8 @@ impl MatmulShape {
 /// Computes a batch of products.
 ///
 /// # Panics
-/// If `inner` is 0, if the operands differ in type, if a slice has the wrong length, or if `scratch` has fewer bytes than
-/// [`MatmulShape::scratch_bytes`].
+/// If `inner` is 0, if the operands differ in type, if a slice has the wrong length, or if `scratch` has fewer bytes
+/// than [`MatmulShape::scratch_bytes`].
 pub fn matmul(cpu: &Cpu, shape: &MatmulShape, [left, right]: [Values<'_>; 2], mut out: Output<'_>, scratch: &mut [u8]) {
     let &MatmulShape { batch, rows, inner, columns, transposed } = shape;
     assert_eq!(left.len(), batch * rows * inner, "left operand of {shape:?}");

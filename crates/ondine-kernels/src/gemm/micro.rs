@@ -1,8 +1,9 @@
 //! The innermost loop: a few rows of the left operand times one packed panel.
 //!
 //! All element types look alike here. Along the inner dimension both operands consist of 4-byte words: one f32, a
-//! pair of bf16 or four bytes. A panel holds, word after word, the words of up to [`Tile::width`](crate::arch::dot::Tile::width) columns side
-//! by side; a word of a row is repeated in all lanes and multiplied with them, into f32 or i32 sums.
+//! pair of bf16 or four bytes. A panel holds, word after word, the words of up to
+//! [`Tile::width`](crate::arch::dot::Tile::width) columns side by side; a word of a row is repeated in all lanes and
+//! multiplied with them, into f32 or i32 sums.
 
 use crate::arch::{
     dot::{Dot, MAX_ROWS, WORD, WeightType},

@@ -27,7 +27,8 @@ pub enum Input<'a> {
         /// One scale for all rows, or as many as divide their number: each holds for so many consecutive rows.
         scales: &'a [RowScale],
     },
-    /// For weights of [`WeightType::S8`] of a linear layer: rows of [`quantized_row_len`](crate::quantized_row_len) bytes, each with its scale.
+    /// For weights of [`WeightType::S8`] of a linear layer: rows of [`quantized_row_len`](crate::quantized_row_len)
+    /// bytes, each with its scale.
     Rows8(&'a [u8]),
 }
 

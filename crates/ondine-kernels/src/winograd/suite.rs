@@ -11,8 +11,9 @@ use crate::{
 
 const SEVEN: f32 = -7.0;
 
-/// How much larger the products of a tile may be than those of a result. Along each axis the product of a pixel with a tap
-/// that a result does not hold takes part in it nevertheless, once whole and twice by half, to vanish but for rounding.
+/// How much larger the products of a tile may be than those of a result. Along each axis the product of a pixel with a
+/// tap that a result does not hold takes part in it nevertheless, once whole and twice by half, to vanish but for
+/// rounding.
 const SPREAD: f64 = 4.0;
 
 /// A convolution and what surrounds it.
@@ -30,8 +31,8 @@ struct Case {
 impl Case {
     /// What rounding may add to a result, relative to the sum of the absolute values of its products.
     ///
-    /// Both operands are rounded after their transforms, to half a unit of the last of 8 bits or by half of a 127th; what is
-    /// rounded holds neighbours too, see [`SPREAD`], which the largest product bounds.
+    /// Both operands are rounded after their transforms, to half a unit of the last of 8 bits or by half of a 127th;
+    /// what is rounded holds neighbours too, see [`SPREAD`], which the largest product bounds.
     fn tolerance(&self) -> f64 {
         let terms = 9.0 * self.shape.channels[0] as f64;
         match self.dtype {

@@ -1,112 +1,64 @@
 //! Choices of elements whose number the data decides: the size is measured, then everything follows from positions.
 
-use super::{super::builder::elements, Builder, Call, Item, Rule, Tensor, one, reduce::reduce};
 use ondine_graph::{Binary, DType, Dim, Op, Reduce, Result, Scan, Scatter, fail};
 
-pub(super) fn rule(op: &str) -> Option<Rule> {
-    Some(match op {
-        "nonzero" | "argwhere" => |builder, call| {
-            let x = call.tensor("self")?;
-            let columns = coordinates(builder, &x, call.out_shape(0)?.first())?;
-            let mut wide = Vec::new();
-            for column in columns {
-                let count = builder.dim(&column, 0);
-                wide.push(builder.reshape(&column, &[count, 1.into()])?);
-            }
-            one(builder.concat(&wide.iter().collect::<Vec<_>>(), 1)?)
-        },
-        "nonzero_numpy" => |builder, call| {
-            let x = call.tensor("self")?;
-            let columns = coordinates(builder, &x, call.out_shape(0)?.first())?;
-            Ok(columns.into_iter().map(Item::Tensor).collect())
-        },
-        "masked_select" => |builder, call| {
-            let (x, mask) = (call.tensor("self")?, call.tensor("mask")?);
-            let like = builder.binary(Binary::Equal, &x, &x)?;
-            let both = builder.binary(Binary::Or, &like, &mask)?;
-            let shape = builder.shape(&both);
-            let (x, mask) = (builder.expand(&x, &shape)?, builder.expand(&mask, &shape)?);
-            let places = positions(builder, &mask, call.out_shape(0)?.first())?;
-            let x = builder.reshape(&x, &[elements(&shape)])?;
-            one(builder.take(&x, 0, &places)?)
-        },
-        "masked_scatter" => |builder, call| {
-            let (x, mask, source) = (call.tensor("self")?, call.tensor("mask")?, call.tensor("source")?);
-            let mask = builder.expand(&mask, &builder.shape(&x))?;
-            let size = elements(&builder.shape(&source));
-            let source = builder.reshape(&source, &[size])?;
-            one(fill(builder, &x, &mask, &source, false)?)
-        },
-        "_unique2" | "unique_consecutive" => unique,
-        "bincount" => bincount,
-        _ => return None,
-    })
+use super::{
+    index::ordered,
+    positions::{coordinates, fill, positions},
+    reduce::reduce,
+    rule::{Rule, one},
+};
+use crate::{
+    builder::{Builder, Tensor, elements},
+    call::{Call, Item},
+};
+
+/// The operators of this file.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("nonzero", nonzero),
+    Rule::new("argwhere", nonzero),
+    Rule::new("nonzero_numpy", nonzero_numpy),
+    Rule::new("masked_select", masked_select),
+    Rule::new("masked_scatter", masked_scatter),
+    Rule::new("_unique2", unique),
+    Rule::new("unique_consecutive", unique),
+    Rule::new("bincount", bincount),
+];
+
+fn masked_scatter(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (x, mask, source) = (call.tensor("self")?, call.tensor("mask")?, call.tensor("source")?);
+    let mask = builder.expand(&mask, &builder.shape(&x))?;
+    let size = elements(&builder.shape(&source));
+    let source = builder.reshape(&source, &[size])?;
+    one(fill(builder, &x, &mask, &source, false)?)
 }
 
-/// Where in row-major order the truth values are true; there are `size`, which the call finds.
-pub(super) fn positions(builder: &mut Builder, mask: &Tensor, size: Option<&Dim>) -> Result<Tensor> {
-    let Some(size) = size else { fail!(Format, "a choice of elements has no size") };
-    let mask = builder.cast(mask, DType::Bool)?;
-    let all = elements(&builder.shape(&mask));
-    let mask = builder.reshape(&mask, std::slice::from_ref(&all))?;
-    let ones = builder.cast(&mask, DType::I64)?;
-    let count = reduce(builder, Reduce::Sum, &ones, &[0], false)?;
-    builder.graph.push(Op::Measure { size: size.clone(), most: all }, &[count.value])?;
-    // Ordering is stable, so those that are true come first and as they stood.
-    let value = builder.graph.push(Op::ArgSort { descending: true, keep: size.clone() }, &[mask.value])?;
-    Ok(builder.plain(value))
+fn masked_select(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (x, mask) = (call.tensor("self")?, call.tensor("mask")?);
+    let like = builder.binary(Binary::Equal, &x, &x)?;
+    let both = builder.binary(Binary::Or, &like, &mask)?;
+    let shape = builder.shape(&both);
+    let (x, mask) = (builder.expand(&x, &shape)?, builder.expand(&mask, &shape)?);
+    let places = positions(builder, &mask, call.out_shape(0)?.first())?;
+    let x = builder.reshape(&x, &[elements(&shape)])?;
+    one(builder.take(&x, 0, &places)?)
 }
 
-/// For each dimension where the elements are that are not zero.
-pub(super) fn coordinates(builder: &mut Builder, x: &Tensor, size: Option<&Dim>) -> Result<Vec<Tensor>> {
-    let shape = builder.shape(x);
-    if shape.is_empty() {
-        fail!(Unsupported, "the places of a number without dimensions");
+fn nonzero_numpy(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let columns = coordinates(builder, &x, call.out_shape(0)?.first())?;
+    Ok(columns.into_iter().map(Item::Tensor).collect())
+}
+
+fn nonzero(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let columns = coordinates(builder, &x, call.out_shape(0)?.first())?;
+    let mut wide = Vec::new();
+    for column in columns {
+        let count = builder.dim(&column, 0);
+        wide.push(builder.reshape(&column, &[count, 1.into()])?);
     }
-    let places = positions(builder, x, size)?;
-    let mut columns = Vec::new();
-    for axis in 0..shape.len() {
-        let mut column = places.clone();
-        if axis + 1 < shape.len() {
-            let stride = builder.integer(&elements(&shape[axis + 1..]))?;
-            column = builder.binary(Binary::FloorDiv, &column, &stride)?;
-        }
-        if axis > 0 {
-            let size = builder.integer(&shape[axis])?;
-            column = builder.binary(Binary::Remainder, &column, &size)?;
-        }
-        columns.push(column);
-    }
-    Ok(columns)
-}
-
-/// `x` with the parts that `mask` chooses, along as many first dimensions as it has, replaced by `rows` in turn, or
-/// with the rows added.
-pub(super) fn fill(builder: &mut Builder, x: &Tensor, mask: &Tensor, rows: &Tensor, adds: bool) -> Result<Tensor> {
-    let (shape, places) = (builder.shape(x), builder.shape(mask));
-    let mask = builder.cast(mask, DType::Bool)?;
-    let all = elements(&places);
-    let flat = builder.reshape(&mask, &[all])?;
-    let ones = builder.cast(&flat, DType::I64)?;
-    let value = builder.graph.push(Op::Scan { axis: 0, how: Scan::Sum }, &[ones.value])?;
-    let turn = builder.plain(value);
-    let (one, zero) = (builder.number(1.0, DType::I64)?, builder.number(0.0, DType::I64)?);
-    let turn = builder.binary(Binary::Sub, &turn, &one)?;
-    let turn = builder.binary(Binary::Max, &turn, &zero)?;
-    // What lies before the first chosen place reads a row that may not be there.
-    let mut padding = builder.shape(rows);
-    padding[0] = 1.into();
-    let nothing = builder.number(0.0, builder.dtype(rows))?;
-    let nothing = builder.expand(&nothing, &padding)?;
-    let rows = builder.concat(&[rows, &nothing], 0)?;
-    let new = builder.take(&rows, 0, &turn)?;
-    let new = builder.reshape(&new, &shape)?;
-    let new = builder.cast(&new, builder.dtype(x))?;
-    let new = if adds { builder.binary(Binary::Add, x, &new)? } else { new };
-    let mut wide = places;
-    wide.resize(shape.len(), 1.into());
-    let mask = builder.reshape(&mask, &wide)?;
-    builder.select(&mask, &new, x)
+    one(builder.concat(&wide.iter().collect::<Vec<_>>(), 1)?)
 }
 
 /// The different elements, ordered or as their runs come; which of them each element is, and how often each occurs.
@@ -115,15 +67,15 @@ fn unique(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     if call.has("dim") {
         fail!(Unsupported, "the different parts along a dimension");
     }
-    let (shape, ordered) = (builder.shape(&x), call.op == "_unique2");
+    let (shape, sorts) = (builder.shape(&x), call.op == "_unique2");
     let all = elements(&shape);
     if all.fixed() == Some(0) {
         fail!(Unsupported, "the different elements of nothing");
     }
     let mut x = builder.reshape(&x, std::slice::from_ref(&all))?;
     let mut order = None;
-    if ordered {
-        let [values, indices] = super::index::ordered(builder, &x, 0, false, all.clone())?;
+    if sorts {
+        let [values, indices] = ordered(builder, &x, 0, false, all.clone())?;
         (x, order) = (values, Some(indices));
     }
     let rest = builder.slice(&x, 0, &1.into(), &all)?;
@@ -141,7 +93,7 @@ fn unique(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (turn, one) = (builder.plain(value), builder.number(1.0, DType::I64)?);
     let mut inverse = builder.binary(Binary::Sub, &turn, &one)?;
     if let Some(order) = order {
-        inverse = super::view::scatter_rows(builder, Scatter::Replace, &inverse, 0, &order, &inverse)?;
+        inverse = builder.scatter_rows(Scatter::Replace, &inverse, 0, &order, &inverse)?;
     }
     let inverse = builder.reshape(&inverse, &shape)?;
     // From the start of each run to that of the next.

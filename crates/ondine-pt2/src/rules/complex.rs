@@ -1,87 +1,25 @@
 //! Operators on complex numbers, which have a last dimension of real and imaginary part here.
 
-use super::{Builder, Call, Item, Rule, Tensor, fourier::power, one, product::matmul, reduce::reduce};
 use ondine_graph::{Binary, DType, NDArray, Reduce, Result, Unary, fail};
 
-/// The rule for complex arguments, if the one for real numbers does not serve.
-pub(super) fn rule(op: &str) -> Option<Rule> {
-    Some(match op {
-        "add" | "sub" | "mul" | "div" | "rsub" => arithmetic,
-        "neg" => |builder, call| {
-            let x = call.tensor("self")?;
-            one(builder.unary(Unary::Neg, &x)?)
-        },
-        "reciprocal" => |builder, call| {
-            let x = call.tensor("self")?;
-            let unit = number(builder, 1.0)?;
-            one(quotient(builder, &unit, &x)?)
-        },
-        "square" | "pow" => |builder, call| {
-            let x = call.tensor("self")?;
-            let exponent = if call.op == "square" { 2 } else { call.integer("exponent", 0)? };
-            if !(1..=8).contains(&exponent) {
-                fail!(Unsupported, "a complex number to the power of {exponent}");
-            }
-            let mut result = x.clone();
-            for _ in 1..exponent {
-                result = product(builder, &result, &x)?;
-            }
-            one(result)
-        },
-        "exp" => |builder, call| {
-            let x = call.tensor("self")?;
-            let (real, imaginary) = parts(builder, &x)?;
-            let size = builder.unary(Unary::Exp, &real)?;
-            let (c, s) = (builder.unary(Unary::Cos, &imaginary)?, builder.unary(Unary::Sin, &imaginary)?);
-            let both = builder.concat(&[&c, &s], x.rank() - 1)?;
-            one(builder.binary(Binary::Mul, &size, &both)?)
-        },
-        "sum" | "mean" => |builder, call| {
-            let x = call.tensor("self")?;
-            let mut axes = call.axes("dim", x.rank())?;
-            if axes.is_empty() {
-                axes = (0..x.rank() - 1).collect();
-            }
-            axes.sort_unstable();
-            let how = if call.op == "sum" { Reduce::Sum } else { Reduce::Mean };
-            one(reduce(builder, how, &x, &axes, call.flag("keepdim", false)?)?)
-        },
-        "matmul" | "mm" | "bmm" => |builder, call| {
-            let second = if call.has("other") { "other" } else { "mat2" };
-            let [a, b] = [operand(builder, call, "self")?, operand(builder, call, second)?];
-            let (ar, ai) = split(builder, &a)?;
-            let (br, bi) = split(builder, &b)?;
-            let (rr, ii) = (matmul(builder, &ar, &br)?, matmul(builder, &ai, &bi)?);
-            let (ri, ir) = (matmul(builder, &ar, &bi)?, matmul(builder, &ai, &br)?);
-            let (real, imaginary) = (builder.binary(Binary::Sub, &rr, &ii)?, builder.binary(Binary::Add, &ri, &ir)?);
-            one(join(builder, &real, &imaginary)?)
-        },
-        "mT" | "t" | "adjoint" | "mH" => |builder, call| {
-            let x = call.tensor("self")?;
-            if x.rank() < 3 {
-                return one(x);
-            }
-            let turned = Builder::swapped(&x, x.rank() - 3, x.rank() - 2);
-            one(if matches!(call.op, "adjoint" | "mH") { conjugate(builder, &turned)? } else { turned })
-        },
-        "where" => |builder, call| {
-            let condition = call.tensor("condition")?;
-            let mut wide = builder.shape(&condition);
-            wide.push(1.into());
-            let condition = builder.reshape(&condition, &wide)?;
-            let [a, b] = [operand(builder, call, "self")?, operand(builder, call, "other")?];
-            one(builder.select(&condition, &a, &b)?)
-        },
-        "to" | "_to_copy" => |builder, call| {
-            let x = operand(builder, call, "self")?;
-            if call.out_complex(0)? {
-                return one(x);
-            }
-            one(split(builder, &x)?.0)
-        },
-        _ => return None,
-    })
-}
+use super::{
+    reduce::reduce,
+    rule::{Rule, one},
+    sharing,
+};
+use crate::{
+    builder::{Builder, Tensor},
+    call::{Call, Item},
+};
+
+/// The operators of this file.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("angle", complex).complex(),
+    Rule::new("conj", complex).sharing(sharing::conjugated).complex(),
+    Rule::new("_conj", complex).sharing(sharing::conjugated).complex(),
+    Rule::new("conj_physical", complex).complex(),
+    Rule::new("_conj_physical", complex).complex(),
+];
 
 /// A number as a complex tensor without other dimensions.
 fn number(builder: &mut Builder, value: f64) -> Result<Tensor> {
@@ -90,7 +28,7 @@ fn number(builder: &mut Builder, value: f64) -> Result<Tensor> {
 }
 
 /// An argument as a complex tensor: real ones get a part of zeros.
-fn operand(builder: &mut Builder, call: &Call<'_>, name: &str) -> Result<Tensor> {
+pub(super) fn operand(builder: &mut Builder, call: &Call<'_>, name: &str) -> Result<Tensor> {
     if call.is_complex(name) {
         return call.tensor(name);
     }
@@ -104,19 +42,19 @@ fn operand(builder: &mut Builder, call: &Call<'_>, name: &str) -> Result<Tensor>
 }
 
 /// Both parts, each with a last dimension of 1.
-fn parts(builder: &mut Builder, x: &Tensor) -> Result<(Tensor, Tensor)> {
+pub(super) fn parts(builder: &mut Builder, x: &Tensor) -> Result<(Tensor, Tensor)> {
     let last = x.rank() - 1;
     Ok((builder.slice(x, last, &0.into(), &1.into())?, builder.slice(x, last, &1.into(), &2.into())?))
 }
 
 /// Both parts as real tensors.
-fn split(builder: &mut Builder, x: &Tensor) -> Result<(Tensor, Tensor)> {
+pub(super) fn split(builder: &mut Builder, x: &Tensor) -> Result<(Tensor, Tensor)> {
     let (real, imaginary) = parts(builder, x)?;
     let last = x.rank() - 1;
-    Ok((super::view::without(builder, &real, last)?, super::view::without(builder, &imaginary, last)?))
+    Ok((builder.without(&real, last)?, builder.without(&imaginary, last)?))
 }
 
-fn join(builder: &mut Builder, real: &Tensor, imaginary: &Tensor) -> Result<Tensor> {
+pub(super) fn join(builder: &mut Builder, real: &Tensor, imaginary: &Tensor) -> Result<Tensor> {
     let mut shape = builder.shape(real);
     shape.push(1.into());
     let (real, imaginary) = (builder.reshape(real, &shape)?, builder.reshape(imaginary, &shape)?);
@@ -146,7 +84,7 @@ fn quotient(builder: &mut Builder, x: &Tensor, y: &Tensor) -> Result<Tensor> {
     builder.binary(Binary::Div, &over, &under)
 }
 
-fn arithmetic(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+pub(super) fn arithmetic(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let [mut a, mut b] = [operand(builder, call, "self")?, operand(builder, call, "other")?];
     let alpha = call.float("alpha", 1.0)?;
     if call.op == "rsub" {
@@ -161,4 +99,88 @@ fn arithmetic(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         "mul" => product(builder, &a, &b)?,
         _ => quotient(builder, &a, &b)?,
     })
+}
+
+pub(super) fn negative(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    one(builder.unary(Unary::Neg, &x)?)
+}
+
+pub(super) fn reciprocal(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let unit = number(builder, 1.0)?;
+    one(quotient(builder, &unit, &x)?)
+}
+
+pub(super) fn integer_power(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let exponent = if call.op == "square" { 2 } else { call.integer("exponent", 0)? };
+    if !(1..=8).contains(&exponent) {
+        fail!(Unsupported, "a complex number to the power of {exponent}");
+    }
+    let mut result = x.clone();
+    for _ in 1..exponent {
+        result = product(builder, &result, &x)?;
+    }
+    one(result)
+}
+
+pub(super) fn exponential(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let (real, imaginary) = parts(builder, &x)?;
+    let size = builder.unary(Unary::Exp, &real)?;
+    let (c, s) = (builder.unary(Unary::Cos, &imaginary)?, builder.unary(Unary::Sin, &imaginary)?);
+    let both = builder.concat(&[&c, &s], x.rank() - 1)?;
+    one(builder.binary(Binary::Mul, &size, &both)?)
+}
+
+pub(super) fn turned(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    if x.rank() < 3 {
+        return one(x);
+    }
+    let turned = Builder::swapped(&x, x.rank() - 3, x.rank() - 2);
+    one(if matches!(call.op, "adjoint" | "mH") { conjugate(builder, &turned)? } else { turned })
+}
+
+pub(super) fn choice(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let condition = call.tensor("condition")?;
+    let mut wide = builder.shape(&condition);
+    wide.push(1.into());
+    let condition = builder.reshape(&condition, &wide)?;
+    let [a, b] = [operand(builder, call, "self")?, operand(builder, call, "other")?];
+    one(builder.select(&condition, &a, &b)?)
+}
+
+pub(super) fn cast(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = operand(builder, call, "self")?;
+    if call.out_complex(0)? {
+        return one(x);
+    }
+    one(split(builder, &x)?.0)
+}
+
+fn complex(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    if !call.is_complex("self") {
+        if call.op == "angle" {
+            fail!(Unsupported, "the angle of real numbers");
+        }
+        return one(x);
+    }
+    let last = x.rank() - 1;
+    let (real, imaginary) =
+        (builder.slice(&x, last, &0.into(), &1.into())?, builder.slice(&x, last, &1.into(), &2.into())?);
+    if call.op == "angle" {
+        let angle = builder.binary(Binary::Atan2, &imaginary, &real)?;
+        return one(builder.without(&angle, last)?);
+    }
+    let turned = builder.unary(Unary::Neg, &imaginary)?;
+    one(builder.concat(&[&real, &turned], last)?)
+}
+
+/// The sum of squares of both parts.
+pub(super) fn power(builder: &mut Builder, x: &Tensor) -> Result<Tensor> {
+    let square = builder.binary(Binary::Mul, x, x)?;
+    reduce(builder, Reduce::Sum, &square, &[x.rank() - 1], true)
 }

@@ -1,15 +1,28 @@
 //! Convolutions of one to three dimensions, plain and transposed, as two-dimensional ones.
 
-use super::{super::builder::check_list, Builder, Call, Item, Rule, Tensor, norm::channels_last, one};
-use ondine_graph::{Binary, Conv2d, DType, Dim, Op, Result, fail};
+use ondine_graph::{Binary, Conv2d, DType, Dim, NDArray, Op, Result, fail};
 
-pub(super) fn rule(op: &str) -> Option<Rule> {
-    Some(match op {
-        "conv1d" | "conv2d" | "conv3d" | "convolution" | "conv_transpose1d" | "conv_transpose2d"
-        | "conv_transpose3d" | "_convolution" => convolution,
-        _ => return None,
-    })
-}
+use super::{
+    norm::channels_last,
+    product::matmul,
+    rule::{Rule, one},
+};
+use crate::{
+    builder::{Builder, Tensor, check_list},
+    call::{Call, Item},
+};
+
+/// The operators of this file.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("conv1d", convolution),
+    Rule::new("conv2d", convolution),
+    Rule::new("conv3d", convolution),
+    Rule::new("convolution", convolution),
+    Rule::new("conv_transpose1d", convolution),
+    Rule::new("conv_transpose2d", convolution),
+    Rule::new("conv_transpose3d", convolution),
+    Rule::new("_convolution", convolution),
+];
 
 /// What a convolution is told about each dimension.
 struct Spatial {
@@ -78,7 +91,7 @@ fn convolution(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         (true, 1 | 2) => spread(builder, &x, &weight, bias.as_ref(), &spatial)?,
         _ => fail!(Unsupported, "a convolution of {n} dimensions, transposed: {transposed}"),
     };
-    if unbatched { one(super::view::without(builder, &result, 0)?) } else { one(result) }
+    if unbatched { one(builder.without(&result, 0)?) } else { one(result) }
 }
 
 /// A convolution of one or two dimensions.
@@ -86,7 +99,7 @@ fn flat(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias: Option<&Tensor
     if weight.rank() == 3 {
         let (x, weight) = (line(builder, x)?, line(builder, weight)?);
         let result = flat(builder, &x, &weight, bias, &s.with_height())?;
-        return super::view::without(builder, &result, 2);
+        return builder.without(&result, 2);
     }
     let (value, order) = channels_last(builder, x)?;
     let weight = builder.dense(weight)?;
@@ -107,7 +120,7 @@ fn computed(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias: Option<&Te
     if weight.rank() == 3 {
         let (x, weight) = (line(builder, x)?, line(builder, weight)?);
         let result = computed(builder, &x, &weight, bias, &s.with_height())?;
-        return super::view::without(builder, &result, 2);
+        return builder.without(&result, 2);
     }
     let (x_shape, shape) = (builder.shape(x), builder.shape(weight));
     let [outputs, inputs, kernel_h, kernel_w] = &shape[..] else { fail!(Shape, "not a kernel of two dimensions") };
@@ -128,7 +141,7 @@ fn computed(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias: Option<&Te
         check_list(&[kernel, count])?;
         let place = |tap: usize, block: usize| (block * s.stride[i] + tap * s.dilation[i]) as i64;
         let places: Vec<i64> = (0..kernel).flat_map(|tap| (0..count).map(move |block| place(tap, block))).collect();
-        let indices = builder.graph.constant(ondine_graph::NDArray::new(&[places.len()], &places)?);
+        let indices = builder.graph.constant(NDArray::new(&[places.len()], &places)?);
         let indices = builder.plain(indices);
         y = builder.take(&y, 2 + i, &indices)?;
         split.extend([Dim::from(kernel), count.into()]);
@@ -139,7 +152,7 @@ fn computed(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias: Option<&Te
     let taps = &(inputs * kernel_h) * kernel_w;
     let y = builder.reshape(&y, &[x_shape[0].clone(), s.groups.into(), taps.clone(), &counts[0] * &counts[1]])?;
     let weight = builder.reshape(weight, &[s.groups.into(), outputs.floor_div(s.groups.max(1)), taps])?;
-    let product = super::product::matmul(builder, &weight, &y)?;
+    let product = matmul(builder, &weight, &y)?;
     let out = [x_shape[0].clone(), outputs.clone(), counts[0].clone(), counts[1].clone()];
     let product = builder.reshape(&product, &out)?;
     match bias {
@@ -193,7 +206,7 @@ fn deep(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias: Option<&Tensor
         let flat_shape = [batch * depth, channels.clone(), height.clone(), width.clone()];
         let images = builder.reshape(&moved, &flat_shape)?;
         let kernel = builder.slice(weight, 2, &plane.into(), &(plane + 1).into())?;
-        let kernel = super::view::without(builder, &kernel, 2)?;
+        let kernel = builder.without(&kernel, 2)?;
         let bias = if plane == 0 { bias } else { None };
         let product = if builder.is_fixed(&kernel) {
             flat(builder, &images, &kernel, bias, &inner)?
@@ -259,7 +272,7 @@ fn spread(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias: Option<&Tens
     if weight.rank() == 3 {
         let (x, weight) = (line(builder, x)?, line(builder, weight)?);
         let result = spread(builder, &x, &weight, bias, &s.with_height())?;
-        return super::view::without(builder, &result, 2);
+        return builder.without(&result, 2);
     }
     let shape: Option<Vec<usize>> = builder.shape(weight).iter().map(Dim::fixed).collect();
     let Some([inputs, outputs, kernel_h, kernel_w]) =

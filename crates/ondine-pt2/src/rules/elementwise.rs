@@ -1,80 +1,137 @@
 //! Operators that look at each element by itself.
 
-use super::{super::call::Operand, Builder, Call, Item, Rule, Tensor, one};
-use ondine_graph::{Activation, Binary, DType, Elementary, Result, Unary, fail};
+use ondine_graph::{Activation, Binary, DType, Elementary, Reduce, Result, Unary, fail};
 
-pub(super) fn rule(op: &str) -> Option<Rule> {
-    Some(match op {
-        "add" => |builder, call| sum(builder, call, 1.0, "self", "other"),
-        "sub" | "subtract" => |builder, call| sum(builder, call, -1.0, "self", "other"),
-        "rsub" => |builder, call| sum(builder, call, -1.0, "other", "self"),
-        "mul" | "multiply" => |builder, call| product(builder, call),
-        "div" | "divide" | "true_divide" => |builder, call| quotient(builder, call),
-        "floor_divide" => |builder, call| arithmetic(builder, call, Binary::FloorDiv),
-        "remainder" => |builder, call| arithmetic(builder, call, Binary::Remainder),
-        "fmod" => |builder, call| arithmetic(builder, call, Binary::Fmod),
-        "maximum" => |builder, call| arithmetic(builder, call, Binary::Max),
-        "minimum" => |builder, call| arithmetic(builder, call, Binary::Min),
-        "fmax" | "fmin" => best_number,
-        "atan2" | "arctan2" => |builder, call| arithmetic(builder, call, Binary::Atan2),
-        "pow" | "float_power" => |builder, call| power(builder, call),
-        "bitwise_and" | "__and__" | "__iand__" => |builder, call| arithmetic(builder, call, Binary::And),
-        "bitwise_or" | "__or__" | "__ior__" => |builder, call| arithmetic(builder, call, Binary::Or),
-        "bitwise_xor" | "__xor__" | "__ixor__" => |builder, call| arithmetic(builder, call, Binary::Xor),
-        "logical_and" => |builder, call| logic(builder, call, Binary::And),
-        "logical_or" => |builder, call| logic(builder, call, Binary::Or),
-        "logical_xor" => |builder, call| logic(builder, call, Binary::Xor),
-        "logical_not" | "bitwise_not" => |builder, call| not(builder, call),
-        "eq" => |builder, call| compare(builder, call, Compare::Equal),
-        "ne" | "not_equal" => |builder, call| compare(builder, call, Compare::Unequal),
-        "lt" | "less" => |builder, call| compare(builder, call, Compare::Less),
-        "gt" | "greater" => |builder, call| compare(builder, call, Compare::Greater),
-        "le" | "less_equal" => |builder, call| compare(builder, call, Compare::AtMost),
-        "ge" | "greater_equal" => |builder, call| compare(builder, call, Compare::AtLeast),
-        "isnan" | "isinf" | "isfinite" => |builder, call| classify(builder, call),
-        "where" => |builder, call| choose(builder, call),
-        "masked_fill" => |builder, call| {
-            let mask = call.tensor("mask")?;
-            let dtype = call.out_dtype(0)?;
-            let value = call.operand_as(builder, "value", dtype)?;
-            let x = call.operand_as(builder, "self", dtype)?;
-            one(builder.select(&mask, &value, &x)?)
-        },
-        "clamp" | "clip" | "hardtanh" | "clamp_min" | "clamp_max" | "relu6" => |builder, call| clamp(builder, call),
-        "to" | "_to_copy" | "type_as" | "float" | "int" | "long" | "bool" | "half" | "double" | "to_copy" => {
-            |builder, call| {
-                let x = call.tensor("self")?;
-                let x = call.cast_out(builder, &x)?;
-                // What is computed in 32 bits loses its digits where the program says so.
-                let half = call.narrows()?;
-                match half {
-                    Some(half) => {
-                        let narrow = builder.cast(&x, half)?;
-                        one(builder.cast(&narrow, DType::F32)?)
-                    }
-                    None => one(x),
-                }
-            }
+use super::{
+    complex,
+    positions::coordinates,
+    reduce::reduce,
+    rule::{Rule, one},
+    sharing, view,
+};
+use crate::{
+    builder::{Builder, Tensor},
+    call::{Call, Item, Operand},
+};
+
+/// The operators of this file.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("add", |builder, call| sum(builder, call, 1.0, "self", "other")).on_complex(complex::arithmetic),
+    Rule::new("sub", |builder, call| sum(builder, call, -1.0, "self", "other")).on_complex(complex::arithmetic),
+    Rule::new("subtract", |builder, call| sum(builder, call, -1.0, "self", "other")),
+    Rule::new("rsub", |builder, call| sum(builder, call, -1.0, "other", "self")).on_complex(complex::arithmetic),
+    Rule::new("mul", product).on_complex(complex::arithmetic),
+    Rule::new("multiply", product),
+    Rule::new("div", quotient).on_complex(complex::arithmetic),
+    Rule::new("divide", quotient),
+    Rule::new("true_divide", quotient),
+    Rule::new("floor_divide", |builder, call| arithmetic(builder, call, Binary::FloorDiv)),
+    Rule::new("remainder", |builder, call| arithmetic(builder, call, Binary::Remainder)),
+    Rule::new("fmod", |builder, call| arithmetic(builder, call, Binary::Fmod)),
+    Rule::new("maximum", |builder, call| arithmetic(builder, call, Binary::Max)),
+    Rule::new("minimum", |builder, call| arithmetic(builder, call, Binary::Min)),
+    Rule::new("fmax", best_number),
+    Rule::new("fmin", best_number),
+    Rule::new("atan2", |builder, call| arithmetic(builder, call, Binary::Atan2)),
+    Rule::new("arctan2", |builder, call| arithmetic(builder, call, Binary::Atan2)),
+    Rule::new("pow", power).on_complex(complex::integer_power),
+    Rule::new("float_power", power),
+    Rule::new("bitwise_and", |builder, call| arithmetic(builder, call, Binary::And)),
+    Rule::new("__and__", |builder, call| arithmetic(builder, call, Binary::And)),
+    Rule::new("__iand__", |builder, call| arithmetic(builder, call, Binary::And)),
+    Rule::new("bitwise_or", |builder, call| arithmetic(builder, call, Binary::Or)),
+    Rule::new("__or__", |builder, call| arithmetic(builder, call, Binary::Or)),
+    Rule::new("__ior__", |builder, call| arithmetic(builder, call, Binary::Or)),
+    Rule::new("bitwise_xor", |builder, call| arithmetic(builder, call, Binary::Xor)),
+    Rule::new("__xor__", |builder, call| arithmetic(builder, call, Binary::Xor)),
+    Rule::new("__ixor__", |builder, call| arithmetic(builder, call, Binary::Xor)),
+    Rule::new("logical_and", |builder, call| logic(builder, call, Binary::And)),
+    Rule::new("logical_or", |builder, call| logic(builder, call, Binary::Or)),
+    Rule::new("logical_xor", |builder, call| logic(builder, call, Binary::Xor)),
+    Rule::new("logical_not", not),
+    Rule::new("bitwise_not", not),
+    Rule::new("eq", |builder, call| compare(builder, call, Compare::Equal)),
+    Rule::new("ne", |builder, call| compare(builder, call, Compare::Unequal)),
+    Rule::new("not_equal", |builder, call| compare(builder, call, Compare::Unequal)),
+    Rule::new("lt", |builder, call| compare(builder, call, Compare::Less)),
+    Rule::new("less", |builder, call| compare(builder, call, Compare::Less)),
+    Rule::new("gt", |builder, call| compare(builder, call, Compare::Greater)),
+    Rule::new("greater", |builder, call| compare(builder, call, Compare::Greater)),
+    Rule::new("le", |builder, call| compare(builder, call, Compare::AtMost)),
+    Rule::new("less_equal", |builder, call| compare(builder, call, Compare::AtMost)),
+    Rule::new("ge", |builder, call| compare(builder, call, Compare::AtLeast)),
+    Rule::new("greater_equal", |builder, call| compare(builder, call, Compare::AtLeast)),
+    Rule::new("isnan", classify),
+    Rule::new("isinf", classify),
+    Rule::new("isfinite", classify),
+    Rule::new("where", choose).on_complex(complex::choice),
+    Rule::new("masked_fill", masked_fill),
+    Rule::new("clamp", clamp),
+    Rule::new("clip", clamp),
+    Rule::new("hardtanh", clamp),
+    Rule::new("clamp_min", clamp),
+    Rule::new("clamp_max", clamp),
+    Rule::new("relu6", clamp),
+    Rule::new("to", to).sharing(sharing::converted).on_complex(complex::cast).back(view::all_back),
+    Rule::new("_to_copy", to).on_complex(complex::cast),
+    Rule::new("type_as", to).sharing(sharing::converted).back(view::all_back),
+    Rule::new("float", to).sharing(sharing::converted),
+    Rule::new("int", to).sharing(sharing::converted),
+    Rule::new("long", to).sharing(sharing::converted),
+    Rule::new("bool", to).sharing(sharing::converted),
+    Rule::new("half", to).sharing(sharing::converted),
+    Rule::new("double", to).sharing(sharing::converted),
+    Rule::new("to_copy", to),
+    Rule::new("copy", copy),
+    Rule::new("addcmul", addcmul),
+    Rule::new("addcdiv", addcmul),
+    Rule::new("neg", rounding).on_complex(complex::negative),
+    Rule::new("abs", rounding).complex(),
+    Rule::new("sign", rounding),
+    Rule::new("sgn", rounding),
+    Rule::new("floor", rounding),
+    Rule::new("ceil", rounding),
+    Rule::new("round", rounding),
+    Rule::new("trunc", rounding),
+    Rule::new("fix", rounding),
+];
+
+fn addcmul(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (a, b) = (call.float_tensor(builder, "tensor1")?, call.float_tensor(builder, "tensor2")?);
+    let op = if call.op == "addcmul" { Binary::Mul } else { Binary::Div };
+    let product = builder.binary(op, &a, &b)?;
+    let product = Call::scale(builder, &product, call.float("value", 1.0)?)?;
+    let x = call.float_tensor(builder, "self")?;
+    one(builder.binary(Binary::Add, &x, &product)?)
+}
+
+fn copy(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (x, source) = (call.tensor("self")?, call.tensor("src")?);
+    let source = builder.cast(&source, builder.dtype(&x))?;
+    let shape = builder.shape(&x);
+    one(builder.expand(&source, &shape)?)
+}
+
+fn to(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let x = call.cast_out(builder, &x)?;
+    // What is computed in 32 bits loses its digits where the program says so.
+    let half = call.narrows()?;
+    match half {
+        Some(half) => {
+            let narrow = builder.cast(&x, half)?;
+            one(builder.cast(&narrow, DType::F32)?)
         }
-        "copy" => |builder, call| {
-            let (x, source) = (call.tensor("self")?, call.tensor("src")?);
-            let source = builder.cast(&source, builder.dtype(&x))?;
-            let shape = builder.shape(&x);
-            one(builder.expand(&source, &shape)?)
-        },
-        "addcmul" | "addcdiv" => |builder, call| {
-            let (a, b) = (call.float_tensor(builder, "tensor1")?, call.float_tensor(builder, "tensor2")?);
-            let op = if call.op == "addcmul" { Binary::Mul } else { Binary::Div };
-            let product = builder.binary(op, &a, &b)?;
-            let product = Call::scale(builder, &product, call.float("value", 1.0)?)?;
-            let x = call.float_tensor(builder, "self")?;
-            one(builder.binary(Binary::Add, &x, &product)?)
-        },
-        "neg" | "abs" | "sign" | "sgn" | "floor" | "ceil" | "round" | "trunc" | "fix" => {
-            |builder, call| rounding(builder, call)
-        }
-        _ => return smooth(op),
-    })
+        None => one(x),
+    }
+}
+
+fn masked_fill(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let mask = call.tensor("mask")?;
+    let dtype = call.out_dtype(0)?;
+    let value = call.operand_as(builder, "value", dtype)?;
+    let x = call.operand_as(builder, "self", dtype)?;
+    one(builder.select(&mask, &value, &x)?)
 }
 
 /// The larger or smaller of two; what is no number counts for nothing.
@@ -86,137 +143,6 @@ fn best_number(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let best = builder.select(&second, &best, &a)?;
     let best = builder.select(&first, &best, &b)?;
     finish(builder, call, &best)
-}
-
-/// Functions of real numbers.
-fn smooth(op: &str) -> Option<Rule> {
-    Some(match op {
-        "exp" | "log" | "sqrt" | "rsqrt" | "sin" | "cos" | "silu" | "relu" | "sigmoid" | "tanh" | "square" | "tan"
-        | "asin" | "arcsin" | "acos" | "arccos" | "atan" | "arctan" | "sinh" | "cosh" | "asinh" | "acosh" | "atanh"
-        | "erf" | "expm1" | "log1p" | "log2" | "log10" | "exp2" | "reciprocal" | "special_expm1" | "special_erf"
-        | "log_sigmoid" | "deg2rad" | "erfc" | "frac" | "rad2deg" | "special_erfc" | "lgamma" | "special_gammaln"
-        | "digamma" | "special_psi" | "erfinv" | "special_erfinv" | "special_expit" | "special_log1p"
-        | "special_exp2" => |builder, call| {
-            let x = call.float_tensor(builder, "self")?;
-            one(function(builder, call.op, &x)?)
-        },
-        "gelu" => |builder, call| {
-            let x = call.float_tensor(builder, "self")?;
-            let tanh = call.text("approximate") == Some("tanh");
-            one(builder.activation(if tanh { Activation::GeluTanh } else { Activation::Gelu }, &x)?)
-        },
-        "hardswish" | "hardsigmoid" => |builder, call| {
-            let x = call.float_tensor(builder, "self")?;
-            let swish = call.op == "hardswish";
-            one(builder.activation(if swish { Activation::HardSwish } else { Activation::HardSigmoid }, &x)?)
-        },
-        "mish" => |builder, call| {
-            let x = call.float_tensor(builder, "self")?;
-            let gate = builder.function(Elementary::Softplus, &x)?;
-            let gate = builder.activation(Activation::Tanh, &gate)?;
-            one(builder.binary(Binary::Mul, &x, &gate)?)
-        },
-        "softplus" => softplus,
-        "leaky_relu" | "rrelu" => |builder, call| {
-            let x = call.float_tensor(builder, "self")?;
-            let slope = match call.op {
-                "rrelu" => (call.float("lower", 0.125)? + call.float("upper", 1.0 / 3.0)?) / 2.0,
-                _ => call.float("negative_slope", 0.01)?,
-            };
-            let low = builder.affine(&x, slope, 0.0)?;
-            if (0.0..=1.0).contains(&slope) {
-                return one(builder.binary(Binary::Max, &x, &low)?);
-            }
-            let zero = builder.number(0.0, DType::F32)?;
-            let negative = builder.binary(Binary::Less, &x, &zero)?;
-            one(builder.select(&negative, &low, &x)?)
-        },
-        "prelu" => |builder, call| {
-            let x = call.float_tensor(builder, "self")?;
-            let mut weight = call.float_tensor(builder, "weight")?;
-            if x.rank() > 2 && weight.rank() == 1 {
-                let mut shape = vec![1.into(); x.rank() - 1];
-                shape[0] = builder.dim(&weight, 0);
-                weight = builder.reshape(&weight, &shape)?;
-            }
-            let zero = builder.number(0.0, DType::F32)?;
-            let (high, low) = (builder.binary(Binary::Max, &x, &zero)?, builder.binary(Binary::Min, &x, &zero)?);
-            let low = builder.binary(Binary::Mul, &low, &weight)?;
-            one(builder.binary(Binary::Add, &high, &low)?)
-        },
-        "elu" | "celu" | "selu" => elu,
-        "softsign" => |builder, call| {
-            let x = call.float_tensor(builder, "self")?;
-            let size = builder.unary(Unary::Abs, &x)?;
-            let size = builder.affine(&size, 1.0, 1.0)?;
-            one(builder.binary(Binary::Div, &x, &size)?)
-        },
-        "hardshrink" | "threshold" => threshold,
-        "glu" => |builder, call| {
-            let x = call.float_tensor(builder, "self")?;
-            let axis = call.axis("dim", -1, x.rank())?;
-            let size = builder.dim(&x, axis);
-            let half = size.floor_div(2);
-            let a = builder.slice(&x, axis, &0.into(), &half)?;
-            let b = builder.slice(&x, axis, &half, &size)?;
-            let gate = builder.activation(Activation::Sigmoid, &b)?;
-            one(builder.binary(Binary::Mul, &a, &gate)?)
-        },
-        _ => return None,
-    })
-}
-
-/// A function of one real number by its name.
-pub(super) fn function(builder: &mut Builder, name: &str, x: &Tensor) -> Result<Tensor> {
-    let unary = match name {
-        "exp" => Unary::Exp,
-        "log" => Unary::Log,
-        "sqrt" => Unary::Sqrt,
-        "rsqrt" => Unary::Rsqrt,
-        "sin" => Unary::Sin,
-        "cos" => Unary::Cos,
-        "silu" => Unary::Activation(Activation::Silu),
-        "relu" => Unary::Activation(Activation::Relu),
-        "sigmoid" | "special_expit" => Unary::Activation(Activation::Sigmoid),
-        "lgamma" | "special_gammaln" => Unary::Function(Elementary::LogGamma),
-        "digamma" | "special_psi" => Unary::Function(Elementary::Digamma),
-        "erfinv" | "special_erfinv" => Unary::Function(Elementary::ErfInv),
-        "tanh" => Unary::Activation(Activation::Tanh),
-        "tan" => Unary::Function(Elementary::Tan),
-        "asin" | "arcsin" => Unary::Function(Elementary::Asin),
-        "acos" | "arccos" => Unary::Function(Elementary::Acos),
-        "atan" | "arctan" => Unary::Function(Elementary::Atan),
-        "sinh" => Unary::Function(Elementary::Sinh),
-        "cosh" => Unary::Function(Elementary::Cosh),
-        "asinh" => Unary::Function(Elementary::Asinh),
-        "acosh" => Unary::Function(Elementary::Acosh),
-        "atanh" => Unary::Function(Elementary::Atanh),
-        "erf" | "special_erf" => Unary::Function(Elementary::Erf),
-        "expm1" | "special_expm1" => Unary::Function(Elementary::ExpM1),
-        "log1p" | "special_log1p" => Unary::Function(Elementary::Log1p),
-        "log2" => Unary::Function(Elementary::Log2),
-        "log10" => Unary::Function(Elementary::Log10),
-        "exp2" | "special_exp2" => Unary::Function(Elementary::Exp2),
-        "reciprocal" => Unary::Function(Elementary::Reciprocal),
-        "square" => return builder.binary(Binary::Mul, x, x),
-        "deg2rad" => return builder.affine(x, std::f64::consts::PI / 180.0, 0.0),
-        "rad2deg" => return builder.affine(x, 180.0 / std::f64::consts::PI, 0.0),
-        "erfc" | "special_erfc" => {
-            let erf = builder.function(Elementary::Erf, x)?;
-            return builder.affine(&erf, -1.0, 1.0);
-        }
-        "frac" => {
-            let whole = builder.function(Elementary::Trunc, x)?;
-            return builder.binary(Binary::Sub, x, &whole);
-        }
-        "log_sigmoid" => {
-            let negative = builder.unary(Unary::Neg, x)?;
-            let soft = builder.function(Elementary::Softplus, &negative)?;
-            return builder.unary(Unary::Neg, &soft);
-        }
-        other => fail!(Unsupported, "the function {other}"),
-    };
-    builder.unary(unary, x)
 }
 
 /// The type in which integers and truth values are computed.
@@ -455,7 +381,7 @@ fn classify(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 fn choose(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     if !call.has("self") {
         let condition = call.tensor("condition")?;
-        let columns = super::choice::coordinates(builder, &condition, call.out_shape(0)?.first())?;
+        let columns = coordinates(builder, &condition, call.out_shape(0)?.first())?;
         return Ok(columns.into_iter().map(Item::Tensor).collect());
     }
     let dtype = call.out_dtype(0)?;
@@ -521,7 +447,7 @@ fn rounding(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     if call.op == "abs" && call.is_complex("self") {
         let last = x.rank() - 1;
         let square = builder.binary(Binary::Mul, &x, &x)?;
-        let sum = super::reduce::reduce(builder, ondine_graph::Reduce::Sum, &square, &[last], false)?;
+        let sum = reduce(builder, Reduce::Sum, &square, &[last], false)?;
         return one(builder.unary(Unary::Sqrt, &sum)?);
     }
     let function = match (call.op, dtype) {
@@ -547,45 +473,4 @@ fn rounding(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         return one(builder.binary(Binary::Div, &rounded, &scale)?);
     }
     one(builder.function(function, &x)?)
-}
-
-fn softplus(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.float_tensor(builder, "self")?;
-    let (beta, threshold) = (call.float("beta", 1.0)?, call.float("threshold", 20.0)?);
-    let scaled = Call::scale(builder, &x, beta)?;
-    let soft = builder.function(Elementary::Softplus, &scaled)?;
-    let soft = Call::scale(builder, &soft, 1.0 / beta)?;
-    let threshold = builder.number(threshold, DType::F32)?;
-    let large = builder.binary(Binary::Less, &threshold, &scaled)?;
-    one(builder.select(&large, &x, &soft)?)
-}
-
-/// `scale * x` above zero, `scale * alpha * (e^(input_scale * x) - 1)` below.
-fn elu(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.float_tensor(builder, "self")?;
-    let (alpha, scale, input_scale) = match call.op {
-        "selu" => (1.673_263_242_354_377_2, 1.050_700_987_355_480_5, 1.0),
-        "celu" => {
-            let alpha = call.float("alpha", 1.0)?;
-            (alpha, 1.0, 1.0 / alpha)
-        }
-        _ => (call.float("alpha", 1.0)?, call.float("scale", 1.0)?, call.float("input_scale", 1.0)?),
-    };
-    let scaled = Call::scale(builder, &x, input_scale)?;
-    let low = builder.function(Elementary::ExpM1, &scaled)?;
-    let low = Call::scale(builder, &low, alpha * scale)?;
-    let high = Call::scale(builder, &x, scale)?;
-    let zero = builder.number(0.0, DType::F32)?;
-    let positive = builder.binary(Binary::Less, &zero, &x)?;
-    one(builder.select(&positive, &high, &low)?)
-}
-
-fn threshold(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.float_tensor(builder, "self")?;
-    let limit =
-        builder.number(call.float(if call.op == "threshold" { "threshold" } else { "lambd" }, 0.5)?, DType::F32)?;
-    let other = builder.number(call.float("value", 0.0)?, DType::F32)?;
-    let size = if call.op == "threshold" { x.clone() } else { builder.unary(Unary::Abs, &x)? };
-    let passes = builder.binary(Binary::Less, &limit, &size)?;
-    one(builder.select(&passes, &x, &other)?)
 }

@@ -1,24 +1,50 @@
-//! Fourier transforms as products with matrices, of sizes split into factors; complex numbers are a last dimension of 2.
+//! Fourier transforms as products with matrices, of sizes split into factors; complex numbers are a last dimension of
+//! 2.
 
-use super::{super::builder::check_list, Builder, Call, Item, Rule, Tensor, one, product::matmul};
-use ondine_graph::{Binary, DType, Dim, NDArray, Op, Reduce, Result, Scatter, fail};
+use ondine_graph::{Binary, DType, Dim, NDArray, Op, Result, Scatter, fail};
+
+use super::{
+    complex::product,
+    product::matmul,
+    rule::{Rule, one},
+};
+use crate::{
+    builder::{Builder, Tensor, check_list, inverse},
+    call::{Call, Item},
+};
+
+/// The operators of this file.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("fft_fft", transform).complex(),
+    Rule::new("fft_ifft", transform).complex(),
+    Rule::new("fft_rfft", transform).complex(),
+    Rule::new("fft_irfft", transform).complex(),
+    Rule::new("fft_fft2", transform).complex(),
+    Rule::new("fft_ifft2", transform).complex(),
+    Rule::new("fft_rfft2", transform).complex(),
+    Rule::new("fft_irfft2", transform).complex(),
+    Rule::new("fft_fftn", transform).complex(),
+    Rule::new("fft_ifftn", transform).complex(),
+    Rule::new("fft_rfftn", transform).complex(),
+    Rule::new("fft_irfftn", transform).complex(),
+    Rule::new("_fft_r2c", raw_transform).complex(),
+    Rule::new("_fft_c2c", raw_transform).complex(),
+    Rule::new("_fft_c2r", raw_transform).complex(),
+    Rule::new("fft_fftshift", shift).complex(),
+    Rule::new("fft_ifftshift", shift).complex(),
+    Rule::new("fft_fftfreq", frequencies).complex(),
+    Rule::new("fft_rfftfreq", frequencies).complex(),
+    Rule::new("stft", stft).complex(),
+    Rule::new("istft", istft).complex(),
+    Rule::new("hann_window", named_window),
+    Rule::new("hamming_window", named_window),
+    Rule::new("blackman_window", named_window),
+];
 
 /// A transform of so many elements is one product; larger ones are split.
 const DIRECT: usize = 64;
-const LARGEST: usize = 1 << 20;
 
-pub(super) fn rule(op: &str) -> Option<Rule> {
-    Some(match op {
-        "fft_fft" | "fft_ifft" | "fft_rfft" | "fft_irfft" | "fft_fft2" | "fft_ifft2" | "fft_rfft2" | "fft_irfft2"
-        | "fft_fftn" | "fft_ifftn" | "fft_rfftn" | "fft_irfftn" => transform,
-        "_fft_r2c" | "_fft_c2c" | "_fft_c2r" => raw_transform,
-        "fft_fftshift" | "fft_ifftshift" => shift,
-        "fft_fftfreq" | "fft_rfftfreq" => frequencies,
-        "stft" => stft,
-        "istft" => istft,
-        _ => return None,
-    })
-}
+const LARGEST: usize = 1 << 20;
 
 /// Whether a real tensor becomes complex: a part of zeros beside it.
 fn as_complex(builder: &mut Builder, x: &Tensor) -> Result<Tensor> {
@@ -34,7 +60,7 @@ fn as_complex(builder: &mut Builder, x: &Tensor) -> Result<Tensor> {
 fn part(builder: &mut Builder, x: &Tensor, index: usize) -> Result<Tensor> {
     let last = x.rank() - 1;
     let part = builder.slice(x, last, &index.into(), &(index + 1).into())?;
-    super::view::without(builder, &part, last)
+    builder.without(&part, last)
 }
 
 /// What is along `axis`, cut or continued by zeros to `size`.
@@ -68,7 +94,7 @@ fn along(builder: &mut Builder, x: &Tensor, axis: usize, sign: f64) -> Result<Te
     let flat = builder.reshape(&moved, &[rows, n.into(), 2.into()])?;
     let result = last(builder, &flat, n, sign)?;
     let result = builder.reshape(&result, &shape)?;
-    Ok(Builder::permuted(&result, &super::super::builder::inverse(&order)))
+    Ok(Builder::permuted(&result, &inverse(&order)))
 }
 
 /// The transform of `[rows, n, 2]` along the middle dimension.
@@ -105,7 +131,7 @@ fn last(builder: &mut Builder, x: &Tensor, n: usize, sign: f64) -> Result<Tensor
         (0..factor).flat_map(|a| (0..rest).flat_map(move |k| turn(a * k, n, sign).map(|value| value as f32))).collect();
     let turns = builder.graph.constant(NDArray::new(&[1, factor, rest, 2], &turns)?);
     let turns = builder.plain(turns);
-    let turned = super::complex::product(builder, &inner, &turns)?;
+    let turned = product(builder, &inner, &turns)?;
     let outer = Builder::permuted(&turned, &[0, 2, 1, 3]);
     let outer = builder.reshape(&outer, &[&rows * rest, factor.into(), 2.into()])?;
     let outer = last(builder, &outer, factor, sign)?;
@@ -317,7 +343,7 @@ fn stft(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let kind = Kind { inverse: false, one_sided: call.flag("onesided", true)?, real_result: false, scale };
     let y = spectrum(builder, frames, &[2], &[size], &kind)?;
     let y = Builder::permuted(&y, &[0, 2, 1, 3]);
-    one(if unbatched { super::view::without(builder, &y, 0)? } else { y })
+    one(if unbatched { builder.without(&y, 0)? } else { y })
 }
 
 /// The inverse of `stft`: windows added up, divided by what their windows add up to.
@@ -353,7 +379,7 @@ fn istft(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         let zero = builder.number(0.0, DType::F32)?;
         let base = builder.expand(&zero, &[rows.clone(), length.into()])?;
         let frames = builder.reshape(&frames, &[rows, (count * size).into()])?;
-        sums.push(super::view::scatter_rows(builder, Scatter::Add, &base, 1, &places, &frames)?);
+        sums.push(builder.scatter_rows(Scatter::Add, &base, 1, &places, &frames)?);
     }
     let start = if call.flag("center", true)? { size / 2 } else { 0 };
     let out = call.out_shape(0)?;
@@ -365,11 +391,26 @@ fn istft(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         cut.push(fitted(builder, &part, 1, wanted)?);
     }
     let y = builder.binary(Binary::Div, &cut[0], &cut[1])?;
-    one(if unbatched { super::view::without(builder, &y, 0)? } else { y })
+    one(if unbatched { builder.without(&y, 0)? } else { y })
 }
 
-/// The sum of squares of both parts.
-pub(super) fn power(builder: &mut Builder, x: &Tensor) -> Result<Tensor> {
-    let square = builder.binary(Binary::Mul, x, x)?;
-    super::reduce::reduce(builder, Reduce::Sum, &square, &[x.rank() - 1], true)
+fn named_window(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let length = usize::try_from(call.integer("window_length", 1)?).unwrap_or(0).min(1 << 24);
+    let periodic = call.flag("periodic", true)?;
+    let span = if periodic { length } else { length.saturating_sub(1) }.max(1) as f64;
+    let shares = match call.op {
+        "hann_window" => [0.5, 0.5, 0.0],
+        "hamming_window" => {
+            let alpha = call.float("alpha", 0.54)?;
+            [alpha, call.float("beta", 0.46)?, 0.0]
+        }
+        _ => [0.42, 0.5, 0.08],
+    };
+    let value = |i: usize| {
+        let angle = 2.0 * std::f64::consts::PI * i as f64 / span;
+        (shares[0] - shares[1] * angle.cos() + shares[2] * (2.0 * angle).cos()) as f32
+    };
+    let values: Vec<f32> = (0..length).map(value).collect();
+    let array = builder.graph.constant(NDArray::new(&[length], &values)?);
+    one(builder.plain(array))
 }

@@ -1,63 +1,90 @@
 //! Operators that look elements up, spread them, order and accumulate them.
 
-use super::{
-    super::builder::{check_list, elements},
-    Builder, Call, Item, Rule, Tensor, one,
-    view::scatter_rows,
-};
-use ondine_graph::{Binary, DType, Dim, Op, Result, Scan, Scatter, fail};
+use ondine_graph::{Binary, DType, Dim, Op, Reduce, Result, Scan, Scatter, fail};
 
-pub(super) fn rule(op: &str) -> Option<Rule> {
-    Some(match op {
-        "embedding" => |builder, call| {
-            let (table, indices) = (call.tensor("weight")?, call.tensor("indices")?);
-            let indices = builder.cast(&indices, DType::I64)?;
-            let (table, indices) = (builder.dense(&table)?, builder.dense(&indices)?);
-            let value = builder.graph.gather(table, indices)?;
-            one(builder.plain(value))
-        },
-        "index_select" => |builder, call| {
-            let (x, indices) = (call.tensor("self")?, call.tensor("index")?);
-            let axis = call.axis("dim", 0, x.rank())?;
-            one(builder.take(&x, axis, &indices)?)
-        },
-        "index" | "_unsafe_index" => index,
-        "index_put" | "_unsafe_index_put" => index_put,
-        "gather" | "take_along_dim" => |builder, call| {
-            let x = call.tensor("self")?;
-            let indices = call.tensor(if call.has("index") { "index" } else { "indices" })?;
-            let axis = call.axis("dim", 0, x.rank())?;
-            let indices = builder.cast(&indices, DType::I64)?;
-            one(pick(builder, &x, axis, &indices)?)
-        },
-        "scatter" | "scatter_add" | "scatter_reduce" => scatter,
-        "index_copy" | "index_add" | "index_fill" | "index_reduce" => index_rows,
-        "put" => put_flat,
-        "diagonal_scatter" | "as_strided_scatter" => view_scatter,
-        "fill_diagonal" => |builder, call| {
-            let x = call.tensor("self")?;
-            let shape = builder.shape(&x);
-            let [rows, columns] = &shape[..] else { fail!(Unsupported, "fill_diagonal of rank {}", shape.len()) };
-            if call.flag("wrap", false)? {
-                fail!(Unsupported, "fill_diagonal that begins anew below");
-            }
-            let row = builder.range(&0.into(), 1, rows)?;
-            let row = builder.reshape(&row, &[rows.clone(), 1.into()])?;
-            let column = builder.range(&0.into(), 1, columns)?;
-            let there = builder.binary(Binary::Equal, &row, &column)?;
-            let value = call.operand_as(builder, "fill_value", builder.dtype(&x))?;
-            one(builder.select(&there, &value, &x)?)
-        },
-        "embedding_bag" | "_embedding_bag" | "_embedding_bag_forward_only" => embedding_bag,
-        "slice_scatter" | "select_scatter" => slice_scatter,
-        "topk" => topk,
-        "sort" | "argsort" => sort,
-        "cumsum" => |builder, call| scan(builder, call, Scan::Sum),
-        "cumprod" => |builder, call| scan(builder, call, Scan::Product),
-        "cummax" => |builder, call| scan(builder, call, Scan::Max),
-        "cummin" => |builder, call| scan(builder, call, Scan::Min),
-        _ => return None,
-    })
+use super::{
+    positions::{coordinates, fill},
+    reduce::reduce,
+    rule::{Rule, one},
+    view::{as_strided, diagonal},
+};
+use crate::{
+    builder::{Builder, Tensor, check_list, elements, inverse},
+    call::{Call, Item},
+};
+
+/// The operators of this file.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("embedding", embedding),
+    Rule::new("index_select", index_select).complex(),
+    Rule::new("index", index).complex(),
+    Rule::new("_unsafe_index", index),
+    Rule::new("index_put", index_put),
+    Rule::new("_unsafe_index_put", index_put),
+    Rule::new("gather", gather),
+    Rule::new("take_along_dim", gather),
+    Rule::new("scatter", scatter),
+    Rule::new("scatter_add", scatter),
+    Rule::new("scatter_reduce", scatter),
+    Rule::new("index_copy", index_rows),
+    Rule::new("index_add", index_rows),
+    Rule::new("index_fill", index_rows),
+    Rule::new("index_reduce", index_rows),
+    Rule::new("put", put_flat),
+    Rule::new("diagonal_scatter", view_scatter),
+    Rule::new("as_strided_scatter", view_scatter),
+    Rule::new("fill_diagonal", fill_diagonal),
+    Rule::new("embedding_bag", embedding_bag),
+    Rule::new("_embedding_bag", embedding_bag),
+    Rule::new("_embedding_bag_forward_only", embedding_bag),
+    Rule::new("slice_scatter", slice_scatter),
+    Rule::new("select_scatter", slice_scatter),
+    Rule::new("topk", topk),
+    Rule::new("sort", sort),
+    Rule::new("argsort", sort),
+    Rule::new("cumsum", |builder, call| scan(builder, call, Scan::Sum)),
+    Rule::new("cumprod", |builder, call| scan(builder, call, Scan::Product)),
+    Rule::new("cummax", |builder, call| scan(builder, call, Scan::Max)),
+    Rule::new("cummin", |builder, call| scan(builder, call, Scan::Min)),
+    Rule::new("take", take),
+];
+
+fn fill_diagonal(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let shape = builder.shape(&x);
+    let [rows, columns] = &shape[..] else { fail!(Unsupported, "fill_diagonal of rank {}", shape.len()) };
+    if call.flag("wrap", false)? {
+        fail!(Unsupported, "fill_diagonal that begins anew below");
+    }
+    let row = builder.range(&0.into(), 1, rows)?;
+    let row = builder.reshape(&row, &[rows.clone(), 1.into()])?;
+    let column = builder.range(&0.into(), 1, columns)?;
+    let there = builder.binary(Binary::Equal, &row, &column)?;
+    let value = call.operand_as(builder, "fill_value", builder.dtype(&x))?;
+    one(builder.select(&there, &value, &x)?)
+}
+
+fn gather(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let indices = call.tensor(if call.has("index") { "index" } else { "indices" })?;
+    let axis = call.axis("dim", 0, x.rank())?;
+    let indices = builder.cast(&indices, DType::I64)?;
+    one(pick(builder, &x, axis, &indices)?)
+}
+
+fn index_select(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (x, indices) = (call.tensor("self")?, call.tensor("index")?);
+    let axis = call.axis("dim", 0, x.rank())?;
+    one(builder.take(&x, axis, &indices)?)
+}
+
+fn embedding(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (table, indices) = (call.tensor("weight")?, call.tensor("indices")?);
+    let indices = builder.cast(&indices, DType::I64)?;
+    let indices = builder.guarded(&indices)?;
+    let (table, indices) = (builder.dense(&table)?, builder.dense(&indices)?);
+    let value = builder.graph.gather(table, indices)?;
+    one(builder.plain(value))
 }
 
 /// Indices in one dimension for elements of a tensor of `shape` read row by row, given those along `axis`.
@@ -139,7 +166,7 @@ fn indexed(builder: &mut Builder, call: &Call<'_>, x: &Tensor) -> Result<Indexed
                 // Dimensions that lie apart come first in the result.
                 let out = call.out_shape(0)?;
                 let size = out.get(last).or(out.first()).cloned();
-                for column in super::choice::coordinates(builder, &mask, size.as_ref())? {
+                for column in coordinates(builder, &mask, size.as_ref())? {
                     list.push((axis, column));
                     axis += 1;
                 }
@@ -209,13 +236,13 @@ fn index_put(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         let adds = call.flag("accumulate", false)?;
         let rest = x.rank() - mask.rank().min(x.rank());
         if values.rank() > rest && builder.dim(&values, 0).fixed() != Some(1) {
-            return one(super::choice::fill(builder, &x, mask, &values, adds)?);
+            return one(fill(builder, &x, mask, &values, adds)?);
         }
         // The same values for all chosen places need no list of them.
         let mut shape = builder.shape(mask);
         shape.resize(x.rank(), 1.into());
         let mask = builder.reshape(mask, &shape)?;
-        let values = if values.rank() > rest { super::view::without(builder, &values, 0)? } else { values };
+        let values = if values.rank() > rest { builder.without(&values, 0)? } else { values };
         let values = if adds { builder.binary(Binary::Add, &x, &values)? } else { values };
         return one(builder.select(&mask, &values, &x)?);
     }
@@ -230,14 +257,14 @@ fn index_put(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let merged: Vec<Dim> = head.iter().cloned().chain([elements(&places)]).chain(tail.iter().cloned()).collect();
     let values = builder.reshape(&values, &merged)?;
     let indices = builder.reshape(&indexed.indices, &[elements(&places)])?;
-    let result = scatter_rows(builder, how, &whole, indexed.first, &indices, &values)?;
+    let result = builder.scatter_rows(how, &whole, indexed.first, &indices, &values)?;
     let moved_shape = match &indexed.moved {
         Some(order) => order.iter().map(|&axis| builder.dim(&x, axis)).collect(),
         None => builder.shape(&x),
     };
     let result = builder.reshape(&result, &moved_shape)?;
     one(match &indexed.moved {
-        Some(order) => Builder::permuted(&result, &super::super::builder::inverse(order)),
+        Some(order) => Builder::permuted(&result, &inverse(order)),
         None => result,
     })
 }
@@ -332,7 +359,7 @@ pub(super) fn put(
     let source = builder.reshape(source, &[count])?;
     let flat = builder.reshape(x, &[elements(&shape)])?;
     let index = Tensor { value: builder.dense(&index)?, axes: vec![0] };
-    let result = scatter_rows(builder, how, &flat, 0, &index, &source)?;
+    let result = builder.scatter_rows(how, &flat, 0, &index, &source)?;
     builder.reshape(&result, &shape)
 }
 
@@ -365,16 +392,16 @@ fn index_rows(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     } else {
         let nothing = neutral(builder, how, dtype)?;
         let nothing = builder.expand(&nothing, &shape)?;
-        scatter_rows(builder, Scatter::Replace, &x, axis, &indices, &nothing)?
+        builder.scatter_rows(Scatter::Replace, &x, axis, &indices, &nothing)?
     };
-    let result = scatter_rows(builder, how, &start, axis, &indices, &rows)?;
+    let result = builder.scatter_rows(how, &start, axis, &indices, &rows)?;
     if call.text("reduce") != Some("mean") {
         return one(result);
     }
     let (one_each, first) = (builder.number(1.0, dtype)?, builder.number(f64::from(u8::from(own)), dtype)?);
     let one_each = builder.expand(&one_each, &shape)?;
     let counts = builder.expand(&first, &builder.shape(&x))?;
-    let counts = scatter_rows(builder, Scatter::Add, &counts, axis, &indices, &one_each)?;
+    let counts = builder.scatter_rows(Scatter::Add, &counts, axis, &indices, &one_each)?;
     one(mean_of(builder, &result, &counts)?)
 }
 
@@ -387,7 +414,7 @@ fn put_flat(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (indices, source) =
         (builder.reshape(&indices, std::slice::from_ref(&count))?, builder.reshape(&source, &[count])?);
     let how = if call.flag("accumulate", false)? { Scatter::Add } else { Scatter::Replace };
-    let result = scatter_rows(builder, how, &flat, 0, &indices, &source)?;
+    let result = builder.scatter_rows(how, &flat, 0, &indices, &source)?;
     one(builder.reshape(&result, &shape)?)
 }
 
@@ -406,15 +433,13 @@ fn view_scatter(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let places = builder.reshape(&places, &shape)?;
     let mut items = call.items.clone();
     items.insert(first.clone(), Item::Tensor(places));
-    let view = Call { op: call.op.trim_end_matches("_scatter"), items: &items, ..*call };
-    let places = match super::rule(view.op) {
-        Some(rule) => rule(builder, &view)?,
-        None => fail!(Unsupported, "a change through the view `{}`", view.op),
-    };
+    let op = call.op.trim_end_matches("_scatter");
+    let view = Call { op, items: &items, ..*call };
+    let places = if op == "diagonal" { diagonal(builder, &view)? } else { as_strided(builder, &view)? };
     let Some(Item::Tensor(places)) = places.into_iter().next() else { fail!(Format, "a view that yields no tensor") };
     let places = builder.reshape(&places, std::slice::from_ref(&written))?;
     let (flat, source) = (builder.reshape(&x, &[all])?, builder.reshape(&source, &[written])?);
-    let flat = scatter_rows(builder, Scatter::Replace, &flat, 0, &places, &source)?;
+    let flat = builder.scatter_rows(Scatter::Replace, &flat, 0, &places, &source)?;
     one(builder.reshape(&flat, &shape)?)
 }
 
@@ -441,20 +466,20 @@ fn embedding_bag(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let later = builder.binary(Binary::Less, &places, &starts)?;
     let begun = builder.not(&later)?;
     let begun = builder.cast(&begun, DType::I64)?;
-    let bag = super::reduce::reduce(builder, ondine_graph::Reduce::Sum, &begun, &[1], false)?;
+    let bag = reduce(builder, Reduce::Sum, &begun, &[1], false)?;
     let first = builder.number(1.0, DType::I64)?;
     let bag = builder.binary(Binary::Sub, &bag, &first)?;
     let mode = call.integer("mode", 0)?;
     let how = if mode == 2 { Scatter::Max } else { Scatter::Add };
     let start = neutral(builder, how, DType::F32)?;
     let start = builder.expand(&start, &[bags.clone(), width])?;
-    let mut result = scatter_rows(builder, how, &start, 0, &bag, &rows)?;
+    let mut result = builder.scatter_rows(how, &start, 0, &bag, &rows)?;
     if mode != 0 {
         let ones = builder.number(1.0, DType::F32)?;
         let ones = builder.expand(&ones, &[count, 1.into()])?;
         let zero = builder.number(0.0, DType::F32)?;
         let none = builder.expand(&zero, &[bags, 1.into()])?;
-        let counts = scatter_rows(builder, Scatter::Add, &none, 0, &bag, &ones)?;
+        let counts = builder.scatter_rows(Scatter::Add, &none, 0, &bag, &ones)?;
         if mode == 1 {
             result = mean_of(builder, &result, &counts)?;
         } else {
@@ -482,7 +507,7 @@ fn slice_scatter(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let start = if start.constant().is_some_and(|start| start < 0) { &size + &start } else { start };
     let count = builder.dim(&source, axis);
     let indices = builder.range(&start, call.integer("step", 1)?, &count)?;
-    one(scatter_rows(builder, Scatter::Replace, &x, axis, &indices, &source)?)
+    one(builder.scatter_rows(Scatter::Replace, &x, axis, &indices, &source)?)
 }
 
 /// The indices that order `x` along `axis`, and the elements in that order.
@@ -504,7 +529,7 @@ pub(super) fn ordered(
     let indices = builder.graph.push(Op::ArgSort { descending, keep }, &[value])?;
     let (x, indices) = (builder.plain(value), builder.plain(indices));
     let values = pick(builder, &x, order.len() - 1, &indices)?;
-    let back = super::super::builder::inverse(&order);
+    let back = inverse(&order);
     Ok([Builder::permuted(&values, &back), Builder::permuted(&indices, &back)])
 }
 
@@ -550,4 +575,11 @@ fn scan(builder: &mut Builder, call: &Call<'_>, how: Scan) -> Result<Vec<Item>> 
     let places = builder.select(&here, &places, &none)?;
     let value = builder.graph.push(Op::Scan { axis: places.axes[axis], how: Scan::Max }, &[places.value])?;
     Ok(vec![Item::Tensor(values), Item::Tensor(Tensor { value, axes: places.axes })])
+}
+
+fn take(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let size = elements(&builder.shape(&x));
+    let flat = builder.reshape(&x, &[size])?;
+    one(builder.take(&flat, 0, &call.tensor("index")?)?)
 }

@@ -1,84 +1,113 @@
 //! Systems of linear equations, determinants, and norms of matrices.
 
-use super::{
-    Builder, Call, Item, Rule, Tensor, one,
-    product::matmul,
-    reduce::{length, reduce},
-};
 use ondine_graph::{Binary, DType, Dim, Elementary, Op, Reduce, Result, Unary, fail};
 
-pub(super) fn rule(op: &str) -> Option<Rule> {
-    Some(match op {
-        "linalg_inv" | "inverse" | "linalg_inv_ex" => |builder, call| {
-            let name = if call.has("A") { "A" } else { "self" };
-            let a = call.float_tensor(builder, name)?;
-            let unit = unit(builder, &a)?;
-            let inverse = solve(builder, &a, &unit)?;
-            with_info(builder, call, inverse)
-        },
-        "linalg_solve" | "linalg_solve_ex" | "_linalg_solve_ex" => |builder, call| {
-            let (a, b) = (call.float_tensor(builder, "A")?, call.float_tensor(builder, "B")?);
-            if !call.flag("left", true)? {
-                fail!(Unsupported, "equations with the unknown on the left");
-            }
-            let vector = b.rank() + 1 == a.rank();
-            let mut shape = builder.shape(&b);
-            if vector {
-                shape.push(1.into());
-            }
-            let b = builder.reshape(&b, &shape)?;
-            let x = solve(builder, &a, &b)?;
-            let last = x.rank() - 1;
-            let x = if vector { super::view::without(builder, &x, last)? } else { x };
-            with_info(builder, call, x)
-        },
-        "linalg_solve_triangular" => |builder, call| {
-            let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "B")?);
-            if !call.flag("left", true)? || call.flag("unitriangular", false)? {
-                fail!(Unsupported, "triangular equations from the right, or with a diagonal of ones");
-            }
-            let a = triangle(builder, &a, call.flag("upper", false)?)?;
-            one(solve(builder, &a, &b)?)
-        },
-        "linalg_det" | "det" | "_linalg_det" => |builder, call| {
-            let a = call.float_tensor(builder, if call.has("A") { "A" } else { "self" })?;
-            one(determinant(builder, &a)?)
-        },
-        "linalg_slogdet" | "slogdet" | "_linalg_slogdet" | "logdet" => |builder, call| {
-            let a = call.float_tensor(builder, if call.has("A") { "A" } else { "self" })?;
-            let det = determinant(builder, &a)?;
-            if call.op == "logdet" {
-                return one(builder.unary(Unary::Log, &det)?);
-            }
-            let (sign, size) = (builder.function(Elementary::Sign, &det)?, builder.unary(Unary::Abs, &det)?);
-            Ok(vec![Item::Tensor(sign), Item::Tensor(builder.unary(Unary::Log, &size)?)])
-        },
-        "linalg_cholesky" | "cholesky" | "linalg_cholesky_ex" => |builder, call| {
-            let a = call.float_tensor(builder, "self")?;
-            let value = builder.dense(&a)?;
-            let value = builder.graph.push(Op::Cholesky, &[value])?;
-            let factor = builder.plain(value);
-            let (rank, upper) = (factor.rank(), call.flag("upper", false)?);
-            let factor = if upper { Builder::swapped(&factor, rank - 2, rank - 1) } else { factor };
-            with_info(builder, call, factor)
-        },
-        "cholesky_solve" | "cholesky_inverse" => |builder, call| {
-            let inverse = call.op == "cholesky_inverse";
-            let factor = call.float_tensor(builder, if inverse { "self" } else { "input2" })?;
-            let rank = factor.rank();
-            let factor = triangle(builder, &factor, call.flag("upper", false)?)?;
-            let turned = Builder::swapped(&factor, rank - 2, rank - 1);
-            let a = if call.flag("upper", false)? {
-                matmul(builder, &turned, &factor)?
-            } else {
-                matmul(builder, &factor, &turned)?
-            };
-            let b = if inverse { unit(builder, &a)? } else { call.float_tensor(builder, "self")? };
-            one(solve(builder, &a, &b)?)
-        },
-        "linalg_matrix_norm" => matrix_norm,
-        _ => return None,
-    })
+use super::{
+    product::matmul,
+    reduce::{length, reduce},
+    rule::{Rule, one},
+};
+use crate::{
+    builder::{Builder, Tensor},
+    call::{Call, Item},
+};
+
+/// The operators of this file.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("linalg_inv", linalg_inv),
+    Rule::new("inverse", linalg_inv),
+    Rule::new("linalg_inv_ex", linalg_inv),
+    Rule::new("linalg_solve", linalg_solve),
+    Rule::new("linalg_solve_ex", linalg_solve),
+    Rule::new("_linalg_solve_ex", linalg_solve),
+    Rule::new("linalg_solve_triangular", linalg_solve_triangular),
+    Rule::new("linalg_det", linalg_det),
+    Rule::new("det", linalg_det),
+    Rule::new("_linalg_det", linalg_det),
+    Rule::new("linalg_slogdet", linalg_slogdet),
+    Rule::new("slogdet", linalg_slogdet),
+    Rule::new("_linalg_slogdet", linalg_slogdet),
+    Rule::new("logdet", linalg_slogdet),
+    Rule::new("linalg_cholesky", linalg_cholesky),
+    Rule::new("cholesky", linalg_cholesky),
+    Rule::new("linalg_cholesky_ex", linalg_cholesky),
+    Rule::new("cholesky_solve", cholesky_solve),
+    Rule::new("cholesky_inverse", cholesky_solve),
+    Rule::new("linalg_matrix_norm", matrix_norm),
+];
+
+fn cholesky_solve(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let inverse = call.op == "cholesky_inverse";
+    let factor = call.float_tensor(builder, if inverse { "self" } else { "input2" })?;
+    let rank = factor.rank();
+    let factor = triangle(builder, &factor, call.flag("upper", false)?)?;
+    let turned = Builder::swapped(&factor, rank - 2, rank - 1);
+    let a = if call.flag("upper", false)? {
+        matmul(builder, &turned, &factor)?
+    } else {
+        matmul(builder, &factor, &turned)?
+    };
+    let b = if inverse { unit(builder, &a)? } else { call.float_tensor(builder, "self")? };
+    one(solve(builder, &a, &b)?)
+}
+
+fn linalg_cholesky(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let a = call.float_tensor(builder, "self")?;
+    let value = builder.dense(&a)?;
+    let value = builder.graph.push(Op::Cholesky, &[value])?;
+    let factor = builder.plain(value);
+    let (rank, upper) = (factor.rank(), call.flag("upper", false)?);
+    let factor = if upper { Builder::swapped(&factor, rank - 2, rank - 1) } else { factor };
+    with_info(builder, call, factor)
+}
+
+fn linalg_slogdet(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let a = call.float_tensor(builder, if call.has("A") { "A" } else { "self" })?;
+    let det = determinant(builder, &a)?;
+    if call.op == "logdet" {
+        return one(builder.unary(Unary::Log, &det)?);
+    }
+    let (sign, size) = (builder.function(Elementary::Sign, &det)?, builder.unary(Unary::Abs, &det)?);
+    Ok(vec![Item::Tensor(sign), Item::Tensor(builder.unary(Unary::Log, &size)?)])
+}
+
+fn linalg_det(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let a = call.float_tensor(builder, if call.has("A") { "A" } else { "self" })?;
+    one(determinant(builder, &a)?)
+}
+
+fn linalg_solve_triangular(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "B")?);
+    if !call.flag("left", true)? || call.flag("unitriangular", false)? {
+        fail!(Unsupported, "triangular equations from the right, or with a diagonal of ones");
+    }
+    let a = triangle(builder, &a, call.flag("upper", false)?)?;
+    one(solve(builder, &a, &b)?)
+}
+
+fn linalg_solve(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (a, b) = (call.float_tensor(builder, "A")?, call.float_tensor(builder, "B")?);
+    if !call.flag("left", true)? {
+        fail!(Unsupported, "equations with the unknown on the left");
+    }
+    let vector = b.rank() + 1 == a.rank();
+    let mut shape = builder.shape(&b);
+    if vector {
+        shape.push(1.into());
+    }
+    let b = builder.reshape(&b, &shape)?;
+    let x = solve(builder, &a, &b)?;
+    let last = x.rank() - 1;
+    let x = if vector { builder.without(&x, last)? } else { x };
+    with_info(builder, call, x)
+}
+
+fn linalg_inv(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let name = if call.has("A") { "A" } else { "self" };
+    let a = call.float_tensor(builder, name)?;
+    let unit = unit(builder, &a)?;
+    let inverse = solve(builder, &a, &unit)?;
+    with_info(builder, call, inverse)
 }
 
 /// The result, and that nothing went wrong, if the call asks for that.
@@ -170,6 +199,6 @@ fn matrix_norm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     }
     let mut both = [rows, columns];
     both.sort_unstable();
-    let most = super::view::without(builder, &most, both[1])?;
-    one(super::view::without(builder, &most, both[0])?)
+    let most = builder.without(&most, both[1])?;
+    one(builder.without(&most, both[0])?)
 }

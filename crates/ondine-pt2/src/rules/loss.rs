@@ -1,41 +1,52 @@
 //! Losses, which networks that are exported with their targets yield.
 
-use super::{
-    Builder, Call, Item, Rule, Tensor,
-    elementwise::{between, function},
-    one,
-    reduce::{log_sum, reduce},
-};
 use ondine_graph::{Binary, DType, Dim, Elementary, Reduce, Result, Unary, fail};
 
-pub(super) fn rule(op: &str) -> Option<Rule> {
-    Some(match op {
-        "mse_loss"
-        | "l1_loss"
-        | "smooth_l1_loss"
-        | "huber_loss"
-        | "soft_margin_loss"
-        | "poisson_nll_loss"
-        | "binary_cross_entropy"
-        | "binary_cross_entropy_with_logits"
-        | "kl_div"
-        | "hinge_embedding_loss" => pairwise,
-        "margin_ranking_loss" => |builder, call| {
-            let (a, b) = (call.float_tensor(builder, "input1")?, call.float_tensor(builder, "input2")?);
-            let target = call.float_tensor(builder, "target")?;
-            let difference = builder.binary(Binary::Sub, &b, &a)?;
-            let loss = builder.binary(Binary::Mul, &target, &difference)?;
-            let loss = builder.affine(&loss, 1.0, call.float("margin", 0.0)?)?;
-            let loss = between(builder, &loss, Some(0.0), None)?;
-            one(reduced(builder, call, &loss)?)
-        },
-        "cross_entropy_loss" => cross_entropy,
-        "nll_loss" | "nll_loss_nd" | "nll_loss2d" | "nll_loss_forward" | "nll_loss2d_forward" => |builder, call| {
-            let scores = call.float_tensor(builder, "self")?;
-            likelihood(builder, call, &scores)
-        },
-        _ => return None,
-    })
+use super::{
+    elementwise::between,
+    function::function,
+    reduce::{log_sum, reduce},
+    rule::{Rule, one},
+};
+use crate::{
+    builder::{Builder, Tensor},
+    call::{Call, Item},
+};
+
+/// The operators of this file.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("mse_loss", pairwise),
+    Rule::new("l1_loss", pairwise),
+    Rule::new("smooth_l1_loss", pairwise),
+    Rule::new("huber_loss", pairwise),
+    Rule::new("soft_margin_loss", pairwise),
+    Rule::new("poisson_nll_loss", pairwise),
+    Rule::new("binary_cross_entropy", pairwise),
+    Rule::new("binary_cross_entropy_with_logits", pairwise),
+    Rule::new("kl_div", pairwise),
+    Rule::new("hinge_embedding_loss", pairwise),
+    Rule::new("margin_ranking_loss", margin_ranking_loss),
+    Rule::new("cross_entropy_loss", cross_entropy),
+    Rule::new("nll_loss", nll_loss),
+    Rule::new("nll_loss_nd", nll_loss),
+    Rule::new("nll_loss2d", nll_loss),
+    Rule::new("nll_loss_forward", nll_loss),
+    Rule::new("nll_loss2d_forward", nll_loss),
+];
+
+fn nll_loss(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let scores = call.float_tensor(builder, "self")?;
+    likelihood(builder, call, &scores)
+}
+
+fn margin_ranking_loss(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (a, b) = (call.float_tensor(builder, "input1")?, call.float_tensor(builder, "input2")?);
+    let target = call.float_tensor(builder, "target")?;
+    let difference = builder.binary(Binary::Sub, &b, &a)?;
+    let loss = builder.binary(Binary::Mul, &target, &difference)?;
+    let loss = builder.affine(&loss, 1.0, call.float("margin", 0.0)?)?;
+    let loss = between(builder, &loss, Some(0.0), None)?;
+    one(reduced(builder, call, &loss)?)
 }
 
 /// The loss of each element as the call wants it: 0 leaves it, 1 asks for the mean, 2 for the sum.

@@ -1,39 +1,51 @@
 //! Normalizations.
 
-use super::{super::builder::check_list, Builder, Call, Item, Rule, Tensor, one, reduce::reduce};
 use ondine_graph::{Activation, Binary, DType, Dim, NDArray, Op, Reduce, Result, Unary, Value, element_count, fail};
 
-pub(super) fn rule(op: &str) -> Option<Rule> {
-    Some(match op {
-        "layer_norm" | "native_layer_norm" => |builder, call| {
-            let x = call.float_tensor(builder, if call.has("input") { "input" } else { "self" })?;
-            let count = call.integers("normalized_shape", &[])?.len();
-            let eps = call.float("eps", 1e-5)? as f32;
-            let width = width(builder, &x, count)?;
-            let weight = parameter(builder, call, "weight", width, 1.0)?;
-            let bias = parameter(builder, call, "bias", width, 0.0)?;
-            one(over_last(builder, &x, count, width, |builder, x| builder.graph.layer_norm(x, weight, bias, eps))?)
-        },
-        "rms_norm" | "_fused_rms_norm" => |builder, call| {
-            let x = call.float_tensor(builder, "input")?;
-            let count = call.integers("normalized_shape", &[])?.len();
-            let eps = call.float("eps", f64::from(f32::EPSILON))? as f32;
-            let width = width(builder, &x, count)?;
-            let weight = parameter(builder, call, "weight", width, 1.0)?;
-            one(over_last(builder, &x, count, width, |builder, x| {
-                builder.graph.push(Op::RmsNorm { eps }, &[x, weight])
-            })?)
-        },
-        "group_norm" | "native_group_norm" => group_norm,
-        "batch_norm"
-        | "_native_batch_norm_legit_no_training"
-        | "native_batch_norm"
-        | "cudnn_batch_norm"
-        | "_native_batch_norm_legit" => batch_norm,
-        "_weight_norm" | "_weight_norm_interface" => weight_norm,
-        "instance_norm" => instance_norm,
-        _ => return None,
-    })
+use super::{
+    reduce::reduce,
+    rule::{Rule, one},
+};
+use crate::{
+    builder::{Builder, Tensor, check_list},
+    call::{Call, Item},
+};
+
+/// The operators of this file.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("layer_norm", layer_norm),
+    Rule::new("native_layer_norm", layer_norm),
+    Rule::new("rms_norm", rms_norm),
+    Rule::new("_fused_rms_norm", rms_norm),
+    Rule::new("group_norm", group_norm),
+    Rule::new("native_group_norm", group_norm),
+    Rule::new("batch_norm", batch_norm),
+    Rule::new("_native_batch_norm_legit_no_training", batch_norm),
+    Rule::new("native_batch_norm", batch_norm),
+    Rule::new("cudnn_batch_norm", batch_norm),
+    Rule::new("_native_batch_norm_legit", batch_norm),
+    Rule::new("_weight_norm", weight_norm),
+    Rule::new("_weight_norm_interface", weight_norm),
+    Rule::new("instance_norm", instance_norm),
+];
+
+fn rms_norm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "input")?;
+    let count = call.integers("normalized_shape", &[])?.len();
+    let eps = call.float("eps", f64::from(f32::EPSILON))? as f32;
+    let width = width(builder, &x, count)?;
+    let weight = parameter(builder, call, "weight", width, 1.0)?;
+    one(over_last(builder, &x, count, width, |builder, x| builder.graph.push(Op::RmsNorm { eps }, &[x, weight]))?)
+}
+
+fn layer_norm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, if call.has("input") { "input" } else { "self" })?;
+    let count = call.integers("normalized_shape", &[])?.len();
+    let eps = call.float("eps", 1e-5)? as f32;
+    let width = width(builder, &x, count)?;
+    let weight = parameter(builder, call, "weight", width, 1.0)?;
+    let bias = parameter(builder, call, "bias", width, 0.0)?;
+    one(over_last(builder, &x, count, width, |builder, x| builder.graph.layer_norm(x, weight, bias, eps))?)
 }
 
 /// Elements of the last `count` dimensions.

@@ -1,87 +1,99 @@
 //! Matrix products, attention, and what is made of them.
 
-use super::{super::builder::elements, Builder, Call, Item, Rule, Tensor, one, reduce, shape::lower_triangle};
-use ondine_graph::{Attention, Binary, DType, Dim, Mask, Op, Reduce, Result, Unary, fail, infer::broadcast};
+use ondine_graph::{Attention, Binary, DType, Dim, Mask, Op, Reduce, Result, fail, infer::broadcast};
 
-pub(super) fn rule(op: &str) -> Option<Rule> {
-    Some(match op {
-        "linear" => linear,
-        "matmul" | "mm" | "bmm" | "mv" | "dot" | "vdot" => |builder, call| {
-            let (a, b) = (call.tensor("self")?, call.tensor(second(call))?);
-            let result = matmul(builder, &a, &b)?;
-            one(call.cast_out(builder, &result)?)
-        },
-        "addmm" | "baddbmm" | "addbmm" | "addmv" => |builder, call| {
-            let names = match call.op {
-                "addmm" => ["mat1", "mat2"],
-                "addmv" => ["mat", "vec"],
-                _ => ["batch1", "batch2"],
-            };
-            let product = matmul(builder, &call.tensor(names[0])?, &call.tensor(names[1])?)?;
-            let product = if call.op == "addbmm" {
-                reduce::reduce(builder, Reduce::Sum, &product, &[0], false)?
-            } else {
-                product
-            };
-            let product = Call::scale(builder, &product, call.float("alpha", 1.0)?)?;
-            let beta = call.float("beta", 1.0)?;
-            if beta == 0.0 {
-                return one(product);
-            }
-            let x = call.float_tensor(builder, "self")?;
-            let x = Call::scale(builder, &x, beta)?;
-            one(builder.binary(Binary::Add, &product, &x)?)
-        },
-        "inner" => |builder, call| {
-            let (a, b) = (call.tensor("self")?, call.tensor("other")?);
-            let b = if b.rank() > 1 { Builder::swapped(&b, b.rank() - 2, b.rank() - 1) } else { b };
-            if b.rank() > 2 {
-                fail!(Unsupported, "inner products of more than matrices");
-            }
-            one(matmul(builder, &a, &b)?)
-        },
-        "chain_matmul" | "linalg_multi_dot" => |builder, call| {
-            let tensors = call.tensors(if call.has("matrices") { "matrices" } else { "tensors" })?;
-            let Some((first, rest)) = tensors.split_first() else { fail!(Format, "a product of nothing") };
-            let mut product = first.clone();
-            for tensor in rest {
-                product = matmul(builder, &product, tensor)?;
-            }
-            one(product)
-        },
-        "outer" | "ger" => |builder, call| {
-            let dtype = call.out_dtype(0)?;
-            let (a, b) = (call.operand_as(builder, "self", dtype)?, call.operand_as(builder, "vec2", dtype)?);
-            let size = builder.dim(&a, 0);
-            let a = builder.reshape(&a, &[size, 1.into()])?;
-            one(builder.binary(Binary::Mul, &a, &b)?)
-        },
-        "einsum" => |builder, call| {
-            let Some(equation) = call.text("equation") else { fail!(Format, "einsum without an equation") };
-            one(einsum(builder, equation, call.tensors("tensors")?)?)
-        },
-        "scaled_dot_product_attention"
-        | "_scaled_dot_product_flash_attention_for_cpu"
-        | "_scaled_dot_product_efficient_attention"
-        | "_scaled_dot_product_flash_attention" => attention,
-        "cosine_similarity" => |builder, call| {
-            let (a, b) = (call.float_tensor(builder, "x1")?, call.float_tensor(builder, "x2")?);
-            let rank = a.rank().max(b.rank());
-            let (axis, eps) = (call.axis("dim", 1, rank)?, call.float("eps", 1e-8)?);
-            let sum = |builder: &mut Builder, a: &Tensor, b: &Tensor| -> Result<Tensor> {
-                let product = builder.binary(Binary::Mul, a, b)?;
-                reduce::reduce(builder, Reduce::Sum, &product, &[axis], false)
-            };
-            let (dot, a, b) = (sum(builder, &a, &b)?, sum(builder, &a, &a)?, sum(builder, &b, &b)?);
-            let least = builder.number(eps * eps, DType::F32)?;
-            let (a, b) = (builder.binary(Binary::Max, &a, &least)?, builder.binary(Binary::Max, &b, &least)?);
-            let size = builder.binary(Binary::Mul, &a, &b)?;
-            let size = builder.unary(Unary::Rsqrt, &size)?;
-            one(builder.binary(Binary::Mul, &dot, &size)?)
-        },
-        "cdist" | "_cdist_forward" => cdist,
-        _ => return None,
-    })
+use super::{
+    complex::{join, operand, split},
+    reduce,
+    rule::{Rule, one},
+    shape::lower_triangle,
+};
+use crate::{
+    builder::{Builder, Tensor, elements},
+    call::{Call, Item},
+};
+
+/// The operators of this file.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("linear", linear),
+    Rule::new("matmul", multiply).on_complex(complex_matmul),
+    Rule::new("mm", multiply).on_complex(complex_matmul),
+    Rule::new("bmm", multiply).on_complex(complex_matmul),
+    Rule::new("mv", multiply),
+    Rule::new("dot", multiply),
+    Rule::new("vdot", multiply),
+    Rule::new("addmm", addmm),
+    Rule::new("baddbmm", addmm),
+    Rule::new("addbmm", addmm),
+    Rule::new("addmv", addmm),
+    Rule::new("inner", inner),
+    Rule::new("chain_matmul", chain_matmul),
+    Rule::new("linalg_multi_dot", chain_matmul),
+    Rule::new("outer", outer),
+    Rule::new("ger", outer),
+    Rule::new("einsum", einstein),
+    Rule::new("scaled_dot_product_attention", attention),
+    Rule::new("_scaled_dot_product_flash_attention_for_cpu", attention),
+    Rule::new("_scaled_dot_product_efficient_attention", attention),
+    Rule::new("_scaled_dot_product_flash_attention", attention),
+    Rule::new("_grouped_mm", grouped),
+];
+
+fn einstein(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let Some(equation) = call.text("equation") else { fail!(Format, "einsum without an equation") };
+    one(einsum(builder, equation, call.tensors("tensors")?)?)
+}
+
+fn outer(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let dtype = call.out_dtype(0)?;
+    let (a, b) = (call.operand_as(builder, "self", dtype)?, call.operand_as(builder, "vec2", dtype)?);
+    let size = builder.dim(&a, 0);
+    let a = builder.reshape(&a, &[size, 1.into()])?;
+    one(builder.binary(Binary::Mul, &a, &b)?)
+}
+
+fn chain_matmul(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let tensors = call.tensors(if call.has("matrices") { "matrices" } else { "tensors" })?;
+    let Some((first, rest)) = tensors.split_first() else { fail!(Format, "a product of nothing") };
+    let mut product = first.clone();
+    for tensor in rest {
+        product = matmul(builder, &product, tensor)?;
+    }
+    one(product)
+}
+
+fn inner(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (a, b) = (call.tensor("self")?, call.tensor("other")?);
+    let b = if b.rank() > 1 { Builder::swapped(&b, b.rank() - 2, b.rank() - 1) } else { b };
+    if b.rank() > 2 {
+        fail!(Unsupported, "inner products of more than matrices");
+    }
+    one(matmul(builder, &a, &b)?)
+}
+
+fn addmm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let names = match call.op {
+        "addmm" => ["mat1", "mat2"],
+        "addmv" => ["mat", "vec"],
+        _ => ["batch1", "batch2"],
+    };
+    let product = matmul(builder, &call.tensor(names[0])?, &call.tensor(names[1])?)?;
+    let product =
+        if call.op == "addbmm" { reduce::reduce(builder, Reduce::Sum, &product, &[0], false)? } else { product };
+    let product = Call::scale(builder, &product, call.float("alpha", 1.0)?)?;
+    let beta = call.float("beta", 1.0)?;
+    if beta == 0.0 {
+        return one(product);
+    }
+    let x = call.float_tensor(builder, "self")?;
+    let x = Call::scale(builder, &x, beta)?;
+    one(builder.binary(Binary::Add, &product, &x)?)
+}
+
+fn multiply(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (a, b) = (call.tensor("self")?, call.tensor(second(call))?);
+    let result = matmul(builder, &a, &b)?;
+    one(call.cast_out(builder, &result)?)
 }
 
 fn second(call: &Call<'_>) -> &'static str {
@@ -103,7 +115,7 @@ pub(super) fn linear_of(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias
         let size = builder.dim(weight, 0);
         let weight = builder.reshape(weight, &[1.into(), size])?;
         let y = linear_of(builder, x, &weight, bias)?;
-        return super::view::without(builder, &y, y.rank() - 1);
+        return builder.without(&y, y.rank() - 1);
     }
     let fixed = builder.is_fixed(weight) && bias.is_none_or(|bias| bias.rank() == 1);
     if !fixed || x.rank() == 0 {
@@ -133,13 +145,13 @@ pub(super) fn matmul(builder: &mut Builder, a: &Tensor, b: &Tensor) -> Result<Te
         let size = builder.dim(&b, 0);
         let b = builder.reshape(&b, &[size, 1.into()])?;
         let product = matmul(builder, &a, &b)?;
-        return super::view::without(builder, &product, product.rank() - 1);
+        return builder.without(&product, product.rank() - 1);
     }
     if a.rank() == 1 {
         let size = builder.dim(&a, 0);
         let a = builder.reshape(&a, &[1.into(), size])?;
         let product = matmul(builder, &a, &b)?;
-        return super::view::without(builder, &product, product.rank() - 2);
+        return builder.without(&product, product.rank() - 2);
     }
     if b.rank() == 2 {
         if builder.is_fixed(&b) {
@@ -230,7 +242,8 @@ fn attention(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     one(builder.reshape(&Builder::ordered(value, &[0, 2, 1, 3]), &out)?)
 }
 
-/// `[batch, heads, length, width]`, with leading dimensions joined or added; all are the batch if heads are not `apart`.
+/// `[batch, heads, length, width]`, with leading dimensions joined or added; all are the batch if heads are not
+/// `apart`.
 fn four(builder: &mut Builder, x: &Tensor, apart: bool) -> Result<Tensor> {
     let shape = builder.shape(x);
     let Some((head, [length, width])) = shape.split_last_chunk::<2>() else {
@@ -444,16 +457,36 @@ fn contract(
     Ok((product, batch.into_iter().chain(rows).chain(columns).collect()))
 }
 
-/// Euclidean distances of all pairs of rows.
-fn cdist(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let (a, b) = (call.float_tensor(builder, "x1")?, call.float_tensor(builder, "x2")?);
-    let widen = |builder: &mut Builder, x: &Tensor, at: usize| -> Result<Tensor> {
-        let mut shape = builder.shape(x);
-        shape.insert(at, 1.into());
-        builder.reshape(x, &shape)
-    };
-    let (a, b) = (widen(builder, &a, a.rank() - 1)?, widen(builder, &b, b.rank() - 2)?);
-    let difference = builder.binary(Binary::Sub, &a, &b)?;
-    let last = difference.rank() - 1;
-    one(reduce::length(builder, &difference, call.float("p", 2.0)?, &[last], false)?)
+fn complex_matmul(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let second = if call.has("other") { "other" } else { "mat2" };
+    let [a, b] = [operand(builder, call, "self")?, operand(builder, call, second)?];
+    let (ar, ai) = split(builder, &a)?;
+    let (br, bi) = split(builder, &b)?;
+    let (rr, ii) = (matmul(builder, &ar, &br)?, matmul(builder, &ai, &bi)?);
+    let (ri, ir) = (matmul(builder, &ar, &bi)?, matmul(builder, &ai, &br)?);
+    let (real, imaginary) = (builder.binary(Binary::Sub, &rr, &ii)?, builder.binary(Binary::Add, &ri, &ir)?);
+    one(join(builder, &real, &imaginary)?)
+}
+
+/// The rule for a library's operator that stands for one of ATen where PyTorch has no kernel, whatever the library.
+pub(super) fn library_rule(op: &str) -> Option<Rule> {
+    op.ends_with(".grouped_mm_fallback.default").then_some(Rule::new("grouped_mm_fallback", grouped))
+}
+
+/// Rows in groups, each multiplied with a matrix of its own.
+fn grouped(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let named = call.has("input");
+    let x = call.float_tensor(builder, if named { "input" } else { "self" })?;
+    let weight = call.float_tensor(builder, if named { "weight" } else { "mat2" })?;
+    let ends = call.tensor("offs")?;
+    if x.rank() != 2 || weight.rank() != 3 || call.has("bias") {
+        fail!(Unsupported, "a grouped product of ranks {} and {}", x.rank(), weight.rank());
+    }
+    let ends = builder.cast(&ends, DType::I64)?;
+    let ends = builder.guarded(&ends)?;
+    let transposed = weight.axes[1] > weight.axes[2];
+    let weight = if transposed { Builder::swapped(&weight, 1, 2) } else { weight };
+    let inputs = [builder.dense(&x)?, builder.dense(&weight)?, builder.dense(&ends)?];
+    let value = builder.graph.push(Op::GroupedMatMul { transposed }, &inputs)?;
+    one(builder.plain(value))
 }

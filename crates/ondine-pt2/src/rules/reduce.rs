@@ -1,78 +1,114 @@
 //! Operators that fold dimensions.
 
-use super::{Builder, Call, Item, Rule, Tensor, one};
 use ondine_graph::{Binary, DType, Dim, Elementary, Op, Reduce, Result, Scan, Unary, fail};
 
-pub(super) fn rule(op: &str) -> Option<Rule> {
-    Some(match op {
-        "sum" => |builder, call| plain(builder, call, Reduce::Sum),
-        "mean" => |builder, call| plain(builder, call, Reduce::Mean),
-        "prod" => |builder, call| plain(builder, call, Reduce::Product),
-        "amax" => |builder, call| plain(builder, call, Reduce::Max),
-        "amin" => |builder, call| plain(builder, call, Reduce::Min),
-        "any" | "_is_any_true" => |builder, call| plain(builder, call, Reduce::Max),
-        "all" | "_is_all_true" => |builder, call| plain(builder, call, Reduce::Min),
-        "max" | "min" => extremum,
-        "aminmax" => |builder, call| {
-            let x = call.tensor("self")?;
-            let (axes, keep) = axes(call, &x)?;
-            let least = reduce(builder, Reduce::Min, &x, &axes, keep)?;
-            let most = reduce(builder, Reduce::Max, &x, &axes, keep)?;
-            Ok(vec![Item::Tensor(least), Item::Tensor(most)])
-        },
-        "softmin" => |builder, call| {
-            let x = call.float_tensor(builder, "self")?;
-            let axis = call.axis("dim", -1, x.rank())?;
-            let x = builder.unary(Unary::Neg, &x)?;
-            one(softmax(builder, &x, axis)?)
-        },
-        "argmax" | "argmin" => |builder, call| {
-            let x = call.tensor("self")?;
-            let (x, axis) = if call.has("dim") {
-                let axis = call.axis("dim", 0, x.rank())?;
-                (x, axis)
-            } else {
-                let elements = builder.shape(&x).iter().fold(Dim::from(1), |product, dim| &product * dim);
-                (builder.reshape(&x, &[elements])?, 0)
-            };
-            let index = position(builder, &x, axis, call.op == "argmin")?;
-            one(builder.reshape(&index, &call.out_shape(0)?)?)
-        },
-        "var" | "std" | "var_mean" | "std_mean" => variance,
-        "logsumexp" | "special_logsumexp" => |builder, call| {
-            let x = call.float_tensor(builder, "self")?;
-            let (axes, keep) = axes(call, &x)?;
-            let total = log_sum(builder, &x, &axes)?;
-            one(if keep { total } else { squeeze(builder, &total, &axes)? })
-        },
-        "linalg_vecdot" => |builder, call| {
-            let (a, b) = (call.float_tensor(builder, "x")?, call.float_tensor(builder, "y")?);
-            let product = builder.binary(Binary::Mul, &a, &b)?;
-            let axis = call.axis("dim", -1, product.rank())?;
-            one(reduce(builder, Reduce::Sum, &product, &[axis], false)?)
-        },
-        "logcumsumexp" => log_scan,
-        "linalg_vector_norm" | "norm" | "frobenius_norm" | "linalg_norm" => norm,
-        "softmax" | "_softmax" | "special_softmax" | "_safe_softmax" => |builder, call| {
-            let x = call.float_tensor(builder, "self")?;
-            let axis = call.axis("dim", -1, x.rank())?;
-            one(softmax(builder, &x, axis)?)
-        },
-        "log_softmax" | "_log_softmax" | "special_log_softmax" => |builder, call| {
-            let x = call.float_tensor(builder, "self")?;
-            let axis = call.axis("dim", -1, x.rank())?;
-            let total = log_sum(builder, &x, &[axis])?;
-            one(builder.binary(Binary::Sub, &x, &total)?)
-        },
-        "count_nonzero" => |builder, call| {
-            let x = call.tensor("self")?;
-            let x = builder.cast(&x, DType::Bool)?;
-            let x = builder.cast(&x, DType::I64)?;
-            let (axes, keep) = axes(call, &x)?;
-            one(reduce(builder, Reduce::Sum, &x, &axes, keep)?)
-        },
-        _ => return None,
-    })
+use super::rule::{Rule, one};
+use crate::{
+    builder::{Builder, Tensor, inverse},
+    call::{Call, Item},
+};
+
+/// The operators of this file.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("sum", |builder, call| plain(builder, call, Reduce::Sum)).on_complex(complex_total),
+    Rule::new("mean", |builder, call| plain(builder, call, Reduce::Mean)).on_complex(complex_total),
+    Rule::new("prod", |builder, call| plain(builder, call, Reduce::Product)),
+    Rule::new("amax", |builder, call| plain(builder, call, Reduce::Max)),
+    Rule::new("amin", |builder, call| plain(builder, call, Reduce::Min)),
+    Rule::new("any", |builder, call| plain(builder, call, Reduce::Max)),
+    Rule::new("_is_any_true", |builder, call| plain(builder, call, Reduce::Max)),
+    Rule::new("all", |builder, call| plain(builder, call, Reduce::Min)),
+    Rule::new("_is_all_true", |builder, call| plain(builder, call, Reduce::Min)),
+    Rule::new("max", extremum),
+    Rule::new("min", extremum),
+    Rule::new("aminmax", aminmax),
+    Rule::new("softmin", softmin),
+    Rule::new("argmax", argmax),
+    Rule::new("argmin", argmax),
+    Rule::new("var", variance),
+    Rule::new("std", variance),
+    Rule::new("var_mean", variance),
+    Rule::new("std_mean", variance),
+    Rule::new("logsumexp", logsumexp),
+    Rule::new("special_logsumexp", logsumexp),
+    Rule::new("linalg_vecdot", linalg_vecdot),
+    Rule::new("logcumsumexp", log_scan),
+    Rule::new("linalg_vector_norm", norm),
+    Rule::new("norm", norm),
+    Rule::new("frobenius_norm", norm),
+    Rule::new("linalg_norm", norm),
+    Rule::new("softmax", softmax_along),
+    Rule::new("_softmax", softmax_along),
+    Rule::new("special_softmax", softmax_along),
+    Rule::new("_safe_softmax", softmax_along),
+    Rule::new("log_softmax", log_softmax),
+    Rule::new("_log_softmax", log_softmax),
+    Rule::new("special_log_softmax", log_softmax),
+    Rule::new("count_nonzero", count_nonzero),
+    Rule::new("diff", diff),
+];
+
+fn count_nonzero(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let x = builder.cast(&x, DType::Bool)?;
+    let x = builder.cast(&x, DType::I64)?;
+    let (axes, keep) = axes(call, &x)?;
+    one(reduce(builder, Reduce::Sum, &x, &axes, keep)?)
+}
+
+fn log_softmax(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let axis = call.axis("dim", -1, x.rank())?;
+    let total = log_sum(builder, &x, &[axis])?;
+    one(builder.binary(Binary::Sub, &x, &total)?)
+}
+
+fn softmax_along(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let axis = call.axis("dim", -1, x.rank())?;
+    one(softmax(builder, &x, axis)?)
+}
+
+fn linalg_vecdot(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (a, b) = (call.float_tensor(builder, "x")?, call.float_tensor(builder, "y")?);
+    let product = builder.binary(Binary::Mul, &a, &b)?;
+    let axis = call.axis("dim", -1, product.rank())?;
+    one(reduce(builder, Reduce::Sum, &product, &[axis], false)?)
+}
+
+fn logsumexp(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let (axes, keep) = axes(call, &x)?;
+    let total = log_sum(builder, &x, &axes)?;
+    one(if keep { total } else { squeeze(builder, &total, &axes)? })
+}
+
+fn argmax(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let (x, axis) = if call.has("dim") {
+        let axis = call.axis("dim", 0, x.rank())?;
+        (x, axis)
+    } else {
+        let elements = builder.shape(&x).iter().fold(Dim::from(1), |product, dim| &product * dim);
+        (builder.reshape(&x, &[elements])?, 0)
+    };
+    let index = position(builder, &x, axis, call.op == "argmin")?;
+    one(builder.reshape(&index, &call.out_shape(0)?)?)
+}
+
+fn softmin(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let axis = call.axis("dim", -1, x.rank())?;
+    let x = builder.unary(Unary::Neg, &x)?;
+    one(softmax(builder, &x, axis)?)
+}
+
+fn aminmax(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let (axes, keep) = axes(call, &x)?;
+    let least = reduce(builder, Reduce::Min, &x, &axes, keep)?;
+    let most = reduce(builder, Reduce::Max, &x, &axes, keep)?;
+    Ok(vec![Item::Tensor(least), Item::Tensor(most)])
 }
 
 /// Logarithms of running sums of powers.
@@ -121,7 +157,7 @@ pub(super) fn reduce(builder: &mut Builder, how: Reduce, x: &Tensor, axes: &[usi
     let stored = match together(&x) {
         Some(stored) => stored,
         None => {
-            let order: Vec<usize> = super::super::builder::inverse(&x.axes);
+            let order: Vec<usize> = inverse(&x.axes);
             let rest = order.iter().filter(|axis| !axes.contains(axis)).chain(axes).copied().collect::<Vec<_>>();
             x = Builder::ordered(builder.stored(&x, &rest)?, &rest);
             (x.rank() - axes.len()..x.rank()).collect()
@@ -268,4 +304,33 @@ pub(super) fn length(builder: &mut Builder, x: &Tensor, order: f64, axes: &[usiz
             builder.binary(Binary::Pow, &total, &exponent)?
         }
     })
+}
+
+fn complex_total(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let mut axes = call.axes("dim", x.rank())?;
+    if axes.is_empty() {
+        axes = (0..x.rank() - 1).collect();
+    }
+    axes.sort_unstable();
+    let how = if call.op == "sum" { Reduce::Sum } else { Reduce::Mean };
+    one(reduce(builder, how, &x, &axes, call.flag("keepdim", false)?)?)
+}
+
+fn diff(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let mut x = call.tensor("self")?;
+    let axis = call.axis("dim", -1, x.rank())?;
+    let mut parts = Vec::new();
+    parts.extend(call.try_tensor("prepend")?);
+    parts.push(x.clone());
+    parts.extend(call.try_tensor("append")?);
+    x = builder.concat(&parts.iter().collect::<Vec<_>>(), axis)?;
+    for _ in 0..call.integer("n", 1)? {
+        let size = builder.dim(&x, axis);
+        let high = builder.slice(&x, axis, &1.into(), &size)?;
+        let low = builder.slice(&x, axis, &0.into(), &(&size - 1))?;
+        let op = if builder.dtype(&x) == DType::Bool { Binary::Xor } else { Binary::Sub };
+        x = builder.binary(op, &high, &low)?;
+    }
+    one(x)
 }

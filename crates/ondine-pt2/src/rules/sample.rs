@@ -1,15 +1,25 @@
 //! Sampling of maps and volumes at places that a tensor says.
 
-use super::{super::builder::check_list, Builder, Call, Item, Rule, Tensor, norm::channels_last, one, product::matmul};
 use ondine_graph::{Binary, DType, Dim, Elementary, NDArray, Result, Unary, element_count, fail};
 
-pub(super) fn rule(op: &str) -> Option<Rule> {
-    Some(match op {
-        "grid_sampler" | "grid_sampler_2d" | "grid_sampler_3d" => grid_sampler,
-        "affine_grid_generator" => affine_grid,
-        _ => return None,
-    })
-}
+use super::{
+    elementwise::between,
+    norm::channels_last,
+    product::matmul,
+    rule::{Rule, one},
+};
+use crate::{
+    builder::{Builder, Tensor, check_list},
+    call::{Call, Item},
+};
+
+/// The operators of this file.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("grid_sampler", grid_sampler),
+    Rule::new("grid_sampler_2d", grid_sampler),
+    Rule::new("grid_sampler_3d", grid_sampler),
+    Rule::new("affine_grid_generator", affine_grid),
+];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -48,7 +58,7 @@ impl Axis {
         let last = self.size as f64 - 1.0;
         match self.padding {
             Padding::Zeros => Ok(position.clone()),
-            Padding::Border => super::elementwise::between(builder, position, Some(0.0), Some(last)),
+            Padding::Border => between(builder, position, Some(0.0), Some(last)),
             Padding::Reflection => {
                 let (least, span) = if self.aligned { (0.0, last) } else { (-0.5, self.size as f64) };
                 if span <= 0.0 {
@@ -62,7 +72,7 @@ impl Axis {
                 let back = builder.affine(&rest, -1.0, 2.0 * span)?;
                 let folded = builder.binary(Binary::Min, &rest, &back)?;
                 let folded = builder.affine(&folded, 1.0, least)?;
-                super::elementwise::between(builder, &folded, Some(0.0), Some(last))
+                between(builder, &folded, Some(0.0), Some(last))
             }
         }
     }
@@ -134,7 +144,7 @@ fn grid_sampler(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     for (i, &size) in sizes.iter().enumerate() {
         let index = n - 1 - i;
         let place = builder.slice(&grid, n + 1, &index.into(), &(index + 1).into())?;
-        let place = super::view::without(builder, &place, n + 1)?;
+        let place = builder.without(&place, n + 1)?;
         along.push(taps(builder, &Axis { size, padding, aligned }, mode, &place)?);
     }
     let (value, _) = channels_last(builder, &x)?;
@@ -175,7 +185,7 @@ fn corner(
     for (taps, &size) in along.iter().zip(sizes).rev() {
         let (place, share) = &taps[combination % taps.len()];
         combination /= taps.len();
-        let inside = super::elementwise::between(builder, place, Some(0.0), Some(size as f64 - 1.0))?;
+        let inside = between(builder, place, Some(0.0), Some(size as f64 - 1.0))?;
         let valid = builder.binary(Binary::Equal, place, &inside)?;
         let valid = builder.cast(&valid, DType::F32)?;
         for factor in std::iter::once(&valid).chain(share) {

@@ -1,64 +1,89 @@
 //! Functions of numbers that occur now and then, in terms of others.
 
-use super::{super::call::Operand, Builder, Call, Item, Rule, elementwise::between, one, reduce::reduce};
 use ondine_graph::{Binary, DType, Elementary, Reduce, Result, Unary, fail};
 
-pub(super) fn rule(op: &str) -> Option<Rule> {
-    Some(match op {
-        "logaddexp" => logaddexp,
-        "logit" | "special_logit" => logit,
-        "nan_to_num" => nan_to_num,
-        "isposinf" | "isneginf" => one_infinity,
-        "heaviside" => heaviside,
-        "xlogy" | "special_xlogy" => xlogy,
-        "isclose" => isclose,
-        "sinc" | "special_sinc" => sinc,
-        "softshrink" => softshrink,
-        "negative" => |builder, call| {
-            let x = call.tensor("self")?;
-            one(builder.unary(Unary::Neg, &x)?)
-        },
-        "hypot" => hypot,
-        "copysign" => copysign,
-        "__lshift__" | "bitwise_left_shift" | "__rshift__" | "bitwise_right_shift" | "__ilshift__" | "__irshift__" => {
-            shift
-        }
-        "signbit" => |builder, call| {
-            let x = call.float_tensor(builder, "self")?;
-            // Minus zero is told apart by what it divides.
-            let inverse = builder.function(Elementary::Reciprocal, &x)?;
-            let zero = builder.number(0.0, DType::F32)?;
-            let (below, under) =
-                (builder.binary(Binary::Less, &x, &zero)?, builder.binary(Binary::Less, &inverse, &zero)?);
-            one(builder.binary(Binary::Or, &below, &under)?)
-        },
-        "logaddexp2" => |builder, call| {
-            let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
-            let most = builder.binary(Binary::Max, &a, &b)?;
-            let (a, b) = (builder.binary(Binary::Sub, &a, &most)?, builder.binary(Binary::Sub, &b, &most)?);
-            let (a, b) = (builder.function(Elementary::Exp2, &a)?, builder.function(Elementary::Exp2, &b)?);
-            let sum = builder.binary(Binary::Add, &a, &b)?;
-            let sum = builder.function(Elementary::Log2, &sum)?;
-            one(builder.binary(Binary::Add, &sum, &most)?)
-        },
-        "ldexp" => |builder, call| {
-            let (x, power) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
-            let power = builder.function(Elementary::Exp2, &power)?;
-            one(builder.binary(Binary::Mul, &x, &power)?)
-        },
-        "special_entr" => |builder, call| {
-            let x = call.float_tensor(builder, "self")?;
-            let log = builder.unary(Unary::Log, &x)?;
-            let product = builder.binary(Binary::Mul, &x, &log)?;
-            let (entropy, zero) = (builder.unary(Unary::Neg, &product)?, builder.number(0.0, DType::F32)?);
-            let nothing = builder.binary(Binary::Equal, &x, &zero)?;
-            one(builder.select(&nothing, &zero, &entropy)?)
-        },
-        "fake_quantize_per_tensor_affine" | "fake_quantize_per_channel_affine" => fake_quantize,
-        "special_ndtr" => ndtr,
-        "nansum" => nansum,
-        _ => return None,
-    })
+use super::{
+    elementwise::between,
+    reduce::reduce,
+    rule::{Rule, one},
+};
+use crate::{
+    builder::Builder,
+    call::{Call, Item, Operand},
+};
+
+/// The operators of this file.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("logaddexp", logaddexp),
+    Rule::new("logit", logit),
+    Rule::new("special_logit", logit),
+    Rule::new("nan_to_num", nan_to_num),
+    Rule::new("isposinf", one_infinity),
+    Rule::new("isneginf", one_infinity),
+    Rule::new("heaviside", heaviside),
+    Rule::new("xlogy", xlogy),
+    Rule::new("special_xlogy", xlogy),
+    Rule::new("isclose", isclose),
+    Rule::new("sinc", sinc),
+    Rule::new("special_sinc", sinc),
+    Rule::new("softshrink", softshrink),
+    Rule::new("negative", negative),
+    Rule::new("hypot", hypot),
+    Rule::new("copysign", copysign),
+    Rule::new("__lshift__", shift),
+    Rule::new("bitwise_left_shift", shift),
+    Rule::new("__rshift__", shift),
+    Rule::new("bitwise_right_shift", shift),
+    Rule::new("__ilshift__", shift),
+    Rule::new("__irshift__", shift),
+    Rule::new("signbit", signbit),
+    Rule::new("logaddexp2", logaddexp2),
+    Rule::new("ldexp", ldexp),
+    Rule::new("special_entr", special_entr),
+    Rule::new("fake_quantize_per_tensor_affine", fake_quantize),
+    Rule::new("fake_quantize_per_channel_affine", fake_quantize),
+    Rule::new("special_ndtr", ndtr),
+    Rule::new("nansum", nansum),
+    Rule::new("lerp", lerp),
+];
+
+fn special_entr(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let log = builder.unary(Unary::Log, &x)?;
+    let product = builder.binary(Binary::Mul, &x, &log)?;
+    let (entropy, zero) = (builder.unary(Unary::Neg, &product)?, builder.number(0.0, DType::F32)?);
+    let nothing = builder.binary(Binary::Equal, &x, &zero)?;
+    one(builder.select(&nothing, &zero, &entropy)?)
+}
+
+fn ldexp(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (x, power) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
+    let power = builder.function(Elementary::Exp2, &power)?;
+    one(builder.binary(Binary::Mul, &x, &power)?)
+}
+
+fn logaddexp2(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
+    let most = builder.binary(Binary::Max, &a, &b)?;
+    let (a, b) = (builder.binary(Binary::Sub, &a, &most)?, builder.binary(Binary::Sub, &b, &most)?);
+    let (a, b) = (builder.function(Elementary::Exp2, &a)?, builder.function(Elementary::Exp2, &b)?);
+    let sum = builder.binary(Binary::Add, &a, &b)?;
+    let sum = builder.function(Elementary::Log2, &sum)?;
+    one(builder.binary(Binary::Add, &sum, &most)?)
+}
+
+fn signbit(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    // Minus zero is told apart by what it divides.
+    let inverse = builder.function(Elementary::Reciprocal, &x)?;
+    let zero = builder.number(0.0, DType::F32)?;
+    let (below, under) = (builder.binary(Binary::Less, &x, &zero)?, builder.binary(Binary::Less, &inverse, &zero)?);
+    one(builder.binary(Binary::Or, &below, &under)?)
+}
+
+fn negative(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    one(builder.unary(Unary::Neg, &x)?)
 }
 
 fn logaddexp(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -213,4 +238,13 @@ fn fake_quantize(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         between(builder, &steps, Some(call.float("quant_min", -128.0)?), Some(call.float("quant_max", 127.0)?))?;
     let away = builder.binary(Binary::Sub, &steps, &zero)?;
     one(builder.binary(Binary::Mul, &away, &scale)?)
+}
+
+/// The way from one operand to another, in parts.
+fn lerp(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "end")?);
+    let weight = call.operand_as(builder, "weight", DType::F32)?;
+    let difference = builder.binary(Binary::Sub, &b, &a)?;
+    let part = builder.binary(Binary::Mul, &difference, &weight)?;
+    one(builder.binary(Binary::Add, &a, &part)?)
 }

@@ -1,17 +1,27 @@
 //! Recurrent layers.
 
-use super::{Builder, Call, Item, Rule, Tensor, product::linear_of};
 use ondine_graph::{Activation, Binary, Cell, DType, Dim, Op, Result, fail};
 
-pub(super) fn rule(op: &str) -> Option<Rule> {
-    Some(match op {
-        "lstm" => |builder, call| layers(builder, call, Cell::Lstm),
-        "gru" => |builder, call| layers(builder, call, Cell::Gru),
-        "rnn_tanh" => |builder, call| layers(builder, call, Cell::Tanh),
-        "rnn_relu" => |builder, call| layers(builder, call, Cell::Relu),
-        _ => return None,
-    })
-}
+use super::{
+    product::linear_of,
+    rule::{Rule, one},
+};
+use crate::{
+    builder::{Builder, Tensor},
+    call::{Call, Item},
+};
+
+/// The operators of this file.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("lstm", |builder, call| layers(builder, call, Cell::Lstm)),
+    Rule::new("gru", |builder, call| layers(builder, call, Cell::Gru)),
+    Rule::new("rnn_tanh", |builder, call| layers(builder, call, Cell::Tanh)),
+    Rule::new("rnn_relu", |builder, call| layers(builder, call, Cell::Relu)),
+    Rule::new("lstm_cell", lstm_cell),
+    Rule::new("gru_cell", gru_cell),
+    Rule::new("rnn_tanh_cell", rnn_cell),
+    Rule::new("rnn_relu_cell", rnn_cell),
+];
 
 /// Weights of one direction of one layer.
 struct Weights<'a> {
@@ -71,7 +81,7 @@ fn projection(
     for step in 0..steps {
         let step = if reverse { steps - 1 - step } else { step };
         let input = builder.slice(&product, 0, &step.into(), &(step + 1).into())?;
-        let input = super::view::without(builder, &input, 0)?;
+        let input = builder.without(&input, 0)?;
         let own = linear_of(builder, &hidden, weights.hidden, weights.biases.map(|biases| biases[1]))?;
         let sum = builder.binary(Binary::Add, &input, &own)?;
         let mut gate = |index: usize, activation: Activation| -> Result<Tensor> {
@@ -147,7 +157,7 @@ fn layers(builder: &mut Builder, call: &Call<'_>, cell: Cell) -> Result<Vec<Item
             let mut own = Vec::new();
             for start in &starts {
                 let part = builder.slice(start, 0, &index.into(), &(index + 1).into())?;
-                own.push(super::view::without(builder, &part, 0)?);
+                own.push(builder.without(&part, 0)?);
             }
             if projected {
                 let [output, state, memory] = projection(builder, &x, &weights, &parameters[plain], &own, side == 1)?;
@@ -173,4 +183,68 @@ fn layers(builder: &mut Builder, call: &Call<'_>, cell: Cell) -> Result<Vec<Item
         items.push(Item::Tensor(builder.concat(&finals.iter().collect::<Vec<_>>(), 0)?));
     }
     Ok(items)
+}
+
+/// What input and hidden state contribute to the gates of a cell.
+fn gates(builder: &mut Builder, call: &Call<'_>, hidden: &Tensor) -> Result<[Tensor; 2]> {
+    let x = call.float_tensor(builder, "input")?;
+    let mut sums = Vec::new();
+    for (x, weight, bias) in [(&x, "w_ih", "b_ih"), (hidden, "w_hh", "b_hh")] {
+        let (weight, bias) = (call.float_tensor(builder, weight)?, call.try_tensor(bias)?);
+        sums.push(linear_of(builder, x, &weight, bias.as_ref())?);
+    }
+    match <[Tensor; 2]>::try_from(sums) {
+        Ok(sums) => Ok(sums),
+        Err(_) => fail!(Format, "a cell without gates"),
+    }
+}
+
+/// Gate `index` of `count`.
+fn gate(builder: &mut Builder, x: &Tensor, index: usize, count: usize) -> Result<Tensor> {
+    let last = x.rank() - 1;
+    let size = builder.dim(x, last).floor_div(count);
+    builder.slice(x, last, &(&size * index), &(&size * (index + 1)))
+}
+
+fn lstm_cell(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let states = call.tensors("hx")?;
+    let [hidden, memory] = &states[..] else { fail!(Format, "an LSTM cell without two states") };
+    let [a, b] = gates(builder, call, hidden)?;
+    let sum = builder.binary(Binary::Add, &a, &b)?;
+    let mut part = |index: usize, activation: Activation| -> Result<Tensor> {
+        let part = gate(builder, &sum, index, 4)?;
+        builder.activation(activation, &part)
+    };
+    let (input, forget) = (part(0, Activation::Sigmoid)?, part(1, Activation::Sigmoid)?);
+    let (new, output) = (part(2, Activation::Tanh)?, part(3, Activation::Sigmoid)?);
+    let (kept, added) = (builder.binary(Binary::Mul, &forget, memory)?, builder.binary(Binary::Mul, &input, &new)?);
+    let memory = builder.binary(Binary::Add, &kept, &added)?;
+    let seen = builder.activation(Activation::Tanh, &memory)?;
+    Ok(vec![Item::Tensor(builder.binary(Binary::Mul, &output, &seen)?), Item::Tensor(memory)])
+}
+
+fn gru_cell(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let hidden = call.float_tensor(builder, "hx")?;
+    let [a, b] = gates(builder, call, &hidden)?;
+    let mut sigmoid = |index: usize| -> Result<Tensor> {
+        let (a, b) = (gate(builder, &a, index, 3)?, gate(builder, &b, index, 3)?);
+        let sum = builder.binary(Binary::Add, &a, &b)?;
+        builder.activation(Activation::Sigmoid, &sum)
+    };
+    let (reset, update) = (sigmoid(0)?, sigmoid(1)?);
+    let (a, b) = (gate(builder, &a, 2, 3)?, gate(builder, &b, 2, 3)?);
+    let part = builder.binary(Binary::Mul, &reset, &b)?;
+    let sum = builder.binary(Binary::Add, &a, &part)?;
+    let new = builder.activation(Activation::Tanh, &sum)?;
+    let difference = builder.binary(Binary::Sub, &hidden, &new)?;
+    let kept = builder.binary(Binary::Mul, &update, &difference)?;
+    one(builder.binary(Binary::Add, &new, &kept)?)
+}
+
+fn rnn_cell(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let hidden = call.float_tensor(builder, "hx")?;
+    let [a, b] = gates(builder, call, &hidden)?;
+    let sum = builder.binary(Binary::Add, &a, &b)?;
+    let activation = if call.op == "rnn_tanh_cell" { Activation::Tanh } else { Activation::Relu };
+    one(builder.activation(activation, &sum)?)
 }

@@ -1,61 +1,106 @@
 //! Operators that make, join, pad and reorder tensors.
 
-use super::{
-    super::{builder::check_list, call::Operand},
-    Builder, Call, Item, Rule, Tensor, one,
-};
 use ondine_graph::{Binary, DType, Dim, NDArray, Op, Result, fail};
 
-pub(super) fn rule(op: &str) -> Option<Rule> {
-    Some(match op {
-        "cat" | "concat" | "concatenate" => cat,
-        "stack" | "hstack" | "vstack" | "dstack" | "column_stack" => stack,
-        "pad" | "constant_pad_nd" | "reflection_pad1d" | "reflection_pad2d" | "reflection_pad3d"
-        | "replication_pad1d" | "replication_pad2d" | "replication_pad3d" | "_pad_circular" => pad,
-        "zeros" | "zeros_like" | "new_zeros" | "ones" | "ones_like" | "new_ones" | "full" | "full_like"
-        | "new_full" | "fill" | "zero" | "empty" | "empty_like" | "new_empty" | "empty_permuted" | "empty_strided"
-        | "new_empty_strided" | "scalar_tensor" => full,
-        "arange" => arange,
-        "linspace" => linspace,
-        "eye" => |builder, call| {
-            let [rows, columns] = matrix(&call.out_shape(0)?)?;
-            let equal = compare_places(builder, [&rows, &columns], 0, Places::Equal)?;
-            one(call.cast_out(builder, &equal)?)
-        },
-        "tril" | "triu" => triangle,
-        "flip" => flip,
-        "roll" => roll,
-        "repeat" | "tile" => repeat,
-        "repeat_interleave" => repeat_interleave,
-        "meshgrid" => meshgrid,
-        "pixel_shuffle" => |builder, call| shuffle(builder, call, "upscale_factor", true),
-        "pixel_unshuffle" => |builder, call| shuffle(builder, call, "downscale_factor", false),
-        "channel_shuffle" => channel_shuffle,
-        "one_hot" => one_hot,
-        "complex" => |builder, call| {
-            let parts = [call.tensor("real")?, call.tensor("imag")?];
-            one(join(builder, &[&parts[0], &parts[1]])?)
-        },
-        "polar" => polar,
-        "view_as_complex" | "view_as_real" | "view_as_complex_copy" | "view_as_real_copy" => {
-            |_, call| one(call.tensor("self")?)
-        }
-        "real" | "imag" => |builder, call| {
-            let x = call.tensor("self")?;
-            let index = usize::from(call.op == "imag");
-            let part = builder.slice(&x, x.rank() - 1, &index.into(), &(index + 1).into())?;
-            one(super::view::without(builder, &part, x.rank() - 1)?)
-        },
-        "_assert_tensor_metadata"
-        | "_assert_async"
-        | "_linalg_check_errors"
-        | "_functional_assert_async"
-        | "sym_constrain_range_for_size"
-        | "sym_constrain_range"
-        | "_set_grad_enabled"
-        | "_check_is_size" => |_, _| Ok(Vec::new()),
-        _ => return None,
-    })
+use super::{
+    choice::repeated,
+    rule::{Rule, one},
+    sharing, view,
+};
+use crate::{
+    builder::{Builder, Tensor, check_list, inverse},
+    call::{Call, Item, Operand},
+};
+
+/// The operators of this file.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("cat", cat).complex(),
+    Rule::new("concat", cat),
+    Rule::new("concatenate", cat),
+    Rule::new("stack", stack).complex(),
+    Rule::new("hstack", stack),
+    Rule::new("vstack", stack),
+    Rule::new("dstack", stack),
+    Rule::new("column_stack", stack),
+    Rule::new("pad", pad),
+    Rule::new("constant_pad_nd", pad),
+    Rule::new("reflection_pad1d", pad),
+    Rule::new("reflection_pad2d", pad),
+    Rule::new("reflection_pad3d", pad),
+    Rule::new("replication_pad1d", pad),
+    Rule::new("replication_pad2d", pad),
+    Rule::new("replication_pad3d", pad),
+    Rule::new("_pad_circular", pad),
+    Rule::new("zeros", full).complex(),
+    Rule::new("zeros_like", full).complex(),
+    Rule::new("new_zeros", full).complex(),
+    Rule::new("ones", full),
+    Rule::new("ones_like", full),
+    Rule::new("new_ones", full),
+    Rule::new("full", full),
+    Rule::new("full_like", full),
+    Rule::new("new_full", full),
+    Rule::new("fill", full),
+    Rule::new("zero", full),
+    Rule::new("empty", full),
+    Rule::new("empty_like", full),
+    Rule::new("new_empty", full),
+    Rule::new("empty_permuted", full),
+    Rule::new("empty_strided", full),
+    Rule::new("new_empty_strided", full),
+    Rule::new("scalar_tensor", full),
+    Rule::new("arange", arange),
+    Rule::new("linspace", linspace),
+    Rule::new("eye", eye),
+    Rule::new("tril", triangle),
+    Rule::new("triu", triangle),
+    Rule::new("flip", flip).complex(),
+    Rule::new("roll", roll).complex(),
+    Rule::new("repeat", repeat),
+    Rule::new("tile", repeat),
+    Rule::new("repeat_interleave", repeat_interleave),
+    Rule::new("meshgrid", meshgrid).sharing(sharing::of_a_list),
+    Rule::new("pixel_shuffle", |builder, call| shuffle(builder, call, "upscale_factor", true)),
+    Rule::new("pixel_unshuffle", |builder, call| shuffle(builder, call, "downscale_factor", false)),
+    Rule::new("channel_shuffle", channel_shuffle),
+    Rule::new("one_hot", one_hot),
+    Rule::new("complex", complex).complex(),
+    Rule::new("polar", polar).complex(),
+    Rule::new("view_as_complex", |_, call| one(call.tensor("self")?)).shared().complex().back(view::all_back),
+    Rule::new("view_as_real", |_, call| one(call.tensor("self")?)).shared().complex().back(view::all_back),
+    Rule::new("view_as_complex_copy", |_, call| one(call.tensor("self")?)).complex(),
+    Rule::new("view_as_real_copy", |_, call| one(call.tensor("self")?)).complex(),
+    Rule::new("real", real).shared().complex(),
+    Rule::new("imag", real).shared().complex(),
+    Rule::new("_assert_tensor_metadata", |_, _| Ok(Vec::new())).complex(),
+    Rule::new("_assert_async", |_, _| Ok(Vec::new())),
+    Rule::new("_linalg_check_errors", |_, _| Ok(Vec::new())),
+    Rule::new("_functional_assert_async", |_, _| Ok(Vec::new())),
+    Rule::new("sym_constrain_range_for_size", |_, _| Ok(Vec::new())),
+    Rule::new("sym_constrain_range", |_, _| Ok(Vec::new())),
+    Rule::new("_set_grad_enabled", |_, _| Ok(Vec::new())),
+    Rule::new("_check_is_size", |_, _| Ok(Vec::new())),
+    Rule::new("fliplr", fliplr),
+    Rule::new("flipud", fliplr),
+    Rule::new("rot90", rot90),
+];
+
+fn real(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let index = usize::from(call.op == "imag");
+    let part = builder.slice(&x, x.rank() - 1, &index.into(), &(index + 1).into())?;
+    one(builder.without(&part, x.rank() - 1)?)
+}
+
+fn complex(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let parts = [call.tensor("real")?, call.tensor("imag")?];
+    one(join(builder, &[&parts[0], &parts[1]])?)
+}
+
+fn eye(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let [rows, columns] = matrix(&call.out_shape(0)?)?;
+    let equal = compare_places(builder, [&rows, &columns], 0, Places::Equal)?;
+    one(call.cast_out(builder, &equal)?)
 }
 
 /// The tensors side by side in a new last dimension.
@@ -182,8 +227,7 @@ fn constant_pad(builder: &mut Builder, x: &Tensor, amounts: &[i64], value: f64) 
     let shape = builder.shape(x);
     let inside = builder.number(1.0, DType::Bool)?;
     let inside = builder.expand(&inside, &shape)?;
-    let inside =
-        Tensor { value: builder.stored(&inside, &super::super::builder::inverse(&x.axes))?, axes: x.axes.clone() };
+    let inside = Tensor { value: builder.stored(&inside, &inverse(&x.axes))?, axes: x.axes.clone() };
     let inside = padded(builder, &inside)?;
     let value = builder.number(value, builder.dtype(x))?;
     builder.select(&inside, &result, &value)
@@ -364,7 +408,7 @@ fn repeat(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 
 fn repeat_interleave(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     if call.try_tensor("repeats")?.is_some() {
-        return super::choice::repeated(builder, call);
+        return repeated(builder, call);
     }
     let x = call.tensor("self")?;
     let times = call.dim("repeats")?;
@@ -480,4 +524,36 @@ fn polar(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         parts.push(builder.binary(Binary::Mul, &size, &part)?);
     }
     one(join(builder, &[&parts[0], &parts[1]])?)
+}
+
+fn fliplr(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    one(reversed(builder, &x, usize::from(call.op == "fliplr"))?)
+}
+
+fn reversed(builder: &mut Builder, x: &Tensor, axis: usize) -> Result<Tensor> {
+    let size = builder.dim(x, axis);
+    let indices = builder.range(&(&size - 1), -1, &size)?;
+    builder.take(x, axis, &indices)
+}
+
+fn rot90(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let axes = if call.has("dims") { call.axes("dims", x.rank())? } else { vec![0, 1] };
+    let [a, b] = axes[..] else { fail!(Format, "rot90 in {} dimensions", axes.len()) };
+    one(match call.integer("k", 1)?.rem_euclid(4) {
+        1 => {
+            let flipped = reversed(builder, &x, b)?;
+            Builder::swapped(&flipped, a, b)
+        }
+        2 => {
+            let flipped = reversed(builder, &x, a)?;
+            reversed(builder, &flipped, b)?
+        }
+        3 => {
+            let flipped = reversed(builder, &x, a)?;
+            Builder::swapped(&flipped, a, b)
+        }
+        _ => x,
+    })
 }

@@ -1,47 +1,57 @@
 //! Pooling, resizing and sampling of feature maps.
 
-use super::{super::builder::check_list, Builder, Call, Item, Rule, Tensor, norm::channels_last, one};
 use ondine_graph::{
-    Binary, DType, Dim, Fold, Interpolation, Kernel, Op, Pooling, Reduce, Resample, Result, Scatter, Window, fail,
+    Binary, DType, Dim, Fold, Interpolation, Kernel, NDArray, Op, Pooling, Reduce, Resample, Result, Scatter, Window,
+    fail,
 };
 
-pub(super) fn rule(op: &str) -> Option<Rule> {
-    Some(match op {
-        "max_pool1d"
-        | "max_pool2d"
-        | "max_pool3d"
-        | "max_pool1d_with_indices"
-        | "max_pool2d_with_indices"
-        | "max_pool3d_with_indices"
-        | "avg_pool1d"
-        | "avg_pool2d"
-        | "avg_pool3d" => windows,
-        "adaptive_avg_pool1d"
-        | "adaptive_avg_pool2d"
-        | "adaptive_avg_pool3d"
-        | "_adaptive_avg_pool2d"
-        | "_adaptive_avg_pool3d"
-        | "adaptive_max_pool1d"
-        | "adaptive_max_pool2d"
-        | "adaptive_max_pool3d" => adaptive,
-        "upsample_nearest1d"
-        | "upsample_nearest2d"
-        | "upsample_nearest3d"
-        | "_upsample_nearest_exact1d"
-        | "_upsample_nearest_exact2d"
-        | "_upsample_nearest_exact3d"
-        | "upsample_linear1d"
-        | "upsample_bilinear2d"
-        | "upsample_trilinear3d"
-        | "upsample_bicubic2d"
-        | "_upsample_bilinear2d_aa"
-        | "_upsample_bicubic2d_aa" => resize,
-        "max_unpool2d" | "max_unpool3d" => unpool,
-        "im2col" => im2col,
-        "col2im" => col2im,
-        _ => return None,
-    })
-}
+use super::{
+    index::put,
+    norm::channels_last,
+    reduce::reduce,
+    rule::{Rule, one},
+};
+use crate::{
+    builder::{Builder, Tensor, check_list},
+    call::{Call, Item},
+};
+
+/// The operators of this file.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("max_pool1d", windows),
+    Rule::new("max_pool2d", windows),
+    Rule::new("max_pool3d", windows),
+    Rule::new("max_pool1d_with_indices", windows),
+    Rule::new("max_pool2d_with_indices", windows),
+    Rule::new("max_pool3d_with_indices", windows),
+    Rule::new("avg_pool1d", windows),
+    Rule::new("avg_pool2d", windows),
+    Rule::new("avg_pool3d", windows),
+    Rule::new("adaptive_avg_pool1d", adaptive),
+    Rule::new("adaptive_avg_pool2d", adaptive),
+    Rule::new("adaptive_avg_pool3d", adaptive),
+    Rule::new("_adaptive_avg_pool2d", adaptive),
+    Rule::new("_adaptive_avg_pool3d", adaptive),
+    Rule::new("adaptive_max_pool1d", adaptive),
+    Rule::new("adaptive_max_pool2d", adaptive),
+    Rule::new("adaptive_max_pool3d", adaptive),
+    Rule::new("upsample_nearest1d", resize),
+    Rule::new("upsample_nearest2d", resize),
+    Rule::new("upsample_nearest3d", resize),
+    Rule::new("_upsample_nearest_exact1d", resize),
+    Rule::new("_upsample_nearest_exact2d", resize),
+    Rule::new("_upsample_nearest_exact3d", resize),
+    Rule::new("upsample_linear1d", resize),
+    Rule::new("upsample_bilinear2d", resize),
+    Rule::new("upsample_trilinear3d", resize),
+    Rule::new("upsample_bicubic2d", resize),
+    Rule::new("_upsample_bilinear2d_aa", resize),
+    Rule::new("_upsample_bicubic2d_aa", resize),
+    Rule::new("max_unpool2d", unpool),
+    Rule::new("max_unpool3d", unpool),
+    Rule::new("im2col", im2col),
+    Rule::new("col2im", col2im),
+];
 
 /// `x` with a batch dimension, if it lacks one for `n` spatial dimensions.
 fn batched(builder: &mut Builder, x: &Tensor, n: usize) -> Result<(Tensor, bool)> {
@@ -63,7 +73,7 @@ fn pool(builder: &mut Builder, x: &Tensor, pooling: Pooling) -> Result<Tensor> {
     let (value, order) = channels_last(builder, &x)?;
     let value = builder.graph.push(Op::Pool(pooling), &[value])?;
     let pooled = Builder::ordered(value, &order);
-    if unbatched { super::view::without(builder, &pooled, 0) } else { Ok(pooled) }
+    if unbatched { builder.without(&pooled, 0) } else { Ok(pooled) }
 }
 
 fn windows(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -116,7 +126,7 @@ fn adaptive(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         let axes: Vec<usize> = (x.rank() - n..x.rank()).collect();
         let x = builder.cast(&x, DType::F32)?;
         let how = if largest { Reduce::Max } else { Reduce::Mean };
-        let pooled = super::reduce::reduce(builder, how, &x, &axes, true)?;
+        let pooled = reduce(builder, how, &x, &axes, true)?;
         return with_places(builder, call, &x, &windows, pooled);
     }
     let fold = if largest { Fold::Max } else { Fold::Average };
@@ -194,7 +204,7 @@ fn largest_places(builder: &mut Builder, x: &Tensor, windows: &[Window], out: &[
         };
         let list: Vec<Vec<usize>> = placed.windows.iter().map(tap).collect();
         let flat: Vec<i64> = list.iter().flatten().map(|&place| place as i64).collect();
-        let indices = builder.graph.constant(ondine_graph::NDArray::new(&[flat.len()], &flat)?);
+        let indices = builder.graph.constant(NDArray::new(&[flat.len()], &flat)?);
         let indices = builder.plain(indices);
         y = builder.take(&y, head + i, &indices)?;
         split.extend([Dim::from(count), taps.into()]);
@@ -226,7 +236,7 @@ fn largest_places(builder: &mut Builder, x: &Tensor, windows: &[Window], out: &[
         }
         table.push(place as i64);
     }
-    let table = builder.graph.constant(ondine_graph::NDArray::new(&[table.len()], &table)?);
+    let table = builder.graph.constant(NDArray::new(&[table.len()], &table)?);
     let table = builder.plain(table);
     let first = builder.range(&0.into(), taps as i64, &windows.into())?;
     let index = builder.binary(Binary::Add, &tap, &first)?;
@@ -250,7 +260,7 @@ fn unpool(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (x, indices) = (builder.reshape(&x, &shape)?, builder.reshape(&indices, &shape)?);
     let zero = builder.number(0.0, DType::F32)?;
     let whole = builder.expand(&zero, &flat(&out))?;
-    let whole = super::index::put(builder, Scatter::Replace, &whole, head, &indices, &x)?;
+    let whole = put(builder, Scatter::Replace, &whole, head, &indices, &x)?;
     one(builder.reshape(&whole, &out)?)
 }
 
@@ -307,7 +317,7 @@ fn im2col(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         let value = builder.graph.push(Op::Pad { amounts }, &[y.value])?;
         y = Tensor { value, axes: y.axes };
         let positions = blocks.positions(axis, count);
-        let indices = builder.graph.constant(ondine_graph::NDArray::new(&[positions.len()], &positions)?);
+        let indices = builder.graph.constant(NDArray::new(&[positions.len()], &positions)?);
         let indices = builder.plain(indices);
         y = builder.take(&y, 2 + axis, &indices)?;
         split.extend([Dim::from(blocks.kernel[axis]), count.into()]);
@@ -334,11 +344,11 @@ fn col2im(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     // Taps and blocks in the order of the places, then whatever moves together.
     let y = Builder::permuted(&y, &[2, 4, 3, 5, 0, 1]);
     let y = builder.reshape(&y, &[places.len().into(), batch.clone(), channels.clone()])?;
-    let indices = builder.graph.constant(ondine_graph::NDArray::new(&[places.len()], &places)?);
+    let indices = builder.graph.constant(NDArray::new(&[places.len()], &places)?);
     let indices = builder.plain(indices);
     let zero = builder.number(0.0, DType::F32)?;
     let base = builder.expand(&zero, &[(padded[0] * padded[1]).into(), batch.clone(), channels.clone()])?;
-    let summed = super::view::scatter_rows(builder, Scatter::Add, &base, 0, &indices, &y)?;
+    let summed = builder.scatter_rows(Scatter::Add, &base, 0, &indices, &y)?;
     let image = builder.reshape(&summed, &[padded[0].into(), padded[1].into(), batch, channels])?;
     let mut image = Builder::permuted(&image, &[2, 3, 0, 1]);
     for (axis, size) in size.into_iter().enumerate() {

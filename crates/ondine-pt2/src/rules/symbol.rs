@@ -1,40 +1,74 @@
 //! Arithmetic of sizes, and numbers that leave tensors.
 
-use super::{
-    super::{call::output_names, control, source},
-    Builder, Call, Item, Rule, Tensor,
-};
 use ondine_graph::{Binary, DType, Dim, DimPair, Op, Result, Unary, fail};
 
-pub(super) fn rule(op: &str) -> Option<Rule> {
-    let name = op.rsplit('.').next().unwrap_or(op);
-    Some(match name {
-        "sym_size" => |builder, call| {
-            let x = call.tensor("self")?;
-            let axis = call.axis("dim", 0, x.rank())?;
-            Ok(vec![Item::Integer(builder.dim(&x, axis))])
-        },
-        "sym_numel" => |builder, call| {
-            let x = call.tensor("self")?;
-            let shape = builder.shape(&x);
-            Ok(vec![Item::Integer(shape.iter().fold(Dim::from(1), |product, dim| &product * dim))])
-        },
-        "add" | "sub" | "mul" | "floordiv" | "mod" | "sym_max" | "sym_min" | "neg" | "pow" | "truediv"
-        | "sym_float" | "sym_int" | "trunc" | "ceil" | "floor" | "round" | "sym_sqrt" | "_sym_sqrt" => arithmetic,
-        "item" | "_local_scalar_dense" => item,
-        "eq" | "ne" | "lt" | "le" | "gt" | "ge" | "and_" | "or_" | "not_" | "sym_not" | "sym_ite" => {
-            // Most conditions of sizes only guard what the exporter assumed, whatever they are made of.
-            |builder, call| Ok(vec![condition(builder, call).map_or(Item::Truth, Item::Number)])
-        }
-        "_assert_scalar" => |builder, call| {
-            if let Some([a, b]) = asserted(call) {
-                builder.equate(&a, &b);
-            }
-            Ok(Vec::new())
-        },
-        name if control::is_control(name) => |_, _| fail!(Unsupported, "it is lowered by the program"),
-        _ => return None,
-    })
+use super::rule::Rule;
+use crate::{
+    builder::{Builder, Tensor},
+    call::{Call, Item, output_names},
+    source,
+};
+
+/// The operators of this file, by the last part of their names: they come from several modules of Python.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("sym_size", size).complex(),
+    Rule::new("sym_numel", count_of),
+    Rule::new("add", arithmetic),
+    Rule::new("sub", arithmetic),
+    Rule::new("mul", arithmetic),
+    Rule::new("floordiv", arithmetic),
+    Rule::new("mod", arithmetic),
+    Rule::new("sym_max", arithmetic),
+    Rule::new("sym_min", arithmetic),
+    Rule::new("neg", arithmetic),
+    Rule::new("pow", arithmetic),
+    Rule::new("truediv", arithmetic),
+    Rule::new("sym_float", arithmetic),
+    Rule::new("sym_int", arithmetic),
+    Rule::new("trunc", arithmetic),
+    Rule::new("ceil", arithmetic),
+    Rule::new("floor", arithmetic),
+    Rule::new("round", arithmetic),
+    Rule::new("sym_sqrt", arithmetic),
+    Rule::new("_sym_sqrt", arithmetic),
+    Rule::new("item", item),
+    Rule::new("_local_scalar_dense", item),
+    Rule::new("eq", decided),
+    Rule::new("ne", decided),
+    Rule::new("lt", decided),
+    Rule::new("le", decided),
+    Rule::new("gt", decided),
+    Rule::new("ge", decided),
+    Rule::new("and_", decided),
+    Rule::new("or_", decided),
+    Rule::new("not_", decided),
+    Rule::new("sym_not", decided),
+    Rule::new("sym_ite", decided),
+    Rule::new("_assert_scalar", assertion).complex(),
+];
+
+fn assertion(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    if let Some([a, b]) = asserted(call) {
+        builder.equate(&a, &b);
+    }
+    Ok(Vec::new())
+}
+
+// Most conditions of sizes only guard what the exporter assumed, whatever they are made of.
+fn decided(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    Ok(vec![condition(builder, call).map_or(Item::Truth, Item::Number)])
+}
+
+fn count_of(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let shape = builder.shape(&x);
+    Ok(vec![Item::Integer(shape.iter().fold(Dim::from(1), |product, dim| &product * dim))])
+}
+
+fn size(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let axis = call.axis("dim", 0, x.rank())?;
+    Ok(vec![Item::Integer(builder.dim(&x, axis))])
 }
 
 /// The sizes that an assertion says are equal.

@@ -1,73 +1,136 @@
 //! Views: operators whose result shares memory with their argument.
 
-use super::{
-    super::{builder::check_list, call::wrap},
-    Builder, Call, Item, Rule, Tensor, one,
-};
-use ondine_graph::{Dim, DimPair, Op, Result, Scatter, fail};
+use ondine_graph::{Dim, DimPair, NDArray, Result, Scatter, fail};
 
-pub(super) fn rule(op: &str) -> Option<Rule> {
-    Some(match op {
-        "view" | "reshape" | "_unsafe_view" | "flatten" | "unflatten" | "unsqueeze" | "squeeze" | "view_as"
-        | "reshape_as" | "_reshape_copy" | "view_copy" | "unsqueeze_copy" | "squeeze_copy" | "_reshape_alias"
-        | "ravel" => same_elements,
-        "alias" | "detach" | "contiguous" | "clone" | "lift_fresh_copy" | "lift" | "dropout" | "feature_dropout"
-        | "alpha_dropout" | "resolve_conj" | "resolve_neg" | "alias_copy" | "detach_copy" | "lift_fresh"
-        | "positive" => identity,
-        "permute" | "permute_copy" => permute,
-        "transpose" | "swapaxes" | "swapdims" | "transpose_copy" => |_, call| {
-            let x = call.tensor("self")?;
-            let (first, second) = if call.has("axis0") { ("axis0", "axis1") } else { ("dim0", "dim1") };
-            let (a, b) = (call.axis(first, 0, x.rank())?, call.axis(second, 1, x.rank())?);
-            one(Builder::swapped(&x, a, b))
-        },
-        "t" | "mT" | "numpy_T" | "adjoint" | "mH" | "t_copy" => |_, call| {
-            let x = call.tensor("self")?;
-            match x.rank() {
-                0 | 1 => one(x),
-                rank => one(Builder::swapped(&x, rank - 2, rank - 1)),
-            }
-        },
-        "movedim" | "moveaxis" => movedim,
-        "expand" | "expand_as" | "broadcast_to" | "expand_copy" => |builder, call| {
-            let x = call.tensor("self")?;
-            one(builder.expand(&x, &call.out_shape(0)?)?)
-        },
-        "slice" | "slice_copy" => |builder, call| {
-            let x = call.tensor("self")?;
-            let cut = Cut::slice(builder, call, &x)?;
-            one(cut.apply(builder, &x)?)
-        },
-        "narrow" | "narrow_copy" => |builder, call| {
-            let x = call.tensor("self")?;
-            let axis = call.axis("dim", 0, x.rank())?;
-            let start = from_end(&call.dim("start")?, &builder.dim(&x, axis));
-            let count = call.dim("length")?;
-            one(Cut { axis, start, count, step: 1 }.apply(builder, &x)?)
-        },
-        "select" | "select_copy" => |builder, call| {
-            let x = call.tensor("self")?;
-            let cut = Cut::select(builder, call, &x)?;
-            let part = cut.apply(builder, &x)?;
-            one(without(builder, &part, cut.axis)?)
-        },
-        "split"
-        | "split_with_sizes"
-        | "chunk"
-        | "tensor_split"
-        | "unsafe_split"
-        | "unsafe_chunk"
-        | "split_copy"
-        | "split_with_sizes_copy"
-        | "unsafe_split_with_sizes"
-        | "hsplit"
-        | "vsplit"
-        | "dsplit" => split,
-        "unbind" | "unbind_copy" => unbind,
-        "diagonal" => diagonal,
-        "unfold" => unfold,
-        _ => return None,
-    })
+use super::{
+    complex,
+    rule::{Change, Rule, one},
+    sharing,
+};
+use crate::{
+    builder::{Builder, Tensor, check_list, elements, inverse},
+    call::{Call, Item, wrap},
+};
+
+/// The operators of this file.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("view", same_elements).shared().complex().back(all_back),
+    Rule::new("reshape", same_elements).sharing(sharing::reshaped).complex().back(all_back),
+    Rule::new("_unsafe_view", same_elements).complex(),
+    Rule::new("flatten", same_elements).sharing(sharing::reshaped).complex().back(all_back),
+    Rule::new("unflatten", same_elements).shared().complex().back(all_back),
+    Rule::new("unsqueeze", same_elements).shared().complex().renames().back(all_back),
+    Rule::new("squeeze", same_elements).shared().complex().renames().back(all_back),
+    Rule::new("view_as", same_elements).shared().back(all_back),
+    Rule::new("reshape_as", same_elements).sharing(sharing::reshaped).back(all_back),
+    Rule::new("_reshape_copy", same_elements),
+    Rule::new("view_copy", same_elements),
+    Rule::new("unsqueeze_copy", same_elements),
+    Rule::new("squeeze_copy", same_elements),
+    Rule::new("_reshape_alias", same_elements).shared().back(all_back),
+    Rule::new("ravel", same_elements).sharing(sharing::raveled).back(all_back),
+    Rule::new("alias", identity).shared().complex().back(all_back),
+    Rule::new("detach", identity).shared().complex().renames().back(all_back),
+    Rule::new("contiguous", identity).sharing(sharing::converted).complex().back(all_back),
+    Rule::new("clone", identity).complex(),
+    Rule::new("lift_fresh_copy", identity).complex(),
+    Rule::new("lift", identity),
+    Rule::new("dropout", identity).shared().back(all_back),
+    Rule::new("feature_dropout", identity).shared().back(all_back),
+    Rule::new("alpha_dropout", identity).shared().back(all_back),
+    Rule::new("resolve_conj", identity).shared().complex().back(all_back),
+    Rule::new("resolve_neg", identity).shared().complex().back(all_back),
+    Rule::new("alias_copy", identity),
+    Rule::new("detach_copy", identity),
+    Rule::new("lift_fresh", identity),
+    Rule::new("positive", identity).shared().back(all_back),
+    Rule::new("permute", permute).shared().complex().back(permuted_back),
+    Rule::new("permute_copy", permute),
+    Rule::new("transpose", transpose).shared().complex().renames().back(swapped_back),
+    Rule::new("swapaxes", transpose).shared().complex().renames().back(swapped_back),
+    Rule::new("swapdims", transpose).shared().renames().back(swapped_back),
+    Rule::new("transpose_copy", transpose),
+    Rule::new("t", t).shared().on_complex(complex::turned).renames().back(turned_back),
+    Rule::new("mT", t).shared().on_complex(complex::turned).back(turned_back),
+    Rule::new("numpy_T", t).shared().back(turned_back),
+    Rule::new("adjoint", t).sharing(sharing::conjugated).on_complex(complex::turned),
+    Rule::new("mH", t).sharing(sharing::conjugated).on_complex(complex::turned),
+    Rule::new("t_copy", t),
+    Rule::new("movedim", movedim).shared().complex(),
+    Rule::new("moveaxis", movedim).shared(),
+    Rule::new("expand", expand).shared().complex().back(expanded_back).repeats(always),
+    Rule::new("expand_as", expand).shared().complex().back(expanded_back).repeats(always),
+    Rule::new("broadcast_to", expand).shared().back(expanded_back).repeats(always),
+    Rule::new("expand_copy", expand),
+    Rule::new("slice", slice).shared().complex().back(slice_back),
+    Rule::new("slice_copy", slice),
+    Rule::new("narrow", narrow).shared().complex().back(narrow_back),
+    Rule::new("narrow_copy", narrow),
+    Rule::new("select", select).shared().complex().back(select_back),
+    Rule::new("select_copy", select),
+    Rule::new("split", split).shared().complex().back(part_back),
+    Rule::new("split_with_sizes", split).shared().complex().back(part_back),
+    Rule::new("chunk", split).shared().complex().back(part_back),
+    Rule::new("tensor_split", split).shared().back(part_back),
+    Rule::new("unsafe_split", split).shared(),
+    Rule::new("unsafe_chunk", split).shared(),
+    Rule::new("split_copy", split),
+    Rule::new("split_with_sizes_copy", split),
+    Rule::new("unsafe_split_with_sizes", split).shared(),
+    Rule::new("hsplit", split).shared(),
+    Rule::new("vsplit", split).shared(),
+    Rule::new("dsplit", split).shared(),
+    Rule::new("unbind", unbind).shared().complex().back(unbind_back),
+    Rule::new("unbind_copy", unbind),
+    Rule::new("diagonal", diagonal).shared(),
+    Rule::new("unfold", unfold).shared().repeats(windows_overlap),
+    Rule::new("as_strided", as_strided).shared().renames().repeats(strides_overlap),
+    Rule::new("as_strided_copy", as_strided),
+    Rule::new("broadcast_tensors", broadcast_tensors).sharing(sharing::of_a_list),
+    Rule::new("atleast_1d", atleast_1d).sharing(sharing::unless_a_list).back(all_back),
+    Rule::new("atleast_2d", atleast_1d).sharing(sharing::unless_a_list).back(all_back),
+    Rule::new("atleast_3d", atleast_1d).sharing(sharing::unless_a_list).back(all_back),
+];
+
+fn select(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let cut = Cut::select(builder, call, &x)?;
+    let part = cut.apply(builder, &x)?;
+    one(builder.without(&part, cut.axis)?)
+}
+
+fn narrow(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let axis = call.axis("dim", 0, x.rank())?;
+    let start = from_end(&call.dim("start")?, &builder.dim(&x, axis));
+    let count = call.dim("length")?;
+    one(Cut { axis, start, count, step: 1 }.apply(builder, &x)?)
+}
+
+fn slice(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let cut = Cut::slice(builder, call, &x)?;
+    one(cut.apply(builder, &x)?)
+}
+
+fn expand(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    one(builder.expand(&x, &call.out_shape(0)?)?)
+}
+
+fn t(_builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    match x.rank() {
+        0 | 1 => one(x),
+        rank => one(Builder::swapped(&x, rank - 2, rank - 1)),
+    }
+}
+
+fn transpose(_builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let [first, second] = swapped_names(call);
+    let (a, b) = (call.axis(first, 0, x.rank())?, call.axis(second, 1, x.rank())?);
+    one(Builder::swapped(&x, a, b))
 }
 
 fn identity(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -99,16 +162,6 @@ fn movedim(_: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         Some(order) => one(Builder::permuted(&x, &order)),
         None => fail!(Format, "dimensions {from:?} cannot move to {to:?}"),
     }
-}
-
-/// `x` without dimension `axis`, which has size 1.
-pub(super) fn without(builder: &mut Builder, x: &Tensor, axis: usize) -> Result<Tensor> {
-    let mut shape = builder.shape(x);
-    if axis >= shape.len() {
-        fail!(Shape, "dimension {axis} does not exist in rank {}", shape.len());
-    }
-    shape.remove(axis);
-    builder.reshape(x, &shape)
 }
 
 /// A position counted from the end if it is negative.
@@ -182,23 +235,8 @@ impl Cut {
             return builder.concat(&pieces.iter().collect::<Vec<_>>(), self.axis);
         }
         let indices = builder.range(&self.start, self.step as i64, &self.count)?;
-        scatter_rows(builder, Scatter::Replace, x, self.axis, &indices, part)
+        builder.scatter_rows(Scatter::Replace, x, self.axis, &indices, part)
     }
-}
-
-/// `x` with its parts along `axis` combined with those of `rows`, at rank-1 `indices`.
-pub(in super::super) fn scatter_rows(
-    builder: &mut Builder,
-    how: Scatter,
-    x: &Tensor,
-    axis: usize,
-    indices: &Tensor,
-    rows: &Tensor,
-) -> Result<Tensor> {
-    let order: Vec<usize> = std::iter::once(axis).chain((0..x.rank()).filter(|&other| other != axis)).collect();
-    let inputs = [builder.stored(x, &order)?, indices.value, builder.stored(rows, &order)?];
-    let value = builder.graph.push(Op::Scatter(how), &inputs)?;
-    Ok(Builder::ordered(value, &order))
 }
 
 /// The parts of a split, whose sizes the program says.
@@ -214,7 +252,7 @@ fn parts(call: &Call<'_>, axis: usize) -> Result<Vec<Cut>> {
     Ok(cuts)
 }
 
-fn diagonal(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+pub(super) fn diagonal(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
     let offset = call.integer("offset", 0)?;
     let (a, b) = (call.axis("dim1", 0, x.rank())?, call.axis("dim2", 1, x.rank())?);
@@ -246,7 +284,7 @@ fn unfold(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     check_list(&[count, usize::try_from(size).unwrap_or(usize::MAX)])?;
     let place = |i: i64, j: i64| i.saturating_mul(step).saturating_add(j);
     let indices: Vec<i64> = (0..count as i64).flat_map(|i| (0..size).map(move |j| place(i, j))).collect();
-    let indices = builder.graph.constant(ondine_graph::NDArray::new(&[indices.len()], &indices)?);
+    let indices = builder.graph.constant(NDArray::new(&[indices.len()], &indices)?);
     let indices = builder.plain(indices);
     let taken = builder.take(&x, axis, &indices)?;
     let mut shape = builder.shape(&x);
@@ -256,21 +294,21 @@ fn unfold(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     one(Builder::permuted(&split, &order))
 }
 
-/// True if the view of a tensor can hold an element of it more than once.
-pub(in super::super) fn repeats(call: &Call<'_>) -> Result<bool> {
-    Ok(match call.op {
-        "expand" | "expand_as" | "broadcast_to" => true,
-        "unfold" => call.integer("size", 1)? > call.integer("step", 1)?,
-        "as_strided" => {
-            let (sizes, strides) = (call.integers("size", &[])?, call.integers("stride", &[])?);
-            overlaps(strides.into_iter().zip(sizes))
-        }
-        _ => false,
-    })
+fn always(_: &Call<'_>) -> Result<bool> {
+    Ok(true)
+}
+
+fn windows_overlap(call: &Call<'_>) -> Result<bool> {
+    Ok(call.integer("size", 1)? > call.integer("step", 1)?)
+}
+
+fn strides_overlap(call: &Call<'_>) -> Result<bool> {
+    let (sizes, strides) = (call.integers("size", &[])?, call.integers("stride", &[])?);
+    Ok(overlaps(strides.into_iter().zip(sizes)))
 }
 
 /// True if elements with these strides and sizes can be in one place.
-pub(in super::super) fn overlaps(dimensions: impl Iterator<Item = (i64, i64)>) -> bool {
+pub(crate) fn overlaps(dimensions: impl Iterator<Item = (i64, i64)>) -> bool {
     let mut steps: Vec<_> = dimensions.filter(|(_, size)| *size > 1).collect();
     steps.sort_unstable();
     let mut reach = 0_i64;
@@ -281,82 +319,66 @@ pub(in super::super) fn overlaps(dimensions: impl Iterator<Item = (i64, i64)>) -
     })
 }
 
-/// What the argument of a view holds once result `index` of the view holds `new`; it held `whole` before. None for
-/// views that have no shorter way than element by element.
-pub(in super::super) fn write_back(
-    builder: &mut Builder,
-    call: &Call<'_>,
-    index: usize,
-    whole: &Tensor,
-    new: &Tensor,
-) -> Result<Option<Tensor>> {
-    let rank = whole.rank();
-    Ok(Some(match call.op {
-        "view"
-        | "flatten"
-        | "unflatten"
-        | "unsqueeze"
-        | "squeeze"
-        | "view_as"
-        | "alias"
-        | "detach"
-        | "dropout"
-        | "feature_dropout"
-        | "alpha_dropout"
-        | "feature_alpha_dropout"
-        | "positive"
-        | "reshape"
-        | "reshape_as"
-        | "contiguous"
-        | "to"
-        | "type_as"
-        | "ravel"
-        | "view_as_real"
-        | "view_as_complex"
-        | "resolve_conj"
-        | "resolve_neg"
-        | "atleast_1d"
-        | "atleast_2d"
-        | "atleast_3d"
-        | "_reshape_alias" => {
-            let shape = builder.shape(whole);
-            builder.reshape(new, &shape)?
-        }
-        "transpose" | "swapaxes" | "swapdims" => {
-            let (first, second) = if call.has("axis0") { ("axis0", "axis1") } else { ("dim0", "dim1") };
-            Builder::swapped(new, call.axis(first, 0, rank)?, call.axis(second, 1, rank)?)
-        }
-        "expand" | "expand_as" | "broadcast_to" if builder.shape(whole) == builder.shape(new) => new.clone(),
-        "t" | "mT" | "numpy_T" if rank >= 2 => Builder::swapped(new, rank - 2, rank - 1),
-        "permute" => {
-            let order = super::super::builder::inverse(&call.axes("dims", rank)?);
-            Builder::permuted(new, &order)
-        }
-        "slice" => Cut::slice(builder, call, whole)?.replace(builder, whole, new)?,
-        "narrow" => {
-            let axis = call.axis("dim", 0, rank)?;
-            let start = from_end(&call.dim("start")?, &builder.dim(whole, axis));
-            Cut { axis, start, count: call.dim("length")?, step: 1 }.replace(builder, whole, new)?
-        }
-        "select" => {
-            let cut = Cut::select(builder, call, whole)?;
-            let new = with_one(builder, new, cut.axis)?;
-            cut.replace(builder, whole, &new)?
-        }
-        "unbind" => {
-            let axis = wrap(call.integer("dim", 0)?, rank)?;
-            let new = with_one(builder, new, axis)?;
-            Cut { axis, start: index.into(), count: 1.into(), step: 1 }.replace(builder, whole, &new)?
-        }
-        "split" | "split_with_sizes" | "chunk" | "tensor_split" => {
-            let axis = call.axis("dim", 0, rank)?;
-            match parts(call, axis)?.into_iter().nth(index) {
-                Some(cut) => cut.replace(builder, whole, new)?,
-                None => fail!(Format, "there is no part {index}"),
-            }
-        }
-        _ => return Ok(None),
-    }))
+/// Of views whose elements are all of the argument's, in its order.
+pub(super) fn all_back(builder: &mut Builder, _: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
+    let shape = builder.shape(change.whole);
+    builder.reshape(change.new, &shape).map(Some)
+}
+
+/// The names of two dimensions that change places.
+fn swapped_names(call: &Call<'_>) -> [&'static str; 2] {
+    if call.has("axis0") { ["axis0", "axis1"] } else { ["dim0", "dim1"] }
+}
+
+fn swapped_back(_: &mut Builder, call: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
+    let (rank, [first, second]) = (change.whole.rank(), swapped_names(call));
+    Ok(Some(Builder::swapped(change.new, call.axis(first, 0, rank)?, call.axis(second, 1, rank)?)))
+}
+
+fn expanded_back(builder: &mut Builder, _: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
+    Ok((builder.shape(change.whole) == builder.shape(change.new)).then(|| change.new.clone()))
+}
+
+fn turned_back(_: &mut Builder, _: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
+    let rank = change.whole.rank();
+    Ok((rank >= 2).then(|| Builder::swapped(change.new, rank - 2, rank - 1)))
+}
+
+fn permuted_back(_: &mut Builder, call: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
+    let order = inverse(&call.axes("dims", change.whole.rank())?);
+    Ok(Some(Builder::permuted(change.new, &order)))
+}
+
+fn slice_back(builder: &mut Builder, call: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
+    Cut::slice(builder, call, change.whole)?.replace(builder, change.whole, change.new).map(Some)
+}
+
+fn narrow_back(builder: &mut Builder, call: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
+    let axis = call.axis("dim", 0, change.whole.rank())?;
+    let start = from_end(&call.dim("start")?, &builder.dim(change.whole, axis));
+    let cut = Cut { axis, start, count: call.dim("length")?, step: 1 };
+    cut.replace(builder, change.whole, change.new).map(Some)
+}
+
+fn select_back(builder: &mut Builder, call: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
+    let cut = Cut::select(builder, call, change.whole)?;
+    let new = with_one(builder, change.new, cut.axis)?;
+    cut.replace(builder, change.whole, &new).map(Some)
+}
+
+fn unbind_back(builder: &mut Builder, call: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
+    let axis = wrap(call.integer("dim", 0)?, change.whole.rank())?;
+    let new = with_one(builder, change.new, axis)?;
+    let cut = Cut { axis, start: change.index.into(), count: 1.into(), step: 1 };
+    cut.replace(builder, change.whole, &new).map(Some)
+}
+
+fn part_back(builder: &mut Builder, call: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
+    let axis = call.axis("dim", 0, change.whole.rank())?;
+    match parts(call, axis)?.into_iter().nth(change.index) {
+        Some(cut) => cut.replace(builder, change.whole, change.new).map(Some),
+        None => fail!(Format, "there is no part {}", change.index),
+    }
 }
 
 fn with_one(builder: &mut Builder, x: &Tensor, axis: usize) -> Result<Tensor> {
@@ -393,7 +415,70 @@ fn unbind(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     for index in 0..call.output_names().len() {
         let cut = Cut { axis, start: index.into(), count: 1.into(), step: 1 };
         let part = cut.apply(builder, &x)?;
-        items.push(Item::Tensor(without(builder, &part, axis)?));
+        items.push(Item::Tensor(builder.without(&part, axis)?));
     }
     Ok(items)
+}
+
+/// Elements by their place in memory, which is known for a tensor whose elements lie in order.
+pub(super) fn as_strided(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let shape: Option<Vec<i64>> = builder.shape(&x).iter().map(Dim::constant).collect();
+    let (Some(shape), Some(own)) = (shape, call.strides("self")) else {
+        fail!(Unsupported, "the memory of a tensor of unknown shape");
+    };
+    let (sizes, strides) = (call.integers("size", &[])?, call.integers("stride", &[])?);
+    // Offsets count from the start of the memory, which the tensor may begin behind.
+    let first = call.offset("self");
+    let start = call.integer("storage_offset", first)? - first;
+    let same = |a: &[i64], b: &[i64]| shape.iter().zip(a.iter().zip(b)).all(|(&n, (a, b))| n == 1 || a == b);
+    if sizes == shape && start == 0 && same(&own, &strides) {
+        return one(x);
+    }
+    let Some(elements_there) = shape.iter().try_fold(1_i64, |product, &size| product.checked_mul(size)) else {
+        fail!(Shape, "a tensor of {shape:?} is too large");
+    };
+    let dense: Vec<i64> = (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect();
+    let count = sizes.iter().try_fold(1_i64, |product, &size| product.checked_mul(size));
+    let Some(count) = count.filter(|count| (0..=1 << 24).contains(count) && same(&own, &dense)) else {
+        fail!(Unsupported, "the memory of a tensor whose elements do not lie in order");
+    };
+    let place = |index: i64| {
+        let (mut rest, mut place) = (index, start);
+        for (&size, &stride) in sizes.iter().zip(&strides).rev() {
+            place += rest % size * stride;
+            rest /= size;
+        }
+        place
+    };
+    let indices: Vec<i64> = (0..count).map(place).collect();
+    if indices.iter().any(|place| !(0..elements_there).contains(place)) {
+        fail!(Unsupported, "memory before or behind the tensor that it is asked of");
+    }
+    let indices = builder.graph.constant(NDArray::new(&[indices.len()], &indices)?);
+    let indices = builder.plain(indices);
+    let all = elements(&builder.shape(&x));
+    let flat = builder.reshape(&x, &[all])?;
+    let taken = builder.take(&flat, 0, &indices)?;
+    one(builder.reshape(&taken, &sizes.iter().map(|&size| Dim::from_i64(size)).collect::<Vec<_>>())?)
+}
+
+fn broadcast_tensors(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let mut items = Vec::new();
+    for (i, tensor) in call.tensors("tensors")?.iter().enumerate() {
+        items.push(Item::Tensor(builder.expand(tensor, &call.out_shape(i)?)?));
+    }
+    Ok(items)
+}
+
+fn atleast_1d(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    if call.has("tensors") {
+        let mut items = Vec::new();
+        for (i, tensor) in call.tensors("tensors")?.iter().enumerate() {
+            items.push(Item::Tensor(builder.reshape(tensor, &call.out_shape(i)?)?));
+        }
+        return Ok(items);
+    }
+    let x = call.tensor("self")?;
+    one(builder.reshape(&x, &call.out_shape(0)?)?)
 }

@@ -8,14 +8,15 @@ use std::{
 
 use ondine_graph::{Error, ErrorKind, Op, Result};
 use ondine_runtime::{
-    backend::{Argument, Bound, Fault, Loaded, Memory, Packed, Residency, Running, Ticket, Wait, Workspace},
+    backend::{Argument, Bound, Fault, Loaded, Memory, Packed, Residency, Running, Space, Ticket, Wait, Workspace},
     step::{Operand, Place, Plan, Region},
 };
 
 use super::{
-    Health, OWN, UPLOAD,
+    health::Health,
     memory::Block,
-    spoil::{dead_regions, spoil},
+    place::{OWN, is_upload},
+    spoil::{dead_regions, regions, spoil},
 };
 use crate::{evaluate::evaluate, tensor::Tensor};
 
@@ -23,24 +24,25 @@ use crate::{evaluate::evaluate, tensor::Tensor};
 #[derive(Debug)]
 pub(super) struct Resident {
     packed: Arc<Packed>,
+    spaces: Box<[Space]>,
     seed: u64,
     health: Arc<Health>,
     since: u64,
 }
 
 impl Resident {
-    pub(super) fn new(packed: Arc<Packed>, seed: u64, health: Arc<Health>) -> Self {
+    pub(super) fn new(packed: Arc<Packed>, spaces: Box<[Space]>, seed: u64, health: Arc<Health>) -> Self {
         let since = health.now();
-        Self { packed, seed, health, since }
+        Self { packed, spaces, seed, health, since }
     }
 }
 
 impl Loaded for Resident {
     fn workspace(&self, _residency: Residency) -> Result<Box<dyn Workspace>> {
         self.health.check(self.since)?;
-        let Self { packed, seed, health, since } = self;
-        let (packed, health) = (packed.clone(), health.clone());
-        Ok(Box::new(Room { packed, chance: *seed, health, since: *since, arenas: Vec::new() }))
+        let Self { packed, spaces, seed, health, since } = self;
+        let (packed, spaces, health) = (packed.clone(), spaces.clone(), health.clone());
+        Ok(Box::new(Room { packed, spaces, chance: *seed, health, since: *since, arenas: Vec::new() }))
     }
 }
 
@@ -48,6 +50,7 @@ impl Loaded for Resident {
 #[derive(Debug)]
 struct Room {
     packed: Arc<Packed>,
+    spaces: Box<[Space]>,
     chance: u64,
     health: Arc<Health>,
     since: u64,
@@ -58,6 +61,7 @@ struct Room {
 impl Workspace for Room {
     fn begin<'c>(&'c mut self, plan: &Arc<Plan>, bound: Bound<'c>) -> Result<Box<dyn Running + 'c>> {
         self.health.check(self.since)?;
+        check_places(plan, &self.spaces)?;
         self.arenas = plan.arenas().iter().map(|&len| vec![0; len]).collect();
         self.arenas.iter_mut().enumerate().for_each(|(space, arena)| spoil(arena, self.chance + space as u64));
         let (plan, dead) = (plan.clone(), dead_regions(plan));
@@ -83,6 +87,7 @@ enum Task {
     Step(usize, Arc<Plan>),
     Copy(Place, Place, usize),
     Fetch(Place, usize),
+    Write(Place, Vec<u8>),
 }
 
 /// A call under way.
@@ -133,6 +138,12 @@ impl Running for Call<'_> {
     fn fetch(&mut self, from: Place, len: usize) -> Result<Ticket, Fault> {
         let ticket = self.ticket();
         self.queue.push_back((ticket.0, Task::Fetch(from, len)));
+        Ok(ticket)
+    }
+
+    fn write(&mut self, to: Place, bytes: &[u8]) -> Result<Ticket, Fault> {
+        let ticket = self.ticket();
+        self.queue.push_back((ticket.0, Task::Write(to, bytes.to_vec())));
         Ok(ticket)
     }
 
@@ -192,8 +203,9 @@ impl Call<'_> {
             }
             Task::Copy(from, to, len) => {
                 let bytes = self.bytes(from, len)?.to_vec();
-                self.write(to, &bytes)?;
+                self.write_place(to, &bytes)?;
             }
+            Task::Write(to, bytes) => self.write_place(to, &bytes)?,
             Task::Fetch(from, len) => {
                 let bytes = self.bytes(from, len)?.to_vec();
                 self.fetched.insert(ticket, bytes);
@@ -210,7 +222,7 @@ impl Call<'_> {
             self.spoil_after(index - 1)?;
         }
         let step = &plan.all_steps()[index];
-        let upload = matches!(&step.op, Op::Native(native) if &*native.name == UPLOAD);
+        let upload = is_upload(&step.op);
         let mut inputs = Vec::with_capacity(step.reads.len());
         for read in &step.reads {
             if !upload && !self.is_own(read.place) {
@@ -224,7 +236,7 @@ impl Call<'_> {
             Op::Native(_) if upload => inputs.swap_remove(0),
             op => evaluate(op, &inputs.iter().collect::<Vec<_>>(), (step.result.dtype, &step.result.shape))?,
         };
-        self.write(step.result.place, &result.to_bytes())?;
+        self.write_place(step.result.place, &result.to_bytes())?;
         if own {
             self.spoil_after(index)?;
         }
@@ -279,7 +291,7 @@ impl Call<'_> {
     }
 
     /// Writes all of a place that is written.
-    fn write(&mut self, place: Place, bytes: &[u8]) -> Result<()> {
+    fn write_place(&mut self, place: Place, bytes: &[u8]) -> Result<()> {
         let whole = match place {
             Place::Input(_) | Place::Packed(_) | Place::Const(_) => {
                 return Err(defect(format!("{place:?} is not written")));
@@ -300,6 +312,21 @@ impl Call<'_> {
             .copy_from_slice(bytes);
         Ok(())
     }
+}
+
+/// Makes sure that everything lies as the spaces demand: aligned, and in one chunk. Loops count in lines of 64 bytes,
+/// whatever the space is.
+fn check_places(plan: &Plan, spaces: &[Space]) -> Result<()> {
+    for step in &plan.all_steps()[..plan.steps()] {
+        for region in regions(step) {
+            let space = &spaces[usize::from(region.space)];
+            let last = region.offset + region.len.next_multiple_of(space.granule) - 1;
+            if !region.offset.is_multiple_of(space.align) || region.offset / space.chunk != last / space.chunk {
+                return Err(defect(format!("{} has {region:?} in {space:?}", step.op)));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn bytes_of(operand: &Operand) -> usize {

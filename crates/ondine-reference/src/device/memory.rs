@@ -5,7 +5,7 @@ use std::{any::Any, sync::Arc};
 use ondine_graph::{AlignedBytes, Error, ErrorKind, Result};
 use ondine_runtime::backend::Memory;
 
-use super::Health;
+use super::health::Health;
 
 /// A block of one of the device's memories.
 #[derive(Debug)]

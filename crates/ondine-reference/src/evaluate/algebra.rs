@@ -20,8 +20,8 @@ fn values<R: Real>(x: &Tensor<R>) -> Result<Vec<f64>> {
     Ok(x.reals()?.iter().map(|x| x.value()).collect())
 }
 
-/// The inverse of a matrix by elimination of all other rows (Gauss and Jordan), with its determinant; what is singular has
-/// none.
+/// The inverse of a matrix by elimination of all other rows (Gauss and Jordan), with its determinant; what is singular
+/// has none.
 fn invert(n: usize, a: &[f64]) -> (Vec<f64>, f64) {
     let mut rows: Vec<f64> = a.to_vec();
     let mut inverse: Vec<f64> = (0..n * n).map(|i| if i / n == i % n { 1.0 } else { 0.0 }).collect();
@@ -55,8 +55,8 @@ fn norm(n: usize, a: &[f64]) -> f64 {
     a.chunks(n.max(1)).fold(0.0, |most, row| most.max(row.iter().map(|x| x.abs()).sum()))
 }
 
-/// Elimination in f32 is off as if the matrix were by so much, relative to its norm (Higham 2002, 9.3, with the growth of
-/// pivots that occur in practice).
+/// Elimination in f32 is off as if the matrix were by so much, relative to its norm (Higham 2002, 9.3, with the growth
+/// of pivots that occur in practice).
 fn backward(n: usize) -> f64 {
     UNIT * (n * n * n).max(4) as f64
 }

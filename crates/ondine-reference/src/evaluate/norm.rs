@@ -2,15 +2,15 @@
 
 use ondine_graph::{Activation, Result};
 
-use super::{elementwise::activate, some};
+use super::{elementwise::activate, inputs::some};
 use crate::{
     index::rows,
     number::{ELEMENTARY, Real},
     tensor::{Tensor, misfit},
 };
 
-/// `e^x` over its sum. A row that is negative infinity throughout yields zeros; one that holds positive infinity, or what
-/// is no number, yields what is none.
+/// `e^x` over its sum. A row that is negative infinity throughout yields zeros; one that holds positive infinity, or
+/// what is no number, yields what is none.
 pub(super) fn softmax<R: Real>(x: &Tensor<R>) -> Result<Tensor<R>> {
     let (_, width) = rows(x.shape());
     let numbers = x.reals()?.chunks(width.max(1)).flat_map(|row| shares(row)).collect();

@@ -8,8 +8,8 @@ use crate::{
     tensor::{Elements, Tensor},
 };
 
-/// Nothing sums to 0, multiplies to 1 and has no mean (that of integers is 0); its extrema are the ends of its type. Integers
-/// wrap around, and their mean is truncated toward zero.
+/// Nothing sums to 0, multiplies to 1 and has no mean (that of integers is 0); its extrema are the ends of its type.
+/// Integers wrap around, and their mean is truncated toward zero.
 pub(super) fn reduce<R: Real>(how: Reduce, axes: &[usize], x: &Tensor<R>, shape: &[usize]) -> Result<Tensor<R>> {
     let own = strides(x.shape());
     let (folded, kept): (Vec<usize>, Vec<usize>) = (0..x.shape().len()).partition(|axis| axes.contains(axis));

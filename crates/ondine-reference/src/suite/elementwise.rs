@@ -4,7 +4,7 @@ use ondine_graph::{Activation, Binary, DType, Elementary, Op, Unary};
 
 use super::{
     case::{Case, array, reals},
-    every,
+    every::every,
 };
 
 every!(ACTIVATIONS: Activation = [

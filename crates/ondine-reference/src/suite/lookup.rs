@@ -5,7 +5,7 @@ use ondine_graph::{DType, Op, Scatter};
 use super::{
     case::{Case, array},
     elementwise::TYPES,
-    every,
+    every::every,
 };
 
 every!(SCATTERS: Scatter =

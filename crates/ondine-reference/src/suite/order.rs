@@ -4,7 +4,7 @@ use ondine_graph::{DType, Op, Reduce, Scan};
 
 use super::{
     case::{Case, array, reals},
-    every,
+    every::every,
 };
 
 every!(REDUCES: Reduce = [Reduce::Sum, Reduce::Mean, Reduce::Max, Reduce::Min, Reduce::Product]);

@@ -5,7 +5,7 @@ use ondine_graph::{Activation, Attention, DType, Epilogue, Mask, Op};
 use super::{
     case::{Case, array, reals},
     elementwise::ACTIVATIONS,
-    every,
+    every::every,
 };
 
 every!(MASKS: Mask = [Mask::None, Mask::Keys, Mask::Additive]);

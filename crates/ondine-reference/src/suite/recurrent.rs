@@ -4,7 +4,7 @@ use ondine_graph::{Cell, DType, Op};
 
 use super::{
     case::{Case, reals},
-    every,
+    every::every,
 };
 
 every!(CELLS: Cell = [Cell::Lstm, Cell::Gru, Cell::Tanh, Cell::Relu]);

@@ -2,7 +2,7 @@
 
 use ondine_graph::{DType, Fold, Interpolation, Kernel, Op, Pooling, Resample, Window};
 
-use super::{case::Case, every};
+use super::{case::Case, every::every};
 
 every!(RESAMPLES: Resample = [Resample::Nearest, Resample::Bilinear]);
 every!(KERNELS: Kernel = [Kernel::Nearest, Kernel::NearestExact, Kernel::Linear, Kernel::Cubic]);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Options;
+use super::options::Options;
 use ondine_graph::{
     Asset, Context, Graph, Result, Value, fail,
     sample::{Arguments, arguments, sizes},

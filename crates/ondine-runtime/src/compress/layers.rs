@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{LayerReport, Loss, plain_tensor};
+use super::{
+    plain::plain_tensor,
+    report::{LayerReport, Loss},
+};
 use crate::evaluate::numbers;
 use ondine_graph::{Asset, Op, Result, Value, Weights, encoding::PARTS, fail};
 

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::encode::Codes;
+use super::codes::Codes;
 use crate::cpu::{
     Processor,
     share::{map, map_rows},
@@ -29,6 +29,7 @@ pub(super) fn add(b: &[f32], a: &[f32], out: &mut [f32]) {
 }
 
 /// Codes of `values` and what corrects them, of the alternation with the least error.
+#[expect(clippy::expect_used, reason = "the first alternation is always kept")]
 pub(super) fn correct(
     values: &[f32],
     [rows, columns]: [usize; 2],

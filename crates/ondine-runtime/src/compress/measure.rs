@@ -6,12 +6,13 @@ use std::{
 };
 
 use super::{
-    Loss, Options, Progress,
     calibrate::calls,
     encode::encode,
     format::{Format, Kind},
     layers::{Layer, weight_position},
-    plain_tensor,
+    options::{Options, Progress},
+    plain::plain_tensor,
+    report::Loss,
 };
 use crate::{
     device::Device,

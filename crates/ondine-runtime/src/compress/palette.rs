@@ -1,6 +1,6 @@
 //! Palettes: the few numbers that stand for all elements with the least squared error (k-means in one dimension).
 
-use super::encode::{Codes, Levels, halved};
+use super::codes::{Codes, Levels, halved};
 use crate::cpu::{Processor, share::map};
 
 /// Rounds of moving the numbers to the means of what they stand for; most tables settle before.

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{specialize::Specialize, state::State};
 use ondine_graph::{
-    Activation, Graph,
+    Activation, Bytes, DType, Graph, NDArray, Tensor,
     encoding::{ENCODING, code_at, pack_codes, symmetric_zero},
 };
 

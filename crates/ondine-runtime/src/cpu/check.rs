@@ -27,6 +27,7 @@ pub(super) fn check(graph: &Graph, value: Value, forms: &[Option<Form>], options
     let held = node.signature.dtype;
     let float = |dtype: DType| matches!(dtype, DType::F32 | DType::BF16);
     let first = dtypes.first().copied().unwrap_or(held);
+    let as_inferred = || Ok::<_, ondine_graph::Error>(held == inferred(graph, node)?);
     let fits = match &node.op {
         Op::Native(native) => return own(graph, node, CpuOp::of(native)?, &formats, options),
         Op::Linear(_) | Op::Conv2d(..) => float(held) && multiplies(graph, node, first, &formats),
@@ -37,7 +38,12 @@ pub(super) fn check(graph: &Graph, value: Value, forms: &[Option<Form>], options
         Op::Gather => held == first || float(held) && first == DType::F32,
         Op::Cast(dtype) => held == *dtype || float(held) && float(*dtype),
         Op::Input | Op::Weight(_) | Op::Const(_) | Op::State(_) => true,
-        _ => held == inferred(graph, node)?,
+        Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Reshape(_) | Op::Permute(_) | Op::Expand(_) => as_inferred()?,
+        Op::Slice { .. } | Op::Concat { .. } | Op::Pad { .. } | Op::TakeRow | Op::Take { .. } => as_inferred()?,
+        Op::Scatter(_) | Op::ArgMax | Op::ArgSort { .. } | Op::Reduce { .. } | Op::Softmax => as_inferred()?,
+        Op::Scan { .. } | Op::Glu(_) | Op::Resize { .. } | Op::Interpolate { .. } | Op::Pool(_) => as_inferred()?,
+        Op::Range { .. } | Op::GroupedMatMul { .. } | Op::Recurrent { .. } | Op::Solve => as_inferred()?,
+        Op::Cholesky | Op::Determinant | Op::Measure { .. } | Op::Loop(_) | Op::Unpack { .. } => as_inferred()?,
     };
     if !(fits && forms_fit(graph, node, &formats)) {
         fail!(Format, "{held} from {dtypes:?} in forms {formats:?}");

@@ -94,6 +94,9 @@ pub(crate) fn format(reader: &Reader<'_>) -> Result<Format> {
         return Ok(Format::Plain);
     }
     let coding = if reader.ranged { Some(Coding::ROWS8) } else { reader.encoding.and_then(coding) };
+    if let Op::Native(native) = &node.op {
+        return own(CpuOp::of(native)?, reader, shape);
+    }
     Ok(match (&node.op, reader.position) {
         (Op::Linear(epilogue), 1) => linear(*epilogue, shape, coding, reader.options),
         (Op::Conv2d(conv, _), 1) => Format::Panels {
@@ -107,16 +110,21 @@ pub(crate) fn format(reader: &Reader<'_>) -> Result<Format> {
             let coding = coding.filter(|coding| coding.levels != Levels::Rows8);
             coding.map_or(Format::Plain, |coding| Format::Rows { coding })
         }
-        (Op::Native(native), 1) => match CpuOp::of(native)? {
-            CpuOp::LinearRows(epilogue) => {
-                Format::Panels { precision: Precision::Int8, groups: 1, gate: epilogue.gate }
-            }
-            CpuOp::Winograd(conv, _) => {
-                Format::Winograd { precision: precision(shape, 1, reader.options), doubled: conv.upsample }
-            }
-            CpuOp::QuantizeRows { .. } | CpuOp::Attention8(_) => Format::Plain,
-        },
         _ => Format::Plain,
+    })
+}
+
+/// As [`format`], for an operator of this backend.
+fn own(op: CpuOp, reader: &Reader<'_>, shape: &[usize]) -> Result<Format> {
+    if reader.position != 1 {
+        return Ok(Format::Plain);
+    }
+    Ok(match op {
+        CpuOp::LinearRows(epilogue) => Format::Panels { precision: Precision::Int8, groups: 1, gate: epilogue.gate },
+        CpuOp::Winograd(conv, _) => {
+            Format::Winograd { precision: precision(shape, 1, reader.options), doubled: conv.upsample }
+        }
+        CpuOp::QuantizeRows { .. } | CpuOp::Attention8(_) => Format::Plain,
     })
 }
 

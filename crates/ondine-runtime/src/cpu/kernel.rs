@@ -109,7 +109,10 @@ impl Processor {
             {
                 movement::gathered_bytes(&shapes)
             }
-            _ => products::scratch_bytes(op, kernel, dtype, &shapes, self),
+            _ => {
+                let weight = kernel.formats.get(1).copied().flatten();
+                products::scratch_bytes(op, kernel.own, weight, dtype, &shapes, self)
+            }
         }
     }
 }

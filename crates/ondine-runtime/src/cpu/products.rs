@@ -9,7 +9,6 @@ use ondine_kernels::{
 use super::{
     enums::activation,
     form::Format,
-    kernel::CpuKernel,
     native::CpuOp,
     operand::{Operand, Target, dispatch},
     processor::Processor,
@@ -21,7 +20,8 @@ use ondine_graph::{Attention, Conv2d, DType, Epilogue, Mask, Op, Result, fail};
 /// Bytes that a product needs beside its inputs and result; 0 of what is none.
 pub(super) fn scratch_bytes(
     op: &Op,
-    kernel: &CpuKernel,
+    own: Option<CpuOp>,
+    weight: Option<Format>,
     dtype: DType,
     inputs: &[&[usize]],
     device: &Processor,
@@ -30,15 +30,15 @@ pub(super) fn scratch_bytes(
         let dtype = if dtype == DType::BF16 { WeightType::Bf16 } else { WeightType::F32 };
         k::attention_scratch_bytes(&device.cpu, &attention_shape(attention, eight_bit, inputs), dtype)
     };
-    match (op, kernel.own) {
+    match (op, own) {
         (_, Some(CpuOp::Winograd(conv, _))) => {
-            let Some(Format::Winograd { precision, .. }) = kernel.formats[1] else { return 0 };
+            let Some(Format::Winograd { precision, .. }) = weight else { return 0 };
             let shape = conv_shape(conv, inputs[0], inputs[1]).ok();
             shape.map_or(0, |shape| k::winograd_scratch_bytes(&device.cpu, &shape, weight_type(precision)))
         }
         (_, Some(CpuOp::Attention8(shape))) => attention(&shape, true),
         (Op::Attention(shape), None) => attention(shape, false),
-        (Op::Conv2d(..), None) => match kernel.formats[1] {
+        (Op::Conv2d(..), None) => match weight {
             Some(Format::Panels { precision: Precision::Int8, .. }) => inputs[0].iter().product(),
             _ => 0,
         },

@@ -111,9 +111,11 @@ pub(crate) fn evaluate(node: &Node, inputs: &[&NDArray], device: &Processor) -> 
         return inputs[0].clone().reshape(&shape);
     }
     let mut result = NDArray::zeros(node.signature.dtype, &shape)?;
-    let shapes: Vec<_> =
-        inputs.iter().map(|array| OperandShape { dtype: array.dtype(), shape: array.shape(), form: None }).collect();
-    let of_result = OperandShape { dtype: node.signature.dtype, shape: &shape, form: None };
+    let shapes: Vec<_> = inputs
+        .iter()
+        .map(|array| OperandShape { dtype: array.dtype(), shape: array.shape(), form: None, space: 0 })
+        .collect();
+    let of_result = OperandShape { dtype: node.signature.dtype, shape: &shape, form: None, space: 0 };
     let (kernel, prepared) = device.kernel(&node.op, &shapes, &of_result)?;
     let operands: Vec<_> = inputs
         .iter()

@@ -2,7 +2,7 @@
 
 use std::{any::Any, ops::Range, sync::Arc};
 
-use ondine_graph::{AlignedBytes, Bytes, Context, Error, ErrorKind, Result, fail};
+use ondine_graph::{AlignedBytes, Bytes, Context, Result, fail};
 
 use super::{
     form::Format,
@@ -148,6 +148,12 @@ impl Running for Call<'_> {
         Ok(ticket)
     }
 
+    fn write(&mut self, to: Place, bytes: &[u8]) -> Result<Ticket, Fault> {
+        self.keep()?;
+        self.slices.write(to, bytes)?;
+        Ok(self.ticket())
+    }
+
     fn poll(&mut self, _: Ticket, _: Wait<'_>) -> Result<bool, Fault> {
         Ok(true)
     }
@@ -181,7 +187,7 @@ struct Slices<'c> {
     results: Vec<&'c mut [u8]>,
 }
 
-impl Slices<'_> {
+impl<'c> Slices<'c> {
     fn step(&mut self, step: &Step) -> Result<()> {
         let Some(kernel) = <dyn Any>::downcast_ref::<CpuKernel>(&*step.kernel) else {
             fail!(Unsupported, "a step that was prepared by another backend");
@@ -245,30 +251,40 @@ impl Slices<'_> {
             self.arena.copy_within(from.offset..from.offset + len, to.offset);
             return Ok(());
         }
-        let outside = match to {
-            Place::State(slot) => std::mem::take(&mut self.states[slot]),
-            Place::Result(position) => std::mem::take(&mut self.results[position]),
-            Place::Arena(region) => {
-                let copy = self.read(from, len)?.to_vec();
-                self.arena[region.offset..region.offset + len].copy_from_slice(&copy);
-                return Ok(());
-            }
-            Place::Input(_) | Place::Packed(_) | Place::Const(_) => fail!(Unsupported, "{to:?} is not to be written"),
-        };
-        let copied = match (self.read(from, len), outside.get_mut(..len)) {
-            (Ok(bytes), Some(out)) => {
-                out.copy_from_slice(bytes);
-                Ok(())
-            }
-            (Err(error), _) => Err(error),
-            (_, None) => Err(Error::new(ErrorKind::Shape, format!("{len} bytes do not fit {to:?}"))),
-        };
-        match to {
-            Place::State(slot) => self.states[slot] = outside,
-            Place::Result(position) => self.results[position] = outside,
-            Place::Input(_) | Place::Packed(_) | Place::Const(_) | Place::Arena(_) => {}
+        if let Place::Arena(Region { offset, len: room, .. }) = to {
+            let others = Others {
+                weights: self.weights,
+                arena: &[],
+                arguments: &self.arguments,
+                states: &self.states,
+                results: &self.results,
+            };
+            let bytes = others.at(from)?;
+            return fill(&mut self.arena[offset..offset + room], &bytes[..len.min(bytes.len())]);
         }
+        // What is written is taken out while the rest is read.
+        let mut outside = std::mem::take(self.outside(to)?);
+        let copied = self.read(from, len).and_then(|bytes| fill(&mut outside, bytes));
+        *self.outside(to)? = outside;
         copied
+    }
+
+    fn write(&mut self, to: Place, bytes: &[u8]) -> Result<()> {
+        match to {
+            Place::Arena(Region { offset, len, .. }) => fill(&mut self.arena[offset..offset + len], bytes),
+            to => fill(self.outside(to)?, bytes),
+        }
+    }
+
+    /// What may be written beside the workspace.
+    fn outside(&mut self, place: Place) -> Result<&mut &'c mut [u8]> {
+        match place {
+            Place::State(slot) => Ok(&mut self.states[slot]),
+            Place::Result(position) => Ok(&mut self.results[position]),
+            Place::Input(_) | Place::Packed(_) | Place::Const(_) | Place::Arena(_) => {
+                fail!(Unsupported, "{place:?} is not to be written")
+            }
+        }
     }
 
     /// Lets go of the pages of the weights that a step used.
@@ -279,6 +295,16 @@ impl Slices<'_> {
             }
         }
     }
+}
+
+/// Writes the first bytes of a place.
+fn fill(out: &mut [u8], bytes: &[u8]) -> Result<()> {
+    let len = out.len();
+    match out.get_mut(..bytes.len()) {
+        Some(out) => out.copy_from_slice(bytes),
+        None => fail!(Shape, "{} bytes do not fit {len}", bytes.len()),
+    }
+    Ok(())
 }
 
 /// What a step may read.

@@ -1,5 +1,5 @@
-//! Correct: a product with a weight that is codes and a correction of low rank becomes two, whose sum it is, so that the
-//! codes are read as codes.
+//! Correct: a product with a weight that is codes and a correction of low rank becomes two, whose sum it is, so that
+//! the codes are read as codes.
 
 use ondine_graph::{
     Epilogue, Graph, Op, Result, Weight,

@@ -13,8 +13,8 @@ pub(super) struct Piece {
     pub(super) last: usize,
 }
 
-/// Places pieces so that those needed at the same time do not overlap: the largest first, each as low as it fits. Yields
-/// the regions, and the bytes of each space.
+/// Places pieces so that those needed at the same time do not overlap: the largest first, each as low as it fits.
+/// Yields the regions, and the bytes of each space.
 pub(super) fn arrange(pieces: &[Piece], spaces: &[Space]) -> Result<(Vec<Region>, Vec<usize>)> {
     let mut order: Vec<usize> = (0..pieces.len()).filter(|&i| pieces[i].len > 0).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(pieces[i].len), pieces[i].first));

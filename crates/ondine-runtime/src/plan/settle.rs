@@ -77,7 +77,7 @@ impl Planner<'_> {
             let turns = turns::Draft::new(self, graph.loop_info(id), &step, self.lowered.space(step.value))?;
             self.settle_turns(plan, &mut step, turns)?;
         } else {
-            let prepared = self.prepared(graph, &step)?;
+            let prepared = self.prepared(graph, &step, |value| self.lowered.space(value))?;
             if prepared.scratch > step.scratch.len {
                 fail!(Memory, "{} takes {} bytes, but {} are planned", node.op, prepared.scratch, step.scratch.len);
             }

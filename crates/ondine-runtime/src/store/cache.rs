@@ -2,7 +2,8 @@
 //!
 //! Each entry is one file, named by the hash of everything it depends on. Entries are written aside, put on the
 //! disk and renamed, so a half-written one is never seen; two processes that write the same entry both win. An entry
-//! whose header, constants or length are not what was written is removed and made anew. What the files of an asset hold is hashed once and remembered together with their size and time of change.
+//! whose header, constants or length are not what was written is removed and made anew. What the files of an asset hold
+//! is hashed once and remembered together with their size and time of change.
 
 use std::{
     fs,
@@ -253,8 +254,8 @@ impl CacheEntry {
     }
 }
 
-/// Makes now the time of change, which is the time of last use; failing to do so only ages the entry. A file system's own
-/// clock may lag behind by a few milliseconds, and then a new entry would look older than one just used.
+/// Makes now the time of change, which is the time of last use; failing to do so only ages the entry. A file system's
+/// own clock may lag behind by a few milliseconds, and then a new entry would look older than one just used.
 fn touch(path: &Path) {
     if let Ok(file) = fs::File::options().append(true).open(path) {
         let _ = file.set_modified(SystemTime::now());

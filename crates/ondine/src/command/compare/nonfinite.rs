@@ -1,6 +1,6 @@
 //! The search for the operator that makes the first NaN or infinity.
 
-use ondine_runtime::{Asset, DType, Moment, NDArray, Node, Op, Result, Tap, Value};
+use ondine_runtime::{Asset, DType, Moment, NDArray, Node, Op, Result, Tap, Value, numbers};
 use serde_json::{Value as Json, json};
 
 use super::{
@@ -90,7 +90,7 @@ impl<'a> Hunt<'a> {
         for &input in &node.inputs {
             if let Op::Weight(id) = moment.graph().node(root(moment, input)).op {
                 let path = &moment.graph().weight_info(id).path;
-                if self.asset.weights().to_f32(path)?.iter().any(|&x| bad(x)) {
+                if numbers(self.asset, path)?.iter().any(|&x| bad(x)) {
                     return Ok(Some(path.to_string()));
                 }
             }

@@ -98,11 +98,12 @@ pub(crate) struct Pixels<'a> {
 unsafe impl Sync for Pixels<'_> {}
 
 impl<'a> Pixels<'a> {
-    /// The pixels of some inputs; `zeros` is what taps meet in the padding, rows of the channels for as many images each.
+    /// The pixels of some inputs; `zeros` is what taps meet in the padding, rows of the channels for as many images
+    /// each.
     ///
     /// # Panics
     /// If the inputs' type is not `dtype`, or a slice has the wrong length.
-    pub(super) fn new(shape: &ConvShape, inputs: &[Input<'a>], dtype: WeightType, zeros: &'a [Vec<u32>]) -> Self {
+    pub(crate) fn new(shape: &ConvShape, inputs: &[Input<'a>], dtype: WeightType, zeros: &'a [Vec<u32>]) -> Self {
         check_inputs(shape, inputs, dtype);
         let channels = shape.channels.into_iter().max().unwrap_or(0);
         let wide = zeros.iter().all(|row| row.len() >= channels.div_ceil(dtype.per_word()));
@@ -152,7 +153,8 @@ impl<'a> Pixels<'a> {
     }
 }
 
-// SAFETY: `new` has checked that the inputs have all pixels, and the padding all channels; what taps meet is one of them.
+// SAFETY: `new` has checked that the inputs have all pixels, and the padding all channels; what taps meet is one of
+// them.
 unsafe impl Rows for Pixels<'_> {
     fn meets(&self, rows: &Range<usize>, tap: usize) -> bool {
         let ConvShape { kernel, .. } = self.shape;

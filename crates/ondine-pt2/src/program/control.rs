@@ -2,32 +2,19 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{
+use ondine_graph::{Binary, DType, Dim, Loop, Op, Result, Signature, fail};
+
+use super::names::Program;
+use crate::{
     builder::{Builder, Tensor},
     call::{Item, output_names},
-    program::{Program, split_target},
     schema::{self, Argument, SymArgument},
     source,
+    target::split_target,
 };
-use ondine_graph::{DType, Dim, Loop, Op, Result, Signature, fail};
 
 /// A scan is written out; longer ones would make graphs that nobody can hold.
 const MAX_STEPS: usize = 4096;
-
-/// True for operators that hold graphs.
-pub(super) fn is_control(op: &str) -> bool {
-    matches!(
-        op,
-        "cond"
-            | "while_loop"
-            | "scan"
-            | "map_impl"
-            | "wrap_with_set_grad_enabled"
-            | "wrap_with_autocast"
-            | "wrap"
-            | "with_effects"
-    )
-}
 
 /// An operator in its place among those with effects: only checks, which yield nothing, have none that matter.
 fn effect(arguments: &[&Argument]) -> Result<()> {
@@ -61,7 +48,8 @@ impl<'a> Program<'a> {
         Ok(())
     }
 
-    /// Both branches are computed, and the results of one are chosen: branches have no effects.
+    /// Both branches are computed, and the results of one are chosen: branches have no effects. What the other one
+    /// would have failed by, an index outside its table, it does not see; a size that its data decides it does.
     fn cond(&mut self, arguments: &[&'a Argument]) -> Result<Vec<Tensor>> {
         let [condition, Argument::AsGraph(yes), Argument::AsGraph(no), operands] = arguments else {
             fail!(Unsupported, "cond with other arguments than a condition, two graphs and their operands");
@@ -77,11 +65,26 @@ impl<'a> Program<'a> {
         };
         let condition = self.builder.cast(&condition, DType::Bool)?;
         let condition = self.builder.reshape(&condition, &[])?;
-        let (yes, no) = (self.branch(&yes.graph, &operands)?, self.branch(&no.graph, &operands)?);
+        let otherwise = self.builder.not(&condition)?;
+        let yes = self.chosen_branch(&condition, &yes.graph, &operands)?;
+        let no = self.chosen_branch(&otherwise, &no.graph, &operands)?;
         if yes.len() != no.len() {
             fail!(Format, "branches with {} and {} results", yes.len(), no.len());
         }
         yes.iter().zip(&no).map(|(yes, no)| self.builder.select(&condition, yes, no)).collect()
+    }
+
+    /// The results of a subgraph that count where `chosen` holds.
+    fn chosen_branch(&mut self, chosen: &Tensor, graph: &'a schema::Graph, operands: &[Item]) -> Result<Vec<Tensor>> {
+        let outer = self.builder.taken.clone();
+        let taken = match &outer {
+            Some(outer) => self.builder.binary(Binary::And, outer, chosen)?,
+            None => chosen.clone(),
+        };
+        self.builder.taken = Some(taken);
+        let results = self.branch(graph, operands);
+        self.builder.taken = outer;
+        results
     }
 
     fn operands(&self, argument: &Argument) -> Result<Vec<Item>> {

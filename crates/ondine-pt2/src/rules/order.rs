@@ -1,0 +1,120 @@
+//! Order statistics, and places among sorted numbers.
+
+use ondine_graph::{Binary, DType, Dim, Elementary, Reduce, Result, fail};
+
+use super::{
+    index::ordered,
+    reduce::reduce,
+    rule::{Rule, one},
+};
+use crate::{
+    builder::{Builder, elements},
+    call::{Call, Item},
+};
+
+/// The operators of this file.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("bucketize", bucketize),
+    Rule::new("searchsorted", bucketize),
+    Rule::new("median", rank_value),
+    Rule::new("kthvalue", rank_value),
+    Rule::new("isin", isin),
+    Rule::new("histc", histc),
+];
+
+/// How many of the ascending boundaries are below each number.
+fn bucketize(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (x, edges) = if call.op == "bucketize" {
+        (call.tensor("self")?, call.tensor("boundaries")?)
+    } else {
+        (call.tensor("self")?, call.tensor("sorted_sequence")?)
+    };
+    let right = call.flag("right", false)? || call.text("side") == Some("right");
+    let float = [&x, &edges].iter().any(|tensor| builder.dtype(tensor) == DType::F32);
+    let dtype = if float { DType::F32 } else { DType::I64 };
+    let (x, edges) = (builder.cast(&x, dtype)?, builder.cast(&edges, dtype)?);
+    let mut shape = builder.shape(&x);
+    shape.push(1.into());
+    let x = builder.reshape(&x, &shape)?;
+    let edges = if edges.rank() > 1 {
+        let mut wide = builder.shape(&edges);
+        wide.insert(edges.rank() - 1, 1.into());
+        builder.reshape(&edges, &wide)?
+    } else {
+        edges
+    };
+    let passed = if right {
+        let below = builder.binary(Binary::Less, &x, &edges)?;
+        builder.not(&below)?
+    } else {
+        builder.binary(Binary::Less, &edges, &x)?
+    };
+    let passed = builder.cast(&passed, DType::I64)?;
+    let last = passed.rank() - 1;
+    let count = reduce(builder, Reduce::Sum, &passed, &[last], false)?;
+    one(call.cast_out(builder, &count)?)
+}
+
+/// The element of a rank among those of a dimension, and where it is.
+fn rank_value(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let mut x = call.tensor("self")?;
+    let whole = call.op == "median" && !call.has("dim");
+    if whole {
+        let size = elements(&builder.shape(&x));
+        x = builder.reshape(&x, &[size])?;
+    }
+    let axis = call.axis("dim", -1, x.rank())?;
+    let size = builder.dim(&x, axis);
+    let position = if call.op == "median" { (&size - 1).floor_div(2) } else { &call.dim("k")? - 1 };
+    let [values, indices] = ordered(builder, &x, axis, false, size)?;
+    let mut items = Vec::new();
+    for tensor in [&values, &indices] {
+        let part = builder.slice(tensor, axis, &position, &(&position + 1))?;
+        let keep = call.flag("keepdim", false)?;
+        items.push(Item::Tensor(if keep { part } else { builder.without(&part, axis)? }));
+    }
+    items.truncate(if whole { 1 } else { 2 });
+    Ok(items)
+}
+
+fn isin(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (x, among) = (call.tensor("elements")?, call.tensor("test_elements")?);
+    let float = [&x, &among].iter().any(|tensor| builder.dtype(tensor) == DType::F32);
+    let dtype = if float { DType::F32 } else { DType::I64 };
+    let (x, among) = (builder.cast(&x, dtype)?, builder.cast(&among, dtype)?);
+    let size = elements(&builder.shape(&among));
+    let among = builder.reshape(&among, &[size])?;
+    let mut shape = builder.shape(&x);
+    shape.push(1.into());
+    let x = builder.reshape(&x, &shape)?;
+    let equal = builder.binary(Binary::Equal, &x, &among)?;
+    let equal = builder.cast(&equal, DType::I64)?;
+    let found = reduce(builder, Reduce::Max, &equal, &[shape.len() - 1], false)?;
+    let found = builder.cast(&found, DType::Bool)?;
+    one(if call.flag("invert", false)? { builder.not(&found)? } else { found })
+}
+
+/// How many numbers fall into each of the equal parts of a range.
+fn histc(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let bins = call.integer("bins", 100)?.max(1);
+    let (least, most) = (call.float("min", 0.0)?, call.float("max", 0.0)?);
+    if least >= most {
+        fail!(Unsupported, "histc over a range that the data decides");
+    }
+    let scale = bins as f64 / (most - least);
+    let place = builder.affine(&x, scale, -least * scale)?;
+    let place = builder.function(Elementary::Floor, &place)?;
+    // The largest number belongs to the last part.
+    let (last, largest) = (builder.number((bins - 1) as f64, DType::F32)?, builder.number(most, DType::F32)?);
+    let at_end = builder.binary(Binary::Equal, &x, &largest)?;
+    let place = builder.select(&at_end, &last, &place)?;
+    let size = elements(&builder.shape(&place));
+    let place = builder.reshape(&place, &[size, 1.into()])?;
+    let parts = builder.range(&0.into(), 1, &Dim::from_i64(bins))?;
+    let parts = builder.cast(&parts, DType::F32)?;
+    let hits = builder.binary(Binary::Equal, &place, &parts)?;
+    let hits = builder.cast(&hits, DType::F32)?;
+    let counts = reduce(builder, Reduce::Sum, &hits, &[0], false)?;
+    one(call.cast_out(builder, &counts)?)
+}

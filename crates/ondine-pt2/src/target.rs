@@ -1,0 +1,29 @@
+//! Names of operators in a program: `torch.ops.aten.add_.Tensor`.
+
+/// `aten.add_.Tensor` of a target, as operator, overload, and whether it changes its first argument.
+pub(super) fn split_target(target: &str) -> (&str, &str, bool) {
+    let name = target.strip_prefix("torch.ops.").unwrap_or(target);
+    let Some(name) = name.strip_prefix("aten.") else {
+        return (name.strip_prefix("higher_order.").unwrap_or(name), "", false);
+    };
+    let (op, overload) = name.rsplit_once('.').unwrap_or((name, ""));
+    match op.strip_suffix('_') {
+        Some(pure) if !op.ends_with("__") => (pure, overload, true),
+        _ => (op, overload, false),
+    }
+}
+
+/// True for operators that hold graphs.
+pub(super) fn is_control(op: &str) -> bool {
+    matches!(
+        op,
+        "cond"
+            | "while_loop"
+            | "scan"
+            | "map_impl"
+            | "wrap_with_set_grad_enabled"
+            | "wrap_with_autocast"
+            | "wrap"
+            | "with_effects"
+    )
+}
