@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use ondine_graph::{Context, Graph, Op, Result, Value, Weights, fail};
 
-use super::{Placed, transfer};
+use super::units::{Placed, transfer};
 use crate::{backend::Lowering, options::Options};
 
 /// Nodes one after the other that one unit runs.
