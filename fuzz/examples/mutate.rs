@@ -1,5 +1,5 @@
-//! A fuzzer for where there is none: `cargo run --example mutate TARGET SECONDS` changes the seeds in `corpus/TARGET` at
-//! random, calls the target, and keeps in `artifacts/TARGET` what breaks it, once for each place of the program.
+//! A fuzzer for where there is none: `cargo run --example mutate TARGET SECONDS` changes the seeds in `corpus/TARGET`
+//! at random, calls the target, and keeps in `artifacts/TARGET` what breaks it, once for each place of the program.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,5 @@
-//! Any bytes as the parts of a built file; most mutations replace one value of its JSON by another, so that the rest stays whole.
+//! Any bytes as the parts of a built file; most mutations replace one value of its JSON by another, so that the rest
+//! stays whole.
 #![no_main]
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};

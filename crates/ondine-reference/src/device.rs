@@ -109,7 +109,7 @@ impl Backend for Reference {
     }
 
     fn check(&self, graph: &Graph, node: Value, forms: &[Option<Form>], _options: Options) -> Result<()> {
-        forms.iter().flatten().try_for_each(|form| known(form))?;
+        forms.iter().flatten().try_for_each(known)?;
         match &graph.node(node).op {
             op @ Op::Native(native) if !is_upload(op) => {
                 Err(Error::new(ErrorKind::Format, format!("an operator `{}` of another device", native.name)))

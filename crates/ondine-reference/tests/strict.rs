@@ -73,6 +73,26 @@ fn what_a_call_yields_goes_into_the_next_one_as_it_is() {
 }
 
 #[test]
+fn calls_at_the_same_time_do_not_see_each_other() {
+    let function = function(&device(4).1).unwrap();
+    std::thread::scope(|scope| {
+        for row in [0, 1, 2, 0] {
+            let function = &function;
+            scope.spawn(move || {
+                let mut state = State::default();
+                for _ in 0..50 {
+                    let first = 2.0 * row as f32;
+                    let wanted = [2.0 + first, 5.0 + first, 6.0 + first, 9.0 + first];
+                    assert_eq!(call(function, [row, row], &mut state).unwrap(), wanted);
+                }
+                let sum = state.read("sum").unwrap().to_f32();
+                assert_eq!(sum[0], 50.0 * (2.0 + 2.0 * row as f32));
+            });
+        }
+    });
+}
+
+#[test]
 fn an_error_comes_late_and_names_its_step() {
     for seed in 0..20 {
         let function = function(&device(seed).1).unwrap();
@@ -104,7 +124,7 @@ fn a_lost_device_says_so_until_the_model_is_loaded_again() {
 #[test]
 fn a_call_that_is_cancelled_leaves_nothing_behind() {
     let (cancel, device) = (Cancel::default(), device(3).1);
-    let stopped = function(&device.clone().with_cancel(cancel.clone())).unwrap();
+    let stopped = function(&device.with_cancel(cancel.clone())).unwrap();
     let mut state = State::default();
     call(&stopped, [0, 0], &mut state).unwrap();
     cancel.cancel();

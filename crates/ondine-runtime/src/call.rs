@@ -43,8 +43,8 @@ impl Kept {
 
     /// The results where they are, in the order of the graph's outputs.
     pub(crate) fn residents(self) -> Result<Vec<Resident>> {
-        let kept = self.memories.into_iter().zip(self.copies).enumerate();
-        let resident = |(position, (memory, copy)): (usize, (Option<Box<dyn Memory>>, Option<NDArray>))| {
+        let mut residents = Vec::with_capacity(self.values.len());
+        for (position, (memory, copy)) in self.memories.into_iter().zip(self.copies).enumerate() {
             let (dtype, shape) = (self.dtypes[position], self.plan.shape(self.values[position]).to_vec());
             let memory = match (memory, copy) {
                 (Some(memory), _) => memory,
@@ -55,9 +55,9 @@ impl Kept {
                 }
                 (None, None) => fail!(Missing, "result {position} was not kept"),
             };
-            Ok(Resident { dtype, shape, memory })
-        };
-        kept.map(resident).collect()
+            residents.push(Resident { dtype, shape, memory });
+        }
+        Ok(residents)
     }
 }
 

@@ -19,7 +19,7 @@ mod report;
 
 use std::{collections::BTreeMap, time::Instant};
 
-use crate::{device::Device, evaluate::numbers};
+use crate::{device::Device, evaluate::weight_numbers};
 use ondine_graph::{Asset, Context, Result, Weights, encoding::INPUT_RANGE, fail};
 
 pub use format::{Format, Kind};
@@ -66,7 +66,7 @@ fn decoded(asset: &Asset, layers: &[Layer]) -> Result<Asset> {
     }
     let mut weights = asset.weights().clone();
     for layer in layers.iter().filter(|layer| asset.weights().is_encoded(&layer.path)) {
-        let tensor = plain_tensor(&numbers(asset, &layer.path)?, &layer.shape);
+        let tensor = plain_tensor(&weight_numbers(asset, &layer.path)?, &layer.shape);
         weights.remove_encoding(&layer.path);
         weights.insert(&layer.path, tensor);
     }
@@ -156,7 +156,7 @@ impl Work<'_> {
                 Some(format) => vec![format],
                 None => tried.iter().map(|&format| Some(format)).chain([None]).collect(),
             };
-            let values = numbers(self.asset, &layer.path)?;
+            let values = weight_numbers(self.asset, &layer.path)?;
             let mut candidates = Vec::with_capacity(formats.len());
             for format in formats {
                 let (bytes, noise) = match &format {
@@ -222,7 +222,7 @@ impl Work<'_> {
         let mut changed = Vec::new();
         for (index, (layer, format)) in self.layers.iter().zip(formats).enumerate() {
             if mix.formats[index] != *format {
-                let values = numbers(self.asset, &layer.path)?;
+                let values = weight_numbers(self.asset, &layer.path)?;
                 let values = match format {
                     Some(format) => self.encode(layer, &values, format)?.values,
                     None => values.into_owned(),
@@ -258,7 +258,7 @@ impl Work<'_> {
         let mut mix = measure.map(|measure| Mix::new(measure, self.layers.len()));
         let mut changed: Vec<(&str, Vec<f32>)> = Vec::new();
         let layers = self.each("compressing", self.layers, |index, layer| {
-            let values = numbers(self.asset, &layer.path)?;
+            let values = weight_numbers(self.asset, &layer.path)?;
             let coded = match &formats[index] {
                 // What takes more room than before stays as it was.
                 Some(format) => Some((format, self.encode(layer, &values, format)?))

@@ -10,7 +10,7 @@ use crate::cpu::{Processor, evaluate};
 ///
 /// # Errors
 /// If it is missing or cannot be read or computed.
-pub fn numbers<'a>(asset: &'a Asset, path: &str) -> Result<Cow<'a, [f32]>> {
+pub fn weight_numbers<'a>(asset: &'a Asset, path: &str) -> Result<Cow<'a, [f32]>> {
     match asset.recipes().get(path) {
         Some(recipe) => compute(asset.weights(), recipe).at(|| path).map(Cow::Owned),
         None => asset.weights().to_f32(path),

@@ -64,6 +64,7 @@ enum Stage {
 }
 
 /// What happens when a ticket is done.
+#[derive(Clone, Copy)]
 enum Then {
     /// A step of the function has run: it is measured and looked at.
     Look { step: usize, start: Option<Instant> },

@@ -69,7 +69,7 @@ pub use cancel::Cancel;
 pub use cost::cost;
 pub use cpu::{Processor, Tier};
 pub use device::Device;
-pub use evaluate::numbers;
+pub use evaluate::weight_numbers;
 pub use model::{Function, Model};
 pub use observe::{Moment, Tap};
 pub use ondine_graph::*;

@@ -6,7 +6,7 @@ use ondine_graph::{AlignedBytes, Asset, Bytes, Context, Result, fail};
 
 use crate::{
     backend::{Backend, Source},
-    evaluate::numbers,
+    evaluate::weight_numbers,
     lowered::Entry,
 };
 
@@ -81,7 +81,7 @@ fn pack(asset: &Asset, entry: &Entry, out: &mut [u8], backend: &dyn Backend) -> 
             None => fail!(Format, "weight `{path}` has no codes"),
         }
     } else {
-        let numbers = numbers(asset, path)?;
+        let numbers = weight_numbers(asset, path)?;
         backend.pack(&entry.form, &entry.shape, &Source::Numbers(&numbers), out).at(|| path)?;
     }
     // The checkpoint is not read again: its pages need not stay.

@@ -1,6 +1,6 @@
 //! Functions of one number, activations among them.
 
-use ondine_graph::{Activation, Binary, DType, Elementary, Result, Unary, fail};
+use ondine_graph::{Activation, Binary, DType, Elementary, Result, Unary};
 
 use super::{
     complex,
@@ -13,53 +13,56 @@ use crate::{
 
 /// The operators of this file.
 pub(super) const RULES: &[Rule] = &[
-    Rule::new("exp", exp).on_complex(complex::exponential),
-    Rule::new("log", exp),
-    Rule::new("sqrt", exp),
-    Rule::new("rsqrt", exp),
-    Rule::new("sin", exp),
-    Rule::new("cos", exp),
-    Rule::new("silu", exp),
-    Rule::new("relu", exp),
-    Rule::new("sigmoid", exp),
-    Rule::new("tanh", exp),
-    Rule::new("square", exp).on_complex(complex::integer_power),
-    Rule::new("tan", exp),
-    Rule::new("asin", exp),
-    Rule::new("arcsin", exp),
-    Rule::new("acos", exp),
-    Rule::new("arccos", exp),
-    Rule::new("atan", exp),
-    Rule::new("arctan", exp),
-    Rule::new("sinh", exp),
-    Rule::new("cosh", exp),
-    Rule::new("asinh", exp),
-    Rule::new("acosh", exp),
-    Rule::new("atanh", exp),
-    Rule::new("erf", exp),
-    Rule::new("expm1", exp),
-    Rule::new("log1p", exp),
-    Rule::new("log2", exp),
-    Rule::new("log10", exp),
-    Rule::new("exp2", exp),
-    Rule::new("reciprocal", exp).on_complex(complex::reciprocal),
-    Rule::new("special_expm1", exp),
-    Rule::new("special_erf", exp),
-    Rule::new("log_sigmoid", exp),
-    Rule::new("deg2rad", exp),
-    Rule::new("erfc", exp),
-    Rule::new("frac", exp),
-    Rule::new("rad2deg", exp),
-    Rule::new("special_erfc", exp),
-    Rule::new("lgamma", exp),
-    Rule::new("special_gammaln", exp),
-    Rule::new("digamma", exp),
-    Rule::new("special_psi", exp),
-    Rule::new("erfinv", exp),
-    Rule::new("special_erfinv", exp),
-    Rule::new("special_expit", exp),
-    Rule::new("special_log1p", exp),
-    Rule::new("special_exp2", exp),
+    Rule::new("exp", |b, c| unary(b, c, Unary::Exp)).on_complex(complex::exponential),
+    Rule::new("log", |b, c| unary(b, c, Unary::Log)),
+    Rule::new("sqrt", |b, c| unary(b, c, Unary::Sqrt)),
+    Rule::new("rsqrt", |b, c| unary(b, c, Unary::Rsqrt)),
+    Rule::new("sin", |b, c| unary(b, c, Unary::Sin)),
+    Rule::new("cos", |b, c| unary(b, c, Unary::Cos)),
+    Rule::new("silu", |b, c| activation(b, c, Activation::Silu)),
+    Rule::new("relu", |b, c| activation(b, c, Activation::Relu)),
+    Rule::new("sigmoid", |b, c| activation(b, c, Activation::Sigmoid)),
+    Rule::new("tanh", |b, c| activation(b, c, Activation::Tanh)),
+    Rule::new("square", square).on_complex(complex::integer_power),
+    Rule::new("tan", |b, c| elementary(b, c, Elementary::Tan)),
+    Rule::new("asin", |b, c| elementary(b, c, Elementary::Asin)),
+    Rule::new("arcsin", |b, c| elementary(b, c, Elementary::Asin)),
+    Rule::new("acos", |b, c| elementary(b, c, Elementary::Acos)),
+    Rule::new("arccos", |b, c| elementary(b, c, Elementary::Acos)),
+    Rule::new("atan", |b, c| elementary(b, c, Elementary::Atan)),
+    Rule::new("arctan", |b, c| elementary(b, c, Elementary::Atan)),
+    Rule::new("sinh", |b, c| elementary(b, c, Elementary::Sinh)),
+    Rule::new("cosh", |b, c| elementary(b, c, Elementary::Cosh)),
+    Rule::new("asinh", |b, c| elementary(b, c, Elementary::Asinh)),
+    Rule::new("acosh", |b, c| elementary(b, c, Elementary::Acosh)),
+    Rule::new("atanh", |b, c| elementary(b, c, Elementary::Atanh)),
+    Rule::new("erf", |b, c| elementary(b, c, Elementary::Erf)),
+    Rule::new("expm1", |b, c| elementary(b, c, Elementary::ExpM1)),
+    Rule::new("log1p", |b, c| elementary(b, c, Elementary::Log1p)),
+    Rule::new("log2", |b, c| elementary(b, c, Elementary::Log2)),
+    Rule::new("log10", |b, c| elementary(b, c, Elementary::Log10)),
+    Rule::new("exp2", |b, c| elementary(b, c, Elementary::Exp2)),
+    Rule::new("reciprocal", |b, c| elementary(b, c, Elementary::Reciprocal)).on_complex(complex::reciprocal),
+    Rule::new("special_expm1", |b, c| elementary(b, c, Elementary::ExpM1)),
+    Rule::new("special_erf", |b, c| elementary(b, c, Elementary::Erf)),
+    Rule::new("log_sigmoid", |b, c| {
+        let x = c.float_tensor(b, "self")?;
+        one(log_sigmoid(b, &x)?)
+    }),
+    Rule::new("deg2rad", deg2rad),
+    Rule::new("erfc", erfc),
+    Rule::new("frac", frac),
+    Rule::new("rad2deg", rad2deg),
+    Rule::new("special_erfc", erfc),
+    Rule::new("lgamma", |b, c| elementary(b, c, Elementary::LogGamma)),
+    Rule::new("special_gammaln", |b, c| elementary(b, c, Elementary::LogGamma)),
+    Rule::new("digamma", |b, c| elementary(b, c, Elementary::Digamma)),
+    Rule::new("special_psi", |b, c| elementary(b, c, Elementary::Digamma)),
+    Rule::new("erfinv", |b, c| elementary(b, c, Elementary::ErfInv)),
+    Rule::new("special_erfinv", |b, c| elementary(b, c, Elementary::ErfInv)),
+    Rule::new("special_expit", |b, c| activation(b, c, Activation::Sigmoid)),
+    Rule::new("special_log1p", |b, c| elementary(b, c, Elementary::Log1p)),
+    Rule::new("special_exp2", |b, c| elementary(b, c, Elementary::Exp2)),
     Rule::new("gelu", gelu),
     Rule::new("hardswish", hardswish),
     Rule::new("hardsigmoid", hardswish),
@@ -77,62 +80,51 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("glu", glu),
 ];
 
-fn exp(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+fn unary(builder: &mut Builder, call: &Call<'_>, op: Unary) -> Result<Vec<Item>> {
     let x = call.float_tensor(builder, "self")?;
-    one(function(builder, call.op, &x)?)
+    one(builder.unary(op, &x)?)
 }
 
-/// A function of one real number by its name.
-pub(super) fn function(builder: &mut Builder, name: &str, x: &Tensor) -> Result<Tensor> {
-    let unary = match name {
-        "exp" => Unary::Exp,
-        "log" => Unary::Log,
-        "sqrt" => Unary::Sqrt,
-        "rsqrt" => Unary::Rsqrt,
-        "sin" => Unary::Sin,
-        "cos" => Unary::Cos,
-        "silu" => Unary::Activation(Activation::Silu),
-        "relu" => Unary::Activation(Activation::Relu),
-        "sigmoid" | "special_expit" => Unary::Activation(Activation::Sigmoid),
-        "lgamma" | "special_gammaln" => Unary::Function(Elementary::LogGamma),
-        "digamma" | "special_psi" => Unary::Function(Elementary::Digamma),
-        "erfinv" | "special_erfinv" => Unary::Function(Elementary::ErfInv),
-        "tanh" => Unary::Activation(Activation::Tanh),
-        "tan" => Unary::Function(Elementary::Tan),
-        "asin" | "arcsin" => Unary::Function(Elementary::Asin),
-        "acos" | "arccos" => Unary::Function(Elementary::Acos),
-        "atan" | "arctan" => Unary::Function(Elementary::Atan),
-        "sinh" => Unary::Function(Elementary::Sinh),
-        "cosh" => Unary::Function(Elementary::Cosh),
-        "asinh" => Unary::Function(Elementary::Asinh),
-        "acosh" => Unary::Function(Elementary::Acosh),
-        "atanh" => Unary::Function(Elementary::Atanh),
-        "erf" | "special_erf" => Unary::Function(Elementary::Erf),
-        "expm1" | "special_expm1" => Unary::Function(Elementary::ExpM1),
-        "log1p" | "special_log1p" => Unary::Function(Elementary::Log1p),
-        "log2" => Unary::Function(Elementary::Log2),
-        "log10" => Unary::Function(Elementary::Log10),
-        "exp2" | "special_exp2" => Unary::Function(Elementary::Exp2),
-        "reciprocal" => Unary::Function(Elementary::Reciprocal),
-        "square" => return builder.binary(Binary::Mul, x, x),
-        "deg2rad" => return builder.affine(x, std::f64::consts::PI / 180.0, 0.0),
-        "rad2deg" => return builder.affine(x, 180.0 / std::f64::consts::PI, 0.0),
-        "erfc" | "special_erfc" => {
-            let erf = builder.function(Elementary::Erf, x)?;
-            return builder.affine(&erf, -1.0, 1.0);
-        }
-        "frac" => {
-            let whole = builder.function(Elementary::Trunc, x)?;
-            return builder.binary(Binary::Sub, x, &whole);
-        }
-        "log_sigmoid" => {
-            let negative = builder.unary(Unary::Neg, x)?;
-            let soft = builder.function(Elementary::Softplus, &negative)?;
-            return builder.unary(Unary::Neg, &soft);
-        }
-        other => fail!(Unsupported, "the function {other}"),
-    };
-    builder.unary(unary, x)
+fn elementary(builder: &mut Builder, call: &Call<'_>, function: Elementary) -> Result<Vec<Item>> {
+    unary(builder, call, Unary::Function(function))
+}
+
+fn activation(builder: &mut Builder, call: &Call<'_>, activation: Activation) -> Result<Vec<Item>> {
+    unary(builder, call, Unary::Activation(activation))
+}
+
+fn square(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    one(builder.binary(Binary::Mul, &x, &x)?)
+}
+
+fn deg2rad(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    one(builder.affine(&x, std::f64::consts::PI / 180.0, 0.0)?)
+}
+
+fn rad2deg(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    one(builder.affine(&x, 180.0 / std::f64::consts::PI, 0.0)?)
+}
+
+fn erfc(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let erf = builder.function(Elementary::Erf, &x)?;
+    one(builder.affine(&erf, -1.0, 1.0)?)
+}
+
+fn frac(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let whole = builder.function(Elementary::Trunc, &x)?;
+    one(builder.binary(Binary::Sub, &x, &whole)?)
+}
+
+/// The logarithm of the sigmoid, finite where the sigmoid itself is rounded to 0.
+pub(super) fn log_sigmoid(builder: &mut Builder, x: &Tensor) -> Result<Tensor> {
+    let negative = builder.unary(Unary::Neg, x)?;
+    let soft = builder.function(Elementary::Softplus, &negative)?;
+    builder.unary(Unary::Neg, &soft)
 }
 
 fn gelu(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {

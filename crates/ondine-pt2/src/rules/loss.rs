@@ -4,7 +4,7 @@ use ondine_graph::{Binary, DType, Dim, Elementary, Reduce, Result, Unary, fail};
 
 use super::{
     elementwise::between,
-    function::function,
+    function::log_sigmoid,
     reduce::{log_sum, reduce},
     rule::{Rule, one},
 };
@@ -146,7 +146,7 @@ fn cross_of_two(builder: &mut Builder, call: &Call<'_>, x: &Tensor, y: &Tensor) 
         (builder.binary(Binary::Max, &yes, &least)?, builder.binary(Binary::Max, &no, &least)?)
     } else {
         let away = builder.unary(Unary::Neg, x)?;
-        (function(builder, "log_sigmoid", x)?, function(builder, "log_sigmoid", &away)?)
+        (log_sigmoid(builder, x)?, log_sigmoid(builder, &away)?)
     };
     let mut likely = builder.binary(Binary::Mul, y, &yes)?;
     if let Some(weight) = call.try_tensor("pos_weight")? {

@@ -31,7 +31,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("linalg_multi_dot", chain_matmul),
     Rule::new("outer", outer),
     Rule::new("ger", outer),
-    Rule::new("einsum", einstein),
+    Rule::new("einsum", einsum_of_call),
     Rule::new("scaled_dot_product_attention", attention),
     Rule::new("_scaled_dot_product_flash_attention_for_cpu", attention),
     Rule::new("_scaled_dot_product_efficient_attention", attention),
@@ -39,7 +39,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("_grouped_mm", grouped),
 ];
 
-fn einstein(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+fn einsum_of_call(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let Some(equation) = call.text("equation") else { fail!(Format, "einsum without an equation") };
     one(einsum(builder, equation, call.tensors("tensors")?)?)
 }

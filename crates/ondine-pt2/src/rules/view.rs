@@ -50,12 +50,12 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("swapaxes", transpose).shared().complex().renames().back(swapped_back),
     Rule::new("swapdims", transpose).shared().renames().back(swapped_back),
     Rule::new("transpose_copy", transpose),
-    Rule::new("t", t).shared().on_complex(complex::turned).renames().back(turned_back),
-    Rule::new("mT", t).shared().on_complex(complex::turned).back(turned_back),
-    Rule::new("numpy_T", t).shared().back(turned_back),
-    Rule::new("adjoint", t).sharing(sharing::conjugated).on_complex(complex::turned),
-    Rule::new("mH", t).sharing(sharing::conjugated).on_complex(complex::turned),
-    Rule::new("t_copy", t),
+    Rule::new("t", matrix_transpose).shared().on_complex(complex::turned).renames().back(turned_back),
+    Rule::new("mT", matrix_transpose).shared().on_complex(complex::turned).back(turned_back),
+    Rule::new("numpy_T", matrix_transpose).shared().back(turned_back),
+    Rule::new("adjoint", matrix_transpose).sharing(sharing::conjugated).on_complex(complex::turned),
+    Rule::new("mH", matrix_transpose).sharing(sharing::conjugated).on_complex(complex::turned),
+    Rule::new("t_copy", matrix_transpose),
     Rule::new("movedim", movedim).shared().complex(),
     Rule::new("moveaxis", movedim).shared(),
     Rule::new("expand", expand).shared().complex().back(expanded_back).repeats(always),
@@ -118,7 +118,7 @@ fn expand(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     one(builder.expand(&x, &call.out_shape(0)?)?)
 }
 
-fn t(_builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+fn matrix_transpose(_builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
     match x.rank() {
         0 | 1 => one(x),

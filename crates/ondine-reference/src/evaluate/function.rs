@@ -146,7 +146,7 @@ mod tests {
     fn functions_are_those_of_the_tables() {
         // Abramowitz and Stegun 1964, tables 6.1 and 7.1.
         let near = |found: f64, wanted: f64| {
-            assert!((found - wanted).abs() <= 1e-13 * wanted.abs().max(1.0), "{found} {wanted}")
+            assert!((found - wanted).abs() <= 1e-13 * wanted.abs().max(1.0), "{found} {wanted}");
         };
         near(erf(0.5), 0.520_499_877_813_046_5);
         near(erf(1.0), 0.842_700_792_949_714_9);

@@ -50,6 +50,7 @@ impl Case {
     ///
     /// # Panics
     /// If the graph cannot be built: a defect of the case.
+    #[expect(clippy::panic, reason = "a case that cannot be made is a fault of the suite")]
     pub(crate) fn new(name: impl Into<String>, build: impl FnOnce(&mut Self) -> Result<Value>) -> Self {
         let name = name.into();
         let seed = name
@@ -139,7 +140,7 @@ impl Case {
         let indices: Vec<i64> = (0..element_count(shape).unwrap_or(0))
             .map(|_| {
                 let index = (self.next() % rows.max(1) as u64) as i64;
-                if negative && self.next() % 2 == 0 { index - rows as i64 } else { index }
+                if negative && self.next().is_multiple_of(2) { index - rows as i64 } else { index }
             })
             .collect();
         self.input(array(dtype, shape, &indices))
@@ -180,7 +181,7 @@ impl Case {
         let mut weights = Weights::default();
         for (name, array) in &self.weights {
             let (dtype, shape) = (array.dtype(), array.shape().to_vec());
-            weights.insert(&**name, Stored { dtype, shape, bytes: array.bytes().into(), file: "memory".into() });
+            weights.insert(name, Stored { dtype, shape, bytes: array.bytes().into(), file: "memory".into() });
         }
         Asset::new("case", [("main", self.graph.clone())], weights)
     }
@@ -270,6 +271,7 @@ fn difference(wanted: &Tensor<Bounded>, found: &NDArray) -> Option<String> {
 ///
 /// # Panics
 /// If they do not fill the shape.
+#[expect(clippy::expect_used, reason = "said in the message: the cases are the suite's own")]
 pub(crate) fn reals(dtype: DType, shape: &[usize], numbers: &[f64]) -> NDArray {
     let bytes: Vec<u8> = match dtype {
         DType::F16 => numbers.iter().flat_map(|&x| f16::from_f64(x).to_le_bytes()).collect(),
@@ -283,6 +285,7 @@ pub(crate) fn reals(dtype: DType, shape: &[usize], numbers: &[f64]) -> NDArray {
 ///
 /// # Panics
 /// If they do not fill the shape.
+#[expect(clippy::expect_used, reason = "said in the message: the cases are the suite's own")]
 pub(crate) fn array(dtype: DType, shape: &[usize], numbers: &[i64]) -> NDArray {
     let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes().into_iter().take(dtype.size())).collect();
     NDArray::from_bytes(dtype, shape, &bytes).expect("numbers fill the shape of a case")

@@ -6,7 +6,7 @@ use super::{
     plain::plain_tensor,
     report::{LayerReport, Loss},
 };
-use crate::evaluate::numbers;
+use crate::evaluate::weight_numbers;
 use ondine_graph::{Asset, Op, Result, Value, Weights, encoding::PARTS, fail};
 
 /// Weights of fewer elements stay as they are: they take no room, and are often the first or the last of a network.
@@ -125,7 +125,7 @@ pub(super) fn kept_bytes(asset: &Asset, path: &str, shape: &[usize]) -> u64 {
 /// If it is missing or cannot be read.
 pub(super) fn copy_to(asset: &Asset, path: &str, shape: &[usize], other: &mut Weights) -> Result<()> {
     if asset.recipes().get(path).is_some() {
-        other.insert(path, plain_tensor(&numbers(asset, path)?, shape));
+        other.insert(path, plain_tensor(&weight_numbers(asset, path)?, shape));
         return Ok(());
     }
     let Some(tensor) = asset.weights().get(path) else { fail!(Missing, "tensor `{path}` is missing") };

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     device::Device,
-    evaluate::numbers,
+    evaluate::weight_numbers,
     specialize::{Specialize, Specialized},
     state::State,
 };
@@ -102,7 +102,7 @@ impl Measure {
                     if !first {
                         continue;
                     }
-                    let weight = numbers(asset, &layers[index].path)?;
+                    let weight = weight_numbers(asset, &layers[index].path)?;
                     alone[index].2.push(Alone::new(graph, value, x, (&layers[index], &weight), device)?);
                 }
                 let done = alone.iter().filter(|(.., alone)| !alone.is_empty()).count();

@@ -36,7 +36,7 @@ fn linear(rewrite: &mut Rewrite<'_>, epilogue: Epilogue, node: &Node) -> Result<
     };
     let matrix = vec![outputs.clone(), width.clone()];
     let count = rows.iter().fold(ondine_graph::Dim::from(1), |product, dim| &product * dim);
-    let (flat, result) = (vec![count, width.clone()], [rows, &[outputs.clone()]].concat());
+    let (flat, result) = (vec![count, width.clone()], [rows, std::slice::from_ref(outputs)].concat());
     let x = new.reshape(inputs[0], flat)?;
     let weight = new.reshape(inputs[1], matrix)?;
     let product = new.push(Op::MatMul { transposed: true }, &[x, weight])?;

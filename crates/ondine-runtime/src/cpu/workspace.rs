@@ -263,8 +263,8 @@ impl<'c> Slices<'c> {
             return fill(&mut self.arena[offset..offset + room], &bytes[..len.min(bytes.len())]);
         }
         // What is written is taken out while the rest is read.
-        let mut outside = std::mem::take(self.outside(to)?);
-        let copied = self.read(from, len).and_then(|bytes| fill(&mut outside, bytes));
+        let outside = std::mem::take(self.outside(to)?);
+        let copied = self.read(from, len).and_then(|bytes| fill(outside, bytes));
         *self.outside(to)? = outside;
         copied
     }

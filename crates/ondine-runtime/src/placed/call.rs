@@ -9,7 +9,7 @@ use std::{
 
 use ondine_graph::{Result, fail};
 
-use super::units::{Work, unit_of};
+use super::unit::{Work, unit_of};
 use crate::{
     backend::{Bound, Fault, Loaded, Residency, Running, Ticket, Wait, Workspace},
     step::{Operand, Place, Plan, Region, Step},

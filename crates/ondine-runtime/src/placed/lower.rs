@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use ondine_graph::{Context, Graph, Op, Result, Value, Weights, fail};
 
-use super::units::{Placed, transfer};
+use super::unit::{Units, transfer};
 use crate::{backend::Lowering, options::Options};
 
 /// Nodes one after the other that one unit runs.
@@ -21,12 +21,12 @@ struct Joined {
     space: Option<u8>,
 }
 
-pub(super) fn lower(placed: &Placed, graph: &Graph, options: Options, weights: &Weights) -> Result<Lowering> {
-    let mut join = Join { placed, old: graph, new: Graph::new(), spaces: Vec::new(), known: HashMap::new() };
+pub(super) fn lower(units: &Units, graph: &Graph, options: Options, weights: &Weights) -> Result<Lowering> {
+    let mut join = Join { units, old: graph, new: Graph::new(), spaces: Vec::new(), known: HashMap::new() };
     join.begin();
-    for run in runs(placed, graph)? {
+    for run in runs(units, graph)? {
         let (cut, crossing) = cut(graph, &run)?;
-        let lowering = placed.units[run.unit].lower(&cut, options, weights)?;
+        let lowering = units.all[run.unit].lower(&cut, options, weights)?;
         join.add(&run, &lowering, &crossing)?;
     }
     join.finish()
@@ -37,19 +37,19 @@ fn is_place(op: &Op) -> bool {
     matches!(op, Op::Input | Op::Weight(_) | Op::Const(_) | Op::State(_))
 }
 
-fn runs(placed: &Placed, graph: &Graph) -> Result<Vec<Run>> {
-    let (mut runs, mut units) = (Vec::<Run>::new(), HashMap::new());
+fn runs(units: &Units, graph: &Graph) -> Result<Vec<Run>> {
+    let (mut runs, mut placed) = (Vec::<Run>::new(), HashMap::new());
     for (value, node) in graph.values().filter(|(_, node)| !is_place(&node.op)) {
         // A reshape is where its source is.
-        let source = node.inputs.first().and_then(|input| units.get(input)).copied();
+        let source = node.inputs.first().and_then(|input| placed.get(input)).copied();
         let unit = match node.op {
-            Op::Reshape(_) => source.unwrap_or_else(|| (placed.assign)(graph, value)),
-            _ => (placed.assign)(graph, value),
+            Op::Reshape(_) => source.unwrap_or_else(|| (units.assign)(graph, value)),
+            _ => (units.assign)(graph, value),
         };
-        if unit >= placed.units.len() {
-            fail!(Unsupported, "{} ({}) is placed on unit {unit} of {}", node.scope, node.op, placed.units.len());
+        if unit >= units.all.len() {
+            fail!(Unsupported, "{} ({}) is placed on unit {unit} of {}", node.scope, node.op, units.all.len());
         }
-        units.insert(value, unit);
+        placed.insert(value, unit);
         match runs.last_mut().filter(|run| run.unit == unit) {
             Some(run) => run.nodes.push(value),
             None => runs.push(Run { unit, nodes: vec![value] }),
@@ -112,7 +112,7 @@ fn leaves(graph: &Graph, run: &Run, value: Value) -> bool {
 
 /// The joined graph in the making.
 struct Join<'a> {
-    placed: &'a Placed,
+    units: &'a Units,
     old: &'a Graph,
     new: Graph,
     spaces: Vec<u8>,
@@ -150,7 +150,7 @@ impl Join<'_> {
 
     /// Adds a run as its unit has lowered it.
     fn add(&mut self, run: &Run, lowering: &Lowering, crossing: &BTreeMap<String, Value>) -> Result<()> {
-        let (graph, first) = (&lowering.graph, self.placed.first[run.unit]);
+        let (graph, first) = (&lowering.graph, self.units.first[run.unit]);
         let mut map: HashMap<Value, Value> = HashMap::new();
         for (name, value) in graph.inputs() {
             let Some(&old) = crossing.get(&**name) else { fail!(Unsupported, "a unit invented the argument `{name}`") };
@@ -193,12 +193,12 @@ impl Join<'_> {
         let Some(&Joined { value, space }) = self.known.get(&old) else {
             fail!(Unsupported, "a unit reads what no other computes");
         };
-        if space.is_none_or(|space| self.placed.unit(space) == unit) {
+        if space.is_none_or(|space| self.units.unit(space) == unit) {
             return Ok(value);
         }
         let signature = self.new.node(value).signature.clone();
         let brought = self.new.push(transfer(signature), &[value])?;
-        self.mark(self.placed.first[unit]);
+        self.mark(self.units.first[unit]);
         Ok(brought)
     }
 

@@ -102,13 +102,11 @@ impl Planner<'_> {
     }
 }
 
+/// True if what lists its symbols speaks of those found, and of none that is not known.
+type Bound<'a> = dyn Fn(&dyn Fn(&mut BTreeSet<Arc<str>>)) -> bool + 'a;
+
 /// Gives values that speak of nothing unknown any more their shapes, and their places the bytes that these take.
-fn settle_values(
-    plan: &mut Plan,
-    graph: &Graph,
-    bindings: &Bindings,
-    bound: &dyn Fn(&dyn Fn(&mut BTreeSet<Arc<str>>)) -> bool,
-) -> Result<()> {
+fn settle_values(plan: &mut Plan, graph: &Graph, bindings: &Bindings, bound: &Bound<'_>) -> Result<()> {
     for (value, node) in graph.values() {
         let shape = &node.signature.shape;
         if !bound(&|names| shape.0.iter().for_each(|dim| dim.symbols(names))) {

@@ -97,7 +97,7 @@ impl Draft {
         let memories = [even, odd];
         let carried = 0..self.lens.len();
         let entry = carried.clone().map(|i| (step.reads[i].place, slot(even, i), self.lens[i])).collect();
-        let back = carried.clone().map(|i| (slot(odd, i), slot(even, i), self.lens[i])).collect();
+        let back = carried.map(|i| (slot(odd, i), slot(even, i), self.lens[i])).collect();
         let arguments = |memory: Region| -> Vec<Place> {
             (0..self.arguments)
                 .map(|i| if i < self.lens.len() { slot(memory, i) } else { step.reads[i].place })

@@ -1,6 +1,6 @@
 //! The search for the operator that makes the first NaN or infinity.
 
-use ondine_runtime::{Asset, DType, Moment, NDArray, Node, Op, Result, Tap, Value, numbers};
+use ondine_runtime::{Asset, DType, Moment, NDArray, Node, Op, Result, Tap, Value, weight_numbers};
 use serde_json::{Value as Json, json};
 
 use super::{
@@ -90,7 +90,7 @@ impl<'a> Hunt<'a> {
         for &input in &node.inputs {
             if let Op::Weight(id) = moment.graph().node(root(moment, input)).op {
                 let path = &moment.graph().weight_info(id).path;
-                if numbers(self.asset, path)?.iter().any(|&x| bad(x)) {
+                if weight_numbers(self.asset, path)?.iter().any(|&x| bad(x)) {
                     return Ok(Some(path.to_string()));
                 }
             }
