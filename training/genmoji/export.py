@@ -50,10 +50,12 @@ def write_tensors(path, tensors, metadata):
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(len(text) + 8) % ALIGN)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
+    aside = path.with_suffix(".new")  # the tensors may be a map of the very file that is replaced
+    with aside.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in order:
             file.write(tensors[name].contiguous().numpy().tobytes())
+    aside.replace(path)
 
 
 def write_network(folder, network, store):

@@ -112,7 +112,7 @@ fn the_bench_tells_times_beside_limits() {
 #[test]
 fn the_bench_draws_as_people_do() {
     let facts = bench(&["picture-default"]);
-    assert_eq!((facts["work"].as_str(), facts["precision"].as_str()), (Some("picture-default"), Some("f32")));
+    assert_eq!((facts["work"].as_str(), facts["precision"].as_str()), (Some("picture-default"), Some("bf16")));
     let stages = facts["stages_s"].as_object().expect("stages");
     let seconds: f64 = stages.values().filter_map(serde_json::Value::as_f64).sum();
     assert!((seconds / facts["median_s"].as_f64().expect("seconds") - 1.0).abs() < 0.05, "{facts}");
