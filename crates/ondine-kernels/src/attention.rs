@@ -12,7 +12,7 @@ mod softmax;
 mod strip;
 mod tile;
 
-use std::{cell::RefCell, marker::PhantomData, ops::Range};
+use std::{cell::RefCell, ops::Range};
 
 use crate::{
     arch::{
@@ -90,7 +90,7 @@ pub fn attention(
     let run = |part: Part| {
         // SAFETY: the lengths have been checked; tasks write parts of their own, and those that attend begin when all
         // that pack have ended.
-        SCRATCH.with_borrow_mut(|scratch| unsafe { Task { work, part, scratch }.run(cpu) });
+        SCRATCH.with_borrow_mut(|scratch| unsafe { cpu.enter_raw(Task { work, part, scratch }) });
     };
     let tiles = packing.tiles;
     pool.run(batch * kv_heads * tiles, &|task| run(Part::Pack { head: task / tiles, tile: task % tiles }));
@@ -129,63 +129,25 @@ struct Task<'a> {
     scratch: &'a mut Scratch,
 }
 
-/// A piece of an attention, for a kind of operands: each kind is compiled on its own.
-struct Of<'a, O>(Task<'a>, PhantomData<O>);
-
-/// A kind of operands.
-trait Operands {
-    /// How an instruction set multiplies them.
-    type Product<I: Isa>: Product;
-}
-
-/// Operands of f32.
-struct F32;
-
-impl Operands for F32 {
-    type Product<I: Isa> = I::AttentionF32;
-}
-
-/// Operands of bf16.
-struct Bf16;
-
-impl Operands for Bf16 {
-    type Product<I: Isa> = I::AttentionBf16;
-}
-
-/// Operands of bf16, queries and keys of which may be rounded to 8 bits.
-struct EightBit;
-
-impl Operands for EightBit {
-    type Product<I: Isa> = I::AttentionS8;
-}
-
-impl<O: Operands> RawKernel for Of<'_, O> {
+impl RawKernel for Task<'_> {
     type Output = ();
 
     /// See [`Attention`]; no other task writes the same rows or tile, or reads the tile meanwhile.
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
         // SAFETY: as the caller says.
-        unsafe { self.0.multiply::<O::Product<I>>() }
+        unsafe {
+            // A tier without products of its own for a type has those of f32, which are compiled once.
+            match (self.work.dtype, self.work.shape.eight_bit) {
+                (WeightType::Bf16, true) if I::AttentionS8::QUANTIZED => self.multiply::<I::AttentionS8>(),
+                (WeightType::Bf16, _) if I::AttentionBf16::PER_WORD > 1 => self.multiply::<I::AttentionBf16>(),
+                _ => self.multiply::<I::AttentionF32>(),
+            }
+        }
     }
 }
 
 impl Task<'_> {
-    /// Does it on a processor.
-    ///
-    /// # Safety
-    /// See [`Of`].
-    unsafe fn run(self, cpu: &Cpu) {
-        // SAFETY: as the caller says.
-        unsafe {
-            match (self.work.dtype, self.work.shape.eight_bit) {
-                (WeightType::Bf16, true) => cpu.enter_raw(Of::<EightBit>(self, PhantomData)),
-                (WeightType::Bf16, false) => cpu.enter_raw(Of::<Bf16>(self, PhantomData)),
-                _ => cpu.enter_raw(Of::<F32>(self, PhantomData)),
-            }
-        }
-    }
-
     /// Does it with products of `P::ROWS` keys or elements of values by strips of [`STRIP_VECTORS`] vectors.
     ///
     /// # Safety

@@ -1,12 +1,14 @@
 //! Any processor: 4 rows by 1 vector of 8 lanes, in plain Rust.
 
+use std::hint::black_box;
+
 use crate::arch::{
     dot::{Dot, Tile},
     enter::enter,
     half::{bf16_bits, bf16_value, f16_value},
     isa::Isa,
     lane::Lane,
-    product::Single,
+    product::Product,
     vector::{CodeVector, MAX_LANES, Vector},
 };
 
@@ -31,9 +33,9 @@ impl Isa for Generic {
     type S8 = S8;
 
     // Operands of bf16 are made f32 when they are packed.
-    type AttentionF32 = Single<F32x4, 4, 4>;
-    type AttentionBf16 = Single<F32x4, 4, 4>;
-    type AttentionS8 = Single<F32x4, 4, 4>;
+    type AttentionF32 = Quads;
+    type AttentionBf16 = Quads;
+    type AttentionS8 = Quads;
 }
 
 /// Four f32: what the vectors of nearly every processor hold at least.
@@ -49,6 +51,33 @@ impl F32x4 {
     #[inline(always)]
     fn zip(self, b: Self, f: impl Fn(f32, f32) -> f32) -> Self {
         Self(std::array::from_fn(|i| f(self.0[i], b.0[i])))
+    }
+}
+
+/// f32 by f32.
+pub(crate) struct Quads;
+
+impl Product for Quads {
+    type Vector = F32x4;
+    const PER_WORD: usize = 1;
+    const PANEL: usize = 4;
+    const ROWS: usize = 4;
+
+    #[inline(always)]
+    fn dot(sum: F32x4, left: F32x4, right: F32x4) -> F32x4 {
+        left.mul_add(right, sum)
+    }
+
+    /// By way of memory: sums that are stored there four by four are those that the compiler makes vectors of. Where it
+    /// sees what becomes of each it may choose others, which do not fit the vectors that are multiplied.
+    #[inline(always)]
+    fn number(sum: F32x4) -> F32x4 {
+        F32x4(black_box(sum.0))
+    }
+
+    #[inline(always)]
+    fn words(first: F32x4, _second: F32x4) -> F32x4 {
+        first
     }
 }
 

@@ -193,7 +193,11 @@ impl Attention<'_> {
                 let mut sums = self.score::<P, R, N>(strip, packed, key, &mut max);
                 if P::QUANTIZED {
                     let scales = factors::<P, N>(strip, self.key_scale::<P>(packed));
-                    sums.iter_mut().flat_map(|sums| sums.iter_mut().zip(&scales)).for_each(|(s, &x)| *s = s.mul(x));
+                    for sums in &mut sums {
+                        for (sum, &scale) in sums.iter_mut().zip(&scales) {
+                            *sum = sum.mul(scale);
+                        }
+                    }
                 }
                 store_rows(scores.add(key * N * P::Vector::LANES), &sums);
             }
@@ -311,9 +315,10 @@ impl Attention<'_> {
                     }
                 }
                 AttentionMask::Additive { .. } => {
-                    (0..N).for_each(|j| {
+                    // No closure: it would be compiled without the features of the tier.
+                    for j in 0..N {
                         self.add_mask::<P>(strip, keys.clone(), j * lanes, row(keys.start, j), N * lanes);
-                    });
+                    }
                 }
                 AttentionMask::None => {}
             }
