@@ -1,11 +1,11 @@
-//! The built-in model on the strict device: the same picture as on the processor, to rounding.
+//! The built-in model on the strict device: the same picture as on the processor, to the rounding of f32.
 
 use std::sync::Arc;
 
 use ondine::{
     genmoji,
     image::{pipeline::TextToImage, request::Request},
-    runtime::{Device, NDArray},
+    runtime::{Device, NDArray, Precision},
 };
 use ondine_reference::Reference;
 
@@ -13,7 +13,8 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 /// Everything that a drawing of two steps came by.
 fn drawn(device: Device) -> Result<Vec<(String, NDArray)>, Box<dyn std::error::Error>> {
-    let model = TextToImage::open(genmoji::source(), device, None)?;
+    let mut model = TextToImage::open(genmoji::source(), device, None)?;
+    model.set_precision(Precision::F32);
     let request = Request { steps: Some(2), keep_latents: true, ..Request::new("red heart") };
     Ok(model.draw(&request, &mut |_| {})?.dump()?)
 }
