@@ -1,7 +1,7 @@
 //! Every operator on a device, against its meaning: the entrance exam of a backend.
 //!
 //! A [`Case`] is a small graph with its arguments; sizes are ragged and empty, types are all that an operator takes.
-//! What a device may be off by is never chosen: [`Bounded`] derives it from the operations.
+//! What a device may be off by is never chosen: [`Bounded`](crate::Bounded) derives it from the operations.
 
 mod case;
 mod control;

@@ -12,7 +12,8 @@ use ondine_graph::{Result, fail};
 pub struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
-    /// Makes functions that see it end with [`ErrorKind::Cancelled`] before their next operator.
+    /// Makes functions that see it end with [`ErrorKind::Cancelled`](ondine_graph::ErrorKind::Cancelled) before their
+    /// next operator.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -24,7 +25,7 @@ impl Cancel {
     }
 
     /// # Errors
-    /// With [`ErrorKind::Cancelled`] once [`Cancel::cancel`] was called.
+    /// With [`ErrorKind::Cancelled`](ondine_graph::ErrorKind::Cancelled) once [`Cancel::cancel`] was called.
     pub fn check(&self) -> Result<()> {
         if self.is_cancelled() {
             fail!(Cancelled, "stopped on request");
