@@ -198,7 +198,7 @@ pub enum Scatter {
 /// How a feature map is resized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Resample {
-    /// The nearest source element, `floor(i * in / out)`.
+    /// The source element `floor(i * (in / out))`, the quotient rounded to `f32` as PyTorch does.
     Nearest,
     /// Between the four nearest, pixel centres at halves (`align_corners = false`).
     Bilinear,
