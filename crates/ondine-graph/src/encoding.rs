@@ -12,8 +12,14 @@
 //!
 //! It stands for `scale * (code - zero)` or `lut[code]`, plus `b * a`, the products added in the order of the rank; all
 //! in f32, each operation rounded.
+//!
+//! Or `W` is U8 `[rows, bytes of a row]` in one of the block formats of GGUF files ([`Block`]), which say all
+//! themselves; `W.encoding` holds in place of the bits [`BLOCKS`] plus the number of the format, and as the size of a
+//! group the elements of a block.
 
 use serde::Serialize;
+
+use crate::block::Block;
 
 /// Names, after that of the weight, of the tensors that belong to it. Of the header: bits, size of a group, shape.
 pub const ENCODING: &str = ".encoding";
@@ -48,16 +54,21 @@ pub enum Levels {
     },
     /// From a table.
     Palette,
+    /// As a block format says.
+    Blocks(Block),
 }
+
+/// What is added to the number of a block format in a header.
+pub const BLOCKS: usize = 256;
 
 /// How a weight is encoded: all but the numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Encoding {
-    /// Of a code.
+    /// Of a code; 8 of blocks, which are bytes.
     pub bits: u32,
     /// How codes become numbers.
     pub levels: Levels,
-    /// Elements of a row with one scale, or rows with one table.
+    /// Elements of a row with one scale or in one block, or rows with one table.
     pub group: usize,
     /// True if scales or tables are F16.
     pub half: bool,
@@ -104,6 +115,15 @@ impl Encoding {
     pub fn size(&self) -> [usize; 2] {
         let rows = self.shape[0];
         [rows, self.shape[1..].iter().product()]
+    }
+
+    /// Bytes of a row of codes; none if there are too many, or no whole blocks.
+    pub fn row_bytes(&self) -> Option<usize> {
+        let columns = self.size()[1];
+        match self.levels {
+            Levels::Blocks(block) => block.row_bytes(columns),
+            Levels::Integers { .. } | Levels::Palette => code_bytes(columns, self.bits),
+        }
     }
 
     /// Groups of a row.

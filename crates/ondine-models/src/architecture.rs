@@ -31,6 +31,8 @@ pub enum Role {
     Denoiser(fn(&str) -> Result<DenoiserFacts>),
     /// Turns pictures into latents and back.
     Autoencoder(fn(&str) -> Result<LatentSpace>),
+    /// Says which token may come next.
+    Language(fn(&str) -> Result<TextFacts>),
 }
 
 /// What is known of the sizes of the inputs when a graph is built.
@@ -49,7 +51,7 @@ impl Default for GraphSizes {
     }
 }
 
-/// The facts of a text encoder.
+/// The facts of a network that reads tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TextFacts {
     /// The longest sequence that it can read.

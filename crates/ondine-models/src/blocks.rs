@@ -11,7 +11,7 @@ mod resnet;
 mod time;
 
 pub use attention::{AttentionSpec, Projections, Transformer2D, attention, feed_forward, geglu, transformer_2d};
-pub use layers::{conv_same, conv2d, embedding, group_norm, layer_norm, linear, positions};
+pub use layers::{conv_same, conv2d, embedding, group_norm, layer_norm, linear, positions, rms_norm};
 pub use module::Module;
 pub use resnet::{ResnetSpec, downsample, resnet, upsample};
 pub use time::{sinusoid, timestep_embedding};

@@ -10,12 +10,14 @@
 //! |---|---|
 //! | [`clip_text`] | `CLIPTextModel`, `CLIPTextModelWithProjection` |
 //! | [`bert`] | `BertModel` |
+//! | [`transformer`] | `LlamaForCausalLM` and other decoders |
 //! | [`unet`] | `UNet2DConditionModel` |
 //! | [`autoencoder::kl`] | `AutoencoderKL` |
 //! | [`autoencoder::tiny`] | `AutoencoderTiny` |
 //!
 //! [`Pipeline`] reads a folder of such networks from the disk or from the program itself ([`Source`]),
-//! [`registry`] knows the architectures by class name, [`Tokenizer`] turns text into token ids.
+//! [`registry`] knows the architectures by class name, [`Tokenizer`] turns text into token ids, [`gguf`] reads files of
+//! ggml.
 //!
 //! ```
 //! use ondine_models::unet;
@@ -42,9 +44,11 @@ pub mod blocks;
 pub mod clip_text;
 mod config;
 mod folder;
+pub mod gguf;
 mod network;
 pub mod registry;
 mod tokenizer;
+pub mod transformer;
 pub mod unet;
 pub mod weights;
 

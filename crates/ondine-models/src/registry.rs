@@ -5,10 +5,10 @@ use ondine_graph::{Result, fail};
 use crate::{
     architecture::Architecture,
     autoencoder::{kl, tiny},
-    bert, clip_text, unet,
+    bert, clip_text, transformer, unet,
 };
 
-/// Every architecture.
+/// Every architecture but the language models, which [`transformer::ARCHITECTURES`] lists.
 pub const ARCHITECTURES: &[Architecture] = &[
     clip_text::ARCHITECTURE,
     clip_text::WITH_PROJECTION,
@@ -21,12 +21,13 @@ pub const ARCHITECTURES: &[Architecture] = &[
 /// The architecture of `class`.
 ///
 /// # Errors
-/// If it is none of [`ARCHITECTURES`].
+/// If there is none of that class.
 pub fn find(class: &str) -> Result<&'static Architecture> {
-    match ARCHITECTURES.iter().find(|architecture| architecture.class == class) {
+    let all = || ARCHITECTURES.iter().chain(transformer::ARCHITECTURES);
+    match all().find(|architecture| architecture.class == class) {
         Some(architecture) => Ok(architecture),
         None => {
-            let known: Vec<_> = ARCHITECTURES.iter().map(|architecture| architecture.class).collect();
+            let known: Vec<_> = all().map(|architecture| architecture.class).collect();
             fail!(Unsupported, "class `{class}` is not supported; supported: {}", known.join(", "))
         }
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `M.ondine/` | a folder of `ondine import`: [`Asset`] |
 //! | `m.pt2` | an archive of `torch.export.save`: [`Asset`] |
+//! | `m.gguf` | a language model in one file: [`Asset`] |
 //! | `sd15/unet/` | the folder of one network as diffusers or transformers save it: [`Asset`] |
 //! | `genmoji/unet` | a network of a built-in or installed pipeline: [`Asset`] |
 //! | `m.bin` | a file of `ondine build`, of any name: [`Specialized`] |
@@ -14,7 +15,11 @@ use std::{
 };
 
 use ondine_graph::{Asset, Result, fail};
-use ondine_models::{GraphSizes, Network, Pipeline, Source};
+use ondine_models::{
+    GraphSizes, Network, Pipeline, Source,
+    gguf::{self, Gguf},
+    transformer,
+};
 use ondine_runtime::{Cache, Device, Options, Precision, Specialize, Specialized};
 
 use crate::{folders, genmoji};
@@ -64,8 +69,14 @@ fn open_file(path: &Path, device: &Device) -> Result<Opened> {
     if ondine_pt2::is_archive(path) {
         return ondine_pt2::open(path).map(Opened::Asset);
     }
+    if gguf::is_one(path) {
+        return transformer::asset(&Gguf::open(path)?).map(Opened::Asset);
+    }
     let place = path.display();
-    fail!(Unsupported, "{place}: neither an archive of torch.export.save nor a file of `ondine build`; is it whole?")
+    fail!(
+        Unsupported,
+        "{place}: neither an archive of torch.export.save, nor a GGUF file, nor one of `ondine build`; is it whole?"
+    )
 }
 
 impl Opened {

@@ -3,9 +3,10 @@
 use half::f16;
 
 use crate::{
+    block::Block,
     dtype::DType,
     encoding::{
-        CODES, ENCODING, Encoding, INPUT_RANGE, LOW_RANK_A, LOW_RANK_B, LUT, Levels, SCALE, ZERO, code_at, code_bytes,
+        BLOCKS, CODES, ENCODING, Encoding, INPUT_RANGE, LOW_RANK_A, LOW_RANK_B, LUT, Levels, SCALE, ZERO, code_at,
         symmetric_zero,
     },
     error::{Result, fail},
@@ -45,21 +46,26 @@ impl Weights {
         };
         let part = |name: &str| self.get(&format!("{path}{name}"));
         let (scale, zero, lut) = (part(SCALE), part(ZERO), part(LUT));
-        let (bits, group, shape) = read_header(path, header)?;
-        let levels = match (scale, lut) {
-            (Some(_), None) => Levels::Integers { zeros: zero.is_some() },
-            (None, Some(_)) if zero.is_none() => Levels::Palette,
-            _ => fail!(Format, "{}: `{path}` needs either `.scale` or `.lut`", header.file),
+        let (kind, group, shape) = read_header(path, header)?;
+        let (bits, levels) = match (kind, scale, lut) {
+            (Kind::Codes(bits), Some(_), None) => (bits, Levels::Integers { zeros: zero.is_some() }),
+            (Kind::Codes(bits), None, Some(_)) if zero.is_none() => (bits, Levels::Palette),
+            (Kind::Codes(_), ..) => fail!(Format, "{}: `{path}` needs either `.scale` or `.lut`", header.file),
+            (Kind::Blocks(block), None, None) if group == block.elements() => (u8::BITS, Levels::Blocks(block)),
+            (Kind::Blocks(block), ..) => fail!(Format, "{}: `{path}` is no weight in {block} blocks", header.file),
         };
         let half = scale.or(lut).is_some_and(|tensor| tensor.dtype == DType::F16);
         let corrected = whole == path && (part(LOW_RANK_A).is_some() || part(LOW_RANK_B).is_some());
         let rank = part(LOW_RANK_A).filter(|_| corrected).and_then(|a| a.shape.first().copied());
         let encoding = Encoding { bits, levels, group, half, rank: rank.unwrap_or(0), shape };
-        let [rows, columns] = encoding.size();
-        let row_bytes = code_bytes(columns, bits);
-        if codes.dtype != DType::U8 || row_bytes.and_then(|len| len.checked_mul(rows)) != Some(codes.bytes.len()) {
-            let (file, shape) = (&codes.file, &encoding.shape);
-            fail!(Format, "{file}: `{path}` has {} bytes, not the {bits}-bit codes of {shape:?}", codes.bytes.len());
+        let bytes = encoding.row_bytes().and_then(|len| len.checked_mul(encoding.size()[0]));
+        if codes.dtype != DType::U8 || bytes != Some(codes.bytes.len()) {
+            let kind = match levels {
+                Levels::Blocks(block) => format!("{block} blocks"),
+                Levels::Integers { .. } | Levels::Palette => format!("{bits}-bit codes"),
+            };
+            let (file, len, shape) = (&codes.file, codes.bytes.len(), &encoding.shape);
+            fail!(Format, "{file}: `{path}` has {len} bytes, not the {kind} of {shape:?}");
         }
         for (name, wanted, wide) in encoding.parts(corrected) {
             self.part(&format!("{path}{name}"), wanted, wide)?;
@@ -141,6 +147,7 @@ impl Encoding {
             Levels::Integers { zeros: true } => vec![(SCALE, groups, true), (ZERO, groups, false)],
             Levels::Integers { zeros: false } => vec![(SCALE, groups, true)],
             Levels::Palette => vec![(LUT, [rows.div_ceil(self.group), 1 << self.bits], true)],
+            Levels::Blocks(_) => vec![],
         };
         if corrected {
             parts.extend([(LOW_RANK_A, [self.rank, columns], false), (LOW_RANK_B, [rows, self.rank], false)]);
@@ -149,21 +156,33 @@ impl Encoding {
     }
 }
 
-/// Bits, group and shape.
-fn read_header(path: &str, header: &Tensor) -> Result<(u32, usize, Vec<usize>)> {
+/// What the first number of a header says.
+enum Kind {
+    /// Codes of so many bits.
+    Codes(u32),
+    Blocks(Block),
+}
+
+/// What is encoded how, group and shape.
+fn read_header(path: &str, header: &Tensor) -> Result<(Kind, usize, Vec<usize>)> {
     let numbers: Vec<i64> = header.bytes.as_chunks().0.iter().map(|&word| i64::from_le_bytes(word)).collect();
     let sizes: Option<Vec<usize>> = numbers.iter().map(|&n| usize::try_from(n).ok()).collect();
     let known = header.dtype == DType::I64 && header.shape.len() == 1;
-    match sizes.as_deref() {
-        Some([bits @ (2 | 4 | 6 | 8), group, shape @ ..])
-            if known
-                && *group > 0
-                && (1..=MAX_RANK).contains(&shape.len())
-                && element_count(shape).is_some_and(|n| n > 0) =>
-        {
-            Ok((*bits as u32, *group, shape.to_vec()))
-        }
-        _ => fail!(Format, "{}: `{path}{ENCODING}` holds {numbers:?}, which no encoding has", header.file),
+    let kind = |&number: &usize| match number {
+        2 | 4 | 6 | 8 => Some(Kind::Codes(number as u32)),
+        _ => number.checked_sub(BLOCKS).and_then(|id| Block::from_id(id.try_into().ok()?)).map(Kind::Blocks),
+    };
+    let fits = |group: usize, shape: &[usize]| {
+        let some = element_count(shape).is_some_and(|count| count > 0);
+        known && group > 0 && some && (1..=MAX_RANK).contains(&shape.len())
+    };
+    let read = sizes.as_deref().and_then(|sizes| match sizes {
+        [number, group, shape @ ..] if fits(*group, shape) => Some((kind(number)?, *group, shape.to_vec())),
+        _ => None,
+    });
+    match read {
+        Some(read) => Ok(read),
+        None => fail!(Format, "{}: `{path}{ENCODING}` holds {numbers:?}, which no encoding has", header.file),
     }
 }
 
@@ -222,6 +241,7 @@ impl Encoded<'_> {
                     }
                 }
             }
+            Levels::Blocks(block) => block.decode(codes, out),
         }
         for (r, b) in self.b[row * rank..][..rank].iter().enumerate() {
             let a = &self.a[r * out.len()..][..out.len()];

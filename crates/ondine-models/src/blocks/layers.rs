@@ -1,6 +1,6 @@
 //! The layers of `torch.nn` that have weights.
 
-use ondine_graph::{Conv2d, Dim, Result, Value};
+use ondine_graph::{Conv2d, Dim, Op, Result, Value};
 
 use super::module::Module;
 
@@ -48,6 +48,19 @@ pub fn layer_norm(m: &mut Module<'_>, x: Value, eps: f32) -> Result<Value> {
 pub fn group_norm(m: &mut Module<'_>, x: Value, groups: usize, eps: f32) -> Result<Value> {
     let [weight, bias] = scale_and_shift(m, x)?;
     m.group_norm(x, weight, bias, groups, eps)
+}
+
+/// `torch.nn.RMSNorm` over the last dimension (Zhang and Sennrich 2019), its weight plus `offset`.
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn rms_norm(m: &mut Module<'_>, x: Value, eps: f32, offset: f32) -> Result<Value> {
+    let width = m.width(x)?;
+    let mut weight = m.tensor("weight", &[width])?;
+    if offset != 0.0 {
+        weight = m.affine(weight, 1.0, offset)?;
+    }
+    m.push(Op::RmsNorm { eps }, &[x, weight])
 }
 
 fn scale_and_shift(m: &mut Module<'_>, x: Value) -> Result<[Value; 2]> {

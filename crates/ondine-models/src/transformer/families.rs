@@ -1,0 +1,158 @@
+//! What is particular to a family of models and no config says: presets, as data.
+
+use ondine_graph::{Result, fail};
+
+use super::config::{Bias, Norms, QkNorm};
+
+/// Which layers see a window only, where the config does not list them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Windows {
+    /// All, if there is a window.
+    All,
+    /// From layer `max_window_layers` on, if the config says `use_sliding_window`.
+    Upper,
+    /// All but each so-manieth.
+    AllBut(usize),
+}
+
+/// A family: a class of transformers, an architecture of GGUF files.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// The class in transformers.
+    pub class: &'static str,
+    /// `general.architecture` in GGUF files.
+    pub gguf: &'static str,
+    /// True if heads in GGUF files are ordered so that neighbours are turned together.
+    pub interleaved: bool,
+    /// Where norms stand.
+    pub norms: Norms,
+    /// Norms of queries and keys.
+    pub qk_norm: QkNorm,
+    /// What transformers adds to the weights of norms; GGUF files hold the sum.
+    pub norm_offset: f32,
+    /// Layers with a bias, whatever the config says.
+    pub bias: Bias,
+    /// True if projections of one input are one matrix.
+    pub fused: bool,
+    /// True if tokens are embedded times the root of their width.
+    pub scaled_embedding: bool,
+    /// `tie_word_embeddings`, where the config is silent.
+    pub tied: bool,
+    /// `hidden_act`, where the config is silent.
+    pub activation: &'static str,
+    /// `max_position_embeddings`, where the config is silent.
+    pub positions: usize,
+    /// Layers with a window.
+    pub windows: Windows,
+    /// Every so-manieth layer has no positions, where the config lists none; 0 if all have.
+    pub nope_interval: usize,
+}
+
+const NO_BIAS: Bias = Bias { qkv: false, out: false, mlp: false };
+
+const LLAMA: Family = Family {
+    class: "LlamaForCausalLM",
+    gguf: "llama",
+    interleaved: true,
+    norms: Norms::Before,
+    qk_norm: QkNorm::None,
+    norm_offset: 0.0,
+    bias: NO_BIAS,
+    fused: false,
+    scaled_embedding: false,
+    tied: false,
+    activation: "silu",
+    positions: 2048,
+    windows: Windows::All,
+    nope_interval: 0,
+};
+
+const GEMMA2: Family = Family {
+    class: "Gemma2ForCausalLM",
+    gguf: "gemma2",
+    interleaved: false,
+    norms: Norms::Around,
+    norm_offset: 1.0,
+    scaled_embedding: true,
+    tied: true,
+    activation: "gelu_pytorch_tanh",
+    positions: 8192,
+    windows: Windows::AllBut(2),
+    ..LLAMA
+};
+
+/// All families.
+pub const FAMILIES: &[Family] = &[
+    LLAMA,
+    Family { class: "MistralForCausalLM", gguf: "mistral", positions: 131_072, ..LLAMA },
+    Family {
+        class: "Qwen2ForCausalLM",
+        gguf: "qwen2",
+        interleaved: false,
+        bias: Bias { qkv: true, ..NO_BIAS },
+        positions: 32_768,
+        windows: Windows::Upper,
+        ..LLAMA
+    },
+    Family {
+        class: "Qwen3ForCausalLM",
+        gguf: "qwen3",
+        interleaved: false,
+        qk_norm: QkNorm::BeforeRotary,
+        positions: 32_768,
+        windows: Windows::Upper,
+        ..LLAMA
+    },
+    GEMMA2,
+    Family {
+        class: "Gemma3ForCausalLM",
+        gguf: "gemma3",
+        qk_norm: QkNorm::BeforeRotary,
+        positions: 131_072,
+        windows: Windows::AllBut(6),
+        ..GEMMA2
+    },
+    Family { class: "Phi3ForCausalLM", gguf: "phi3", interleaved: false, fused: true, positions: 4096, ..LLAMA },
+    Family {
+        class: "Olmo2ForCausalLM",
+        gguf: "olmo2",
+        interleaved: false,
+        norms: Norms::After,
+        qk_norm: QkNorm::Whole,
+        ..LLAMA
+    },
+    Family { class: "GraniteForCausalLM", gguf: "granite", ..LLAMA },
+    Family { class: "SmolLM3ForCausalLM", gguf: "smollm3", tied: true, positions: 32_768, nope_interval: 4, ..LLAMA },
+];
+
+/// The family of a class.
+///
+/// # Errors
+/// If it is none of [`FAMILIES`].
+pub(super) fn by_class(class: &str) -> Result<&'static Family> {
+    match FAMILIES.iter().find(|family| family.class == class) {
+        Some(family) => Ok(family),
+        None => {
+            let known: Vec<_> = FAMILIES.iter().map(|family| family.class).collect();
+            fail!(Unsupported, "class `{class}` is no supported language model; supported: {}", known.join(", "))
+        }
+    }
+}
+
+/// The family of a GGUF file's architecture.
+///
+/// # Errors
+/// If it is none of [`FAMILIES`].
+pub(super) fn by_gguf(architecture: &str) -> Result<&'static Family> {
+    match FAMILIES.iter().find(|family| family.gguf == architecture) {
+        Some(family) => Ok(family),
+        None => {
+            let known: Vec<_> = FAMILIES.iter().map(|family| family.gguf).collect();
+            fail!(
+                Unsupported,
+                "`general.architecture` = {architecture:?} is not supported; supported: {}",
+                known.join(", ")
+            )
+        }
+    }
+}

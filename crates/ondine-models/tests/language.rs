@@ -1,0 +1,108 @@
+//! Language models against tensors that transformers computed: `tests/data/language/*` hold small ones of random
+//! weights, made by `python/golden/language.py`.
+
+use std::path::PathBuf;
+
+use ondine_graph::{ErrorKind, NDArray, Result, Weights};
+use ondine_models::{Network, Source, transformer};
+use ondine_runtime::{Device, Function, Model, Options, Specialize, State};
+
+/// The largest error allowed, relative to the largest number of the golden tensor.
+const TOLERANCE: f64 = 1e-5;
+
+struct Golden {
+    name: String,
+    model: Model,
+    ids: Vec<i64>,
+    tensors: Weights,
+}
+
+/// The folders of goldens, and those that a variable names besides: others of the same kind.
+fn folders() -> Vec<PathBuf> {
+    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/language");
+    let others = std::env::var_os("ONDINE_LANGUAGE_GOLDENS").map(PathBuf::from);
+    let mut folders = Vec::new();
+    for place in others.into_iter().chain([own]) {
+        folders.extend(std::fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path()));
+    }
+    folders.retain(|folder| folder.is_dir());
+    folders.sort();
+    folders
+}
+
+fn open(folder: PathBuf) -> Result<Golden> {
+    let network = Network::open(&Source::folder(&folder)?, "", None)?;
+    let config = transformer::Config::from_json(&network.config)?;
+    let asset = network
+        .asset(Default::default())?
+        .with_functions(transformer::functions(&config, Some(64.min(config.max_positions)))?)?;
+    let model = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load()?;
+    let tensors = Weights::open(&folder.join("golden.safetensors"))?;
+    let ids = tensors.array("input_ids")?.view::<i64>()?.to_vec();
+    Ok(Golden { name: folder.file_name().unwrap().to_string_lossy().into_owned(), model, ids, tensors })
+}
+
+/// Calls a function with tokens that follow `past` others.
+fn call(function: &Function, ids: &[i64], past: usize, state: &mut State, output: &str) -> Result<NDArray> {
+    let (ids, past) = (NDArray::new(&[ids.len()], ids)?, NDArray::scalar(past as i64));
+    function.run(&[("input_ids", &ids), ("past", &past)], state)?.take(output)
+}
+
+fn error(values: &[f32], golden: &[f32]) -> f64 {
+    assert_eq!(values.len(), golden.len());
+    let largest = golden.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+    let error = values.iter().zip(golden).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+    assert!(values.iter().all(|x| x.is_finite()));
+    error / f64::from(largest)
+}
+
+#[test]
+fn every_family_computes_what_transformers_computes() -> Result<()> {
+    let mut families = 0;
+    for folder in folders() {
+        let golden = open(folder)?;
+        let logits = call(&golden.model.function("logits")?, &golden.ids, 0, &mut State::default(), "logits")?;
+        let wrong = error(&logits.to_f32(), &golden.tensors.to_f32("logits")?);
+        assert!(wrong < TOLERANCE, "{}: logits are {wrong:.1e} off", golden.name);
+        let states = golden.model.function("states")?;
+        for name in ["last_hidden_state", "hidden_states.1"] {
+            let found = call(&states, &golden.ids, 0, &mut State::default(), name)?;
+            let wrong = error(&found.to_f32(), &golden.tensors.to_f32(name)?);
+            assert!(wrong < TOLERANCE, "{}: {name} is {wrong:.1e} off", golden.name);
+        }
+        families += 1;
+    }
+    assert!(families >= 14);
+    Ok(())
+}
+
+#[test]
+fn a_text_in_pieces_is_the_same_text_and_can_be_taken_back() -> Result<()> {
+    for folder in folders() {
+        let golden = open(folder)?;
+        let next = golden.model.function("next")?;
+        let wanted = golden.tensors.to_f32("logits")?;
+        let width = wanted.len() / golden.ids.len();
+        let mut state = State::default();
+        // What is overwritten later is other text.
+        let other: Vec<i64> = golden.ids.iter().rev().copied().collect();
+        call(&next, &other[..9], 0, &mut state, "logits")?;
+        let mut past = 0;
+        for piece in [1, 6, 1, 1, 9, 5] {
+            let logits = call(&next, &golden.ids[past..past + piece], past, &mut state, "logits")?;
+            past += piece;
+            let wrong = error(&logits.to_f32(), &wanted[(past - 1) * width..][..width]);
+            assert!(wrong < TOLERANCE, "{}: after {past} tokens {wrong:.1e} off", golden.name);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn more_than_the_states_hold_is_refused() -> Result<()> {
+    let golden = open(folders().remove(0))?;
+    let next = golden.model.function("next")?;
+    let error = call(&next, &golden.ids, 60, &mut State::default(), "logits").unwrap_err();
+    assert!([ErrorKind::Memory, ErrorKind::Shape].contains(&error.kind()), "{error}");
+    Ok(())
+}
