@@ -182,10 +182,9 @@ impl<'c, 'w, 't> Execution<'c, 'w, 't> {
     /// Submits steps from `next` on, at most up to before `end`.
     fn submit(&mut self, next: usize, end: usize) -> Result<()> {
         let plan = self.plan.clone();
-        let steps = &plan.steps[next..end];
         let own = next < plan.own;
         let start = (own && self.profile.is_some()).then(Instant::now);
-        if let Some(turns) = &steps[0].turns {
+        if let Some(turns) = &plan.steps[next].turns {
             for &(from, to, len) in &turns.entry {
                 self.copy((from, to, len))?;
             }
@@ -195,11 +194,12 @@ impl<'c, 'w, 't> Execution<'c, 'w, 't> {
         }
         let alone = own && (self.profile.is_some() || self.watch.tap.is_some());
         let wanted = if alone { 1 } else { self.running.get_mut().batch(next).max(1) };
+        // No more are looked at: a backend that takes them one by one would look at all that follow each time.
+        let steps = &plan.steps[next..end.min(next.saturating_add(wanted))];
         // Loops are the executor's, and after a measurement the steps change.
         let measures = |step: &Step| own && matches!(step.op, Op::Measure { .. });
         let stop = steps.iter().position(|step| step.turns.is_some()).unwrap_or(steps.len());
-        let stop = steps[..stop].iter().position(measures).map_or(stop, |measure| measure + 1);
-        let count = wanted.min(stop);
+        let count = steps[..stop].iter().position(measures).map_or(stop, |measure| measure + 1);
         let ticket = self.running.get_mut().submit(next..next + count);
         let ticket = ticket.map_err(|fault| fault.located(&self.plan))?;
         self.advance_steps(count);
