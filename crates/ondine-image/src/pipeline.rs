@@ -10,6 +10,7 @@ mod denoise;
 mod drawing;
 mod encode;
 mod event;
+mod fit;
 mod memory;
 mod model;
 mod networks;

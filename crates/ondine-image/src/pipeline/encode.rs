@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ondine_graph::{Bindings, DType, Graph, NDArray, Result, fail};
 use ondine_models::{Encoding, GraphSizes, Network, Tokenizer};
-use ondine_runtime::{Cache, Device, Function, Options, Outputs, Prepared, Specialize, State};
+use ondine_runtime::{Cache, Device, Function, Options, Outputs, Prepared, Specialize, State, Wish};
 
 use super::memory::{Resident, StagePlan};
 
@@ -92,14 +92,14 @@ impl<'a> TextEncoder<'a> {
     }
 
     /// Encodes the texts one by one; the network is loaded for that and dropped after.
-    fn encode(&self, encodings: &[Encoding], cache: Option<&Cache>) -> Result<Vec<Outputs>> {
+    fn encode(&self, encodings: &[Encoding], cache: Option<&Cache>, wish: &Wish) -> Result<Vec<Outputs>> {
         let function = self.network.specialize(cache)?.load()?.function("main")?;
         let mut state = State::default();
-        encodings.iter().map(|encoding| run(&function, encoding, &mut state)).collect()
+        encodings.iter().map(|encoding| run(&function, encoding, &mut state, wish)).collect()
     }
 }
 
-fn run(function: &Function, encoding: &Encoding, state: &mut State) -> Result<Outputs> {
+fn run(function: &Function, encoding: &Encoding, state: &mut State, wish: &Wish) -> Result<Outputs> {
     let ids = NDArray::new(&[1, encoding.ids.len()], &encoding.ids)?;
     let mask = encoding.attention_mask();
     let mask = NDArray::new(&[1, mask.len()], &mask)?;
@@ -107,7 +107,7 @@ fn run(function: &Function, encoding: &Encoding, state: &mut State) -> Result<Ou
     if takes(function.graph(), "attention_mask") {
         inputs.push(("attention_mask", &mask));
     }
-    function.run(&inputs, state)
+    function.run_until(&inputs, state, wish)
 }
 
 /// Encodes texts with all encoders; encoders stand side by side in the width of the states.
@@ -116,6 +116,7 @@ pub(super) fn encode(
     texts: &[&str],
     wants: Wants,
     cache: Option<&Cache>,
+    wish: &Wish,
     warn: &mut dyn FnMut(&str),
 ) -> Result<Vec<Conditioning>> {
     let mut rows = vec![Conditioning::default(); texts.len()];
@@ -133,7 +134,7 @@ pub(super) fn encode(
                 ));
             }
         }
-        let outputs = encoder.encode(&encodings, cache)?;
+        let outputs = encoder.encode(&encodings, cache, wish)?;
         for ((row, encoding), mut outputs) in rows.iter_mut().zip(&encodings).zip(outputs) {
             row.add(encoding, &mut outputs, wants)?;
         }

@@ -1,11 +1,12 @@
 //! A model folder, opened: its networks, and the facts that drawing depends on.
 
-use ondine_graph::{Context, Error, ErrorKind, Result, fail};
+use ondine_graph::{Context, Error, ErrorKind, Result};
 use ondine_models::{DenoiserFacts, LatentSpace, Network, Pipeline, Source, Tokenizer};
 use ondine_runtime::{Cache, Device, Precision};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::fit;
 use crate::schedule::SchedulerConfig;
 
 /// Pictures from text. Networks are loaded when their stage begins and dropped when it ends.
@@ -43,6 +44,7 @@ impl TextToImage {
     /// If a component is missing, broken or of a class that is not supported.
     pub fn open(source: Source, device: Device, cache: Option<Cache>) -> Result<Self> {
         let pipeline = Pipeline::open(source)?;
+        fit::parts(&pipeline)?;
         let mut encoders = Vec::new();
         for suffix in ["", "_2"] {
             let (tokenizer, encoder) = (format!("tokenizer{suffix}"), format!("text_encoder{suffix}"));
@@ -56,14 +58,7 @@ impl TextToImage {
         let unet = pipeline.network("unet")?;
         let autoencoder = pipeline.network("vae")?;
         let (denoiser, latents) = (unet.denoiser()?, autoencoder.latent_space()?);
-        if denoiser.channels != latents.channels {
-            fail!(
-                Unsupported,
-                "the U-Net takes {} channels, the autoencoder (vae) has {}; inpainting models cannot draw from text alone",
-                denoiser.channels,
-                latents.channels
-            );
-        }
+        fit::networks(&encoders, &unet, &denoiser, &latents)?;
         let zero = pipeline.options.get("force_zeros_for_empty_prompt").and_then(Value::as_bool);
         Ok(Self {
             name: pipeline.source.describe(""),

@@ -102,7 +102,7 @@ impl Draw {
                 stages.insert(name.to_owned(), start.elapsed().as_secs_f64().into());
                 progress.stage(name);
             }
-            Event::Step { done, total, time } => progress.step(done, total, time),
+            Event::Step { done, total, time, .. } => progress.step(done, total, time),
             Event::Warning(text) => {
                 if !self.quiet {
                     output::remark(format_args!("warning: {text}"));
