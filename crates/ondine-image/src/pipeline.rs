@@ -15,6 +15,7 @@ mod memory;
 mod model;
 mod networks;
 mod parameters;
+mod part;
 mod pictures;
 
 pub use drawing::Drawing;

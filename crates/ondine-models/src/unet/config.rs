@@ -187,6 +187,14 @@ const WITHOUT_EFFECT: &[&str] = &[
     "resnet_out_scale_factor",
     "resnet_skip_time_act",
     "upcast_attention",
+    // Of the average over training that the weights are.
+    "decay",
+    "inv_gamma",
+    "min_decay",
+    "optimization_step",
+    "power",
+    "update_after_step",
+    "use_ema_warmup",
 ];
 
 const MAX_LEVELS: usize = 16;

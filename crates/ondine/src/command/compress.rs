@@ -15,7 +15,7 @@ use ondine_runtime::{
 };
 use serde::Deserialize;
 
-use super::bytes::parse_bytes;
+use super::{bytes::parse_bytes, import::keep_config};
 use crate::{interrupt, output, progress::Progress};
 
 /// Write a model with its weights in fewer bits.
@@ -117,6 +117,7 @@ impl Compress {
         let (small, report) = compress(&asset, &options, &device, &shown)?;
         progress.finish();
         small.save(&self.output)?;
+        keep_config(&self.model, &self.output)?;
         if self.json {
             output::line(serde_json::to_string(&report)?);
         } else {
