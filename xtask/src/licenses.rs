@@ -1,8 +1,8 @@
-//! `cargo xtask licenses`: the licence notices of every package that the program is made of, as a file that it carries.
+//! `cargo xtask licenses`: the licence notices of every package that the program is made of, in a file that it carries.
 //!
-//! The packages are those that `Cargo.lock` leads to from `ondine`, for all systems, without those of tests alone. Their
-//! texts are read where cargo keeps the sources, which `cargo fetch` fills first; the check looks at names and versions
-//! only, and needs neither.
+//! The packages are those that `Cargo.lock` leads to from `ondine`, for all systems, without those of tests alone.
+//! Their texts are read where cargo keeps the sources, which `cargo fetch` fills first; the check looks at names and
+//! versions only, and needs neither.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

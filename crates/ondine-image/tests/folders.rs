@@ -163,7 +163,7 @@ fn latents_have_means_and_deviations_by_channel() {
     let wanted = picture(json!({"scaling_factor": 0.25, "shift_factor": 0.5}));
     assert_eq!(picture(json!({"latents_mean": [0.5, 0.5, 0.5, 0.5], "latents_std": [2.0, 2.0, 2.0, 2.0]})), wanted);
     let other = picture(json!({"latents_mean": [0.5, 0.5, 0.5, -0.5], "latents_std": [2.0, 2.0, 2.0, 2.0]}));
-    assert!(other.iter().zip(&wanted).any(|(a, b)| (a - b).abs() > 1e-3));
+    assert!(other != wanted && wanted.iter().any(|x| (0.01..0.99).contains(x)), "{:?}", &wanted[..8]);
 }
 
 #[test]

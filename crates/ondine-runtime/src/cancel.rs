@@ -21,7 +21,7 @@ impl Cancel {
     /// Makes calls that are under way end with [`ErrorKind::Cancelled`](ondine_graph::ErrorKind::Cancelled) before
     /// their next operator.
     pub fn cancel(&self) {
-        let next = |count| (count < CLOSED - 1).then_some(count + 1);
+        let next = |count| (count < CLOSED - 1).then(|| count + 1);
         // One that is closed stays so.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }

@@ -104,7 +104,7 @@ impl Drawing<'_> {
     }
 
     /// The same drawing, which ends with [`ErrorKind::Cancelled`](ondine_graph::ErrorKind::Cancelled) if `cancel` is
-    /// cancelled from now on; [`Device::with_cancel`](ondine_runtime::Device::with_cancel) stops all that are under way.
+    /// cancelled from now on; [`Device::with_cancel`](ondine_runtime::Device::with_cancel) stops all that run.
     #[must_use]
     pub fn with_cancel(self, cancel: &Cancel) -> Self {
         Self { wish: Some(cancel.listen()), ..self }

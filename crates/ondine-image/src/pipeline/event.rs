@@ -17,7 +17,7 @@ pub enum Event<'a> {
         total: usize,
         /// How long it took.
         time: Duration,
-        /// What the pictures are now, `[count, channels, height, width]`: still noisy, and scaled as diffusion has them.
+        /// What the pictures are now, `[count, channels, height, width]`: noisy still, and scaled for diffusion.
         latents: &'a NDArray,
     },
     /// Something the person should know.

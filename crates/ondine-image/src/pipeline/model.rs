@@ -94,8 +94,8 @@ impl TextToImage {
         self.precision = Some(precision);
     }
 
-    /// Leaves the networks loaded from one drawing to the next, if the memory that is allowed holds all of them beside the
-    /// drawing; one that it does not hold with them drops them, and loads each when its stage begins.
+    /// Leaves the networks loaded from one drawing to the next, if the memory that is allowed holds all of them beside
+    /// the drawing; one that it does not hold with them drops them, and loads each when its stage begins.
     ///
     /// What stays is what the last drawing used: others of another precision, or of sizes that the U-Net halves with a
     /// remainder, load anew.

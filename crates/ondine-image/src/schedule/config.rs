@@ -231,7 +231,8 @@ mod tests {
             r#""steps_offset": 1.5"#,
             r#""clip_sample": 1"#,
             r#""thresholding": true"#,
-            r#""original_inference_steps": 0"#,
+            r#""unheard_of": 1"#,
+            r#""predict_epsilon": false"#,
         ] {
             message(&format!(r#"{{"_class_name": "DDIMScheduler", {value}}}"#));
         }
@@ -241,9 +242,24 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_other_classes_mean_nothing() {
+        let plain = SchedulerConfig::from_json(r#"{"_class_name": "DDIMScheduler"}"#).expect("a config");
+        let left =
+            r#""original_inference_steps": 0, "algorithm_type": "x", "sigma_data": 0.5, "use_flow_sigmas": true"#;
+        let text = format!(r#"{{"_class_name": "DDIMScheduler", {left}, "unheard_of": false}}"#);
+        let config = SchedulerConfig::from_json(&text).expect("a config with leftovers");
+        assert_eq!(
+            SchedulerConfig { given: Map::new(), ..config.clone() },
+            SchedulerConfig { given: Map::new(), ..plain }
+        );
+        // They mean something again in the class that has them.
+        assert!(config.with_class(SchedulerClass::Lcm).is_err() && config.with_class(SchedulerClass::UniPc).is_err());
+    }
+
+    #[test]
     fn pythons_infinities_are_read() {
         let config = SchedulerConfig::from_json(
-            r#"{"_class_name": "DPMSolverMultistepScheduler", "note": "a \" -Infinity",
+            r#"{"_class_name": "DPMSolverMultistepScheduler", "_note": "a \" -Infinity",
                 "lambda_min_clipped": -Infinity}"#,
         )
         .expect("a config as diffusers writes it");

@@ -139,8 +139,8 @@ impl Cache {
         }
     }
 
-    /// Removes what is remembered of files too, and the folder if nothing is left in it: with the entries removed, and no
-    /// limit set, all that a cache ever wrote.
+    /// Removes what is remembered of files too, and the folder if nothing is left in it: with the entries removed, and
+    /// no limit set, all that a cache ever wrote.
     pub fn forget(&self) {
         self.sweep();
         for path in self.files(MEMO).collect::<Vec<_>>() {
