@@ -30,23 +30,29 @@ fn write_network(folder: &Path, class: &str, config: &Value) {
     write_safetensors(&folder.join("model.safetensors"), &weights).unwrap();
 }
 
+/// A config with more options.
+fn with(mut config: Value, more: Value) -> Value {
+    if let (Value::Object(config), Value::Object(more)) = (&mut config, more) {
+        config.extend(more);
+    }
+    config
+}
+
 fn text(width: usize, projection: usize) -> Value {
     json!({"vocab_size": 4, "hidden_size": width, "intermediate_size": 16, "num_hidden_layers": 2,
            "num_attention_heads": 2, "projection_dim": projection, "max_position_embeddings": 8, "eos_token_id": 2})
 }
 
 fn unet(more: Value) -> Value {
-    let mut config = json!({"block_out_channels": [8, 16], "layers_per_block": 1, "attention_head_dim": 2,
+    let config = json!({"block_out_channels": [8, 16], "layers_per_block": 1, "attention_head_dim": 2,
         "cross_attention_dim": 8, "norm_num_groups": 4, "sample_size": 8,
         "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"]});
-    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    config
+    with(config, more)
 }
 
 fn vae(more: Value) -> Value {
-    let mut config = json!({"block_out_channels": [8], "norm_num_groups": 4, "scaling_factor": 0.5});
-    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    config
+    let config = json!({"block_out_channels": [8], "norm_num_groups": 4, "scaling_factor": 0.5});
+    with(config, more)
 }
 
 /// The parts of a small Stable Diffusion.
@@ -84,7 +90,7 @@ fn write_folder(folder: &Path, parts: &[Part], more: Value) {
             std::fs::write(folder.join(&tokenizer).join("merges.txt"), "#version: 0.2\n").unwrap();
         }
     }
-    index.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let index = with(index, more);
     std::fs::create_dir_all(folder.join("scheduler")).unwrap();
     let scheduler = json!({"_class_name": "EulerDiscreteScheduler", "beta_schedule": "scaled_linear"});
     std::fs::write(folder.join("scheduler/scheduler_config.json"), scheduler.to_string()).unwrap();

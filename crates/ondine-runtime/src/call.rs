@@ -38,7 +38,7 @@ impl Kept {
             };
             outputs.insert(name.clone(), array);
         }
-        Ok(Outputs(outputs))
+        Ok(Outputs { arrays: outputs, labels: graph.labels().clone() })
     }
 
     /// The results where they are, in the order of the graph's outputs.

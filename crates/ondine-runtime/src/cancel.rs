@@ -86,7 +86,7 @@ mod tests {
     fn a_wish_is_of_those_who_listen() {
         let cancel = Cancel::default();
         let before = cancel.listen();
-        cancel.clone().cancel();
+        cancel.cancel();
         assert!(before.is_cancelled() && !cancel.is_closed());
         let after = cancel.listen();
         assert!(after.check().is_ok());

@@ -399,7 +399,7 @@ fn what_activations_lose_is_measured() {
     let wanted = run(&asset);
     let goals = [Goal::Format, Goal::Psnr(1.0), Goal::Bytes(u64::MAX), Goal::Psnr(1e9)];
     let reports = goals.map(|goal| {
-        let options = Options { format, calibration: calibration.clone(), goal: goal.clone(), ..Options::default() };
+        let options = Options { format, calibration: calibration.clone(), goal, ..Options::default() };
         let (small, report) = compress(&asset, &options, &device(), &silent).unwrap();
         let (told, real) = (report.outputs.unwrap(), Loss::between(&run(&small), &wanted));
         assert_eq!(told, real, "{goal:?}");
