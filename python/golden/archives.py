@@ -433,6 +433,14 @@ class Sampling(torch.nn.Module):
     )
 
 
+class Named(torch.nn.Module):
+    def forward(self, x):
+        return {"logits": x + 1, "hidden": [x * 2, (x - 1,)], 3: x.sum()}, x * x
+
+    inputs = staticmethod(lambda: (torch.randn(2, 3),))
+    decomposes = False
+
+
 def without_folders(program):
     """The program with stacks that name files as their packages know them, not where this machine keeps them."""
     folders = [str(pathlib.Path(torch.__file__).parents[1]) + "/", str(pathlib.Path(__file__).parent.resolve()) + "/"]
@@ -448,6 +456,7 @@ def without_folders(program):
 
 FAMILIES = [Elementwise, Shapes, Reductions, Indexing, Products, Convolutions, Sequences, States, Aliases, Control]
 FAMILIES += [Memory, Loops, Branches, Choices, Spectra, Losses, Sampling]
+FAMILIES += [Named]
 
 
 def main(folder, chosen):

@@ -41,7 +41,7 @@ def toy_noise(draw):
 
 def run(class_name, config, steps, step_kwargs=None, set_kwargs=None):
     """One trajectory: every scheduler takes its noise from the toy draws."""
-    scheduler = getattr(diffusers, class_name)(**config)
+    scheduler = getattr(diffusers, class_name).from_config(config)
     scheduler.set_timesteps(**({"num_inference_steps": steps} | (set_kwargs or {})))
     if hasattr(scheduler, "set_begin_index"):
         # Otherwise the first step is looked up by its timestep, which may stand twice in the list.
@@ -146,6 +146,27 @@ def cases():
     yield "dpm_sde_3", dpm, sd | sde | {"solver_order": 3}, 16
     yield "dpm_sde_2_steps", dpm, sd | sde, 2
 
+    single = "DPMSolverSinglestepScheduler"
+    for steps in (1, 2, 7, 16):
+        yield f"dpm_single_{steps}", single, sd, steps
+    ends = {"final_sigmas_type": "sigma_min"}
+    yield "dpm_single_whole_groups", single, sd | ends, 6
+    yield "dpm_single_lower_final", single, sd | ends | {"lower_order_final": True}, 6
+    yield "dpm_single_heun_v", single, sd | v | {"solver_type": "heun"}, 7
+    for steps in (2, 6, 7, 8):
+        yield f"dpm_single_3_{steps}", single, sd | {"solver_order": 3}, steps
+    yield "dpm_single_3_heun", single, sd | ends | {"solver_order": 3, "solver_type": "heun"}, 9
+    yield "dpm_single_order1", single, sd | {"solver_order": 1} | sample, 5
+    yield "dpm_single_sde", single, sd | sde, 7
+    yield "dpm_single_sde_heun", single, sd | sde | ends | {"solver_type": "heun"}, 8
+    yield "dpm_single_sde_3", single, sd | sde | {"solver_order": 3}, 8
+    clipped = {"beta_schedule": "squaredcos_cap_v2", "lambda_min_clipped": -5.1}
+    yield "dpm_single_lambda_clipped", single, sd | clipped, 7
+    # What the keys of another class leave in a config means nothing.
+    left = {"timestep_spacing": "trailing", "steps_offset": 1, "rescale_betas_zero_snr": True, "clip_sample": True}
+    yield "dpm_single_left_over", single, sd | left, 7
+    yield "ddim_left_over", "DDIMScheduler", ddim | {"use_karras_sigmas": True, "solver_order": 9}, 7
+
     unipc = "UniPCMultistepScheduler"
     for steps in (1, 2, 3, 7, 50):
         yield f"unipc_{steps}", unipc, sd, steps
@@ -185,6 +206,7 @@ def cases():
         ("kdpm2", "KDPM2DiscreteScheduler"),
         ("kdpm2_a", "KDPM2AncestralDiscreteScheduler"),
         ("dpm", dpm),
+        ("dpm_single", single),
         ("unipc", unipc),
         ("deis", "DEISMultistepScheduler"),
     ]:

@@ -1,7 +1,10 @@
 //! Developer tasks: `cargo xtask tidy` checks the shape of the repository, `cargo xtask instructions` the work of the
-//! kernels.
+//! kernels; `cargo xtask licenses` gathers the notices that the program carries, `cargo xtask dist` builds it to be
+//! handed on.
 
+mod dist;
 mod instructions;
+mod licenses;
 mod tidy;
 
 use std::{env, path::Path, process::ExitCode};
@@ -17,8 +20,14 @@ fn main() -> anyhow::Result<ExitCode> {
         ["floors", folder] => floors(Path::new(folder))?,
         ["instructions"] => instructions::run(false)?,
         ["instructions", "--write"] => instructions::run(true)?,
+        ["licenses"] => licenses::write(&root).map(|()| true)?,
+        ["licenses", "--check"] => licences(&root)?,
+        ["dist", folder] => dist::run(&root, Path::new(folder)).map(|()| true)?,
         _ => {
-            eprintln!("usage: cargo xtask tidy [FOLDER] | floors [FOLDER] | instructions [--write]");
+            eprintln!(
+                "usage: cargo xtask tidy [FOLDER] | floors [FOLDER] | instructions [--write] | \
+                 licenses [--check] | dist FOLDER"
+            );
             return Ok(ExitCode::from(2));
         }
     };
@@ -35,6 +44,13 @@ fn tidy(root: &Path) -> anyhow::Result<bool> {
         eprintln!("tidy: {} to repair", findings.len());
     }
     Ok(findings.is_empty())
+}
+
+/// Says which packages the notices lack or have too many.
+fn licences(root: &Path) -> anyhow::Result<bool> {
+    let differences = licenses::differences(root)?;
+    differences.iter().for_each(|difference| println!("{difference}; run `cargo xtask licenses`"));
+    Ok(differences.is_empty())
 }
 
 /// Shows where rooms could stand, for whoever adds one to `floors.toml`.

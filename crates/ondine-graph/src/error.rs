@@ -44,18 +44,26 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     places: Vec<String>,
+    /// What the operating system said, if it did.
+    io: Option<std::io::ErrorKind>,
 }
 
 impl Error {
     /// An error of `kind`; `message` says what is wrong and what to do about it.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), places: Vec::new() }))
+        Self(Box::new(Inner { kind, message: message.into(), places: Vec::new(), io: None }))
     }
 
     /// The kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// What the operating system said, if it was that: a file that is not there, a full disk, a closed pipe.
+    #[must_use]
+    pub fn io_kind(&self) -> Option<std::io::ErrorKind> {
+        self.0.io
     }
 
     /// The same error, seen from one place further out (a file, a node, a weight path).
@@ -79,7 +87,9 @@ impl std::error::Error for Error {}
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
-        Self::new(ErrorKind::Io, error.to_string())
+        let mut own = Self::new(ErrorKind::Io, error.to_string());
+        own.0.io = Some(error.kind());
+        own
     }
 }
 

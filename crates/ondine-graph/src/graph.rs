@@ -144,6 +144,7 @@ pub struct Graph {
     typical: Bindings,
     origin: Option<Arc<Origin>>,
     limits: BTreeMap<Arc<str>, [usize; 2]>,
+    labels: BTreeMap<Arc<str>, Arc<str>>,
     named: Vec<Named>,
 }
 
@@ -322,6 +323,17 @@ impl Graph {
     /// Refuses calls that bind `symbol` to less than `least` or more than `most`.
     pub fn limit(&mut self, symbol: &str, least: usize, most: usize) {
         self.limits.insert(symbol.into(), [least, most]);
+    }
+
+    /// What the imported program calls outputs, by their names here: `logits`, of a result that is a dictionary.
+    #[must_use]
+    pub fn labels(&self) -> &BTreeMap<Arc<str>, Arc<str>> {
+        &self.labels
+    }
+
+    /// Says what the imported program calls an output.
+    pub fn label(&mut self, output: &str, label: &str) {
+        self.labels.insert(output.into(), label.into());
     }
 
     fn insert(&mut self, op: Op, inputs: Vec<Value>, signature: Signature) -> Value {

@@ -74,4 +74,4 @@ pub use op::{
 pub use origin::{Frame, Origin};
 pub use shape::Shape;
 pub use signature::Signature;
-pub use weights::{Tensor, Weights, write_safetensors};
+pub use weights::{Tensor, Weights, write_safetensors, write_safetensors_with};

@@ -41,6 +41,9 @@ impl<'a> Rewrite<'a> {
         for (symbol, &[least, most]) in old.limits() {
             rewrite.new.limit(symbol, least, most);
         }
+        for (output, label) in old.labels() {
+            rewrite.new.label(output, label);
+        }
         rewrite
     }
 

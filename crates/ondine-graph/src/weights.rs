@@ -2,7 +2,12 @@
 
 pub mod encoded;
 
-use std::{borrow::Cow, collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    sync::Arc,
+};
 
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -302,12 +307,24 @@ fn describe(error: &safetensors::SafeTensorError, len: usize) -> Error {
 /// # Errors
 /// If the file cannot be written; nothing is left then.
 pub fn write_safetensors(path: &Path, tensors: &[(String, NDArray)]) -> Result<()> {
+    write_safetensors_with(path, tensors, None)
+}
+
+/// As [`write_safetensors`], with notes in the file's metadata.
+///
+/// # Errors
+/// As [`write_safetensors`].
+pub fn write_safetensors_with(
+    path: &Path,
+    tensors: &[(String, NDArray)],
+    notes: Option<HashMap<String, String>>,
+) -> Result<()> {
     let views = tensors.iter().map(|(name, array)| {
         let view = TensorView::new(file_dtype(array.dtype()), array.shape().to_vec(), array.bytes());
         view.map(|view| (name.as_str(), view)).map_err(|error| describe(&error, array.bytes().len()))
     });
     let views = views.collect::<Result<Vec<_>>>()?;
-    let bytes = safetensors::serialize(views, None).map_err(|error| describe(&error, 0))?;
+    let bytes = safetensors::serialize(views, notes).map_err(|error| describe(&error, 0))?;
     crate::file::write_whole(path, |file| Ok(std::io::Write::write_all(file, &bytes)?))
 }
 

@@ -139,19 +139,16 @@ fn texts(info: &png::Info<'_>) -> Vec<(String, String)> {
     texts
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
 fn encoding(error: png::EncodingError) -> Error {
-    let kind = match error {
-        png::EncodingError::IoError(_) => ErrorKind::Io,
-        _ => ErrorKind::Format,
-    };
-    Error::new(kind, format!("the PNG cannot be written: {error}"))
+    match error {
+        png::EncodingError::IoError(error) => Error::from(error).at("the PNG cannot be written"),
+        error => Error::new(ErrorKind::Format, format!("the PNG cannot be written: {error}")),
+    }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
 fn decoding(error: png::DecodingError) -> Error {
     let kind = match error {
-        png::DecodingError::IoError(_) => ErrorKind::Io,
+        png::DecodingError::IoError(error) => return Error::from(error).at("the PNG cannot be read"),
         png::DecodingError::LimitsExceeded => ErrorKind::Memory,
         _ => ErrorKind::Format,
     };
@@ -218,6 +215,6 @@ mod tests {
     fn a_full_disk_is_an_error() {
         let mut room = [0u8; 40];
         let error = small().write_png(&mut room[..]).expect_err("40 bytes are too few");
-        assert_eq!(error.kind(), ErrorKind::Io);
+        assert_eq!((error.kind(), error.io_kind().is_some()), (ErrorKind::Io, true));
     }
 }

@@ -10,10 +10,12 @@ mod denoise;
 mod drawing;
 mod encode;
 mod event;
+mod fit;
 mod memory;
 mod model;
 mod networks;
 mod parameters;
+mod part;
 mod pictures;
 
 pub use drawing::Drawing;

@@ -32,7 +32,9 @@
 mod ddim;
 mod ddpm;
 mod deis;
+mod dpm_factors;
 mod dpm_multistep;
+mod dpm_singlestep;
 mod euler;
 mod euler_ancestral;
 mod flow;
@@ -83,6 +85,7 @@ pub fn sampler(config: &SchedulerConfig, steps: usize, options: &Options) -> Res
         SchedulerClass::Kdpm2 => boxed(kdpm2::Kdpm2::new(config, steps)),
         SchedulerClass::Kdpm2Ancestral => boxed(kdpm2::Kdpm2::ancestral(config, steps, options.eta)),
         SchedulerClass::DpmMultistep => boxed(dpm_multistep::DpmMultistep::new(config, steps)),
+        SchedulerClass::DpmSinglestep => boxed(dpm_singlestep::DpmSinglestep::new(config, steps)),
         SchedulerClass::Deis => boxed(deis::Deis::new(config, steps)),
         SchedulerClass::UniPc => boxed(unipc::UniPc::new(config, steps)),
         SchedulerClass::Lcm => boxed(lcm::Lcm::new(config, steps)),

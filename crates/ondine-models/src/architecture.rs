@@ -63,6 +63,12 @@ pub struct TextFacts {
 pub struct DenoiserFacts {
     /// Channels of the latents that it takes.
     pub channels: usize,
+    /// Channels of what it predicts.
+    pub predicted: usize,
+    /// Number of classes, if it takes the number of one.
+    pub classes: Option<usize>,
+    /// True if it takes one vector for the whole text, and the sizes of the picture (Podell et al. 2023).
+    pub text_and_sizes: bool,
     /// Height and width of the latents that it was trained on.
     pub native: [usize; 2],
     /// What divides the sides of latents that it halves without a remainder.
@@ -73,14 +79,16 @@ pub struct DenoiserFacts {
 }
 
 /// The latents of an autoencoder.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LatentSpace {
     /// Pixels that a latent stands for, along each side.
     pub factor: usize,
     /// Channels.
     pub channels: usize,
-    /// Diffusion works on `(latents - shift) * scaling`.
-    pub scaling: f32,
+    /// Channels of the pictures that are decoded.
+    pub colors: usize,
+    /// Diffusion works on `(latents - shift) * scaling`; one for each channel.
+    pub scaling: Vec<f32>,
     /// See `scaling`.
-    pub shift: f32,
+    pub shift: Vec<f32>,
 }

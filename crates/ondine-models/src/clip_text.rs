@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::{
     architecture::{Architecture, Functions, GraphSizes, Role, TextFacts},
     blocks::{AttentionSpec, Module, Projections, attention, embedding, feed_forward, layer_norm, linear, positions},
-    config::{self, MAX_DEPTH, MAX_ROWS, MAX_WIDTH, activation, all_bounded, divides, epsilon},
+    config::{self, MAX_DEPTH, MAX_ROWS, MAX_WIDTH, TRANSFORMERS_NOTES, activation, all_bounded, divides, epsilon},
     weights::Rename,
 };
 
@@ -63,7 +63,7 @@ impl Config {
     /// # Errors
     /// If it is no valid config, or asks for something absurd or unknown.
     pub fn from_json(json: &str) -> Result<Self> {
-        let config: Self = config::parse(json)?;
+        let config: Self = config::options(json, TRANSFORMERS_NOTES)?;
         config.check()?;
         Ok(config)
     }

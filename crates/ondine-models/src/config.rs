@@ -3,7 +3,12 @@
 use std::fmt;
 
 use ondine_graph::{Activation, Error, ErrorKind, Result, fail};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _, Visitor, value},
+    forward_to_deserialize_any,
+};
+use serde_json::{Map, Value};
 
 /// The most channels, features or units that a layer may have.
 pub(crate) const MAX_WIDTH: usize = 1 << 16;
@@ -23,6 +28,144 @@ pub(crate) fn parse<T: DeserializeOwned>(json: &str) -> Result<T> {
     }
     serde_json::from_str(json).map_err(|error| Error::new(ErrorKind::Format, format!("not a valid config: {error}")))
 }
+
+/// Reads the text of a `config.json` whose options are the fields of `T`, or among those `without_effect` on what the
+/// network computes.
+///
+/// Any other may ask for another network than `T` can describe: it is refused, unless it is off.
+pub(crate) fn options<T: DeserializeOwned>(json: &str, without_effect: &[&str]) -> Result<T> {
+    let given: Map<String, Value> = parse(json)?;
+    let fields = field_names::<T>();
+    for (option, value) in &given {
+        // Names that begin so are notes of the program that wrote the file.
+        let known = option.starts_with('_') || [fields, without_effect].iter().any(|names| names.contains(&&**option));
+        if !known && !is_off(value) {
+            let shown: String = value.to_string().chars().take(40).collect();
+            fail!(
+                Unsupported,
+                "`{option}` = {shown} is not known here; take it out if the network is the same without it"
+            );
+        }
+    }
+    parse(json)
+}
+
+/// True for values that ask for nothing.
+fn is_off(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(on) => !on,
+        Value::Number(_) => false,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+    }
+}
+
+/// The names that the fields of a struct have in files.
+fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
+    /// Hears what a struct asks for, and hands it nothing.
+    struct Listener<'a>(&'a mut &'static [&'static str]);
+
+    impl<'de> Deserializer<'de> for Listener<'_> {
+        type Error = value::Error;
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            _: V,
+        ) -> Result<V::Value, value::Error> {
+            *self.0 = fields;
+            Err(value::Error::custom("only the names were asked for"))
+        }
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, value::Error> {
+            Err(value::Error::custom("no struct"))
+        }
+
+        forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    let mut names: &[&str] = &[];
+    // The failure is how the listener ends the reading.
+    let _ = T::deserialize(Listener(&mut names));
+    names
+}
+
+/// Options of every config of transformers that say how text is generated, how training went or what else was asked of
+/// the model, but not what the network computes.
+pub(crate) const TRANSFORMERS_NOTES: &[&str] = &[
+    "add_cross_attention",
+    "architectures",
+    "attn_implementation",
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "bos_token_id",
+    "chunk_size_feed_forward",
+    "classifier_dropout",
+    "cls_token_id",
+    "cross_attention_hidden_size",
+    "decoder_start_token_id",
+    "diversity_penalty",
+    "do_sample",
+    "dtype",
+    "early_stopping",
+    "encoder_no_repeat_ngram_size",
+    "eos_token_id",
+    "exponential_decay_length_penalty",
+    "finetuning_task",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "gradient_checkpointing",
+    "id2label",
+    "initializer_factor",
+    "initializer_range",
+    "is_encoder_decoder",
+    "label2id",
+    "length_penalty",
+    "max_length",
+    "min_length",
+    "model_type",
+    "no_repeat_ngram_size",
+    "num_beam_groups",
+    "num_beams",
+    "num_return_sequences",
+    "output_attentions",
+    "output_hidden_states",
+    "output_scores",
+    "pad_token_id",
+    "prefix",
+    "problem_type",
+    "remove_invalid_values",
+    "repetition_penalty",
+    "return_dict",
+    "return_dict_in_generate",
+    "sep_token_id",
+    "suppress_tokens",
+    "task_specific_params",
+    "temperature",
+    "tf_legacy_loss",
+    "tie_encoder_decoder",
+    "tie_word_embeddings",
+    "tokenizer_class",
+    "top_k",
+    "top_p",
+    "torch_dtype",
+    "torchscript",
+    "transformers_version",
+    "typical_p",
+    "use_bfloat16",
+    "use_cache",
+    // Shares of what is left out in training.
+    "attention_dropout",
+    "attention_probs_dropout_prob",
+    "dropout",
+    "hidden_dropout_prob",
+];
 
 /// The class that a `config.json` names: `_class_name` in diffusers, the first of `architectures` in transformers.
 ///

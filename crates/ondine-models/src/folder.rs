@@ -2,10 +2,11 @@
 
 use ondine_graph::{Context, Result, fail};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 use crate::{
     config,
-    network::Network,
+    network::{CONFIG, Network},
     weights::{Source, plain_name},
 };
 
@@ -31,6 +32,8 @@ pub struct Pipeline {
     pub components: Vec<Component>,
     /// The other entries, such as `force_zeros_for_empty_prompt`.
     pub options: Map<String, Value>,
+    /// Where the weights of some networks are, in place of their own.
+    replaced: BTreeMap<String, Source>,
 }
 
 const INDEX: &str = "model_index.json";
@@ -58,7 +61,7 @@ impl Pipeline {
                 }
             }
         }
-        Ok(Self { source, class, components, options })
+        Ok(Self { source, class, components, options, replaced: BTreeMap::new() })
     }
 
     /// The component `name`, if it is there.
@@ -82,13 +85,29 @@ impl Pipeline {
         }
     }
 
+    /// Takes the weights of the network `name` from another folder: a checkpoint of the same architecture, or an asset
+    /// that was made of one, with weights in fewer bits perhaps. Its own config counts, if it has one.
+    ///
+    /// # Errors
+    /// If there is no such component.
+    pub fn replace(&mut self, name: &str, part: Source) -> Result<()> {
+        self.component(name)?;
+        self.replaced.insert(name.to_owned(), part);
+        Ok(())
+    }
+
     /// Opens the network that is the component `name`.
     ///
     /// # Errors
     /// As [`Network::open`], and if there is no such component.
     pub fn network(&self, name: &str) -> Result<Network> {
-        let component = self.component(name)?;
-        Network::open(&self.source, &component.name, Some(&component.class))
+        let Component { name, class, .. } = self.component(name)?;
+        let (source, class) = (&self.source, Some(&**class));
+        match self.replaced.get(name) {
+            None => Network::open(source, name, class),
+            Some(part) if part.exists(CONFIG) => Network::open(part, "", class),
+            Some(part) => Network::open_with(source, name, class, part, ""),
+        }
     }
 }
 

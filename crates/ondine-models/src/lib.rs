@@ -55,6 +55,6 @@ pub mod weights;
 pub use architecture::{Architecture, DenoiserFacts, Functions, GraphSizes, LatentSpace, Role, TextFacts};
 pub use config::{PerLevel, class_of};
 pub use folder::{Component, Pipeline};
-pub use network::Network;
+pub use network::{CONFIG, Network};
 pub use tokenizer::{Encoding, Tokenizer};
 pub use weights::Source;

@@ -11,6 +11,9 @@ use crate::{
     weights::{self, Source, join},
 };
 
+/// The file that says what a network is.
+pub const CONFIG: &str = "config.json";
+
 /// A network of a checkpoint.
 #[derive(Clone, Debug)]
 pub struct Network {
@@ -30,7 +33,21 @@ impl Network {
     /// # Errors
     /// If files are missing or broken, the class or an option is not supported, or the weights do not fit the config.
     pub fn open(source: &Source, folder: &str, class: Option<&str>) -> Result<Self> {
-        let name = join(folder, "config.json");
+        Self::open_with(source, folder, class, source, folder)
+    }
+
+    /// As [`Network::open`], with the weights of another folder: of a checkpoint, or of an asset that was made of one.
+    ///
+    /// # Errors
+    /// As [`Network::open`].
+    pub fn open_with(
+        source: &Source,
+        folder: &str,
+        class: Option<&str>,
+        weights_source: &Source,
+        weights_folder: &str,
+    ) -> Result<Self> {
+        let name = join(folder, CONFIG);
         let place = || source.describe(&name);
         let given = class.map(find).transpose().at(|| source.describe(folder))?;
         let config = source.text(&name)?;
@@ -39,10 +56,11 @@ impl Network {
             None => class_of(&config).and_then(|class| find(&class)).at(place)?,
         };
         let functions = (architecture.functions)(&config, GraphSizes::default()).at(place)?;
-        let mut weights = weights::load(source, folder)?;
-        weights::rename(&mut weights, architecture.renames).at(|| source.describe(folder))?;
+        let name = weights_source.describe(weights_folder);
+        let mut weights = weights::load(weights_source, weights_folder)?;
+        weights::rename(&mut weights, architecture.renames).at(|| &name)?;
         weights::check(&weights, functions.iter().map(|(_, graph)| graph), architecture.ignored)?;
-        Ok(Self { name: source.describe(folder), architecture, config, weights: Arc::new(weights) })
+        Ok(Self { name, architecture, config, weights: Arc::new(weights) })
     }
 
     /// All its functions, with all sizes symbolic.

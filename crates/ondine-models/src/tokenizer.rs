@@ -3,11 +3,14 @@
 //! Only the vocabulary, the merges and the special tokens are read from files; the steps around them are those of
 //! `CLIPTokenizer` and `BertTokenizer`, so a file cannot bring in anything else.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap, HashSet},
+};
 
 use ondine_graph::{Context, Error, ErrorKind, Result, fail};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokenizers::{
     AddedToken, SplitDelimiterBehavior, Tokenizer as Inner,
     models::{
@@ -55,6 +58,8 @@ pub struct Tokenizer {
     end: u32,
     pad: u32,
     max_length: usize,
+    /// Words that several tokens stand for, and those tokens, with blanks between.
+    expansions: Vec<(String, String)>,
 }
 
 impl Tokenizer {
@@ -80,7 +85,7 @@ impl Tokenizer {
     /// # Errors
     /// If the vocabulary cannot express the text and has no token that stands for the unknown.
     pub fn encode(&self, text: &str) -> Result<Encoding> {
-        let encoded = self.inner.encode_fast(text, false).map_err(invalid)?;
+        let encoded = self.inner.encode_fast(&*self.expanded(text)?, false).map_err(invalid)?;
         let room = self.max_length - 2;
         let kept = encoded.get_ids().iter().take(room);
         let ids: Vec<_> = [&self.start].into_iter().chain(kept).chain([&self.end]).map(|&id| i64::from(id)).collect();
@@ -99,6 +104,30 @@ impl Tokenizer {
         encoding.ids.resize(length, i64::from(self.pad));
         Ok(encoding)
     }
+
+    /// The text with all tokens of its words: a word that textual inversion taught as several vectors (Gal et al. 2022)
+    /// is written as one, and stands for the added tokens `word`, `word_1`, `word_2`... as in diffusers.
+    fn expanded<'t>(&self, text: &'t str) -> Result<Cow<'t, str>> {
+        if self.expansions.is_empty() {
+            return Ok(text.into());
+        }
+        let encoded = self.inner.encode_fast(text, false).map_err(invalid)?;
+        let stands = |word: &str| self.inner.token_to_id(word).is_some_and(|id| encoded.get_ids().contains(&id));
+        let used = self.expansions.iter().filter(|(word, _)| stands(word));
+        Ok(used.fold(text.into(), |text: Cow<'_, str>, (word, tokens)| text.replace(word, tokens).into()))
+    }
+}
+
+/// The words of which `added` has tokens for further vectors, with all their tokens.
+fn expansions<'t>(added: impl Iterator<Item = &'t Special>) -> Vec<(String, String)> {
+    let added: Vec<_> = added.map(Special::content).collect();
+    let known: HashSet<_> = added.iter().copied().collect();
+    let all = |word: &&str| {
+        let further = (1..).map(|i| format!("{word}_{i}")).take_while(|token| known.contains(&**token));
+        let tokens: Vec<_> = std::iter::once((*word).to_owned()).chain(further).collect();
+        (tokens.len() > 1).then(|| ((*word).to_owned(), tokens.join(" ")))
+    };
+    added.iter().filter_map(all).collect()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
@@ -164,6 +193,11 @@ impl Special {
         }
     }
 
+    /// A word that was added to the vocabulary; what is not special is looked for in the text as it is normalized.
+    fn word(special: bool, content: String) -> Self {
+        Self::Full { content, single_word: false, lstrip: false, rstrip: false, normalized: !special, special }
+    }
+
     fn token(&self, named: bool) -> AddedToken {
         match self.clone() {
             Self::Plain(content) => AddedToken::from(content, true),
@@ -172,6 +206,24 @@ impl Special {
             }
         }
     }
+}
+
+/// The tokens that were added to a tokenizer by programs of before 2023, by id.
+const ADDED_TOKENS: &str = "added_tokens.json";
+
+/// The special tokens that options list without a role.
+fn extra_tokens(options: &serde_json::Map<String, Value>) -> Result<Vec<Special>> {
+    let mut tokens = Vec::new();
+    for option in ["additional_special_tokens", "extra_special_tokens"] {
+        let listed = match options.get(option) {
+            None | Some(Value::Null) => continue,
+            Some(Value::Object(by_name)) => by_name.values().cloned().collect(),
+            Some(listed) => listed.clone(),
+        };
+        let listed: Vec<Special> = serde_json::from_value(listed).map_err(|error| broken(&error)).at(|| option)?;
+        tokens.extend(listed);
+    }
+    Ok(tokens)
 }
 
 /// Options that name special tokens, and the tokens if they do not: start, end, padding, unknown, masked.
@@ -193,11 +245,21 @@ const BERT: Kind = [
     ("mask_token", "[MASK]"),
 ];
 
+/// The special token that `option` names.
+fn special(options: &serde_json::Map<String, Value>, option: &str, default: &str) -> Result<Special> {
+    match options.get(option) {
+        None | Some(Value::Null) => Ok(Special::Plain(default.to_owned())),
+        Some(value) => serde_json::from_value(value.clone()).map_err(|error| broken(&error)).at(|| option.to_owned()),
+    }
+}
+
 /// What the files of a tokenizer say.
 struct Files {
     vocabulary: Vocabulary,
     /// Tokens that are cut out of the text before anything else, by id.
     added: BTreeMap<u32, Special>,
+    /// Special tokens without a role, which are cut out too; their ids follow if the vocabulary does not hold them.
+    extra: Vec<Special>,
     /// `tokenizer_config.json`, completed by `special_tokens_map.json`.
     options: serde_json::Map<String, Value>,
 }
@@ -214,9 +276,20 @@ impl Files {
                 options.extend(read);
             }
         }
-        let added = options.get("added_tokens_decoder").cloned().unwrap_or_else(|| json!({}));
-        let mut added: BTreeMap<u32, Special> =
-            serde_json::from_value(added).map_err(|error| broken(&error)).at(|| place("tokenizer_config.json"))?;
+        let extra = extra_tokens(&options).at(|| place("tokenizer_config.json"))?;
+        let mut added: BTreeMap<u32, Special> = match options.get("added_tokens_decoder") {
+            Some(listed) => serde_json::from_value(listed.clone())
+                .map_err(|error| broken(&error))
+                .at(|| place("tokenizer_config.json"))?,
+            None if exists(ADDED_TOKENS) => {
+                let ids: HashMap<String, u32> = config::parse(&text(ADDED_TOKENS)?).at(|| place(ADDED_TOKENS))?;
+                let roles = CLIP.iter().chain(&BERT).map(|&(option, default)| special(&options, option, default));
+                let roles = roles.collect::<Result<Vec<_>>>().at(|| place("tokenizer_config.json"))?;
+                let special: HashSet<_> = roles.iter().chain(&extra).map(Special::content).collect();
+                ids.into_iter().map(|(word, id)| (id, Special::word(special.contains(&*word), word))).collect()
+            }
+            None => BTreeMap::new(),
+        };
         let vocabulary = if exists("tokenizer.json") {
             let whole = Whole::read(&text("tokenizer.json")?).at(|| place("tokenizer.json"))?;
             for (id, token) in whole.added {
@@ -238,7 +311,7 @@ impl Files {
                 "{place}: no tokenizer here; expected tokenizer.json, or vocab.json and merges.txt, or vocab.txt"
             )
         };
-        Ok(Self { vocabulary, added, options })
+        Ok(Self { vocabulary, added, extra, options })
     }
 
     fn build(&self, limit: usize) -> Result<Tokenizer> {
@@ -251,7 +324,14 @@ impl Files {
                 tokens.push(token.token(true));
             }
         }
+        tokens.extend(self.extra.iter().map(|token| token.token(true)));
         inner.add_special_tokens(tokens).map_err(invalid)?;
+        for (&id, token) in &self.added {
+            let (word, own) = (token.content(), inner.token_to_id(token.content()));
+            if own.is_some_and(|own| own != id) {
+                fail!(Format, "the added token {word:?} has the id {id}, its place after the vocabulary is {own:?}");
+            }
+        }
         let id = |(option, default): (&str, &str)| {
             let token = self.special(option, default)?;
             match inner.token_to_id(token.content()) {
@@ -261,7 +341,14 @@ impl Files {
         };
         let [start, end, pad, ..] = kind;
         let (start, end, pad) = (id(start)?, id(end)?, id(pad)?);
-        Ok(Tokenizer { start, end, pad, max_length: self.max_length(limit)?, inner })
+        Ok(Tokenizer {
+            start,
+            end,
+            pad,
+            max_length: self.max_length(limit)?,
+            expansions: expansions(self.added.values().chain(&self.extra)),
+            inner,
+        })
     }
 
     /// The special tokens.
@@ -271,12 +358,7 @@ impl Files {
 
     /// The special token that `option` names.
     fn special(&self, option: &str, default: &str) -> Result<Special> {
-        match self.options.get(option) {
-            None | Some(Value::Null) => Ok(Special::Plain(default.to_owned())),
-            Some(value) => {
-                serde_json::from_value(value.clone()).map_err(|error| broken(&error)).at(|| option.to_owned())
-            }
-        }
+        special(&self.options, option, default)
     }
 
     fn unknown(&self) -> Result<Special> {

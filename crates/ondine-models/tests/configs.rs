@@ -52,6 +52,7 @@ fn u_nets() {
             (r#"{"class_embed_type": "projection"}"#, Missing, "`projection_class_embeddings_input_dim`"),
             (r#"{"addition_embed_type": "text_time"}"#, Missing, "`addition_time_embed_dim`"),
             (r#"{"addition_embed_type": "image"}"#, Unsupported, "`addition_embed_type`"),
+            (r#"{"rotary_scale": 2}"#, Unsupported, "`rotary_scale` = 2 is not known"),
         ],
     );
 }
@@ -68,6 +69,8 @@ fn text_encoders() {
             (r#"{"hidden_act": "gelu_10"}"#, Unsupported, "`hidden_act` = \"gelu_10\""),
             (r#"{"layer_norm_eps": -1}"#, Shape, "`layer_norm_eps`"),
             (r#"{"layer_norm_eps": 1e300}"#, Format, "out of range"),
+            (r#"{"quantization_config": {"bits": 4}}"#, Unsupported, "`quantization_config` = {\"bits\":4}"),
+            (r#"{"text_config": {"hidden_size": 8}, "vision_config": {}}"#, Unsupported, "`text_config`"),
         ],
     );
     let build = |json: &str| bert::build(&bert::Config::from_json(json)?, &bert::Options::default());
@@ -76,6 +79,7 @@ fn text_encoders() {
         &[
             (r#"{"position_embedding_type": "relative_key"}"#, Unsupported, "`position_embedding_type`"),
             (r#"{"is_decoder": true}"#, Unsupported, "`is_decoder`"),
+            (r#"{"rope_theta": 10000.0}"#, Unsupported, "`rope_theta`"),
             (r#"{"vocab_size": 99999999999}"#, Shape, "`vocab_size`"),
         ],
     );
@@ -90,6 +94,7 @@ fn autoencoders() {
             (r#"{"down_block_types": ["AttnDownEncoderBlock2D"]}"#, Unsupported, "`down_block_types`"),
             (r#"{"norm_num_groups": 0}"#, Shape, "`norm_num_groups`"),
             (r#"{"latent_channels": 0}"#, Shape, "`latent_channels`"),
+            (r#"{"patch_size": [2, 2]}"#, Unsupported, "`patch_size`"),
         ],
     );
     check(
@@ -100,6 +105,7 @@ fn autoencoders() {
             (r#"{"encoder_block_out_channels": [64, 64, 32, 64]}"#, Unsupported, "`encoder_block_out_channels`"),
             (r#"{"num_encoder_blocks": [1, 1, 1, 1000000]}"#, Shape, "1000000 blocks"),
             (r#"{"upsample_fn": "bilinear"}"#, Unsupported, "`upsample_fn`"),
+            (r#"{"latents_mean": [0, 0, 0, 0]}"#, Unsupported, "`latents_mean`"),
         ],
     );
 }
@@ -126,9 +132,45 @@ fn facts_are_those_of_the_network_that_is_built() {
             ],
         );
     }
+    let Role::Autoencoder(latents) = role("AutoencoderKL") else { unreachable!() };
+    let space =
+        latents(r#"{"scaling_factor": 0.5, "latents_mean": [1, 2, 3, 4], "latents_std": [1, 2, 4, 8]}"#).unwrap();
+    assert_eq!((space.scaling, space.shift), (vec![0.5, 0.25, 0.125, 0.0625], vec![1.0, 2.0, 3.0, 4.0]));
+    let plain = latents(r#"{"shift_factor": 0.25, "out_channels": 1}"#).unwrap();
+    assert_eq!((plain.scaling, plain.shift, plain.colors), (vec![0.18215; 4], vec![0.25; 4], 1));
+    check(
+        latents,
+        &[
+            (r#"{"latents_mean": [0, 0, 0, 0]}"#, Format, "`latents_std`"),
+            (r#"{"latents_mean": [0, 0, 0], "latents_std": [1, 1, 1]}"#, Shape, "`latents_mean`"),
+            (r#"{"latents_mean": [0, 0, 0, 0], "latents_std": [1, 1, 1, 0]}"#, Format, "above 0"),
+            (
+                r#"{"latents_mean": [0, 0, 0, 0], "latents_std": [1, 1, 1, 1], "shift_factor": 1}"#,
+                Unsupported,
+                "`shift_factor`",
+            ),
+        ],
+    );
     let Role::Autoencoder(latents) = role("AutoencoderTiny") else { unreachable!() };
     let json = r#"{"upsampling_scaling_factor": 16}"#;
     check(latents, &[(json, Unsupported, "a latent stands for 4096 pixels")]);
+}
+
+#[test]
+fn options_that_change_nothing_are_no_reason_to_refuse() {
+    for (class, json) in [
+        (
+            "UNet2DConditionModel",
+            r#"{"_class_name": "x", "dropout": 0.1, "upcast_attention": true, "new_option": null}"#,
+        ),
+        ("AutoencoderKL", r#"{"force_upcast": true, "sample_size": 512, "new_option": false}"#),
+        ("AutoencoderTiny", r#"{"latent_magnitude": 3, "block_out_channels": [64, 64, 64, 64]}"#),
+        ("CLIPTextModel", r#"{"torch_dtype": "float16", "bos_token_id": 0, "top_k": 50, "id2label": {"0": "a"}}"#),
+        ("BertModel", r#"{"classifier_dropout": 0.1, "gradient_checkpointing": false, "use_cache": true}"#),
+    ] {
+        let functions = registry::find(class).unwrap().functions;
+        assert!(functions(json, Default::default()).is_ok(), "{class}: {json}");
+    }
 }
 
 #[test]

@@ -21,8 +21,11 @@ fn source(name: &str) -> Source {
 }
 
 fn check(name: &str) {
-    let source = source(name);
-    let tokenizer = Tokenizer::open(&source, "", 77).unwrap();
+    check_files(name, &source(name));
+}
+
+fn check_files(name: &str, source: &Source) {
+    let tokenizer = Tokenizer::open(source, "", 77).unwrap();
     assert_eq!(tokenizer.max_length(), LENGTH);
     let expected: Vec<Expected> = serde_json::from_str(&source.text("expected.json").unwrap()).unwrap();
     for Expected { text, ids, padded, truncated } in expected {
@@ -43,6 +46,50 @@ fn byte_pairs_equal_transformers() {
 #[test]
 fn a_word_as_padding_is_special_as_in_transformers() {
     check("clip_bang");
+}
+
+/// The files of `clip` with others added, in a folder that is removed at the end.
+fn clip_with(files: &[(&str, &str)]) -> (tempfile::TempDir, Source) {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["vocab.json", "merges.txt", "tokenizer_config.json"] {
+        std::fs::write(folder.path().join(name), source("clip").text(name).unwrap()).unwrap();
+    }
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let source = Source::folder(folder.path()).unwrap();
+    (folder, source)
+}
+
+#[test]
+fn words_that_were_added_equal_transformers_and_diffusers() {
+    let words = source("clip_words");
+    let [added, expected] = ["added_tokens.json", "expected.json"].map(|name| words.text(name).unwrap());
+    let (_folder, files) = clip_with(&[("added_tokens.json", &added), ("expected.json", &expected)]);
+    check_files("clip_words", &files);
+}
+
+#[test]
+fn added_words_whose_place_is_taken_are_errors() {
+    let last = source("clip").text("vocab.json").unwrap().matches("\":").count();
+    for (added, message) in [
+        (format!("{{\"<toy>\": {}}}", last + 7), "\"<toy>\" has the id"),
+        ("{\"<toy>\": 5}".to_owned(), "\"<toy>\" has the id 5"),
+        ("{\"<toy>\": -1}".to_owned(), "added_tokens.json"),
+        ("[]".to_owned(), "added_tokens.json"),
+    ] {
+        let (_folder, files) = clip_with(&[("added_tokens.json", &added)]);
+        let error = Tokenizer::open(&files, "", 77).unwrap_err().to_string();
+        assert!(error.contains(message), "{added}: {error}");
+    }
+}
+
+#[test]
+fn special_tokens_without_a_role_are_cut_out() {
+    let (_folder, files) = clip_with(&[("special_tokens_map.json", r#"{"additional_special_tokens": ["<|cut|>"]}"#)]);
+    let [with, without] = [&files, &source("clip")]
+        .map(|files| Tokenizer::open(files, "", 77).unwrap().encode("a<|cut|>cat").unwrap().len);
+    assert!(with < without, "{with} {without}");
 }
 
 #[test]

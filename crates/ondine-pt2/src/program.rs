@@ -7,6 +7,7 @@
 mod control;
 mod memory;
 mod names;
+mod results;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -309,11 +310,15 @@ impl<'a> Program<'a> {
     fn outputs(&mut self, module: &'a schema::GraphModule) -> Result<()> {
         self.builder.graph.enter("");
         self.builder.graph.trace(None);
+        let labels = results::labels(module);
         let (mut count, mut changes) = (0, Vec::new());
         for spec in &module.signature.output_specs {
             match spec {
                 OutputSpec::UserOutput { arg } => {
                     self.output(&module.graph, arg, count)?;
+                    if let Some(label) = labels.get(count).and_then(Option::as_deref) {
+                        self.builder.graph.label(&format!("output_{count}"), label);
+                    }
                     count += 1;
                 }
                 OutputSpec::LossOutput { arg } => {

@@ -36,6 +36,22 @@ pub(super) struct Range {
 pub(super) struct GraphModule {
     pub(super) graph: Graph,
     pub(super) signature: Signature,
+    #[serde(default)]
+    pub(super) module_call_graph: Vec<ModuleCall>,
+}
+
+/// How a module is called: the program itself is the one without a name.
+#[derive(Deserialize)]
+pub(super) struct ModuleCall {
+    pub(super) fqn: String,
+    pub(super) signature: Option<CallSignature>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct CallSignature {
+    /// What the results are put together to, as JSON.
+    #[serde(default)]
+    pub(super) out_spec: String,
 }
 
 #[derive(Deserialize)]

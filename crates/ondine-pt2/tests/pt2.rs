@@ -96,6 +96,28 @@ fn buffers_that_share_memory_are_one_state() {
 }
 
 #[test]
+fn results_in_dictionaries_keep_their_names() {
+    let golden = Weights::open(&data().join("named.golden.safetensors")).unwrap();
+    let asset = ondine_pt2::open(&data().join("named.pt2")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    asset.save(&folder.path().join("named.ondine")).unwrap();
+    let x = golden.array("in.x").unwrap();
+    for asset in [asset, ondine_graph::Asset::open(&folder.path().join("named.ondine")).unwrap()] {
+        let model = asset.specialize(&Options::default(), &device(), None).unwrap().load().unwrap();
+        let mut outputs = model.function("model").unwrap().run(&[("x", &x)], &mut State::default()).unwrap();
+        for (name, label, place) in
+            [("output_0", "0.logits", 0), ("output_2", "0.hidden.1.0", 2), ("output_3", "0.3", 3)]
+        {
+            assert_eq!(outputs.label(name), Some(label));
+            let wanted = golden.array(&format!("out.{place}")).unwrap();
+            assert_eq!(difference(&outputs.take(label).unwrap(), &wanted), None);
+        }
+        assert_eq!(outputs.label("output_4"), None);
+        assert!(outputs.take("output_4").is_ok() && outputs.take("0.logits").is_err());
+    }
+}
+
+#[test]
 fn states_are_carried_from_call_to_call_and_sizes_are_bound() {
     let golden = Weights::open(&data().join("states.golden.safetensors")).unwrap();
     let model = ondine_pt2::open(&data().join("states.pt2")).unwrap();

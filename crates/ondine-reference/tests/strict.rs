@@ -128,6 +128,8 @@ fn a_call_that_is_cancelled_leaves_nothing_behind() {
     let mut state = State::default();
     call(&stopped, [0, 0], &mut state).unwrap();
     cancel.cancel();
+    call(&stopped, [0, 0], &mut state).unwrap();
+    cancel.close();
     assert_eq!(call(&stopped, [0, 0], &mut state).unwrap_err().kind(), ErrorKind::Cancelled);
 }
 

@@ -38,7 +38,7 @@ impl Kept {
             };
             outputs.insert(name.clone(), array);
         }
-        Ok(Outputs(outputs))
+        Ok(Outputs { arrays: outputs, labels: graph.labels().clone() })
     }
 
     /// The results where they are, in the order of the graph's outputs.
@@ -82,7 +82,7 @@ pub(crate) fn call(
     let bound = Bound { arguments, states: &mut states.memories, results: &mut memories };
     let running = parts.workspace.begin(&plan, bound)?;
     let mut execution =
-        Execution::new(planner, plan, bindings, running, device.cancel(), watch, profile.as_deref_mut())?;
+        Execution::new(planner, plan, bindings, running, device.cancel().listen(), watch, profile.as_deref_mut())?;
     execution.advance(Wait::Yes)?;
     let (plan, copies, elapsed) = execution.finish();
     if let Some(profile) = profile {

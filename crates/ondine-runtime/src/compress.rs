@@ -17,10 +17,10 @@ mod palette;
 mod plain;
 mod report;
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{borrow::Cow, collections::BTreeMap, time::Instant};
 
-use crate::{device::Device, evaluate::weight_numbers};
-use ondine_graph::{Asset, Context, Result, Weights, encoding::INPUT_RANGE, fail};
+use crate::{cancel::Wish, device::Device, evaluate::weight_numbers};
+use ondine_graph::{Asset, Context, Result, Weights, fail};
 
 pub use format::{Format, Kind};
 pub use options::{Goal, Options, Progress, Rule, matches};
@@ -45,18 +45,20 @@ pub fn compress(
     device: &Device,
     progress: &dyn Fn(Progress<'_>),
 ) -> Result<(Asset, Report)> {
+    let wish = device.cancel().listen();
     let layers = layers(asset);
     let fixed: Vec<Option<Option<Format>>> = layers.iter().map(|layer| options.rule(layer)).collect();
     let calibrated = options.wants_rows8() && !options.calibration.is_empty();
     let measured = options.measure || options.goal != Goal::Format || calibrated;
     let plain = decoded(asset, &layers)?;
     let measure = if measured { Some(Measure::new(&plain, &layers, options, device, progress)?) } else { None };
-    let work = Work { asset, layers: &layers, device, progress };
+    let ranges = measure.as_ref().filter(|_| calibrated);
+    let work = Work { asset, layers: &layers, device, progress, wish, ranges };
     let formats = match (&options.goal, &measure) {
         (Goal::Format, _) | (_, None) => fixed.iter().map(|fixed| fixed.unwrap_or(options.format)).collect::<Vec<_>>(),
         (goal, Some(measure)) => work.choose(goal, options, &fixed, measure)?,
     };
-    work.build(&formats, measure.as_ref(), calibrated)
+    work.build(&formats, measure.as_ref())
 }
 
 /// The asset with layers that are encoded already as plain numbers, which can be replaced by others.
@@ -117,6 +119,9 @@ struct Work<'a> {
     layers: &'a [Layer],
     device: &'a Device,
     progress: &'a dyn Fn(Progress<'_>),
+    wish: Wish,
+    /// Knows the ranges of activations, if they become 8 bits.
+    ranges: Option<&'a Measure>,
 }
 
 impl Work<'_> {
@@ -129,7 +134,7 @@ impl Work<'_> {
     ) -> Result<Vec<R>> {
         let mut results = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
-            self.device.cancel().check()?;
+            self.wish.check()?;
             let start = Instant::now();
             results.push(body(index, item)?);
             let step = start.elapsed();
@@ -138,8 +143,17 @@ impl Work<'_> {
         Ok(results)
     }
 
-    fn encode(&self, layer: &Layer, values: &[f32], format: &Format) -> Result<Coded> {
-        encode(values, &layer.shape, format, self.device.processor()?).at(|| &layer.path)
+    /// A layer in a format, with the range of its activations if they become 8 bits.
+    fn encode(&self, index: usize, values: &[f32], format: &Format) -> Result<Coded> {
+        let layer = &self.layers[index];
+        let mut coded = encode(values, &layer.shape, format, self.device.processor()?).at(|| &layer.path)?;
+        let ranges = self.ranges.filter(|_| format.kind == Kind::Rows8);
+        if let Some(range) = ranges.and_then(|measure| measure.range(index))
+            && range.iter().all(|end| end.is_finite())
+        {
+            coded.set_range(range);
+        }
+        Ok(coded)
     }
 
     /// The format of each layer, for a goal.
@@ -162,8 +176,8 @@ impl Work<'_> {
                 let (bytes, noise) = match &format {
                     None => (layer.kept, 0.0),
                     Some(format) => {
-                        let coded = self.encode(layer, &values, format)?;
-                        (coded.bytes() as u64, measure.layer(index, &values, &coded.values)?.0)
+                        let coded = self.encode(index, &values, format)?;
+                        (coded.bytes() as u64, measure.layer(index, &values, &coded)?.0)
                     }
                 };
                 candidates.push(Candidate { format, bytes, noise });
@@ -206,7 +220,7 @@ impl Work<'_> {
             }
             let count = next.take().filter(|count| (good + 1..bad).contains(count)).unwrap_or(good.midpoint(bad));
             let formats = choose::formats(ladders, &steps[..count]);
-            let loss = self.apply(&mut mix, &formats)?;
+            let loss = self.apply(&mut mix, &formats, measure)?;
             if loss.psnr.is_none_or(|found| found >= psnr) {
                 good = count;
             } else {
@@ -218,13 +232,18 @@ impl Work<'_> {
     }
 
     /// Brings a mix to these formats and measures it.
-    fn apply(&self, mix: &mut Mix<'_>, formats: &[Option<Format>]) -> Result<Loss> {
+    fn apply(&self, mix: &mut Mix<'_>, formats: &[Option<Format>], measure: &Measure) -> Result<Loss> {
+        if self.ranges.is_some() && formats.iter().flatten().any(|format| format.kind == Kind::Rows8) {
+            // Numbers in place of codes would leave out what activations lose.
+            let coded = (0..self.layers.len()).map(|index| Ok(self.coded(index, formats)?.1)).collect::<Result<_>>()?;
+            return measure.asset(&self.assemble(coded)?);
+        }
         let mut changed = Vec::new();
         for (index, (layer, format)) in self.layers.iter().zip(formats).enumerate() {
             if mix.formats[index] != *format {
                 let values = weight_numbers(self.asset, &layer.path)?;
                 let values = match format {
-                    Some(format) => self.encode(layer, &values, format)?.values,
+                    Some(format) => self.encode(index, &values, format)?.values,
                     None => values.into_owned(),
                 };
                 changed.push((&*layer.path, values));
@@ -252,48 +271,56 @@ impl Work<'_> {
         bytes.values().sum()
     }
 
-    /// The asset with its layers in these formats; with the ranges of activations of 8 bits, if `ranged`.
-    fn build(&self, formats: &[Option<Format>], measure: Option<&Measure>, ranged: bool) -> Result<(Asset, Report)> {
+    /// The numbers of a layer, and what it becomes in its format: none if it stays as it is.
+    fn coded(&self, index: usize, formats: &[Option<Format>]) -> Result<(Cow<'_, [f32]>, Option<Coded>)> {
+        let layer = &self.layers[index];
+        let values = weight_numbers(self.asset, &layer.path)?;
+        let coded = formats[index].map(|format| self.encode(index, &values, &format)).transpose()?;
+        // What takes more room than before stays as it was.
+        Ok((values, coded.filter(|coded| (coded.bytes() as u64) < layer.kept)))
+    }
+
+    /// The asset with layers in place of others; none for those that stay.
+    fn assemble(&self, coded: Vec<Option<Coded>>) -> Result<Asset> {
         let mut weights = Weights::default();
-        let mut mix = measure.map(|measure| Mix::new(measure, self.layers.len()));
-        let mut changed: Vec<(&str, Vec<f32>)> = Vec::new();
-        let layers = self.each("compressing", self.layers, |index, layer| {
-            let values = weight_numbers(self.asset, &layer.path)?;
-            let coded = match &formats[index] {
-                // What takes more room than before stays as it was.
-                Some(format) => Some((format, self.encode(layer, &values, format)?))
-                    .filter(|(_, coded)| (coded.bytes() as u64) < layer.kept),
-                None => None,
-            };
-            let Some((format, coded)) = coded else {
-                layers::copy_to(self.asset, &layer.path, &layer.shape, &mut weights)?;
-                return Ok(layer.report("keep".to_owned(), layer.kept, &values, &values, None));
-            };
-            coded.insert(&layer.path, &mut weights);
-            let range =
-                measure.filter(|_| ranged && format.kind == Kind::Rows8).and_then(|measure| measure.range(index));
-            if let Some(range) = range.filter(|range| range.iter().all(|end| end.is_finite())) {
-                weights.insert(&format!("{}{INPUT_RANGE}", layer.path), plain_tensor(&range, &[2]));
+        for (layer, coded) in self.layers.iter().zip(coded) {
+            if let Some(coded) = coded {
+                coded.insert(&layer.path, &mut weights);
             }
-            let output = measure.map(|measure| measure.layer(index, &values, &coded.values)).transpose()?;
-            let bytes = coded.bytes() as u64;
-            let report = layer.report(format.to_string(), bytes, &coded.values, &values, output.map(|(_, loss)| loss));
-            if mix.is_some() {
-                changed.push((&layer.path, coded.values));
-            }
-            Ok(report)
-        })?;
+        }
         for weight in self.asset.functions().values().flat_map(ondine_graph::Graph::weights) {
             if weights.get(&weight.path).is_none() {
                 layers::copy_to(self.asset, &weight.path, &weight.shape, &mut weights)?;
             }
         }
-        let outputs = mix.as_mut().map(|mix| mix.loss(&changed)).transpose()?;
-        let bytes_after = weights.iter().map(|(_, tensor)| tensor.bytes.len() as u64).sum();
-        let report = Report { layers, bytes_before: self.asset_bytes(), bytes_after, outputs };
         let functions: Vec<_> =
             self.asset.functions().iter().map(|(name, graph)| (name.clone(), graph.clone())).collect();
-        Ok((Asset::new(self.asset.name().clone(), functions, weights)?, report))
+        Asset::new(self.asset.name().clone(), functions, weights)
+    }
+
+    /// The asset with its layers in these formats, and what that did.
+    fn build(&self, formats: &[Option<Format>], measure: Option<&Measure>) -> Result<(Asset, Report)> {
+        let mut all = Vec::with_capacity(self.layers.len());
+        let layers = self.each("compressing", self.layers, |index, layer| {
+            let (values, coded) = self.coded(index, formats)?;
+            let report = match (&coded, formats[index]) {
+                (Some(coded), Some(format)) => {
+                    let loss = measure.map(|measure| measure.layer(index, &values, coded)).transpose()?;
+                    let (bytes, loss) = (coded.bytes() as u64, loss.map(|(_, loss)| loss));
+                    layer.report(format.to_string(), bytes, &coded.values, &values, loss)
+                }
+                _ => layer.report("keep".to_owned(), layer.kept, &values, &values, None),
+            };
+            all.push(coded.map(|mut coded| {
+                coded.values = Vec::new();
+                coded
+            }));
+            Ok(report)
+        })?;
+        let asset = self.assemble(all)?;
+        let outputs = measure.map(|measure| measure.asset(&asset)).transpose()?;
+        let bytes_after = asset.weights().iter().map(|(_, tensor)| tensor.bytes.len() as u64).sum();
+        Ok((asset, Report { layers, bytes_before: self.asset_bytes(), bytes_after, outputs }))
     }
 }
 

@@ -26,7 +26,7 @@ impl Device {
         &self.backend
     }
 
-    /// The same device, whose functions stop when `cancel` asks for it.
+    /// The same device, whose calls stop when `cancel` asks for it while they run.
     #[must_use]
     pub fn with_cancel(self, cancel: Cancel) -> Self {
         Self { cancel, ..self }

@@ -14,7 +14,7 @@ use ondine_graph::{Bindings, Context, Graph, NDArray, Op, Result, Value};
 
 use crate::{
     backend::{Running, Ticket, Wait},
-    cancel::Cancel,
+    cancel::Wish,
     fetch::fetched,
     observe::{Moment, Tap},
     plan::Planner,
@@ -27,13 +27,13 @@ use crate::{
 pub(crate) struct Watch<'a> {
     pub(crate) tap: Option<&'a mut dyn Tap>,
     /// A wish to stop beside the device's.
-    pub(crate) cancel: Option<&'a Cancel>,
+    pub(crate) wish: Option<&'a Wish>,
 }
 
 impl Watch<'_> {
-    fn check(&self, device: &Cancel) -> Result<()> {
+    fn check(&self, device: &Wish) -> Result<()> {
         device.check()?;
-        self.cancel.map_or(Ok(()), Cancel::check)
+        self.wish.map_or(Ok(()), Wish::check)
     }
 }
 
@@ -82,7 +82,7 @@ pub(crate) struct Execution<'c, 'w, 't> {
     plan: Arc<Plan>,
     bindings: Cow<'c, Bindings>,
     running: RefCell<Box<dyn Running + 'c>>,
-    device: &'c Cancel,
+    device: Wish,
     watch: &'w mut Watch<'t>,
     profile: Option<&'w mut Profile>,
     frames: Vec<Frame>,
@@ -97,7 +97,7 @@ impl<'c, 'w, 't> Execution<'c, 'w, 't> {
         plan: Arc<Plan>,
         bindings: &'c Bindings,
         running: Box<dyn Running + 'c>,
-        device: &'c Cancel,
+        device: Wish,
         watch: &'w mut Watch<'t>,
         profile: Option<&'w mut Profile>,
     ) -> Result<Self> {
@@ -136,7 +136,7 @@ impl<'c, 'w, 't> Execution<'c, 'w, 't> {
                     return Ok(Progress::Done);
                 }
             }
-            self.watch.check(self.device)?;
+            self.watch.check(&self.device)?;
             self.next()?;
         }
     }

@@ -65,7 +65,7 @@ pub mod step;
 mod store;
 mod stream;
 
-pub use cancel::Cancel;
+pub use cancel::{Cancel, Wish};
 pub use cost::cost;
 pub use cpu::{Processor, Tier};
 pub use device::Device;

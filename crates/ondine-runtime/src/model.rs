@@ -7,6 +7,7 @@ use ondine_graph::{Bindings, Context, Graph, NDArray, Result, fail};
 use crate::{
     backend::{Argument, Loaded, Resident},
     call::{self, Kept},
+    cancel::Wish,
     device::Device,
     exec::Watch,
     lowered::Lowered,
@@ -166,7 +167,16 @@ impl Function {
     /// # Errors
     /// As [`Function::run`], and the first error of the tap.
     pub fn observe(&self, inputs: &[(&str, &NDArray)], state: &mut State, tap: &mut dyn Tap) -> Result<Outputs> {
-        self.watched(inputs, state, &mut Watch { tap: Some(tap), cancel: None })
+        self.watched(inputs, state, &mut Watch { tap: Some(tap), wish: None })
+    }
+
+    /// As [`Function::run`]; `wish` can stop it too.
+    ///
+    /// # Errors
+    /// As [`Function::run`].
+    pub fn run_until(&self, inputs: &[(&str, &NDArray)], state: &mut State, wish: &Wish) -> Result<Outputs> {
+        wish.check()?;
+        self.watched(inputs, state, &mut Watch { tap: None, wish: Some(wish) })
     }
 
     /// As [`Function::run`], of arguments that may be on the device and results that stay there, in the order of the

@@ -80,22 +80,36 @@ pub(crate) struct Parts<'s> {
 
 /// The results of a call, by name.
 #[derive(Clone, Debug, Default)]
-pub struct Outputs(pub(crate) BTreeMap<Arc<str>, NDArray>);
+pub struct Outputs {
+    pub(crate) arrays: BTreeMap<Arc<str>, NDArray>,
+    /// See [`Graph::labels`](ondine_graph::Graph::labels).
+    pub(crate) labels: BTreeMap<Arc<str>, Arc<str>>,
+}
 
 impl Outputs {
-    /// Takes the result `name`.
+    /// Takes the result `name`, or the one that the imported program calls so: `logits`, of a dictionary.
     ///
     /// # Errors
     /// If the function has no such result, or it was taken before.
     pub fn take(&mut self, name: &str) -> Result<NDArray> {
-        match self.0.remove(name) {
+        if let Some(array) = self.arrays.remove(name) {
+            return Ok(array);
+        }
+        let labelled = self.labels.iter().find(|(_, label)| &***label == name);
+        match labelled.and_then(|(output, _)| self.arrays.remove(output)) {
             Some(array) => Ok(array),
             None => fail!(Missing, "there is no result `{name}`"),
         }
     }
 
+    /// What the imported program calls the result `name`, if it says.
+    #[must_use]
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.labels.get(name).map(|label| &**label)
+    }
+
     /// All results by name.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &NDArray)> {
-        self.0.iter()
+        self.arrays.iter()
     }
 }

@@ -12,9 +12,8 @@ use std::{
 };
 
 use crate::{
-    cancel::Cancel,
+    cancel::{Cancel, Wish},
     device::Device,
-    exec::Watch,
     model::Function,
     state::{Outputs, State},
 };
@@ -73,6 +72,7 @@ struct Job {
 /// What a stream and the one who waits share.
 struct Call {
     cancel: Cancel,
+    wish: Wish,
     progress: Mutex<Progress>,
     done: Condvar,
 }
@@ -115,8 +115,10 @@ impl Stream {
         inputs: impl IntoIterator<Item = (N, NDArray)>,
         state: &Arc<Mutex<State>>,
     ) -> Pending {
+        let cancel = Cancel::default();
         let call = Arc::new(Call {
-            cancel: Cancel::default(),
+            wish: cancel.listen(),
+            cancel,
             progress: Mutex::new(Progress::Waiting(None)),
             done: Condvar::new(),
         });
@@ -164,9 +166,8 @@ impl Job {
         let Self { function, inputs, state, call } = self;
         let inputs: Vec<(&str, &NDArray)> = inputs.iter().map(|(name, array)| (name.as_str(), array)).collect();
         let body = || {
-            call.cancel.check()?;
-            let mut watch = Watch { tap: None, cancel: Some(&call.cancel) };
-            function.watched(&inputs, &mut lock(&state), &mut watch)
+            call.wish.check()?;
+            function.run_until(&inputs, &mut lock(&state), &call.wish)
         };
         // A defect of one call must not end those behind it.
         let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(describe(&*panic)));

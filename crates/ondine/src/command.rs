@@ -6,16 +6,19 @@ mod bytes;
 mod cache;
 mod callee;
 mod compare;
+mod completions;
 mod compress;
 mod draw;
 mod import;
 mod inspect;
+mod licenses;
+mod man;
 mod models;
 mod profile;
 mod run;
 mod running;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// On-device inference: draws pictures and runs networks on this machine, offline.
 #[derive(Parser)]
@@ -49,6 +52,12 @@ enum Command {
     Compare(Box<compare::Compare>),
     /// List the models at hand, or say where they are
     Models(models::Models),
+    /// Write the manual pages
+    Man(man::Manual),
+    /// Print the completions of a shell
+    Completions(completions::Completions),
+    /// Print the licences of the program, of the built-in model and of all packages inside
+    Licenses(licenses::Licenses),
 }
 
 impl Cli {
@@ -66,6 +75,15 @@ impl Cli {
             Command::Profile(profile) => profile.run(),
             Command::Compare(compare) => compare.run(),
             Command::Models(models) => models.run(),
+            Command::Man(manual) => manual.run(Self::command()),
+            Command::Completions(completions) => {
+                completions.run(Self::command());
+                Ok(())
+            }
+            Command::Licenses(licenses) => {
+                licenses.run();
+                Ok(())
+            }
         }
     }
 }
@@ -73,7 +91,6 @@ impl Cli {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -8,10 +8,10 @@ pub(crate) fn listen() -> anyhow::Result<Cancel> {
     let cancel = Cancel::default();
     let wish = cancel.clone();
     ctrlc::set_handler(move || {
-        if wish.is_cancelled() {
+        if wish.is_closed() {
             std::process::exit(130);
         }
-        wish.cancel();
+        wish.close();
     })
     .context("cannot listen for Ctrl-C")?;
     Ok(cancel)

@@ -16,7 +16,7 @@ use std::{
 
 use ondine_graph::{Asset, Result, fail};
 use ondine_models::{
-    GraphSizes, Network, Pipeline, Source,
+    CONFIG, GraphSizes, Network, Pipeline, Source,
     gguf::{self, Gguf},
     transformer,
 };
@@ -60,6 +60,16 @@ pub fn open(model: &str, device: &Device) -> Result<Opened> {
         }
         source => Network::open(source, "", None)?.asset(GraphSizes::default()).map(Opened::Asset),
     }
+}
+
+/// The `config.json` of the network that `model` names, if it has one: what a pipeline asks of its parts.
+#[must_use]
+pub fn config(model: &str) -> Option<String> {
+    let own = find(model).ok().filter(|source| source.exists(CONFIG)).map(|source| source.text(CONFIG).ok());
+    own.unwrap_or_else(|| {
+        let (pipeline, component) = model.trim_end_matches('/').rsplit_once('/')?;
+        find(pipeline).ok()?.text(&format!("{component}/{CONFIG}")).ok()
+    })
 }
 
 fn open_file(path: &Path, device: &Device) -> Result<Opened> {

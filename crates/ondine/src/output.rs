@@ -11,8 +11,13 @@ use std::{
 
 /// Prints a line of the result.
 pub(crate) fn line(text: impl fmt::Display) {
+    bytes(format!("{text}\n").as_bytes());
+}
+
+/// Prints a result as it is.
+pub(crate) fn bytes(bytes: &[u8]) {
     let mut out = io::stdout().lock();
-    let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) else { return };
+    let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) else { return };
     if error.kind() == ErrorKind::BrokenPipe {
         process::exit(0);
     }

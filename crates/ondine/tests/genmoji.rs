@@ -7,7 +7,7 @@ use ondine::{
         request::Request,
     },
     models::Source,
-    runtime::{Bytes, Device, ErrorKind, NDArray, Precision, Weights},
+    runtime::{Bytes, Cancel, Device, ErrorKind, NDArray, Precision, Weights},
 };
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -100,6 +100,65 @@ fn latents_that_stop_being_numbers_stop_the_drawing_at_that_step() -> Outcome {
         model.draw(&request, &mut |event| steps += usize::from(matches!(event, Event::Step { .. }))).unwrap_err();
     assert_eq!((error.kind(), steps), (ErrorKind::Argument, 0), "{error}");
     assert!(error.to_string().starts_with("step 1 of 3: the latents are no longer numbers"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn what_stops_a_drawing_stops_no_later_one() -> Outcome {
+    let (all, one) = (Cancel::default(), Cancel::default());
+    let model = TextToImage::open(genmoji::source(), Device::cpu(None)?.with_cancel(all.clone()), None)?;
+    let request = Request { steps: Some(3), ..Request::new("red heart") };
+    for cancel in [&all, &one] {
+        let mut steps = 0;
+        let error = model.prepare(&request)?.with_cancel(&one).draw(&mut |event| {
+            if matches!(event, Event::Step { .. }) {
+                steps += 1;
+                cancel.cancel();
+            }
+        });
+        assert_eq!((error.unwrap_err().kind(), steps), (ErrorKind::Cancelled, 1));
+        assert_eq!(model.draw(&request, &mut |_| {})?.count(), 1);
+    }
+    assert_eq!(model.prepare(&request)?.with_cancel(&one).draw(&mut |_| {})?.count(), 1);
+    all.close();
+    assert_eq!(model.draw(&request, &mut |_| {}).unwrap_err().kind(), ErrorKind::Cancelled);
+    Ok(())
+}
+
+#[test]
+fn networks_stay_loaded_if_the_memory_holds_them() -> Outcome {
+    let mut model = TextToImage::open(genmoji::source(), Device::cpu(None)?, None)?;
+    let request = Request { steps: Some(2), ..Request::new("red heart") };
+    let wanted = model.draw(&request, &mut |_| {})?;
+    let one_by_one = model.prepare(&request)?.memory().clone();
+    model.keep_loaded(true);
+    let kept = model.prepare(&request)?.memory().clone();
+    assert!(kept.kept && !one_by_one.kept && kept.peak_bytes() > one_by_one.peak_bytes());
+    for _ in 0..2 {
+        assert_eq!(model.draw(&request, &mut |_| {})?.picture(0)?.rgb, wanted.picture(0)?.rgb);
+    }
+    // Two sizes share the networks; a budget that does not hold all of them has each loaded in its turn again.
+    let small = Request { width: Some(64), height: Some(64), ..request.clone() };
+    assert_eq!(model.draw(&small, &mut |_| {})?.count(), 1);
+    model.set_memory(kept.peak_bytes() - 1);
+    assert!(!model.prepare(&request)?.memory().kept);
+    assert_eq!(model.draw(&request, &mut |_| {})?.picture(0)?.rgb, wanted.picture(0)?.rgb);
+    Ok(())
+}
+
+#[test]
+fn each_step_tells_its_latents() -> Outcome {
+    let model = TextToImage::open(genmoji::source(), Device::cpu(None)?, None)?;
+    let request = Request { steps: Some(3), count: 2, keep_latents: true, ..Request::new("red heart") };
+    let mut told = Vec::new();
+    let pictures = model.draw(&request, &mut |event| {
+        if let Event::Step { latents, .. } = event {
+            told.push(latents.clone());
+        }
+    })?;
+    let dump = pictures.dump()?;
+    let kept = dump.iter().filter(|(name, _)| name.starts_with("latents_")).skip(1).map(|(_, array)| array);
+    assert!(told.iter().eq(kept) && told[2].shape() == [2, 4, 16, 16]);
     Ok(())
 }
 

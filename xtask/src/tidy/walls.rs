@@ -74,6 +74,8 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("anyhow", &["ondine", "xtask"]),
     ("axum", &["ondine"]),
     ("clap", &["ondine"]),
+    ("clap_complete", &["ondine"]),
+    ("clap_mangen", &["ondine"]),
     ("hf-hub", &["ondine"]),
     ("hyper", &["ondine"]),
     ("indicatif", &["ondine"]),

@@ -57,6 +57,8 @@ pub struct StoredGraph {
     expected: BTreeMap<Arc<str>, usize>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     limits: BTreeMap<Arc<str>, [usize; 2]>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<Arc<str>, Arc<str>>,
     /// Names of values in the imported program.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     named: Vec<StoredName>,
@@ -190,6 +192,7 @@ impl StoredGraph {
             outputs: graph.outputs().iter().map(|(name, value)| (name.clone(), value.index())).collect(),
             expected: graph.typical().clone(),
             limits: graph.limits().clone(),
+            labels: graph.labels().clone(),
             named: Vec::new(),
             origins: Vec::new(),
             frames: Vec::new(),
@@ -269,6 +272,9 @@ impl StoredGraph {
         }
         for (symbol, &[least, most]) in &self.limits {
             graph.limit(symbol, least, most);
+        }
+        for (output, label) in &self.labels {
+            graph.label(output, label);
         }
         for (index, node) in self.nodes.iter().enumerate() {
             graph.enter(node.scope.clone());

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use ondine_graph::{NDArray, Result, fail};
-use ondine_runtime::{Function, State};
+use ondine_runtime::{Function, State, Wish};
 
 use super::{
     encode::{Conditioning, batch, takes},
@@ -40,6 +40,7 @@ pub(super) fn denoise(
     request: &Request,
     parameters: &mut Parameters,
     guidance_width: Option<usize>,
+    wish: &Wish,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Denoised> {
     let [channels, height, width] = parameters.latents;
@@ -62,7 +63,7 @@ pub(super) fn denoise(
         inputs.insert("sample", NDArray::new(&[batch, channels, height, width], &sample)?);
         inputs.insert("timestep", NDArray::new(&[batch], &vec![timestep; batch])?);
         let named: Vec<_> = inputs.iter().map(|(name, array)| (*name, array)).collect();
-        let output = unet.run(&named, &mut state)?.take("out_sample")?;
+        let output = unet.run_until(&named, &mut state, wish)?.take("out_sample")?;
         let prediction = guided(output.view::<f32>()?, request, parameters)?;
         parameters.sampler.step(call, &prediction, &mut latents, &mut noise)?;
         if latents.iter().any(|x| !x.is_finite()) {
@@ -72,7 +73,8 @@ pub(super) fn denoise(
                 "step {call} of {total}: the latents are no longer numbers; try --precision f32 or less guidance"
             );
         }
-        observe(Event::Step { done: call + 1, total: timesteps.len(), time: start.elapsed() });
+        let (time, latents) = (start.elapsed(), &NDArray::new(&shape, &latents)?);
+        observe(Event::Step { done: call + 1, total: timesteps.len(), time, latents });
     }
     keep(request, &mut trail, &shape, &latents)?;
     Ok(Denoised { latents: NDArray::new(&shape, &latents)?, trail })

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use ondine_graph::{Result, fail};
-use ondine_runtime::Precision;
+use ondine_runtime::{Cancel, Precision, Wish};
 
 use super::{
     decode::decode,
@@ -14,6 +14,7 @@ use super::{
     model::TextToImage,
     networks::Networks,
     parameters::Parameters,
+    part::Terms,
     pictures::Pictures,
 };
 use crate::request::Request;
@@ -26,6 +27,8 @@ pub struct Drawing<'a> {
     precision: Precision,
     networks: Networks<'a>,
     memory: MemoryPlan,
+    /// Of this drawing alone, beside the device's.
+    wish: Option<Wish>,
 }
 
 impl TextToImage {
@@ -54,7 +57,11 @@ impl TextToImage {
                 return too_much(least.min(memory.peak_bytes()), limit, precision);
             }
         }
-        Ok(Drawing { model: self, request, parameters, precision, networks, memory })
+        let kept = if self.keep { Some(networks.memory_kept(&parameters)?) } else { None };
+        if let Some(all) = kept.filter(|all| self.memory.is_none_or(|limit| all.peak_bytes() <= limit)) {
+            memory = all;
+        }
+        Ok(Drawing { model: self, request, parameters, precision, networks, memory, wish: None })
     }
 
     /// Draws the pictures of `request`; `observe` hears of every step.
@@ -96,31 +103,45 @@ impl Drawing<'_> {
         self.networks.flops(&self.parameters, &self.parameters.texts(self.request))
     }
 
+    /// The same drawing, which ends with [`ErrorKind::Cancelled`](ondine_graph::ErrorKind::Cancelled) if `cancel` is
+    /// cancelled from now on; [`Device::with_cancel`](ondine_runtime::Device::with_cancel) stops all that run.
+    #[must_use]
+    pub fn with_cancel(self, cancel: &Cancel) -> Self {
+        Self { wish: Some(cancel.listen()), ..self }
+    }
+
     /// Draws the pictures; `observe` hears of every step.
     ///
     /// # Errors
-    /// If a network cannot be loaded, if latents stop being numbers, and on the device's wish to stop.
+    /// If a network cannot be loaded, if latents stop being numbers, and on the wish to stop.
     pub fn draw(self, observe: &mut dyn FnMut(Event<'_>)) -> Result<Pictures> {
-        let Self { model, request, mut parameters, networks, .. } = self;
-        let cache = model.cache.as_ref();
+        let Self { model, request, mut parameters, networks, memory, wish, .. } = self;
+        let device = model.device.cancel().listen();
+        let wish = &match wish {
+            Some(own) => device.or(own),
+            None => device,
+        };
+        let terms = &Terms { cache: model.cache.as_ref(), keep: memory.kept, wish };
+        model.kept.only(&networks.parts(), terms.keep);
 
         observe(Event::Stage("reading the prompt"));
         let mut warn = |text: &str| observe(Event::Warning(text));
         let texts = parameters.texts(request);
-        let mut prompts = encode(&networks.encoders, &texts, networks.wants, cache, &mut warn)?;
+        let mut prompts = encode(&networks.encoders, &texts, networks.wants, terms, &mut warn)?;
         if parameters.passes == 2 && request.negative.is_none() && model.zero_without_negative {
             prompts[0] = prompts[1].zeros_like()?;
         }
 
         observe(Event::Stage("loading the U-Net"));
-        let unet = networks.unet.specialize(cache)?.load()?.function("main")?;
+        let unet = networks.unet.function(terms)?;
         let rows: Vec<&Conditioning> = prompts.iter().collect();
-        let denoised = denoise(&unet, &rows, request, &mut parameters, model.denoiser.guidance_width, observe)?;
+        let guidance_width = model.denoiser.guidance_width;
+        let denoised = denoise(&unet, &rows, request, &mut parameters, guidance_width, wish, observe)?;
         drop(unet);
 
         observe(Event::Stage("decoding"));
-        let decoder = networks.autoencoder.specialize(cache)?.load()?.function("decode")?;
-        let images = decode(&decoder, &denoised.latents, model.latents)?;
+        let decoder = networks.autoencoder.function(terms)?;
+        let images = decode(&decoder, &denoised.latents, &model.latents, terms)?;
         Pictures::new(&model.name, request, &parameters, prompts, denoised, &images)
     }
 }

@@ -1,18 +1,21 @@
 //! What the prompt becomes: the tensors that guide the U-Net.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ondine_graph::{Bindings, DType, Graph, NDArray, Result, fail};
-use ondine_models::{Encoding, GraphSizes, Network, Tokenizer};
-use ondine_runtime::{Cache, Device, Function, Options, Outputs, Prepared, Specialize, State};
+use ondine_models::{Encoding, Tokenizer};
+use ondine_runtime::{Function, Outputs, State, Wish};
 
-use super::memory::{Resident, StagePlan};
+use super::{
+    memory::{Resident, StagePlan},
+    part::{Part, Terms},
+};
 
 /// A tokenizer with the network that reads its tokens.
 #[derive(Debug)]
 pub(super) struct TextEncoder<'a> {
     pub(super) tokenizer: &'a Tokenizer,
-    network: Prepared,
+    pub(super) part: Arc<Part>,
     /// True if the network can be told which tokens are padding.
     pub(super) takes_mask: bool,
 }
@@ -50,21 +53,15 @@ pub(super) fn takes(graph: &Graph, wanted: &str) -> bool {
 }
 
 impl<'a> TextEncoder<'a> {
-    pub(super) fn prepare(
-        tokenizer: &'a Tokenizer,
-        network: &Network,
-        options: &Options,
-        device: &Device,
-    ) -> Result<Self> {
-        let network = network.asset(GraphSizes::default())?;
-        let takes_mask = takes(network.function("main")?, "attention_mask");
-        Ok(Self { tokenizer, network: network.prepare(options, device)?, takes_mask })
+    pub(super) fn new(tokenizer: &'a Tokenizer, part: Arc<Part>) -> Result<Self> {
+        let takes_mask = takes(part.prepared.graph(part.name())?, "attention_mask");
+        Ok(Self { tokenizer, part, takes_mask })
     }
 
     /// Memory of encoding `tokens` tokens.
     pub(super) fn plan(&self, tokens: usize) -> Result<StagePlan> {
-        let plan = self.network.plan("main", &Self::sizes(tokens))?;
-        StagePlan::new("text encoder", &self.network, "main", &plan, Resident::All)
+        let plan = self.part.prepared.plan(self.part.name(), &Self::sizes(tokens))?;
+        StagePlan::new("text encoder", &self.part, &plan, Resident::All)
     }
 
     fn sizes(tokens: usize) -> Bindings {
@@ -76,7 +73,7 @@ impl<'a> TextEncoder<'a> {
         let (mut flops, mut most) = (0, 0);
         for text in texts {
             let tokens = self.tokens(text)?.ids.len();
-            flops += self.network.flops("main", &Self::sizes(tokens))?;
+            flops += self.part.prepared.flops(self.part.name(), &Self::sizes(tokens))?;
             most = most.max(tokens);
         }
         Ok((flops, most))
@@ -91,15 +88,15 @@ impl<'a> TextEncoder<'a> {
         }
     }
 
-    /// Encodes the texts one by one; the network is loaded for that and dropped after.
-    fn encode(&self, encodings: &[Encoding], cache: Option<&Cache>) -> Result<Vec<Outputs>> {
-        let function = self.network.specialize(cache)?.load()?.function("main")?;
+    /// Encodes the texts one by one; the network is loaded for that, and dropped after unless it is kept.
+    fn encode(&self, encodings: &[Encoding], terms: &Terms<'_>) -> Result<Vec<Outputs>> {
+        let function = self.part.function(terms)?;
         let mut state = State::default();
-        encodings.iter().map(|encoding| run(&function, encoding, &mut state)).collect()
+        encodings.iter().map(|encoding| run(&function, encoding, &mut state, terms.wish)).collect()
     }
 }
 
-fn run(function: &Function, encoding: &Encoding, state: &mut State) -> Result<Outputs> {
+fn run(function: &Function, encoding: &Encoding, state: &mut State, wish: &Wish) -> Result<Outputs> {
     let ids = NDArray::new(&[1, encoding.ids.len()], &encoding.ids)?;
     let mask = encoding.attention_mask();
     let mask = NDArray::new(&[1, mask.len()], &mask)?;
@@ -107,7 +104,7 @@ fn run(function: &Function, encoding: &Encoding, state: &mut State) -> Result<Ou
     if takes(function.graph(), "attention_mask") {
         inputs.push(("attention_mask", &mask));
     }
-    function.run(&inputs, state)
+    function.run_until(&inputs, state, wish)
 }
 
 /// Encodes texts with all encoders; encoders stand side by side in the width of the states.
@@ -115,7 +112,7 @@ pub(super) fn encode(
     encoders: &[TextEncoder<'_>],
     texts: &[&str],
     wants: Wants,
-    cache: Option<&Cache>,
+    terms: &Terms<'_>,
     warn: &mut dyn FnMut(&str),
 ) -> Result<Vec<Conditioning>> {
     let mut rows = vec![Conditioning::default(); texts.len()];
@@ -133,7 +130,7 @@ pub(super) fn encode(
                 ));
             }
         }
-        let outputs = encoder.encode(&encodings, cache)?;
+        let outputs = encoder.encode(&encodings, terms)?;
         for ((row, encoding), mut outputs) in rows.iter_mut().zip(&encodings).zip(outputs) {
             row.add(encoding, &mut outputs, wants)?;
         }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ondine_graph::NDArray;
+
 /// What happens during [`Drawing::draw`](super::Drawing::draw).
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
@@ -15,6 +17,8 @@ pub enum Event<'a> {
         total: usize,
         /// How long it took.
         time: Duration,
+        /// What the pictures are now, `[count, channels, height, width]`: noisy still, and scaled for diffusion.
+        latents: &'a NDArray,
     },
     /// Something the person should know.
     Warning(&'a str),

@@ -3,8 +3,10 @@
 use std::fmt;
 
 use ondine_graph::Result;
-use ondine_runtime::{Plan, Prepared};
+use ondine_runtime::Plan;
 use serde_json::json;
+
+use super::part::Part;
 
 /// The memory of one stage, in bytes.
 #[derive(Clone, Debug)]
@@ -34,27 +36,34 @@ impl Resident {
 }
 
 impl StagePlan {
-    /// The memory of calls of a function by this plan.
-    pub(super) fn new(name: &str, network: &Prepared, function: &str, plan: &Plan, resident: Resident) -> Result<Self> {
+    /// The memory of calls of a part by this plan.
+    pub(super) fn new(name: &str, part: &Part, plan: &Plan, resident: Resident) -> Result<Self> {
         let weights = match resident {
-            Resident::All => network.weight_bytes(),
-            Resident::Largest => network.largest_weight_bytes(function)?,
+            Resident::All => part.prepared.weight_bytes(),
+            Resident::Largest => part.prepared.largest_weight_bytes(part.name())?,
         };
         Ok(Self { name: name.to_owned(), weights: weights as u64, workspace: plan.arena_bytes() as u64 })
     }
 }
 
-/// The memory of a drawing. Stages follow each other and give their memory back, so the largest counts.
+/// The memory of a drawing. Stages follow each other and give their memory back, so the largest counts; of stages whose
+/// weights are kept, all weights and the largest workspace.
 #[derive(Clone, Debug)]
 pub struct MemoryPlan {
     /// The stages in order.
     pub stages: Vec<StagePlan>,
+    /// True if the weights of all stages stay in memory, for the next drawing.
+    pub kept: bool,
 }
 
 impl MemoryPlan {
     /// Bytes in use at the worst moment.
     #[must_use]
     pub fn peak_bytes(&self) -> u64 {
+        if self.kept {
+            let workspace = self.stages.iter().map(|stage| stage.workspace).max().unwrap_or_default();
+            return self.stages.iter().map(|stage| stage.weights).sum::<u64>() + workspace;
+        }
         self.stages.iter().map(|stage| stage.weights + stage.workspace).max().unwrap_or_default()
     }
 

@@ -1,14 +1,16 @@
 //! A model folder, opened: its networks, and the facts that drawing depends on.
 
-use ondine_graph::{Context, Error, ErrorKind, Result, fail};
+use ondine_graph::{Context, Error, ErrorKind, Result};
 use ondine_models::{DenoiserFacts, LatentSpace, Network, Pipeline, Source, Tokenizer};
 use ondine_runtime::{Cache, Device, Precision};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::{fit, part::Kept};
 use crate::schedule::SchedulerConfig;
 
-/// Pictures from text. Networks are loaded when their stage begins and dropped when it ends.
+/// Pictures from text. Networks are loaded when their stage begins and dropped when it ends, unless
+/// [`TextToImage::keep_loaded`] says otherwise.
 #[derive(Debug)]
 pub struct TextToImage {
     pub(super) name: String,
@@ -23,6 +25,8 @@ pub struct TextToImage {
     pub(super) defaults: Defaults,
     pub(super) precision: Option<Precision>,
     pub(super) memory: Option<u64>,
+    pub(super) keep: bool,
+    pub(super) kept: Kept,
     pub(super) device: Device,
     pub(super) cache: Option<Cache>,
 }
@@ -42,7 +46,15 @@ impl TextToImage {
     /// # Errors
     /// If a component is missing, broken or of a class that is not supported.
     pub fn open(source: Source, device: Device, cache: Option<Cache>) -> Result<Self> {
-        let pipeline = Pipeline::open(source)?;
+        Self::of_pipeline(&Pipeline::open(source)?, device, cache)
+    }
+
+    /// As [`TextToImage::open`], of a pipeline that may have [other parts](Pipeline::replace) than its folder.
+    ///
+    /// # Errors
+    /// As [`TextToImage::open`].
+    pub fn of_pipeline(pipeline: &Pipeline, device: Device, cache: Option<Cache>) -> Result<Self> {
+        fit::parts(pipeline)?;
         let mut encoders = Vec::new();
         for suffix in ["", "_2"] {
             let (tokenizer, encoder) = (format!("tokenizer{suffix}"), format!("text_encoder{suffix}"));
@@ -56,14 +68,7 @@ impl TextToImage {
         let unet = pipeline.network("unet")?;
         let autoencoder = pipeline.network("vae")?;
         let (denoiser, latents) = (unet.denoiser()?, autoencoder.latent_space()?);
-        if denoiser.channels != latents.channels {
-            fail!(
-                Unsupported,
-                "the U-Net takes {} channels, the autoencoder (vae) has {}; inpainting models cannot draw from text alone",
-                denoiser.channels,
-                latents.channels
-            );
-        }
+        fit::networks(&encoders, &unet, &denoiser, &latents)?;
         let zero = pipeline.options.get("force_zeros_for_empty_prompt").and_then(Value::as_bool);
         Ok(Self {
             name: pipeline.source.describe(""),
@@ -73,10 +78,12 @@ impl TextToImage {
             denoiser,
             latents,
             zero_without_negative: zero.unwrap_or(false),
-            scheduler: scheduler(&pipeline)?,
-            defaults: defaults(&pipeline)?,
+            scheduler: scheduler(pipeline)?,
+            defaults: defaults(pipeline)?,
             precision: None,
             memory: None,
+            keep: false,
+            kept: Kept::default(),
             device,
             cache,
         })
@@ -85,6 +92,18 @@ impl TextToImage {
     /// Chooses the type of weights and activations, instead of the model's own choice.
     pub fn set_precision(&mut self, precision: Precision) {
         self.precision = Some(precision);
+    }
+
+    /// Leaves the networks loaded from one drawing to the next, if the memory that is allowed holds all of them beside
+    /// the drawing; one that it does not hold with them drops them, and loads each when its stage begins.
+    ///
+    /// What stays is what the last drawing used: others of another precision, or of sizes that the U-Net halves with a
+    /// remainder, load anew.
+    pub fn keep_loaded(&mut self, keep: bool) {
+        self.keep = keep;
+        if !keep {
+            self.kept.only(&[], false);
+        }
     }
 
     /// Limits the memory of a drawing, in bytes: half precision is taken if that is what it takes and no precision is

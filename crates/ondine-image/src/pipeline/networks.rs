@@ -1,22 +1,25 @@
 //! The networks of one drawing, their graphs fitted to it and to this machine.
 
+use std::sync::Arc;
+
 use ondine_graph::{Bindings, Result};
 use ondine_models::GraphSizes;
-use ondine_runtime::{Options, Plan, Precision, Prepared, Specialize};
+use ondine_runtime::{Options, Plan, Precision, Specialize};
 
 use super::{
     encode::{TextEncoder, Wants},
     memory::{MemoryPlan, Resident, StagePlan},
     model::TextToImage,
     parameters::Parameters,
+    part::{Part, Purpose, Which},
 };
 
 /// Networks of which no weight is loaded.
 pub(super) struct Networks<'a> {
     pub(super) encoders: Vec<TextEncoder<'a>>,
     pub(super) wants: Wants,
-    pub(super) unet: Prepared,
-    pub(super) autoencoder: Prepared,
+    pub(super) unet: Arc<Part>,
+    pub(super) autoencoder: Arc<Part>,
     /// What the sides of the U-Net's graph are multiples of.
     multiple: usize,
 }
@@ -25,30 +28,52 @@ impl<'a> Networks<'a> {
     pub(super) fn prepare(model: &'a TextToImage, parameters: &Parameters, precision: Precision) -> Result<Self> {
         let (options, device) = (Options { precision, ..Options::default() }, &model.device);
         let mut encoders = Vec::new();
-        for (tokenizer, network) in &model.encoders {
-            encoders.push(TextEncoder::prepare(tokenizer, network, &options, device)?);
+        let part = |which, sizes| Purpose { which, precision, sizes };
+        for (position, (tokenizer, network)) in model.encoders.iter().enumerate() {
+            let sizes = GraphSizes::default();
+            let purpose = part(Which::Encoder(position), sizes);
+            let network = model.kept.part(purpose, || network.asset(sizes)?.prepare(&options, device))?;
+            encoders.push(TextEncoder::new(tokenizer, network)?);
         }
         // Prompts of different length meet in one batch: then the padding must not be attended to.
         let mask = parameters.batch() > 1 && encoders.iter().any(|encoder| encoder.takes_mask);
         let divisor = model.denoiser.divisor;
         let whole = parameters.latents[1..].iter().all(|side| side % divisor == 0);
         let multiple = if whole { divisor } else { 1 };
-        let unet = model.unet.asset(GraphSizes { multiple, mask })?;
-        let wants = Wants::of(unet.function("main")?);
-        let unet = unet.prepare(&options, device)?;
-        let autoencoder = model.autoencoder.asset(GraphSizes::default())?.only("decode")?.prepare(&options, device)?;
+        let sizes = GraphSizes { multiple, mask };
+        let prepare = || model.unet.asset(sizes)?.prepare(&options, device);
+        let unet = model.kept.part(part(Which::Denoiser, sizes), prepare)?;
+        let wants = Wants::of(unet.prepared.graph(unet.name())?);
+        let sizes = GraphSizes::default();
+        let prepare = || model.autoencoder.asset(sizes)?.only("decode")?.prepare(&options, device);
+        let autoencoder = model.kept.part(part(Which::Decoder, sizes), prepare)?;
         Ok(Self { encoders, wants, unet, autoencoder, multiple })
     }
 
-    /// The memory of every stage; `cached` if weights that are let go come back from a cache.
+    /// All of them.
+    pub(super) fn parts(&self) -> Vec<Arc<Part>> {
+        let encoders = self.encoders.iter().map(|encoder| &encoder.part);
+        encoders.chain([&self.unet, &self.autoencoder]).cloned().collect()
+    }
+
+    /// The memory of every stage, if each gives back what it took; `cached` if weights that are let go come back from a
+    /// cache.
     pub(super) fn memory(&self, parameters: &Parameters, cached: bool) -> Result<MemoryPlan> {
+        self.plan(parameters, Resident::frugal(cached), false)
+    }
+
+    /// The memory of every stage, if the weights of all stay.
+    pub(super) fn memory_kept(&self, parameters: &Parameters) -> Result<MemoryPlan> {
+        self.plan(parameters, Resident::All, true)
+    }
+
+    fn plan(&self, parameters: &Parameters, decoder_keeps: Resident, kept: bool) -> Result<MemoryPlan> {
         let tokens = self.encoders.iter().map(|encoder| encoder.tokenizer.max_length()).max().unwrap_or(1);
         let mut stages = self.encoders.iter().map(|encoder| encoder.plan(tokens)).collect::<Result<Vec<_>>>()?;
         let unet = self.unet_plan(parameters, tokens)?;
-        stages.push(StagePlan::new("U-Net", &self.unet, "main", &unet, Resident::All)?);
-        let (decoder, resident) = (self.decoder_plan(parameters)?, Resident::frugal(cached));
-        stages.push(StagePlan::new("decoder", &self.autoencoder, "decode", &decoder, resident)?);
-        Ok(MemoryPlan { stages })
+        stages.push(StagePlan::new("U-Net", &self.unet, &unet, Resident::All)?);
+        stages.push(StagePlan::new("decoder", &self.autoencoder, &self.decoder_plan(parameters)?, decoder_keeps)?);
+        Ok(MemoryPlan { stages, kept })
     }
 
     /// The floating-point operations of all products that drawing `texts` takes.
@@ -66,12 +91,14 @@ impl<'a> Networks<'a> {
     fn unet_plan(&self, parameters: &Parameters, tokens: usize) -> Result<Plan> {
         let [_, height, width] = parameters.latents.map(|side| side / self.multiple);
         let sizes = [("batch", parameters.batch()), ("tokens", tokens), ("height", height), ("width", width)];
-        self.unet.plan("main", &Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size))))
+        self.unet.prepared.plan(self.unet.name(), &Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size))))
     }
 
     fn decoder_plan(&self, parameters: &Parameters) -> Result<Plan> {
         let [_, height, width] = parameters.latents;
         let sizes = [("batch", 1), ("height", height), ("width", width)];
-        self.autoencoder.plan("decode", &Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size))))
+        self.autoencoder
+            .prepared
+            .plan(self.autoencoder.name(), &Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size))))
     }
 }

@@ -43,10 +43,12 @@ impl Parameters {
         let options = sampler::Options { eta: request.eta, ..sampler::Options::default() };
         let sampler = sampler::sampler(&scheduler, steps, &options)?;
         let embedded = model.denoiser.guidance_width.is_some();
-        let usual = match (embedded, few_steps) {
-            (true, _) => 8.5,
-            (false, true) => 1.0,
-            (false, false) => 7.5,
+        // What the pipelines of diffusers take: networks that know the picture's size need less.
+        let usual = match (embedded, few_steps, model.denoiser.text_and_sizes) {
+            (false, true, _) => 1.0,
+            (_, _, true) => 5.0,
+            (true, _, false) => 8.5,
+            (false, false, false) => 7.5,
         };
         let guidance = request.guidance.or(model.defaults.guidance).unwrap_or(usual);
         let passes = if guidance > 1.0 && !embedded { 2 } else { 1 };

@@ -3,31 +3,16 @@
 
 use ondine_graph::Result;
 
-use super::{form::Update, level::NoiseLevel, multistep::Multistep, rounded::exp};
+use super::{dpm_factors::Factors, form::Update, multistep::Multistep};
 use crate::{
     noise::NoiseSource,
-    schedule::{Algorithm, FinalSigma, SchedulerConfig, SolverType},
+    schedule::{Algorithm, FinalSigma, SchedulerConfig},
 };
 
-/// An exponential integrator in half-log-SNR `lambda`, on predictions of `x0`.
-///
-/// With `h` the step in `lambda`, `g` the integral's weight (`1 - e^-h`, SDE `1 - e^-2h`), and
-/// `D1`, `D2` the divided differences of the predictions `m`:
-/// `x' = (s' / s) x + a' g m + ...` in the ODE, with `e^-h` on the first term and fresh noise
-/// `s' sqrt(1 - e^-2h) n` in the SDE.
+/// An exponential integrator in half-log-SNR `lambda`, on predictions of `x0` at the last steps: see [`Factors`].
 pub(super) struct DpmMultistep {
     run: Multistep,
     end_first: bool,
-}
-
-/// The factors of one update.
-#[derive(Debug, Clone, Copy, Default)]
-struct Factors {
-    of_x: f32,
-    of_m0: f32,
-    of_d1: f32,
-    of_d2: f32,
-    of_noise: f32,
 }
 
 impl DpmMultistep {
@@ -37,42 +22,11 @@ impl DpmMultistep {
         Ok(Self { run, end_first })
     }
 
-    fn factors(&self, from: NoiseLevel, to: NoiseLevel, h: f32, order: usize) -> Factors {
-        let alpha = to.signal;
-        let ratio = to.noise / from.noise;
-        let heun = self.run.options.solver_type == SolverType::Heun;
-        if self.run.options.algorithm == Algorithm::SdeDpmSolverPlusPlus {
-            let weight = 1.0 - exp(-2.0 * h);
-            let heun_weight = alpha * (weight / (-2.0 * h) + 1.0);
-            return Factors {
-                of_x: ratio * exp(-h),
-                of_m0: alpha * weight,
-                of_d1: match order {
-                    2 if !heun => 0.5 * (alpha * weight),
-                    _ => heun_weight,
-                },
-                of_d2: alpha * ((weight - 2.0 * h) / ((2.0 * h) * (2.0 * h)) - 0.5),
-                of_noise: to.noise * weight.sqrt(),
-            };
-        }
-        let weight = exp(-h) - 1.0;
-        Factors {
-            of_x: ratio,
-            of_m0: -(alpha * weight),
-            of_d1: match order {
-                2 if !heun => -(0.5 * (alpha * weight)),
-                _ => alpha * (weight / h + 1.0),
-            },
-            of_d2: -(alpha * ((weight + h) / (h * h) - 0.5)),
-            of_noise: 0.0,
-        }
-    }
-
     fn advance(&self, call: usize, sample: &mut [f32], draw: Option<&[f32]>) {
         let order = self.run.order(call, self.end_first);
         let (from, to) = (self.run.level(call), self.run.level(call + 1));
         let h = to.lambda() - from.lambda();
-        let factors = self.factors(from, to, h, order);
+        let factors = Factors::new(&self.run.options, from, to, order);
         // Earlier steps in lambda, relative to this one.
         let lambda_back = |k: usize| self.run.level(call - k).lambda();
         let r0 = if order > 1 { (from.lambda() - lambda_back(1)) / h } else { 1.0 };

@@ -75,7 +75,7 @@ const HEUN: (&str, ConfigValue) = ("solver_type", ConfigValue::Word("heun"));
 const ORDER_2: (&str, ConfigValue) = ("solver_order", ConfigValue::Count(2));
 const ORDER_3: (&str, ConfigValue) = ("solver_order", ConfigValue::Count(3));
 
-static SAMPLERS: [SamplerEntry; 20] = {
+static SAMPLERS: [SamplerEntry; 22] = {
     use SchedulerClass as C;
     use SigmaSchedule::{Exponential, Karras};
     let dpm = C::DpmMultistep;
@@ -114,6 +114,16 @@ static SAMPLERS: [SamplerEntry; 20] = {
             automatic: Exponential,
             keys: &[SDE, ORDER_3],
             ..entry("dpm++-3m-sde", "DPM++ 3M SDE", &[], dpm)
+        },
+        SamplerEntry {
+            automatic: Karras,
+            keys: &[ODE, MIDPOINT, ORDER_2],
+            ..entry("dpm++-2s", "DPM++ 2S", &[], C::DpmSinglestep)
+        },
+        SamplerEntry {
+            automatic: Karras,
+            keys: &[SDE, MIDPOINT, ORDER_2],
+            ..entry("dpm++-sde", "DPM++ SDE", &["dpm++_2s_sde"], C::DpmSinglestep)
         },
         entry("deis", "DEIS", &[], C::Deis),
         entry("unipc", "UniPC", &["uni_pc", "uni_pc_bh2"], C::UniPc),
@@ -271,6 +281,9 @@ impl SchedulerConfig {
             fail!(Argument, "schedule {name:?} is not known; known are {}", known.join(", "));
         };
         match entry.choice {
+            Choice::Spaced(spacing) if spacing != Spacing::Linspace && !self.class.takes_spacing() => {
+                fail!(Argument, "{} spreads its timesteps by linspace alone; use that or karras", self.class)
+            }
             Choice::Spaced(spacing) => {
                 let word = match spacing {
                     Spacing::Leading => "leading",

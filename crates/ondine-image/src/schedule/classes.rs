@@ -28,6 +28,8 @@ pub enum SchedulerClass {
     Kdpm2Ancestral,
     /// DPM-Solver++ multistep, orders 1 to 3, ODE or SDE.
     DpmMultistep,
+    /// DPM-Solver++ singlestep, orders 1 to 3, ODE or SDE.
+    DpmSinglestep,
     /// Exponential integrator with polynomial extrapolation.
     Deis,
     /// Unified predictor-corrector, orders 1 to 3.
@@ -50,14 +52,15 @@ pub(super) struct ClassFacts {
     pub(super) spacing: &'static str,
     pub(super) clip: bool,
     pub(super) alpha_one: bool,
-    pub(super) zero_snr: bool,
-    pub(super) sigma_schedules: bool,
-    pub(super) final_sigma: bool,
+    pub(super) lower_order_final: bool,
     pub(super) sample_prediction: bool,
+    /// The keys that the class has in diffusers, besides those of all. Others in its config are left over from another
+    /// class that the model once had, and mean nothing.
+    keys: &'static [&'static [&'static str]],
 }
 
 impl ClassFacts {
-    const fn new(class: SchedulerClass, name: &'static str) -> Self {
+    const fn new(class: SchedulerClass, name: &'static str, keys: &'static [&'static [&'static str]]) -> Self {
         Self {
             class,
             name,
@@ -65,83 +68,158 @@ impl ClassFacts {
             spacing: "linspace",
             clip: false,
             alpha_one: false,
-            zero_snr: false,
-            sigma_schedules: false,
-            final_sigma: false,
+            lower_order_final: true,
             sample_prediction: true,
+            keys,
         }
+    }
+
+    /// True if the class has the key.
+    pub(super) fn takes(&self, key: &str) -> bool {
+        self.keys.iter().copied().chain([ALL]).any(|keys| keys.contains(&key))
     }
 }
 
 const HEUN_BETAS: (f64, f64, &str) = (0.00085, 0.012, "linear");
 const LCM_BETAS: (f64, f64, &str) = (0.00085, 0.012, "scaled_linear");
 
+/// The keys of every class.
+const ALL: &[&str] =
+    &["num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type"];
+const SPACED: &[&str] = &["timestep_spacing", "steps_offset"];
+const ZERO_SNR: &[&str] = &["rescale_betas_zero_snr"];
+const ALPHA: &[&str] = &["set_alpha_to_one"];
+const CLIP: &[&str] = &["clip_sample", "clip_sample_range"];
+const THRESHOLD: &[&str] = &["thresholding", "dynamic_thresholding_ratio", "sample_max_value"];
+const SIGMAS: &[&str] = &["use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"];
+const FINAL: &[&str] = &["final_sigmas_type"];
+const BOUNDS: &[&str] = &["sigma_min", "sigma_max"];
+const SOLVER: &[&str] = &[
+    "solver_order",
+    "solver_type",
+    "lower_order_final",
+    "use_flow_sigmas",
+    "flow_shift",
+    "use_dynamic_shifting",
+    "time_shift_type",
+];
+const ALGORITHM: &[&str] = &["algorithm_type", "lambda_min_clipped", "variance_type"];
+const CONSISTENCY: &[&str] = &["original_inference_steps", "timestep_scaling"];
+
 /// One row for each class, in the words of diffusers.
-static CLASSES: [ClassFacts; 16] = {
+static CLASSES: [ClassFacts; 17] = {
     use SchedulerClass as C;
-    const fn of(class: SchedulerClass, name: &'static str) -> ClassFacts {
-        ClassFacts::new(class, name)
+    const fn of(class: SchedulerClass, name: &'static str, keys: &'static [&'static [&'static str]]) -> ClassFacts {
+        ClassFacts::new(class, name, keys)
     }
     [
-        ClassFacts { spacing: "leading", clip: true, alpha_one: true, zero_snr: true, ..of(C::Ddim, "DDIMScheduler") },
-        ClassFacts { spacing: "leading", clip: true, zero_snr: true, ..of(C::Ddpm, "DDPMScheduler") },
-        ClassFacts { spacing: "leading", sample_prediction: false, ..of(C::Pndm, "PNDMScheduler") },
-        ClassFacts { sigma_schedules: true, ..of(C::Lms, "LMSDiscreteScheduler") },
         ClassFacts {
-            zero_snr: true,
-            sigma_schedules: true,
-            final_sigma: true,
-            ..of(C::Euler, "EulerDiscreteScheduler")
+            spacing: "leading",
+            clip: true,
+            alpha_one: true,
+            ..of(C::Ddim, "DDIMScheduler", &[SPACED, ZERO_SNR, ALPHA, CLIP, THRESHOLD])
         },
         ClassFacts {
-            zero_snr: true,
+            spacing: "leading",
+            clip: true,
+            ..of(C::Ddpm, "DDPMScheduler", &[SPACED, ZERO_SNR, CLIP, THRESHOLD, &["variance_type"]])
+        },
+        ClassFacts {
+            spacing: "leading",
             sample_prediction: false,
-            ..of(C::EulerAncestral, "EulerAncestralDiscreteScheduler")
+            ..of(C::Pndm, "PNDMScheduler", &[SPACED, ALPHA, &["skip_prk_steps"]])
         },
-        ClassFacts { betas: HEUN_BETAS, sigma_schedules: true, ..of(C::Heun, "HeunDiscreteScheduler") },
+        of(C::Lms, "LMSDiscreteScheduler", &[SPACED, SIGMAS]),
+        of(
+            C::Euler,
+            "EulerDiscreteScheduler",
+            &[SPACED, ZERO_SNR, SIGMAS, FINAL, BOUNDS, &["interpolation_type", "timestep_type"]],
+        ),
+        ClassFacts {
+            sample_prediction: false,
+            ..of(C::EulerAncestral, "EulerAncestralDiscreteScheduler", &[SPACED, ZERO_SNR])
+        },
+        ClassFacts { betas: HEUN_BETAS, ..of(C::Heun, "HeunDiscreteScheduler", &[SPACED, SIGMAS, CLIP]) },
         ClassFacts {
             betas: HEUN_BETAS,
-            sigma_schedules: true,
             sample_prediction: false,
-            ..of(C::Kdpm2, "KDPM2DiscreteScheduler")
+            ..of(C::Kdpm2, "KDPM2DiscreteScheduler", &[SPACED, SIGMAS])
         },
         ClassFacts {
             betas: HEUN_BETAS,
-            sigma_schedules: true,
             sample_prediction: false,
-            ..of(C::Kdpm2Ancestral, "KDPM2AncestralDiscreteScheduler")
+            ..of(C::Kdpm2Ancestral, "KDPM2AncestralDiscreteScheduler", &[SPACED, SIGMAS])
         },
+        of(
+            C::DpmMultistep,
+            "DPMSolverMultistepScheduler",
+            &[SPACED, ZERO_SNR, THRESHOLD, SIGMAS, FINAL, SOLVER, ALGORITHM, &["euler_at_final", "use_lu_lambdas"]],
+        ),
         ClassFacts {
-            zero_snr: true,
-            sigma_schedules: true,
-            final_sigma: true,
-            ..of(C::DpmMultistep, "DPMSolverMultistepScheduler")
+            lower_order_final: false,
+            ..of(C::DpmSinglestep, "DPMSolverSinglestepScheduler", &[THRESHOLD, SIGMAS, FINAL, SOLVER, ALGORITHM])
         },
-        ClassFacts { sigma_schedules: true, ..of(C::Deis, "DEISMultistepScheduler") },
+        of(C::Deis, "DEISMultistepScheduler", &[SPACED, THRESHOLD, SIGMAS, SOLVER, &["algorithm_type"]]),
+        of(
+            C::UniPc,
+            "UniPCMultistepScheduler",
+            &[
+                SPACED,
+                ZERO_SNR,
+                THRESHOLD,
+                SIGMAS,
+                FINAL,
+                BOUNDS,
+                SOLVER,
+                &["predict_x0", "disable_corrector", "solver_p", "shift_terminal"],
+            ],
+        ),
         ClassFacts {
-            zero_snr: true,
-            sigma_schedules: true,
-            final_sigma: true,
-            ..of(C::UniPc, "UniPCMultistepScheduler")
+            betas: LCM_BETAS,
+            spacing: "leading",
+            alpha_one: true,
+            ..of(C::Lcm, "LCMScheduler", &[SPACED, ZERO_SNR, ALPHA, CLIP, THRESHOLD, CONSISTENCY])
         },
         ClassFacts {
             betas: LCM_BETAS,
             spacing: "leading",
             alpha_one: true,
-            zero_snr: true,
-            ..of(C::Lcm, "LCMScheduler")
+            ..of(C::Tcd, "TCDScheduler", &[SPACED, ZERO_SNR, ALPHA, THRESHOLD, CONSISTENCY])
         },
-        ClassFacts {
-            betas: LCM_BETAS,
-            spacing: "leading",
-            alpha_one: true,
-            zero_snr: true,
-            ..of(C::Tcd, "TCDScheduler")
-        },
-        of(C::FlowEuler, "FlowMatchEulerDiscreteScheduler"),
-        of(C::FlowHeun, "FlowMatchHeunDiscreteScheduler"),
+        of(
+            C::FlowEuler,
+            "FlowMatchEulerDiscreteScheduler",
+            &[
+                SIGMAS,
+                &["shift", "use_dynamic_shifting", "time_shift_type", "base_shift", "max_shift", "base_image_seq_len"],
+                &["max_image_seq_len", "invert_sigmas", "shift_terminal", "stochastic_sampling"],
+            ],
+        ),
+        of(C::FlowHeun, "FlowMatchHeunDiscreteScheduler", &[&["shift"]]),
     ]
 };
+
+/// Keys of classes that are not run here, which stay in the config of a model that is given another class.
+const OF_OTHERS: &[&str] = &[
+    "correct_steps",
+    "eta",
+    "noise_sampler_seed",
+    "rho",
+    "s_churn",
+    "s_max",
+    "s_min",
+    "s_noise",
+    "sampling_eps",
+    "sigma_data",
+    "sigma_schedule",
+    "snr",
+    "tensor_format",
+];
+
+/// True if some class has the key.
+pub(super) fn is_key(key: &str) -> bool {
+    CLASSES.iter().any(|facts| facts.takes(key)) || OF_OTHERS.contains(&key)
+}
 
 impl SchedulerClass {
     /// Every class, in the order of the table.
@@ -158,7 +236,14 @@ impl SchedulerClass {
     /// Whether the class runs on noise levels (sigmas) that a schedule such as Karras may replace.
     #[must_use]
     pub fn takes_sigma_schedule(self) -> bool {
-        self.facts().sigma_schedules || self == Self::EulerAncestral
+        let flow = matches!(self, Self::FlowEuler | Self::FlowHeun);
+        self == Self::EulerAncestral || !flow && self.facts().takes("use_karras_sigmas")
+    }
+
+    /// Whether the class spreads timesteps as [`Spacing`](super::Spacing) says, rather than always linspace.
+    #[must_use]
+    pub fn takes_spacing(self) -> bool {
+        self.facts().takes("timestep_spacing")
     }
 
     /// The class a `_class_name` stands for.

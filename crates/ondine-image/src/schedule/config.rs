@@ -77,7 +77,7 @@ impl SchedulerConfig {
         let given: Map<String, Value> = serde_json::from_str(&quote_infinities(text)).map_err(|error| {
             Error::new(ErrorKind::Format, format!("not a JSON object ({error}); give diffusers' scheduler_config.json"))
         })?;
-        let Some(name) = Keys(&given).text("_class_name")? else {
+        let Some(name) = keys::class_name(&given)? else {
             fail!(Missing, "_class_name is missing; name the scheduler, such as \"DDIMScheduler\"");
         };
         Self::resolve(SchedulerClass::from_name(name)?, given)
@@ -132,37 +132,32 @@ impl SchedulerConfig {
 
     fn resolve(class: SchedulerClass, given: Map<String, Value>) -> Result<Self> {
         let facts = class.facts();
-        let keys = Keys(&given);
-        keys.refuse_unsupported(class)?;
+        let keys = Keys { given: &given, facts };
+        keys.refuse_unsupported()?;
         let train_timesteps = keys.count("num_train_timesteps", 1000, 1..=MOST_TRAIN_TIMESTEPS)?;
-        let clip = keys.flag("clip_sample", facts.clip)?
-            && (facts.clip || matches!(class, SchedulerClass::Heun | SchedulerClass::Lcm));
+        let clip = keys.flag("clip_sample", facts.clip)?;
         let clip = if clip { Some(keys.number("clip_sample_range", 1.0)? as f32) } else { None };
         let alpha_one = keys.flag("set_alpha_to_one", facts.alpha_one)?;
-        let (sigma_min, sigma_max) = match class {
-            SchedulerClass::Euler | SchedulerClass::UniPc => (keys.positive("sigma_min")?, keys.positive("sigma_max")?),
-            _ => (None, None),
-        };
         let config = Self {
             class,
             train_timesteps,
             beta_start: keys.variance("beta_start", facts.betas.0)?,
             beta_end: keys.variance("beta_end", facts.betas.1)?,
-            betas: keys.betas(train_timesteps, facts)?,
-            zero_snr: facts.zero_snr && keys.flag("rescale_betas_zero_snr", false)?,
-            prediction: keys.prediction(facts)?,
+            betas: keys.betas(train_timesteps)?,
+            zero_snr: keys.flag("rescale_betas_zero_snr", false)?,
+            prediction: keys.prediction()?,
             spacing: keys.choice("timestep_spacing", facts.spacing, &keys::SPACINGS)?,
             steps_offset: keys.count("steps_offset", 0, 0..=train_timesteps)?,
-            sigma_schedule: keys.sigma_schedule(facts)?,
-            sigma_min,
-            sigma_max,
-            final_sigma: keys.final_sigma(facts)?,
+            sigma_schedule: keys.sigma_schedule()?,
+            sigma_min: keys.positive("sigma_min")?,
+            sigma_max: keys.positive("sigma_max")?,
+            final_sigma: keys.final_sigma()?,
             alpha_one: alpha_one || class == SchedulerClass::Ddpm,
             clip,
             skip_prk_steps: keys.flag("skip_prk_steps", false)?,
             continuous_timesteps: keys.choice("timestep_type", "discrete", &keys::TIMESTEP_TYPES)?,
             variance: keys.choice("variance_type", "fixed_small", &keys::VARIANCES)?,
-            solver: keys.solver(class)?,
+            solver: keys.solver()?,
             consistency: ConsistencyOptions {
                 original_steps: keys.count("original_inference_steps", 50, 1..=train_timesteps)?,
                 timestep_scaling: keys.number("timestep_scaling", 10.0)?,
@@ -236,7 +231,8 @@ mod tests {
             r#""steps_offset": 1.5"#,
             r#""clip_sample": 1"#,
             r#""thresholding": true"#,
-            r#""original_inference_steps": 0"#,
+            r#""unheard_of": 1"#,
+            r#""predict_epsilon": false"#,
         ] {
             message(&format!(r#"{{"_class_name": "DDIMScheduler", {value}}}"#));
         }
@@ -246,9 +242,24 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_other_classes_mean_nothing() {
+        let plain = SchedulerConfig::from_json(r#"{"_class_name": "DDIMScheduler"}"#).expect("a config");
+        let left =
+            r#""original_inference_steps": 0, "algorithm_type": "x", "sigma_data": 0.5, "use_flow_sigmas": true"#;
+        let text = format!(r#"{{"_class_name": "DDIMScheduler", {left}, "unheard_of": false}}"#);
+        let config = SchedulerConfig::from_json(&text).expect("a config with leftovers");
+        assert_eq!(
+            SchedulerConfig { given: Map::new(), ..config.clone() },
+            SchedulerConfig { given: Map::new(), ..plain }
+        );
+        // They mean something again in the class that has them.
+        assert!(config.with_class(SchedulerClass::Lcm).is_err() && config.with_class(SchedulerClass::UniPc).is_err());
+    }
+
+    #[test]
     fn pythons_infinities_are_read() {
         let config = SchedulerConfig::from_json(
-            r#"{"_class_name": "DPMSolverMultistepScheduler", "note": "a \" -Infinity",
+            r#"{"_class_name": "DPMSolverMultistepScheduler", "_note": "a \" -Infinity",
                 "lambda_min_clipped": -Infinity}"#,
         )
         .expect("a config as diffusers writes it");

@@ -7,7 +7,7 @@ use super::{
     choices::{
         Algorithm, BetaSchedule, FinalSigma, Prediction, SigmaSchedule, SolverOptions, SolverType, Spacing, Variance,
     },
-    classes::{ClassFacts, SchedulerClass},
+    classes::{ClassFacts, SchedulerClass, is_key},
 };
 
 pub(super) const SPACINGS: [(&str, Spacing); 3] =
@@ -45,12 +45,24 @@ const UNIPC_TYPES: [(&str, SolverType); 5] = [
     ("logrho", SolverType::Bh2),
 ];
 
-/// Typed reading of the given keys; `null` counts as absent.
-pub(super) struct Keys<'a>(pub(super) &'a Map<String, Value>);
+/// Typed reading of the given keys, of those that a class has; `null` counts as absent.
+pub(super) struct Keys<'a> {
+    pub(super) given: &'a Map<String, Value>,
+    pub(super) facts: &'a ClassFacts,
+}
+
+/// The class that a config names.
+pub(super) fn class_name(given: &Map<String, Value>) -> Result<Option<&str>> {
+    match given.get("_class_name") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(name)) => Ok(Some(name)),
+        Some(other) => fail!(Format, "_class_name is {other}; give a string"),
+    }
+}
 
 impl<'a> Keys<'a> {
     fn get(&self, key: &str) -> Option<&'a Value> {
-        self.0.get(key).filter(|value| !value.is_null())
+        self.given.get(key).filter(|value| !value.is_null() && self.facts.takes(key))
     }
 
     fn wrong(&self, key: &str, expected: &str) -> Error {
@@ -107,12 +119,13 @@ impl<'a> Keys<'a> {
         find(name).ok_or_else(|| self.wrong(key, &expected))
     }
 
-    pub(super) fn prediction(&self, facts: &ClassFacts) -> Result<Prediction> {
+    pub(super) fn prediction(&self) -> Result<Prediction> {
+        let facts = self.facts;
         let known = if facts.sample_prediction { &PREDICTIONS[..] } else { &PREDICTIONS[..2] };
         self.choice("prediction_type", "epsilon", known).at(|| facts.name)
     }
 
-    pub(super) fn betas(&self, count: usize, facts: &ClassFacts) -> Result<BetaSchedule> {
+    pub(super) fn betas(&self, count: usize) -> Result<BetaSchedule> {
         if let Some(value) = self.get("trained_betas") {
             let numbers = value.as_array().map(Vec::as_slice).unwrap_or_default();
             let valid = |beta: f64| (beta > 0.0 && beta < 1.0).then_some(beta as f32);
@@ -123,14 +136,14 @@ impl<'a> Keys<'a> {
             });
         }
         const NAMES: [(&str, usize); 3] = [("linear", 0), ("scaled_linear", 1), ("squaredcos_cap_v2", 2)];
-        Ok(match self.choice("beta_schedule", facts.betas.2, &NAMES)? {
+        Ok(match self.choice("beta_schedule", self.facts.betas.2, &NAMES)? {
             0 => BetaSchedule::Linear,
             1 => BetaSchedule::ScaledLinear,
             _ => BetaSchedule::SquaredCosine,
         })
     }
 
-    pub(super) fn sigma_schedule(&self, facts: &ClassFacts) -> Result<SigmaSchedule> {
+    pub(super) fn sigma_schedule(&self) -> Result<SigmaSchedule> {
         let mut chosen = SigmaSchedule::Table;
         let mut count = 0;
         for (key, schedule) in SIGMA_FLAGS {
@@ -145,20 +158,20 @@ impl<'a> Keys<'a> {
                 "more than one of use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas is true; set one"
             );
         }
-        Ok(if facts.sigma_schedules { chosen } else { SigmaSchedule::Table })
+        Ok(chosen)
     }
 
-    pub(super) fn final_sigma(&self, facts: &ClassFacts) -> Result<FinalSigma> {
-        match facts.class {
+    pub(super) fn final_sigma(&self) -> Result<FinalSigma> {
+        match self.facts.class {
             SchedulerClass::Deis => Ok(FinalSigma::SigmaMin),
-            _ if facts.final_sigma => self.choice("final_sigmas_type", "zero", &FINAL_SIGMAS),
-            _ => Ok(FinalSigma::Zero),
+            _ => self.choice("final_sigmas_type", "zero", &FINAL_SIGMAS),
         }
     }
 
-    pub(super) fn solver(&self, class: SchedulerClass) -> Result<SolverOptions> {
+    pub(super) fn solver(&self) -> Result<SolverOptions> {
+        let class = self.facts.class;
         let unipc = class == SchedulerClass::UniPc;
-        let dpm = class == SchedulerClass::DpmMultistep;
+        let dpm = matches!(class, SchedulerClass::DpmMultistep | SchedulerClass::DpmSinglestep);
         let disabled = self.read("disable_corrector", Vec::new(), "give a list of call numbers", |value| {
             let number = |n: &Value| n.as_u64().and_then(|n| usize::try_from(n).ok());
             value.as_array()?.iter().map(number).collect()
@@ -180,34 +193,44 @@ impl<'a> Keys<'a> {
                 (_, true) => self.choice("solver_type", "midpoint", &DPM_TYPES)?,
                 _ => SolverType::Midpoint,
             },
-            lower_order_final: self.flag("lower_order_final", true)?,
+            lower_order_final: self.flag("lower_order_final", self.facts.lower_order_final)?,
             euler_at_final: self.flag("euler_at_final", false)?,
             lambda_min_clipped,
             disable_corrector: disabled,
         })
     }
 
-    /// Options that would change the result and are not carried out.
-    pub(super) fn refuse_unsupported(&self, class: SchedulerClass) -> Result<()> {
-        const FLAGS: [(&str, &str); 6] = [
+    /// Options that would change the result and are not carried out, and keys that no class has.
+    pub(super) fn refuse_unsupported(&self) -> Result<()> {
+        const FLAGS: [(&str, &str); 7] = [
             ("thresholding", "dynamic thresholding serves pixel-space models; use clip_sample"),
             ("use_flow_sigmas", "use FlowMatchEulerDiscreteScheduler for flow models"),
             ("use_lu_lambdas", "use use_karras_sigmas"),
             ("invert_sigmas", "leave it out"),
             ("stochastic_sampling", "leave it out"),
             ("shift_terminal", "leave it out"),
+            ("solver_p", "leave it out"),
         ];
         for (key, advice) in FLAGS {
-            let set = self.get(key).is_some_and(|value| *value != Value::Bool(false));
-            if set {
+            if self.get(key).is_some_and(|value| *value != Value::Bool(false)) {
                 fail!(Unsupported, "{key} is not supported; {advice}");
             }
         }
-        let interpolation = self.text("interpolation_type")?.unwrap_or("linear");
-        if class == SchedulerClass::Euler && interpolation != "linear" {
+        if self.given.get("predict_epsilon") == Some(&Value::Bool(false)) {
+            fail!(Unsupported, "predict_epsilon = false is not read any more; say prediction_type = \"sample\"");
+        }
+        for (key, value) in self.given {
+            // Names that begin so are notes of the program that wrote the file.
+            let known = key.starts_with('_') || key == "predict_epsilon" || is_key(key);
+            if !known && !matches!(value, Value::Null | Value::Bool(false)) {
+                let shown: String = value.to_string().chars().take(40).collect();
+                fail!(Unsupported, "{key} = {shown} is no known key of a scheduler; take it out if it changes nothing");
+            }
+        }
+        if self.text("interpolation_type")?.unwrap_or("linear") != "linear" {
             return Err(self.wrong("interpolation_type", "known is linear"));
         }
-        let flow = matches!(class, SchedulerClass::FlowEuler | SchedulerClass::FlowHeun);
+        let flow = matches!(self.facts.class, SchedulerClass::FlowEuler | SchedulerClass::FlowHeun);
         if flow && self.text("time_shift_type")?.unwrap_or("exponential") != "exponential" {
             return Err(self.wrong("time_shift_type", "known is exponential"));
         }
@@ -216,7 +239,7 @@ impl<'a> Keys<'a> {
                 return Err(self.wrong(key, "flow samplers take no sigma schedule"));
             }
         }
-        if class == SchedulerClass::UniPc && !self.flag("predict_x0", true)? {
+        if !self.flag("predict_x0", true)? {
             return Err(self.wrong("predict_x0", "only true is supported"));
         }
         Ok(())

@@ -39,6 +39,10 @@ pub struct Config {
     pub scaling_factor: f32,
     /// What is subtracted from latents before they are multiplied.
     pub shift_factor: Option<f32>,
+    /// Means of the latents' channels: what is subtracted, where it differs by channel.
+    pub latents_mean: Option<Vec<f32>>,
+    /// Standard deviations of the latents' channels: what they are divided by, besides being multiplied.
+    pub latents_std: Option<Vec<f32>>,
     /// True if a 1x1 convolution follows the encoder.
     pub use_quant_conv: bool,
     /// True if a 1x1 convolution precedes the decoder.
@@ -61,6 +65,8 @@ impl Default for Config {
             norm_num_groups: 32,
             scaling_factor: 0.18215,
             shift_factor: None,
+            latents_mean: None,
+            latents_std: None,
             use_quant_conv: true,
             use_post_quant_conv: true,
             mid_block_add_attention: true,
@@ -74,7 +80,7 @@ impl Config {
     /// # Errors
     /// If it is no valid config, or asks for something absurd or unknown.
     pub fn from_json(json: &str) -> Result<Self> {
-        let config: Self = config::parse(json)?;
+        let config: Self = config::options(json, WITHOUT_EFFECT)?;
         config.check()?;
         Ok(config)
     }
@@ -115,6 +121,9 @@ impl Config {
         })
     }
 }
+
+/// The size of pictures that are cut into tiles, and whether half precision is avoided.
+const WITHOUT_EFFECT: &[&str] = &["sample_size", "force_upcast"];
 
 const EPS: f32 = 1e-6;
 
@@ -223,12 +232,16 @@ fn head(m: &mut Module<'_>, x: Value, out: usize, spec: &ResnetSpec) -> Result<V
 /// The facts of the latents.
 fn latent_space(json: &str) -> Result<LatentSpace> {
     let config = Config::from_json(json)?;
-    options::checked(LatentSpace {
+    options::Latents {
         factor: config.downscale(),
         channels: config.latent_channels,
+        colors: config.out_channels,
         scaling: config.scaling_factor,
-        shift: config.shift_factor.unwrap_or(0.0),
-    })
+        shift: config.shift_factor,
+        mean: config.latents_mean,
+        std: config.latents_std,
+    }
+    .space()
 }
 
 fn functions(json: &str, _: GraphSizes) -> Result<Functions> {

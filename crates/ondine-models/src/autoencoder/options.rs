@@ -5,7 +5,7 @@ use ondine_graph::{DType, Dim, Graph, Result, Value, fail};
 use crate::{
     architecture::{Functions, LatentSpace},
     blocks::Module,
-    config::TYPICAL_LATENTS,
+    config::{TYPICAL_LATENTS, same_length},
 };
 
 /// What is asked of a graph.
@@ -46,17 +46,44 @@ pub(super) fn functions(mut encode: Graph, mut decode: Graph, factor: usize) -> 
 /// The most pixels that a latent may stand for, along each side.
 const MAX_FACTOR: usize = 1024;
 
-/// The facts of latents, if pictures can be made of them.
-pub(super) fn checked(latents: LatentSpace) -> Result<LatentSpace> {
-    let LatentSpace { factor, scaling, shift, .. } = latents;
-    if factor > MAX_FACTOR {
-        fail!(Unsupported, "a latent stands for {factor} pixels; the most are {MAX_FACTOR}");
+/// What configs say of latents.
+pub(super) struct Latents {
+    pub(super) factor: usize,
+    pub(super) channels: usize,
+    pub(super) colors: usize,
+    pub(super) scaling: f32,
+    pub(super) shift: Option<f32>,
+    pub(super) mean: Option<Vec<f32>>,
+    pub(super) std: Option<Vec<f32>>,
+}
+
+impl Latents {
+    /// The facts of the latents, if pictures can be made of them.
+    pub(super) fn space(self) -> Result<LatentSpace> {
+        let Self { factor, channels, colors, scaling, shift, mean, std } = self;
+        if factor > MAX_FACTOR {
+            fail!(Unsupported, "a latent stands for {factor} pixels; the most are {MAX_FACTOR}");
+        }
+        if scaling == 0.0 || !scaling.is_finite() {
+            fail!(Format, "`scaling_factor` is {scaling}; it must be a number other than 0");
+        }
+        let shift = shift.unwrap_or(0.0);
+        if !shift.is_finite() {
+            fail!(Format, "`shift_factor` is {shift}; it must be a number");
+        }
+        let (scaling, shift) = match (mean, std) {
+            (None, None) => (vec![scaling; channels], vec![shift; channels]),
+            (Some(mean), Some(std)) if shift == 0.0 => {
+                same_length("latents_mean", &mean, channels)?;
+                same_length("latents_std", &std, channels)?;
+                if !(mean.iter().all(|x| x.is_finite()) && std.iter().all(|x| x.is_normal() && *x > 0.0)) {
+                    fail!(Format, "`latents_mean` and `latents_std` must be numbers, the latter above 0");
+                }
+                (std.iter().map(|std| scaling / std).collect(), mean)
+            }
+            (Some(_), Some(_)) => fail!(Unsupported, "`shift_factor` beside `latents_mean` is not supported; give one"),
+            _ => fail!(Format, "`latents_mean` and `latents_std` go together; give both or none"),
+        };
+        Ok(LatentSpace { factor, channels, colors, scaling, shift })
     }
-    if scaling == 0.0 || !scaling.is_finite() {
-        fail!(Format, "`scaling_factor` is {scaling}; it must be a number other than 0");
-    }
-    if !shift.is_finite() {
-        fail!(Format, "`shift_factor` is {shift}; it must be a number");
-    }
-    Ok(latents)
 }

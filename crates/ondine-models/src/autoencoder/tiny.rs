@@ -67,7 +67,7 @@ impl Config {
     /// # Errors
     /// If it is no valid config, or asks for something absurd or unknown.
     pub fn from_json(json: &str) -> Result<Self> {
-        let config: Self = config::parse(json)?;
+        let config: Self = config::options(json, WITHOUT_EFFECT)?;
         config.check()?;
         Ok(config)
     }
@@ -103,6 +103,9 @@ impl Config {
         activation("act_fn", &self.act_fn)
     }
 }
+
+/// How latents are kept as bytes, whether half precision is avoided, and what the decoder's channels say too.
+const WITHOUT_EFFECT: &[&str] = &["latent_magnitude", "latent_shift", "force_upcast", "block_out_channels"];
 
 /// Builds the encoder.
 ///
@@ -219,12 +222,16 @@ fn block(m: &mut Module<'_>, x: Value, activation: Activation) -> Result<Value> 
 /// The facts of the latents.
 fn latent_space(json: &str) -> Result<LatentSpace> {
     let config = Config::from_json(json)?;
-    options::checked(LatentSpace {
+    options::Latents {
         factor: config.downscale(),
         channels: config.latent_channels,
+        colors: config.out_channels,
         scaling: config.scaling_factor,
-        shift: config.shift_factor.unwrap_or(0.0),
-    })
+        shift: config.shift_factor,
+        mean: None,
+        std: None,
+    }
+    .space()
 }
 
 fn functions(json: &str, _: GraphSizes) -> Result<Functions> {

@@ -12,8 +12,6 @@ use crate::{
 };
 
 /// `config.json` of a U-Net; defaults are those of `UNet2DConditionModel`.
-///
-/// Options that only concern training, precision or block types that are not supported are not read.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 #[expect(clippy::struct_excessive_bools, reason = "these are the file's options")]
@@ -180,6 +178,25 @@ pub(super) struct Plan {
     pub time: usize,
 }
 
+/// Options that only concern training, precision, or blocks and embeddings that are refused by their names.
+const WITHOUT_EFFECT: &[&str] = &[
+    "addition_embed_type_num_heads",
+    "cross_attention_norm",
+    "dropout",
+    "mid_block_only_cross_attention",
+    "resnet_out_scale_factor",
+    "resnet_skip_time_act",
+    "upcast_attention",
+    // Of the average over training that the weights are.
+    "decay",
+    "inv_gamma",
+    "min_decay",
+    "optimization_step",
+    "power",
+    "update_after_step",
+    "use_ema_warmup",
+];
+
 const MAX_LEVELS: usize = 16;
 /// The most residual and transformer blocks of the whole network.
 const MAX_BLOCKS: usize = 4096;
@@ -192,7 +209,7 @@ impl Config {
     /// # Errors
     /// If it is no valid config, or asks for something absurd or unknown.
     pub fn from_json(json: &str) -> Result<Self> {
-        let config: Self = config::parse(json)?;
+        let config: Self = config::options(json, WITHOUT_EFFECT)?;
         config.plan()?;
         Ok(config)
     }
@@ -208,6 +225,9 @@ impl Config {
         let halvings = self.block_out_channels.len().clamp(1, MAX_LEVELS) - 1;
         DenoiserFacts {
             channels: self.in_channels,
+            predicted: self.out_channels,
+            classes: self.num_class_embeds.filter(|_| self.class_embed_type.is_none()),
+            text_and_sizes: self.addition_embed_type.is_some(),
             native,
             divisor: 1 << halvings,
             guidance_width: self.time_cond_proj_dim,

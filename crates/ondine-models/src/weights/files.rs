@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ondine_graph::{Context, Result, Weights, fail};
+use ondine_graph::{Asset, Context, Result, Weights, fail};
 use serde::Deserialize;
 
 use super::source::{Source, join, plain_name};
@@ -76,11 +76,18 @@ fn shards(index: &str) -> Result<BTreeSet<String>> {
     index.weight_map.into_values().map(|shard| plain_name(&shard).map(str::to_owned)).collect()
 }
 
-/// The weights of the network in `folder`, mapped, as the files name them.
+/// The weights of the network in `folder`, mapped, as the files name them: those of a checkpoint, or of an
+/// [`Asset::save`], which may be in fewer bits.
 ///
 /// # Errors
 /// As [`weight_files`], and if a file is missing or broken.
 pub fn load(source: &Source, folder: &str) -> Result<Weights> {
+    if let Source::Folder(root) = source {
+        let folder = root.join(folder);
+        if Asset::is_folder(&folder) {
+            return Ok(Asset::open(&folder)?.weights().clone());
+        }
+    }
     let mut weights = Weights::default();
     for name in weight_files(source, folder)? {
         weights.merge(Weights::from_safetensors(&source.describe(&name), &source.open(&name)?)?)?;

@@ -7,9 +7,12 @@ CLIP_MERGES is `bpe_simple_vocab_16e6.txt.gz` of OpenAI's CLIP, WORDPIECE_VOCAB 
 
 import gzip
 import json
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
+from diffusers.loaders import TextualInversionLoaderMixin
 from transformers import BertTokenizer, CLIPTokenizer
 
 HERE = Path(__file__).parent
@@ -35,6 +38,17 @@ TEXTS = [
 ]
 
 
+WORDS_IN_TEXTS = [
+    "a photo of a <toy> in the rain",
+    "<toy>",
+    "<toy>_1 alone",
+    "a<toy>cat, <TOY> <toy>",
+    "a big word, a Big  Word and a bigger word",
+    "two plushes and a PLUSH",
+    "nothing of that",
+]
+
+
 def clip_vocabulary(path):
     """The bytes, the bytes that end a word, the first merges and the two special tokens."""
     merges = gzip.open(path, "rt", encoding="utf-8").read().split("\n")[1 : MERGES + 1]
@@ -53,14 +67,15 @@ def write(folder, files):
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def expect(tokenizer):
-    def ids(text):
+def expect(tokenizer, texts=TEXTS):
+    def ids(written):
+        text = TextualInversionLoaderMixin().maybe_convert_prompt(written, tokenizer)
         plain = tokenizer(text, truncation=True, max_length=LENGTH)["input_ids"]
         padded = tokenizer(text, truncation=True, max_length=LENGTH, padding="max_length")["input_ids"]
         whole = tokenizer(text)["input_ids"]
-        return {"text": text, "ids": plain, "padded": padded, "truncated": len(whole) - len(plain)}
+        return {"text": written, "ids": plain, "padded": padded, "truncated": len(whole) - len(plain)}
 
-    return [ids(text) for text in TEXTS]
+    return [ids(text) for text in texts]
 
 
 def main():
@@ -73,6 +88,16 @@ def main():
     bang = CLIPTokenizer.from_pretrained(HERE / "clip", pad_token="!")
     bang.save_pretrained(HERE / "clip_bang")
     write(HERE / "clip_bang", {"expected.json": expect(CLIPTokenizer.from_pretrained(HERE / "clip_bang"))})
+
+    # Words of textual inversion as transformers kept them before 4.34; one of them has three vectors.
+    words = ["<toy>", "<toy>_1", "<toy>_2", "Big Word", "plush"]
+    folder = HERE / "clip_words"
+    write(folder, {"added_tokens.json": {word: len(vocab) + i for i, word in enumerate(words)}})
+    with tempfile.TemporaryDirectory() as whole:
+        for source in (HERE / "clip", folder):
+            shutil.copytree(source, whole, dirs_exist_ok=True)
+        taught = CLIPTokenizer.from_pretrained(whole)
+    write(folder, {"expected.json": expect(taught, WORDS_IN_TEXTS)})
 
     lines = Path(sys.argv[2]).read_text(encoding="utf-8").split("\n")
     specials = [line for line in lines[:110] if line.startswith("[") and "unused" not in line]

@@ -11,7 +11,7 @@ use super::{
 use crate::cpu::{Processor, share::map_rows};
 use ondine_graph::{
     Bytes, DType, Result, Tensor, Weights,
-    encoding::{ENCODING, LOW_RANK_A, LOW_RANK_B, LUT, SCALE, ZERO, code_bytes, pack_codes},
+    encoding::{ENCODING, INPUT_RANGE, LOW_RANK_A, LOW_RANK_B, LUT, SCALE, ZERO, code_bytes, pack_codes},
     fail,
 };
 
@@ -27,6 +27,16 @@ impl Coded {
     /// Bytes of all its tensors.
     pub(super) fn bytes(&self) -> usize {
         self.parts.iter().map(|(_, tensor)| tensor.bytes.len()).sum()
+    }
+
+    /// Keeps the range of what the weight is multiplied with, in which that becomes 8 bits.
+    pub(super) fn set_range(&mut self, range: [f32; 2]) {
+        self.parts.push((INPUT_RANGE, numbers(&range, &[2], false)));
+    }
+
+    /// True if what the weight is multiplied with loses digits too.
+    pub(super) fn has_range(&self) -> bool {
+        self.parts.iter().any(|(part, _)| *part == INPUT_RANGE)
     }
 
     /// Puts the tensors where the weight `path` was.

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     calibrate::calls,
-    encode::encode,
+    encode::{Coded, encode},
     format::{Format, Kind},
     layers::{Layer, weight_position},
     options::{Options, Progress},
@@ -37,6 +37,7 @@ struct Call {
 
 /// A layer by itself, with what it reads in a call.
 struct Alone {
+    graph: Graph,
     specialized: Specialized,
     x: NDArray,
     signal: f64,
@@ -117,14 +118,18 @@ impl Measure {
         self.ranges[index]
     }
 
-    /// The squared error of what a layer yields, and its loss, with `coded` in place of `values`.
-    pub(super) fn layer(&self, index: usize, values: &[f32], coded: &[f32]) -> Result<(f64, Loss)> {
+    /// The squared error of what a layer yields, and its loss, with `coded` in place of `values`, as it will run.
+    pub(super) fn layer(&self, index: usize, values: &[f32], coded: &Coded) -> Result<(f64, Loss)> {
         let (path, _, uses) = &self.layers[index];
-        // The error is linear in that of the weight: no digits are lost to what is right.
-        let wrong: Vec<f32> = coded.iter().zip(values).map(|(coded, value)| coded - value).collect();
         let (mut noise, mut signal, mut peak, mut count) = (0.0, 0.0, 0.0_f64, 0);
+        // Where the weight alone is wrong, the error is linear in that: no digits are lost to what is right.
+        let wrong: Vec<f32> = coded.values.iter().zip(values).map(|(coded, value)| coded - value).collect();
         for alone in uses {
-            noise += alone.energy(&alone.specialized.replaced(&[(path, &wrong)])?)?.0;
+            noise += if coded.has_range() {
+                alone.error(path, coded, &self.device)?
+            } else {
+                alone.energy(&alone.specialized.replaced(&[(path, &wrong)])?)?.0
+            };
             signal += alone.signal;
             peak = peak.max(alone.peak);
             count += alone.count;
@@ -132,14 +137,20 @@ impl Measure {
         Ok((noise, Loss::new(noise, signal, peak, count)))
     }
 
+    /// The loss of the worst result of all calls, with an asset of the same functions in place of the one that was
+    /// given, as it will run.
+    pub(super) fn asset(&self, asset: &Asset) -> Result<Loss> {
+        self.results(&asset.specialize(&crate::Options::default(), &self.device, None)?)
+    }
+
     /// What a unit of squared error of a layer alone makes of squared error of the results, relative to their squared
     /// peak: measured with the error of 4 bits.
     pub(super) fn sensitivity(&self, index: usize, values: &[f32]) -> Result<f64> {
         let (path, shape, _) = &self.layers[index];
         let format = Format::new(Kind::Integer { bits: 4, symmetric: true });
-        let coded = encode(values, shape, &format, self.device.processor()?).at(|| path)?.values;
+        let coded = encode(values, shape, &format, self.device.processor()?).at(|| path)?;
         let (noise, _) = self.layer(index, values, &coded)?;
-        let loss = self.results(&self.base.replaced(&[(path, &coded)])?)?;
+        let loss = self.results(&self.base.replaced(&[(path, &coded.values)])?)?;
         let relative = loss.psnr.map_or(0.0, |psnr| 10.0_f64.powf(-psnr / 10.0));
         Ok(if noise > 0.0 { relative / noise } else { 0.0 })
     }
@@ -276,19 +287,33 @@ impl Alone {
         alone.output("y", y);
         let mut weights = Weights::default();
         weights.insert(&layer.path, plain_tensor(weight, &layer.shape));
-        let asset = Asset::new("layer", [("layer", alone)], weights)?;
+        let asset = Asset::new("layer", [("layer", alone.clone())], weights)?;
         let specialized = asset.specialize(&crate::Options::default(), device, None)?;
-        let mut alone = Self { specialized, x, signal: 0.0, peak: 0.0, count: 0 };
+        let mut alone = Self { graph: alone, specialized, x, signal: 0.0, peak: 0.0, count: 0 };
         (alone.signal, alone.peak, alone.count) = alone.energy(&alone.specialized)?;
         Ok(alone)
     }
 
     /// The sum of squares of what the layer yields, the largest absolute value, and how many there are.
     fn energy(&self, specialized: &Specialized) -> Result<(f64, f64, usize)> {
-        let outputs = specialized.clone().load()?.function("layer")?.run(&[("x", &self.x)], &mut State::default())?;
-        let y: Vec<f32> = outputs.iter().flat_map(|(_, array)| array.to_f32()).collect();
+        let y = self.results(specialized)?;
         let peak = y.iter().fold(0.0_f64, |most, &x| most.max(f64::from(x).abs()));
         Ok((y.iter().map(|&x| f64::from(x).powi(2)).sum(), peak, y.len()))
+    }
+
+    /// The sum of squares of what is wrong with the results of `coded`.
+    fn error(&self, path: &str, coded: &Coded, device: &Device) -> Result<f64> {
+        let mut weights = Weights::default();
+        coded.insert(path, &mut weights);
+        let asset = Asset::new("layer", [("layer", self.graph.clone())], weights)?;
+        let found = self.results(&asset.specialize(&crate::Options::default(), device, None)?)?;
+        let pairs = found.into_iter().zip(self.results(&self.specialized)?);
+        Ok(pairs.map(|(found, wanted)| (f64::from(found) - f64::from(wanted)).powi(2)).sum())
+    }
+
+    fn results(&self, specialized: &Specialized) -> Result<Vec<f32>> {
+        let outputs = specialized.clone().load()?.function("layer")?.run(&[("x", &self.x)], &mut State::default())?;
+        Ok(outputs.iter().flat_map(|(_, array)| array.to_f32()).collect())
     }
 }
 

@@ -57,6 +57,7 @@ pub struct Report {
     pub bytes_before: u64,
     /// Bytes of all weights now.
     pub bytes_after: u64,
-    /// The error of the functions' results, the worst of them, if it was measured.
+    /// The error of the functions' results as the compressed asset runs, if it was measured: of the worst result of all
+    /// calls, the one with the least [`Loss::psnr`].
     pub outputs: Option<Loss>,
 }

@@ -383,6 +383,35 @@ fn activations_of_8_bits_have_the_ranges_of_the_calibration() {
 }
 
 #[test]
+fn what_activations_lose_is_measured() {
+    let asset = network();
+    // One column is far larger than the others: 8 bits for its range leave few for theirs.
+    let mut values = numbers(4, 64, 5);
+    values.iter_mut().skip(3).step_by(64).for_each(|x| *x = 300.0);
+    let x = NDArray::new(&[4, 64], &values).unwrap();
+    let calibration = vec![BTreeMap::from([("x".to_owned(), x.clone())])];
+    let format = Some(Format::new(Kind::Rows8));
+    let run = |asset: &Asset| {
+        let model = asset.specialize(&crate::Options::default(), &device(), None).unwrap().load().unwrap();
+        let mut outputs = model.function("main").unwrap().run(&[("x", &x)], &mut State::default()).unwrap();
+        outputs.take("y").unwrap().to_f32()
+    };
+    let wanted = run(&asset);
+    let goals = [Goal::Format, Goal::Psnr(1.0), Goal::Bytes(u64::MAX), Goal::Psnr(1e9)];
+    let reports = goals.map(|goal| {
+        let options = Options { format, calibration: calibration.clone(), goal, ..Options::default() };
+        let (small, report) = compress(&asset, &options, &device(), &silent).unwrap();
+        let (told, real) = (report.outputs.unwrap(), Loss::between(&run(&small), &wanted));
+        assert_eq!(told, real, "{goal:?}");
+        report
+    });
+    let [small, ..] = &reports;
+    let first = small.layers.iter().find(|layer| &*layer.path == "layers.0.weight").unwrap();
+    assert!(first.output.unwrap().relative > 3.0 * first.weight.relative, "{first:?}");
+    assert!(reports[3].layers.iter().all(|layer| layer.format == "keep"), "{:?}", reports[3]);
+}
+
+#[test]
 fn codes_go_through_folders_and_built_files() {
     let formats = ["int8", "int4", "int2", "palette4", "palette6"].map(|name| Format::new(name.parse().unwrap()));
     for format in formats.into_iter().chain([Format { low_rank: 3, ..formats[1] }]) {

@@ -139,6 +139,18 @@ impl Cache {
         }
     }
 
+    /// Removes what is remembered of files too, and the folder if nothing is left in it: with the entries removed, and
+    /// no limit set, all that a cache ever wrote.
+    pub fn forget(&self) {
+        self.sweep();
+        for path in self.files(MEMO).collect::<Vec<_>>() {
+            // Somebody else may have removed it meanwhile.
+            let _ = fs::remove_file(path);
+        }
+        // It stays if it holds anything.
+        let _ = fs::remove_dir(&self.folder);
+    }
+
     fn files(&self, extension: &'static str) -> impl Iterator<Item = PathBuf> {
         let listing = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
         listing.filter(move |path| path.extension().is_some_and(|found| found == extension))

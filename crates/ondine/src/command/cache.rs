@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use ondine::folders;
 use ondine_runtime::{Cache, CacheEntry};
 use serde_json::{Value, json};
 
@@ -131,7 +132,15 @@ impl CacheCommand {
             cache.remove(entry)?;
             freed += entry.bytes;
         }
-        cache.sweep();
+        if names.is_empty() {
+            cache.forget();
+            // A folder that the user chose stays, even if nothing is in it.
+            if let Some(folder) = folders::caches().filter(|_| std::env::var_os("ONDINE_CACHE").is_none()) {
+                let _ = std::fs::remove_dir(folder);
+            }
+        } else {
+            cache.sweep();
+        }
         let removed: Vec<_> = chosen.iter().map(|entry| &entry.name).collect();
         self.say(
             &json!({"removed": removed, "freed_bytes": freed}),

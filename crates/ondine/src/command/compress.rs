@@ -15,7 +15,7 @@ use ondine_runtime::{
 };
 use serde::Deserialize;
 
-use super::bytes::parse_bytes;
+use super::{bytes::parse_bytes, import::keep_config};
 use crate::{interrupt, output, progress::Progress};
 
 /// Write a model with its weights in fewer bits.
@@ -66,7 +66,7 @@ pub(super) struct Compress {
     #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "psnr")]
     size: Option<Goal>,
 
-    /// Choose for each layer, to keep so many dB of signal to noise of the results in the least bytes
+    /// Choose for each layer, to keep so many dB of peak signal to noise in the worst result, in the least bytes
     #[arg(long, value_name = "DB")]
     psnr: Option<f64>,
 
@@ -117,6 +117,7 @@ impl Compress {
         let (small, report) = compress(&asset, &options, &device, &shown)?;
         progress.finish();
         small.save(&self.output)?;
+        keep_config(&self.model, &self.output)?;
         if self.json {
             output::line(serde_json::to_string(&report)?);
         } else {
@@ -212,7 +213,7 @@ fn print_table(report: &Report) {
     let width = report.layers.iter().map(|layer| name(layer).len()).max().unwrap_or(0).clamp(5, 60);
     output::line(format_args!(
         "{:width$}  {:14} {:>11} {:>11}  {:>9} {:>7}  {:>9} {:>7}",
-        "layer", "format", "before", "after", "weight", "dB", "output", "dB"
+        "layer", "format", "before", "after", "weight", "PSNR", "output", "PSNR"
     ));
     for layer in &report.layers {
         let [weight, output] = [Some(layer.weight), layer.output].map(loss_columns);
@@ -236,7 +237,9 @@ fn print_sums(report: &Report, output: &Path) {
     output::line(format_args!("{}: {bytes_after} bytes of weights, {share:.3} of {bytes_before}", output.display()));
     match outputs {
         Some(Loss { relative, psnr: Some(psnr) }) => {
-            output::line(format_args!("results: relative error {relative:.5}, {psnr:.2} dB of signal to noise"));
+            output::line(format_args!(
+                "results: relative error {relative:.5}, {psnr:.2} dB of peak signal to noise, in the worst of all calls"
+            ));
         }
         Some(_) => output::line("results: the same"),
         None => {}

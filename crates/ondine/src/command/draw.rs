@@ -15,6 +15,7 @@ use ondine_image::{
     pipeline::{Drawing, Event, Pictures, TextToImage},
     request::Request,
 };
+use ondine_models::{Pipeline, Source};
 use ondine_runtime::{ErrorKind, NDArray, Precision, Weights, file::write_whole, write_safetensors};
 use serde_json::{Map, Value, json};
 
@@ -37,6 +38,10 @@ pub(super) struct Draw {
     /// Model: a name from `ondine models list`, or a diffusers folder
     #[arg(short, long, value_name = "MODEL", default_value = "genmoji")]
     model: String,
+
+    /// Take a network of the model from another folder, such as unet=small.ondine of `ondine compress`
+    #[arg(long = "part", value_name = "NAME=FOLDER", value_parser = parse_part)]
+    parts: Vec<(String, PathBuf)>,
 
     /// Where the picture goes; with several, a number is added to the name
     #[arg(short, long, value_name = "FILE", visible_alias = "out", default_value = "ondine.png")]
@@ -73,13 +78,24 @@ pub(super) struct Draw {
     running: Running,
 }
 
+fn parse_part(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, folder)) if !name.is_empty() && !folder.is_empty() => Ok((name.to_owned(), folder.into())),
+        _ => Err("write the name of a network and a folder, such as unet=small.ondine".to_owned()),
+    }
+}
+
 impl Draw {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let start = Instant::now();
         self.check_output()?;
         let cancel = interrupt::listen()?;
         let device = self.running.device(cancel)?;
-        let mut model = TextToImage::open(find(&self.model)?, device, self.running.cache())?;
+        let mut pipeline = Pipeline::open(find(&self.model)?)?;
+        for (name, folder) in &self.parts {
+            pipeline.replace(name, Source::folder(folder)?)?;
+        }
+        let mut model = TextToImage::of_pipeline(&pipeline, device, self.running.cache())?;
         if let Some(precision) = self.running.precision {
             model.set_precision(precision);
         }
@@ -102,7 +118,7 @@ impl Draw {
                 stages.insert(name.to_owned(), start.elapsed().as_secs_f64().into());
                 progress.stage(name);
             }
-            Event::Step { done, total, time } => progress.step(done, total, time),
+            Event::Step { done, total, time, .. } => progress.step(done, total, time),
             Event::Warning(text) => {
                 if !self.quiet {
                     output::remark(format_args!("warning: {text}"));

@@ -1,12 +1,16 @@
 //! `ondine import`: a model as a folder of graphs and aligned weights.
 
 use crate::output;
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 use clap::Args;
 use ondine::model::{self, Opened};
-use ondine_runtime::Device;
+use ondine_models::CONFIG;
+use ondine_runtime::{Device, file::write_whole};
 use serde_json::json;
 
 /// Keep a model as a folder that any machine opens at once.
@@ -39,6 +43,7 @@ impl Import {
             None => default_output(&self.model)?,
         };
         asset.save(&output)?;
+        keep_config(&self.model, &output)?;
         let output = output.display().to_string();
         if self.json {
             let functions: Vec<_> = asset.functions().keys().map(ToString::to_string).collect();
@@ -48,6 +53,13 @@ impl Import {
         }
         Ok(())
     }
+}
+
+/// Puts the config of a network beside the asset that was made of it, so that a pipeline can take it as a part.
+pub(super) fn keep_config(model: &str, asset: &Path) -> anyhow::Result<()> {
+    let Some(config) = model::config(model) else { return Ok(()) };
+    write_whole(&asset.join(CONFIG), |file| Ok(file.write_all(config.as_bytes())?))?;
+    Ok(())
 }
 
 /// `models/net.pt2` becomes `net.ondine`, here.

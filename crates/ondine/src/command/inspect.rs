@@ -186,11 +186,15 @@ fn function(graph: &Graph) -> Value {
     for node in graph.nodes() {
         *operators.entry(node.op.name()).or_default() += 1;
     }
-    json!({
+    let mut facts = json!({
         "inputs": graph.inputs().iter().map(signature).collect::<Vec<_>>(),
         "outputs": graph.outputs().iter().map(signature).collect::<Vec<_>>(),
         "operators": operators,
-    })
+    });
+    if !graph.labels().is_empty() {
+        facts["labels"] = json!(graph.labels());
+    }
+    facts
 }
 
 /// Bytes in the files by element type.

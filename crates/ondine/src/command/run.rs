@@ -1,12 +1,14 @@
 //! `ondine run`: calls a function of any model with tensors from files.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use clap::Args;
-use ondine_runtime::{Graph, NDArray, State, write_safetensors};
+use ondine_runtime::{Graph, NDArray, State, write_safetensors_with};
 use serde_json::json;
 
 use super::{
@@ -68,19 +70,34 @@ impl Run {
             .flat_map(|outputs| outputs.iter())
             .map(|(name, array)| (name.to_string(), array.clone()))
             .collect();
+        let labels = function.graph().labels();
         if let Some(path) = &self.outputs {
-            write_safetensors(path, &outputs)?;
+            let notes = labels.iter().map(|(output, label)| (output.to_string(), label.to_string())).collect();
+            write_safetensors_with(path, &outputs, (!labels.is_empty()).then_some(notes))?;
         }
-        self.report(&outputs, &times, [opened_after, ready], from_cache);
+        self.report(&outputs, labels, &times, [opened_after, ready], from_cache);
         Ok(())
     }
 
-    fn report(&self, outputs: &[(String, NDArray)], times: &[Duration], [opened, ready]: [Duration; 2], cached: bool) {
+    fn report(
+        &self,
+        outputs: &[(String, NDArray)],
+        labels: &BTreeMap<Arc<str>, Arc<str>>,
+        times: &[Duration],
+        [opened, ready]: [Duration; 2],
+        cached: bool,
+    ) {
         let seconds = |time: &Duration| time.as_secs_f64();
         if self.json {
             let outputs: serde_json::Map<_, _> = outputs
                 .iter()
-                .map(|(name, array)| (name.clone(), json!({"dtype": array.dtype().name(), "shape": array.shape()})))
+                .map(|(name, array)| {
+                    let mut facts = json!({"dtype": array.dtype().name(), "shape": array.shape()});
+                    if let Some(label) = labels.get(&**name) {
+                        facts["label"] = (**label).into();
+                    }
+                    (name.clone(), facts)
+                })
                 .collect();
             output::line(json!({
                 "outputs": outputs,
@@ -93,7 +110,8 @@ impl Run {
             return;
         }
         for (name, array) in outputs {
-            output::line(format_args!("{name}: {} {:?}", array.dtype(), array.shape()));
+            let label = labels.get(&**name).map(|label| format!(" ({label})")).unwrap_or_default();
+            output::line(format_args!("{name}{label}: {} {:?}", array.dtype(), array.shape()));
         }
         let mut sorted = times.to_vec();
         sorted.sort();

@@ -1,0 +1,129 @@
+//! Whether the networks of a folder make a pipeline that draws from text alone: seen when it is opened.
+
+use ondine_graph::{DType, Graph, Result, fail};
+use ondine_models::{DenoiserFacts, LatentSpace, Network, Pipeline, Tokenizer};
+use serde_json::Value;
+
+/// Components that drawing from text needs, or can do without as diffusers does.
+const COMPONENTS: &[&str] = &[
+    "unet",
+    "vae",
+    "scheduler",
+    "text_encoder",
+    "text_encoder_2",
+    "tokenizer",
+    "tokenizer_2",
+    // Looks at finished pictures, or at pictures that are given beside the text.
+    "safety_checker",
+    "feature_extractor",
+    "image_encoder",
+];
+
+/// Refuses folders with parts that take part in the drawing, but not here.
+pub(super) fn parts(pipeline: &Pipeline) -> Result<()> {
+    let place = || pipeline.source.describe("model_index.json");
+    if pipeline.options.get("requires_aesthetics_score").and_then(Value::as_bool) == Some(true) {
+        fail!(Unsupported, "{}: a refiner (`requires_aesthetics_score`) {FROM_PICTURES}", place());
+    }
+    match pipeline.components.iter().find(|component| !COMPONENTS.contains(&&*component.name)) {
+        Some(other) => fail!(
+            Unsupported,
+            "{}: the component `{}` ({}) is not supported; supported: {}",
+            place(),
+            other.name,
+            other.class,
+            COMPONENTS.join(", ")
+        ),
+        None => Ok(()),
+    }
+}
+
+const FROM_PICTURES: &str = "makes pictures of pictures, and cannot draw from text alone";
+
+/// Refuses networks that do not fit each other, or want more than a text, by what they are.
+pub(super) fn networks(
+    encoders: &[(Tokenizer, Network)],
+    unet: &Network,
+    denoiser: &DenoiserFacts,
+    latents: &LatentSpace,
+) -> Result<()> {
+    let (takes, predicts, channels) = (denoiser.channels, denoiser.predicted, latents.channels);
+    if takes != channels {
+        fail!(
+            Unsupported,
+            "the U-Net takes {takes} channels, the latents of the autoencoder (vae) have {channels}: a model for inpainting, \
+             editing, depth or upscaling {FROM_PICTURES}"
+        );
+    }
+    if predicts != channels {
+        let what = if predicts == 2 * channels {
+            ": it predicts variances besides the noise, which no sampler takes"
+        } else {
+            ""
+        };
+        fail!(Unsupported, "the U-Net predicts {predicts} channels for latents of {channels}{what}");
+    }
+    if latents.colors != 3 {
+        let colors = latents.colors;
+        fail!(
+            Unsupported,
+            "the autoencoder (vae) makes pictures of {colors} channels; only 3, red, green and blue, are supported"
+        );
+    }
+    if let Some(classes) = denoiser.classes {
+        fail!(
+            Unsupported,
+            "the U-Net takes the number of one of {classes} classes (`num_class_embeds`), which no text says"
+        );
+    }
+    let texts = encoders.iter().map(|(_, network)| graph(network)).collect::<Result<Vec<_>>>()?;
+    texts_fit(&texts, &graph(unet)?)
+}
+
+fn graph(network: &Network) -> Result<Graph> {
+    match network.functions()?.into_iter().next() {
+        Some((_, graph)) => Ok(graph),
+        None => fail!(Internal, "{}: a network without a function", network.name),
+    }
+}
+
+/// Refuses text encoders whose results are not what the U-Net takes.
+fn texts_fit(texts: &[Graph], unet: &Graph) -> Result<()> {
+    let of_unet = |name: &str| {
+        let (_, value) = unet.inputs().iter().find(|(input, _)| &**input == name)?;
+        Some((width(unet, *value), unet.node(*value).signature.dtype))
+    };
+    let yields = |text: &Graph, name: &str| {
+        let (_, value) = text.outputs().iter().find(|(output, _)| &**output == name)?;
+        width(text, *value)
+    };
+    let states: Option<i64> = texts.iter().map(|text| yields(text, "last_hidden_state")).sum();
+    if let Some((Some(wanted), _)) = of_unet("encoder_hidden_states")
+        && states != Some(wanted)
+    {
+        let states = states.unwrap_or_default();
+        fail!(Unsupported, "the U-Net takes text of width {wanted}, the text encoders yield {states} together");
+    }
+    for (input, output) in [("text_embeds", "text_embeds"), ("class_labels", "sentence_embedding")] {
+        let Some((wanted, dtype)) = of_unet(input) else { continue };
+        let given = texts.iter().rev().find_map(|text| yields(text, output));
+        if dtype != DType::F32 || wanted.is_none() || given.is_none() {
+            fail!(Unsupported, "the U-Net takes `{input}`, which no text encoder of this model yields");
+        }
+        if let (Some(wanted), Some(given)) = (wanted, given)
+            && wanted != given
+        {
+            fail!(
+                Unsupported,
+                "the U-Net takes vectors of {wanted} for the whole text, the text encoder yields {given}; if it is a \
+                 refiner, it {FROM_PICTURES}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The last dimension of a value that has one besides the batch, if it is fixed.
+fn width(graph: &Graph, value: ondine_graph::Value) -> Option<i64> {
+    graph.shape(value).0.get(1..)?.last()?.constant()
+}
