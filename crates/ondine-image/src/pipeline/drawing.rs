@@ -16,7 +16,7 @@ use super::{
     parameters::Parameters,
     pictures::Pictures,
 };
-use crate::request::Request;
+use crate::{prompt, request::Request};
 
 /// Pictures that are about to be drawn: every choice is made and the memory is known, but no weight is loaded.
 pub struct Drawing<'a> {
@@ -24,6 +24,8 @@ pub struct Drawing<'a> {
     request: &'a Request,
     parameters: Parameters,
     precision: Precision,
+    /// The precision that would have been taken without a limit on memory.
+    wanted: Precision,
     networks: Networks<'a>,
     memory: MemoryPlan,
 }
@@ -44,17 +46,18 @@ impl TextToImage {
         };
         let wanted = self.precision.or(self.defaults.precision).unwrap_or_default();
         let (mut precision, mut networks, mut memory) = fitted(wanted)?;
-        let least = memory.peak_bytes();
+        let least = memory.peak_bytes().saturating_add(self.besides);
         if let Some(limit) = self.memory.filter(|&limit| least > limit) {
             if self.precision.is_some() {
                 return too_much(least, limit, wanted);
             }
             (precision, networks, memory) = fitted(Precision::BF16)?;
-            if memory.peak_bytes() > limit {
-                return too_much(least.min(memory.peak_bytes()), limit, precision);
+            let half = memory.peak_bytes().saturating_add(self.besides);
+            if half > limit {
+                return too_much(least.min(half), limit, precision);
             }
         }
-        Ok(Drawing { model: self, request, parameters, precision, networks, memory })
+        Ok(Drawing { model: self, request, parameters, precision, wanted, networks, memory })
     }
 
     /// Draws the pictures of `request`; `observe` hears of every step.
@@ -101,11 +104,17 @@ impl Drawing<'_> {
     /// # Errors
     /// If a network cannot be loaded, if latents stop being numbers, and on the device's wish to stop.
     pub fn draw(self, observe: &mut dyn FnMut(Event<'_>)) -> Result<Pictures> {
-        let Self { model, request, mut parameters, networks, .. } = self;
+        let Self { model, request, mut parameters, precision, wanted, networks, .. } = self;
         let cache = model.cache.as_ref();
 
         observe(Event::Stage("reading the prompt"));
         let mut warn = |text: &str| observe(Event::Warning(text));
+        let narrowed = (precision != wanted)
+            .then(|| format!("drawn at {precision} instead of {wanted}, to fit into the memory that is allowed"));
+        let size = parameters.size.warning(model.size());
+        for warning in [narrowed, size, prompt::about_marks(&request.prompt)].into_iter().flatten() {
+            warn(&warning);
+        }
         let texts = parameters.texts(request);
         let mut prompts = encode(&networks.encoders, &texts, networks.wants, cache, &mut warn)?;
         if parameters.passes == 2 && request.negative.is_none() && model.zero_without_negative {

@@ -6,12 +6,12 @@ use std::{
 };
 
 use clap::Args;
-use ondine_runtime::{Graph, NDArray, State, write_safetensors};
+use ondine_runtime::{Graph, NDArray, State, file::check_writable, write_safetensors};
 use serde_json::json;
 
 use super::{
     callee::{Callee, Given, Inputs, Loaded, borrowed},
-    running::Running,
+    running::{Running, parse_count},
 };
 use crate::{interrupt, memory::resident, output};
 
@@ -35,7 +35,7 @@ pub(super) struct Run {
     outputs: Option<PathBuf>,
 
     /// Call it so often, states carried on, and tell the time of each call
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_count)]
     repeat: usize,
 
     /// Print one JSON object
@@ -48,7 +48,8 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let device = self.running.device(interrupt::listen()?)?;
+        self.outputs.as_deref().map_or(Ok(()), check_writable)?;
+        let device = self.running.device(interrupt::wish())?;
         let start = Instant::now();
         let opened = self.callee.open(&device)?;
         let opened_after = start.elapsed();
@@ -58,7 +59,7 @@ impl Run {
         let ready = start.elapsed() - reading;
         let inputs = borrowed(&arguments);
         let (mut state, mut times, mut last) = (State::default(), Vec::new(), None);
-        for _ in 0..self.repeat.max(1) {
+        for _ in 0..self.repeat {
             let start = Instant::now();
             last = Some(function.run(&inputs, &mut state)?);
             times.push(start.elapsed());
@@ -82,7 +83,7 @@ impl Run {
                 .iter()
                 .map(|(name, array)| (name.clone(), json!({"dtype": array.dtype().name(), "shape": array.shape()})))
                 .collect();
-            output::line(json!({
+            output::json(&json!({
                 "outputs": outputs,
                 "seconds": times.iter().map(seconds).collect::<Vec<_>>(),
                 "open_seconds": seconds(&opened),
