@@ -327,7 +327,10 @@ mod tests {
             fail!(Io, "nothing more")
         };
         assert!(write_whole(&path, failing).is_err() && write_new(&path, failing).is_ok_and(|written| !written));
-        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names(folder.path())), ("old", vec!["file".to_owned()]));
+        assert_eq!(
+            (fs::read_to_string(&path).unwrap().as_str(), names(folder.path())),
+            ("old", vec!["file".to_owned()])
+        );
         assert!(write_new(&folder.path().join("new"), |file| Ok(file.write_all(b"new")?)).unwrap());
         assert!(put(folder.path(), "x").unwrap_err().to_string().ends_with("is a folder; name a file in it"));
         assert_eq!(names(folder.path()), ["file", "new"]);

@@ -134,7 +134,9 @@ mod cut {
         };
         // SAFETY: the name lives as long as the mapping, which this thread was about to read.
         let name = unsafe { place.name.load(Ordering::Acquire).as_ref() }.map_or("a model file", String::as_str);
-        for part in ["error: ", name, ": was cut or cannot be read while it is in use; restore the file and try again\n"] {
+        for part in
+            ["error: ", name, ": was cut or cannot be read while it is in use; restore the file and try again\n"]
+        {
             // SAFETY: the bytes are there, and writing is what a handler may do; nobody is left to tell of a failure.
             unsafe { libc::write(2, part.as_ptr().cast(), part.len()) };
         }
@@ -154,9 +156,9 @@ mod cut {
             let mapping = super::super::map(file.path()).unwrap();
             let at = mapping.as_ptr().addr() + 4999;
             let find = || {
-                PLACES_OF_MAPPINGS.iter().any(|place| {
-                    place.start.load(Ordering::Acquire) <= at && at < place.end.load(Ordering::Acquire)
-                })
+                PLACES_OF_MAPPINGS
+                    .iter()
+                    .any(|place| place.start.load(Ordering::Acquire) <= at && at < place.end.load(Ordering::Acquire))
             };
             assert!(mapping.place.is_some() && find());
             drop(mapping);

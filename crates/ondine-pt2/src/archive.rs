@@ -241,7 +241,8 @@ pub(super) mod tests {
         let mut bytes = zip(&[("a", b"hello")]).to_vec();
         let record = bytes.windows(4).position(|window| window == RECORD).unwrap();
         bytes[record + 16..record + 20].copy_from_slice(&0x3610_A686_u32.to_le_bytes());
-        let read = |bytes: &[u8]| Archive::read(&Bytes::from(bytes)).unwrap().read_entry("a").map(|entry| entry.is_some());
+        let read =
+            |bytes: &[u8]| Archive::read(&Bytes::from(bytes)).unwrap().read_entry("a").map(|entry| entry.is_some());
         assert!(read(&bytes).unwrap());
         let at = bytes.windows(5).position(|window| window == b"hello").unwrap();
         bytes[at] ^= 1;

@@ -25,10 +25,8 @@ pub(crate) fn available() -> Option<u64> {
     let file = |path: &str| fs::read_to_string(path).ok();
     let machine = file("/proc/meminfo").and_then(|text| free_of_machine(&text));
     // The second and the first version of control groups, as a container sees its own.
-    let groups = [
-        ("/sys/fs/cgroup", ["max", "current"]),
-        ("/sys/fs/cgroup/memory", ["limit_in_bytes", "usage_in_bytes"]),
-    ];
+    let groups =
+        [("/sys/fs/cgroup", ["max", "current"]), ("/sys/fs/cgroup/memory", ["limit_in_bytes", "usage_in_bytes"])];
     let container = groups.into_iter().find_map(|(folder, [most, current])| {
         let group = |name: &str| file(&format!("{folder}/memory.{name}"));
         free_of_container(&group(most)?, &group(current)?, &group("stat")?)

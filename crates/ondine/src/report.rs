@@ -97,9 +97,8 @@ mod tests {
 
     #[test]
     fn help_is_that_of_the_command_that_was_asked_for() {
-        let command = Command::new("ondine").subcommand(
-            Command::new("cache").arg(Arg::new("json").long("json")).subcommand(Command::new("limit")),
-        );
+        let command = Command::new("ondine")
+            .subcommand(Command::new("cache").arg(Arg::new("json").long("json")).subcommand(Command::new("limit")));
         let asked = |words: &[&str]| asked(&command, words.iter().map(|&word| word.to_owned()));
         assert_eq!(asked(&["cache", "--json", "limit", "--x"]), "ondine cache limit");
         assert_eq!([asked(&["cach"]), asked(&["--x", "cache"])], ["ondine", "ondine cache"]);

@@ -50,7 +50,10 @@ fn pictures_carry_what_made_them() {
     assert_eq!((facts["file"].as_str(), facts["files"][0].as_str()), (Some("ondine.png"), Some("ondine.png")));
     assert_eq!((facts["prompt"].as_str(), facts["negative"].as_str()), (Some("a cat, 1:1"), Some("dog")));
     assert_eq!((facts["model"].as_str(), facts["sampler"].as_str()), (Some("genmoji"), Some("Euler a")));
-    assert_eq!((facts["steps"].as_u64(), facts["seed"].as_u64(), facts["guidance"].as_f64()), (Some(2), Some(5), Some(2.0)));
+    assert_eq!(
+        (facts["steps"].as_u64(), facts["seed"].as_u64(), facts["guidance"].as_f64()),
+        (Some(2), Some(5), Some(2.0))
+    );
     assert_eq!(facts["size"], serde_json::json!([128, 128]));
     let bytes = fs::read(folder.path().join("ondine.png")).expect("it was drawn");
     let picture = Picture::read_png(std::io::Cursor::new(bytes)).expect("it is a PNG");

@@ -124,9 +124,21 @@ mod tests {
     fn sizes_far_from_the_model_s_own_are_told() {
         let size = |width, height| Size { width, height };
         for (native, usual, far) in [
-            (size(512, 512), [size(512, 512), size(768, 512), size(512, 704)], [size(768, 768), size(256, 256), size(512, 1024)]),
-            (size(1024, 1024), [size(1536, 640), size(768, 768), size(832, 1216)], [size(512, 512), size(2048, 512), size(1536, 1536)]),
-            (size(128, 128), [size(128, 128), size(96, 128), size(160, 128)], [size(64, 64), size(256, 256), size(64, 512)]),
+            (
+                size(512, 512),
+                [size(512, 512), size(768, 512), size(512, 704)],
+                [size(768, 768), size(256, 256), size(512, 1024)],
+            ),
+            (
+                size(1024, 1024),
+                [size(1536, 640), size(768, 768), size(832, 1216)],
+                [size(512, 512), size(2048, 512), size(1536, 1536)],
+            ),
+            (
+                size(128, 128),
+                [size(128, 128), size(96, 128), size(160, 128)],
+                [size(64, 64), size(256, 256), size(64, 512)],
+            ),
         ] {
             for size in usual {
                 assert_eq!(size.warning(native), None, "{size:?}");

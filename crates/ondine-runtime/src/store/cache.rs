@@ -390,9 +390,8 @@ mod tests {
         let under_way = part(".other.2-0.part");
         under_way.try_lock().unwrap();
         cache.clear().unwrap();
-        let names = || -> Vec<_> {
-            fs::read_dir(cache.folder()).unwrap().map(|entry| entry.unwrap().file_name()).collect()
-        };
+        let names =
+            || -> Vec<_> { fs::read_dir(cache.folder()).unwrap().map(|entry| entry.unwrap().file_name()).collect() };
         assert_eq!(names(), [".other.2-0.part"]);
         drop(under_way);
         cache.set_limit(100).unwrap();

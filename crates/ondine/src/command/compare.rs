@@ -82,15 +82,15 @@ pub(super) struct Compare {
     module: Vec<String>,
 
     /// Most difference, as a share of a tensor's largest magnitude [default: 1e-4, or 0.05 if either side is not f32]
-    #[arg(long, value_name = "X", value_parser = parse_tolerance)]
+    #[arg(long, value_name = "X", value_parser = parse_tolerance, allow_negative_numbers = true)]
     rtol: Option<f64>,
 
     /// Most difference in addition to that
-    #[arg(long, value_name = "X", default_value_t = 1e-6, value_parser = parse_tolerance)]
+    #[arg(long, value_name = "X", default_value_t = 1e-6, value_parser = parse_tolerance, allow_negative_numbers = true)]
     atol: f64,
 
     /// Least ratio of a tensor's peak to the noise
-    #[arg(long, value_name = "DECIBELS", value_parser = parse_tolerance)]
+    #[arg(long, value_name = "DECIBELS", value_parser = parse_tolerance, allow_negative_numbers = true)]
     psnr: Option<f64>,
 
     /// Rows to print; 0 for all

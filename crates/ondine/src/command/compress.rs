@@ -67,7 +67,7 @@ pub(super) struct Compress {
     size: Option<Goal>,
 
     /// Choose for each layer, to keep so many dB of signal to noise of the results in the least bytes
-    #[arg(long, value_name = "DB")]
+    #[arg(long, value_name = "DB", allow_negative_numbers = true)]
     psnr: Option<f64>,
 
     /// Safetensors file of inputs to measure with: tensors NAME, or 0.NAME, 1.NAME... of several calls [default:

@@ -147,7 +147,8 @@ impl Draw {
     fn unpacked(&self, source: &Source) -> u64 {
         let Source::Embedded(files) = source else { return 0 };
         let entries = self.running.cache().map_or_else(Vec::new, |cache| cache.entries());
-        let is_own = |entry: &CacheEntry| entry.about.as_ref().is_ok_and(|about| about.model.starts_with("built-in unet"));
+        let is_own =
+            |entry: &CacheEntry| entry.about.as_ref().is_ok_and(|about| about.model.starts_with("built-in unet"));
         if entries.iter().any(is_own) { 0 } else { files.iter().map(|(_, bytes)| bytes.len() as u64).sum() }
     }
 

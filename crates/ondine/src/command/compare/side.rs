@@ -77,7 +77,10 @@ impl Side {
                     other.precision = name.parse::<Precision>().with_context(at).map_err(bad_usage)?;
                     other.as_written = false;
                 }
-                Some(("threads", count)) => other.threads = Some(parse_threads(count).map_err(anyhow::Error::msg).with_context(at).map_err(bad_usage)?),
+                Some(("threads", count)) => {
+                    other.threads =
+                        Some(parse_threads(count).map_err(anyhow::Error::msg).with_context(at).map_err(bad_usage)?)
+                }
                 Some(("cpu", name)) => other.tier = Some(tier(name).with_context(at).map_err(bad_usage)?),
                 _ if word == "as-written" => {
                     other.as_written = true;
