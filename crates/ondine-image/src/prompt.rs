@@ -2,7 +2,8 @@
 
 use std::{borrow::Cow, fmt::Write};
 
-/// The text with the name of each emoji in its place, for models that read words alone: `🐈 on 🌙` is a cat on a crescent moon.
+/// The text with the name of each emoji in its place, for models that read words alone: `🐈 on 🌙` is a cat on a crescent
+/// moon.
 #[must_use]
 pub fn with_names_of_emoji(text: &str) -> Cow<'_, str> {
     /// The most characters of one emoji: families and flags are made of several.

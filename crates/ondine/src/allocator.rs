@@ -58,7 +58,8 @@ fn end(bytes: usize) -> ! {
     }
     let mut line = [0; 200];
     let mut rest = &mut line[..];
-    let text = "more memory: the limit of this process or machine is reached; try --precision bf16, fewer pixels or smaller inputs";
+    let text = "more memory: the limit of this process or machine is reached; \
+        try --precision bf16, fewer pixels or smaller inputs";
     // The line is long enough.
     let _ = writeln!(rest, "error: the system does not give {bytes} bytes of {text}");
     let left = rest.len();

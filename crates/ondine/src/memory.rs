@@ -62,8 +62,8 @@ fn address_space(text: &str) -> Option<u64> {
 /// About the bytes that this process takes at most besides the weights and the workspace of a plan: what is resident
 /// before these are, and what the code, buffers and results of a call add to it.
 pub(crate) fn besides() -> u64 {
-    /// Measured with the built-in model and with small networks: code that is read while it runs, the largest weight while it is
-    /// packed, pictures and other results.
+    /// Measured with the built-in model and with small networks: code that is read while it runs, the largest weight while
+    /// it is packed, pictures and other results.
     const LATER: u64 = 24 << 20;
     resident().map_or(0, |[anonymous, file]| anonymous + file) + LATER
 }

@@ -17,9 +17,9 @@ Examples:
   ondine check model.pt2 model.ondine model.built
   ondine cache check                                 the same for the cache of packed weights
 
-Archives of torch.export.save, folders of `ondine import` and files of `ondine build` hold sums of all their bytes. Sums of weights are
-looked at when weights are packed, which is not at every start: this looks at all of them. Folders as diffusers and
-transformers save them hold no sums: only what their files say of themselves is compared with their sizes.")]
+Archives of torch.export.save, folders of `ondine import` and files of `ondine build` hold sums of all their bytes. Sums of
+weights are looked at when weights are packed, which is not at every start: this looks at all of them. Folders as
+diffusers and transformers save them hold no sums: only what their files say of themselves is compared with their sizes.")]
 pub(super) struct Check {
     /// Models: archives, folders, files of `ondine build`, names
     #[arg(required = true, value_name = "MODEL")]

@@ -43,9 +43,9 @@ Examples:
   ondine compare model.pt2 --dump out.safetensors --module 'layers.*.attention' --module add_3
 
 A reference names its tensors as the archive names its nodes, or as modules are called; output_0 and so on are the results. The
-engine fuses nodes: those that went into others have no value of their own, and only the others are compared. --as-written runs
-the program as it was exported (or a folder as it was imported), in f32 and node by node. Exit code 1 says that values part, that the
-model lacks what the reference has, or that --nonfinite found something.")]
+engine fuses nodes: those that went into others have no value of their own, and only the others are compared. --as-written
+runs the program as it was exported (or a folder as it was imported), in f32 and node by node. Exit code 1 says that values
+part, that the model lacks what the reference has, or that --nonfinite found something.")]
 pub(super) struct Compare {
     #[command(flatten)]
     callee: Callee,
