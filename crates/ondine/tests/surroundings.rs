@@ -108,7 +108,10 @@ fn too_little_memory_is_a_line() {
     let words = ["draw", "cat", "--steps", "1", "--quiet", "-o", "x.png"];
     works(&ondine(&folder, &words));
     let mut refused = 0;
-    for kilobytes in [60_000, 80_000, 100_000, 120_000, 150_000, 180_000, 220_000, 260_000] {
+    // Below the sizes of the program and its libraries the system does not even start it.
+    let least = fs::metadata(env!("CARGO_BIN_EXE_ondine")).unwrap().len() / 1024 + 12_000;
+    for more in [0, 10_000, 20_000, 30_000, 45_000, 60_000, 90_000, 140_000] {
+        let kilobytes = least + more;
         let output = shell(&folder, &format!("ulimit -v {kilobytes}"), &words).output().unwrap();
         if !output.status.success() {
             failure(&output, 1);
