@@ -7,9 +7,11 @@ use std::{
     sync::Arc,
 };
 
-use memmap2::Mmap;
-
-use crate::{error::Result, mmap, ndarray::AlignedBytes};
+use crate::{
+    error::Result,
+    mmap::{self, Mapping},
+    ndarray::AlignedBytes,
+};
 
 /// A range of read-only bytes that is cheap to clone and to cut.
 #[derive(Clone)]
@@ -21,7 +23,7 @@ pub struct Bytes {
 
 #[derive(Clone)]
 enum Owner {
-    Mapped(Arc<(Mmap, PathBuf)>),
+    Mapped(Arc<(Mapping, PathBuf)>),
     Static(&'static [u8]),
     Memory(Arc<AlignedBytes>),
 }
@@ -75,6 +77,12 @@ impl Bytes {
             Owner::Mapped(map) => Some(&map.1),
             Owner::Static(_) | Owner::Memory(_) => None,
         }
+    }
+
+    /// True if these are bytes of the program itself.
+    #[must_use]
+    pub fn is_static(&self) -> bool {
+        matches!(self.owner, Owner::Static(_))
     }
 
     /// The whole file, program part or memory that these bytes are a range of.

@@ -23,7 +23,10 @@ use crate::{
     ndarray::NDArray,
     recipe::{Recipe, Recipes},
     signature::Signature,
-    weights::Weights,
+    weights::{
+        Weights,
+        seal::{Seal, Sum},
+    },
 };
 
 use check::Level;
@@ -46,10 +49,14 @@ struct Manifest {
     name: Arc<str>,
     parameters: u64,
     functions: BTreeMap<Arc<str>, Face>,
-    /// Hashes of files that are read whole, and the size of the one that is mapped.
+    /// Hashes of files that are read whole, and the size of the one that is mapped; its hash is looked at when weights
+    /// are packed.
     graph: String,
     constants: String,
     weights_bytes: u64,
+    /// Empty in folders of before there was one.
+    #[serde(default)]
+    weights: String,
 }
 
 /// What a caller sees of a function.
@@ -101,8 +108,9 @@ impl Asset {
     /// recipe.
     ///
     /// # Errors
-    /// If something else is at `folder`, or it cannot be written.
+    /// If something else is at `folder`, it cannot be written, or what it is made of was altered.
     pub fn save(&self, folder: &Path) -> Result<()> {
+        self.weights().check_seals()?;
         let (owners, views) = tensors::shared(self.weights());
         let mut constants = Constants::default();
         let mut store = |graph: &Graph| StoredGraph::new(graph, &mut constants);
@@ -131,15 +139,17 @@ impl Asset {
                 graph: blake3::hash(&graph).to_hex().to_string(),
                 constants: blake3::hash(&arrays).to_hex().to_string(),
                 weights_bytes: weights.metadata().at(|| weights.display().to_string())?.len(),
+                weights: blake3::hash(&Bytes::map(&weights)?).to_hex().to_string(),
             };
             whole(MANIFEST, &json(&manifest)?)
         })
     }
 
-    /// Opens a folder that [`Asset::save`] wrote; weights are mapped.
+    /// Opens a folder that [`Asset::save`] wrote; weights are mapped, and sealed until they are read.
     ///
     /// # Errors
-    /// If a file is missing, cut or altered, or a graph is none that this engine could have built.
+    /// If a file is missing or cut, one other than that of the weights is altered, or a graph is none that this engine
+    /// could have built.
     pub fn open(folder: &Path) -> Result<Self> {
         let place = |name: &'static str| move || folder.join(name).display().to_string();
         let manifest: Manifest = parse(&read(folder, MANIFEST)?).at(place(MANIFEST))?;
@@ -166,7 +176,12 @@ impl Asset {
             let (found, wanted) = (weights.len(), manifest.weights_bytes);
             fail!(Format, "{}: {found} bytes instead of {wanted}; copy it again", place(WEIGHTS)());
         }
+        let seal = match manifest.weights.as_str() {
+            "" => None,
+            hash => Some(Seal::new(place(WEIGHTS)(), weights.clone(), sum(hash).at(place(MANIFEST))?)),
+        };
         let mut weights = tensors::read(&place(WEIGHTS)(), &weights)?;
+        seal.into_iter().for_each(|seal| weights.seal(seal));
         tensors::restore(&mut weights, program.views).at(place(GRAPH))?;
         let recipes = derive(&weights, &program.derived, &constants).at(place(GRAPH))?;
         let build = |(name, graph): (&Arc<str>, &StoredGraph)| {
@@ -201,6 +216,13 @@ fn read(folder: &Path, name: &str) -> Result<Bytes> {
         fail!(Missing, "{}: there is no such file; is the folder whole?", path.display());
     }
     Bytes::map(&path)
+}
+
+fn sum(hash: &str) -> Result<Sum> {
+    match blake3::Hash::from_hex(hash) {
+        Ok(hash) => Ok(Sum::Blake3(*hash.as_bytes())),
+        Err(_) => fail!(Format, "`weights` is no hash"),
+    }
 }
 
 fn unaltered(bytes: &[u8], hash: &str) -> Result<()> {

@@ -66,7 +66,8 @@ pub use dim::{Bindings, Dim, DimPair};
 pub use dtype::DType;
 pub use error::{Context, Error, ErrorKind, Result};
 pub use graph::{Graph, Loop, Named, Node, StateSlot, Value, Weight};
-pub use ndarray::{AlignedBytes, Element, NDArray, element_count};
+pub use mmap::say_what_was_cut;
+pub use ndarray::{AlignedBytes, Element, NDArray, element_count, memory_may_be_refused};
 pub use op::{
     Activation, Attention, Binary, Cell, Conv2d, Elementary, Epilogue, Fold, Interpolation, Kernel, LoopId, Mask,
     Native, Op, PlacedWindows, Pooling, Reduce, Resample, Scan, Scatter, Sources, Unary, WeightId, Window,

@@ -1,6 +1,6 @@
 //! Dense n-dimensional arrays: what goes into a function and comes out of it.
 
-use std::fmt;
+use std::{cell::Cell, fmt};
 
 use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
 use half::{bf16, f16};
@@ -21,6 +21,17 @@ pub struct AlignedBytes {
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
+thread_local! {
+    static MAY_BE_REFUSED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// True while this thread asks for memory and can do without, as [`AlignedBytes::try_zeroed`] does: a program whose
+/// allocator ends it when there is none must not do so then.
+#[must_use]
+pub fn memory_may_be_refused() -> bool {
+    MAY_BE_REFUSED.get()
+}
+
 impl AlignedBytes {
     /// `len` zero bytes.
     #[must_use]
@@ -33,7 +44,10 @@ impl AlignedBytes {
     /// # Errors
     /// If the system has no such memory.
     pub fn try_zeroed(len: usize) -> Result<Self> {
-        match bytemuck::try_zeroed_vec(len.div_ceil(64)) {
+        MAY_BE_REFUSED.set(true);
+        let lines = bytemuck::try_zeroed_vec(len.div_ceil(64));
+        MAY_BE_REFUSED.set(false);
+        match lines {
             Ok(lines) => Ok(Self { lines, len }),
             Err(()) => fail!(Memory, "there is no memory for {len} bytes"),
         }

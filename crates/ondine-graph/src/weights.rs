@@ -1,6 +1,7 @@
 //! The tensors of a checkpoint by name, mapped, in whatever type the file holds.
 
 pub mod encoded;
+pub mod seal;
 
 use std::{
     borrow::Cow,
@@ -19,6 +20,7 @@ use crate::{
     error::{Context, Error, ErrorKind, Result, fail},
     ndarray::{NDArray, element_count},
 };
+use seal::Seal;
 
 /// The largest header that is read; real ones stay below 1 MB.
 const MAX_HEADER: usize = 100 << 20;
@@ -43,6 +45,7 @@ pub struct Tensor {
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
     tensors: BTreeMap<Arc<str>, Tensor>,
+    seals: Vec<Seal>,
 }
 
 impl Tensor {
@@ -106,7 +109,26 @@ impl Weights {
             let tensor = Tensor { dtype, shape: info.shape.clone(), bytes, file: file.clone() };
             tensors.insert(path.into(), tensor);
         }
-        Ok(Self { tensors })
+        Ok(Self { tensors, seals: Vec::new() })
+    }
+
+    /// Puts a seal on bytes that tensors lie in.
+    pub fn seal(&mut self, seal: Seal) {
+        self.seals.push(seal);
+    }
+
+    /// True if there is something that [`Weights::check_seals`] compares the bytes with.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        !self.seals.is_empty()
+    }
+
+    /// Reads all bytes that are sealed, the first time that this is called.
+    ///
+    /// # Errors
+    /// If some are not those that were written; the message names the first.
+    pub fn check_seals(&self) -> Result<()> {
+        self.seals.iter().try_for_each(Seal::check)
     }
 
     /// Adds the tensors of another file of the same checkpoint; what both hold alike is kept once.
@@ -114,6 +136,7 @@ impl Weights {
     /// # Errors
     /// If both hold another tensor of the same name.
     pub fn merge(&mut self, other: Self) -> Result<()> {
+        self.seals.extend(other.seals);
         for (path, tensor) in other.tensors {
             match self.tensors.get(&path) {
                 Some(first) if first.holds_same(&tensor) => {}

@@ -1,4 +1,8 @@
-//! Pictures as bytes and files: rounding to 8 bits, PNG with its text.
+//! Pictures as bytes and files: rounding to 8 bits, PNG with its text, other formats.
+
+mod format;
+
+pub use format::Format;
 
 use std::io::{BufRead, Seek, Write};
 
@@ -57,16 +61,22 @@ impl Picture {
         self.texts.iter().find(|(key, _)| key == keyword).map(|(_, text)| text.as_str())
     }
 
+    /// Refuses pixels that do not match the size.
+    fn check(&self) -> Result<()> {
+        let Self { width, height, rgb, .. } = self;
+        if rgb.len() != 3 * pixels(*width, *height)? {
+            fail!(Shape, "{} bytes are not a {width}x{height} picture; give 3 for each pixel", rgb.len());
+        }
+        Ok(())
+    }
+
     /// Writes a PNG; each text as `tEXt` where it fits Latin-1, else as `iTXt`, before the pixels.
     ///
     /// # Errors
     /// Pixels that do not match the size, a text with a NUL character, a keyword outside 1 to 79
     /// Latin-1 characters, or a writer that fails.
     pub fn write_png(&self, out: impl Write) -> Result<()> {
-        if self.rgb.len() != 3 * pixels(self.width, self.height)? {
-            let Self { width, height, rgb, .. } = self;
-            fail!(Shape, "{} bytes are not a {width}x{height} picture; give 3 for each pixel", rgb.len());
-        }
+        self.check()?;
         let mut encoder = png::Encoder::new(out, self.width, self.height);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);

@@ -54,6 +54,7 @@ pub mod guidance;
 pub mod infotext;
 pub mod noise;
 pub mod pipeline;
+pub mod prompt;
 pub mod request;
 pub mod sampler;
 pub mod schedule;

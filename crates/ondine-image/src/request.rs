@@ -118,6 +118,13 @@ pub enum Kind {
         /// Puts it into a request.
         set: fn(&mut Request, String),
     },
+    /// The beginning of a stream of random numbers: a whole number, or a random one.
+    Seed {
+        /// Reads it off a request.
+        get: fn(&Request) -> u64,
+        /// Puts it into a request.
+        set: fn(&mut Request, u64),
+    },
     /// A whole number.
     Whole {
         /// From the least to the most, both allowed.
@@ -204,7 +211,7 @@ pub static OPTIONS: &[Setting] = &[
         value: "N",
         help: "Seed of the noise; the same seed draws the same picture",
         otherwise: MODEL,
-        kind: Kind::Whole { range: 0..=u64::MAX, get: |r| Some(r.seed), set: |r, seed| r.seed = seed },
+        kind: Kind::Seed { get: |r| r.seed, set: |r, seed| r.seed = seed },
     },
     Setting {
         name: "width",
@@ -300,6 +307,28 @@ pub static OPTIONS: &[Setting] = &[
     },
 ];
 
+/// A seed that nobody knows beforehand, of 32 bits as other tools have them.
+#[must_use]
+pub fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    // Its keys come from the system's own randomness.
+    RandomState::new().hash_one(0) >> 32
+}
+
+/// The seed that a person writes: a whole number, or `-1` or `random` for one of [`random_seed`].
+///
+/// # Errors
+/// If it is neither.
+pub fn parse_seed(text: &str) -> Result<u64> {
+    match text {
+        "-1" | "random" => Ok(random_seed()),
+        text => match text.parse() {
+            Ok(seed) => Ok(seed),
+            Err(_) => fail!(Argument, "write a whole number from 0 to {}, or -1 for a random one", u64::MAX),
+        },
+    }
+}
+
 /// What decides where a request leaves a choice open.
 const MODEL: &str = "the model's";
 
@@ -310,6 +339,7 @@ impl Setting {
         let request = Request::new("");
         let value = match &self.kind {
             Kind::Text { get, .. } => get(&request).map(str::to_owned),
+            Kind::Seed { get, .. } => Some(get(&request).to_string()),
             Kind::Whole { get, .. } => get(&request).map(|n| n.to_string()),
             Kind::Number { get, .. } => get(&request).map(|x| x.to_string()),
             Kind::Choice { get, .. } => get(&request),
@@ -322,7 +352,7 @@ impl Setting {
         match &self.kind {
             Kind::Whole { range, get, .. } => self.within(range, get(request)),
             Kind::Number { range, get, .. } => self.within(range, get(request)),
-            Kind::Text { .. } | Kind::Choice { .. } => Ok(()),
+            Kind::Text { .. } | Kind::Seed { .. } | Kind::Choice { .. } => Ok(()),
         }
     }
 
@@ -339,7 +369,7 @@ impl Setting {
     pub fn values(&self) -> String {
         match &self.kind {
             Kind::Text { .. } => "a text".to_owned(),
-            Kind::Whole { range, .. } if *range.end() == u64::MAX => "a whole number".to_owned(),
+            Kind::Seed { .. } => "a whole number, or -1 for a random one".to_owned(),
             Kind::Whole { range, .. } => format!("a whole number from {} to {}", range.start(), range.end()),
             Kind::Number { range, .. } => format!("a number from {} to {}", range.start(), range.end()),
             Kind::Choice { names, .. } => names().join(", "),

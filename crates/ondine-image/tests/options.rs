@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use ondine_graph::ErrorKind;
-use ondine_image::request::{Kind, OPTIONS, Request, Setting};
+use ondine_image::request::{Kind, OPTIONS, Request, Setting, parse_seed};
 
 /// The option as a line of the README's table.
 fn row(setting: &Setting) -> String {
@@ -45,7 +45,7 @@ fn numbers_out_of_range_are_refused_by_name() {
     };
     for setting in OPTIONS {
         match &setting.kind {
-            Kind::Whole { range, set, .. } if *range.end() < u64::MAX => {
+            Kind::Whole { range, set, .. } => {
                 check(setting, &|request| set(request, range.end() + 1));
                 check(setting, &|request| set(request, 0));
             }
@@ -54,10 +54,21 @@ fn numbers_out_of_range_are_refused_by_name() {
                     check(setting, &|request| set(request, number));
                 }
             }
-            Kind::Text { .. } | Kind::Whole { .. } | Kind::Choice { .. } => {}
+            Kind::Text { .. } | Kind::Seed { .. } | Kind::Choice { .. } => {}
         }
     }
     Request::new("a cat").check().expect("the defaults are within their ranges");
+}
+
+#[test]
+fn seeds_are_numbers_or_random() {
+    assert_eq!(parse_seed("18446744073709551615").ok(), Some(u64::MAX));
+    for text in ["-2", "1.5", "", "18446744073709551616", "dice"] {
+        let error = parse_seed(text).expect_err(text);
+        assert!(error.to_string().contains("or -1 for a random one"), "{error}");
+    }
+    let random: BTreeSet<u64> = (0..8).map(|_| parse_seed("-1").expect("a seed")).collect();
+    assert!(random.len() > 1 && random.iter().all(|&seed| u32::try_from(seed).is_ok()), "{random:?}");
 }
 
 #[test]

@@ -50,6 +50,13 @@ impl Encoding {
 /// What WordPiece puts for a word that it cannot spell; byte-level vocabularies can spell everything.
 const UNKNOWN: &str = "[UNK]";
 
+/// What WordPiece puts before a piece that goes on with a word.
+const PIECE: &str = "##";
+
+/// Words that say nothing alone.
+const LITTLE_WORDS: &[&str] =
+    &["an", "and", "at", "by", "for", "from", "in", "is", "of", "on", "or", "the", "to", "with"];
+
 /// A tokenizer of one of the supported kinds.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
@@ -92,6 +99,28 @@ impl Tokenizer {
         let unknown = self.inner.token_to_id(UNKNOWN);
         let all_unknown = !encoded.is_empty() && encoded.get_ids().iter().all(|&id| Some(id) == unknown);
         Ok(Encoding { len: ids.len(), ids, truncated: encoded.len().saturating_sub(room), all_unknown })
+    }
+
+    /// True if the vocabulary can spell any text, byte by byte, as that of CLIP can.
+    #[must_use]
+    pub fn spells_everything(&self) -> bool {
+        self.inner.token_to_id(UNKNOWN).is_none()
+    }
+
+    /// True if a word of `text` that means something is a token of its own. A vocabulary of word pieces spells others
+    /// by letters, which tell a network nothing.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn knows_a_word(&self, text: &str) -> Result<bool> {
+        let encoded = self.inner.encode_fast(text, false).map_err(invalid)?;
+        let tokens: Vec<String> = encoded.get_ids().iter().filter_map(|&id| self.inner.id_to_token(id)).collect();
+        let is_piece = |at: usize| tokens.get(at).is_some_and(|token| token.starts_with(PIECE));
+        let means_something = |token: &str| {
+            let letters = token.chars().filter(|c| c.is_alphabetic()).count();
+            token != UNKNOWN && letters > 1 && !LITTLE_WORDS.contains(&token)
+        };
+        Ok(tokens.iter().enumerate().any(|(at, token)| !is_piece(at) && !is_piece(at + 1) && means_something(token)))
     }
 
     /// The ids of `text` between the special tokens, padded to `length` or at least to the end of the text.

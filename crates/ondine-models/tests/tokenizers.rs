@@ -138,3 +138,16 @@ fn long_texts_are_counted_not_refused() {
     assert_eq!(encoding.len, LENGTH);
     assert!(encoding.truncated >= 20_000 - LENGTH);
 }
+
+#[test]
+fn it_is_known_whether_a_text_has_words_that_mean_something() {
+    let bert = Tokenizer::open(&source("bert"), "", 77).unwrap();
+    assert!(Tokenizer::open(&source("clip"), "", 77).unwrap().spells_everything() && !bert.spells_everything());
+    for text in ["a red heart", "qzx heart!", "Red"] {
+        assert!(bert.knows_a_word(text).unwrap(), "{text}");
+    }
+    // Spelled by letters, of single letters, unknown, or words that say nothing alone.
+    for text in ["qzxv", "a b c", "猫", "the with of", "...", "", "redqzxv"] {
+        assert!(!bert.knows_a_word(text).unwrap(), "{text}");
+    }
+}

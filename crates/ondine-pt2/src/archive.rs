@@ -2,12 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use ondine_graph::{Bytes, Result, fail};
+use ondine_graph::{
+    Bytes, Result, fail,
+    weights::seal::{Seal, Sum},
+};
 
 /// The entries of an archive by their path inside the archive's one folder.
 #[derive(Debug)]
 pub(super) struct Archive {
-    entries: BTreeMap<String, Bytes>,
+    entries: BTreeMap<String, Entry>,
+}
+
+/// The bytes of an entry, and their sum if the writer took one.
+#[derive(Debug)]
+struct Entry {
+    bytes: Bytes,
+    sum: Option<Sum>,
 }
 
 /// Marks the end of the directory, 22 bytes and a comment.
@@ -48,9 +58,24 @@ impl Archive {
         Ok(Self { entries })
     }
 
-    /// The entry at `path`, if there is one.
+    /// The entry at `path`, if there is one, as it is: whoever has read it may look at its [`Archive::seal`].
     pub(super) fn get(&self, path: &str) -> Option<&Bytes> {
-        self.entries.get(path)
+        self.entries.get(path).map(|entry| &entry.bytes)
+    }
+
+    /// The entry at `path`, read whole, if there is one.
+    ///
+    /// # Errors
+    /// If the bytes are not those that were written.
+    pub(super) fn read_entry(&self, path: &str) -> Result<Option<&Bytes>> {
+        self.seal(path, path).map_or(Ok(()), |seal| seal.check())?;
+        Ok(self.get(path))
+    }
+
+    /// The seal on the entry at `path`, which messages call `place`, if it has one.
+    pub(super) fn seal(&self, path: &str, place: &str) -> Option<Seal> {
+        let entry = self.entries.get(path)?;
+        Some(Seal::new(place, entry.bytes.clone(), entry.sum?))
     }
 
     /// The entry at `path`.
@@ -96,8 +121,10 @@ fn directory(bytes: &Bytes) -> Result<(usize, u64)> {
     Ok((index(start)?, count))
 }
 
-/// The bytes of the entry that a record of the directory describes.
-fn entry(bytes: &Bytes, record: &Fields<'_>, name_len: usize, extra_len: usize, name: &str) -> Result<Bytes> {
+/// The entry that a record of the directory describes.
+fn entry(bytes: &Bytes, record: &Fields<'_>, name_len: usize, extra_len: usize, name: &str) -> Result<Entry> {
+    // None was taken where it is 0, as good as always.
+    let sum = u32::try_from(record.u32(16)?).ok().filter(|&sum| sum != 0).map(Sum::Crc32);
     if record.u16(10)? != 0 {
         fail!(Unsupported, "`{name}` is compressed; torch.export.save stores entries as they are");
     }
@@ -130,7 +157,7 @@ fn entry(bytes: &Bytes, record: &Fields<'_>, name_len: usize, extra_len: usize, 
     }
     let start = header.start.saturating_add(30 + header.u16(26)? + header.u16(28)?);
     match bytes.slice(start, index(size)?) {
-        Some(slice) => Ok(slice),
+        Some(bytes) => Ok(Entry { bytes, sum }),
         None => fail!(Format, "`{name}` of {size} bytes reaches beyond the end of the file; copy it again"),
     }
 }
@@ -207,6 +234,20 @@ pub(super) mod tests {
         assert_eq!(&**archive.expect("data/b").unwrap(), [7; 100]);
         assert_eq!(archive.paths().collect::<Vec<_>>(), ["a", "data/b", "empty"]);
         assert!(archive.expect("c").is_err());
+    }
+
+    #[test]
+    fn altered_entries_are_told() {
+        let mut bytes = zip(&[("a", b"hello")]).to_vec();
+        let record = bytes.windows(4).position(|window| window == RECORD).unwrap();
+        bytes[record + 16..record + 20].copy_from_slice(&0x3610_A686_u32.to_le_bytes());
+        let read =
+            |bytes: &[u8]| Archive::read(&Bytes::from(bytes)).unwrap().read_entry("a").map(|entry| entry.is_some());
+        assert!(read(&bytes).unwrap());
+        let at = bytes.windows(5).position(|window| window == b"hello").unwrap();
+        bytes[at] ^= 1;
+        let error = read(&bytes).unwrap_err().to_string();
+        assert!(error.starts_with("a: the bytes are not those that were written"), "{error}");
     }
 
     #[test]

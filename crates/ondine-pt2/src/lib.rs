@@ -18,6 +18,7 @@ mod builder;
 mod call;
 mod expr;
 mod freeze;
+mod names;
 mod program;
 mod rules;
 mod schema;
@@ -30,12 +31,25 @@ use std::{path::Path, sync::Arc};
 
 use ondine_graph::{Asset, Bytes, Context, Error, ErrorKind, Result, Weights, fail, recipe::Recipes};
 
+pub use names::names;
+
 /// True if the file looks like an archive of `torch.export.save`, by its first bytes and what it holds.
 #[must_use]
 pub fn is_archive(path: &Path) -> bool {
     let Ok(bytes) = Bytes::map(path) else { return false };
     bytes.starts_with(b"PK\x03\x04")
         && archive::Archive::read(&bytes).is_ok_and(|archive| archive.get("archive_format").is_some())
+}
+
+/// Reads an archive and compares every entry with the sum that was written with it.
+///
+/// # Errors
+/// If the file is no whole archive, or an entry is not as it was written.
+pub fn check(path: &Path) -> Result<()> {
+    let name = path.display().to_string();
+    let archive = archive::Archive::read(&Bytes::map(path)?).at(|| &name)?;
+    let seals = archive.paths().filter_map(|entry| archive.seal(entry, entry));
+    seals.collect::<Vec<_>>().iter().try_for_each(|seal| seal.check()).at(|| &name)
 }
 
 /// Maps an archive; each of its models becomes a function of that name (`model`, if the exporter chose).
@@ -84,7 +98,9 @@ fn import(name: &str, bytes: &Bytes, fold: freeze::Fold) -> Result<Asset> {
     let file: Arc<str> = name.into();
     let (mut functions, mut weights, mut recipes) = (Vec::new(), Weights::default(), Recipes::default());
     for model in models {
-        let text = archive.expect(&format!("models/{model}.json"))?;
+        let path = format!("models/{model}.json");
+        archive.read_entry(&path)?;
+        let text = archive.expect(&path)?;
         let place = || format!("models/{model}.json");
         let program: schema::Program =
             serde_json::from_slice(text).map_err(|error| Error::new(ErrorKind::Format, error.to_string())).at(place)?;

@@ -15,7 +15,11 @@ pub(super) fn module(node: &Node) -> Arc<str> {
 
 /// The calls of modules that the node is part of: paths, with `@` and the number of the call from the second one on.
 fn modules(node: &Node) -> Vec<Arc<str>> {
-    let Some(stack) = node.metadata.get("nn_module_stack") else { return Vec::new() };
+    node.metadata.get("nn_module_stack").map_or_else(Vec::new, |stack| calls(stack))
+}
+
+/// The calls of modules in a stack as the format has it.
+pub(super) fn calls(stack: &str) -> Vec<Arc<str>> {
     let call = |entry: &str| {
         let mut parts = entry.split(',');
         let (key, path) = (parts.next()?, parts.next()?);

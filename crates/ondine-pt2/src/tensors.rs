@@ -9,12 +9,15 @@ use super::{
 };
 use ondine_graph::{
     AlignedBytes, Bytes, Context, DType, Error, ErrorKind, NDArray, Result, Tensor, Weights, element_count, fail,
+    weights::seal::Seal,
 };
 
 /// All tensors by the name that the signature gives them.
 pub(super) struct Tensors {
     tensors: BTreeMap<String, Tensor>,
     places: BTreeMap<String, Place>,
+    /// Those of the blocks of memory.
+    seals: BTreeMap<String, Seal>,
     file: Arc<str>,
 }
 
@@ -103,10 +106,10 @@ impl Tensors {
     /// # Errors
     /// If a table does not fit its payloads, or a tensor is pickled.
     pub(super) fn read(archive: &Archive, model: &str, file: &Arc<str>) -> Result<Self> {
-        let (mut tensors, mut places) = (BTreeMap::new(), BTreeMap::new());
+        let (mut tensors, mut places, mut seals) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (folder, table) in [("weights", "weights"), ("constants", "constants")] {
             let path = format!("data/{folder}/{model}_{table}_config.json");
-            let Some(bytes) = archive.get(&path) else { continue };
+            let Some(bytes) = archive.read_entry(&path)? else { continue };
             let payloads: Payloads = serde_json::from_slice(bytes)
                 .map_err(|error| Error::new(ErrorKind::Format, error.to_string()))
                 .at(|| &path)?;
@@ -115,14 +118,18 @@ impl Tensors {
                     fail!(Unsupported, "`{name}` is pickled, and pickles are never opened");
                 }
                 let Some(meta) = payload.tensor_meta else { continue };
-                let bytes = archive.expect(&format!("data/{folder}/{}", payload.path_name))?;
+                let path = format!("data/{folder}/{}", payload.path_name);
+                let bytes = archive.expect(&path)?;
                 let block = format!("{folder}/{}", payload.path_name);
+                if let Some(seal) = archive.seal(&path, &format!("{file}: {path}")) {
+                    seals.entry(block.clone()).or_insert(seal);
+                }
                 let (tensor, place) = tensor(&meta, &block, bytes, file).at(|| format!("`{name}`"))?;
                 places.insert(name.clone(), place);
                 tensors.insert(name, tensor);
             }
         }
-        Ok(Self { tensors, places, file: file.clone() })
+        Ok(Self { tensors, places, seals, file: file.clone() })
     }
 
     /// Those of the tensors `names` that lie in the memory of `name`, or in that of one that does, `name` first.
@@ -171,6 +178,7 @@ impl Tensors {
             strides: vec![int(1)],
             storage_offset: Some(int(bytes.start / first.size)),
         };
+        self.seals.get(&first.block).map_or(Ok(()), Seal::check)?;
         computed(&tensor(&meta, &first.block, &first.memory, &self.file)?.0)
     }
 
@@ -192,12 +200,16 @@ impl Tensors {
 
     /// A tensor in the type in which it is computed.
     pub(super) fn array(&self, name: &str) -> Result<NDArray> {
+        // What becomes a constant of the graph is read here and now.
+        let seal = self.places.get(name).and_then(|place| self.seals.get(&place.block));
+        seal.map_or(Ok(()), Seal::check)?;
         computed(self.get(name)?)
     }
 
     /// The tensors that are weights.
     pub(super) fn into_weights(self) -> Weights {
         let mut weights = Weights::default();
+        self.seals.into_values().for_each(|seal| weights.seal(seal));
         for (name, tensor) in self.tensors {
             if tensor.dtype.is_float() {
                 weights.insert(&name, tensor);

@@ -83,6 +83,16 @@ impl Specialized {
         })
     }
 
+    /// Reads a file of [`Specialized::save`] or [`Prepared::build`] to its end and compares it with what was written, for
+    /// whatever machine that was. Opening one reads no weights.
+    ///
+    /// # Errors
+    /// If it is not what was written.
+    pub fn check_file(path: &Path) -> Result<()> {
+        let read = || PackedFile::read(&Bytes::map(path)?)?.check();
+        read().at(|| path.display().to_string())
+    }
+
     /// Opens a file of [`Specialized::save`] or [`Prepared::build`]: nothing is rewritten or packed, weights are
     /// mapped. It runs on the tier that it was built for, which may be less than the device's.
     ///

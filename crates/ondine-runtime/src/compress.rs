@@ -37,7 +37,7 @@ use self::{
 /// Compresses the weights of an asset. The same asset and options yield the same bytes.
 ///
 /// # Errors
-/// If a weight cannot be read or is not finite, if inputs do not fit the functions, if a goal cannot be reached, or on
+/// If a weight cannot be read, was altered or is not finite, if inputs do not fit the functions, if a goal cannot be reached, or on
 /// the device's wish to stop.
 pub fn compress(
     asset: &Asset,
@@ -45,6 +45,7 @@ pub fn compress(
     device: &Device,
     progress: &dyn Fn(Progress<'_>),
 ) -> Result<(Asset, Report)> {
+    asset.weights().check_seals()?;
     let wish = device.cancel().listen();
     let layers = layers(asset);
     let fixed: Vec<Option<Option<Format>>> = layers.iter().map(|layer| options.rule(layer)).collect();

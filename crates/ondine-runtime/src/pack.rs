@@ -18,8 +18,9 @@ pub(crate) fn total(entries: &[Entry]) -> usize {
 /// Packs all weights into memory.
 ///
 /// # Errors
-/// If a tensor of the checkpoint cannot be read, or there is no such memory.
+/// If a tensor of the checkpoint cannot be read or was altered, or there is no such memory.
 pub(crate) fn pack_in_memory(asset: &Asset, entries: &[Entry], backend: &dyn Backend) -> Result<Bytes> {
+    asset.weights().check_seals()?;
     let mut bytes = AlignedBytes::try_zeroed(total(entries))?;
     let all = bytes.as_mut_slice();
     for entry in entries {
@@ -38,6 +39,7 @@ pub(crate) fn write_packed(
     backend: &dyn Backend,
     file: &mut impl Write,
 ) -> Result<()> {
+    asset.weights().check_seals()?;
     let mut position = 0;
     let mut buffer = AlignedBytes::default();
     for entry in entries {

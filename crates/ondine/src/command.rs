@@ -5,6 +5,7 @@ mod build;
 mod bytes;
 mod cache;
 mod callee;
+mod check;
 mod compare;
 mod completions;
 mod compress;
@@ -42,6 +43,8 @@ enum Command {
     Build(build::Build),
     /// Write a model with its weights in fewer bits
     Compress(Box<compress::Compress>),
+    /// Compare the files of models with the sums that were written with them
+    Check(check::Check),
     /// Show and limit the cache of packed weights
     Cache(cache::CacheCommand),
     /// Call a function of a model with tensors from files
@@ -70,6 +73,7 @@ impl Cli {
             Command::Import(import) => import.run(),
             Command::Build(build) => build.run(),
             Command::Compress(compress) => compress.run(),
+            Command::Check(check) => check.run(),
             Command::Cache(cache) => cache.run(),
             Command::Run(run) => run.run(),
             Command::Profile(profile) => profile.run(),

@@ -1,6 +1,6 @@
 //! Progress on standard error, if a person is watching.
 
-use std::{io::IsTerminal, time::Duration};
+use std::{io::IsTerminal, thread, time::Duration};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -16,7 +16,10 @@ impl Progress {
         let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
         bar.set_style(ProgressStyle::with_template("{msg} {spinner}").expect("the template is valid"));
-        bar.enable_steady_tick(Duration::from_millis(120));
+        // The bar's own thread is one that it cannot do without; where there is none to be had, the bar stands still.
+        if shown && thread::Builder::new().spawn(|| {}).is_ok() {
+            bar.enable_steady_tick(Duration::from_millis(120));
+        }
         Self { bar }
     }
 

@@ -47,31 +47,112 @@ fn pictures_carry_what_made_them() {
         ["draw", "a cat, 1:1", "--negative", "dog", "--steps", "2", "--seed", "5", "--sampler", "Euler a", "--json"];
     let output = ondine(&folder, &words);
     let facts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
-    assert_eq!(facts["files"][0], "ondine.png");
+    assert_eq!((facts["file"].as_str(), facts["files"][0].as_str()), (Some("ondine.png"), Some("ondine.png")));
+    assert_eq!((facts["prompt"].as_str(), facts["negative"].as_str()), (Some("a cat, 1:1"), Some("dog")));
+    assert_eq!((facts["model"].as_str(), facts["sampler"].as_str()), (Some("genmoji"), Some("Euler a")));
+    assert_eq!(
+        (facts["steps"].as_u64(), facts["seed"].as_u64(), facts["guidance"].as_f64()),
+        (Some(2), Some(5), Some(2.0))
+    );
+    assert_eq!(facts["size"], serde_json::json!([128, 128]));
     let bytes = fs::read(folder.path().join("ondine.png")).expect("it was drawn");
     let picture = Picture::read_png(std::io::Cursor::new(bytes)).expect("it is a PNG");
     let text = Infotext::parse(picture.text("parameters").expect("it carries its parameters"));
     assert_eq!((text.prompt.as_str(), text.negative_prompt.as_str()), ("a cat, 1:1", "dog"));
     assert_eq!((text.steps, text.seed, text.size), (Some(2), Some(5), Some((128, 128))));
-    assert_eq!(text.sampler.as_deref(), Some("Euler a"));
+    assert_eq!((text.sampler.as_deref(), text.model.as_deref()), (Some("Euler a"), Some("genmoji")));
+}
+
+/// What `ondine draw` did, which must have worked.
+fn draw(folder: &TempDir, words: &[&str]) -> Output {
+    let output = ondine(folder, &[&["draw", "--steps", "1"], words].concat());
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn error(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_second_drawing_has_a_name_of_its_own() {
+    let folder = folder();
+    for name in ["ondine.png", "ondine-2.png", "ondine-3.png"] {
+        assert_eq!(draw(&folder, &["cat"]).stdout, format!("{name}\n").as_bytes());
+    }
+    assert_eq!(draw(&folder, &["cat", "--count", "2"]).stdout, b"ondine-1.png\nondine-4.png\n");
+    assert!(!error(&draw(&folder, &["cat", "-o", "x.png"])).contains("replaced"));
+    assert!(error(&draw(&folder, &["dog", "-o", "x.png"])).contains("x.png: a file of this name was replaced"));
+}
+
+#[test]
+fn pictures_have_the_format_of_their_names() {
+    let folder = folder();
+    for (name, start) in [("a.jpg", &b"\xff\xd8\xff"[..]), ("a.WEBP", b"RIFF"), ("a", b"\x89PNG")] {
+        draw(&folder, &["cat", "-o", name]);
+        let bytes = fs::read(folder.path().join(name)).expect("it was drawn");
+        assert!(bytes.starts_with(start), "{name}");
+    }
+}
+
+#[test]
+fn random_seeds_are_told() {
+    let folder = folder();
+    let seed = || {
+        let facts = draw(&folder, &["cat", "--seed", "-1", "-o", "x.png", "--json"]).stdout;
+        serde_json::from_slice::<serde_json::Value>(&facts).expect("one JSON object")["seed"].as_u64().expect("a seed")
+    };
+    let (first, second) = (seed(), seed());
+    assert_ne!(first, second);
+    let drawn = fs::read(folder.path().join("x.png")).expect("it was drawn");
+    assert_eq!(draw(&folder, &["cat", "--seed", &second.to_string(), "-o", "-"]).stdout, drawn);
+}
+
+#[test]
+fn what_may_not_come_out_as_expected_is_told() {
+    let folder = folder();
+    for (words, part) in [
+        (&["qzxv"][..], "knows no word"),
+        (&["a cat", "-W", "256", "-H", "256"], "made for 128x128"),
+        (&["a (cat:1.3) BREAK <lora:x:1>"], "`(cat:1.3)`, `<lora:x:1>`, `BREAK` in the prompt"),
+    ] {
+        let error = error(&draw(&folder, &[words, &["-o", "x.png"]].concat()));
+        assert!(error.contains("warning: ") && error.contains(part), "{words:?}: {error}");
+    }
+    let picture = |prompt| draw(&folder, &[prompt, "--no-metadata", "--quiet", "-o", "-"]).stdout;
+    assert_eq!(picture("🐈"), picture("cat"));
+    assert_ne!(picture("cat"), picture("dog"));
 }
 
 #[test]
 fn failures_are_one_line_and_leave_nothing() {
     let cases: &[(&[&str], i32, &str)] = &[
         (&["draw", "cat", "--model", "nowhere"], 1, "nowhere"),
-        (&["draw", "😀🐈", "--quiet"], 1, "knows no word"),
-        (&["draw", "cat", "--width", "100"], 1, "multiple of 8"),
-        (&["draw", "cat", "--steps", "0"], 1, "steps is 0"),
-        (&["draw", "cat", "--guidance", "NaN"], 1, "guidance"),
-        (&["draw", "cat", "--sampler", "nonsense"], 1, "nonsense"),
+        (&["draw", "ꙮꙮ", "--quiet"], 1, "knows no word"),
+        (&["draw", "cat", "--width", "100"], 2, "multiple of 8"),
+        (&["draw", "cat", "--steps", "0"], 2, "steps is 0"),
+        (&["draw", "cat", "--guidance", "NaN"], 2, "guidance"),
+        (&["draw", "cat", "--sampler", "nonsense"], 2, "nonsense"),
+        (&["draw", "cat", "--seed", "dice"], 2, "-1 for a random one"),
+        (&["draw", "cat", "--output", "cat.gif"], 2, ".png, .jpg or .webp"),
+        (&["draw", "cat", "--output", "-", "--count", "2"], 2, "standard output"),
+        (&["draw", "cat", "--output", "-", "--json"], 2, "--json"),
+        (&["draw", "cat", "--stesp", "3"], 2, "'--steps' exists; see `ondine draw --help`"),
+        (&["cache", "limit", "--nope"], 2, "see `ondine cache limit --help`"),
+        (&["draw", "\u{1b}[31m", "--model", "a\u{1b}[2J\nb"], 1, "a\\u{1b}[2J\\nb"),
         (&["draw", "cat", "--memory", "1MB"], 1, "--memory"),
         (&["draw", "cat", "--output", "nowhere/cat.png"], 1, "nowhere"),
         (&["draw", "cat", "--noise", "nowhere.safetensors"], 1, "nowhere.safetensors"),
         (&["draw", "cat", "--steps", "many"], 2, "--steps"),
         (&["draw"], 2, "PROMPT"),
         (&["inspect", "nowhere"], 1, "nowhere"),
-        (&["bench", "nothing"], 1, "nothing"),
+        (&["bench", "nothing"], 2, "nothing"),
+        (&["run", "genmoji/unet", "--function", "nothing"], 2, "nothing"),
+        (&["run", "genmoji/unet", "--input", "nothing"], 2, "NAME=FILE"),
+        (&["profile", "genmoji/unet", "--size", "nothing=3"], 2, "nothing"),
+        (&["compare", "genmoji/unet"], 2, "nothing to do"),
+        (&["compare", "genmoji/unet", "--against", "cpu=nothing"], 2, "nothing"),
+        (&["build", "genmoji/unet", "--output", "x", "--cpu", "nothing"], 2, "nothing"),
         (&["models", "path", "nowhere"], 1, "nowhere"),
     ];
     for (words, code, part) in cases {

@@ -17,7 +17,7 @@ use super::{
     part::Terms,
     pictures::Pictures,
 };
-use crate::request::Request;
+use crate::{prompt, request::Request};
 
 /// Pictures that are about to be drawn: every choice is made and the memory is known, but no weight is loaded.
 pub struct Drawing<'a> {
@@ -25,6 +25,8 @@ pub struct Drawing<'a> {
     request: &'a Request,
     parameters: Parameters,
     precision: Precision,
+    /// The precision that would have been taken without a limit on memory.
+    wanted: Precision,
     networks: Networks<'a>,
     memory: MemoryPlan,
     /// Of this drawing alone, beside the device's.
@@ -47,21 +49,23 @@ impl TextToImage {
         };
         let wanted = self.precision.or(self.defaults.precision).unwrap_or_default();
         let (mut precision, mut networks, mut memory) = fitted(wanted)?;
-        let least = memory.peak_bytes();
+        let least = memory.peak_bytes().saturating_add(self.besides);
         if let Some(limit) = self.memory.filter(|&limit| least > limit) {
             if self.precision.is_some() {
                 return too_much(least, limit, wanted);
             }
             (precision, networks, memory) = fitted(Precision::BF16)?;
-            if memory.peak_bytes() > limit {
-                return too_much(least.min(memory.peak_bytes()), limit, precision);
+            let half = memory.peak_bytes().saturating_add(self.besides);
+            if half > limit {
+                return too_much(least.min(half), limit, precision);
             }
         }
         let kept = if self.keep { Some(networks.memory_kept(&parameters)?) } else { None };
-        if let Some(all) = kept.filter(|all| self.memory.is_none_or(|limit| all.peak_bytes() <= limit)) {
+        let room = |all: &MemoryPlan, limit: u64| all.peak_bytes().saturating_add(self.besides) <= limit;
+        if let Some(all) = kept.filter(|all| self.memory.is_none_or(|limit| room(all, limit))) {
             memory = all;
         }
-        Ok(Drawing { model: self, request, parameters, precision, networks, memory, wish: None })
+        Ok(Drawing { model: self, request, parameters, precision, wanted, networks, memory, wish: None })
     }
 
     /// Draws the pictures of `request`; `observe` hears of every step.
@@ -115,7 +119,7 @@ impl Drawing<'_> {
     /// # Errors
     /// If a network cannot be loaded, if latents stop being numbers, and on the wish to stop.
     pub fn draw(self, observe: &mut dyn FnMut(Event<'_>)) -> Result<Pictures> {
-        let Self { model, request, mut parameters, networks, memory, wish, .. } = self;
+        let Self { model, request, mut parameters, precision, wanted, networks, memory, wish } = self;
         let device = model.device.cancel().listen();
         let wish = &match wish {
             Some(own) => device.or(own),
@@ -126,6 +130,12 @@ impl Drawing<'_> {
 
         observe(Event::Stage("reading the prompt"));
         let mut warn = |text: &str| observe(Event::Warning(text));
+        let narrowed = (precision != wanted)
+            .then(|| format!("drawn at {precision} instead of {wanted}, to fit into the memory that is allowed"));
+        let size = parameters.size.warning(model.size());
+        for warning in [narrowed, size, prompt::about_marks(&request.prompt)].into_iter().flatten() {
+            warn(&warning);
+        }
         let texts = parameters.texts(request);
         let mut prompts = encode(&networks.encoders, &texts, networks.wants, terms, &mut warn)?;
         if parameters.passes == 2 && request.negative.is_none() && model.zero_without_negative {

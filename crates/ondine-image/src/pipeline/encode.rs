@@ -1,6 +1,6 @@
 //! What the prompt becomes: the tensors that guide the U-Net.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use ondine_graph::{Bindings, DType, Graph, NDArray, Result, fail};
 use ondine_models::{Encoding, Tokenizer};
@@ -10,6 +10,7 @@ use super::{
     memory::{Resident, StagePlan},
     part::{Part, Terms},
 };
+use crate::prompt;
 
 /// A tokenizer with the network that reads its tokens.
 #[derive(Debug)]
@@ -81,11 +82,22 @@ impl<'a> TextEncoder<'a> {
 
     /// The tokens of a text. A network that cannot be told of padding was trained with texts padded to full length.
     fn tokens(&self, text: &str) -> Result<Encoding> {
+        let text = &self.text(text);
         if self.takes_mask {
             self.tokenizer.encode(text)
         } else {
             self.tokenizer.encode_padded(text, self.tokenizer.max_length())
         }
+    }
+
+    /// The text as the network can read it: emoji by name, if it reads words alone.
+    fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if self.tokenizer.spells_everything() { Cow::Borrowed(text) } else { prompt::with_names_of_emoji(text) }
+    }
+
+    /// True if the network can make something of the text.
+    fn understands(&self, text: &str) -> Result<bool> {
+        Ok(self.tokenizer.spells_everything() || self.tokenizer.knows_a_word(&self.text(text))?)
     }
 
     /// Encodes the texts one by one; the network is loaded for that, and dropped after unless it is kept.
@@ -120,6 +132,12 @@ pub(super) fn encode(
         let encodings = texts.iter().map(|text| encoder.tokens(text)).collect::<Result<Vec<_>>>()?;
         if let Some((text, _)) = texts.iter().zip(&encodings).find(|(_, encoding)| encoding.all_unknown) {
             fail!(Argument, "the model knows no word of the prompt {text:?}; describe it in words");
+        }
+        // The prompt is the last of the texts; a negative one may well be empty.
+        if let Some(text) = texts.last().filter(|_| position == 0)
+            && !encoder.understands(text)?
+        {
+            warn("it seems that the model knows no word of the prompt; describe the picture in plain English words");
         }
         for encoding in &encodings {
             if position == 0 && encoding.truncated > 0 {

@@ -27,6 +27,8 @@ pub struct TextToImage {
     pub(super) memory: Option<u64>,
     pub(super) keep: bool,
     pub(super) kept: Kept,
+    /// Bytes that count against the limit besides those of the plan.
+    pub(super) besides: u64,
     pub(super) device: Device,
     pub(super) cache: Option<Cache>,
 }
@@ -71,7 +73,7 @@ impl TextToImage {
         fit::networks(&encoders, &unet, &denoiser, &latents)?;
         let zero = pipeline.options.get("force_zeros_for_empty_prompt").and_then(Value::as_bool);
         Ok(Self {
-            name: pipeline.source.describe(""),
+            name: name(&pipeline.source),
             encoders,
             unet,
             autoencoder,
@@ -84,9 +86,15 @@ impl TextToImage {
             memory: None,
             keep: false,
             kept: Kept::default(),
+            besides: 0,
             device,
             cache,
         })
+    }
+
+    /// Chooses the name by which pictures tell what drew them, instead of that of the model's folder.
+    pub fn set_name(&mut self, name: &str) {
+        name.clone_into(&mut self.name);
     }
 
     /// Chooses the type of weights and activations, instead of the model's own choice.
@@ -111,6 +119,26 @@ impl TextToImage {
     pub fn set_memory(&mut self, limit: u64) {
         self.memory = Some(limit);
     }
+
+    /// Says how many bytes the process takes besides what a drawing plans, weights and workspace: they count against the
+    /// limit, too.
+    pub fn set_memory_besides(&mut self, bytes: u64) {
+        self.besides = bytes;
+    }
+}
+
+/// What a model is called: by its folder, whose place is nobody's business.
+fn name(source: &Source) -> String {
+    let Source::Folder(folder) = source else { return source.describe("") };
+    let whole = folder.canonicalize().unwrap_or_else(|_| folder.clone());
+    let mut parts = whole.components().rev().map(|part| part.as_os_str().to_string_lossy());
+    match [parts.next(), parts.next(), parts.next()] {
+        // A folder of the cache of a model hub: models--OWNER--NAME/snapshots/COMMIT.
+        [_, Some(snapshots), Some(model)] if snapshots == "snapshots" && model.contains("--") => {
+            model.rsplit("--").next().unwrap_or_default().to_owned()
+        }
+        [name, ..] => name.unwrap_or_default().into_owned(),
+    }
 }
 
 fn defaults(pipeline: &Pipeline) -> Result<Defaults> {
@@ -130,4 +158,22 @@ fn scheduler(pipeline: &Pipeline) -> Result<SchedulerConfig> {
         config.clip = None;
     }
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_called_by_their_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| Source::Folder(folder.path().join(path));
+        for path in ["tiny-sdxl", "models--runwayml--sd15/snapshots/0123abc"] {
+            std::fs::create_dir_all(folder.path().join(path)).unwrap();
+        }
+        assert_eq!([name(&at("tiny-sdxl/")), name(&at("tiny-sdxl/."))], ["tiny-sdxl", "tiny-sdxl"]);
+        assert_eq!(name(&at("models--runwayml--sd15/snapshots/0123abc")), "sd15");
+        assert_eq!(name(&at("models--runwayml--sd15/snapshots")), "snapshots");
+        assert_eq!(name(&Source::Embedded(&[])), "built-in");
+    }
 }

@@ -18,6 +18,31 @@ pub struct Size {
     pub height: usize,
 }
 
+impl Size {
+    /// What a person should know who asks for this size of a model whose own is `native`, if anything: far from it,
+    /// things repeat or fall apart.
+    pub(super) fn warning(self, native: Self) -> Option<String> {
+        let share = |side: usize, native: usize| side as f64 / native.max(1) as f64;
+        let (width, height) = (share(self.width, native.width), share(self.height, native.height));
+        let usual = (0.5..=2.0).contains(&(width * height)) && width.max(height) < 2.0;
+        let [Self { width, height }, native] = [self, native];
+        (!usual).then(|| {
+            format!(
+                "the model was made for {}x{}; at {width}x{height} things may repeat or fall apart",
+                native.width, native.height
+            )
+        })
+    }
+}
+
+impl TextToImage {
+    /// The size that the model was made for.
+    pub(super) fn size(&self) -> Size {
+        let [height, width] = self.denoiser.native.map(|side| side.saturating_mul(self.latents.factor));
+        Size { width, height }
+    }
+}
+
 /// What a drawing goes by.
 pub(super) struct Parameters {
     pub(super) size: Size,
@@ -71,9 +96,8 @@ impl Parameters {
 }
 
 fn size(model: &TextToImage, request: &Request) -> Result<Size> {
-    let factor = model.latents.factor;
-    let [native_height, native_width] = model.denoiser.native.map(|side| side.saturating_mul(factor));
-    let (height, width) = (request.height.unwrap_or(native_height), request.width.unwrap_or(native_width));
+    let (factor, native) = (model.latents.factor, model.size());
+    let (height, width) = (request.height.unwrap_or(native.height), request.width.unwrap_or(native.width));
     for (name, side) in [("height", height), ("width", width)] {
         if side == 0 || side % factor != 0 || side > MAX_SIDE {
             let near = (side / factor * factor).clamp(factor, MAX_SIDE / factor * factor);
@@ -92,4 +116,39 @@ fn scheduler(model: &TextToImage, request: &Request) -> Result<SchedulerConfig> 
         scheduler = scheduler.with_schedule(name)?;
     }
     Ok(scheduler)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_far_from_the_model_s_own_are_told() {
+        let size = |width, height| Size { width, height };
+        for (native, usual, far) in [
+            (
+                size(512, 512),
+                [size(512, 512), size(768, 512), size(512, 704)],
+                [size(768, 768), size(256, 256), size(512, 1024)],
+            ),
+            (
+                size(1024, 1024),
+                [size(1536, 640), size(768, 768), size(832, 1216)],
+                [size(512, 512), size(2048, 512), size(1536, 1536)],
+            ),
+            (
+                size(128, 128),
+                [size(128, 128), size(96, 128), size(160, 128)],
+                [size(64, 64), size(256, 256), size(64, 512)],
+            ),
+        ] {
+            for size in usual {
+                assert_eq!(size.warning(native), None, "{size:?}");
+            }
+            for size in far {
+                let words = format!("made for {}x{}", native.width, native.height);
+                assert!(size.warning(native).is_some_and(|text| text.contains(&words)), "{size:?}");
+            }
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::{
     fs,
     io::{BufWriter, ErrorKind, Write},
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,15 @@ pub struct CacheEntry {
     /// What it holds, or why it is no use any more.
     pub about: Result<About, String>,
 }
+
+/// How old a file under way must be for its writer to have come to the lock.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// How much of both ends of a part of the program tells it from others.
+const ENDS: usize = 4096;
+
+/// Something in the program that places in it are told from, which differ from run to run.
+static LANDMARK: [u8; 1] = [0];
 
 const EXTENSION: &str = "packed";
 const MEMO: &str = "hash";
@@ -126,13 +135,30 @@ impl Cache {
         }
     }
 
+    /// Removes everything: entries, hashes, what other processes that are gone left, and the folder, unless it keeps a
+    /// limit. What somebody is writing at the moment stays.
+    ///
+    /// # Errors
+    /// If an entry cannot be removed.
+    pub fn clear(&self) -> Result<()> {
+        self.entries().iter().try_for_each(|entry| self.remove(entry))?;
+        let left = self.files(UNFINISHED).filter(|path| is_abandoned(path, Duration::ZERO)).chain(self.files(MEMO));
+        for path in left.collect::<Vec<_>>() {
+            // Somebody else may have removed it meanwhile.
+            let _ = fs::remove_file(path);
+        }
+        // It stays where something is in it.
+        let _ = fs::remove_dir(&self.folder);
+        Ok(())
+    }
+
     /// Removes what killed processes left, and hashes of files that are gone.
     pub fn sweep(&self) {
         let gone = |path: &PathBuf| {
             let memo = fs::read(path).ok().and_then(|text| serde_json::from_slice::<Memo>(&text).ok());
             memo.is_none_or(|memo| !memo.path.exists())
         };
-        let left = self.files(UNFINISHED).filter(|path| is_abandoned(path)).chain(self.files(MEMO).filter(gone));
+        let left = self.files(UNFINISHED).filter(|path| is_abandoned(path, FRESH)).chain(self.files(MEMO).filter(gone));
         for path in left.collect::<Vec<_>>() {
             // Somebody else may have removed it meanwhile.
             let _ = fs::remove_file(path);
@@ -215,9 +241,9 @@ impl Cache {
         }
     }
 
-    /// The hash of what `bytes` holds; for an unchanged file it is remembered from the last time.
+    /// The hash of what `bytes` holds; for an unchanged file or program it is remembered from the last time.
     pub(crate) fn content_hash(&self, bytes: &Bytes) -> blake3::Hash {
-        let Some((memo_path, mut memo)) = bytes.file().and_then(|path| self.memo(path)) else {
+        let Some((memo_path, mut memo)) = self.memo(bytes) else {
             return blake3::hash(bytes);
         };
         let known = fs::read(&memo_path).ok().and_then(|text| serde_json::from_slice::<Memo>(&text).ok());
@@ -236,12 +262,21 @@ impl Cache {
         hash
     }
 
-    /// Where the hash of a file is remembered, and what the file is now.
-    fn memo(&self, path: &Path) -> Option<(PathBuf, Memo)> {
-        let path = path.canonicalize().ok()?;
+    /// Where the hash of bytes is remembered, and what the file that holds them is now.
+    fn memo(&self, bytes: &Bytes) -> Option<(PathBuf, Memo)> {
+        let program = || bytes.is_static().then(std::env::current_exe)?.ok();
+        let path = bytes.file().map(Path::to_path_buf).or_else(program)?.canonicalize().ok()?;
         let meta = path.metadata().ok()?;
         let modified_ns = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos();
-        let name = blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex();
+        let mut name = blake3::Hasher::new();
+        name.update(path.as_os_str().as_encoded_bytes());
+        if bytes.is_static() {
+            // One of many parts of the program: told by its place and by its ends.
+            let place = bytes.as_ptr().addr().wrapping_sub(LANDMARK.as_ptr().addr());
+            name.update(format!(" {place} {}", bytes.len()).as_bytes());
+            name.update(&bytes[..bytes.len().min(ENDS)]).update(&bytes[bytes.len().saturating_sub(ENDS)..]);
+        }
+        let name = name.finalize().to_hex();
         let memo = Memo { path, len: meta.len(), modified_ns, hash: String::new() };
         Some((self.folder.join(format!("{name}.{MEMO}")), memo))
     }
@@ -355,6 +390,32 @@ mod tests {
     }
 
     #[test]
+    fn clearing_leaves_what_others_write_and_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path().join("cache"));
+        put(&cache, "a").unwrap();
+        let weights = folder.path().join("weights");
+        fs::write(&weights, "x").unwrap();
+        cache.content_hash(&Bytes::map(&weights).unwrap());
+        let part = |name: &str| fs::File::create(cache.folder().join(name)).unwrap();
+        drop(part(".left.1-0.part"));
+        let under_way = part(".other.2-0.part");
+        under_way.try_lock().unwrap();
+        cache.clear().unwrap();
+        let names =
+            || -> Vec<_> { fs::read_dir(cache.folder()).unwrap().map(|entry| entry.unwrap().file_name()).collect() };
+        assert_eq!(names(), [".other.2-0.part"]);
+        drop(under_way);
+        cache.set_limit(100).unwrap();
+        cache.clear().unwrap();
+        assert_eq!((names(), cache.limit()), (vec![LIMIT.into()], 100));
+        fs::remove_file(cache.folder().join(LIMIT)).unwrap();
+        cache.clear().unwrap();
+        assert!(!cache.folder().exists());
+        cache.clear().unwrap();
+    }
+
+    #[test]
     fn damaged_entries_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path());
@@ -374,6 +435,20 @@ mod tests {
         }
         fs::write(&path, &whole).unwrap();
         assert!(cache.get(digest("a")).is_some() && cache.entries()[0].check().is_ok());
+    }
+
+    #[test]
+    fn parts_of_the_program_are_told_apart() {
+        static PARTS: [u8; 20_000] = [7; 20_000];
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path());
+        for (from, to) in [(0, 10_000), (0, 10_000), (10_000, 20_000), (0, 20_000), (0, 10)] {
+            let bytes = Bytes::from_static(&PARTS[from..to]);
+            assert_eq!(cache.content_hash(&bytes), blake3::hash(&bytes));
+        }
+        assert_eq!(cache.files(MEMO).count(), 4);
+        cache.sweep();
+        assert_eq!(cache.files(MEMO).count(), 4, "the program is still there");
     }
 
     #[test]

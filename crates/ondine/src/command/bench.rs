@@ -12,10 +12,10 @@ mod report;
 pub(super) mod weights;
 mod works;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use ondine_runtime::Cancel;
 
-use crate::output;
+use crate::{output, report::usage};
 use machine::Machine;
 use options::folder;
 use works::{WORKS, What, Work};
@@ -45,7 +45,7 @@ impl Bench {
             };
             let report = report.with_context(|| work.name)?;
             if self.json {
-                output::line(report.to_json(&machine));
+                output::json(&report.to_json(&machine));
             } else {
                 report.print(&machine);
             }
@@ -62,7 +62,7 @@ impl Bench {
         }
         let find = |name: &String| match WORKS.iter().find(|work| work.name == name) {
             Some(work) => Ok(work),
-            None => bail!("there is no work `{name}`; choose {} or all", WORKS.map(|work| work.name).join(", ")),
+            None => usage!("there is no work `{name}`; choose {} or all", WORKS.map(|work| work.name).join(", ")),
         };
         self.works.iter().map(find).collect()
     }

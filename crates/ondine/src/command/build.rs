@@ -9,7 +9,7 @@ use ondine_runtime::{Device, Options, Precision, Specialize};
 use serde_json::json;
 
 use super::bytes::megabytes;
-use crate::output;
+use crate::{output, report::bad_usage};
 
 /// Prepare a model ahead of time for one kind of processor.
 #[derive(Args)]
@@ -48,11 +48,11 @@ impl Build {
         let start = Instant::now();
         let mut device = Device::cpu(None)?;
         if let Some(tier) = &self.cpu {
-            device = device.narrowed(tier)?;
+            device = device.narrowed(tier).map_err(bad_usage)?;
         }
         let mut opened = model::open(&self.model, &device)?;
         if let Some(function) = &self.function {
-            opened = opened.only(function)?;
+            opened = opened.only(function).map_err(|error| bad_usage(error.at(&self.model)))?;
         }
         let Opened::Asset(asset) = opened else {
             bail!("{}: is built already; build it from what it was built from", self.model);
@@ -62,7 +62,7 @@ impl Build {
         let (about, file) = (prepared.about(), self.output.display().to_string());
         let (bytes, seconds) = (self.output.metadata()?.len(), start.elapsed().as_secs_f64());
         if self.json {
-            output::line(json!({"file": file, "bytes": bytes, "seconds": seconds, "about": about}));
+            output::json(&json!({"file": file, "bytes": bytes, "seconds": seconds, "about": about}));
         } else {
             output::line(file);
             output::remark(format_args!(

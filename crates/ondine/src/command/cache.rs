@@ -2,13 +2,13 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use ondine::folders;
 use ondine_runtime::{Cache, CacheEntry};
 use serde_json::{Value, json};
 
-use crate::output;
+use crate::{output, report::usage};
 
 use super::{
     bytes::{megabytes, parse_bytes},
@@ -75,7 +75,7 @@ impl CacheCommand {
 
     fn say(&self, facts: &Value, line: &str) {
         if self.json {
-            output::line(facts);
+            output::json(facts);
         } else {
             output::line(line);
         }
@@ -91,7 +91,7 @@ impl CacheCommand {
                 "bytes": total,
                 "entries": entries.iter().map(facts).collect::<Vec<_>>(),
             });
-            output::line(facts);
+            output::json(&facts);
             return;
         }
         for entry in &entries {
@@ -120,12 +120,17 @@ impl CacheCommand {
             let found: Vec<_> = entries.iter().filter(|entry| entry.name.starts_with(name)).collect();
             match found[..] {
                 [entry] => chosen.push(entry),
-                [] => bail!("there is no entry `{name}`; see `ondine cache list`"),
-                _ => bail!("`{name}` is the beginning of {} entries; write more of the name", found.len()),
+                [] => usage!("there is no entry `{name}`; see `ondine cache list`"),
+                _ => usage!("`{name}` is the beginning of {} entries; write more of the name", found.len()),
             }
         }
         if names.is_empty() {
             chosen = entries.iter().collect();
+            cache.clear()?;
+            if let Some(parent) = cache.folder().parent() {
+                // What else is in it, such as the models of `ondine bench`, stays.
+                let _ = std::fs::remove_dir(parent);
+            }
         }
         let mut freed = 0;
         for entry in &chosen {

@@ -15,6 +15,7 @@ use ondine_runtime::{
 };
 
 use super::running::Running;
+use crate::report::{bad_usage, usage};
 
 /// A function of a model on the command line.
 #[derive(Args)]
@@ -32,7 +33,8 @@ impl Callee {
     /// The model with that function alone, and its name.
     pub(super) fn open(&self, device: &Device) -> anyhow::Result<(Opened, Arc<str>)> {
         let opened = model::open(&self.model, device)?;
-        let name = opened.choose(self.function.as_deref()).with_context(|| self.model.clone())?;
+        let chosen = opened.choose(self.function.as_deref());
+        let name = chosen.map_err(|error| bad_usage(error.at(&self.model)))?;
         Ok((opened.only(&name)?, name))
     }
 
@@ -187,7 +189,7 @@ impl Inputs {
         }
         for given in &self.input {
             let Some((name, file)) = given.split_once('=') else {
-                bail!("`--input {given}`: write NAME=FILE");
+                usage!("`--input {given}`: write NAME=FILE");
             };
             inputs.push((name.to_owned(), read_tensor(file)?));
         }
@@ -242,8 +244,9 @@ pub(super) fn sizes(graph: &Graph, pairs: &[String]) -> anyhow::Result<Bindings>
 pub(super) fn given(pairs: &[String]) -> anyhow::Result<Bindings> {
     let mut given = Bindings::new();
     for pair in pairs {
-        let Some((name, size)) = pair.split_once('=') else { bail!("`--size {pair}`: write NAME=N") };
-        given.insert(name.into(), size.parse().with_context(|| format!("`--size {pair}`"))?);
+        let Some((name, size)) = pair.split_once('=') else { usage!("`--size {pair}`: write NAME=N") };
+        let Ok(size) = size.parse() else { usage!("`--size {pair}`: `{size}` is no whole number") };
+        given.insert(name.into(), size);
     }
     Ok(given)
 }
@@ -251,7 +254,7 @@ pub(super) fn given(pairs: &[String]) -> anyhow::Result<Bindings> {
 /// A size that belongs to none of the `known` symbols.
 pub(super) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a Arc<str>>) -> anyhow::Error {
     let known = known.map(|name| &**name).collect::<Vec<_>>().join(", ");
-    anyhow!("there is no symbolic dimension `{name}`; there are: {known}")
+    bad_usage(anyhow!("there is no symbolic dimension `{name}`; there are: {known}"))
 }
 
 /// Arguments of a fixed seed.

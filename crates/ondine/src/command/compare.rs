@@ -6,12 +6,16 @@ mod origin;
 mod side;
 mod values;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{bail, ensure};
 use clap::Args;
 use ondine_runtime::{
-    Graph, NDArray, Named, Origin, Precision, State, Value, Weights, sample::Arguments, write_safetensors,
+    Graph, NDArray, Named, Origin, Precision, State, Value, Weights, file::check_writable, sample::Arguments,
+    write_safetensors,
 };
 use serde_json::{Value as Json, json};
 
@@ -19,12 +23,12 @@ use super::{
     callee::{Callee, Given, Inputs, borrowed, fitted},
     running::Running,
 };
-use crate::{interrupt, output};
+use crate::{interrupt, output, report::usage};
 use difference::{Difference, Tolerance};
 use nonfinite::Hunt;
 use origin::{describe_place, line_of, place_json, short_line};
 use side::{Ready, Side};
-use values::{Comparison, Recorder, Reference, Row, culprits, matches, partners};
+use values::{Comparison, Recorder, Reference, Row, culprits, matches, partners, strangers};
 
 /// Find the first node where values part from a reference, or stop being finite.
 #[derive(Args)]
@@ -39,8 +43,9 @@ Examples:
   ondine compare model.pt2 --dump out.safetensors --module 'layers.*.attention' --module add_3
 
 A reference names its tensors as the archive names its nodes, or as modules are called; output_0 and so on are the results. The
-engine fuses nodes: those that went into others have no value of their own, and only the others are compared. --as-written runs
-the program as it was exported, in f32 and node by node. Exit code 1 says that values part.")]
+engine fuses nodes: those that went into others have no value of their own, and only the others are compared. --as-written
+runs the program as it was exported (or a folder as it was imported), in f32 and node by node. Exit code 1 says that values
+part, that the model lacks what the reference has, or that --nonfinite found something.")]
 pub(super) struct Compare {
     #[command(flatten)]
     callee: Callee,
@@ -77,15 +82,15 @@ pub(super) struct Compare {
     module: Vec<String>,
 
     /// Most difference, as a share of a tensor's largest magnitude [default: 1e-4, or 0.05 if either side is not f32]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = parse_tolerance, allow_negative_numbers = true)]
     rtol: Option<f64>,
 
     /// Most difference in addition to that
-    #[arg(long, value_name = "X", default_value_t = 1e-6)]
+    #[arg(long, value_name = "X", default_value_t = 1e-6, value_parser = parse_tolerance, allow_negative_numbers = true)]
     atol: f64,
 
     /// Least ratio of a tensor's peak to the noise
-    #[arg(long, value_name = "DECIBELS")]
+    #[arg(long, value_name = "DECIBELS", value_parser = parse_tolerance, allow_negative_numbers = true)]
     psnr: Option<f64>,
 
     /// Rows to print; 0 for all
@@ -103,12 +108,17 @@ pub(super) struct Compare {
 impl Compare {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let asked = self.reference.is_some() || self.against.is_some() || self.nonfinite || self.dump.is_some();
-        ensure!(asked, "nothing to do; say --reference, --against, --nonfinite or --dump");
+        if !asked {
+            usage!("nothing to do; say --reference, --against, --nonfinite or --dump");
+        }
         let precision = self.running.precision.unwrap_or_default();
-        ensure!(!self.as_written || precision == Precision::F32, "--as-written is f32; drop --precision");
+        if self.as_written && precision != Precision::F32 {
+            usage!("--as-written is f32; drop --precision");
+        }
+        self.dump.as_deref().map_or(Ok(()), check_writable)?;
         let (model, threads) = (self.callee.model.clone(), self.running.threads);
         let side = Side { model, precision, threads, tier: None, as_written: self.as_written };
-        let cancel = interrupt::listen()?;
+        let cancel = interrupt::wish();
         let name = self.callee.function.as_deref();
         let planned = side.plan(name, &cancel)?;
         let reference = self.reference.as_ref().map(|path| Weights::open(path)).transpose()?;
@@ -131,25 +141,29 @@ impl Compare {
         let mut facts = json!({"model": side.label(), "function": ready.asset.functions().keys().next()});
         let mut parted = None;
         if let Some(reference) = reference {
-            parted = self.compare(&ready, &arguments, &Reference::File(reference), side.precision, &mut facts)?;
+            let names = side.names(&ready.asset)?;
+            let reference = Reference::File(reference);
+            parted = self.compare(&ready, &arguments, &reference, names.as_ref(), side.precision, &mut facts)?;
         }
         if let Some(other) = other {
             facts["against"] = other.label().into();
             let precision = if other.precision == Precision::F32 { side.precision } else { other.precision };
             let reference = record(&other.plan(name, &cancel)?.ready()?, ready.function.graph(), &arguments)?;
-            parted = self.compare(&ready, &arguments, &reference, precision, &mut facts)?;
+            parted = self.compare(&ready, &arguments, &reference, None, precision, &mut facts)?;
         }
-        if self.nonfinite {
-            self.hunt(&ready, &arguments, || refined()?.ready(), &mut facts)?;
+        if self.nonfinite
+            && let Some(found) = self.hunt(&ready, &arguments, || refined()?.ready(), &mut facts)?
+        {
+            parted = parted.or(Some(found));
         }
         if let Some(path) = &self.dump {
             self.dump(&ready, &arguments, path, &mut facts)?;
         }
         if self.json {
-            output::line(facts);
+            output::json(&facts);
         }
         match parted {
-            Some(place) => bail!("values part at {place}"),
+            Some(what) => bail!(what),
             None => Ok(()),
         }
     }
@@ -167,12 +181,14 @@ impl Compare {
         self.inputs.given(graph, &self.size)
     }
 
-    /// Compares and tells; yields the first place where values part.
+    /// Compares and tells; yields what is wrong: the first place where values part, or what the model, whose `known` names
+    /// these are, does not have.
     fn compare(
         &self,
         ready: &Ready,
         arguments: &Arguments,
         reference: &Reference,
+        known: Option<&BTreeSet<String>>,
         lowest: Precision,
         facts: &mut Json,
     ) -> anyhow::Result<Option<String>> {
@@ -195,12 +211,14 @@ impl Compare {
         let is_input = |name: &str| graph.inputs().iter().any(|(known, _)| **known == *name);
         let absent: Vec<&String> =
             names.iter().filter(|name| !compared.contains(&name.as_str()) && !is_input(name)).collect();
+        let strangers = known.map_or(Ok(Vec::new()), |known| strangers(&absent, known, reference))?;
         ensure!(!rows.is_empty(), "no tensor of the reference has the name of a node, a module or a result");
         let first = rows.iter().position(|row| row.difference.parts(tolerance));
         let worst: Vec<_> = culprits(graph, &rows).into_iter().take(5).collect();
         facts["tolerance"] = json!({"relative": relative, "absolute": self.atol, "psnr_db": self.psnr});
         facts["compared"] = rows.len().into();
         facts["without_value"] = json!(absent);
+        facts["unknown"] = json!(strangers);
         facts["first"] = json!(first.map(|first| &rows[first].name));
         facts["nodes"] = rows.iter().map(|row| row_json(graph, row, tolerance)).collect();
         let error =
@@ -209,7 +227,13 @@ impl Compare {
         if !self.json {
             self.tell(graph, &rows, first, &absent, &worst, tolerance);
         }
-        Ok(first.map(|first| format!("`{}`: {}", rows[first].name, rows[first].difference.describe())))
+        let parted =
+            first.map(|first| format!("values part at `{}`: {}", rows[first].name, rows[first].difference.describe()));
+        Ok(parted.or_else(|| {
+            let (first, others) = strangers.split_first()?;
+            let others = if others.is_empty() { String::new() } else { format!(" and {} others", others.len()) };
+            Some(format!("the model has no node, module or result `{first}`{others} of the reference"))
+        }))
     }
 
     fn tell(
@@ -262,14 +286,14 @@ impl Compare {
         }
     }
 
-    /// Looks for what is not finite; what was fused is looked at again node by node.
+    /// Looks for what is not finite, and says if there is something; what was fused is looked at again node by node.
     fn hunt(
         &self,
         ready: &Ready,
         arguments: &Arguments,
         refined: impl FnOnce() -> anyhow::Result<Ready>,
         facts: &mut Json,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Option<String>> {
         let search = |ready: &Ready| {
             let mut hunt = Hunt::new(&ready.asset);
             ready.function.observe(&borrowed(arguments), &mut State::default(), &mut hunt)?;
@@ -292,7 +316,7 @@ impl Compare {
             }
             findings.iter().for_each(|finding| output::line(finding.describe()));
         }
-        Ok(())
+        Ok((!findings.is_empty()).then(|| "values stop being finite".to_owned()))
     }
 
     fn dump(&self, ready: &Ready, arguments: &Arguments, path: &Path, facts: &mut Json) -> anyhow::Result<()> {
@@ -321,6 +345,14 @@ impl Compare {
         let tensors: Vec<(String, NDArray)> =
             recorder.values.into_iter().map(|(named, array)| (named.name.to_string(), array)).collect();
         Ok(write_safetensors(path, &tensors)?)
+    }
+}
+
+/// A number that can be compared with.
+fn parse_tolerance(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(number) if (0.0..f64::INFINITY).contains(&number) => Ok(number),
+        _ => Err("write a number from 0 on, such as 1e-4".to_owned()),
     }
 }
 

@@ -15,8 +15,8 @@ use ondine_runtime::{
 };
 use serde::Deserialize;
 
-use super::{bytes::parse_bytes, import::keep_config};
-use crate::{interrupt, output, progress::Progress};
+use super::{bytes::parse_bytes, import::keep_config, running::parse_threads};
+use crate::{interrupt, output, progress::Progress, report::usage};
 
 /// Write a model with its weights in fewer bits.
 #[derive(Args)]
@@ -67,7 +67,7 @@ pub(super) struct Compress {
     size: Option<Goal>,
 
     /// Choose for each layer, to keep so many dB of peak signal to noise in the worst result, in the least bytes
-    #[arg(long, value_name = "DB")]
+    #[arg(long, value_name = "DB", allow_negative_numbers = true)]
     psnr: Option<f64>,
 
     /// Safetensors file of inputs to measure with: tensors NAME, or 0.NAME, 1.NAME... of several calls [default:
@@ -88,7 +88,7 @@ pub(super) struct Compress {
     json: bool,
 
     /// Threads to use [default: one per core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_threads)]
     threads: Option<NonZeroUsize>,
 }
 
@@ -105,11 +105,11 @@ fn parse_size(text: &str) -> Result<Goal, String> {
 
 impl Compress {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let device = Device::cpu(self.threads)?.with_cancel(interrupt::listen()?);
+        let options = self.options()?;
+        let device = Device::cpu(self.threads)?.with_cancel(interrupt::wish());
         let Opened::Asset(asset) = model::open(&self.model, &device)? else {
             bail!("{}: built for one kind of processor; compress what it was built from", self.model);
         };
-        let options = self.options()?;
         let progress = Progress::new(self.json);
         let shown = |step: ondine_runtime::compress::Progress<'_>| {
             progress.work(step.stage, step.done, step.total);
@@ -119,7 +119,7 @@ impl Compress {
         small.save(&self.output)?;
         keep_config(&self.model, &self.output)?;
         if self.json {
-            output::line(serde_json::to_string(&report)?);
+            output::json(&serde_json::to_value(&report)?);
         } else {
             if self.report {
                 print_table(&report);
@@ -133,7 +133,7 @@ impl Compress {
         let goal = match (self.size, self.psnr) {
             (Some(size), _) => size,
             (None, Some(psnr)) if psnr.is_finite() && psnr > 0.0 => Goal::Psnr(psnr),
-            (None, Some(psnr)) => bail!("--psnr {psnr}: write decibels above 0, such as 40"),
+            (None, Some(psnr)) => usage!("--psnr {psnr}: write decibels above 0, such as 40"),
             (None, None) => Goal::Format,
         };
         let default = (goal == Goal::Format).then_some(Kind::Integer { bits: 8, symmetric: false });
@@ -157,7 +157,9 @@ fn format(kind: Kind, symmetric: bool, group: Option<usize>, low_rank: usize) ->
         Kind::Integer { bits, .. } => Kind::Integer { bits, symmetric },
         other => other,
     };
-    ensure!(kind != Kind::Rows8 || group.is_none() && low_rank == 0, "w8a8 has neither groups nor a low rank");
+    if kind == Kind::Rows8 && (group.is_some() || low_rank > 0) {
+        usage!("w8a8 has neither groups nor a low rank");
+    }
     Ok(Format { kind, group, low_rank })
 }
 

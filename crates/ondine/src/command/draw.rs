@@ -1,26 +1,35 @@
 //! `ondine draw`: text to picture.
 
+mod destination;
 mod flags;
 
 use std::{
+    io::Read,
     path::{Path, PathBuf},
     time::Instant,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use clap::Args;
-use ondine::model::find;
+use ondine::{genmoji, model::find};
 use ondine_image::{
     codec::PARAMETERS,
     pipeline::{Drawing, Event, Pictures, TextToImage},
     request::Request,
 };
 use ondine_models::{Pipeline, Source};
-use ondine_runtime::{ErrorKind, NDArray, Precision, Weights, file::write_whole, write_safetensors};
+use ondine_runtime::{CacheEntry, ErrorKind, NDArray, Precision, Weights, file::check_writable, write_safetensors};
 use serde_json::{Map, Value, json};
 
-use super::running::Running;
-use crate::{interrupt, memory::peak_rss, output, progress::Progress};
+use super::{bytes::megabytes, running::Running};
+use crate::{
+    interrupt,
+    memory::{besides, peak_rss},
+    output,
+    progress::Progress,
+    report::{bad_usage, usage},
+};
+use destination::Destination;
 use flags::Flags;
 
 /// Draw pictures from a text.
@@ -30,9 +39,12 @@ Examples:
   ondine draw \"a laughing cat\"
   ondine draw \"a red heart, noto style\" --seed 7 --count 4 --output heart.png
   ondine draw \"a lighthouse\" --model stable-diffusion-v1-5/ --steps 20 --sampler \"DPM++ 2M\" --schedule karras
-  ondine draw \"a lighthouse\" --negative blurry --width 768 --height 512 --memory 3GB --json")]
+  ondine draw \"a lighthouse\" --negative blurry --width 768 --height 512 --memory 3GB --json
+  echo \"a green dog\" | ondine draw - --seed -1 -o - > dog.png
+
+Ctrl-C and SIGTERM stop within a second, a second one at once; nothing half-written stays.")]
 pub(super) struct Draw {
-    /// What the picture shows
+    /// What the picture shows; - reads it from standard input
     prompt: String,
 
     /// Model: a name from `ondine models list`, or a diffusers folder
@@ -43,9 +55,10 @@ pub(super) struct Draw {
     #[arg(long = "part", value_name = "NAME=FOLDER", value_parser = parse_part)]
     parts: Vec<(String, PathBuf)>,
 
-    /// Where the picture goes; with several, a number is added to the name
-    #[arg(short, long, value_name = "FILE", visible_alias = "out", default_value = "ondine.png")]
-    output: PathBuf,
+    /// Where the picture goes: a .png, .jpg or .webp, or - for standard output; with several, a number is added to the
+    /// name [default: ondine.png, or the first of ondine-2.png, ondine-3.png, ... that is not there yet]
+    #[arg(short, long, value_name = "FILE", visible_alias = "out")]
+    output: Option<PathBuf>,
 
     #[command(flatten)]
     flags: Flags,
@@ -88,28 +101,38 @@ fn parse_part(text: &str) -> Result<(String, PathBuf), String> {
 impl Draw {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let start = Instant::now();
-        self.check_output()?;
-        let cancel = interrupt::listen()?;
-        let device = self.running.device(cancel)?;
-        let mut pipeline = Pipeline::open(find(&self.model)?)?;
+        let request = self.request()?;
+        let destination = self.destination(&request)?;
+        let device = self.running.device(interrupt::wish())?;
+        let source = find(&self.model)?;
+        let unpacked = self.unpacked(&source);
+        let embedded = matches!(source, Source::Embedded(_));
+        let mut pipeline = Pipeline::open(source)?;
         for (name, folder) in &self.parts {
             pipeline.replace(name, Source::folder(folder)?)?;
         }
         let mut model = TextToImage::of_pipeline(&pipeline, device, self.running.cache())?;
+        if embedded {
+            model.set_name(genmoji::NAME);
+        }
         if let Some(precision) = self.running.precision {
             model.set_precision(precision);
         }
         if let Some(memory) = self.running.memory {
             model.set_memory(memory);
+            model.set_memory_besides(besides() + unpacked);
         }
-        let request = self.request()?;
         let drawing = self.prepare(&model, &request)?;
         if self.plan {
             return self.say_plan(&drawing);
         }
         let (precision, planned) = (drawing.precision(), drawing.memory().peak_bytes());
+        if self.running.memory.is_none() {
+            self.running.allow(&self.model, || Ok(planned))?;
+        }
         if !self.quiet && !self.json {
-            output::remark(drawing.memory());
+            let besides = megabytes(besides() + unpacked);
+            output::remark(format_args!("{}; the program itself takes about {besides} more", drawing.memory()));
         }
         let progress = Progress::new(self.quiet);
         let mut stages = Map::new();
@@ -126,35 +149,50 @@ impl Draw {
             }
         });
         progress.finish();
-        let files = self.write(&pictures?)?;
-        self.say(&Drawn { files, request, stages, precision, planned, seconds: start.elapsed().as_secs_f64() });
+        let pictures = pictures?;
+        let files = self.write(&pictures, &destination)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let drawn = Drawn { files, pictures, stages, precision, planned, seconds };
+        self.say(&drawn, destination.is_stream());
         Ok(())
+    }
+
+    /// Bytes of a model in the program that are read, and stay in memory, as its weights are not packed yet. Those of a
+    /// file are let go one by one.
+    fn unpacked(&self, source: &Source) -> u64 {
+        let Source::Embedded(files) = source else { return 0 };
+        let entries = self.running.cache().map_or_else(Vec::new, |cache| cache.entries());
+        let is_own =
+            |entry: &CacheEntry| entry.about.as_ref().is_ok_and(|about| about.model.starts_with("built-in unet"));
+        if entries.iter().any(is_own) { 0 } else { files.iter().map(|(_, bytes)| bytes.len() as u64).sum() }
     }
 
     /// The drawing, if `--memory` allows it.
     fn prepare<'a>(&self, model: &'a TextToImage, request: &'a Request) -> anyhow::Result<Drawing<'a>> {
         model.prepare(request).map_err(|error| match error.kind() {
             ErrorKind::Memory => anyhow::Error::from(error).context(format!("{}: --memory", self.model)),
+            // All that is looked at here is what was asked for.
+            ErrorKind::Argument => bad_usage(error),
             _ => error.into(),
         })
     }
 
-    /// Finds out that the pictures have no place before drawing them.
-    fn check_output(&self) -> anyhow::Result<()> {
-        for file in std::iter::once(&self.output).chain(&self.dump) {
-            let folder = match file.parent() {
-                Some(folder) if !folder.as_os_str().is_empty() => folder,
-                _ => Path::new("."),
-            };
-            ensure!(folder.is_dir(), "{}: there is no folder {}; make it first", file.display(), folder.display());
-            ensure!(!file.is_dir(), "{}: is a folder; name a file in it", file.display());
-            tempfile_in(folder).with_context(|| format!("{}: cannot write there", file.display()))?;
+    /// Where the pictures go. What has no place is found out before it is drawn.
+    fn destination(&self, request: &Request) -> anyhow::Result<Destination> {
+        let destination = Destination::new(self.output.as_deref(), request.count)?;
+        if self.json && destination.is_stream() {
+            usage!("--json and the picture cannot both go to standard output; name a file for the picture");
         }
-        Ok(())
+        if let Some(path) = &self.dump {
+            check_writable(path)?;
+        }
+        Ok(destination)
     }
 
     fn request(&self) -> anyhow::Result<Request> {
-        let mut request = Request { keep_latents: self.dump.is_some(), ..self.flags.request(&self.prompt) };
+        let prompt = if self.prompt == "-" { read_prompt()? } else { self.prompt.clone() };
+        let mut request = Request { keep_latents: self.dump.is_some(), ..self.flags.request(&prompt) };
+        request.check().map_err(bad_usage)?;
         if let Some(path) = &self.noise {
             request.noise = Some(read_noise(path)?);
         }
@@ -162,21 +200,17 @@ impl Draw {
     }
 
     /// Writes pictures and dump; whatever fails, no file is left half-written.
-    fn write(&self, pictures: &Pictures) -> anyhow::Result<Vec<PathBuf>> {
+    fn write(&self, pictures: &Pictures, destination: &Destination) -> anyhow::Result<Vec<PathBuf>> {
         if let Some(path) = &self.dump {
             write_safetensors(path, &pictures.dump()?)?;
         }
         let mut files = Vec::new();
         for i in 0..pictures.count() {
-            let path = numbered(&self.output, i, pictures.count());
             let mut picture = pictures.picture(i)?;
             if !self.no_metadata {
                 picture = picture.with_text(PARAMETERS, pictures.infotext(i).to_string());
             }
-            let mut png = Vec::new();
-            picture.write_png(&mut png)?;
-            write_whole(&path, |file| Ok(std::io::Write::write_all(file, &png)?))?;
-            files.push(path);
+            files.push(destination.write(&picture, i, pictures.count(), self.quiet)?);
         }
         Ok(files)
     }
@@ -186,40 +220,31 @@ impl Draw {
         if self.json {
             let mut facts = memory.to_json();
             facts["gflop"] = gflop.into();
-            output::line(facts);
+            output::json(&facts);
         } else {
-            output::line(format_args!("{memory}\narithmetic: {gflop:.0} GFLOP"));
+            output::line(memory);
+            output::line(format_args!("arithmetic: {gflop:.0} GFLOP"));
         }
         Ok(())
     }
 
-    fn say(&self, drawn: &Drawn) {
+    fn say(&self, drawn: &Drawn, streamed: bool) {
         if self.json {
-            let files: Vec<_> = drawn.files.iter().map(|file| file.display().to_string()).collect();
-            let seeds: Vec<_> = (0..files.len() as u64).map(|i| drawn.request.seed.wrapping_add(i)).collect();
-            let facts = json!({
-                "files": files,
-                "seeds": seeds,
-                "precision": drawn.precision.to_string(),
-                "seconds": drawn.seconds,
-                "stages_began_at_seconds": drawn.stages,
-                "planned_peak_bytes": drawn.planned,
-                "peak_rss_bytes": peak_rss(),
-            });
-            output::line(facts);
+            output::json(&drawn.to_json());
         } else if !self.quiet {
-            for file in &drawn.files {
-                output::line(file.display());
+            if !streamed {
+                drawn.files.iter().for_each(|file| output::line(file.display()));
             }
-            output::remark(format_args!("drawn in {:.2} s", drawn.seconds));
+            let seed = drawn.pictures.infotext(0).seed.unwrap_or_default();
+            output::remark(format_args!("drawn in {:.2} s, seed {seed}", drawn.seconds));
         }
     }
 }
 
-/// What is told about pictures that are on the disk.
+/// What is told about pictures that are written.
 struct Drawn {
     files: Vec<PathBuf>,
-    request: Request,
+    pictures: Pictures,
     /// When each stage began.
     stages: Map<String, Value>,
     precision: Precision,
@@ -228,38 +253,47 @@ struct Drawn {
     seconds: f64,
 }
 
+impl Drawn {
+    fn to_json(&self) -> Value {
+        let files: Vec<_> = self.files.iter().map(|file| file.display().to_string()).collect();
+        let seeds: Vec<_> = (0..files.len()).map(|i| self.pictures.infotext(i).seed).collect();
+        let (text, size) = (self.pictures.infotext(0), self.pictures.size());
+        json!({
+            "file": files.first(),
+            "files": files,
+            "prompt": text.prompt,
+            "negative": text.negative_prompt,
+            "model": text.model,
+            "width": size.width,
+            "height": size.height,
+            "size": [size.width, size.height],
+            "sampler": text.sampler,
+            "schedule": text.schedule,
+            "steps": text.steps,
+            "guidance": text.cfg_scale,
+            "seed": text.seed,
+            "seeds": seeds,
+            "precision": self.precision.to_string(),
+            "seconds": self.seconds,
+            "stages_began_at_seconds": self.stages,
+            "planned_peak_bytes": self.planned,
+            "peak_rss_bytes": peak_rss(),
+        })
+    }
+}
+
+/// The prompt that somebody writes to standard input, without the end of its last line.
+fn read_prompt() -> anyhow::Result<String> {
+    /// More than any prompt may have, so that an endless text is refused and not read to its end.
+    const LONGEST: u64 = 1 << 20;
+    let mut text = String::new();
+    std::io::stdin().lock().take(LONGEST).read_to_string(&mut text).context("the prompt on standard input")?;
+    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+}
+
 fn read_noise(path: &Path) -> anyhow::Result<NDArray> {
     let weights = Weights::open(path)?;
     let noise = weights.array("noise").with_context(|| path.display().to_string())?;
     let shape = noise.shape().to_vec();
     Ok(NDArray::new(&shape, &noise.to_f32())?)
-}
-
-/// `cat.png` stays, or becomes `cat-1.png`, `cat-2.png`, ... for several pictures.
-fn numbered(path: &Path, index: usize, count: usize) -> PathBuf {
-    if count == 1 {
-        return path.to_path_buf();
-    }
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let extension = path.extension().map_or_else(|| "png".into(), |extension| extension.to_string_lossy());
-    path.with_file_name(format!("{stem}-{}.{extension}", index + 1))
-}
-
-/// Makes and removes a file, to see whether that is possible.
-fn tempfile_in(folder: &Path) -> std::io::Result<()> {
-    let path = folder.join(format!(".ondine-{}.part", std::process::id()));
-    std::fs::File::create(&path)?;
-    std::fs::remove_file(path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn several_pictures_are_numbered() {
-        assert_eq!(numbered(Path::new("a/cat.png"), 0, 1), Path::new("a/cat.png"));
-        assert_eq!(numbered(Path::new("a/cat.png"), 1, 2), Path::new("a/cat-2.png"));
-        assert_eq!(numbered(Path::new("cat"), 0, 2), Path::new("cat-1.png"));
-    }
 }

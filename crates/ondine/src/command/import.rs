@@ -47,7 +47,7 @@ impl Import {
         let output = output.display().to_string();
         if self.json {
             let functions: Vec<_> = asset.functions().keys().map(ToString::to_string).collect();
-            output::line(json!({"folder": output, "functions": functions, "parameters": asset.parameters()}));
+            output::json(&json!({"folder": output, "functions": functions, "parameters": asset.parameters()}));
         } else {
             output::line(output);
         }

@@ -60,7 +60,7 @@ impl Inspect {
             }
         };
         if self.json {
-            output::line(facts);
+            output::json(&facts);
         } else {
             print(&facts, 0);
         }

@@ -43,7 +43,7 @@ fn list(as_json: bool) -> anyhow::Result<()> {
     rows.extend(installed().into_iter().map(|(name, path)| (name, path.display().to_string())));
     if as_json {
         let models: Vec<_> = rows.iter().map(|(name, place)| json!({"name": name, "place": place})).collect();
-        output::line(json!({ "models": models }));
+        output::json(&json!({ "models": models }));
     } else {
         rows.iter().for_each(|(name, place)| output::line(format_args!("{name:24} {place}")));
     }

@@ -25,7 +25,7 @@ impl Profile {
             write(path, &html::page(&facts))?;
         }
         if self.json {
-            output::line(facts);
+            output::json(&facts);
         } else {
             let rows = if self.rows == 0 { usize::MAX } else { self.rows };
             table::lines(&measured, rows).iter().for_each(output::line);

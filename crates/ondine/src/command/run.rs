@@ -8,12 +8,12 @@ use std::{
 };
 
 use clap::Args;
-use ondine_runtime::{Graph, NDArray, State, write_safetensors_with};
+use ondine_runtime::{Graph, NDArray, State, file::check_writable, write_safetensors_with};
 use serde_json::json;
 
 use super::{
     callee::{Callee, Given, Inputs, Loaded, borrowed},
-    running::Running,
+    running::{Running, parse_count},
 };
 use crate::{interrupt, memory::resident, output};
 
@@ -37,7 +37,7 @@ pub(super) struct Run {
     outputs: Option<PathBuf>,
 
     /// Call it so often, states carried on, and tell the time of each call
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_count)]
     repeat: usize,
 
     /// Print one JSON object
@@ -50,7 +50,8 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let device = self.running.device(interrupt::listen()?)?;
+        self.outputs.as_deref().map_or(Ok(()), check_writable)?;
+        let device = self.running.device(interrupt::wish())?;
         let start = Instant::now();
         let opened = self.callee.open(&device)?;
         let opened_after = start.elapsed();
@@ -60,7 +61,7 @@ impl Run {
         let ready = start.elapsed() - reading;
         let inputs = borrowed(&arguments);
         let (mut state, mut times, mut last) = (State::default(), Vec::new(), None);
-        for _ in 0..self.repeat.max(1) {
+        for _ in 0..self.repeat {
             let start = Instant::now();
             last = Some(function.run(&inputs, &mut state)?);
             times.push(start.elapsed());
@@ -99,7 +100,7 @@ impl Run {
                     (name.clone(), facts)
                 })
                 .collect();
-            output::line(json!({
+            output::json(&json!({
                 "outputs": outputs,
                 "seconds": times.iter().map(seconds).collect::<Vec<_>>(),
                 "open_seconds": seconds(&opened),

@@ -8,6 +8,7 @@ use ondine::folders;
 use ondine_runtime::{Cache, Cancel, Device, Precision};
 
 use super::bytes::{megabytes, parse_bytes};
+use crate::memory;
 
 /// How and where networks run.
 #[derive(Args)]
@@ -18,10 +19,11 @@ pub(super) struct Running {
     pub(super) precision: Option<Precision>,
 
     /// Threads to use [default: one per core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_threads)]
     pub(super) threads: Option<NonZeroUsize>,
 
-    /// Most memory to use, such as 1.5GB: refuses at once what takes more; `draw` takes half precision if that fits
+    /// Most memory to use, such as 1.5GB, all that the process takes: refuses at once what takes more; `draw` takes half
+    /// precision if that fits [default: what is free]
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub(super) memory: Option<u64>,
 
@@ -39,23 +41,52 @@ impl Running {
         Ok(Device::cpu(self.threads)?.with_cancel(cancel))
     }
 
-    /// Refuses what takes more `bytes` than `--memory` allows; asks only if there is a limit.
+    /// Refuses what takes more `bytes` of weights, workspace and the like than `--memory` allows, or than the system has
+    /// left if that is not given.
     pub(super) fn allow(&self, what: &str, bytes: impl FnOnce() -> anyhow::Result<u64>) -> anyhow::Result<()> {
-        let Some(limit) = self.memory else { return Ok(()) };
-        let bytes = bytes()?;
         let hint = if self.precision.unwrap_or_default() == Precision::F32 { "--precision bf16 or " } else { "" };
-        ensure!(
-            bytes <= limit,
-            "{what}: this takes {}, --memory allows {}; try {hint}smaller inputs",
-            megabytes(bytes),
-            megabytes(limit)
-        );
+        let besides = memory::besides();
+        if let Some(limit) = self.memory {
+            let bytes = bytes()?.saturating_add(besides);
+            ensure!(
+                bytes <= limit,
+                "{what}: this takes {}, --memory allows {}; try {hint}smaller inputs",
+                megabytes(bytes),
+                megabytes(limit)
+            );
+        } else if let (Some(free), Ok(bytes)) = (memory::available(), bytes()) {
+            // Inputs that do not fit are the call's to refuse.
+            ensure!(
+                bytes <= free,
+                "{what}: this takes {}, {} are free; try {hint}smaller inputs, or --memory {} to try it all the same",
+                megabytes(bytes),
+                megabytes(free),
+                megabytes(bytes.saturating_add(besides).saturating_add(bytes / 50)).replace(' ', "")
+            );
+        }
         Ok(())
     }
 
     /// The cache of packed weights, unless it is unwanted or there is no home for it.
     pub(super) fn cache(&self) -> Option<Cache> {
         if self.no_cache { None } else { packed_weights() }
+    }
+}
+
+/// A number of threads, of which nobody has millions.
+pub(super) fn parse_threads(text: &str) -> Result<NonZeroUsize, String> {
+    const MOST: usize = 1024;
+    match text.parse() {
+        Ok(threads) if (1..=MOST).contains(&threads) => NonZeroUsize::new(threads).ok_or_else(String::new),
+        _ => Err(format!("write a whole number from 1 to {MOST}")),
+    }
+}
+
+/// How often something is done: at least once.
+pub(super) fn parse_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("write a whole number above 0".to_owned()),
     }
 }
 

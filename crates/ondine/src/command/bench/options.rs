@@ -6,7 +6,7 @@ use clap::Args;
 use ondine::folders;
 use ondine_runtime::Precision;
 
-use crate::command::running::Running;
+use crate::command::running::{Running, parse_count};
 
 /// Time networks and pictures of well-known shapes.
 #[derive(Args)]
@@ -28,7 +28,7 @@ pub(in crate::command) struct Bench {
     pub(super) works: Vec<String>,
 
     /// How often to time a work after one time that warms up
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = parse_count)]
     pub(super) repeat: usize,
 
     /// Show where the time of a network goes, by kind of operator

@@ -18,7 +18,7 @@ pub(super) struct Times {
 impl Times {
     /// Times `repeat` runs of `body`, at least one; it yields the seconds that count.
     pub(super) fn of(repeat: usize, mut body: impl FnMut() -> anyhow::Result<f64>) -> anyhow::Result<Self> {
-        let mut times = (0..repeat.max(1)).map(|_| body()).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut times = (0..repeat).map(|_| body()).collect::<anyhow::Result<Vec<_>>>()?;
         times.sort_by(f64::total_cmp);
         Ok(Self { median: times[times.len() / 2], fastest: times[0], count: times.len() })
     }

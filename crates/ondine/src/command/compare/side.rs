@@ -1,12 +1,20 @@
 //! One of the two things that are compared: a model, and how it is run.
 
-use std::{num::NonZeroUsize, path::Path, sync::Arc};
+use std::{collections::BTreeSet, num::NonZeroUsize, path::Path, sync::Arc};
 
 use anyhow::{Context, bail};
 use ondine::model::{self, Opened};
 use ondine_runtime::{Asset, Cancel, Device, Function, Graph, Options, Precision, Prepared, Specialize, Tier, Value};
 
-use crate::command::callee::{Given, call_bytes};
+use crate::{
+    command::{
+        callee::{Given, call_bytes},
+        running::parse_threads,
+    },
+    report::bad_usage,
+};
+
+use super::values::above;
 
 /// A model and how to run it.
 #[derive(Clone)]
@@ -66,11 +74,14 @@ impl Side {
         for word in words.split(',') {
             match word.split_once('=') {
                 Some(("precision", name)) => {
-                    other.precision = name.parse().with_context(at)?;
+                    other.precision = name.parse::<Precision>().with_context(at).map_err(bad_usage)?;
                     other.as_written = false;
                 }
-                Some(("threads", count)) => other.threads = Some(count.parse().with_context(at)?),
-                Some(("cpu", name)) => other.tier = Some(tier(name).with_context(at)?),
+                Some(("threads", count)) => {
+                    other.threads =
+                        Some(parse_threads(count).map_err(anyhow::Error::msg).with_context(at).map_err(bad_usage)?)
+                }
+                Some(("cpu", name)) => other.tier = Some(tier(name).with_context(at).map_err(bad_usage)?),
                 _ if word == "as-written" => {
                     other.as_written = true;
                     other.precision = Precision::F32;
@@ -96,7 +107,11 @@ impl Side {
     /// The model with one function alone, and its name.
     fn open(&self, function: Option<&str>, device: &Device) -> anyhow::Result<(Asset, Arc<str>)> {
         let opened = match self.as_written {
-            true => Opened::Asset(ondine_pt2::open_as_written(Path::new(&self.model))?),
+            true if ondine_pt2::is_archive(Path::new(&self.model)) => {
+                Opened::Asset(ondine_pt2::open_as_written(Path::new(&self.model))?)
+            }
+            // What is no archive was written, by an import or a builder, as it is.
+            true => model::open(&self.model, device)?,
             false => model::open(&self.model, device)?,
         };
         let name = opened.choose(function).with_context(|| self.model.clone())?;
@@ -106,6 +121,20 @@ impl Side {
                 bail!("{}: built for one machine already; give what it was built from", self.model)
             }
         }
+    }
+
+    /// Every name that the model has for a node or a module, whether that has a value of its own here or not; `None` if
+    /// it has lost some of them.
+    pub(super) fn names(&self, asset: &Asset) -> anyhow::Result<Option<BTreeSet<String>>> {
+        let path = Path::new(&self.model);
+        if ondine_pt2::is_archive(path) {
+            return Ok(Some(ondine_pt2::names(path)?));
+        }
+        let named = asset.functions().values().flat_map(Graph::named).flat_map(|named| {
+            let modules = above(&named.scope).map(str::to_owned);
+            modules.chain([named.name.to_string()]).collect::<Vec<_>>()
+        });
+        Ok((!Asset::is_folder(path)).then(|| named.collect()))
     }
 
     /// What a person reads about it.

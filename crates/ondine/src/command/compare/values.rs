@@ -1,6 +1,6 @@
 //! Values of a call by the names of the program, and which of a reference's tensors stand for the same.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use ondine_runtime::{Graph, Moment, NDArray, Named, Outputs, Result, Tap, Value, Weights, compress};
 
@@ -110,6 +110,37 @@ impl Tap for Comparison<'_> {
     }
 }
 
+/// Which of the names of a reference that have no value here belong to nothing in the model, whose `names` these are.
+///
+/// Modules that hand on what they are given leave nothing in a program: part of a module that is there, or with the same
+/// value as something else in the reference.
+pub(super) fn strangers<'a>(
+    absent: &[&'a String],
+    names: &BTreeSet<String>,
+    reference: &Reference,
+) -> Result<Vec<&'a String>> {
+    let mut strangers = Vec::new();
+    for &name in absent {
+        let path = name.split('@').next().unwrap_or(name);
+        let known = |path: &str| names.contains(path) || names.contains(&format!("{path}@1"));
+        // The tensors of a tuple are numbered below the module or node.
+        let whole = path.rsplit_once('.').filter(|(_, last)| last.parse::<usize>().is_ok()).map(|(whole, _)| whole);
+        let parent = path.rsplit_once('.').map(|(parent, _)| parent);
+        if [Some(name.as_str()), Some(path), whole, parent].into_iter().flatten().any(known) {
+            continue;
+        }
+        let Some(value) = reference.get(name)? else { continue };
+        let mut same = false;
+        for other in reference.names().iter().filter(|other| *other != name) {
+            same = same || reference.get(other)?.is_some_and(|other| other == value);
+        }
+        if !same {
+            strangers.push(name);
+        }
+    }
+    Ok(strangers)
+}
+
 /// The rows whose operators add most error to what they are given, with both errors, the worst first.
 pub(super) fn culprits<'a>(graph: &Graph, rows: &'a [Row]) -> Vec<(&'a Row, f64, f64)> {
     let own: HashMap<Value, &Row> = rows.iter().map(|row| (row.named.value, row)).collect();
@@ -133,7 +164,7 @@ pub(super) fn culprits<'a>(graph: &Graph, rows: &'a [Row]) -> Vec<(&'a Row, f64,
 }
 
 /// A module and those that it is in.
-fn above(scope: &str) -> impl Iterator<Item = &str> {
+pub(super) fn above(scope: &str) -> impl Iterator<Item = &str> {
     let parents = scope.match_indices('.').map(|(end, _)| &scope[..end]);
     parents.chain([scope]).filter(|path| !path.is_empty())
 }

@@ -5,7 +5,7 @@ use clap::{
     error::{Error, ErrorKind},
     value_parser,
 };
-use ondine_image::request::{Kind, OPTIONS, Request, Setting};
+use ondine_image::request::{Kind, OPTIONS, Request, Setting, parse_seed};
 
 /// What the flags ask for; the prompt is still to come.
 pub(super) struct Flags(Request);
@@ -39,6 +39,7 @@ impl FromArgMatches for Flags {
         for Setting { name, kind, .. } in OPTIONS {
             match kind {
                 Kind::Text { set, .. } => _ = matches.get_one(name).cloned().map(|text| set(request, text)),
+                Kind::Seed { set, .. } => _ = matches.get_one(name).map(|&seed| set(request, seed)),
                 Kind::Whole { set, .. } => _ = matches.get_one(name).map(|&number| set(request, number)),
                 Kind::Number { set, .. } => _ = matches.get_one(name).map(|&number| set(request, number)),
                 Kind::Choice { set, .. } => {
@@ -57,6 +58,7 @@ fn flag(setting: &'static Setting) -> Arg {
     let flag = flag.visible_aliases(setting.aliases).short(setting.short);
     match &setting.kind {
         Kind::Text { .. } | Kind::Choice { .. } => flag.value_parser(value_parser!(String)),
+        Kind::Seed { .. } => flag.value_parser(parse_seed).allow_negative_numbers(true),
         Kind::Whole { .. } => flag.value_parser(value_parser!(u64)),
         Kind::Number { .. } => flag.value_parser(value_parser!(f64)).allow_negative_numbers(true),
     }
@@ -102,6 +104,7 @@ mod tests {
         let request = parse(&words).unwrap();
         let get = |setting: &Setting| match &setting.kind {
             Kind::Text { get, .. } => get(&request).unwrap().to_owned(),
+            Kind::Seed { get, .. } => get(&request).to_string(),
             Kind::Whole { get, .. } => get(&request).unwrap().to_string(),
             Kind::Number { get, .. } => format!("{:.3}", get(&request).unwrap()),
             Kind::Choice { get, .. } => get(&request).unwrap(),

@@ -114,7 +114,7 @@ pub(super) struct Module {
 impl Profile {
     /// Calls the function and measures it.
     pub(super) fn measure(&self) -> anyhow::Result<Measured> {
-        let device = self.running.device(interrupt::listen()?)?;
+        let device = self.running.device(interrupt::wish())?;
         let opened = self.callee.open(&device)?;
         let name = opened.1.clone();
         let inputs = |graph: &Graph| self.inputs.given(graph, &self.size);
@@ -125,7 +125,7 @@ impl Profile {
         let mut state = State::profiled();
         function.run(&arguments, &mut state)?;
         state.take_profile();
-        for _ in 0..self.repeat.max(1) {
+        for _ in 0..self.repeat {
             function.run(&arguments, &mut state)?;
         }
         let profile = state.take_profile().unwrap_or_default();

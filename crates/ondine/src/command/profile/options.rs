@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::command::{
     callee::{Callee, Inputs},
-    running::Running,
+    running::{Running, parse_count},
 };
 
 /// Show where the time of a call goes: by operator, node, module and Python line.
@@ -31,7 +31,7 @@ pub(in crate::command) struct Profile {
     pub(super) size: Vec<String>,
 
     /// How often to call it, after one call that warms up; times are medians
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = parse_count)]
     pub(super) repeat: usize,
 
     /// Rows to print of each table; 0 for all

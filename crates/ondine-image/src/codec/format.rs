@@ -1,0 +1,192 @@
+//! Formats of picture files: which one a name asks for, and JPEG and WebP with the infotext where A1111 keeps it.
+
+use std::{fmt, io::Write, path::Path};
+
+use image_webp::{ColorType, WebPEncoder};
+use jpeg_encoder::{Encoder, SamplingFactor};
+use ondine_graph::{Error, ErrorKind, Result, fail};
+
+use super::{PARAMETERS, Picture};
+
+/// The quality of JPEG, of 100: differences are hard to see, and the file is a fifth of a PNG.
+const QUALITY: u8 = 95;
+
+/// A format of picture files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Lossless, with texts of any keyword.
+    #[default]
+    Png,
+    /// With losses, of quality 95 and with full colour; the infotext is the Exif user comment.
+    Jpeg,
+    /// Lossless; the infotext is the Exif user comment.
+    WebP,
+}
+
+impl Format {
+    /// The format that a file of this name has: PNG if the name has no extension.
+    ///
+    /// # Errors
+    /// If the extension is none of png, jpg, jpeg and webp.
+    pub fn of(path: &Path) -> Result<Self> {
+        let Some(extension) = path.extension() else { return Ok(Self::Png) };
+        match extension.to_ascii_lowercase().to_str() {
+            Some("png") => Ok(Self::Png),
+            Some("jpg" | "jpeg") => Ok(Self::Jpeg),
+            Some("webp") => Ok(Self::WebP),
+            _ => fail!(
+                Argument,
+                "{}: pictures are written as .png, .jpg or .webp, not as .{}",
+                path.display(),
+                extension.display()
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Png => "PNG",
+            Self::Jpeg => "JPEG",
+            Self::WebP => "WebP",
+        })
+    }
+}
+
+impl Picture {
+    /// Writes the picture in a format.
+    ///
+    /// # Errors
+    /// As [`Picture::write_png`], if a side is too long for the format (65535 pixels in JPEG, 16384 in WebP), or the
+    /// infotext is too long for JPEG (32 thousand characters).
+    pub fn write(&self, format: Format, out: impl Write) -> Result<()> {
+        match format {
+            Format::Png => self.write_png(out),
+            Format::Jpeg => self.write_jpeg(out),
+            Format::WebP => self.write_webp(out),
+        }
+    }
+
+    fn write_jpeg(&self, out: impl Write) -> Result<()> {
+        self.check()?;
+        let Self { width, height, rgb, .. } = self;
+        let (Ok(columns), Ok(rows)) = (u16::try_from(*width), u16::try_from(*height)) else {
+            fail!(Argument, "a {width}x{height} picture is too large for JPEG; write a PNG");
+        };
+        let mut encoder = Encoder::new(out, QUALITY);
+        encoder.set_sampling_factor(SamplingFactor::F_1_1);
+        if let Some(exif) = self.exif() {
+            encoder.add_exif_metadata(&exif).map_err(|error| failed(Format::Jpeg, &error))?;
+        }
+        encoder.encode(rgb, columns, rows, jpeg_encoder::ColorType::Rgb).map_err(|error| failed(Format::Jpeg, &error))
+    }
+
+    fn write_webp(&self, out: impl Write) -> Result<()> {
+        self.check()?;
+        let mut encoder = WebPEncoder::new(out);
+        if let Some(exif) = self.exif() {
+            encoder.set_exif_metadata(exif);
+        }
+        let encoded = encoder.encode(&self.rgb, self.width, self.height, ColorType::Rgb8);
+        encoded.map_err(|error| failed(Format::WebP, &error))
+    }
+
+    /// The infotext as Exif data: a TIFF header, and in its Exif directory the user comment in UTF-16.
+    fn exif(&self) -> Option<Vec<u8>> {
+        /// Directories begin behind the header; each has one entry of 12 bytes, a count before it and a link after it.
+        const HEADER: u32 = 8;
+        const DIRECTORY: u32 = 2 + 12 + 4;
+        let text = self.text(PARAMETERS)?;
+        let comment: Vec<u8> =
+            b"UNICODE\0".iter().copied().chain(text.encode_utf16().flat_map(u16::to_be_bytes)).collect();
+        let directory = |tag: u16, kind: u16, count: u32, value: u32| {
+            let entry = [tag.to_be_bytes(), kind.to_be_bytes()].concat();
+            [&[0, 1], &entry[..], &count.to_be_bytes(), &value.to_be_bytes(), &[0; 4]].concat()
+        };
+        let (exif_pointer, user_comment, long, undefined) = (0x8769, 0x9286, 4, 7);
+        let main = directory(exif_pointer, long, 1, HEADER + DIRECTORY);
+        let exif = directory(user_comment, undefined, u32::try_from(comment.len()).ok()?, HEADER + 2 * DIRECTORY);
+        Some([b"MM\0*".as_slice(), &HEADER.to_be_bytes(), &main, &exif, &comment].concat())
+    }
+}
+
+fn failed(format: Format, error: &dyn fmt::Display) -> Error {
+    Error::new(ErrorKind::Io, format!("the {format} cannot be written: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use image_webp::WebPDecoder;
+
+    use super::*;
+
+    fn picture() -> Picture {
+        let planes: Vec<f32> = (0..3 * 24 * 16).map(|i| (i % 100) as f32 / 99.0).collect();
+        Picture::from_planes(&planes, 24, 16).expect("a picture").with_text(PARAMETERS, "a cat 猫\nSteps: 2")
+    }
+
+    fn written(format: Format) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        picture().write(format, &mut bytes).expect("it can be written");
+        bytes
+    }
+
+    /// The user comment, found as a reader finds it.
+    fn comment(exif: &[u8]) -> String {
+        let number = |at: usize| u32::from_be_bytes(exif[at..at + 4].try_into().expect("four bytes")) as usize;
+        let main = number(4);
+        let exif_directory = number(main + 2 + 8);
+        let (count, at) = (number(exif_directory + 2 + 4), number(exif_directory + 2 + 8));
+        let text = exif[at..at + count].strip_prefix(b"UNICODE\0").expect("the comment says how it is coded");
+        let units: Vec<u16> = text.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+        String::from_utf16(&units).expect("it is UTF-16")
+    }
+
+    #[test]
+    fn names_say_the_format() {
+        let of = |name: &str| Format::of(Path::new(name)).map_err(|error| error.to_string());
+        assert_eq!([of("a"), of("a.PNG"), of("a.b.png")], [Ok(Format::Png), Ok(Format::Png), Ok(Format::Png)]);
+        assert_eq!([of("a.jpg"), of("a.JPEG"), of("a.webp")], [Ok(Format::Jpeg), Ok(Format::Jpeg), Ok(Format::WebP)]);
+        assert!(of("a.gif").is_err_and(|error| error.contains(".png, .jpg or .webp, not as .gif")));
+    }
+
+    #[test]
+    fn webp_keeps_every_pixel_and_the_infotext() {
+        let mut decoder = WebPDecoder::new(Cursor::new(written(Format::WebP))).expect("a WebP");
+        assert_eq!(decoder.dimensions(), (24, 16));
+        let mut rgb = vec![0; decoder.output_buffer_size().expect("a size")];
+        decoder.read_image(&mut rgb).expect("pixels");
+        assert_eq!(rgb, picture().rgb);
+        let exif = decoder.exif_metadata().expect("no error").expect("it has Exif data");
+        assert_eq!(comment(&exif), "a cat 猫\nSteps: 2");
+    }
+
+    #[test]
+    fn jpeg_has_the_size_and_the_infotext() {
+        let bytes = written(Format::Jpeg);
+        assert!(bytes.starts_with(&[0xFF, 0xD8]) && bytes.ends_with(&[0xFF, 0xD9]));
+        let find = |mark: &[u8]| bytes.windows(mark.len()).position(|window| window == mark).expect("the mark");
+        // The frame: its length, 8 bits, height, width, three components.
+        let frame = find(&[0xFF, 0xC0]);
+        assert_eq!(bytes[frame + 4..frame + 10], [8, 0, 16, 0, 24, 3]);
+        let exif = find(b"Exif\0\0");
+        assert_eq!(comment(&bytes[exif + 6..]), "a cat 猫\nSteps: 2");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error() {
+        let long = picture().with_text(PARAMETERS, "x");
+        let wide = Picture { width: 70_000, height: 1, rgb: vec![0; 210_000], texts: Vec::new() };
+        assert!(wide.write(Format::Jpeg, Vec::new()).is_err() && wide.write(Format::WebP, Vec::new()).is_err());
+        let texts = vec![(PARAMETERS.to_owned(), "x".repeat(40_000))];
+        assert!(Picture { texts, ..long }.write(Format::Jpeg, Vec::new()).is_err());
+        let short = Picture { rgb: vec![0; 5], ..picture() };
+        assert!(short.write(Format::Jpeg, Vec::new()).is_err() && short.write(Format::WebP, Vec::new()).is_err());
+        let mut room = [0_u8; 40];
+        let error = picture().write(Format::Jpeg, &mut room[..]).expect_err("40 bytes are too few");
+        assert_eq!(error.kind(), ErrorKind::Io);
+    }
+}
