@@ -23,6 +23,8 @@ mod sequence;
 mod shape;
 pub(super) mod sharing;
 mod spatial;
+mod special;
+mod statistics;
 mod symbol;
 pub(super) mod view;
 
@@ -61,6 +63,8 @@ const ATEN: &[&[Rule]] = &[
     sequence::RULES,
     scalar::RULES,
     complex::RULES,
+    special::RULES,
+    statistics::RULES,
 ];
 
 /// By name, those of ATen and, by the last part of their names, those of sizes.
@@ -78,6 +82,14 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
     let last = op.rsplit('.').next().unwrap_or(op);
     let found = aten.get(op).or_else(|| sizes.get(last)).copied();
     found.or_else(|| product::library_rule(op)).or_else(|| is_control(last).then_some(CONTROL))
+}
+
+/// What the exporter can do about an operator of ATen that is not known, as the end of a message.
+pub(super) fn advice(op: &str) -> &'static str {
+    match op.contains('.') {
+        false => "; `program.run_decompositions()` before torch.export.save may write it in terms of others",
+        true => "",
+    }
 }
 
 /// Whose memory the results of a node are in.

@@ -54,6 +54,11 @@ fn nonzero(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
     let columns = coordinates(builder, &x, call.out_shape(0)?.first())?;
     let mut wide = Vec::new();
+    if columns.is_empty() {
+        // The place of a number without dimensions has no coordinates, but it counts.
+        let nothing = builder.number(0.0, DType::I64)?;
+        return one(builder.expand(&nothing, &call.out_shape(0)?)?);
+    }
     for column in columns {
         let count = builder.dim(&column, 0);
         wide.push(builder.reshape(&column, &[count, 1.into()])?);

@@ -1,6 +1,6 @@
 //! Operators that look elements up, spread them, order and accumulate them.
 
-use ondine_graph::{Binary, DType, Dim, Op, Reduce, Result, Scan, Scatter, fail};
+use ondine_graph::{Binary, DType, Dim, Op, Reduce, Result, Scan, Scatter, fail, infer::broadcast};
 
 use super::{
     positions::{coordinates, fill},
@@ -16,21 +16,21 @@ use crate::{
 /// The operators of this file.
 pub(super) const RULES: &[Rule] = &[
     Rule::new("embedding", embedding),
-    Rule::new("index_select", index_select).complex(),
+    Rule::new("index_select", index_select).complex().along(),
     Rule::new("index", index).complex(),
     Rule::new("_unsafe_index", index),
-    Rule::new("index_put", index_put),
-    Rule::new("_unsafe_index_put", index_put),
-    Rule::new("gather", gather),
-    Rule::new("take_along_dim", gather),
-    Rule::new("scatter", scatter),
-    Rule::new("scatter_add", scatter),
-    Rule::new("scatter_reduce", scatter),
-    Rule::new("index_copy", index_rows),
-    Rule::new("index_add", index_rows),
-    Rule::new("index_fill", index_rows),
-    Rule::new("index_reduce", index_rows),
-    Rule::new("put", put_flat),
+    Rule::new("index_put", index_put).along(),
+    Rule::new("_unsafe_index_put", index_put).along(),
+    Rule::new("gather", gather).along(),
+    Rule::new("take_along_dim", take_along_dim).along(),
+    Rule::new("scatter", scatter).along(),
+    Rule::new("scatter_add", scatter).along(),
+    Rule::new("scatter_reduce", scatter).along(),
+    Rule::new("index_copy", index_rows).along(),
+    Rule::new("index_add", index_rows).along(),
+    Rule::new("index_fill", index_rows).along(),
+    Rule::new("index_reduce", index_rows).along(),
+    Rule::new("put", put_flat).along(),
     Rule::new("diagonal_scatter", view_scatter),
     Rule::new("as_strided_scatter", view_scatter),
     Rule::new("fill_diagonal", fill_diagonal),
@@ -39,14 +39,14 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("_embedding_bag_forward_only", embedding_bag),
     Rule::new("slice_scatter", slice_scatter),
     Rule::new("select_scatter", slice_scatter),
-    Rule::new("topk", topk),
-    Rule::new("sort", sort),
-    Rule::new("argsort", sort),
-    Rule::new("cumsum", |builder, call| scan(builder, call, Scan::Sum)),
-    Rule::new("cumprod", |builder, call| scan(builder, call, Scan::Product)),
-    Rule::new("cummax", |builder, call| scan(builder, call, Scan::Max)),
-    Rule::new("cummin", |builder, call| scan(builder, call, Scan::Min)),
-    Rule::new("take", take),
+    Rule::new("topk", topk).along(),
+    Rule::new("sort", sort).along(),
+    Rule::new("argsort", sort).along(),
+    Rule::new("cumsum", |builder, call| scan(builder, call, Scan::Sum)).along(),
+    Rule::new("cumprod", |builder, call| scan(builder, call, Scan::Product)).along(),
+    Rule::new("cummax", |builder, call| scan(builder, call, Scan::Max)).along(),
+    Rule::new("cummin", |builder, call| scan(builder, call, Scan::Min)).along(),
+    Rule::new("take", take).along(),
 ];
 
 fn fill_diagonal(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -69,6 +69,25 @@ fn gather(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let indices = call.tensor(if call.has("index") { "index" } else { "indices" })?;
     let axis = call.axis("dim", 0, x.rank())?;
     let indices = builder.cast(&indices, DType::I64)?;
+    one(pick(builder, &x, axis, &indices)?)
+}
+
+/// As a gather, with dimensions of size 1 repeated; of all elements in a row if no dimension is named.
+fn take_along_dim(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (mut x, mut indices) = (call.tensor("self")?, call.tensor("indices")?);
+    if !call.has("dim") {
+        let (all, places) = (elements(&builder.shape(&x)), elements(&builder.shape(&indices)));
+        (x, indices) = (builder.reshape(&x, &[all])?, builder.reshape(&indices, &[places])?);
+    }
+    let axis = call.axis("dim", 0, x.rank())?;
+    let (mut from, mut to) = (builder.shape(&x), builder.shape(&indices));
+    let (size, count) = (std::mem::replace(&mut from[axis], 1.into()), std::mem::replace(&mut to[axis], 1.into()));
+    let mut shape = broadcast(&from.into(), &to.into())?.0;
+    shape[axis] = size;
+    let x = builder.expand(&x, &shape)?;
+    shape[axis] = count;
+    let indices = builder.cast(&indices, DType::I64)?;
+    let indices = builder.expand(&indices, &shape)?;
     one(pick(builder, &x, axis, &indices)?)
 }
 
@@ -128,7 +147,7 @@ fn wrapped(builder: &mut Builder, indices: &Tensor, size: &Dim) -> Result<Tensor
 }
 
 /// The elements of `x` at `indices` along `axis`, one by one.
-fn pick(builder: &mut Builder, x: &Tensor, axis: usize, indices: &Tensor) -> Result<Tensor> {
+pub(super) fn pick(builder: &mut Builder, x: &Tensor, axis: usize, indices: &Tensor) -> Result<Tensor> {
     if x.rank() == 0 {
         return Ok(x.clone());
     }

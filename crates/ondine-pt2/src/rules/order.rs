@@ -16,8 +16,8 @@ use crate::{
 pub(super) const RULES: &[Rule] = &[
     Rule::new("bucketize", bucketize),
     Rule::new("searchsorted", bucketize),
-    Rule::new("median", rank_value),
-    Rule::new("kthvalue", rank_value),
+    Rule::new("median", rank_value).along(),
+    Rule::new("kthvalue", rank_value).along(),
     Rule::new("isin", isin),
     Rule::new("histc", histc),
 ];

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     builder::Builder,
     call::{Call, Item, Operand},
+    formula::Formula,
 };
 
 /// The operators of this file.
@@ -37,7 +38,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("__ilshift__", shift),
     Rule::new("__irshift__", shift),
     Rule::new("signbit", signbit),
-    Rule::new("logaddexp2", logaddexp2),
+    Rule::new("logaddexp2", logaddexp),
     Rule::new("ldexp", ldexp),
     Rule::new("special_entr", special_entr),
     Rule::new("fake_quantize_per_tensor_affine", fake_quantize),
@@ -47,13 +48,11 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("lerp", lerp),
 ];
 
+/// `-x log x`: 0 of 0, and no more than nothing of what is less.
 fn special_entr(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.float_tensor(builder, "self")?;
-    let log = builder.unary(Unary::Log, &x)?;
-    let product = builder.binary(Binary::Mul, &x, &log)?;
-    let (entropy, zero) = (builder.unary(Unary::Neg, &product)?, builder.number(0.0, DType::F32)?);
-    let nothing = builder.binary(Binary::Equal, &x, &zero)?;
-    one(builder.select(&nothing, &zero, &entropy)?)
+    let x = Formula::of(&call.float_tensor(builder, "self")?);
+    let inside = x.equals(0.0).choose(0.0, -(&x * x.ln()));
+    one(x.less(0.0).choose(f64::NEG_INFINITY, inside).build(builder)?)
 }
 
 fn ldexp(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -62,14 +61,33 @@ fn ldexp(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     one(builder.binary(Binary::Mul, &x, &power)?)
 }
 
-fn logaddexp2(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+/// The logarithm of the sum of two powers, which are infinite where a state is impossible.
+fn logaddexp(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let binary = call.op == "logaddexp2";
     let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
-    let most = builder.binary(Binary::Max, &a, &b)?;
-    let (a, b) = (builder.binary(Binary::Sub, &a, &most)?, builder.binary(Binary::Sub, &b, &most)?);
-    let (a, b) = (builder.function(Elementary::Exp2, &a)?, builder.function(Elementary::Exp2, &b)?);
-    let sum = builder.binary(Binary::Add, &a, &b)?;
-    let sum = builder.function(Elementary::Log2, &sum)?;
-    one(builder.binary(Binary::Add, &sum, &most)?)
+    let (a, b) = (Formula::of(&a), Formula::of(&b));
+    let away = -(&a - &b).abs();
+    let added = if binary {
+        away.function(Elementary::Exp2).ln_1p() * std::f64::consts::LOG2_E
+    } else {
+        away.exp().ln_1p()
+    };
+    let most = a.max(&b);
+    // Two infinities of one sign have no distance, and are the sum themselves.
+    let infinite = a.equals(&b).and(a.abs().equals(f64::INFINITY));
+    one(infinite.choose(&a, most + added).build(builder)?)
+}
+
+/// The length of a vector of two parts, whose squares may be too large or small for numbers.
+fn hypot(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
+    let (a, b) = (Formula::of(&a).abs(), Formula::of(&b).abs());
+    let (most, least) = (a.max(&b), a.min(&b));
+    let ratio = &least / &most;
+    let length = &most * (&ratio * &ratio + 1.0).sqrt();
+    let length = most.equals(0.0).choose(0.0, length);
+    let infinite = a.equals(f64::INFINITY).or(b.equals(f64::INFINITY));
+    one(infinite.choose(f64::INFINITY, length).build(builder)?)
 }
 
 fn signbit(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -84,17 +102,6 @@ fn signbit(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 fn negative(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
     one(builder.unary(Unary::Neg, &x)?)
-}
-
-fn logaddexp(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
-    let most = builder.binary(Binary::Max, &a, &b)?;
-    let difference = builder.binary(Binary::Sub, &a, &b)?;
-    let distance = builder.unary(Unary::Abs, &difference)?;
-    let away = builder.unary(Unary::Neg, &distance)?;
-    let power = builder.unary(Unary::Exp, &away)?;
-    let added = builder.function(Elementary::Log1p, &power)?;
-    one(builder.binary(Binary::Add, &most, &added)?)
 }
 
 fn logit(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -173,13 +180,6 @@ fn softshrink(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let limit = call.float("lambd", 0.5)?;
     let inside = between(builder, &x, Some(-limit), Some(limit))?;
     one(builder.binary(Binary::Sub, &x, &inside)?)
-}
-
-fn hypot(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
-    let (a, b) = (builder.binary(Binary::Mul, &a, &a)?, builder.binary(Binary::Mul, &b, &b)?);
-    let sum = builder.binary(Binary::Add, &a, &b)?;
-    one(builder.unary(Unary::Sqrt, &sum)?)
 }
 
 fn copysign(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {

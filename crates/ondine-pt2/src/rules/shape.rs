@@ -54,7 +54,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("eye", eye),
     Rule::new("tril", triangle),
     Rule::new("triu", triangle),
-    Rule::new("flip", flip).complex(),
+    Rule::new("flip", flip).complex().along(),
     Rule::new("roll", roll).complex(),
     Rule::new("repeat", repeat),
     Rule::new("tile", repeat),
@@ -87,6 +87,9 @@ pub(super) const RULES: &[Rule] = &[
 
 fn real(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
+    if !call.is_complex("self") {
+        return one(x);
+    }
     let index = usize::from(call.op == "imag");
     let part = builder.slice(&x, x.rank() - 1, &index.into(), &(index + 1).into())?;
     one(builder.without(&part, x.rank() - 1)?)
@@ -121,25 +124,36 @@ fn stack(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         tensors.push(call.cast_out(builder, &tensor)?);
     }
     let rank = tensors.first().map_or(0, Tensor::rank);
-    let (axis, adds) = match (call.op, rank) {
-        ("dstack", 2) => (2, true),
-        ("dstack", 3..) => (2, false),
-        ("stack", _) => (call.axis("dim", 0, rank + 1)?, true),
-        ("hstack", 0 | 1) => (0, rank == 0),
-        ("hstack", _) => (1, false),
-        ("vstack", 1) => (0, true),
-        ("vstack", 2..) => (0, false),
-        ("column_stack", 1) => (1, true),
-        ("column_stack", 2..) => (1, false),
-        (op, _) => fail!(Unsupported, "{op} of tensors of rank {rank}"),
-    };
-    if adds {
+    if call.op == "stack" {
+        let axis = call.axis("dim", 0, rank + 1)?;
         for tensor in &mut tensors {
             let mut shape = builder.shape(tensor);
             shape.insert(axis, 1.into());
             *tensor = builder.reshape(tensor, &shape)?;
         }
+        return one(builder.concat(&tensors.iter().collect::<Vec<_>>(), axis)?);
     }
+    // Each is brought to a least rank, by dimensions of size 1 before or behind.
+    for tensor in &mut tensors {
+        let mut shape = builder.shape(tensor);
+        match (call.op, shape.len()) {
+            ("hstack", 0) => shape.push(1.into()),
+            ("vstack" | "dstack" | "column_stack", 0) => shape.extend([1.into(), 1.into()]),
+            ("vstack" | "dstack", 1) => shape.insert(0, 1.into()),
+            ("column_stack", 1) => shape.push(1.into()),
+            _ => {}
+        }
+        if call.op == "dstack" && shape.len() == 2 {
+            shape.push(1.into());
+        }
+        *tensor = builder.reshape(tensor, &shape)?;
+    }
+    let axis = match call.op {
+        "dstack" => 2,
+        "vstack" => 0,
+        "hstack" if tensors.first().is_none_or(|tensor| tensor.rank() == 1) => 0,
+        _ => 1,
+    };
     one(builder.concat(&tensors.iter().collect::<Vec<_>>(), axis)?)
 }
 
