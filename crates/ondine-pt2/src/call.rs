@@ -24,6 +24,8 @@ pub(super) enum Item {
     },
     /// A condition of sizes, which the exporter has decided.
     Truth,
+    /// Numbers that nobody can tell beforehand: whoever reads them is refused.
+    Random,
 }
 
 /// An argument that is a tensor or a number.
@@ -63,6 +65,9 @@ impl Call<'_> {
         match self.items.get(name) {
             Some(Item::Tensor(tensor) | Item::Number(tensor) | Item::Count { number: tensor, .. }) => {
                 Ok(tensor.clone())
+            }
+            Some(Item::Random) => {
+                fail!(Unsupported, "`{name}` is random, which no run repeats; give it to the program as an input")
             }
             Some(_) => fail!(Format, "`{name}` is no tensor"),
             None => fail!(Format, "`{name}` is used before it is there"),

@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use ondine_graph::{Activation, Binary, DType, Elementary, Op, Result, Unary};
+use ondine_graph::{Binary, DType, Elementary, Op, Result, Unary};
 
 use crate::builder::{Builder, Tensor};
 
@@ -64,10 +64,6 @@ impl Formula {
 
     pub(super) fn cos(&self) -> Self {
         self.unary(Unary::Cos)
-    }
-
-    pub(super) fn tanh(&self) -> Self {
-        self.unary(Unary::Activation(Activation::Tanh))
     }
 
     pub(super) fn floor(&self) -> Self {

@@ -367,6 +367,7 @@ impl<'a> Program<'a> {
                 match self.items.get(source).cloned() {
                     Some(Item::Tensor(tensor) | Item::Number(tensor) | Item::Count { number: tensor, .. }) => tensor,
                     Some(Item::Integer(dim)) => self.builder.integer(&dim)?,
+                    Some(Item::Random) => fail!(Unsupported, "the result `{source}` is random, which no run repeats"),
                     _ => fail!(Format, "the result `{source}` is not there"),
                 }
             }

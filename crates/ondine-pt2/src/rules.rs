@@ -5,6 +5,7 @@ mod complex;
 mod convolve;
 mod distance;
 mod elementwise;
+mod factor;
 mod fourier;
 mod function;
 mod index;
@@ -15,6 +16,7 @@ mod norm;
 mod order;
 mod positions;
 mod product;
+mod rare;
 mod reduce;
 pub(super) mod rule;
 mod sample;
@@ -22,6 +24,7 @@ mod scalar;
 mod sequence;
 mod shape;
 pub(super) mod sharing;
+mod singular;
 mod spatial;
 mod special;
 mod statistics;
@@ -64,6 +67,9 @@ const ATEN: &[&[Rule]] = &[
     scalar::RULES,
     complex::RULES,
     special::RULES,
+    factor::RULES,
+    singular::RULES,
+    rare::RULES,
     statistics::RULES,
 ];
 

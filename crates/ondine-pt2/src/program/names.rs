@@ -122,7 +122,9 @@ fn settled(builder: &mut Builder, call: &Call<'_>, index: usize, tensor: &Tensor
     let (Ok(promised), Ok(dtype)) = (call.out_shape(index), call.out_dtype(index)) else { return Ok(tensor) };
     // What a kernel of the exporter did not make, nobody reads.
     if promised.iter().any(|dim| dim.constant() == Some(0)) {
-        return Ok(tensor);
+        let known = promised.iter().all(|dim| dim.constant().is_some()) && builder.shape(&tensor) != promised;
+        let zero = if known { builder.number(0.0, dtype)? } else { return Ok(tensor) };
+        return builder.expand(&zero, &promised);
     }
     let long = |shape: &[Dim]| shape.iter().filter(|dim| dim.constant() != Some(1)).cloned().collect::<Vec<_>>();
     if builder.shape(&tensor).len() != promised.len() && long(&builder.shape(&tensor)) == long(&promised) {

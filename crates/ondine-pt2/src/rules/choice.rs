@@ -27,7 +27,8 @@ pub(super) const RULES: &[Rule] = &[
 
 fn masked_scatter(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (x, mask, source) = (call.tensor("self")?, call.tensor("mask")?, call.tensor("source")?);
-    let mask = builder.expand(&mask, &builder.shape(&x))?;
+    let shape = call.out_shape(0)?;
+    let (x, mask) = (builder.expand(&x, &shape)?, builder.expand(&mask, &shape)?);
     let size = elements(&builder.shape(&source));
     let source = builder.reshape(&source, &[size])?;
     one(fill(builder, &x, &mask, &source, false)?)

@@ -158,7 +158,7 @@ pub(super) fn pick(builder: &mut Builder, x: &Tensor, axis: usize, indices: &Ten
 }
 
 /// Which dimensions are indexed, with the indices of all in one.
-struct Indexed {
+pub(super) struct Indexed {
     /// The indexed dimensions, neighbours.
     first: usize,
     count: usize,
@@ -197,6 +197,11 @@ fn indexed(builder: &mut Builder, call: &Call<'_>, x: &Tensor) -> Result<Indexed
             None => axis += 1,
         }
     }
+    indexed_of(builder, x, list)
+}
+
+/// Joins the indices of several dimensions, each given with its own.
+pub(super) fn indexed_of(builder: &mut Builder, x: &Tensor, list: Vec<(usize, Tensor)>) -> Result<Indexed> {
     let (Some((first, _)), Some((last, _))) = (list.first(), list.last()) else { fail!(Format, "no indices") };
     let (first, together) = (*first, last - first + 1 == list.len());
     let moved = (!together).then(|| {
@@ -240,8 +245,7 @@ fn joined(builder: &mut Builder, x: &Tensor, indexed: &Indexed) -> Result<Tensor
 fn index(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
     let indexed = indexed(builder, call, &x)?;
-    let x = joined(builder, &x, &indexed)?;
-    one(builder.take(&x, indexed.first, &indexed.indices)?)
+    one(indexed.read(builder, &x)?)
 }
 
 fn index_put(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -267,25 +271,38 @@ fn index_put(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     }
     let indexed = indexed(builder, call, &x)?;
     let how = if call.flag("accumulate", false)? { Scatter::Add } else { Scatter::Replace };
-    let whole = joined(builder, &x, &indexed)?;
-    let rest: Vec<Dim> = builder.shape(&whole);
-    let places = builder.shape(&indexed.indices);
-    let (head, tail) = (&rest[..indexed.first], &rest[indexed.first + 1..]);
-    let full: Vec<Dim> = head.iter().chain(&places).chain(tail).cloned().collect();
-    let values = builder.expand(&values, &full)?;
-    let merged: Vec<Dim> = head.iter().cloned().chain([elements(&places)]).chain(tail.iter().cloned()).collect();
-    let values = builder.reshape(&values, &merged)?;
-    let indices = builder.reshape(&indexed.indices, &[elements(&places)])?;
-    let result = builder.scatter_rows(how, &whole, indexed.first, &indices, &values)?;
-    let moved_shape = match &indexed.moved {
-        Some(order) => order.iter().map(|&axis| builder.dim(&x, axis)).collect(),
-        None => builder.shape(&x),
-    };
-    let result = builder.reshape(&result, &moved_shape)?;
-    one(match &indexed.moved {
-        Some(order) => Builder::permuted(&result, &inverse(order)),
-        None => result,
-    })
+    one(indexed.write(builder, &x, how, &values)?)
+}
+
+impl Indexed {
+    /// The parts of `x` there.
+    pub(super) fn read(&self, builder: &mut Builder, x: &Tensor) -> Result<Tensor> {
+        let x = joined(builder, x, self)?;
+        builder.take(&x, self.first, &self.indices)
+    }
+
+    /// `x` with its parts there replaced by `values`, or combined with them.
+    pub(super) fn write(&self, builder: &mut Builder, x: &Tensor, how: Scatter, values: &Tensor) -> Result<Tensor> {
+        let whole = joined(builder, x, self)?;
+        let rest: Vec<Dim> = builder.shape(&whole);
+        let places = builder.shape(&self.indices);
+        let (head, tail) = (&rest[..self.first], &rest[self.first + 1..]);
+        let full: Vec<Dim> = head.iter().chain(&places).chain(tail).cloned().collect();
+        let values = builder.expand(values, &full)?;
+        let merged: Vec<Dim> = head.iter().cloned().chain([elements(&places)]).chain(tail.iter().cloned()).collect();
+        let values = builder.reshape(&values, &merged)?;
+        let indices = builder.reshape(&self.indices, &[elements(&places)])?;
+        let result = builder.scatter_rows(how, &whole, self.first, &indices, &values)?;
+        let moved_shape = match &self.moved {
+            Some(order) => order.iter().map(|&axis| builder.dim(x, axis)).collect(),
+            None => builder.shape(x),
+        };
+        let result = builder.reshape(&result, &moved_shape)?;
+        Ok(match &self.moved {
+            Some(order) => Builder::permuted(&result, &inverse(order)),
+            None => result,
+        })
+    }
 }
 
 fn scatter(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {

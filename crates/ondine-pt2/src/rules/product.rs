@@ -33,7 +33,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("ger", outer),
     Rule::new("einsum", einsum_of_call),
     Rule::new("scaled_dot_product_attention", attention),
-    Rule::new("_scaled_dot_product_flash_attention_for_cpu", attention),
+    Rule::new("_scaled_dot_product_flash_attention_for_cpu", attention_with_sums),
     Rule::new("_scaled_dot_product_efficient_attention", attention),
     Rule::new("_scaled_dot_product_flash_attention", attention),
     Rule::new("_grouped_mm", grouped),
@@ -210,6 +210,32 @@ fn batched(builder: &mut Builder, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let right = builder.dense(&right)?;
     let value = builder.graph.push(Op::MatMul { transposed }, &[left, right])?;
     Ok(builder.plain(value))
+}
+
+/// Attention, and the logarithm of what each query's weights were divided by.
+fn attention_with_sums(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let mut items = attention(builder, call)?;
+    let [q, k] = ["query", "key"].map(|name| call.float_tensor(builder, name));
+    let (q, k) = (q?, k?);
+    let width = builder.dim(&q, q.rank() - 1).fixed().unwrap_or(1);
+    let (queries, keys) = (builder.dim(&q, q.rank() - 2), builder.dim(&k, k.rank() - 2));
+    let scores = matmul(builder, &q, &Builder::swapped(&k, k.rank() - 2, k.rank() - 1))?;
+    let mut scores = builder.affine(&scores, call.float("scale", 1.0 / (width as f64).sqrt())?, 0.0)?;
+    let hidden = builder.number(f64::NEG_INFINITY, DType::F32)?;
+    if call.flag("is_causal", false)? {
+        let seen = lower_triangle(builder, &queries, &keys)?;
+        scores = builder.select(&seen, &scores, &hidden)?;
+    }
+    if let Some(mask) = call.try_tensor("attn_mask")? {
+        scores = match builder.dtype(&mask) {
+            DType::Bool => builder.select(&mask, &scores, &hidden)?,
+            _ => builder.binary(Binary::Add, &scores, &mask)?,
+        };
+    }
+    let last = scores.rank() - 1;
+    let sums = reduce::log_sum(builder, &scores, &[last])?;
+    items.push(Item::Tensor(builder.without(&sums, last)?));
+    Ok(items)
 }
 
 /// Attention over `[.., heads, length, head_dim]`.

@@ -1,6 +1,6 @@
 //! Operators that make, join, pad and reorder tensors.
 
-use ondine_graph::{Binary, DType, Dim, NDArray, Op, Result, fail};
+use ondine_graph::{Binary, DType, Dim, NDArray, Op, Result, fail, infer::broadcast};
 
 use super::{
     choice::repeated,
@@ -10,6 +10,7 @@ use super::{
 use crate::{
     builder::{Builder, Tensor, check_list, inverse},
     call::{Call, Item, Operand},
+    formula::Formula,
 };
 
 /// The operators of this file.
@@ -51,6 +52,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("scalar_tensor", full),
     Rule::new("arange", arange),
     Rule::new("linspace", linspace),
+    Rule::new("logspace", linspace),
     Rule::new("eye", eye),
     Rule::new("tril", triangle),
     Rule::new("triu", triangle),
@@ -96,8 +98,10 @@ fn real(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 }
 
 fn complex(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let parts = [call.tensor("real")?, call.tensor("imag")?];
-    one(join(builder, &[&parts[0], &parts[1]])?)
+    let (real, imaginary) = (call.float_tensor(builder, "real")?, call.float_tensor(builder, "imag")?);
+    let shape = broadcast(&builder.shape(&real).into(), &builder.shape(&imaginary).into())?.0;
+    let (real, imaginary) = (builder.expand(&real, &shape)?, builder.expand(&imaginary, &shape)?);
+    one(join(builder, &[&real, &imaginary])?)
 }
 
 fn eye(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -306,16 +310,42 @@ fn arange(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     one(builder.cast(&range, dtype)?)
 }
 
+/// Numbers at equal distances, or powers with such exponents.
 fn linspace(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let steps = call.integer("steps", 100)?.clamp(0, 1 << 24);
-    let (start, end) = (call.float("start", 0.0)?, call.float("end", 1.0)?);
-    let step = (end - start) / (steps - 1).max(1) as f64;
-    // From both ends, as PyTorch does, so that the last is exact.
-    let value = |i: i64| if i < steps / 2 { start + step * i as f64 } else { end - step * (steps - 1 - i) as f64 };
-    let values: Vec<f32> = (0..steps.clamp(0, 1 << 24)).map(|i| value(i) as f32).collect();
-    let values = builder.graph.constant(NDArray::new(&[values.len()], &values)?);
+    let (start, end) = (call.operand(builder, "start")?, call.operand(builder, "end")?);
+    let values = if let (Operand::Number { value: start, .. }, Operand::Number { value: end, .. }) = (&start, &end) {
+        let step = (end - start) / (steps - 1).max(1) as f64;
+        // From both ends, as PyTorch does, so that the last is exact.
+        let early = |i: i64| i < steps / 2 || steps == 1;
+        let value = |i: i64| if early(i) { start + step * i as f64 } else { end - step * (steps - 1 - i) as f64 };
+        let whole = !matches!(call.out_dtype(0)?, DType::F32) && call.op == "linspace";
+        if whole {
+            let values: Vec<i64> = (0..steps).map(|i| value(i) as i64).collect();
+            builder.graph.constant(NDArray::new(&[values.len()], &values)?)
+        } else {
+            let values: Vec<f32> = (0..steps).map(|i| value(i) as f32).collect();
+            builder.graph.constant(NDArray::new(&[values.len()], &values)?)
+        }
+    } else {
+        let (start, end) =
+            (call.operand_as(builder, "start", DType::F32)?, call.operand_as(builder, "end", DType::F32)?);
+        let turns: Vec<f32> = (0..steps).map(|i| i as f32).collect();
+        let turns = builder.graph.constant(NDArray::new(&[turns.len()], &turns)?);
+        let (turns, start, end) = (Formula::of(&builder.plain(turns)), Formula::of(&start), Formula::of(&end));
+        let step = (&end - &start) / (steps - 1).max(1) as f64;
+        let late = turns.less((steps / 2).max(i64::from(steps == 1)) as f64).not();
+        let from_end = &end - &step * ((steps - 1) as f64 - &turns);
+        late.choose(from_end, &start + step * turns).build(builder)?.value
+    };
     let values = builder.plain(values);
-    one(call.cast_out(builder, &values)?)
+    if call.op == "linspace" {
+        return one(call.cast_out(builder, &values)?);
+    }
+    let base = builder.number(call.float("base", 10.0)?, DType::F32)?;
+    let values = builder.cast(&values, DType::F32)?;
+    let powers = builder.binary(Binary::Pow, &base, &values)?;
+    one(call.cast_out(builder, &powers)?)
 }
 
 fn matrix(shape: &[Dim]) -> Result<[Dim; 2]> {
