@@ -228,9 +228,8 @@ impl Real for Bounded {
 #[must_use]
 pub(crate) fn round(value: f64, dtype: DType) -> f64 {
     match dtype {
-        DType::F32 => f64::from(value as f32),
-        // A device computes what it holds in 64 bits in 32.
-        DType::F64 => value,
+        // A device computes in 32 bits what is told in 64.
+        DType::F32 | DType::F64 => f64::from(value as f32),
         DType::F16 => f16::from_f64(value).to_f64(),
         DType::BF16 => bf16::from_f64(value).to_f64(),
         DType::I64 | DType::I32 | DType::I16 | DType::I8 | DType::Bool => value,

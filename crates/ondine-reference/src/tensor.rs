@@ -264,6 +264,7 @@ pub(crate) fn wrap(number: i64, dtype: DType) -> i64 {
 
 /// A number as a cast makes it of another: see [`crate::evaluate`].
 pub(crate) fn cast_real<R: Real>(number: R, dtype: DType) -> Cast<R> {
+    let number = number.map(0.0, |x| round(x, DType::F32));
     // Truncated; what lies outside becomes the nearest end, and what is no number 0.
     let clamped = |low: f64, high: f64| Cast::Integer(number.value().trunc().clamp(low, high) as i64);
     match dtype {

@@ -141,6 +141,9 @@ pub(super) fn reduce(builder: &mut Builder, how: Reduce, x: &Tensor, axes: &[usi
     if axes.is_empty() {
         return Ok(x.clone());
     }
+    if let Some(axis) = axes.iter().find(|&&axis| axis >= x.rank()) {
+        fail!(Shape, "dimension {axis} of {}", x.rank());
+    }
     let dtype = builder.dtype(x);
     if !matches!(dtype, DType::F32 | DType::I64) {
         let wide = builder.cast(x, DType::I64)?;

@@ -186,15 +186,15 @@ fn pad(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     for (i, pair) in amounts.chunks_exact(2).enumerate() {
         let Some(axis) = x.rank().checked_sub(i + 1) else { fail!(Shape, "more padding than dimensions") };
         let [before, after] = [pair[0], pair[1]];
+        if mode != "constant" {
+            x = mirrored(builder, &x, axis, [before, after], mode)?;
+            continue;
+        }
         // Negative amounts cut.
         let size = builder.dim(&x, axis);
         let (start, end) =
             (Dim::from_i64(before.saturating_neg().max(0)), &size - &Dim::from_i64(after.saturating_neg().max(0)));
         x = builder.slice(&x, axis, &start, &end)?;
-        let (Ok(before), Ok(after)) = (usize::try_from(before.max(0)), usize::try_from(after.max(0))) else { continue };
-        if before + after > 0 && mode != "constant" {
-            x = mirrored(builder, &x, axis, [before, after], mode)?;
-        }
     }
     if mode != "constant" {
         return one(x);
@@ -251,14 +251,18 @@ fn constant_pad(builder: &mut Builder, x: &Tensor, amounts: &[i64], value: f64) 
     builder.select(&inside, &result, &value)
 }
 
-/// `x` continued along `axis` by its own elements.
-fn mirrored(builder: &mut Builder, x: &Tensor, axis: usize, [before, after]: [usize; 2], mode: &str) -> Result<Tensor> {
+/// `x` continued along `axis` by its own elements, or cut where an amount is negative.
+fn mirrored(builder: &mut Builder, x: &Tensor, axis: usize, [before, after]: [i64; 2], mode: &str) -> Result<Tensor> {
+    if before == 0 && after == 0 {
+        return Ok(x.clone());
+    }
     let Some(size) = builder.dim(x, axis).fixed().filter(|&size| size > 0) else {
         fail!(Unsupported, "padding by {mode} of a dimension of unknown size");
     };
-    check_list(&[before.saturating_add(size).saturating_add(after)])?;
+    let count = before.saturating_add(size as i64).saturating_add(after).max(0);
+    check_list(&[usize::try_from(count).unwrap_or(usize::MAX)])?;
     let source = |i: i64| -> i64 {
-        let (n, i) = (size as i64, i - before as i64);
+        let (n, i) = (size as i64, i - before);
         match mode {
             "reflect" if n > 1 => {
                 let period = 2 * (n - 1);
@@ -269,7 +273,7 @@ fn mirrored(builder: &mut Builder, x: &Tensor, axis: usize, [before, after]: [us
             _ => i.clamp(0, n - 1),
         }
     };
-    let indices: Vec<i64> = (0..(before + size + after) as i64).map(source).collect();
+    let indices: Vec<i64> = (0..count).map(source).collect();
     let indices = builder.graph.constant(NDArray::new(&[indices.len()], &indices)?);
     let indices = builder.plain(indices);
     builder.take(x, axis, &indices)
