@@ -14,6 +14,7 @@ mod loss;
 mod matrix;
 mod norm;
 mod order;
+mod polynomial;
 mod positions;
 mod product;
 mod rare;
@@ -27,6 +28,7 @@ pub(super) mod sharing;
 mod singular;
 mod spatial;
 mod special;
+mod spectrum;
 mod statistics;
 mod symbol;
 pub(super) mod view;
@@ -70,6 +72,8 @@ const ATEN: &[&[Rule]] = &[
     factor::RULES,
     singular::RULES,
     rare::RULES,
+    polynomial::RULES,
+    spectrum::RULES,
     statistics::RULES,
 ];
 

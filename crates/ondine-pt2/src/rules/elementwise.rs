@@ -97,11 +97,12 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 fn addcmul(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let (a, b) = (call.float_tensor(builder, "tensor1")?, call.float_tensor(builder, "tensor2")?);
+    let dtype = wide(call.out_dtype(0)?);
+    let (a, b) = (call.operand_as(builder, "tensor1", dtype)?, call.operand_as(builder, "tensor2", dtype)?);
     let op = if call.op == "addcmul" { Binary::Mul } else { Binary::Div };
     let product = builder.binary(op, &a, &b)?;
     let product = Call::scale(builder, &product, call.float("value", 1.0)?)?;
-    let x = call.float_tensor(builder, "self")?;
+    let x = call.operand_as(builder, "self", dtype)?;
     one(builder.binary(Binary::Add, &x, &product)?)
 }
 

@@ -1,6 +1,6 @@
 //! Operators that look elements up, spread them, order and accumulate them.
 
-use ondine_graph::{Binary, DType, Dim, Op, Reduce, Result, Scan, Scatter, fail, infer::broadcast};
+use ondine_graph::{Binary, DType, Dim, NDArray, Op, Reduce, Result, Scan, Scatter, fail, infer::broadcast};
 
 use super::{
     positions::{coordinates, fill},
@@ -41,6 +41,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("select_scatter", slice_scatter),
     Rule::new("topk", topk).along(),
     Rule::new("sort", sort).along(),
+    Rule::new("msort", sort).along(),
     Rule::new("argsort", sort).along(),
     Rule::new("cumsum", |builder, call| scan(builder, call, Scan::Sum)).along(),
     Rule::new("cumprod", |builder, call| scan(builder, call, Scan::Product)).along(),
@@ -370,7 +371,19 @@ fn neutral(builder: &mut Builder, how: Scatter, dtype: DType) -> Result<Tensor> 
         Scatter::Multiply => 1.0,
         Scatter::Max if float => f64::NEG_INFINITY,
         Scatter::Min if float => f64::INFINITY,
-        Scatter::Max | Scatter::Min => fail!(Unsupported, "an extremum of {dtype} numbers without what is there"),
+        Scatter::Max | Scatter::Min => {
+            // The least or largest of the type, which is cut to its bits.
+            let widest = if how == Scatter::Max { i64::MIN } else { i64::MAX };
+            let number = match dtype {
+                DType::I64 => widest,
+                DType::U8 | DType::U16 | DType::U32 | DType::Bool if how == Scatter::Max => 0,
+                DType::U8 | DType::U16 | DType::U32 | DType::Bool => i64::MAX,
+                _ => widest >> (64 - 8 * dtype.size()),
+            };
+            let number = builder.graph.constant(NDArray::scalar(number));
+            let number = builder.plain(number);
+            return builder.cast(&number, dtype);
+        }
         Scatter::Replace | Scatter::Add => 0.0,
     };
     builder.number(value, dtype)
@@ -579,9 +592,12 @@ fn topk(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 
 fn sort(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
-    let axis = call.axis("dim", -1, x.rank())?;
+    let axis = call.axis("dim", if call.op == "msort" { 0 } else { -1 }, x.rank())?;
     let keep = builder.dim(&x, axis);
     let [values, indices] = ordered(builder, &x, axis, call.flag("descending", false)?, keep)?;
+    if call.op == "msort" {
+        return one(values);
+    }
     if call.op == "argsort" { one(indices) } else { Ok(vec![Item::Tensor(values), Item::Tensor(indices)]) }
 }
 

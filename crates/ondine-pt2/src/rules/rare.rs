@@ -5,6 +5,7 @@ use ondine_graph::{Binary, DType, Dim, Elementary, NDArray, Op, Reduce, Result, 
 use super::{
     index::{indexed_of, pick, put},
     loss::reduced,
+    product::matmul,
     reduce::{length, reduce},
     rule::{Rule, one},
     view,
@@ -52,6 +53,17 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("_trilinear", trilinear),
     Rule::new("rrelu_with_noise", noisy_relu),
     Rule::new("rrelu_with_noise_functional", noisy_relu),
+    Rule::new("renorm", renorm),
+    Rule::new("allclose", allclose),
+    Rule::new("equal", allclose),
+    Rule::new("diagflat", diagflat),
+    Rule::new("linalg_diagonal", view::diagonal),
+    Rule::new("_chunk_cat", chunk_cat),
+    Rule::new("pdist", pdist),
+    Rule::new("_pdist_forward", pdist),
+    Rule::new("cov", cov),
+    Rule::new("corrcoef", cov),
+    Rule::new("linalg_vander", vander),
     Rule::new("multi_margin_loss", multi_margin_loss),
     Rule::new("multilabel_margin_loss", multilabel_margin_loss),
     Rule::new("multilabel_margin_loss_forward", multilabel_margin_loss),
@@ -411,13 +423,22 @@ fn unpool(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 /// The largest of windows whose places a random number shifts (Graham 2014).
 fn fractional_pool(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.float_tensor(builder, "self")?;
-    let samples = call.float_tensor(builder, "random_samples")?;
     let n = if call.op == "fractional_max_pool2d" { 2 } else { 3 };
     let (shape, out) = (builder.shape(&x), call.out_shape(0)?);
     let head = shape.len() - n;
     let kernel = call.sizes("kernel_size", n, 1)?;
     let batch = elements(&shape[..head]);
-    let samples = builder.reshape(&samples, &[batch.clone(), n.into()])?;
+    // The first and last windows lie where they lie: of two there is nothing to choose.
+    let samples = if out[head..].iter().all(|count| count.fixed().is_some_and(|count| count <= 2)) {
+        builder.number(0.0, DType::F32)?
+    } else {
+        call.float_tensor(builder, "random_samples")?
+    };
+    let samples = if samples.rank() == 0 {
+        builder.expand(&samples, &[batch.clone(), n.into()])?
+    } else {
+        builder.reshape(&samples, &[batch.clone(), n.into()])?
+    };
     let mut total: Option<Tensor> = None;
     for i in 0..n {
         let (Some(size), Some(count)) = (shape[head + i].fixed(), out[head + i].fixed()) else {
@@ -680,4 +701,162 @@ fn cosine_embedding_loss(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<I
     let apart = target.equals(-1.0).choose(apart, 0.0);
     let loss = target.equals(1.0).choose(1.0 - cosine, apart).build(builder)?;
     one(reduced(builder, call, &loss)?)
+}
+
+/// Parts along a dimension whose norms are larger than allowed, made as long as allowed.
+fn renorm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let (axis, most) = (call.axis("dim", 0, x.rank())?, call.float("maxnorm", 1.0)?);
+    let axes: Vec<usize> = (0..x.rank()).filter(|&other| other != axis).collect();
+    let size = Formula::of(&length(builder, &x, call.float("p", 2.0)?, &axes, true)?);
+    let scale = size.more(most).choose(most / (&size + 1e-7), 1.0);
+    one((Formula::of(&x) * scale).build(builder)?)
+}
+
+/// Whether two tensors are nearly, or wholly, the same: one truth.
+fn allclose(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (a, b) = (call.tensor("self")?, call.tensor("other")?);
+    let unlike = if call.op == "equal" {
+        let float = builder.dtype(&a).is_float() || builder.dtype(&b).is_float();
+        let dtype = if float { DType::F32 } else { DType::I64 };
+        let (a, b) = (builder.cast(&a, dtype)?, builder.cast(&b, dtype)?);
+        let same = builder.binary(Binary::Equal, &a, &b)?;
+        builder.not(&same)?
+    } else {
+        let (a, b) = (builder.cast(&a, DType::F32)?, builder.cast(&b, DType::F32)?);
+        let (a, b) = (Formula::of(&a), Formula::of(&b));
+        let allowed = b.abs() * call.float("rtol", 1e-5)? + call.float("atol", 1e-8)?;
+        let near = a.equals(&b).or((&a - &b).abs().more(allowed).or(a.abs().equals(f64::INFINITY)).not());
+        let odd = a.equals(&a).not().or(b.equals(&b).not());
+        let both = a.equals(&a).or(b.equals(&b)).not();
+        let near = if call.flag("equal_nan", false)? { near.and(odd.not()).or(both) } else { near.and(odd.not()) };
+        near.not().build(builder)?
+    };
+    let count = builder.cast(&unlike, DType::I64)?;
+    let count = reduce(builder, Reduce::Sum, &count, &(0..count.rank()).collect::<Vec<_>>(), false)?;
+    let any = builder.cast(&count, DType::Bool)?;
+    Ok(vec![Item::Number(builder.not(&any)?)])
+}
+
+/// All elements on a diagonal of a matrix.
+fn diagflat(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let size = elements(&builder.shape(&x));
+    let flat = builder.reshape(&x, std::slice::from_ref(&size))?;
+    let (out, offset) = (call.out_shape(0)?, call.integer("offset", 0)?);
+    let [rows, columns] = &out[..] else { fail!(Format, "a matrix of rank {}", out.len()) };
+    let (Some(count), Some(width)) = (size.fixed(), columns.fixed()) else {
+        fail!(Unsupported, "a matrix of unknown size");
+    };
+    let start = if offset >= 0 { offset } else { offset.saturating_mul(-(width as i64)) };
+    let places = builder.range(&Dim::from_i64(start), width as i64 + 1, &count.into())?;
+    let zero = builder.number(0.0, builder.dtype(&x))?;
+    let nothing = builder.expand(&zero, &[rows * columns])?;
+    let filled = builder.scatter_rows(Scatter::Replace, &nothing, 0, &places, &flat)?;
+    one(builder.reshape(&filled, &out)?)
+}
+
+/// Tensors cut into as many parts each along a dimension, the last filled up with zeros, side by side.
+fn chunk_cat(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (tensors, count) = (call.tensors("tensors")?, call.integer("num_chunks", 1)?.max(1) as usize);
+    let rank = tensors.first().map_or(1, Tensor::rank);
+    let axis = call.axis("dim", 0, rank)?;
+    let mut rows = Vec::new();
+    for tensor in &tensors {
+        let tensor = call.cast_out(builder, tensor)?;
+        let Some(size) = builder.dim(&tensor, axis).fixed() else { fail!(Unsupported, "parts of an unknown size") };
+        let each = size.div_ceil(count);
+        let mut shape = builder.shape(&tensor);
+        let head = shape[..axis].to_vec();
+        shape[axis] = (each * count - size).into();
+        let zero = builder.number(0.0, builder.dtype(&tensor))?;
+        let filled = if each * count > size {
+            let rest = builder.expand(&zero, &shape)?;
+            builder.concat(&[&tensor, &rest], axis)?
+        } else {
+            tensor
+        };
+        let width = &elements(&shape[axis + 1..]) * each;
+        rows.push(builder.reshape(&filled, &[&head[..], &[count.into(), width]].concat())?);
+    }
+    one(builder.concat(&rows.iter().collect::<Vec<_>>(), axis + 1)?)
+}
+
+/// The distances of all pairs of rows, the first with all later ones first.
+fn pdist(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let Some(rows) = builder.dim(&x, 0).fixed() else { fail!(Unsupported, "pairs of an unknown number of rows") };
+    check_list(&[rows, rows])?;
+    let pairs: Vec<[i64; 2]> =
+        (0..rows as i64).flat_map(|i| (i + 1..rows as i64).map(move |j| [i, j])).collect();
+    let mut ends = Vec::new();
+    for end in [0, 1] {
+        let list: Vec<i64> = pairs.iter().map(|pair| pair[end]).collect();
+        let list = builder.graph.constant(NDArray::new(&[list.len()], &list)?);
+        let list = builder.plain(list);
+        ends.push(builder.take(&x, 0, &list)?);
+    }
+    let difference = builder.binary(Binary::Sub, &ends[0], &ends[1])?;
+    one(length(builder, &difference, call.float("p", 2.0)?, &[1], false)?)
+}
+
+/// How rows of observations vary together, perhaps by the lengths of their deviations.
+fn cov(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.float_tensor(builder, "self")?;
+    let shape = builder.shape(&x);
+    let rows = if shape.len() < 2 { vec![1.into(), elements(&shape)] } else { shape };
+    let x = builder.reshape(&x, &rows)?;
+    let weight = |builder: &mut Builder, name: &str| -> Result<Option<Formula>> {
+        let Some(weight) = call.try_tensor(name)? else { return Ok(None) };
+        let weight = builder.cast(&weight, DType::F32)?;
+        Ok(Some(Formula::of(&weight)))
+    };
+    let (often, share) = (weight(builder, "fweights")?, weight(builder, "aweights")?);
+    let unit = builder.number(1.0, DType::F32)?;
+    let ones = builder.expand(&unit, &rows[1..])?;
+    let often = often.unwrap_or_else(|| Formula::of(&ones));
+    let weights = share.as_ref().map_or_else(|| often.clone(), |share| share * &often);
+    let sum = |builder: &mut Builder, x: &Formula| -> Result<Formula> {
+        let x = x.build(builder)?;
+        Ok(Formula::of(&reduce(builder, Reduce::Sum, &x, &[x.rank() - 1], true)?))
+    };
+    let total = sum(builder, &weights)?;
+    let mean = sum(builder, &(Formula::of(&x) * &weights))? / &total;
+    let away = (Formula::of(&x) - mean).build(builder)?;
+    let weighted = (Formula::of(&away) * &weights).build(builder)?;
+    let product = matmul(builder, &weighted, &Builder::swapped(&away, 0, 1))?;
+    let correction = call.integer("correction", 1)? as f64;
+    let freedom = match &share {
+        Some(share) if correction != 0.0 => &total - sum(builder, &(share * &weights))? / &total * correction,
+        _ => &total - correction,
+    };
+    let mut result = Formula::of(&product) / freedom.max(0.0);
+    if call.op == "corrcoef" {
+        let matrix = result.build(builder)?;
+        let size = builder.dim(&matrix, 0);
+        let places = builder.range(&0.into(), 1, &size)?;
+        let places = builder.reshape(&places, &[size.clone(), 1.into()])?;
+        let own = Formula::of(&pick(builder, &matrix, 1, &places)?).sqrt().build(builder)?;
+        let other = builder.reshape(&own, &[1.into(), size])?;
+        result = (Formula::of(&matrix) / Formula::of(&own) / Formula::of(&other)).max(-1.0).min(1.0);
+    }
+    let result = result.build(builder)?;
+    one(builder.reshape(&result, &call.out_shape(0)?)?)
+}
+
+/// The powers of numbers along a last dimension, from the zeroth on.
+fn vander(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.wide_tensor(builder, "x")?;
+    let shape = call.out_shape(0)?;
+    let Some(count) = shape.last().and_then(Dim::fixed) else { fail!(Unsupported, "an unknown number of powers") };
+    let mut wide = builder.shape(&x);
+    wide.push(1.into());
+    let x = builder.reshape(&x, &wide)?;
+    let unit = builder.number(1.0, builder.dtype(&x))?;
+    let mut powers = vec![builder.expand(&unit, &wide)?];
+    for i in 1..count {
+        let next = builder.binary(Binary::Mul, &powers[i - 1], &x)?;
+        powers.push(next);
+    }
+    one(builder.concat(&powers.iter().collect::<Vec<_>>(), wide.len() - 1)?)
 }

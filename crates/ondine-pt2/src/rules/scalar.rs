@@ -1,6 +1,6 @@
 //! Functions of numbers that occur now and then, in terms of others.
 
-use ondine_graph::{Binary, DType, Elementary, Reduce, Result, Unary, fail};
+use ondine_graph::{Binary, DType, Elementary, Reduce, Result, Unary};
 
 use super::{
     elementwise::between,
@@ -8,8 +8,8 @@ use super::{
     rule::{Rule, one},
 };
 use crate::{
-    builder::Builder,
-    call::{Call, Item, Operand},
+    builder::{Builder, wide},
+    call::{Call, Item},
     formula::Formula,
 };
 
@@ -37,6 +37,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("bitwise_right_shift", shift),
     Rule::new("__ilshift__", shift),
     Rule::new("__irshift__", shift),
+    Rule::new("gcd", divisor),
+    Rule::new("lcm", divisor),
     Rule::new("signbit", signbit),
     Rule::new("logaddexp2", logaddexp),
     Rule::new("ldexp", ldexp),
@@ -91,7 +93,11 @@ fn hypot(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 }
 
 fn signbit(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.float_tensor(builder, "self")?;
+    let x = call.wide_tensor(builder, "self")?;
+    if !builder.dtype(&x).is_float() {
+        let zero = builder.number(0.0, builder.dtype(&x))?;
+        return one(builder.binary(Binary::Less, &x, &zero)?);
+    }
     // Minus zero is told apart by what it divides.
     let inverse = builder.function(Elementary::Reciprocal, &x)?;
     let zero = builder.number(0.0, DType::F32)?;
@@ -116,7 +122,10 @@ fn logit(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 }
 
 fn nan_to_num(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.float_tensor(builder, "self")?;
+    let x = call.tensor("self")?;
+    if !builder.dtype(&x).is_float() {
+        return one(x);
+    }
     let number = builder.binary(Binary::Equal, &x, &x)?;
     let instead = builder.number(call.float("nan", 0.0)?, DType::F32)?;
     let x = builder.select(&number, &x, &instead)?;
@@ -191,14 +200,48 @@ fn copysign(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     one(builder.select(&below, &negative, &size)?)
 }
 
+/// Multiplied by or divided by a power of two; shifts by as many bits as there are leave nothing, or the sign.
 fn shift(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.tensor("self")?;
-    let Operand::Number { value, .. } = call.operand(builder, "other")? else {
-        fail!(Unsupported, "shifts by a tensor");
-    };
-    let factor = builder.number(2_f64.powf(value), builder.dtype(&x))?;
-    let op = if call.op.contains("left") || call.op.contains("lshift") { Binary::Mul } else { Binary::FloorDiv };
-    one(builder.binary(op, &x, &factor)?)
+    let dtype = call.out_dtype(0)?;
+    let (x, bits) = (call.operand_as(builder, "self", dtype)?, call.operand_as(builder, "other", dtype)?);
+    let (x, bits) = (builder.cast(&x, DType::I64)?, builder.cast(&bits, DType::I64)?);
+    let number = |builder: &mut Builder, value: f64| builder.number(value, DType::I64);
+    let left = call.op.contains("left") || call.op.contains("lshift");
+    // In two steps, so that no power is too large for the type.
+    let (two, zero) = (number(builder, 2.0)?, number(builder, 0.0)?);
+    let most = number(builder, if left { 63.0 } else { 62.0 })?;
+    let bits = builder.binary(Binary::Max, &bits, &zero)?;
+    let bits = builder.binary(Binary::Min, &bits, &most)?;
+    let half = builder.binary(Binary::FloorDiv, &bits, &two)?;
+    let rest = builder.binary(Binary::Sub, &bits, &half)?;
+    let op = if left { Binary::Mul } else { Binary::FloorDiv };
+    let mut result = x;
+    for part in [half, rest] {
+        let factor = builder.binary(Binary::Pow, &two, &part)?;
+        result = builder.binary(op, &result, &factor)?;
+    }
+    one(builder.cast(&result, dtype)?)
+}
+
+/// The largest integer that divides both, by Euclid's algorithm written out, and the least that both divide.
+fn divisor(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    // No pair of 64 bits takes more steps.
+    const STEPS: usize = 92;
+    let dtype = wide(call.out_dtype(0)?);
+    let (a, b) = (call.operand_as(builder, "self", dtype)?, call.operand_as(builder, "other", dtype)?);
+    let (a, b) = (builder.unary(Unary::Abs, &a)?, builder.unary(Unary::Abs, &b)?);
+    let zero = builder.number(0.0, dtype)?;
+    let (mut high, mut low) = (a.clone(), b.clone());
+    for _ in 0..STEPS {
+        let done = builder.binary(Binary::Equal, &low, &zero)?;
+        let rest = builder.binary(Binary::Remainder, &high, &low)?;
+        (high, low) = (builder.select(&done, &high, &low)?, rest);
+    }
+    if call.op == "gcd" {
+        return one(high);
+    }
+    let part = builder.binary(Binary::FloorDiv, &a, &high)?;
+    one(builder.binary(Binary::Mul, &part, &b)?)
 }
 
 fn ndtr(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -209,8 +252,9 @@ fn ndtr(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 }
 
 fn nansum(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.float_tensor(builder, "self")?;
-    let (number, zero) = (builder.binary(Binary::Equal, &x, &x)?, builder.number(0.0, DType::F32)?);
+    let dtype = call.out_dtype(0)?;
+    let x = call.operand_as(builder, "self", dtype)?;
+    let (number, zero) = (builder.binary(Binary::Equal, &x, &x)?, builder.number(0.0, dtype)?);
     let x = builder.select(&number, &x, &zero)?;
     let axes = if call.has("dim") { call.axes("dim", x.rank())? } else { (0..x.rank()).collect() };
     one(reduce(builder, Reduce::Sum, &x, &axes, call.flag("keepdim", false)?)?)

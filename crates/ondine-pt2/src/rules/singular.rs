@@ -28,7 +28,7 @@ pub(super) const RULES: &[Rule] = &[
 
 /// The columns of `a`, not fewer than rows, made orthogonal by rotations of pairs (Hestenes 1958), all pairs of a round
 /// at once: `a v`, and `v`.
-fn orthogonal(builder: &mut Builder, a: &Tensor) -> Result<[Tensor; 2]> {
+pub(super) fn orthogonal(builder: &mut Builder, a: &Tensor) -> Result<[Tensor; 2]> {
     const SWEEPS: usize = 10;
     let [_, columns] = sizes(builder, a)?;
     if columns < 2 {

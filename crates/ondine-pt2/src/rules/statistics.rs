@@ -24,7 +24,7 @@ pub(super) const RULES: &[Rule] = &[
 
 /// The tensor with the dimension that is folded last, and whether that is all of them in a row.
 fn rows(builder: &mut Builder, call: &Call<'_>, x: &Tensor) -> Result<(Tensor, Option<usize>)> {
-    if !call.has("dim") {
+    if !call.has("dim") && call.op != "mode" {
         let all = elements(&builder.shape(x));
         return Ok((builder.reshape(x, &[all])?, None));
     }

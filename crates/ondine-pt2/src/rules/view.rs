@@ -84,6 +84,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("unbind", unbind).shared().complex().back(unbind_back),
     Rule::new("unbind_copy", unbind),
     Rule::new("diagonal", diagonal).shared(),
+    Rule::new("unfold_copy", unfold).along(),
     Rule::new("unfold", unfold).shared().repeats(windows_overlap).along(),
     Rule::new("as_strided", as_strided).shared().renames().repeats(strides_overlap),
     Rule::new("as_strided_copy", as_strided),
@@ -129,6 +130,9 @@ fn matrix_transpose(_builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>
 
 fn transpose(_builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
+    if x.rank() == 0 {
+        return one(x);
+    }
     let [first, second] = swapped_names(call);
     let (a, b) = (call.axis(first, 0, x.rank())?, call.axis(second, 1, x.rank())?);
     one(Builder::swapped(&x, a, b))
@@ -373,6 +377,9 @@ fn swapped_names(call: &Call<'_>) -> [&'static str; 2] {
 
 fn swapped_back(_: &mut Builder, call: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
     let (rank, [first, second]) = (change.whole.rank(), swapped_names(call));
+    if rank == 0 {
+        return Ok(Some(change.new.clone()));
+    }
     Ok(Some(Builder::swapped(change.new, call.axis(first, 0, rank)?, call.axis(second, 1, rank)?)))
 }
 
