@@ -1,8 +1,10 @@
 //! What is known of every operator, by name.
 
+mod bag;
 mod choice;
 mod complex;
 mod convolve;
+mod differences;
 mod distance;
 mod elementwise;
 mod factor;
@@ -11,9 +13,11 @@ mod function;
 mod index;
 mod linalg;
 mod loss;
+mod margin;
 mod matrix;
 mod norm;
 mod order;
+mod places;
 mod polynomial;
 mod positions;
 mod product;
@@ -23,6 +27,7 @@ pub(super) mod rule;
 mod sample;
 mod scalar;
 mod sequence;
+mod series;
 mod shape;
 pub(super) mod sharing;
 mod singular;
@@ -73,6 +78,11 @@ const ATEN: &[&[Rule]] = &[
     singular::RULES,
     rare::RULES,
     polynomial::RULES,
+    bag::RULES,
+    series::RULES,
+    differences::RULES,
+    places::RULES,
+    margin::RULES,
     spectrum::RULES,
     statistics::RULES,
 ];

@@ -1,10 +1,9 @@
 //! Operators that look elements up, spread them, order and accumulate them.
 
-use ondine_graph::{Binary, DType, Dim, NDArray, Op, Reduce, Result, Scan, Scatter, fail, infer::broadcast};
+use ondine_graph::{Binary, DType, Dim, NDArray, Op, Result, Scan, Scatter, fail, infer::broadcast};
 
 use super::{
     positions::{coordinates, fill},
-    reduce::reduce,
     rule::{Rule, one},
     view::{as_strided, diagonal},
 };
@@ -34,9 +33,6 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("diagonal_scatter", view_scatter),
     Rule::new("as_strided_scatter", view_scatter),
     Rule::new("fill_diagonal", fill_diagonal),
-    Rule::new("embedding_bag", embedding_bag),
-    Rule::new("_embedding_bag", embedding_bag),
-    Rule::new("_embedding_bag_forward_only", embedding_bag),
     Rule::new("slice_scatter", slice_scatter),
     Rule::new("select_scatter", slice_scatter),
     Rule::new("topk", topk).along(),
@@ -345,7 +341,7 @@ fn scatter(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 }
 
 /// A sum divided by how many it is of, where there are any.
-fn mean_of(builder: &mut Builder, sum: &Tensor, counts: &Tensor) -> Result<Tensor> {
+pub(super) fn mean_of(builder: &mut Builder, sum: &Tensor, counts: &Tensor) -> Result<Tensor> {
     let dtype = builder.dtype(sum);
     let one = builder.number(1.0, dtype)?;
     let counts = builder.binary(Binary::Max, counts, &one)?;
@@ -365,7 +361,7 @@ fn scatter_kind(call: &Call<'_>) -> Result<Scatter> {
 }
 
 /// What changes nothing when it is combined.
-fn neutral(builder: &mut Builder, how: Scatter, dtype: DType) -> Result<Tensor> {
+pub(super) fn neutral(builder: &mut Builder, how: Scatter, dtype: DType) -> Result<Tensor> {
     let float = dtype == DType::F32;
     let value = match how {
         Scatter::Multiply => 1.0,
@@ -490,53 +486,6 @@ fn view_scatter(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (flat, source) = (builder.reshape(&x, &[all])?, builder.reshape(&source, &[written])?);
     let flat = builder.scatter_rows(Scatter::Replace, &flat, 0, &places, &source)?;
     one(builder.reshape(&flat, &shape)?)
-}
-
-/// Sums, means or maxima of the rows of a table, bag by bag.
-fn embedding_bag(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let table = call.float_tensor(builder, "weight")?;
-    let (indices, offsets) = (call.tensor("indices")?, call.tensor("offsets")?);
-    if call.integer("padding_idx", -1)? >= 0 {
-        fail!(Unsupported, "bags that leave an index out");
-    }
-    let (indices, offsets) = (builder.cast(&indices, DType::I64)?, builder.cast(&offsets, DType::I64)?);
-    let (bags, width) = (call.out_dim(0, 0)?, builder.dim(&table, 1));
-    let count = builder.dim(&indices, 0);
-    let mut rows = builder.take(&table, 0, &indices)?;
-    if let Some(weights) = call.try_tensor("per_sample_weights")? {
-        let weights = builder.reshape(&weights, &[count.clone(), 1.into()])?;
-        rows = builder.binary(Binary::Mul, &rows, &weights)?;
-    }
-    // The bag of an index is the last that begins before it.
-    let starts = builder.slice(&offsets, 0, &0.into(), &bags)?;
-    let starts = builder.reshape(&starts, &[1.into(), bags.clone()])?;
-    let places = builder.range(&0.into(), 1, &count)?;
-    let places = builder.reshape(&places, &[count.clone(), 1.into()])?;
-    let later = builder.binary(Binary::Less, &places, &starts)?;
-    let begun = builder.not(&later)?;
-    let begun = builder.cast(&begun, DType::I64)?;
-    let bag = reduce(builder, Reduce::Sum, &begun, &[1], false)?;
-    let first = builder.number(1.0, DType::I64)?;
-    let bag = builder.binary(Binary::Sub, &bag, &first)?;
-    let mode = call.integer("mode", 0)?;
-    let how = if mode == 2 { Scatter::Max } else { Scatter::Add };
-    let start = neutral(builder, how, DType::F32)?;
-    let start = builder.expand(&start, &[bags.clone(), width])?;
-    let mut result = builder.scatter_rows(how, &start, 0, &bag, &rows)?;
-    if mode != 0 {
-        let ones = builder.number(1.0, DType::F32)?;
-        let ones = builder.expand(&ones, &[count, 1.into()])?;
-        let zero = builder.number(0.0, DType::F32)?;
-        let none = builder.expand(&zero, &[bags, 1.into()])?;
-        let counts = builder.scatter_rows(Scatter::Add, &none, 0, &bag, &ones)?;
-        if mode == 1 {
-            result = mean_of(builder, &result, &counts)?;
-        } else {
-            let empty = builder.binary(Binary::Equal, &counts, &zero)?;
-            result = builder.select(&empty, &zero, &result)?;
-        }
-    }
-    one(result)
 }
 
 fn slice_scatter(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {

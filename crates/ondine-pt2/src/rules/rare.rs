@@ -1,11 +1,9 @@
-//! Operators that few programs have: pieces of others, numbers taken apart, losses with margins.
+//! Operators that few programs have: pieces of others, numbers taken apart.
 
-use ondine_graph::{Binary, DType, Dim, Elementary, NDArray, Op, Reduce, Result, Scan, Scatter, Unary, fail};
+use ondine_graph::{Binary, DType, Dim, Elementary, NDArray, Op, Reduce, Result, Scatter, Unary, fail};
 
 use super::{
-    index::{indexed_of, pick, put},
-    loss::reduced,
-    product::matmul,
+    index::indexed_of,
     reduce::{length, reduce},
     rule::{Rule, one},
     view,
@@ -36,17 +34,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("block_diag", block_diag),
     Rule::new("cartesian_prod", cartesian_prod),
     Rule::new("combinations", combinations),
-    Rule::new("gradient", gradient),
-    Rule::new("trapezoid", trapezoid),
-    Rule::new("trapz", trapezoid),
-    Rule::new("cumulative_trapezoid", trapezoid),
     Rule::new("pad_sequence", pad_sequence),
     Rule::new("_softmax_backward_data", softmax_backward),
-    Rule::new("max_pool2d_with_indices_backward", pool_backward),
-    Rule::new("fractional_max_pool2d", fractional_pool),
-    Rule::new("fractional_max_pool3d", fractional_pool),
-    Rule::new("max_unpool2d", unpool),
-    Rule::new("max_unpool3d", unpool),
     Rule::new("_unsafe_masked_index", masked_index),
     Rule::new("_unsafe_masked_index_put_accumulate", masked_index),
     Rule::new("nonzero_static", nonzero_static),
@@ -61,14 +50,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("_chunk_cat", chunk_cat),
     Rule::new("pdist", pdist),
     Rule::new("_pdist_forward", pdist),
-    Rule::new("cov", cov),
-    Rule::new("corrcoef", cov),
     Rule::new("linalg_vander", vander),
-    Rule::new("multi_margin_loss", multi_margin_loss),
-    Rule::new("multilabel_margin_loss", multilabel_margin_loss),
-    Rule::new("multilabel_margin_loss_forward", multilabel_margin_loss),
-    Rule::new("triplet_margin_loss", triplet_margin_loss),
-    Rule::new("cosine_embedding_loss", cosine_embedding_loss),
 ];
 
 /// Random numbers: nothing that a program can be held to, so nothing reads them.
@@ -225,123 +207,6 @@ fn combinations(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     one(builder.reshape(&taken, &call.out_shape(0)?)?)
 }
 
-/// Slopes along dimensions: differences over distances, to second order inside and to first or second at the ends.
-fn gradient(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.float_tensor(builder, "self")?;
-    let axes = if call.has("dim") { call.axes("dim", x.rank())? } else { (0..x.rank()).collect() };
-    let order = call.integer("edge_order", 1)?;
-    let places = call.tensors("spacing").ok();
-    let steps = match (&places, call.floats("spacing")) {
-        (Some(_), _) => Vec::new(),
-        (None, Ok(list)) => list,
-        (None, Err(_)) => vec![call.float("spacing", 1.0)?],
-    };
-    let mut items = Vec::new();
-    for (i, &axis) in axes.iter().enumerate() {
-        let size = builder.dim(&x, axis);
-        let Some(size) = size.fixed() else { fail!(Unsupported, "slopes along an unknown number") };
-        let at = |builder: &mut Builder, x: &Tensor, axis: usize, from: usize, to: usize| -> Result<Formula> {
-            Ok(Formula::of(&builder.slice(x, axis, &from.into(), &to.into())?))
-        };
-        // Where the elements lie.
-        let place = match places.as_ref().and_then(|list| list.get(i)) {
-            Some(list) => {
-                let mut shape = vec![Dim::from(1); x.rank()];
-                shape[axis] = size.into();
-                let list = builder.cast(list, DType::F32)?;
-                builder.reshape(&list, &shape)?
-            }
-            None => {
-                let step = steps.get(i).or(steps.first()).copied().unwrap_or(1.0);
-                let range = builder.range(&0.into(), 1, &size.into())?;
-                let range = builder.cast(&range, DType::F32)?;
-                let range = builder.affine(&range, step, 0.0)?;
-                let mut shape = vec![Dim::from(1); x.rank()];
-                shape[axis] = size.into();
-                builder.reshape(&range, &shape)?
-            }
-        };
-        let n = size;
-        if n < 2 + usize::from(order == 2) {
-            fail!(Shape, "slopes of {n} elements");
-        }
-        let mut parts = Vec::new();
-        let ends = [[0, 1, 2], [n - 1, n.saturating_sub(2), n.saturating_sub(3)]];
-        let mut end_slopes = Vec::new();
-        for [a, b, c] in ends {
-            let one_at = |place: usize| (place, place + 1);
-            let [(a0, a1), (b0, b1), (c0, c1)] = [one_at(a), one_at(b), one_at(if order == 2 { c } else { b })];
-            let (fa, fb, fc) = (at(builder, &x, axis, a0, a1)?, at(builder, &x, axis, b0, b1)?, at(builder, &x, axis, c0, c1)?);
-            let (pa, pb, pc) =
-                (at(builder, &place, axis, a0, a1)?, at(builder, &place, axis, b0, b1)?, at(builder, &place, axis, c0, c1)?);
-            let slope = if order == 2 {
-                let (h, k) = (&pb - &pa, &pc - &pb);
-                let sum = &h + &k;
-                let first = (&h * 2.0 + &k) / (&h * &sum) * -1.0;
-                first * fa + &sum / (&h * &k) * fb - &h / (&k * sum) * fc
-            } else {
-                (fb - fa) / (pb - pa)
-            };
-            end_slopes.push(slope.build(builder)?);
-        }
-        parts.push(end_slopes[0].clone());
-        if n > 2 {
-            let (low, here, high) =
-                (at(builder, &x, axis, 0, n - 2)?, at(builder, &x, axis, 1, n - 1)?, at(builder, &x, axis, 2, n)?);
-            let (p, q, r) = (
-                at(builder, &place, axis, 0, n - 2)?,
-                at(builder, &place, axis, 1, n - 1)?,
-                at(builder, &place, axis, 2, n)?,
-            );
-            let (h, k) = (&q - p, r - &q);
-            let sum = &h + &k;
-            let inside = (&k * -1.0) / (&h * &sum) * low + (&k - &h) / (&h * &k) * here + &h / (&k * sum) * high;
-            parts.push(inside.build(builder)?);
-        }
-        parts.push(end_slopes[1].clone());
-        items.push(Item::Tensor(builder.concat(&parts.iter().collect::<Vec<_>>(), axis)?));
-    }
-    Ok(items)
-}
-
-/// The integral of straight lines between neighbours.
-fn trapezoid(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let y = call.float_tensor(builder, "y")?;
-    let axis = call.axis("dim", -1, y.rank())?;
-    let size = builder.dim(&y, axis);
-    let pair = |builder: &mut Builder, x: &Tensor, axis: usize| -> Result<[Formula; 2]> {
-        let size = builder.dim(x, axis);
-        let (low, high) =
-            (builder.slice(x, axis, &0.into(), &(&size - 1))?, builder.slice(x, axis, &1.into(), &size)?);
-        Ok([Formula::of(&low), Formula::of(&high)])
-    };
-    let [low, high] = pair(builder, &y, axis)?;
-    let width = match call.try_tensor("x")? {
-        Some(x) => {
-            let x = builder.cast(&x, DType::F32)?;
-            let x = if x.rank() == 1 && y.rank() > 1 {
-                let mut shape = vec![Dim::from(1); y.rank()];
-                shape[axis] = size.clone();
-                builder.reshape(&x, &shape)?
-            } else {
-                x
-            };
-            let along = (x.rank() + axis).saturating_sub(y.rank());
-            let [from, to] = pair(builder, &x, along)?;
-            to - from
-        }
-        None => call.float("dx", 1.0)?.into(),
-    };
-    let parts = ((low + high) * 0.5 * width).build(builder)?;
-    let axis = (parts.rank() + axis).saturating_sub(y.rank());
-    if call.op == "cumulative_trapezoid" {
-        let op = Op::Scan { axis: parts.axes[axis], how: Scan::Sum };
-        let value = builder.graph.push(op, &[parts.value])?;
-        return one(Tensor { value, axes: parts.axes });
-    }
-    one(reduce(builder, Reduce::Sum, &parts, &[axis], false)?)
-}
-
 /// Sequences of unlike lengths side by side, the shorter ones filled up.
 fn pad_sequence(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let tensors = call.tensors("sequences")?;
@@ -384,107 +249,6 @@ fn softmax_backward(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>>
     let sum = reduce(builder, Reduce::Sum, &product, &[axis], true)?;
     let part = builder.binary(Binary::Mul, &out, &sum)?;
     one(builder.binary(Binary::Sub, &product, &part)?)
-}
-
-/// `x` with its last `count` dimensions as one, and the others as one before.
-fn maps(builder: &mut Builder, x: &Tensor, count: usize) -> Result<Tensor> {
-    let shape = builder.shape(x);
-    let Some(head) = shape.len().checked_sub(count) else { fail!(Shape, "maps of rank {}", shape.len()) };
-    builder.reshape(x, &[elements(&shape[..head]), elements(&shape[head..])])
-}
-
-/// What windows passed on, where their largest elements were.
-fn pool_backward(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let (slope, places) = (call.float_tensor(builder, "grad_output")?, call.tensor("indices")?);
-    let out = call.out_shape(0)?;
-    let (slope, places) = (maps(builder, &slope, 2)?, maps(builder, &places, 2)?);
-    let places = builder.cast(&places, DType::I64)?;
-    let head = out.len().saturating_sub(2);
-    let zero = builder.number(0.0, DType::F32)?;
-    let nothing = builder.expand(&zero, &[elements(&out[..head]), elements(&out[head..])])?;
-    let sum = put(builder, Scatter::Add, &nothing, 1, &places, &slope)?;
-    one(builder.reshape(&sum, &out)?)
-}
-
-/// Elements put back where they were the largest of their windows.
-fn unpool(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let count = if call.op == "max_unpool2d" { 2 } else { 3 };
-    let (x, places) = (call.float_tensor(builder, "self")?, call.tensor("indices")?);
-    let out = call.out_shape(0)?;
-    let (x, places) = (maps(builder, &x, count)?, maps(builder, &places, count)?);
-    let places = builder.cast(&places, DType::I64)?;
-    let head = out.len().saturating_sub(count);
-    let zero = builder.number(0.0, DType::F32)?;
-    let nothing = builder.expand(&zero, &[elements(&out[..head]), elements(&out[head..])])?;
-    let filled = put(builder, Scatter::Replace, &nothing, 1, &places, &x)?;
-    one(builder.reshape(&filled, &out)?)
-}
-
-/// The largest of windows whose places a random number shifts (Graham 2014).
-fn fractional_pool(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.float_tensor(builder, "self")?;
-    let n = if call.op == "fractional_max_pool2d" { 2 } else { 3 };
-    let (shape, out) = (builder.shape(&x), call.out_shape(0)?);
-    let head = shape.len() - n;
-    let kernel = call.sizes("kernel_size", n, 1)?;
-    let batch = elements(&shape[..head]);
-    // The first and last windows lie where they lie: of two there is nothing to choose.
-    let samples = if out[head..].iter().all(|count| count.fixed().is_some_and(|count| count <= 2)) {
-        builder.number(0.0, DType::F32)?
-    } else {
-        call.float_tensor(builder, "random_samples")?
-    };
-    let samples = if samples.rank() == 0 {
-        builder.expand(&samples, &[batch.clone(), n.into()])?
-    } else {
-        builder.reshape(&samples, &[batch.clone(), n.into()])?
-    };
-    let mut total: Option<Tensor> = None;
-    for i in 0..n {
-        let (Some(size), Some(count)) = (shape[head + i].fixed(), out[head + i].fixed()) else {
-            fail!(Unsupported, "windows at random places in maps of unknown size");
-        };
-        // Pictures have their random numbers from the last dimension on, volumes from the first.
-        let which = if n == 2 { 1 - i } else { i };
-        let sample = builder.slice(&samples, 1, &which.into(), &(which + 1).into())?;
-        let last = (size - kernel[i]) as f64;
-        let step = if count > 1 { last / (count as f64 - 1.0) } else { 0.0 };
-        let windows = builder.range(&0.into(), 1, &count.into())?;
-        let windows = builder.cast(&windows, DType::F32)?;
-        let (u, j) = (Formula::of(&sample), Formula::of(&windows));
-        let start = ((&j + &u) * step).floor() - (&u * step).floor();
-        let start = j.less(count as f64 - 1.0).choose(start, last).build(builder)?;
-        let start = builder.cast(&start, DType::I64)?;
-        let start = builder.reshape(&start, &[batch.clone(), count.into(), 1.into()])?;
-        let taps = builder.range(&0.into(), 1, &kernel[i].into())?;
-        let place = builder.binary(Binary::Add, &start, &taps)?;
-        let mut spread = vec![Dim::from(1); 1 + 2 * n];
-        (spread[0], spread[1 + i], spread[1 + n + i]) = (batch.clone(), count.into(), kernel[i].into());
-        let place = builder.reshape(&place, &spread)?;
-        total = Some(match total {
-            Some(total) => {
-                let size = builder.number(size as f64, DType::I64)?;
-                let scaled = builder.binary(Binary::Mul, &total, &size)?;
-                builder.binary(Binary::Add, &scaled, &place)?
-            }
-            None => place,
-        });
-    }
-    let Some(places) = total else { fail!(Format, "windows without dimensions") };
-    let (windows, taps) = (elements(&out[head..]), kernel.iter().product::<usize>());
-    let places = builder.reshape(&places, &[batch.clone(), &windows * taps])?;
-    let flat = maps(builder, &x, n)?;
-    let found = pick(builder, &flat, 1, &places)?;
-    let rows = [batch, windows, taps.into()];
-    let (found, places) = (builder.reshape(&found, &rows)?, builder.reshape(&places, &rows)?);
-    let dense = builder.dense(&found)?;
-    let best = builder.graph.push(Op::ArgMax, &[dense])?;
-    let best = builder.plain(best);
-    let mut column = builder.shape(&best);
-    column.push(1.into());
-    let best = builder.reshape(&best, &column)?;
-    let (value, place) = (pick(builder, &found, 2, &best)?, pick(builder, &places, 2, &best)?);
-    Ok(vec![Item::Tensor(builder.reshape(&value, &out)?), Item::Tensor(builder.reshape(&place, &out)?)])
 }
 
 /// Elements at indices that may lie outside where a mask says so: another number stands there, or nothing is added.
@@ -595,114 +359,6 @@ fn noisy_relu(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     Ok(items)
 }
 
-/// Scores as rows, and targets as rows of classes.
-fn rows_of(builder: &mut Builder, call: &Call<'_>) -> Result<[Tensor; 2]> {
-    let (x, target) = (call.float_tensor(builder, "self")?, call.tensor("target")?);
-    let shape = builder.shape(&x);
-    let classes = shape.last().cloned().unwrap_or_else(|| 1.into());
-    let count = elements(&shape[..shape.len().saturating_sub(1)]);
-    let x = builder.reshape(&x, &[count.clone(), classes])?;
-    let target = builder.cast(&target, DType::I64)?;
-    let width = if call.op == "multi_margin_loss" { Dim::from(1) } else { builder.dim(&x, 1) };
-    Ok([x, builder.reshape(&target, &[count, width])?])
-}
-
-/// How far the score of a class lies above others, beyond a margin.
-fn multi_margin_loss(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let [x, target] = rows_of(builder, call)?;
-    let classes = builder.dim(&x, 1);
-    let Some(count) = classes.fixed() else { fail!(Unsupported, "an unknown number of classes") };
-    let own = pick(builder, &x, 1, &target)?;
-    let range = builder.range(&0.into(), 1, &classes)?;
-    let is_own = builder.binary(Binary::Equal, &range, &target)?;
-    let away = (Formula::of(&x) - Formula::of(&own) + call.float("margin", 1.0)?).max(0.0);
-    let mut loss = if call.float("p", 1.0)? == 2.0 { &away * &away } else { away };
-    if let Some(weight) = call.try_tensor("weight")? {
-        let weight = builder.cast(&weight, DType::F32)?;
-        loss = loss * Formula::of(&builder.take(&weight, 0, &target)?);
-    }
-    let loss = Formula::of(&is_own).choose(0.0, loss / count as f64).build(builder)?;
-    let loss = reduce(builder, Reduce::Sum, &loss, &[1], false)?;
-    one(reduced(builder, call, &loss)?)
-}
-
-/// The same for several classes of each row, of which the first negative one ends the list.
-fn multilabel_margin_loss(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let [x, target] = rows_of(builder, call)?;
-    let (rows, classes) = (builder.dim(&x, 0), builder.dim(&x, 1));
-    let Some(count) = classes.fixed() else { fail!(Unsupported, "an unknown number of classes") };
-    let zero = builder.number(0.0, DType::I64)?;
-    let ended = builder.binary(Binary::Less, &target, &zero)?;
-    let ended = builder.cast(&ended, DType::I64)?;
-    let ended = builder.dense(&ended)?;
-    let op = Op::Scan { axis: 1, how: Scan::Sum };
-    let value = builder.graph.push(op, &[ended])?;
-    let ended = builder.plain(value);
-    let listed = builder.binary(Binary::Equal, &ended, &zero)?;
-    let places = builder.binary(Binary::Max, &target, &zero)?;
-    // [rows, listed, classes]: which class each entry of the list is.
-    let range = builder.range(&0.into(), 1, &classes)?;
-    let wide = [rows.clone(), classes.clone(), 1.into()];
-    let (entry, there) = (builder.reshape(&places, &wide)?, builder.reshape(&listed, &wide)?);
-    let hits = builder.binary(Binary::Equal, &entry, &range)?;
-    let hits = builder.binary(Binary::And, &hits, &there)?;
-    let counts = builder.cast(&hits, DType::I64)?;
-    let counts = reduce(builder, Reduce::Sum, &counts, &[1], false)?;
-    let is_target = builder.cast(&counts, DType::Bool)?;
-    let own = pick(builder, &x, 1, &places)?;
-    let own = builder.reshape(&own, &wide)?;
-    let others = builder.reshape(&x, &[rows.clone(), 1.into(), classes.clone()])?;
-    let out = builder.reshape(&is_target, &[rows, 1.into(), classes])?;
-    let away = (1.0 - (Formula::of(&own) - Formula::of(&others))).max(0.0);
-    let counted = Formula::of(&there).and(Formula::of(&out).not());
-    let loss = counted.choose(away / count as f64, 0.0).build(builder)?;
-    let loss = reduce(builder, Reduce::Sum, &loss, &[1, 2], false)?;
-    let shape = call.out_shape(0)?;
-    let loss = reduced(builder, call, &loss)?;
-    let mut items = vec![Item::Tensor(builder.reshape(&loss, &shape)?)];
-    if call.output_names().len() > 1 {
-        let target = builder.cast(&is_target, call.out_dtype(1)?)?;
-        items.push(Item::Tensor(builder.reshape(&target, &call.out_shape(1)?)?));
-    }
-    Ok(items)
-}
-
-/// How much nearer an example is to what is unlike it than to what is like it, beyond a margin.
-fn triplet_margin_loss(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let [anchor, like, unlike] = ["anchor", "positive", "negative"].map(|name| call.float_tensor(builder, name));
-    let (anchor, like, unlike) = (anchor?, like?, unlike?);
-    let (p, eps) = (call.float("p", 2.0)?, call.float("eps", 1e-6)?);
-    let distance = |builder: &mut Builder, a: &Tensor, b: &Tensor| -> Result<Tensor> {
-        let difference = builder.binary(Binary::Sub, a, b)?;
-        let difference = builder.affine(&difference, 1.0, eps)?;
-        length(builder, &difference, p, &[difference.rank() - 1], false)
-    };
-    let near = distance(builder, &anchor, &like)?;
-    let mut far = distance(builder, &anchor, &unlike)?;
-    if call.flag("swap", false)? {
-        let other = distance(builder, &like, &unlike)?;
-        far = builder.binary(Binary::Min, &far, &other)?;
-    }
-    let loss = (Formula::of(&near) - Formula::of(&far) + call.float("margin", 1.0)?).max(0.0).build(builder)?;
-    one(reduced(builder, call, &loss)?)
-}
-
-fn cosine_embedding_loss(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let (a, b) = (call.float_tensor(builder, "input1")?, call.float_tensor(builder, "input2")?);
-    let target = call.float_tensor(builder, "target")?;
-    let sum = |builder: &mut Builder, x: &Tensor, y: &Tensor| -> Result<Formula> {
-        let product = builder.binary(Binary::Mul, x, y)?;
-        Ok(Formula::of(&reduce(builder, Reduce::Sum, &product, &[product.rank() - 1], false)?))
-    };
-    let (dot, x, y) = (sum(builder, &a, &b)?, sum(builder, &a, &a)? + 1e-12, sum(builder, &b, &b)? + 1e-12);
-    let cosine = dot / (x * y).sqrt();
-    let target = Formula::of(&target);
-    let apart = (&cosine - call.float("margin", 0.0)?).max(0.0);
-    let apart = target.equals(-1.0).choose(apart, 0.0);
-    let loss = target.equals(1.0).choose(1.0 - cosine, apart).build(builder)?;
-    one(reduced(builder, call, &loss)?)
-}
-
 /// Parts along a dimension whose norms are larger than allowed, made as long as allowed.
 fn renorm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.float_tensor(builder, "self")?;
@@ -798,50 +454,6 @@ fn pdist(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     }
     let difference = builder.binary(Binary::Sub, &ends[0], &ends[1])?;
     one(length(builder, &difference, call.float("p", 2.0)?, &[1], false)?)
-}
-
-/// How rows of observations vary together, perhaps by the lengths of their deviations.
-fn cov(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.float_tensor(builder, "self")?;
-    let shape = builder.shape(&x);
-    let rows = if shape.len() < 2 { vec![1.into(), elements(&shape)] } else { shape };
-    let x = builder.reshape(&x, &rows)?;
-    let weight = |builder: &mut Builder, name: &str| -> Result<Option<Formula>> {
-        let Some(weight) = call.try_tensor(name)? else { return Ok(None) };
-        let weight = builder.cast(&weight, DType::F32)?;
-        Ok(Some(Formula::of(&weight)))
-    };
-    let (often, share) = (weight(builder, "fweights")?, weight(builder, "aweights")?);
-    let unit = builder.number(1.0, DType::F32)?;
-    let ones = builder.expand(&unit, &rows[1..])?;
-    let often = often.unwrap_or_else(|| Formula::of(&ones));
-    let weights = share.as_ref().map_or_else(|| often.clone(), |share| share * &often);
-    let sum = |builder: &mut Builder, x: &Formula| -> Result<Formula> {
-        let x = x.build(builder)?;
-        Ok(Formula::of(&reduce(builder, Reduce::Sum, &x, &[x.rank() - 1], true)?))
-    };
-    let total = sum(builder, &weights)?;
-    let mean = sum(builder, &(Formula::of(&x) * &weights))? / &total;
-    let away = (Formula::of(&x) - mean).build(builder)?;
-    let weighted = (Formula::of(&away) * &weights).build(builder)?;
-    let product = matmul(builder, &weighted, &Builder::swapped(&away, 0, 1))?;
-    let correction = call.integer("correction", 1)? as f64;
-    let freedom = match &share {
-        Some(share) if correction != 0.0 => &total - sum(builder, &(share * &weights))? / &total * correction,
-        _ => &total - correction,
-    };
-    let mut result = Formula::of(&product) / freedom.max(0.0);
-    if call.op == "corrcoef" {
-        let matrix = result.build(builder)?;
-        let size = builder.dim(&matrix, 0);
-        let places = builder.range(&0.into(), 1, &size)?;
-        let places = builder.reshape(&places, &[size.clone(), 1.into()])?;
-        let own = Formula::of(&pick(builder, &matrix, 1, &places)?).sqrt().build(builder)?;
-        let other = builder.reshape(&own, &[1.into(), size])?;
-        result = (Formula::of(&matrix) / Formula::of(&own) / Formula::of(&other)).max(-1.0).min(1.0);
-    }
-    let result = result.build(builder)?;
-    one(builder.reshape(&result, &call.out_shape(0)?)?)
 }
 
 /// The powers of numbers along a last dimension, from the zeroth on.
