@@ -25,7 +25,8 @@ pub fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
         Op::Unary(op) => unary(*op, inputs[0]),
         Op::Binary(op) => binary(*op, inputs),
         Op::Select => select(inputs),
-        Op::Cast(dtype) => Ok(Signature::new(inputs[0].shape.clone(), *dtype)),
+        Op::Cast(dtype) => cast(inputs[0], *dtype),
+        Op::Bits(dtype) => bits(inputs[0], *dtype),
         Op::Reshape(shape) => reshape(inputs[0], shape),
         Op::Permute(axes) => permute(inputs[0], axes),
         Op::Expand(shape) => expand(inputs[0], shape),
@@ -120,6 +121,7 @@ fn argsort(x: &Signature, keep: &Dim) -> Result<Signature> {
 fn arity(op: &Op) -> Option<usize> {
     match op {
         Op::Input | Op::Weight(_) | Op::Const(_) | Op::State(_) => Some(0),
+        Op::Bits(_) => Some(1),
         Op::Unary(_) | Op::Cast(_) | Op::Reshape(_) | Op::Permute(_) | Op::Expand(_) | Op::Slice { .. } => Some(1),
         Op::Pad { .. } | Op::ArgMax | Op::Reduce { .. } | Op::Softmax | Op::Glu(_) | Op::Resize { .. } => Some(1),
         Op::Binary(_) | Op::Gather | Op::TakeRow | Op::RmsNorm { .. } | Op::MatMul { .. } => Some(2),
@@ -134,6 +136,29 @@ fn arity(op: &Op) -> Option<usize> {
         Op::Concat { .. } | Op::Linear(_) | Op::Conv2d(..) | Op::Attention(_) => None,
         Op::Loop(_) | Op::Native(_) => None,
     }
+}
+
+fn cast(x: &Signature, dtype: DType) -> Result<Signature> {
+    if x.dtype != dtype && (x.dtype == DType::C64 || dtype == DType::C64) {
+        fail!(Shape, "{} numbers cannot become {dtype}", x.dtype);
+    }
+    Ok(Signature::new(x.shape.clone(), dtype))
+}
+
+fn bits(x: &Signature, dtype: DType) -> Result<Signature> {
+    let mut result = Signature::new(x.shape.clone(), dtype);
+    let (from, to) = (x.dtype.size(), dtype.size());
+    if from != to {
+        let last = x.shape.last()?;
+        let bytes = last * from;
+        let size = bytes.floor_div(to);
+        if size.fixed().is_some_and(|size| last.fixed() != Some(size * to / from) || size * to % from != 0) {
+            fail!(Shape, "{last} elements of type {} are no whole number of type {dtype}", x.dtype);
+        }
+        let axis = x.shape.rank() - 1;
+        result.shape.0[axis] = size;
+    }
+    Ok(result)
 }
 
 fn unary(op: Unary, x: &Signature) -> Result<Signature> {

@@ -84,6 +84,7 @@ macro_rules! element {
     ($($rust:ty => $dtype:ident),+) => { $(impl Element for $rust { const DTYPE: DType = DType::$dtype; })+ };
 }
 element!(f32 => F32, f16 => F16, bf16 => BF16, i64 => I64, i32 => I32, i8 => I8, u8 => U8);
+element!(f64 => F64, i16 => I16, u16 => U16, u32 => U32, u64 => U64);
 
 /// A dense array in row-major order, its data aligned to 64 bytes.
 ///
@@ -272,12 +273,17 @@ impl NDArray {
         Ok(result)
     }
 
-    /// The elements as f32, whatever their type.
+    /// The elements as f32, whatever their type; of complex numbers both parts, one after the other.
     #[must_use]
     pub fn to_f32(&self) -> Vec<f32> {
         let bytes = self.bytes();
         match self.dtype {
-            DType::F32 => bytemuck::cast_slice(bytes).to_vec(),
+            DType::F32 | DType::C64 => bytemuck::cast_slice(bytes).to_vec(),
+            DType::F64 => bytemuck::cast_slice::<_, f64>(bytes).iter().map(|&x| x as f32).collect(),
+            DType::I16 => bytemuck::cast_slice::<_, i16>(bytes).iter().map(|&x| f32::from(x)).collect(),
+            DType::U16 => bytemuck::cast_slice::<_, u16>(bytes).iter().map(|&x| f32::from(x)).collect(),
+            DType::U32 => bytemuck::cast_slice::<_, u32>(bytes).iter().map(|&x| x as f32).collect(),
+            DType::U64 => bytemuck::cast_slice::<_, u64>(bytes).iter().map(|&x| x as f32).collect(),
             DType::F16 => bytemuck::cast_slice::<_, f16>(bytes).iter().map(|x| x.to_f32()).collect(),
             DType::BF16 => bytemuck::cast_slice::<_, bf16>(bytes).iter().map(|x| x.to_f32()).collect(),
             DType::I64 => bytemuck::cast_slice::<_, i64>(bytes).iter().map(|&x| x as f32).collect(),

@@ -2,15 +2,17 @@
 
 use std::path::Path;
 
+use half::{bf16, f16};
+
 use crate::{
     bytes::Bytes,
     dtype::DType,
     error::{Context, Result, fail},
-    ndarray::{NDArray, element_count},
+    ndarray::{Element, NDArray, element_count},
 };
 
 impl NDArray {
-    /// Reads a `.npy` file; numbers of 64 bits with a point become F32.
+    /// Reads a `.npy` file.
     ///
     /// # Errors
     /// If the file is no such file, or its elements are of another type.
@@ -18,7 +20,8 @@ impl NDArray {
         parse(&Bytes::map(path)?).at(|| path.display().to_string())
     }
 
-    /// The same numbers as elements of type `dtype`.
+    /// The same numbers as elements of type `dtype`: floating-point numbers as any floating-point type, which may round
+    /// them, pairs along a last dimension of two as complex numbers, integers as whatever holds them.
     ///
     /// # Errors
     /// If numbers would be lost: from floating point to integers, or integers to smaller ones that do not hold them.
@@ -26,26 +29,81 @@ impl NDArray {
         if self.dtype() == dtype {
             return Ok(self.clone());
         }
-        if dtype == DType::F32 {
-            return Self::new(self.shape(), &self.to_f32());
+        let shape = self.shape();
+        match (self.dtype(), dtype) {
+            (DType::C64, _) => fail!(Shape, "complex numbers cannot become {dtype}"),
+            (_, DType::C64) => return self.complex(),
+            (_, DType::F32) => return Self::new(shape, &self.to_f32()),
+            (_, DType::F64) => {
+                let numbers: Vec<f64> = match self.integers() {
+                    Some(integers) => integers.iter().map(|&x| x as f64).collect(),
+                    None => self.to_f32().into_iter().map(f64::from).collect(),
+                };
+                return Self::new(shape, &numbers);
+            }
+            (DType::F64 | DType::F32, DType::F16) => {
+                return Self::new(shape, &self.to_f32().into_iter().map(f16::from_f32).collect::<Vec<_>>());
+            }
+            (DType::F64 | DType::F32, DType::BF16) => {
+                return Self::new(shape, &self.to_f32().into_iter().map(bf16::from_f32).collect::<Vec<_>>());
+            }
+            _ => {}
         }
-        let integers = match self.dtype() {
-            DType::I64 => bytemuck::cast_slice::<_, i64>(self.bytes()).to_vec(),
-            DType::I32 => bytemuck::cast_slice::<_, i32>(self.bytes()).iter().map(|&x| x.into()).collect(),
-            DType::U8 | DType::Bool => self.bytes().iter().map(|&x| x.into()).collect(),
-            _ => fail!(Shape, "numbers of type {} cannot become {dtype}", self.dtype()),
+        let Some(integers) = self.integers() else {
+            fail!(Shape, "numbers of type {} cannot become {dtype}", self.dtype());
         };
         match dtype {
-            DType::I64 => Self::new(self.shape(), &integers),
-            DType::I32 => match integers.iter().map(|&x| i32::try_from(x).ok()).collect::<Option<Vec<_>>>() {
-                Some(integers) => Self::new(self.shape(), &integers),
-                None => fail!(Shape, "numbers too large for {dtype}"),
-            },
+            DType::I64 => self.whole::<i64>(&integers),
+            DType::I32 => self.whole::<i32>(&integers),
+            DType::I16 => self.whole::<i16>(&integers),
+            DType::I8 => self.whole::<i8>(&integers),
+            DType::U64 => self.whole::<u64>(&integers),
+            DType::U32 => self.whole::<u32>(&integers),
+            DType::U16 => self.whole::<u16>(&integers),
+            DType::U8 => self.whole::<u8>(&integers),
             DType::Bool => {
                 let bytes: Vec<u8> = integers.iter().map(|&x| u8::from(x != 0)).collect();
-                Self::from_bytes(dtype, self.shape(), &bytes)
+                Self::from_bytes(dtype, shape, &bytes)
             }
-            _ => fail!(Shape, "numbers of type {} cannot become {dtype}", self.dtype()),
+            DType::F32 | DType::F64 | DType::F16 | DType::BF16 | DType::C64 => {
+                fail!(Shape, "numbers of type {} cannot become {dtype}", self.dtype())
+            }
+        }
+    }
+
+    /// The elements, if they are integers or truth values.
+    fn integers(&self) -> Option<Vec<i128>> {
+        fn wide<T: Element + Into<i128>>(bytes: &[u8]) -> Vec<i128> {
+            bytemuck::cast_slice::<_, T>(bytes).iter().map(|&x| x.into()).collect()
+        }
+        let bytes = self.bytes();
+        Some(match self.dtype() {
+            DType::I64 => wide::<i64>(bytes),
+            DType::I32 => wide::<i32>(bytes),
+            DType::I16 => wide::<i16>(bytes),
+            DType::I8 => wide::<i8>(bytes),
+            DType::U64 => wide::<u64>(bytes),
+            DType::U32 => wide::<u32>(bytes),
+            DType::U16 => wide::<u16>(bytes),
+            DType::U8 | DType::Bool => wide::<u8>(bytes),
+            DType::F32 | DType::F64 | DType::F16 | DType::BF16 | DType::C64 => return None,
+        })
+    }
+
+    fn whole<T: Element + TryFrom<i128>>(&self, integers: &[i128]) -> Result<Self> {
+        match integers.iter().map(|&x| T::try_from(x).ok()).collect::<Option<Vec<_>>>() {
+            Some(integers) => Self::new(self.shape(), &integers),
+            None => fail!(Shape, "numbers too large for {}", T::DTYPE),
+        }
+    }
+
+    /// Real numbers, or pairs of parts along a last dimension of two, as complex ones; pairs are told by that dimension.
+    fn complex(&self) -> Result<Self> {
+        match self.shape() {
+            [shape @ .., 2] if self.dtype().is_float() => {
+                Self::from_bytes(DType::C64, shape, bytemuck::cast_slice(&self.to_f32()))
+            }
+            _ => fail!(Shape, "{} numbers of shape {:?} are no complex ones", self.dtype(), self.shape()),
         }
     }
 }
@@ -70,25 +128,25 @@ fn parse(bytes: &[u8]) -> Result<NDArray> {
     let code = field(&header, "descr").unwrap_or_default().trim_start_matches('\'');
     let code = code.split('\'').next().unwrap_or_default();
     let Some(shape) = shape(&header) else { fail!(Format, "a header without a shape") };
-    let (dtype, double) = match code.trim_start_matches(['<', '|', '=']) {
-        "f4" => (DType::F32, false),
-        "f8" => (DType::F32, true),
-        "f2" => (DType::F16, false),
-        "i8" => (DType::I64, false),
-        "i4" => (DType::I32, false),
-        "i1" => (DType::I8, false),
-        "u1" => (DType::U8, false),
-        "b1" => (DType::Bool, false),
+    let dtype = match code.trim_start_matches(['<', '|', '=']) {
+        "f4" => DType::F32,
+        "f8" => DType::F64,
+        "c8" => DType::C64,
+        "i2" => DType::I16,
+        "u2" => DType::U16,
+        "u4" => DType::U32,
+        "u8" => DType::U64,
+        "f2" => DType::F16,
+        "i8" => DType::I64,
+        "i4" => DType::I32,
+        "i1" => DType::I8,
+        "u1" => DType::U8,
+        "b1" => DType::Bool,
         _ => fail!(Unsupported, "elements of type `{code}`"),
     };
-    let size = if double { 8 } else { dtype.size() };
-    let Some(data) = element_count(&shape).and_then(|n| n.checked_mul(size)).and_then(|len| data.get(..len)) else {
+    let Some(data) = element_count(&shape).and_then(|n| n.checked_mul(dtype.size())).and_then(|len| data.get(..len)) else {
         fail!(Format, "{} bytes do not fill shape {shape:?}", data.len());
     };
-    if double {
-        let values: Vec<f32> = data.as_chunks::<8>().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect();
-        return NDArray::new(&shape, &values);
-    }
     NDArray::from_bytes(dtype, &shape, data)
 }
 
@@ -126,7 +184,7 @@ mod tests {
     fn broken_files_are_errors() {
         let good = file("<f4", "(2,)", &[0; 8]);
         assert!((0..good.len()).all(|len| parse(&good[..len]).is_err()));
-        assert!(parse(&file("<c8", "(1,)", &[0; 8])).is_err());
+        assert!(parse(&file("<c16", "(1,)", &[0; 16])).is_err());
         assert!(parse(&file("<f4", "(99999999999999999999,)", &[])).is_err());
     }
 

@@ -65,6 +65,9 @@ pub enum Op {
     Select,
     /// `x` as another element type.
     Cast(DType),
+    /// `x`, its bytes read as elements of another type: if they are of another size, the last dimension is longer or
+    /// shorter by as much.
+    Bits(DType),
     /// `x` with the same elements under another shape.
     Reshape(Shape),
     /// `x` with output dimension `i` being input dimension `axes[i]`.
@@ -282,7 +285,7 @@ impl Op {
                 self.clone()
             }
             Self::GroupedMatMul { .. } | Self::Recurrent { .. } => self.clone(),
-            Self::Solve | Self::Cholesky | Self::Determinant => self.clone(),
+            Self::Solve | Self::Cholesky | Self::Determinant | Self::Bits(_) => self.clone(),
         })
     }
 
@@ -317,6 +320,7 @@ impl Op {
             Self::Measure { .. } | Self::Loop(_) => Vec::new(),
             Self::Input | Self::Weight(_) | Self::Const(_) | Self::State(_) => Vec::new(),
             Self::Unary(_) | Self::Binary(_) | Self::Select | Self::Cast(_) | Self::Permute(_) => Vec::new(),
+            Self::Bits(_) => Vec::new(),
             Self::Concat { .. } | Self::Pad { .. } | Self::Gather | Self::TakeRow | Self::ArgMax => Vec::new(),
             Self::Reduce { .. } | Self::Softmax | Self::LayerNorm { .. } | Self::RmsNorm { .. } => Vec::new(),
             Self::GroupNorm { .. } | Self::Linear(_) | Self::Conv2d(..) | Self::MatMul { .. } => Vec::new(),
@@ -338,6 +342,7 @@ impl Op {
             Self::Binary(binary) => binary.name(),
             Self::Select => "select",
             Self::Cast(_) => "cast",
+            Self::Bits(_) => "bits",
             Self::Reshape(_) => "reshape",
             Self::Permute(_) => "permute",
             Self::Expand(_) => "expand",

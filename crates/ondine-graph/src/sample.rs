@@ -66,6 +66,17 @@ fn argument(graph: &Graph, input: Value, sizes: &Bindings, random: &mut Random) 
         DType::F32 => filled(&shape, || random.normal()),
         DType::F16 => filled(&shape, || f16::from_f32(random.normal())),
         DType::BF16 => filled(&shape, || bf16::from_f32(random.normal())),
+        DType::F64 => filled(&shape, || f64::from(random.normal())),
+        DType::C64 => {
+            let mut array = NDArray::zeros(DType::C64, &shape)?;
+            let parts: &mut [f32] = bytemuck::cast_slice_mut(array.bytes_mut());
+            parts.fill_with(|| random.normal());
+            Ok(array)
+        }
+        DType::I16 => filled(&shape, || index(i16::MAX as u64) as i16),
+        DType::U16 => filled(&shape, || index(u16::MAX.into()) as u16),
+        DType::U32 => filled(&shape, || index(u32::MAX.into()) as u32),
+        DType::U64 => filled(&shape, || index(i64::MAX as u64)),
     }
 }
 
@@ -169,8 +180,8 @@ mod tests {
     #[test]
     fn every_type_is_filled_and_too_much_is_an_error() {
         let mut graph = Graph::new();
-        let types = [DType::F32, DType::F16, DType::BF16, DType::I64, DType::I32, DType::I8, DType::U8, DType::Bool];
-        for dtype in types {
+        let types = DType::ALL.into_iter().filter(|&dtype| dtype != DType::C64).collect::<Vec<_>>();
+        for &dtype in &types {
             graph.input(dtype.name(), dtype, [Dim::symbol("n")]);
         }
         let sized = |n| arguments(&graph, &Bindings::from([("n".into(), n)]), 1);

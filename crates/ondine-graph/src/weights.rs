@@ -90,21 +90,14 @@ impl Weights {
         let file: Arc<str> = name.into();
         let mut tensors = BTreeMap::new();
         for (path, info) in metadata.tensors() {
-            let Some((stored, size)) = dtype_of(info.dtype) else {
-                fail!(Unsupported, "tensor `{path}` has elements of type {:?}; convert it to F16 or F32", info.dtype);
+            let Some(dtype) = dtype_of(info.dtype) else {
+                fail!(Unsupported, "tensor `{path}` has elements of type {:?}; convert it to F32 or to integers", info.dtype);
             };
             let (from, to) = info.data_offsets;
-            let expected = element_count(&info.shape).and_then(|n| n.checked_mul(size));
+            let expected = element_count(&info.shape).and_then(|n| n.checked_mul(dtype.size()));
             let data = to.checked_sub(from).filter(|len| Some(*len) == expected);
             let Some(bytes) = data.and_then(|len| bytes.slice(start.checked_add(from)?, len)) else {
                 fail!(Format, "tensor `{path}` of shape {:?} does not fit its bytes {from}..{to}", info.shape);
-            };
-            let (dtype, bytes) = match stored {
-                Stored::As(dtype) => (dtype, bytes),
-                Stored::F64 => {
-                    (DType::F32, converted(&bytes, |b: [u8; 8]| (f64::from_le_bytes(b) as f32).to_le_bytes()))
-                }
-                Stored::I16 => (DType::I32, converted(&bytes, |b| i32::from(i16::from_le_bytes(b)).to_le_bytes())),
             };
             let tensor = Tensor { dtype, shape: info.shape.clone(), bytes, file: file.clone() };
             tensors.insert(path.into(), tensor);
@@ -255,7 +248,13 @@ impl Weights {
             },
             DType::F16 => Cow::Owned(decode(bytes, |b| f16::from_le_bytes(b).to_f32())),
             DType::BF16 => Cow::Owned(decode(bytes, |b| bf16::from_le_bytes(b).to_f32())),
+            DType::F64 => Cow::Owned(decode(bytes, |b| f64::from_le_bytes(b) as f32)),
+            DType::C64 => Cow::Owned(decode(bytes, f32::from_le_bytes)),
             DType::I64 => Cow::Owned(decode(bytes, |b| i64::from_le_bytes(b) as f32)),
+            DType::U64 => Cow::Owned(decode(bytes, |b| u64::from_le_bytes(b) as f32)),
+            DType::U32 => Cow::Owned(decode(bytes, |b| u32::from_le_bytes(b) as f32)),
+            DType::I16 => Cow::Owned(decode(bytes, |b| i16::from_le_bytes(b).into())),
+            DType::U16 => Cow::Owned(decode(bytes, |b| u16::from_le_bytes(b).into())),
             DType::I32 => Cow::Owned(decode(bytes, |b| i32::from_le_bytes(b) as f32)),
             DType::U8 | DType::Bool => Cow::Owned(bytes.iter().map(|&b| f32::from(b)).collect()),
             DType::I8 => Cow::Owned(self.dequantize(path, tensor)?),
@@ -290,35 +289,9 @@ fn decode<const N: usize>(bytes: &[u8], element: impl Fn([u8; N]) -> f32) -> Vec
     bytes.as_chunks::<N>().0.iter().map(|&chunk| element(chunk)).collect()
 }
 
-/// How elements are stored: as they are computed with, or as another type.
-enum Stored {
-    As(DType),
-    F64,
-    I16,
-}
-
-/// How elements of a type of the format are stored, and the bytes of one.
-fn dtype_of(dtype: Dtype) -> Option<(Stored, usize)> {
-    let dtype = match dtype {
-        Dtype::F32 => DType::F32,
-        Dtype::F16 => DType::F16,
-        Dtype::BF16 => DType::BF16,
-        Dtype::I64 => DType::I64,
-        Dtype::I32 => DType::I32,
-        Dtype::I8 => DType::I8,
-        Dtype::U8 => DType::U8,
-        Dtype::BOOL => DType::Bool,
-        Dtype::F64 => return Some((Stored::F64, 8)),
-        Dtype::I16 => return Some((Stored::I16, 2)),
-        _ => return None,
-    };
-    Some((Stored::As(dtype), dtype.size()))
-}
-
-/// The elements as others; a copy, since nothing of the file can be used in place.
-fn converted<const A: usize, const B: usize>(bytes: &[u8], element: impl Fn([u8; A]) -> [u8; B]) -> Bytes {
-    let bytes: Vec<u8> = bytes.as_chunks::<A>().0.iter().flat_map(|&chunk| element(chunk)).collect();
-    Bytes::from(bytes.as_slice())
+/// The element type that a type of the format is, if it is one of ours.
+fn dtype_of(dtype: Dtype) -> Option<DType> {
+    DType::ALL.into_iter().find(|&known| file_dtype(known) == dtype)
 }
 
 fn describe(error: &safetensors::SafeTensorError, len: usize) -> Error {
@@ -361,6 +334,12 @@ fn file_dtype(dtype: DType) -> Dtype {
         DType::I8 => Dtype::I8,
         DType::U8 => Dtype::U8,
         DType::Bool => Dtype::BOOL,
+        DType::F64 => Dtype::F64,
+        DType::I16 => Dtype::I16,
+        DType::U16 => Dtype::U16,
+        DType::U32 => Dtype::U32,
+        DType::U64 => Dtype::U64,
+        DType::C64 => Dtype::C64,
     }
 }
 

@@ -192,7 +192,8 @@ macro_rules! integer_scalar {
     )+};
 }
 
-integer_scalar!(i64, i32, i8, u8);
+float_scalar!(f64, |value| value as f32, f64::from);
+integer_scalar!(i64, i32, i16, i8, u64, u32, u16, u8);
 
 /// The value of an `f16`, without branches; a NaN becomes quiet.
 #[inline(always)]

@@ -73,6 +73,7 @@ mod strided;
 #[cfg(test)]
 mod suite;
 mod threads;
+mod whole_product;
 mod winograd;
 
 pub use arch::{dot::WeightType, tier::Tier};
@@ -112,6 +113,7 @@ pub use resize::{Size, resize_bilinear, resize_nearest};
 pub use softmax::softmax;
 pub use strided::{Strided, broadcast_strides, dense_strides};
 pub use threads::Pool;
+pub use whole_product::whole_matmul;
 pub use winograd::{WinogradProblem, WinogradShape, pack_winograd, winograd, winograd_scratch_bytes};
 
 #[cfg(test)]

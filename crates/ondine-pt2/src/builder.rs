@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use super::types::{dtype_of, is_complex, told_of};
 use ondine_graph::{
     Activation, Binary, DType, Dim, Elementary, Graph, NDArray, Op, Result, Scatter, Shape, Unary, Value, fail,
     recipe::is_evaluable,
@@ -299,18 +300,19 @@ impl Builder {
     pub(super) fn binary(&mut self, op: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         let bits = matches!(op, Binary::And | Binary::Or | Binary::Xor);
         let dtype = self.dtype(a);
-        if !is_small(dtype) || bits {
+        let wide = wide(dtype);
+        if wide == dtype || bits {
             return self.broadcast(Op::Binary(op), &[a, b]);
         }
-        let (a, b) = (self.cast(a, DType::I32)?, self.cast(b, DType::I32)?);
+        let (a, b) = (self.cast(a, wide)?, self.cast(b, wide)?);
         let wide = self.broadcast(Op::Binary(op), &[&a, &b])?;
         if op.is_comparison() { Ok(wide) } else { self.cast(&wide, dtype) }
     }
 
     pub(super) fn unary(&mut self, op: Unary, x: &Tensor) -> Result<Tensor> {
         let dtype = self.dtype(x);
-        if is_small(dtype) {
-            let wide = self.cast(x, DType::I32)?;
+        if wide(dtype) != dtype {
+            let wide = self.cast(x, wide(dtype))?;
             let wide = self.unary(op, &wide)?;
             return self.cast(&wide, dtype);
         }
@@ -335,6 +337,37 @@ impl Builder {
         Ok(Tensor { value, axes: x.axes.clone() })
     }
 
+    /// `x`, its bytes read as elements of another type.
+    pub(super) fn bits(&mut self, x: &Tensor, dtype: DType) -> Result<Tensor> {
+        if self.dtype(x) == dtype {
+            return Ok(x.clone());
+        }
+        let value = self.dense(x)?;
+        let value = self.graph.push(Op::Bits(dtype), &[value])?;
+        Ok(self.plain(value))
+    }
+
+    /// An argument or stored tensor of the program's type `code` as it is computed.
+    pub(super) fn from_told(&mut self, x: &Tensor, code: u32) -> Result<Tensor> {
+        if !is_complex(code) {
+            return self.cast(x, dtype_of(code)?);
+        }
+        let mut shape = self.shape(x);
+        shape.push(1.into());
+        let x = self.reshape(x, &shape)?;
+        self.bits(&x, DType::F32)
+    }
+
+    /// A result of the program's type `code` as the caller is told it.
+    pub(super) fn to_told(&mut self, x: &Tensor, code: u32) -> Result<Tensor> {
+        if !is_complex(code) {
+            return self.cast(x, told_of(code)?);
+        }
+        let x = self.cast(x, DType::F32)?;
+        let x = self.bits(&x, DType::C64)?;
+        self.without(&x, x.rank().saturating_sub(1))
+    }
+
     /// A rank-0 tensor.
     pub(super) fn number(&mut self, number: f64, dtype: DType) -> Result<Tensor> {
         let array = match dtype {
@@ -346,6 +379,12 @@ impl Builder {
             DType::I8 => NDArray::scalar(number as i8),
             DType::U8 => NDArray::scalar(number as u8),
             DType::Bool => NDArray::from_bytes(DType::Bool, &[], &[u8::from(number != 0.0)])?,
+            DType::F64 => NDArray::scalar(number),
+            DType::I16 => NDArray::scalar(number as i16),
+            DType::U16 => NDArray::scalar(number as u16),
+            DType::U32 => NDArray::scalar(number as u32),
+            DType::U64 => NDArray::scalar(number as u64),
+            DType::C64 => fail!(Unsupported, "a complex constant"),
         };
         let value = self.graph.constant(array);
         Ok(self.plain(value))
@@ -452,9 +491,14 @@ fn stored(x: &Tensor, axis: usize) -> Result<usize> {
     }
 }
 
-/// True for types that are computed with as wider ones, and cut to their size again.
-fn is_small(dtype: DType) -> bool {
-    matches!(dtype, DType::I8 | DType::U8 | DType::Bool)
+/// The type in which numbers of a type are computed with, to be cut to their size again.
+pub(super) fn wide(dtype: DType) -> DType {
+    match dtype {
+        DType::I8 | DType::U8 | DType::I16 | DType::U16 | DType::Bool => DType::I32,
+        DType::U32 | DType::U64 => DType::I64,
+        DType::F16 | DType::BF16 | DType::F64 => DType::F32,
+        DType::F32 | DType::I64 | DType::I32 | DType::C64 => dtype,
+    }
 }
 
 /// Dimensions of a reshape that become one another, independent of all others.

@@ -3,13 +3,12 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    builder::{Builder, Tensor},
+    builder::{Builder, Tensor, wide},
     schema,
     schema::{Argument, OptionalTensor, SymArgument},
-    tensors::{BFLOAT16, HALF},
-    types::{dim_of, dtype_of, is_complex},
+    types::{BFLOAT16, HALF, dim_of, dtype_of, is_complex, told_of},
 };
-use ondine_graph::{DType, Dim, NDArray, Result, Unary, fail};
+use ondine_graph::{Binary, DType, Dim, NDArray, Result, Unary, fail};
 
 /// A value of the program.
 #[derive(Clone, Debug)]
@@ -25,6 +24,8 @@ pub(super) enum Item {
     },
     /// A condition of sizes, which the exporter has decided.
     Truth,
+    /// Numbers that nobody can tell beforehand: whoever reads them is refused.
+    Random,
 }
 
 /// An argument that is a tensor or a number.
@@ -64,6 +65,9 @@ impl Call<'_> {
         match self.items.get(name) {
             Some(Item::Tensor(tensor) | Item::Number(tensor) | Item::Count { number: tensor, .. }) => {
                 Ok(tensor.clone())
+            }
+            Some(Item::Random) => {
+                fail!(Unsupported, "`{name}` is random, which no run repeats; give it to the program as an input")
             }
             Some(_) => fail!(Format, "`{name}` is no tensor"),
             None => fail!(Format, "`{name}` is used before it is there"),
@@ -300,6 +304,22 @@ impl Call<'_> {
         dtype_of(self.meta(index)?.dtype)
     }
 
+    /// The element type in which result `index` is told to the caller.
+    pub(super) fn out_told(&self, index: usize) -> Result<DType> {
+        told_of(self.meta(index)?.dtype)
+    }
+
+    /// The element type in which argument `name` is told to the caller.
+    pub(super) fn told(&self, name: &str) -> Result<DType> {
+        match self.argument(name) {
+            Some(Argument::AsTensor(tensor)) => match self.graph.tensor_values.get(&tensor.name) {
+                Some(meta) => told_of(meta.dtype),
+                None => fail!(Format, "the program does not say what `{}` is", tensor.name),
+            },
+            _ => self.wrong(name),
+        }
+    }
+
     /// True if result `index` is complex.
     pub(super) fn out_complex(&self, index: usize) -> Result<bool> {
         Ok(is_complex(self.meta(index)?.dtype))
@@ -393,16 +413,25 @@ impl Call<'_> {
         builder.cast(x, dtype)
     }
 
+    /// A tensor in the type in which numbers of its type are computed.
+    pub(super) fn wide_tensor(&self, builder: &mut Builder, name: &str) -> Result<Tensor> {
+        let x = self.tensor(name)?;
+        builder.cast(&x, wide(builder.dtype(&x)))
+    }
+
     /// A tensor as F32.
     pub(super) fn float_tensor(&self, builder: &mut Builder, name: &str) -> Result<Tensor> {
         let x = self.tensor(name)?;
         builder.cast(&x, DType::F32)
     }
 
-    /// `tensor * value` for a float tensor.
+    /// `tensor * value`; integers are multiplied by whole numbers.
     pub(super) fn scale(builder: &mut Builder, x: &Tensor, factor: f64) -> Result<Tensor> {
         if factor == 1.0 {
             Ok(x.clone())
+        } else if !builder.dtype(x).is_float() {
+            let factor = builder.number(factor, builder.dtype(x))?;
+            builder.binary(Binary::Mul, x, &factor)
         } else {
             builder.unary(Unary::Affine { scale: factor as f32, offset: 0.0 }, x)
         }

@@ -17,6 +17,7 @@ mod archive;
 mod builder;
 mod call;
 mod expr;
+mod formula;
 mod freeze;
 mod names;
 mod program;

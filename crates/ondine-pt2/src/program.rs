@@ -8,6 +8,7 @@ mod control;
 mod memory;
 mod names;
 mod results;
+mod vmap;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -24,8 +25,8 @@ use crate::{
     schema::{self, Argument, InputSpec, OutputSpec},
     source,
     target::{is_control, split_target},
-    tensors::{BFLOAT16, HALF, Strided, Tensors},
-    types::{dim_of, dtype_of, is_complex},
+    tensors::{Strided, Tensors},
+    types::{dim_of, told_of},
 };
 
 /// The graph of a program.
@@ -71,7 +72,11 @@ fn check_operators(graph: &schema::Graph) -> Result<()> {
         let more = if nodes.len() > 3 { format!(" and {} more", nodes.len() - 3) } else { String::new() };
         text.push_str(&format!("{} ({places}{more}); ", kind.trim_start_matches("torch.ops.")));
     }
-    Err(Error::new(ErrorKind::Unsupported, text.trim_end_matches("; ")))
+    let mut text = text.trim_end_matches("; ").to_owned();
+    if let Some((target, _)) = missing.iter().find(|(target, _)| !split_target(target).0.contains('.')) {
+        text.push_str(rules::advice(split_target(target).0));
+    }
+    Err(Error::new(ErrorKind::Unsupported, text))
 }
 
 fn collect_missing(graph: &schema::Graph, missing: &mut Vec<(String, String)>) {
@@ -202,7 +207,7 @@ impl<'a> Program<'a> {
         let Some(meta) = graph.tensor_values.get(&tensor.name) else {
             fail!(Format, "the program does not say what input `{}` is", tensor.name);
         };
-        let mut shape = meta.sizes.iter().map(dim_of).collect::<Result<Vec<_>>>()?;
+        let shape = meta.sizes.iter().map(dim_of).collect::<Result<Vec<_>>>()?;
         for (size, dim) in meta.sizes.iter().zip(&shape) {
             // Calls are likely to look like the exporter's example.
             if let schema::SymInt::AsExpr(schema::Expr { hint: Some(schema::Hint::AsInt(hint)), .. }) = size
@@ -212,17 +217,9 @@ impl<'a> Program<'a> {
                 self.builder.graph.expect(symbol, value);
             }
         }
-        let wanted = match meta.dtype {
-            HALF => DType::F16,
-            BFLOAT16 => DType::BF16,
-            code => dtype_of(code)?,
-        };
-        if is_complex(meta.dtype) {
-            shape.push(2.into());
-        }
-        let value = self.builder.graph.input(&tensor.name, wanted, shape);
-        let value = self.builder.graph.cast(value, dtype_of(meta.dtype)?)?;
+        let value = self.builder.graph.input(&tensor.name, told_of(meta.dtype)?, shape);
         let value = self.builder.plain(value);
+        let value = self.builder.from_told(&value, meta.dtype)?;
         self.define(&tensor.name, value, None);
         Ok(())
     }
@@ -240,11 +237,23 @@ impl<'a> Program<'a> {
     }
 
     pub(super) fn nodes(&mut self, graph: &'a schema::Graph) -> Result<()> {
-        for node in &graph.nodes {
+        self.run_of_nodes(graph, &graph.nodes)
+    }
+
+    /// Nodes one after the other; those that `torch.vmap` maps are a run of their own.
+    pub(super) fn run_of_nodes(&mut self, graph: &'a schema::Graph, nodes: &'a [schema::Node]) -> Result<()> {
+        let mut rest = nodes;
+        while let [node, after @ ..] = rest {
+            rest = after;
+            let place = || format!("{} ({})", node.target.trim_start_matches("torch.ops."), source::place(node));
             self.builder.graph.enter(source::module(node));
             self.builder.graph.trace(Some(source::origin(node)));
-            self.node(graph, node)
-                .at(|| format!("{} ({})", node.target.trim_start_matches("torch.ops."), source::place(node)))?;
+            if let Some(end) = vmap::mapped(node, after) {
+                self.vmap(graph, node, &after[..end]).at(place)?;
+                rest = &after[end + 1..];
+                continue;
+            }
+            self.node(graph, node).at(place)?;
             if !self.inner {
                 self.name(node);
             }
@@ -363,16 +372,16 @@ impl<'a> Program<'a> {
                 match self.items.get(source).cloned() {
                     Some(Item::Tensor(tensor) | Item::Number(tensor) | Item::Count { number: tensor, .. }) => tensor,
                     Some(Item::Integer(dim)) => self.builder.integer(&dim)?,
+                    Some(Item::Random) => fail!(Unsupported, "the result `{source}` is random, which no run repeats"),
                     _ => fail!(Format, "the result `{source}` is not there"),
                 }
             }
         };
-        // Computed wider, results are told in the precision that they were promised in.
-        let half = source::names(argument).next().and_then(|name| graph.tensor_values.get(name)).map(|meta| meta.dtype);
-        let tensor = match half {
-            Some(HALF) => self.builder.cast(&tensor, DType::F16)?,
-            Some(BFLOAT16) => self.builder.cast(&tensor, DType::BF16)?,
-            _ => tensor,
+        // Computed in another type, results are told in the one that they were promised in.
+        let meta = source::names(argument).next().and_then(|name| graph.tensor_values.get(name));
+        let tensor = match meta {
+            Some(meta) => self.builder.to_told(&tensor, meta.dtype)?,
+            None => tensor,
         };
         let value = self.builder.dense(&tensor)?;
         self.builder.graph.output(&name, value);

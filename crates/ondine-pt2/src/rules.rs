@@ -1,28 +1,40 @@
 //! What is known of every operator, by name.
 
+mod bag;
 mod choice;
 mod complex;
 mod convolve;
+mod differences;
 mod distance;
 mod elementwise;
+mod factor;
 mod fourier;
 mod function;
 mod index;
 mod linalg;
 mod loss;
+mod margin;
 mod matrix;
 mod norm;
 mod order;
+mod places;
+mod polynomial;
 mod positions;
 mod product;
+mod rare;
 mod reduce;
 pub(super) mod rule;
 mod sample;
 mod scalar;
 mod sequence;
+mod series;
 mod shape;
 pub(super) mod sharing;
+mod singular;
 mod spatial;
+mod special;
+mod spectrum;
+mod statistics;
 mod symbol;
 pub(super) mod view;
 
@@ -61,6 +73,18 @@ const ATEN: &[&[Rule]] = &[
     sequence::RULES,
     scalar::RULES,
     complex::RULES,
+    special::RULES,
+    factor::RULES,
+    singular::RULES,
+    rare::RULES,
+    polynomial::RULES,
+    bag::RULES,
+    series::RULES,
+    differences::RULES,
+    places::RULES,
+    margin::RULES,
+    spectrum::RULES,
+    statistics::RULES,
 ];
 
 /// By name, those of ATen and, by the last part of their names, those of sizes.
@@ -78,6 +102,14 @@ pub(super) fn rule(op: &str) -> Option<Rule> {
     let last = op.rsplit('.').next().unwrap_or(op);
     let found = aten.get(op).or_else(|| sizes.get(last)).copied();
     found.or_else(|| product::library_rule(op)).or_else(|| is_control(last).then_some(CONTROL))
+}
+
+/// What the exporter can do about an operator of ATen that is not known, as the end of a message.
+pub(super) fn advice(op: &str) -> &'static str {
+    match op.contains('.') {
+        false => "; `program.run_decompositions()` before torch.export.save may write it in terms of others",
+        true => "",
+    }
 }
 
 /// Whose memory the results of a node are in.

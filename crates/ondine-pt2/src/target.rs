@@ -15,6 +15,7 @@ pub(super) fn split_target(target: &str) -> (&str, &str, bool) {
 
 /// True for operators that hold graphs.
 pub(super) fn is_control(op: &str) -> bool {
+    let op = op.strip_prefix("torch._functorch.predispatch.").unwrap_or(op);
     matches!(
         op,
         "cond"
@@ -25,5 +26,13 @@ pub(super) fn is_control(op: &str) -> bool {
             | "wrap_with_autocast"
             | "wrap"
             | "with_effects"
+            | "invoke_subgraph"
+            | "hints_wrapper"
+            | "tag_activation_checkpoint"
+            | "_vmap_increment_nesting"
+            | "_vmap_decrement_nesting"
+            | "_add_batch_dim"
+            | "_remove_batch_dim"
+            | "lazy_load_decompositions"
     )
 }

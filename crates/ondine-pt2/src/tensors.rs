@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Range, sync::Arc};
 use super::{
     archive::Archive,
     schema::{Payloads, SymInt, TensorMeta},
-    types::dtype_of,
+    types::{BFLOAT16, DOUBLE, HALF, dtype_of},
 };
 use ondine_graph::{
     AlignedBytes, Bytes, Context, DType, Error, ErrorKind, NDArray, Result, Tensor, Weights, element_count, fail,
@@ -92,10 +92,6 @@ pub(super) struct Common {
 }
 
 /// Type codes of the elements that we do not compute with.
-pub(super) const HALF: u32 = 6;
-const DOUBLE: u32 = 8;
-pub(super) const BFLOAT16: u32 = 13;
-const SHORT: u32 = 3;
 const COMPLEX_HALF: u32 = 9;
 const COMPLEX: u32 = 10;
 const COMPLEX_DOUBLE: u32 = 11;
@@ -249,7 +245,7 @@ fn tensor(meta: &TensorMeta, name: &str, block: &Bytes, file: &Arc<str>) -> Resu
     }
     let (size, parts) = match meta.dtype {
         DOUBLE => (8, 1),
-        SHORT | HALF | BFLOAT16 => (2, 1),
+        HALF | BFLOAT16 => (2, 1),
         COMPLEX_HALF => (4, 2),
         COMPLEX => (8, 2),
         COMPLEX_DOUBLE => (16, 2),
@@ -283,7 +279,6 @@ fn tensor(meta: &TensorMeta, name: &str, block: &Bytes, file: &Arc<str>) -> Resu
     let narrow = |b: [u8; 8]| (f64::from_le_bytes(b) as f32).to_le_bytes();
     let (dtype, bytes) = match meta.dtype {
         DOUBLE | COMPLEX_DOUBLE => (DType::F32, convert(&bytes, narrow)),
-        SHORT => (DType::I32, convert(&bytes, |b: [u8; 2]| i32::from(i16::from_le_bytes(b)).to_le_bytes())),
         HALF | COMPLEX_HALF => (DType::F16, bytes),
         BFLOAT16 => (DType::BF16, bytes),
         code => (dtype_of(code)?, bytes),

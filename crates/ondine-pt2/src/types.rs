@@ -4,17 +4,37 @@ use ondine_graph::{DType, Dim, Result, fail};
 
 use crate::{expr, schema};
 
+/// Type codes of the elements that are computed in another type than they are told in.
+pub(super) const HALF: u32 = 6;
+pub(super) const DOUBLE: u32 = 8;
+pub(super) const BFLOAT16: u32 = 13;
+
 /// The element type in which a type of the program is computed.
 pub(super) fn dtype_of(code: u32) -> Result<DType> {
     Ok(match code {
         1 => DType::U8,
         2 => DType::I8,
-        3 | 4 | 28 => DType::I32,
-        5 | 34 => DType::I64,
-        6 | 7 | 8 | 13 => DType::F32,
+        3 => DType::I16,
+        4 => DType::I32,
+        5 => DType::I64,
+        HALF | 7 | DOUBLE | BFLOAT16 => DType::F32,
+        28 => DType::U16,
+        34 => DType::U32,
+        35 => DType::U64,
         9..=11 => DType::F32,
         12 => DType::Bool,
         other => fail!(Unsupported, "elements of type {other}; convert the model to float32"),
+    })
+}
+
+/// The element type in which arguments and results of a type of the program are told.
+pub(super) fn told_of(code: u32) -> Result<DType> {
+    Ok(match code {
+        HALF => DType::F16,
+        BFLOAT16 => DType::BF16,
+        DOUBLE => DType::F64,
+        code if is_complex(code) => DType::C64,
+        code => dtype_of(code)?,
     })
 }
 

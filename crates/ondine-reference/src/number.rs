@@ -228,31 +228,35 @@ impl Real for Bounded {
 #[must_use]
 pub(crate) fn round(value: f64, dtype: DType) -> f64 {
     match dtype {
-        DType::F32 => f64::from(value as f32),
+        // A device computes in 32 bits what is told in 64.
+        DType::F32 | DType::F64 => f64::from(value as f32),
         DType::F16 => f16::from_f64(value).to_f64(),
         DType::BF16 => bf16::from_f64(value).to_f64(),
-        DType::I64 | DType::I32 | DType::I8 | DType::U8 | DType::Bool => value,
+        DType::I64 | DType::I32 | DType::I16 | DType::I8 | DType::Bool => value,
+        DType::U64 | DType::U32 | DType::U16 | DType::U8 | DType::C64 => value,
     }
 }
 
 /// What rounding to a type is off by at most, relative to the number.
 fn half_unit(dtype: DType) -> f64 {
     match dtype {
-        DType::F32 => UNIT / 2.0,
+        DType::F32 | DType::F64 => UNIT / 2.0,
         // They may be rounded to f32 before.
         DType::F16 => 1.001 / 2048.0,
         DType::BF16 => 1.001 / 256.0,
-        DType::I64 | DType::I32 | DType::I8 | DType::U8 | DType::Bool => 0.0,
+        DType::I64 | DType::I32 | DType::I16 | DType::I8 | DType::Bool => 0.0,
+        DType::U64 | DType::U32 | DType::U16 | DType::U8 | DType::C64 => 0.0,
     }
 }
 
 /// Half the distance of the smallest numbers of a floating-point type.
 fn half_step(dtype: DType) -> f64 {
     match dtype {
-        DType::F32 => TINY / 2_f64.powi(24),
+        DType::F32 | DType::F64 => TINY / 2_f64.powi(24),
         DType::F16 => 2_f64.powi(-25),
         DType::BF16 => TINY / 2_f64.powi(8),
-        DType::I64 | DType::I32 | DType::I8 | DType::U8 | DType::Bool => 0.0,
+        DType::I64 | DType::I32 | DType::I16 | DType::I8 | DType::Bool => 0.0,
+        DType::U64 | DType::U32 | DType::U16 | DType::U8 | DType::C64 => 0.0,
     }
 }
 
@@ -261,8 +265,9 @@ fn largest(dtype: DType) -> f64 {
     match dtype {
         DType::F16 => f16::MAX.to_f64(),
         DType::BF16 => bf16::MAX.to_f64(),
-        DType::F32 => f32::MAX.into(),
-        DType::I64 | DType::I32 | DType::I8 | DType::U8 | DType::Bool => f64::MAX,
+        DType::F32 | DType::F64 => f32::MAX.into(),
+        DType::I64 | DType::I32 | DType::I16 | DType::I8 | DType::Bool => f64::MAX,
+        DType::U64 | DType::U32 | DType::U16 | DType::U8 | DType::C64 => f64::MAX,
     }
 }
 

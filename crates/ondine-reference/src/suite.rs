@@ -91,6 +91,7 @@ kinds! {
     Op::Binary(_) => "binary",
     Op::Select => "select",
     Op::Cast(_) => "cast",
+    Op::Bits(_) => "bits",
     Op::Reshape(_) => "reshape",
     Op::Permute(_) => "permute",
     Op::Expand(_) => "expand",

@@ -98,6 +98,12 @@ impl<R: Real> Tensor<R> {
             DType::I32 => Elements::Integer(words(bytes).map(|word| i32::from_le_bytes(word).into()).collect()),
             DType::I8 => Elements::Integer(words(bytes).map(|word| i8::from_le_bytes(word).into()).collect()),
             DType::U8 | DType::Bool => Elements::Integer(bytes.iter().map(|&byte| byte.into()).collect()),
+            DType::F64 => real(words(bytes).map(f64::from_le_bytes).collect()),
+            // Of complex numbers and the largest integers the bits are kept.
+            DType::U64 | DType::C64 => Elements::Integer(words(bytes).map(i64::from_le_bytes).collect()),
+            DType::I16 => Elements::Integer(words(bytes).map(|word| i16::from_le_bytes(word).into()).collect()),
+            DType::U16 => Elements::Integer(words(bytes).map(|word| u16::from_le_bytes(word).into()).collect()),
+            DType::U32 => Elements::Integer(words(bytes).map(|word| u32::from_le_bytes(word).into()).collect()),
         };
         assert_eq!(element_count(shape), Some(elements.len()), "{} bytes of {dtype}, {shape:?}", bytes.len());
         Self { dtype, shape: shape.to_vec(), elements }
@@ -113,6 +119,7 @@ impl<R: Real> Tensor<R> {
             (Elements::Real(numbers), DType::BF16) => {
                 numbers.iter().flat_map(|x| bf16::from_f64(x.value()).to_le_bytes()).collect()
             }
+            (Elements::Real(numbers), DType::F64) => numbers.iter().flat_map(|x| x.value().to_le_bytes()).collect(),
             (Elements::Real(numbers), _) => numbers.iter().flat_map(|x| (x.value() as f32).to_le_bytes()).collect(),
             (Elements::Integer(numbers), dtype) => {
                 numbers.iter().flat_map(|x| x.to_le_bytes().into_iter().take(dtype.size())).collect()
@@ -246,21 +253,31 @@ pub(crate) fn wrap(number: i64, dtype: DType) -> i64 {
         DType::I32 => i64::from(number as i32),
         DType::I8 => i64::from(number as i8),
         DType::U8 => i64::from(number as u8),
+        DType::I16 => i64::from(number as i16),
+        DType::U16 => i64::from(number as u16),
+        DType::U32 => i64::from(number as u32),
         DType::Bool => i64::from(number != 0),
-        DType::I64 | DType::F32 | DType::F16 | DType::BF16 => number,
+        DType::I64 | DType::U64 | DType::C64 => number,
+        DType::F32 | DType::F16 | DType::BF16 | DType::F64 => number,
     }
 }
 
 /// A number as a cast makes it of another: see [`crate::evaluate`].
 pub(crate) fn cast_real<R: Real>(number: R, dtype: DType) -> Cast<R> {
+    let number = number.map(0.0, |x| round(x, DType::F32));
     // Truncated; what lies outside becomes the nearest end, and what is no number 0.
     let clamped = |low: f64, high: f64| Cast::Integer(number.value().trunc().clamp(low, high) as i64);
     match dtype {
-        DType::F32 | DType::F16 | DType::BF16 => Cast::Real(number.map(0.0, |x| round(x, dtype))),
+        DType::F32 | DType::F16 | DType::BF16 | DType::F64 => Cast::Real(number.map(0.0, |x| round(x, dtype))),
         DType::I64 => Cast::Integer(number.value() as i64),
         DType::I32 => clamped(i32::MIN.into(), i32::MAX.into()),
         DType::I8 => clamped(i8::MIN.into(), i8::MAX.into()),
         DType::U8 => clamped(0.0, u8::MAX.into()),
+        DType::I16 => clamped(i16::MIN.into(), i16::MAX.into()),
+        DType::U16 => clamped(0.0, u16::MAX.into()),
+        DType::U32 => clamped(0.0, u32::MAX.into()),
+        DType::U64 => Cast::Integer((number.value() as u64).cast_signed()),
+        DType::C64 => Cast::Integer(0),
         DType::Bool => Cast::Integer((number.value() != 0.0).into()),
     }
 }

@@ -27,7 +27,8 @@ pub(super) const RULES: &[Rule] = &[
 
 fn masked_scatter(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (x, mask, source) = (call.tensor("self")?, call.tensor("mask")?, call.tensor("source")?);
-    let mask = builder.expand(&mask, &builder.shape(&x))?;
+    let shape = call.out_shape(0)?;
+    let (x, mask) = (builder.expand(&x, &shape)?, builder.expand(&mask, &shape)?);
     let size = elements(&builder.shape(&source));
     let source = builder.reshape(&source, &[size])?;
     one(fill(builder, &x, &mask, &source, false)?)
@@ -54,6 +55,11 @@ fn nonzero(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
     let columns = coordinates(builder, &x, call.out_shape(0)?.first())?;
     let mut wide = Vec::new();
+    if columns.is_empty() {
+        // The place of a number without dimensions has no coordinates, but it counts.
+        let nothing = builder.number(0.0, DType::I64)?;
+        return one(builder.expand(&nothing, &call.out_shape(0)?)?);
+    }
     for column in columns {
         let count = builder.dim(&column, 0);
         wide.push(builder.reshape(&column, &[count, 1.into()])?);

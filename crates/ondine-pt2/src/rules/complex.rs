@@ -10,6 +10,7 @@ use super::{
 use crate::{
     builder::{Builder, Tensor},
     call::{Call, Item},
+    formula::Formula,
 };
 
 /// The operators of this file.
@@ -164,7 +165,9 @@ fn complex(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
     if !call.is_complex("self") {
         if call.op == "angle" {
-            fail!(Unsupported, "the angle of real numbers");
+            let x = Formula::of(&call.float_tensor(builder, "self")?);
+            let angle = x.less(0.0).choose(std::f64::consts::PI, 0.0);
+            return one(x.equals(&x).choose(angle, &x).build(builder)?);
         }
         return one(x);
     }

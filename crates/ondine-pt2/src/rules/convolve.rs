@@ -237,12 +237,12 @@ fn opened(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias: Option<&Tens
     for (i, &tap) in taps.iter().enumerate() {
         y = dilated(builder, &y, 2 + i, s.stride[i])?;
         let reach = s.dilation[i] * (tap.max(1) - 1);
-        let (Some(first), Some(last)) = (reach.checked_sub(s.before[i]), (reach + s.extra[i]).checked_sub(s.before[i]))
-        else {
-            fail!(Unsupported, "a transposed convolution that cuts more than its kernel adds");
-        };
-        before.push(first);
-        after.push(last);
+        // What is cut beyond what the kernel adds, the input does without.
+        let size = builder.dim(&y, 2 + i);
+        let (first, last) = (s.before[i].saturating_sub(reach), s.before[i].saturating_sub(reach + s.extra[i]));
+        y = builder.slice(&y, 2 + i, &first.into(), &(&size - &Dim::from(last)))?;
+        before.push(reach.saturating_sub(s.before[i]));
+        after.push((reach + s.extra[i]).saturating_sub(s.before[i]));
     }
     let groups = s.groups.max(1);
     let mut split = vec![Dim::from(groups), (inputs / groups).into(), (*outputs).into()];

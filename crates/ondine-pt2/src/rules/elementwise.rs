@@ -10,7 +10,7 @@ use super::{
     sharing, view,
 };
 use crate::{
-    builder::{Builder, Tensor},
+    builder::{Builder, Tensor, wide},
     call::{Call, Item, Operand},
 };
 
@@ -97,11 +97,12 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 fn addcmul(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let (a, b) = (call.float_tensor(builder, "tensor1")?, call.float_tensor(builder, "tensor2")?);
+    let dtype = wide(call.out_dtype(0)?);
+    let (a, b) = (call.operand_as(builder, "tensor1", dtype)?, call.operand_as(builder, "tensor2", dtype)?);
     let op = if call.op == "addcmul" { Binary::Mul } else { Binary::Div };
     let product = builder.binary(op, &a, &b)?;
     let product = Call::scale(builder, &product, call.float("value", 1.0)?)?;
-    let x = call.float_tensor(builder, "self")?;
+    let x = call.operand_as(builder, "self", dtype)?;
     one(builder.binary(Binary::Add, &x, &product)?)
 }
 
@@ -145,17 +146,9 @@ fn best_number(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     finish(builder, call, &best)
 }
 
-/// The type in which integers and truth values are computed.
-fn computed(dtype: DType) -> DType {
-    match dtype {
-        DType::Bool | DType::U8 | DType::I8 => DType::I32,
-        dtype => dtype,
-    }
-}
-
 /// Both operands in the type of the result, or the one in which that is computed.
 fn operands(builder: &mut Builder, call: &Call<'_>, a: &str, b: &str) -> Result<[Tensor; 2]> {
-    let dtype = computed(call.out_dtype(0)?);
+    let dtype = wide(call.out_dtype(0)?);
     Ok([call.operand_as(builder, a, dtype)?, call.operand_as(builder, b, dtype)?])
 }
 
@@ -310,7 +303,8 @@ fn not(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         return one(call.cast_out(builder, &opposite)?);
     }
     let dtype = builder.dtype(&x);
-    let ones = if dtype == DType::U8 { builder.number(255.0, dtype)? } else { builder.number(-1.0, dtype)? };
+    let ones = builder.number(-1.0, DType::I64)?;
+    let ones = builder.cast(&ones, dtype)?;
     one(builder.binary(Binary::Xor, &x, &ones)?)
 }
 
@@ -415,7 +409,7 @@ pub(super) fn between(builder: &mut Builder, x: &Tensor, least: Option<f64>, mos
 }
 
 fn clamp(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let dtype = computed(call.out_dtype(0)?);
+    let dtype = wide(call.out_dtype(0)?);
     let mut x = call.operand_as(builder, "self", dtype)?;
     let (least, most) = match call.op {
         "relu6" => return one(between(builder, &x, Some(0.0), Some(6.0))?),
@@ -454,6 +448,7 @@ fn rounding(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         ("neg", _) => return one(builder.unary(Unary::Neg, &x)?),
         ("abs", _) => return one(builder.unary(Unary::Abs, &x)?),
         ("sign" | "sgn", DType::F32) => Elementary::Sign,
+        ("sign" | "sgn", DType::Bool) => return one(x),
         ("sign" | "sgn", _) => {
             let (least, most) = (Some(-1.0), Some(1.0));
             return one(between(builder, &x, least, most)?);

@@ -27,6 +27,12 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("fft_ifftn", transform).complex(),
     Rule::new("fft_rfftn", transform).complex(),
     Rule::new("fft_irfftn", transform).complex(),
+    Rule::new("fft_hfft", transform).complex(),
+    Rule::new("fft_ihfft", transform).complex(),
+    Rule::new("fft_hfft2", transform).complex(),
+    Rule::new("fft_ihfft2", transform).complex(),
+    Rule::new("fft_hfftn", transform).complex(),
+    Rule::new("fft_ihfftn", transform).complex(),
     Rule::new("_fft_r2c", raw_transform).complex(),
     Rule::new("_fft_c2c", raw_transform).complex(),
     Rule::new("_fft_c2r", raw_transform).complex(),
@@ -177,8 +183,10 @@ fn transform(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         (true, false) => (0..rank).collect(),
         (false, _) => vec![call.axis("dim", -1, x.rank())?],
     };
-    let inverse = call.op.contains("ifft") || call.op.contains("irfft");
-    let (one_sided, real_result) = (call.op.contains("_rfft"), call.op.contains("irfft"));
+    let any = |names: &[&str]| names.iter().any(|name| call.op.starts_with(name));
+    let inverse = any(&["fft_ifft", "fft_irfft", "fft_ihfft"]);
+    let one_sided = any(&["fft_rfft", "fft_ihfft"]);
+    let real_result = any(&["fft_irfft", "fft_hfft"]);
     let given = if several { call.integers("s", &[])? } else { call.integers("n", &[])? };
     let mut sizes = Vec::new();
     for (i, &axis) in axes.iter().enumerate() {

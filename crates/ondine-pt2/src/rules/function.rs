@@ -4,6 +4,7 @@ use ondine_graph::{Activation, Binary, DType, Elementary, Result, Unary};
 
 use super::{
     complex,
+    elementwise::between,
     rule::{Rule, one},
 };
 use crate::{
@@ -20,7 +21,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("sin", |b, c| unary(b, c, Unary::Sin)),
     Rule::new("cos", |b, c| unary(b, c, Unary::Cos)),
     Rule::new("silu", |b, c| activation(b, c, Activation::Silu)),
-    Rule::new("relu", |b, c| activation(b, c, Activation::Relu)),
+    Rule::new("relu", relu),
     Rule::new("sigmoid", |b, c| activation(b, c, Activation::Sigmoid)),
     Rule::new("tanh", |b, c| activation(b, c, Activation::Tanh)),
     Rule::new("square", square).on_complex(complex::integer_power),
@@ -93,8 +94,13 @@ fn activation(builder: &mut Builder, call: &Call<'_>, activation: Activation) ->
     unary(builder, call, Unary::Activation(activation))
 }
 
+fn relu(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.wide_tensor(builder, "self")?;
+    one(between(builder, &x, Some(0.0), None)?)
+}
+
 fn square(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.float_tensor(builder, "self")?;
+    let x = call.wide_tensor(builder, "self")?;
     one(builder.binary(Binary::Mul, &x, &x)?)
 }
 

@@ -1,10 +1,9 @@
 //! Operators that look elements up, spread them, order and accumulate them.
 
-use ondine_graph::{Binary, DType, Dim, Op, Reduce, Result, Scan, Scatter, fail};
+use ondine_graph::{Binary, DType, Dim, NDArray, Op, Result, Scan, Scatter, fail, infer::broadcast};
 
 use super::{
     positions::{coordinates, fill},
-    reduce::reduce,
     rule::{Rule, one},
     view::{as_strided, diagonal},
 };
@@ -16,37 +15,35 @@ use crate::{
 /// The operators of this file.
 pub(super) const RULES: &[Rule] = &[
     Rule::new("embedding", embedding),
-    Rule::new("index_select", index_select).complex(),
+    Rule::new("index_select", index_select).complex().along(),
     Rule::new("index", index).complex(),
     Rule::new("_unsafe_index", index),
-    Rule::new("index_put", index_put),
-    Rule::new("_unsafe_index_put", index_put),
-    Rule::new("gather", gather),
-    Rule::new("take_along_dim", gather),
-    Rule::new("scatter", scatter),
-    Rule::new("scatter_add", scatter),
-    Rule::new("scatter_reduce", scatter),
-    Rule::new("index_copy", index_rows),
-    Rule::new("index_add", index_rows),
-    Rule::new("index_fill", index_rows),
-    Rule::new("index_reduce", index_rows),
-    Rule::new("put", put_flat),
+    Rule::new("index_put", index_put).along(),
+    Rule::new("_unsafe_index_put", index_put).along(),
+    Rule::new("gather", gather).along(),
+    Rule::new("take_along_dim", take_along_dim).along(),
+    Rule::new("scatter", scatter).along(),
+    Rule::new("scatter_add", scatter).along(),
+    Rule::new("scatter_reduce", scatter).along(),
+    Rule::new("index_copy", index_rows).along(),
+    Rule::new("index_add", index_rows).along(),
+    Rule::new("index_fill", index_rows).along(),
+    Rule::new("index_reduce", index_rows).along(),
+    Rule::new("put", put_flat).along(),
     Rule::new("diagonal_scatter", view_scatter),
     Rule::new("as_strided_scatter", view_scatter),
     Rule::new("fill_diagonal", fill_diagonal),
-    Rule::new("embedding_bag", embedding_bag),
-    Rule::new("_embedding_bag", embedding_bag),
-    Rule::new("_embedding_bag_forward_only", embedding_bag),
     Rule::new("slice_scatter", slice_scatter),
     Rule::new("select_scatter", slice_scatter),
-    Rule::new("topk", topk),
-    Rule::new("sort", sort),
-    Rule::new("argsort", sort),
-    Rule::new("cumsum", |builder, call| scan(builder, call, Scan::Sum)),
-    Rule::new("cumprod", |builder, call| scan(builder, call, Scan::Product)),
-    Rule::new("cummax", |builder, call| scan(builder, call, Scan::Max)),
-    Rule::new("cummin", |builder, call| scan(builder, call, Scan::Min)),
-    Rule::new("take", take),
+    Rule::new("topk", topk).along(),
+    Rule::new("sort", sort).along(),
+    Rule::new("msort", sort).along(),
+    Rule::new("argsort", sort).along(),
+    Rule::new("cumsum", |builder, call| scan(builder, call, Scan::Sum)).along(),
+    Rule::new("cumprod", |builder, call| scan(builder, call, Scan::Product)).along(),
+    Rule::new("cummax", |builder, call| scan(builder, call, Scan::Max)).along(),
+    Rule::new("cummin", |builder, call| scan(builder, call, Scan::Min)).along(),
+    Rule::new("take", take).along(),
 ];
 
 fn fill_diagonal(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -69,6 +66,25 @@ fn gather(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let indices = call.tensor(if call.has("index") { "index" } else { "indices" })?;
     let axis = call.axis("dim", 0, x.rank())?;
     let indices = builder.cast(&indices, DType::I64)?;
+    one(pick(builder, &x, axis, &indices)?)
+}
+
+/// As a gather, with dimensions of size 1 repeated; of all elements in a row if no dimension is named.
+fn take_along_dim(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (mut x, mut indices) = (call.tensor("self")?, call.tensor("indices")?);
+    if !call.has("dim") {
+        let (all, places) = (elements(&builder.shape(&x)), elements(&builder.shape(&indices)));
+        (x, indices) = (builder.reshape(&x, &[all])?, builder.reshape(&indices, &[places])?);
+    }
+    let axis = call.axis("dim", 0, x.rank())?;
+    let (mut from, mut to) = (builder.shape(&x), builder.shape(&indices));
+    let (size, count) = (std::mem::replace(&mut from[axis], 1.into()), std::mem::replace(&mut to[axis], 1.into()));
+    let mut shape = broadcast(&from.into(), &to.into())?.0;
+    shape[axis] = size;
+    let x = builder.expand(&x, &shape)?;
+    shape[axis] = count;
+    let indices = builder.cast(&indices, DType::I64)?;
+    let indices = builder.expand(&indices, &shape)?;
     one(pick(builder, &x, axis, &indices)?)
 }
 
@@ -128,7 +144,7 @@ fn wrapped(builder: &mut Builder, indices: &Tensor, size: &Dim) -> Result<Tensor
 }
 
 /// The elements of `x` at `indices` along `axis`, one by one.
-fn pick(builder: &mut Builder, x: &Tensor, axis: usize, indices: &Tensor) -> Result<Tensor> {
+pub(super) fn pick(builder: &mut Builder, x: &Tensor, axis: usize, indices: &Tensor) -> Result<Tensor> {
     if x.rank() == 0 {
         return Ok(x.clone());
     }
@@ -139,7 +155,7 @@ fn pick(builder: &mut Builder, x: &Tensor, axis: usize, indices: &Tensor) -> Res
 }
 
 /// Which dimensions are indexed, with the indices of all in one.
-struct Indexed {
+pub(super) struct Indexed {
     /// The indexed dimensions, neighbours.
     first: usize,
     count: usize,
@@ -178,6 +194,11 @@ fn indexed(builder: &mut Builder, call: &Call<'_>, x: &Tensor) -> Result<Indexed
             None => axis += 1,
         }
     }
+    indexed_of(builder, x, list)
+}
+
+/// Joins the indices of several dimensions, each given with its own.
+pub(super) fn indexed_of(builder: &mut Builder, x: &Tensor, list: Vec<(usize, Tensor)>) -> Result<Indexed> {
     let (Some((first, _)), Some((last, _))) = (list.first(), list.last()) else { fail!(Format, "no indices") };
     let (first, together) = (*first, last - first + 1 == list.len());
     let moved = (!together).then(|| {
@@ -221,8 +242,7 @@ fn joined(builder: &mut Builder, x: &Tensor, indexed: &Indexed) -> Result<Tensor
 fn index(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
     let indexed = indexed(builder, call, &x)?;
-    let x = joined(builder, &x, &indexed)?;
-    one(builder.take(&x, indexed.first, &indexed.indices)?)
+    one(indexed.read(builder, &x)?)
 }
 
 fn index_put(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -248,25 +268,38 @@ fn index_put(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     }
     let indexed = indexed(builder, call, &x)?;
     let how = if call.flag("accumulate", false)? { Scatter::Add } else { Scatter::Replace };
-    let whole = joined(builder, &x, &indexed)?;
-    let rest: Vec<Dim> = builder.shape(&whole);
-    let places = builder.shape(&indexed.indices);
-    let (head, tail) = (&rest[..indexed.first], &rest[indexed.first + 1..]);
-    let full: Vec<Dim> = head.iter().chain(&places).chain(tail).cloned().collect();
-    let values = builder.expand(&values, &full)?;
-    let merged: Vec<Dim> = head.iter().cloned().chain([elements(&places)]).chain(tail.iter().cloned()).collect();
-    let values = builder.reshape(&values, &merged)?;
-    let indices = builder.reshape(&indexed.indices, &[elements(&places)])?;
-    let result = builder.scatter_rows(how, &whole, indexed.first, &indices, &values)?;
-    let moved_shape = match &indexed.moved {
-        Some(order) => order.iter().map(|&axis| builder.dim(&x, axis)).collect(),
-        None => builder.shape(&x),
-    };
-    let result = builder.reshape(&result, &moved_shape)?;
-    one(match &indexed.moved {
-        Some(order) => Builder::permuted(&result, &inverse(order)),
-        None => result,
-    })
+    one(indexed.write(builder, &x, how, &values)?)
+}
+
+impl Indexed {
+    /// The parts of `x` there.
+    pub(super) fn read(&self, builder: &mut Builder, x: &Tensor) -> Result<Tensor> {
+        let x = joined(builder, x, self)?;
+        builder.take(&x, self.first, &self.indices)
+    }
+
+    /// `x` with its parts there replaced by `values`, or combined with them.
+    pub(super) fn write(&self, builder: &mut Builder, x: &Tensor, how: Scatter, values: &Tensor) -> Result<Tensor> {
+        let whole = joined(builder, x, self)?;
+        let rest: Vec<Dim> = builder.shape(&whole);
+        let places = builder.shape(&self.indices);
+        let (head, tail) = (&rest[..self.first], &rest[self.first + 1..]);
+        let full: Vec<Dim> = head.iter().chain(&places).chain(tail).cloned().collect();
+        let values = builder.expand(values, &full)?;
+        let merged: Vec<Dim> = head.iter().cloned().chain([elements(&places)]).chain(tail.iter().cloned()).collect();
+        let values = builder.reshape(&values, &merged)?;
+        let indices = builder.reshape(&self.indices, &[elements(&places)])?;
+        let result = builder.scatter_rows(how, &whole, self.first, &indices, &values)?;
+        let moved_shape = match &self.moved {
+            Some(order) => order.iter().map(|&axis| builder.dim(x, axis)).collect(),
+            None => builder.shape(x),
+        };
+        let result = builder.reshape(&result, &moved_shape)?;
+        Ok(match &self.moved {
+            Some(order) => Builder::permuted(&result, &inverse(order)),
+            None => result,
+        })
+    }
 }
 
 fn scatter(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -308,7 +341,7 @@ fn scatter(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 }
 
 /// A sum divided by how many it is of, where there are any.
-fn mean_of(builder: &mut Builder, sum: &Tensor, counts: &Tensor) -> Result<Tensor> {
+pub(super) fn mean_of(builder: &mut Builder, sum: &Tensor, counts: &Tensor) -> Result<Tensor> {
     let dtype = builder.dtype(sum);
     let one = builder.number(1.0, dtype)?;
     let counts = builder.binary(Binary::Max, counts, &one)?;
@@ -328,13 +361,25 @@ fn scatter_kind(call: &Call<'_>) -> Result<Scatter> {
 }
 
 /// What changes nothing when it is combined.
-fn neutral(builder: &mut Builder, how: Scatter, dtype: DType) -> Result<Tensor> {
+pub(super) fn neutral(builder: &mut Builder, how: Scatter, dtype: DType) -> Result<Tensor> {
     let float = dtype == DType::F32;
     let value = match how {
         Scatter::Multiply => 1.0,
         Scatter::Max if float => f64::NEG_INFINITY,
         Scatter::Min if float => f64::INFINITY,
-        Scatter::Max | Scatter::Min => fail!(Unsupported, "an extremum of {dtype} numbers without what is there"),
+        Scatter::Max | Scatter::Min => {
+            // The least or largest of the type, which is cut to its bits.
+            let widest = if how == Scatter::Max { i64::MIN } else { i64::MAX };
+            let number = match dtype {
+                DType::I64 => widest,
+                DType::U8 | DType::U16 | DType::U32 | DType::Bool if how == Scatter::Max => 0,
+                DType::U8 | DType::U16 | DType::U32 | DType::Bool => i64::MAX,
+                _ => widest >> (64 - 8 * dtype.size()),
+            };
+            let number = builder.graph.constant(NDArray::scalar(number));
+            let number = builder.plain(number);
+            return builder.cast(&number, dtype);
+        }
         Scatter::Replace | Scatter::Add => 0.0,
     };
     builder.number(value, dtype)
@@ -443,53 +488,6 @@ fn view_scatter(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     one(builder.reshape(&flat, &shape)?)
 }
 
-/// Sums, means or maxima of the rows of a table, bag by bag.
-fn embedding_bag(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let table = call.float_tensor(builder, "weight")?;
-    let (indices, offsets) = (call.tensor("indices")?, call.tensor("offsets")?);
-    if call.integer("padding_idx", -1)? >= 0 {
-        fail!(Unsupported, "bags that leave an index out");
-    }
-    let (indices, offsets) = (builder.cast(&indices, DType::I64)?, builder.cast(&offsets, DType::I64)?);
-    let (bags, width) = (call.out_dim(0, 0)?, builder.dim(&table, 1));
-    let count = builder.dim(&indices, 0);
-    let mut rows = builder.take(&table, 0, &indices)?;
-    if let Some(weights) = call.try_tensor("per_sample_weights")? {
-        let weights = builder.reshape(&weights, &[count.clone(), 1.into()])?;
-        rows = builder.binary(Binary::Mul, &rows, &weights)?;
-    }
-    // The bag of an index is the last that begins before it.
-    let starts = builder.slice(&offsets, 0, &0.into(), &bags)?;
-    let starts = builder.reshape(&starts, &[1.into(), bags.clone()])?;
-    let places = builder.range(&0.into(), 1, &count)?;
-    let places = builder.reshape(&places, &[count.clone(), 1.into()])?;
-    let later = builder.binary(Binary::Less, &places, &starts)?;
-    let begun = builder.not(&later)?;
-    let begun = builder.cast(&begun, DType::I64)?;
-    let bag = reduce(builder, Reduce::Sum, &begun, &[1], false)?;
-    let first = builder.number(1.0, DType::I64)?;
-    let bag = builder.binary(Binary::Sub, &bag, &first)?;
-    let mode = call.integer("mode", 0)?;
-    let how = if mode == 2 { Scatter::Max } else { Scatter::Add };
-    let start = neutral(builder, how, DType::F32)?;
-    let start = builder.expand(&start, &[bags.clone(), width])?;
-    let mut result = builder.scatter_rows(how, &start, 0, &bag, &rows)?;
-    if mode != 0 {
-        let ones = builder.number(1.0, DType::F32)?;
-        let ones = builder.expand(&ones, &[count, 1.into()])?;
-        let zero = builder.number(0.0, DType::F32)?;
-        let none = builder.expand(&zero, &[bags, 1.into()])?;
-        let counts = builder.scatter_rows(Scatter::Add, &none, 0, &bag, &ones)?;
-        if mode == 1 {
-            result = mean_of(builder, &result, &counts)?;
-        } else {
-            let empty = builder.binary(Binary::Equal, &counts, &zero)?;
-            result = builder.select(&empty, &zero, &result)?;
-        }
-    }
-    one(result)
-}
-
 fn slice_scatter(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (x, source) = (call.tensor("self")?, call.tensor("src")?);
     let source = builder.cast(&source, builder.dtype(&x))?;
@@ -543,9 +541,12 @@ fn topk(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 
 fn sort(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
-    let axis = call.axis("dim", -1, x.rank())?;
+    let axis = call.axis("dim", if call.op == "msort" { 0 } else { -1 }, x.rank())?;
     let keep = builder.dim(&x, axis);
     let [values, indices] = ordered(builder, &x, axis, call.flag("descending", false)?, keep)?;
+    if call.op == "msort" {
+        return one(values);
+    }
     if call.op == "argsort" { one(indices) } else { Ok(vec![Item::Tensor(values), Item::Tensor(indices)]) }
 }
 

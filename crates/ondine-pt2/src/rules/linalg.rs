@@ -1,15 +1,15 @@
 //! Systems of linear equations, determinants, and norms of matrices.
 
-use ondine_graph::{Binary, DType, Dim, Elementary, Op, Reduce, Result, Unary, fail};
+use ondine_graph::{Binary, DType, Dim, Elementary, Op, Result, Unary, fail};
 
 use super::{
     product::matmul,
-    reduce::{length, reduce},
     rule::{Rule, one},
 };
 use crate::{
     builder::{Builder, Tensor},
     call::{Call, Item},
+    formula::Formula,
 };
 
 /// The operators of this file.
@@ -21,6 +21,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("linalg_solve_ex", linalg_solve),
     Rule::new("_linalg_solve_ex", linalg_solve),
     Rule::new("linalg_solve_triangular", linalg_solve_triangular),
+    Rule::new("triangular_solve", triangular_solve),
     Rule::new("linalg_det", linalg_det),
     Rule::new("det", linalg_det),
     Rule::new("_linalg_det", linalg_det),
@@ -33,7 +34,6 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("linalg_cholesky_ex", linalg_cholesky),
     Rule::new("cholesky_solve", cholesky_solve),
     Rule::new("cholesky_inverse", cholesky_solve),
-    Rule::new("linalg_matrix_norm", matrix_norm),
 ];
 
 fn cholesky_solve(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -78,25 +78,52 @@ fn linalg_det(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 
 fn linalg_solve_triangular(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "B")?);
-    if !call.flag("left", true)? || call.flag("unitriangular", false)? {
-        fail!(Unsupported, "triangular equations from the right, or with a diagonal of ones");
+    let a = read_triangle(builder, &a, call.flag("upper", false)?, call.flag("unitriangular", false)?)?;
+    one(solve_beside(builder, &a, &b, call.flag("left", true)?)?)
+}
+
+/// The older form, which returns the matrix as well.
+fn triangular_solve(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (whole, b) = (call.float_tensor(builder, "A")?, call.float_tensor(builder, "self")?);
+    let a = read_triangle(builder, &whole, call.flag("upper", true)?, call.flag("unitriangular", false)?)?;
+    let a = if call.flag("transpose", false)? { turned(&a) } else { a };
+    let whole = builder.expand(&whole, &call.out_shape(1)?)?;
+    Ok(vec![Item::Tensor(solve(builder, &a, &b)?), Item::Tensor(whole)])
+}
+
+/// The part of a matrix that a triangular solver reads, with ones on its diagonal if it takes them for granted.
+fn read_triangle(builder: &mut Builder, a: &Tensor, upper: bool, ones: bool) -> Result<Tensor> {
+    let part = triangle(builder, a, upper)?;
+    if !ones {
+        return Ok(part);
     }
-    let a = triangle(builder, &a, call.flag("upper", false)?)?;
-    one(solve(builder, &a, &b)?)
+    let unit = unit(builder, a)?;
+    let on = Formula::of(&unit).more(0.0);
+    on.choose(1.0, Formula::of(&part)).build(builder)
+}
+
+fn turned(x: &Tensor) -> Tensor {
+    Builder::swapped(x, x.rank() - 2, x.rank() - 1)
+}
+
+/// `x` with `a x = b`, or `x a = b`.
+fn solve_beside(builder: &mut Builder, a: &Tensor, b: &Tensor, left: bool) -> Result<Tensor> {
+    if left {
+        return solve(builder, a, b);
+    }
+    let x = solve(builder, &turned(a), &turned(b))?;
+    Ok(turned(&x))
 }
 
 fn linalg_solve(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (a, b) = (call.float_tensor(builder, "A")?, call.float_tensor(builder, "B")?);
-    if !call.flag("left", true)? {
-        fail!(Unsupported, "equations with the unknown on the left");
-    }
-    let vector = b.rank() + 1 == a.rank();
+    let vector = b.rank() == 1 || b.rank() + 1 == a.rank() && b.rank() >= 1 && builder.shape(&b) == builder.shape(&a)[..b.rank()];
     let mut shape = builder.shape(&b);
     if vector {
         shape.push(1.into());
     }
     let b = builder.reshape(&b, &shape)?;
-    let x = solve(builder, &a, &b)?;
+    let x = solve_beside(builder, &a, &b, vector || call.flag("left", true)?)?;
     let last = x.rank() - 1;
     let x = if vector { builder.without(&x, last)? } else { x };
     with_info(builder, call, x)
@@ -129,7 +156,7 @@ fn square(builder: &Builder, a: &Tensor) -> Result<Dim> {
 }
 
 /// The matrices with ones on the diagonal, as many as `a` has.
-fn unit(builder: &mut Builder, a: &Tensor) -> Result<Tensor> {
+pub(super) fn unit(builder: &mut Builder, a: &Tensor) -> Result<Tensor> {
     let size = square(builder, a)?;
     let column = builder.range(&0.into(), 1, &size)?;
     let row = builder.reshape(&column, &[size, 1.into()])?;
@@ -139,7 +166,7 @@ fn unit(builder: &mut Builder, a: &Tensor) -> Result<Tensor> {
 }
 
 /// What is above or below the diagonal, with it.
-fn triangle(builder: &mut Builder, a: &Tensor, upper: bool) -> Result<Tensor> {
+pub(super) fn triangle(builder: &mut Builder, a: &Tensor, upper: bool) -> Result<Tensor> {
     let size = square(builder, a)?;
     let column = builder.range(&0.into(), 1, &size)?;
     let row = builder.reshape(&column, &[size, 1.into()])?;
@@ -152,7 +179,7 @@ fn triangle(builder: &mut Builder, a: &Tensor, upper: bool) -> Result<Tensor> {
     builder.select(&outside, &zero, a)
 }
 
-fn solve(builder: &mut Builder, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+pub(super) fn solve(builder: &mut Builder, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     square(builder, a)?;
     if b.rank() < 2 {
         fail!(Shape, "no columns to solve equations for");
@@ -172,33 +199,4 @@ fn determinant(builder: &mut Builder, a: &Tensor) -> Result<Tensor> {
     let value = builder.dense(a)?;
     let value = builder.graph.push(Op::Determinant, &[value])?;
     Ok(builder.plain(value))
-}
-
-fn matrix_norm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.float_tensor(builder, "self")?;
-    let axes = if call.has("dim") { call.axes("dim", x.rank())? } else { vec![x.rank() - 2, x.rank() - 1] };
-    let [rows, columns] = axes[..] else { fail!(Format, "a matrix of {} dimensions", axes.len()) };
-    let keep = call.flag("keepdim", false)?;
-    if matches!(call.text("ord"), Some("fro")) || !call.has("ord") {
-        let mut both = [rows, columns];
-        both.sort_unstable();
-        return one(length(builder, &x, 2.0, &both, keep)?);
-    }
-    let order = if call.text("ord").is_some() { f64::NAN } else { call.float("ord", f64::NAN)? };
-    // The sums along one dimension, then the largest or smallest of them.
-    let (inner, outer) = if order.abs() == 1.0 { (rows, columns) } else { (columns, rows) };
-    if order.abs() != 1.0 && !order.is_infinite() {
-        fail!(Unsupported, "a matrix norm by singular values");
-    }
-    let size = builder.unary(Unary::Abs, &x)?;
-    let sums = reduce(builder, Reduce::Sum, &size, &[inner], true)?;
-    let how = if order > 0.0 { Reduce::Max } else { Reduce::Min };
-    let most = reduce(builder, how, &sums, &[outer], true)?;
-    if keep {
-        return one(most);
-    }
-    let mut both = [rows, columns];
-    both.sort_unstable();
-    let most = builder.without(&most, both[1])?;
-    one(builder.without(&most, both[0])?)
 }

@@ -50,7 +50,7 @@ fn margin_ranking_loss(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Ite
 }
 
 /// The loss of each element as the call wants it: 0 leaves it, 1 asks for the mean, 2 for the sum.
-fn reduced(builder: &mut Builder, call: &Call<'_>, loss: &Tensor) -> Result<Tensor> {
+pub(super) fn reduced(builder: &mut Builder, call: &Call<'_>, loss: &Tensor) -> Result<Tensor> {
     let axes: Vec<usize> = (0..loss.rank()).collect();
     match call.integer("reduction", 1)? {
         0 => Ok(loss.clone()),

@@ -140,13 +140,18 @@ fn tensordot(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 
 /// A matrix and the product of two vectors.
 fn addr(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let (a, b) = (call.tensor("vec1")?, call.tensor("vec2")?);
+    let (a, b) = (call.wide_tensor(builder, "vec1")?, call.wide_tensor(builder, "vec2")?);
     let rows = builder.dim(&a, 0);
     let a = builder.reshape(&a, &[rows, 1.into()])?;
     let product = builder.binary(Binary::Mul, &a, &b)?;
     let product = Call::scale(builder, &product, call.float("alpha", 1.0)?)?;
-    let x = call.float_tensor(builder, "self")?;
-    let x = Call::scale(builder, &x, call.float("beta", 1.0)?)?;
+    let beta = call.float("beta", 1.0)?;
+    if beta == 0.0 {
+        return one(product);
+    }
+    let x = call.wide_tensor(builder, "self")?;
+    let x = builder.cast(&x, builder.dtype(&product))?;
+    let x = Call::scale(builder, &x, beta)?;
     one(builder.binary(Binary::Add, &x, &product)?)
 }
 

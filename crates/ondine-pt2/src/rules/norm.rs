@@ -7,7 +7,7 @@ use super::{
     rule::{Rule, one},
 };
 use crate::{
-    builder::{Builder, Tensor, check_list},
+    builder::{Builder, Tensor, check_list, elements},
     call::{Call, Item},
 };
 
@@ -24,6 +24,10 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("native_batch_norm", batch_norm),
     Rule::new("cudnn_batch_norm", batch_norm),
     Rule::new("_native_batch_norm_legit", batch_norm),
+    Rule::new("_native_batch_norm_legit_functional", batch_norm),
+    Rule::new("_batch_norm_with_update", batch_norm),
+    Rule::new("_batch_norm_with_update_functional", batch_norm),
+    Rule::new("_batch_norm_no_update", batch_norm),
     Rule::new("_weight_norm", weight_norm),
     Rule::new("_weight_norm_interface", weight_norm),
     Rule::new("instance_norm", instance_norm),
@@ -45,7 +49,13 @@ fn layer_norm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let width = width(builder, &x, count)?;
     let weight = parameter(builder, call, "weight", width, 1.0)?;
     let bias = parameter(builder, call, "bias", width, 0.0)?;
-    one(over_last(builder, &x, count, width, |builder, x| builder.graph.layer_norm(x, weight, bias, eps))?)
+    let result = over_last(builder, &x, count, width, |builder, x| builder.graph.layer_norm(x, weight, bias, eps))?;
+    if call.op == "layer_norm" {
+        return one(result);
+    }
+    let axes: Vec<usize> = (x.rank() - count.min(x.rank())..x.rank()).collect();
+    let moments = moments(builder, &x, &axes, eps.into())?;
+    Ok(std::iter::once(result).chain(moments).map(Item::Tensor).collect())
 }
 
 /// Elements of the last `count` dimensions.
@@ -111,7 +121,19 @@ fn group_norm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let weight = parameter(builder, call, "weight", channels, 1.0)?;
     let bias = parameter(builder, call, "bias", channels, 0.0)?;
     let eps = call.float("eps", 1e-5)? as f32;
-    one(groups_of(builder, &x, [weight, bias], usize::try_from(groups).unwrap_or(0), eps)?)
+    let groups = usize::try_from(groups).unwrap_or(0);
+    let result = groups_of(builder, &x, [weight, bias], groups, eps)?;
+    if call.op == "group_norm" || groups == 0 {
+        return one(result);
+    }
+    let (batch, rest) = (builder.dim(&x, 0), &builder.shape(&x)[1..]);
+    let rows = elements(rest).floor_div(groups);
+    let parts = builder.reshape(&x, &[batch.clone(), groups.into(), rows])?;
+    let mut items = vec![Item::Tensor(result)];
+    for moment in moments(builder, &parts, &[2], eps.into())? {
+        items.push(Item::Tensor(builder.without(&moment, 2)?));
+    }
+    Ok(items)
 }
 
 fn groups_of(builder: &mut Builder, x: &Tensor, [weight, bias]: [Value; 2], groups: usize, eps: f32) -> Result<Tensor> {
@@ -124,10 +146,11 @@ fn groups_of(builder: &mut Builder, x: &Tensor, [weight, bias]: [Value; 2], grou
 /// A scale and an offset per channel, from tensors that are known when the weights are: they are folded then.
 fn batch_norm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.float_tensor(builder, "input")?;
-    if call.flag("training", false)? {
+    if call.flag("training", call.op.starts_with("_batch_norm_with_update"))? {
         return batch_norm_of_batch(builder, call, &x);
     }
     let (mean, variance) = (call.float_tensor(builder, "running_mean")?, call.float_tensor(builder, "running_var")?);
+    let running = [mean.clone(), variance.clone()];
     let variance = builder.affine(&variance, 1.0, call.float("eps", 1e-5)?)?;
     let mut scale = builder.unary(Unary::Rsqrt, &variance)?;
     if let Some(weight) = call.try_tensor("weight")? {
@@ -143,8 +166,9 @@ fn batch_norm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         None => builder.unary(Unary::Neg, &shift)?,
     };
     let result = per_channel(builder, &x, &scale, &shift)?;
-    // The other results of the functional forms are for training.
-    Ok(std::iter::once(result).chain([mean, variance]).map(Item::Tensor).collect())
+    // The moments of the batch are not found; the running ones stay as they are.
+    let moments = running.clone();
+    Ok(batch_results(call, result, moments, running))
 }
 
 /// `x * scale + shift`, both vectors over channels.
@@ -157,18 +181,31 @@ fn per_channel(builder: &mut Builder, x: &Tensor, scale: &Tensor, shift: &Tensor
     builder.binary(Binary::Add, &scaled, &shift)
 }
 
-/// With the moments of the batch itself: what weight standardization makes of a kernel.
+/// The results of a batch normalization: what it yields, the moments of the batch, sometimes bytes for a kernel of its
+/// own, and the running moments.
+fn batch_results(call: &Call<'_>, result: Tensor, moments: [Tensor; 2], running: [Tensor; 2]) -> Vec<Item> {
+    let mut results: Vec<Tensor> = std::iter::once(result).chain(moments).collect();
+    if call.op.starts_with("_batch_norm_with_update") {
+        results.push(results[1].clone());
+    }
+    results.extend(running);
+    results.truncate(call.output_names().len());
+    results.into_iter().map(Item::Tensor).collect()
+}
+
+/// With the moments of the batch itself: in training, and what weight standardization makes of a kernel.
 fn batch_norm_of_batch(builder: &mut Builder, call: &Call<'_>, x: &Tensor) -> Result<Vec<Item>> {
     let axes: Vec<usize> = (0..x.rank()).filter(|&axis| axis != 1).collect();
     let mean = reduce(builder, Reduce::Mean, x, &axes, true)?;
     let difference = builder.binary(Binary::Sub, x, &mean)?;
     let square = builder.binary(Binary::Mul, &difference, &difference)?;
     let variance = reduce(builder, Reduce::Mean, &square, &axes, true)?;
-    let variance = builder.affine(&variance, 1.0, call.float("eps", 1e-5)?)?;
-    let scale = builder.unary(Unary::Rsqrt, &variance)?;
+    let shifted = builder.affine(&variance, 1.0, call.float("eps", 1e-5)?)?;
+    let scale = builder.unary(Unary::Rsqrt, &shifted)?;
     let mut result = builder.binary(Binary::Mul, &difference, &scale)?;
     let mut shape = vec![Dim::from(1); x.rank()];
-    shape[1] = builder.dim(x, 1);
+    let channels = builder.dim(x, 1);
+    shape[1] = channels.clone();
     for (name, op) in [("weight", Binary::Mul), ("bias", Binary::Add)] {
         if let Some(vector) = call.try_tensor(name)? {
             let vector = builder.cast(&vector, DType::F32)?;
@@ -176,7 +213,36 @@ fn batch_norm_of_batch(builder: &mut Builder, call: &Call<'_>, x: &Tensor) -> Re
             result = builder.binary(op, &result, &vector)?;
         }
     }
-    one(result)
+    let mut flat = |x: &Tensor| builder.reshape(x, std::slice::from_ref(&channels));
+    let (mean, variance, scale) = (flat(&mean)?, flat(&variance)?, flat(&scale)?);
+    let running = running(builder, call, x, [&mean, &variance])?;
+    Ok(batch_results(call, result, [mean, scale], running))
+}
+
+/// The running moments after a batch of these moments.
+fn running(builder: &mut Builder, call: &Call<'_>, x: &Tensor, moments: [&Tensor; 2]) -> Result<[Tensor; 2]> {
+    let mut updated = [moments[0].clone(), moments[1].clone()];
+    let count: Option<usize> = (0..x.rank()).filter(|&axis| axis != 1).map(|axis| builder.dim(x, axis).fixed()).product();
+    let momentum = call.float("momentum", 0.1)?;
+    for (i, name) in ["running_mean", "running_var"].into_iter().enumerate() {
+        let (Some(before), Some(count)) = (call.try_tensor(name)?, count) else { continue };
+        // The variance that is kept is that of all, which a batch tells from one degree of freedom less.
+        let whole = if i == 1 { count as f64 / (count as f64 - 1.0) } else { 1.0 };
+        let (before, now) =
+            (builder.affine(&before, 1.0 - momentum, 0.0)?, builder.affine(moments[i], momentum * whole, 0.0)?);
+        updated[i] = builder.binary(Binary::Add, &before, &now)?;
+    }
+    Ok(updated)
+}
+
+/// The mean over `axes`, and the inverse of the standard deviation, their dimensions kept.
+fn moments(builder: &mut Builder, x: &Tensor, axes: &[usize], eps: f64) -> Result<[Tensor; 2]> {
+    let mean = reduce(builder, Reduce::Mean, x, axes, true)?;
+    let difference = builder.binary(Binary::Sub, x, &mean)?;
+    let square = builder.binary(Binary::Mul, &difference, &difference)?;
+    let variance = reduce(builder, Reduce::Mean, &square, axes, true)?;
+    let variance = builder.affine(&variance, 1.0, eps)?;
+    Ok([mean, builder.unary(Unary::Rsqrt, &variance)?])
 }
 
 fn instance_norm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {

@@ -1,6 +1,6 @@
 //! Order statistics, and places among sorted numbers.
 
-use ondine_graph::{Binary, DType, Dim, Elementary, Reduce, Result, fail};
+use ondine_graph::{Binary, DType, Dim, Reduce, Result};
 
 use super::{
     index::ordered,
@@ -10,14 +10,15 @@ use super::{
 use crate::{
     builder::{Builder, elements},
     call::{Call, Item},
+    formula::Formula,
 };
 
 /// The operators of this file.
 pub(super) const RULES: &[Rule] = &[
     Rule::new("bucketize", bucketize),
     Rule::new("searchsorted", bucketize),
-    Rule::new("median", rank_value),
-    Rule::new("kthvalue", rank_value),
+    Rule::new("median", rank_value).along(),
+    Rule::new("kthvalue", rank_value).along(),
     Rule::new("isin", isin),
     Rule::new("histc", histc),
 ];
@@ -99,21 +100,25 @@ fn histc(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.float_tensor(builder, "self")?;
     let bins = call.integer("bins", 100)?.max(1);
     let (least, most) = (call.float("min", 0.0)?, call.float("max", 0.0)?);
-    if least >= most {
-        fail!(Unsupported, "histc over a range that the data decides");
-    }
-    let scale = bins as f64 / (most - least);
-    let place = builder.affine(&x, scale, -least * scale)?;
-    let place = builder.function(Elementary::Floor, &place)?;
+    let size = elements(&builder.shape(&x));
+    let x = builder.reshape(&x, &[size, 1.into()])?;
+    // A range of nothing is that of the data; of one number, a part to each side of it.
+    let (low, high) = if least == most {
+        let (low, high) = (reduce(builder, Reduce::Min, &x, &[0, 1], false)?, reduce(builder, Reduce::Max, &x, &[0, 1], false)?);
+        let (low, high) = (Formula::of(&low), Formula::of(&high));
+        let one_number = low.equals(&high);
+        (one_number.choose(&low - 1.0, &low), one_number.choose(&high + 1.0, &high))
+    } else {
+        (least.into(), most.into())
+    };
+    let x = Formula::of(&x);
+    let place = ((&x - &low) / (&high - &low) * bins as f64).floor();
     // The largest number belongs to the last part.
-    let (last, largest) = (builder.number((bins - 1) as f64, DType::F32)?, builder.number(most, DType::F32)?);
-    let at_end = builder.binary(Binary::Equal, &x, &largest)?;
-    let place = builder.select(&at_end, &last, &place)?;
-    let size = elements(&builder.shape(&place));
-    let place = builder.reshape(&place, &[size, 1.into()])?;
+    let place = x.equals(&high).choose((bins - 1) as f64, place);
     let parts = builder.range(&0.into(), 1, &Dim::from_i64(bins))?;
     let parts = builder.cast(&parts, DType::F32)?;
-    let hits = builder.binary(Binary::Equal, &place, &parts)?;
+    let inside = x.less(&low).or(x.more(&high)).not();
+    let hits = place.equals(Formula::of(&parts)).and(inside).build(builder)?;
     let hits = builder.cast(&hits, DType::F32)?;
     let counts = reduce(builder, Reduce::Sum, &hits, &[0], false)?;
     one(call.cast_out(builder, &counts)?)

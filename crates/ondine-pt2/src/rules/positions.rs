@@ -22,9 +22,6 @@ pub(super) fn positions(builder: &mut Builder, mask: &Tensor, size: Option<&Dim>
 /// For each dimension where the elements are that are not zero.
 pub(super) fn coordinates(builder: &mut Builder, x: &Tensor, size: Option<&Dim>) -> Result<Vec<Tensor>> {
     let shape = builder.shape(x);
-    if shape.is_empty() {
-        fail!(Unsupported, "the places of a number without dimensions");
-    }
     let places = positions(builder, x, size)?;
     let mut columns = Vec::new();
     for axis in 0..shape.len() {

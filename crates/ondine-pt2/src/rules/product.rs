@@ -9,7 +9,7 @@ use super::{
     shape::lower_triangle,
 };
 use crate::{
-    builder::{Builder, Tensor, elements},
+    builder::{Builder, Tensor, elements, wide},
     call::{Call, Item},
 };
 
@@ -33,7 +33,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("ger", outer),
     Rule::new("einsum", einsum_of_call),
     Rule::new("scaled_dot_product_attention", attention),
-    Rule::new("_scaled_dot_product_flash_attention_for_cpu", attention),
+    Rule::new("_scaled_dot_product_flash_attention_for_cpu", attention_with_sums),
     Rule::new("_scaled_dot_product_efficient_attention", attention),
     Rule::new("_scaled_dot_product_flash_attention", attention),
     Rule::new("_grouped_mm", grouped),
@@ -63,12 +63,19 @@ fn chain_matmul(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 }
 
 fn inner(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let (a, b) = (call.tensor("self")?, call.tensor("other")?);
-    let b = if b.rank() > 1 { Builder::swapped(&b, b.rank() - 2, b.rank() - 1) } else { b };
-    if b.rank() > 2 {
-        fail!(Unsupported, "inner products of more than matrices");
+    let (a, b) = (call.wide_tensor(builder, "self")?, call.wide_tensor(builder, "other")?);
+    if a.rank() == 0 || b.rank() == 0 {
+        return one(builder.binary(Binary::Mul, &a, &b)?);
     }
-    one(matmul(builder, &a, &b)?)
+    // All rows of one by all rows of the other.
+    let (inner, shape) = (builder.dim(&a, a.rank() - 1), call.out_shape(0)?);
+    let rows = |builder: &mut Builder, x: &Tensor| {
+        let count = elements(&builder.shape(x)[..x.rank() - 1]);
+        builder.reshape(x, &[count, inner.clone()])
+    };
+    let (a, b) = (rows(builder, &a)?, rows(builder, &b)?);
+    let product = matmul(builder, &a, &Builder::swapped(&b, 0, 1))?;
+    one(builder.reshape(&product, &shape)?)
 }
 
 fn addmm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -82,12 +89,15 @@ fn addmm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         if call.op == "addbmm" { reduce::reduce(builder, Reduce::Sum, &product, &[0], false)? } else { product };
     let product = Call::scale(builder, &product, call.float("alpha", 1.0)?)?;
     let beta = call.float("beta", 1.0)?;
+    let shape = call.out_shape(0)?;
     if beta == 0.0 {
-        return one(product);
+        return one(builder.expand(&product, &shape)?);
     }
-    let x = call.float_tensor(builder, "self")?;
+    let x = call.wide_tensor(builder, "self")?;
     let x = Call::scale(builder, &x, beta)?;
-    one(builder.binary(Binary::Add, &product, &x)?)
+    let x = builder.cast(&x, builder.dtype(&product))?;
+    let sum = builder.binary(Binary::Add, &product, &x)?;
+    one(builder.expand(&sum, &shape)?)
 }
 
 fn multiply(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -101,9 +111,9 @@ fn second(call: &Call<'_>) -> &'static str {
 }
 
 fn linear(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let (x, weight) = (call.float_tensor(builder, "input")?, call.float_tensor(builder, "weight")?);
+    let (x, weight) = (call.wide_tensor(builder, "input")?, call.wide_tensor(builder, "weight")?);
     let bias = match call.try_tensor("bias")? {
-        Some(bias) => Some(builder.cast(&bias, DType::F32)?),
+        Some(bias) => Some(builder.cast(&bias, builder.dtype(&x))?),
         None => None,
     };
     one(linear_of(builder, &x, &weight, bias.as_ref())?)
@@ -117,7 +127,8 @@ pub(super) fn linear_of(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias
         let y = linear_of(builder, x, &weight, bias)?;
         return builder.without(&y, y.rank() - 1);
     }
-    let fixed = builder.is_fixed(weight) && bias.is_none_or(|bias| bias.rank() == 1);
+    let float = builder.dtype(x) == DType::F32 && is_packable(builder, weight);
+    let fixed = float && bias.is_none_or(|bias| bias.rank() == 1);
     if !fixed || x.rank() == 0 {
         let product = matmul(builder, x, &Builder::swapped(weight, 0, 1))?;
         return match bias {
@@ -132,15 +143,30 @@ pub(super) fn linear_of(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias
     Ok(Tensor { value, axes: last.axes })
 }
 
+/// The type in which tensors are multiplied: that of the floating-point ones, if there are any, else integers.
+fn promoted<'t>(builder: &Builder, tensors: impl IntoIterator<Item = &'t Tensor>) -> DType {
+    let types: Vec<DType> = tensors.into_iter().map(|tensor| wide(builder.dtype(tensor))).collect();
+    if types.contains(&DType::F32) {
+        DType::F32
+    } else if types.contains(&DType::I64) {
+        DType::I64
+    } else {
+        DType::I32
+    }
+}
+
+/// True for what can be packed for products: known beforehand, and at least one element.
+fn is_packable(builder: &mut Builder, weight: &Tensor) -> bool {
+    builder.is_fixed(weight) && builder.shape(weight).iter().all(|dim| dim.fixed() != Some(0))
+}
+
 /// A product by the rules of `torch.matmul`.
 pub(super) fn matmul(builder: &mut Builder, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.rank() == 0 || b.rank() == 0 {
         fail!(Shape, "the matrix product of a scalar");
     }
-    if !builder.dtype(a).is_float() && !builder.dtype(b).is_float() {
-        return integer_matmul(builder, a, b);
-    }
-    let (a, b) = (builder.cast(a, DType::F32)?, builder.cast(b, DType::F32)?);
+    let dtype = promoted(builder, [a, b]);
+    let (a, b) = (builder.cast(a, dtype)?, builder.cast(b, dtype)?);
     if b.rank() == 1 {
         let size = builder.dim(&b, 0);
         let b = builder.reshape(&b, &[size, 1.into()])?;
@@ -154,7 +180,7 @@ pub(super) fn matmul(builder: &mut Builder, a: &Tensor, b: &Tensor) -> Result<Te
         return builder.without(&product, product.rank() - 2);
     }
     if b.rank() == 2 {
-        if builder.is_fixed(&b) {
+        if dtype == DType::F32 && is_packable(builder, &b) {
             return linear_of(builder, &a, &Builder::swapped(&b, 0, 1), None);
         }
         if a.rank() > 2 {
@@ -184,6 +210,32 @@ fn batched(builder: &mut Builder, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let right = builder.dense(&right)?;
     let value = builder.graph.push(Op::MatMul { transposed }, &[left, right])?;
     Ok(builder.plain(value))
+}
+
+/// Attention, and the logarithm of what each query's weights were divided by.
+fn attention_with_sums(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let mut items = attention(builder, call)?;
+    let [q, k] = ["query", "key"].map(|name| call.float_tensor(builder, name));
+    let (q, k) = (q?, k?);
+    let width = builder.dim(&q, q.rank() - 1).fixed().unwrap_or(1);
+    let (queries, keys) = (builder.dim(&q, q.rank() - 2), builder.dim(&k, k.rank() - 2));
+    let scores = matmul(builder, &q, &Builder::swapped(&k, k.rank() - 2, k.rank() - 1))?;
+    let mut scores = builder.affine(&scores, call.float("scale", 1.0 / (width as f64).sqrt())?, 0.0)?;
+    let hidden = builder.number(f64::NEG_INFINITY, DType::F32)?;
+    if call.flag("is_causal", false)? {
+        let seen = lower_triangle(builder, &queries, &keys)?;
+        scores = builder.select(&seen, &scores, &hidden)?;
+    }
+    if let Some(mask) = call.try_tensor("attn_mask")? {
+        scores = match builder.dtype(&mask) {
+            DType::Bool => builder.select(&mask, &scores, &hidden)?,
+            _ => builder.binary(Binary::Add, &scores, &mask)?,
+        };
+    }
+    let last = scores.rank() - 1;
+    let sums = reduce::log_sum(builder, &scores, &[last])?;
+    items.push(Item::Tensor(builder.without(&sums, last)?));
+    Ok(items)
 }
 
 /// Attention over `[.., heads, length, head_dim]`.
@@ -300,9 +352,10 @@ fn einsum(builder: &mut Builder, equation: &str, tensors: Vec<Tensor>) -> Result
     if terms.len() != tensors.len() {
         fail!(Format, "einsum `{equation}` of {} tensors", tensors.len());
     }
+    let dtype = promoted(builder, &tensors);
     let mut all = Vec::new();
     for (tensor, term) in tensors.into_iter().zip(terms) {
-        let mut tensor = builder.cast(&tensor, DType::F32)?;
+        let mut tensor = builder.cast(&tensor, dtype)?;
         let mut labels = labels(term, tensor.rank())?;
         all.extend(labels.iter().copied());
         while let Some((a, b)) = repeated(&labels) {
@@ -359,28 +412,6 @@ fn labels(term: &str, rank: usize) -> Result<Vec<char>> {
         fail!(Unsupported, "einsum with the term `{term}` for rank {rank}");
     }
     Ok(labels)
-}
-
-/// The product of matrices of integers, which no float holds: all products written out, then summed.
-fn integer_matmul(builder: &mut Builder, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let dtype = builder.dtype(a);
-    let (a, b) = (builder.cast(a, DType::I64)?, builder.cast(b, DType::I64)?);
-    let mut wide = builder.shape(&a);
-    wide.push(1.into());
-    if b.rank() == 1 {
-        wide.pop();
-    }
-    let a = builder.reshape(&a, &wide)?;
-    // [.., rows, inner, 1] times [.., 1, inner, columns]
-    let mut tall = builder.shape(&b);
-    if b.rank() > 1 && a.rank() > 2 {
-        tall.insert(b.rank() - 2, 1.into());
-    }
-    let b = builder.reshape(&b, &tall)?;
-    let product = builder.binary(Binary::Mul, &a, &b)?;
-    let axis = product.rank() - if tall.len() == 1 { 1 } else { 2 };
-    let sum = reduce::reduce(builder, Reduce::Sum, &product, &[axis], false)?;
-    builder.cast(&sum, dtype)
 }
 
 /// Two dimensions of one label.

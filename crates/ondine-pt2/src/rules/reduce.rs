@@ -15,35 +15,35 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("prod", |builder, call| plain(builder, call, Reduce::Product)),
     Rule::new("amax", |builder, call| plain(builder, call, Reduce::Max)),
     Rule::new("amin", |builder, call| plain(builder, call, Reduce::Min)),
-    Rule::new("any", |builder, call| plain(builder, call, Reduce::Max)),
-    Rule::new("_is_any_true", |builder, call| plain(builder, call, Reduce::Max)),
-    Rule::new("all", |builder, call| plain(builder, call, Reduce::Min)),
-    Rule::new("_is_all_true", |builder, call| plain(builder, call, Reduce::Min)),
-    Rule::new("max", extremum),
-    Rule::new("min", extremum),
-    Rule::new("aminmax", aminmax),
-    Rule::new("softmin", softmin),
-    Rule::new("argmax", argmax),
-    Rule::new("argmin", argmax),
+    Rule::new("any", any),
+    Rule::new("_is_any_true", any),
+    Rule::new("all", any),
+    Rule::new("_is_all_true", any),
+    Rule::new("max", extremum).along(),
+    Rule::new("min", extremum).along(),
+    Rule::new("aminmax", aminmax).along(),
+    Rule::new("softmin", softmin).along(),
+    Rule::new("argmax", argmax).along(),
+    Rule::new("argmin", argmax).along(),
     Rule::new("var", variance),
     Rule::new("std", variance),
     Rule::new("var_mean", variance),
     Rule::new("std_mean", variance),
-    Rule::new("logsumexp", logsumexp),
-    Rule::new("special_logsumexp", logsumexp),
+    Rule::new("logsumexp", logsumexp).along(),
+    Rule::new("special_logsumexp", logsumexp).along(),
     Rule::new("linalg_vecdot", linalg_vecdot),
-    Rule::new("logcumsumexp", log_scan),
+    Rule::new("logcumsumexp", log_scan).along(),
     Rule::new("linalg_vector_norm", norm),
     Rule::new("norm", norm),
     Rule::new("frobenius_norm", norm),
     Rule::new("linalg_norm", norm),
-    Rule::new("softmax", softmax_along),
-    Rule::new("_softmax", softmax_along),
-    Rule::new("special_softmax", softmax_along),
-    Rule::new("_safe_softmax", softmax_along),
-    Rule::new("log_softmax", log_softmax),
-    Rule::new("_log_softmax", log_softmax),
-    Rule::new("special_log_softmax", log_softmax),
+    Rule::new("softmax", softmax_along).along(),
+    Rule::new("_softmax", softmax_along).along(),
+    Rule::new("special_softmax", softmax_along).along(),
+    Rule::new("_safe_softmax", softmax_along).along(),
+    Rule::new("log_softmax", log_softmax).along(),
+    Rule::new("_log_softmax", log_softmax).along(),
+    Rule::new("special_log_softmax", log_softmax).along(),
     Rule::new("count_nonzero", count_nonzero),
     Rule::new("diff", diff),
 ];
@@ -141,8 +141,11 @@ pub(super) fn reduce(builder: &mut Builder, how: Reduce, x: &Tensor, axes: &[usi
     if axes.is_empty() {
         return Ok(x.clone());
     }
+    if let Some(axis) = axes.iter().find(|&&axis| axis >= x.rank()) {
+        fail!(Shape, "dimension {axis} of {}", x.rank());
+    }
     let dtype = builder.dtype(x);
-    if matches!(dtype, DType::I8 | DType::U8) {
+    if !matches!(dtype, DType::F32 | DType::I64) {
         let wide = builder.cast(x, DType::I64)?;
         let folded = reduce(builder, how, &wide, axes, keep)?;
         return builder.cast(&folded, dtype);
@@ -175,13 +178,26 @@ fn squeeze(builder: &mut Builder, x: &Tensor, axes: &[usize]) -> Result<Tensor> 
     builder.reshape(x, &shape)
 }
 
+/// Whether any, or all, of what is folded is not zero: of nothing, none is and all are.
+fn any(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let (axes, keep) = axes(call, &x)?;
+    let truth = builder.cast(&x, DType::Bool)?;
+    let all = matches!(call.op, "all" | "_is_all_true");
+    // How many speak against `all`, or for `any`.
+    let counted = if all { builder.not(&truth)? } else { truth };
+    let ones = builder.cast(&counted, DType::I64)?;
+    let count = reduce(builder, Reduce::Sum, &ones, &axes, keep)?;
+    let found = builder.cast(&count, DType::Bool)?;
+    one(if all { builder.not(&found)? } else { found })
+}
+
 /// A fold whose result has the type that the program says.
 fn plain(builder: &mut Builder, call: &Call<'_>, how: Reduce) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
     let (axes, keep) = axes(call, &x)?;
     let dtype = call.out_dtype(0)?;
     // Truth values and small integers are folded as wide ones.
-    let x = if matches!(call.op, "any" | "all") { builder.cast(&x, DType::Bool)? } else { x };
     let x = builder.cast(&x, if dtype == DType::F32 { DType::F32 } else { DType::I64 })?;
     let folded = reduce(builder, how, &x, &axes, keep)?;
     one(builder.cast(&folded, dtype)?)
@@ -189,6 +205,13 @@ fn plain(builder: &mut Builder, call: &Call<'_>, how: Reduce) -> Result<Vec<Item
 
 /// Where along `axis` the largest, or the smallest, element is; `axis` goes away.
 fn position(builder: &mut Builder, x: &Tensor, axis: usize, smallest: bool) -> Result<Tensor> {
+    if !builder.dtype(x).is_float() {
+        // The first of those in order.
+        let wide = builder.cast(x, DType::I64)?;
+        let last = builder.axis_last(&wide, axis)?;
+        let value = builder.graph.push(Op::ArgSort { descending: !smallest, keep: 1.into() }, &[last.value])?;
+        return builder.without(&Tensor { value, axes: last.axes }, axis);
+    }
     let x = builder.cast(x, DType::F32)?;
     let x = if smallest { builder.unary(Unary::Neg, &x)? } else { x };
     let last = builder.axis_last(&x, axis)?;

@@ -38,12 +38,23 @@ pub(crate) struct Rule {
     pub(crate) repeats: fn(&Call<'_>) -> Result<bool>,
     /// True if its in-place form changes what a name means, not what memory holds.
     pub(crate) renames: bool,
+    /// True if it works along a dimension, of which a number without any has one of size 1.
+    pub(crate) along: bool,
 }
 
 impl Rule {
     /// An operator on real numbers whose results have memory of their own.
     pub(super) const fn new(name: &'static str, run: Run) -> Self {
-        Self { name, run, complex: None, memory: sharing::own, back: by_element, repeats: never, renames: false }
+        Self {
+            name,
+            run,
+            complex: None,
+            memory: sharing::own,
+            back: by_element,
+            repeats: never,
+            renames: false,
+            along: false,
+        }
     }
 
     /// The same on complex numbers.
@@ -74,6 +85,11 @@ impl Rule {
     /// Whether it can hold an element more than once.
     pub(super) const fn repeats(self, repeats: fn(&Call<'_>) -> Result<bool>) -> Self {
         Self { repeats, ..self }
+    }
+
+    /// It works along a dimension, of which a number without any has one.
+    pub(super) const fn along(self) -> Self {
+        Self { along: true, ..self }
     }
 
     /// In place, it changes what a name means.

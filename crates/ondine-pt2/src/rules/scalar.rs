@@ -1,6 +1,6 @@
 //! Functions of numbers that occur now and then, in terms of others.
 
-use ondine_graph::{Binary, DType, Elementary, Reduce, Result, Unary, fail};
+use ondine_graph::{Binary, DType, Elementary, Reduce, Result, Unary};
 
 use super::{
     elementwise::between,
@@ -8,8 +8,9 @@ use super::{
     rule::{Rule, one},
 };
 use crate::{
-    builder::Builder,
-    call::{Call, Item, Operand},
+    builder::{Builder, wide},
+    call::{Call, Item},
+    formula::Formula,
 };
 
 /// The operators of this file.
@@ -36,8 +37,10 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("bitwise_right_shift", shift),
     Rule::new("__ilshift__", shift),
     Rule::new("__irshift__", shift),
+    Rule::new("gcd", divisor),
+    Rule::new("lcm", divisor),
     Rule::new("signbit", signbit),
-    Rule::new("logaddexp2", logaddexp2),
+    Rule::new("logaddexp2", logaddexp),
     Rule::new("ldexp", ldexp),
     Rule::new("special_entr", special_entr),
     Rule::new("fake_quantize_per_tensor_affine", fake_quantize),
@@ -47,13 +50,11 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("lerp", lerp),
 ];
 
+/// `-x log x`: 0 of 0, and no more than nothing of what is less.
 fn special_entr(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.float_tensor(builder, "self")?;
-    let log = builder.unary(Unary::Log, &x)?;
-    let product = builder.binary(Binary::Mul, &x, &log)?;
-    let (entropy, zero) = (builder.unary(Unary::Neg, &product)?, builder.number(0.0, DType::F32)?);
-    let nothing = builder.binary(Binary::Equal, &x, &zero)?;
-    one(builder.select(&nothing, &zero, &entropy)?)
+    let x = Formula::of(&call.float_tensor(builder, "self")?);
+    let inside = x.equals(0.0).choose(0.0, -(&x * x.ln()));
+    one(x.less(0.0).choose(f64::NEG_INFINITY, inside).build(builder)?)
 }
 
 fn ldexp(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -62,18 +63,41 @@ fn ldexp(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     one(builder.binary(Binary::Mul, &x, &power)?)
 }
 
-fn logaddexp2(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+/// The logarithm of the sum of two powers, which are infinite where a state is impossible.
+fn logaddexp(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let binary = call.op == "logaddexp2";
     let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
-    let most = builder.binary(Binary::Max, &a, &b)?;
-    let (a, b) = (builder.binary(Binary::Sub, &a, &most)?, builder.binary(Binary::Sub, &b, &most)?);
-    let (a, b) = (builder.function(Elementary::Exp2, &a)?, builder.function(Elementary::Exp2, &b)?);
-    let sum = builder.binary(Binary::Add, &a, &b)?;
-    let sum = builder.function(Elementary::Log2, &sum)?;
-    one(builder.binary(Binary::Add, &sum, &most)?)
+    let (a, b) = (Formula::of(&a), Formula::of(&b));
+    let away = -(&a - &b).abs();
+    let added = if binary {
+        away.function(Elementary::Exp2).ln_1p() * std::f64::consts::LOG2_E
+    } else {
+        away.exp().ln_1p()
+    };
+    let most = a.max(&b);
+    // Two infinities of one sign have no distance, and are the sum themselves.
+    let infinite = a.equals(&b).and(a.abs().equals(f64::INFINITY));
+    one(infinite.choose(&a, most + added).build(builder)?)
+}
+
+/// The length of a vector of two parts, whose squares may be too large or small for numbers.
+fn hypot(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
+    let (a, b) = (Formula::of(&a).abs(), Formula::of(&b).abs());
+    let (most, least) = (a.max(&b), a.min(&b));
+    let ratio = &least / &most;
+    let length = &most * (&ratio * &ratio + 1.0).sqrt();
+    let length = most.equals(0.0).choose(0.0, length);
+    let infinite = a.equals(f64::INFINITY).or(b.equals(f64::INFINITY));
+    one(infinite.choose(f64::INFINITY, length).build(builder)?)
 }
 
 fn signbit(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.float_tensor(builder, "self")?;
+    let x = call.wide_tensor(builder, "self")?;
+    if !builder.dtype(&x).is_float() {
+        let zero = builder.number(0.0, builder.dtype(&x))?;
+        return one(builder.binary(Binary::Less, &x, &zero)?);
+    }
     // Minus zero is told apart by what it divides.
     let inverse = builder.function(Elementary::Reciprocal, &x)?;
     let zero = builder.number(0.0, DType::F32)?;
@@ -84,17 +108,6 @@ fn signbit(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 fn negative(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
     one(builder.unary(Unary::Neg, &x)?)
-}
-
-fn logaddexp(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
-    let most = builder.binary(Binary::Max, &a, &b)?;
-    let difference = builder.binary(Binary::Sub, &a, &b)?;
-    let distance = builder.unary(Unary::Abs, &difference)?;
-    let away = builder.unary(Unary::Neg, &distance)?;
-    let power = builder.unary(Unary::Exp, &away)?;
-    let added = builder.function(Elementary::Log1p, &power)?;
-    one(builder.binary(Binary::Add, &most, &added)?)
 }
 
 fn logit(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -109,7 +122,10 @@ fn logit(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 }
 
 fn nan_to_num(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.float_tensor(builder, "self")?;
+    let x = call.tensor("self")?;
+    if !builder.dtype(&x).is_float() {
+        return one(x);
+    }
     let number = builder.binary(Binary::Equal, &x, &x)?;
     let instead = builder.number(call.float("nan", 0.0)?, DType::F32)?;
     let x = builder.select(&number, &x, &instead)?;
@@ -175,13 +191,6 @@ fn softshrink(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     one(builder.binary(Binary::Sub, &x, &inside)?)
 }
 
-fn hypot(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
-    let (a, b) = (builder.binary(Binary::Mul, &a, &a)?, builder.binary(Binary::Mul, &b, &b)?);
-    let sum = builder.binary(Binary::Add, &a, &b)?;
-    one(builder.unary(Unary::Sqrt, &sum)?)
-}
-
 fn copysign(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.float_tensor(builder, "self")?;
     let other = call.operand_as(builder, "other", DType::F32)?;
@@ -191,14 +200,48 @@ fn copysign(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     one(builder.select(&below, &negative, &size)?)
 }
 
+/// Multiplied by or divided by a power of two; shifts by as many bits as there are leave nothing, or the sign.
 fn shift(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.tensor("self")?;
-    let Operand::Number { value, .. } = call.operand(builder, "other")? else {
-        fail!(Unsupported, "shifts by a tensor");
-    };
-    let factor = builder.number(2_f64.powf(value), builder.dtype(&x))?;
-    let op = if call.op.contains("left") || call.op.contains("lshift") { Binary::Mul } else { Binary::FloorDiv };
-    one(builder.binary(op, &x, &factor)?)
+    let dtype = call.out_dtype(0)?;
+    let (x, bits) = (call.operand_as(builder, "self", dtype)?, call.operand_as(builder, "other", dtype)?);
+    let (x, bits) = (builder.cast(&x, DType::I64)?, builder.cast(&bits, DType::I64)?);
+    let number = |builder: &mut Builder, value: f64| builder.number(value, DType::I64);
+    let left = call.op.contains("left") || call.op.contains("lshift");
+    // In two steps, so that no power is too large for the type.
+    let (two, zero) = (number(builder, 2.0)?, number(builder, 0.0)?);
+    let most = number(builder, if left { 63.0 } else { 62.0 })?;
+    let bits = builder.binary(Binary::Max, &bits, &zero)?;
+    let bits = builder.binary(Binary::Min, &bits, &most)?;
+    let half = builder.binary(Binary::FloorDiv, &bits, &two)?;
+    let rest = builder.binary(Binary::Sub, &bits, &half)?;
+    let op = if left { Binary::Mul } else { Binary::FloorDiv };
+    let mut result = x;
+    for part in [half, rest] {
+        let factor = builder.binary(Binary::Pow, &two, &part)?;
+        result = builder.binary(op, &result, &factor)?;
+    }
+    one(builder.cast(&result, dtype)?)
+}
+
+/// The largest integer that divides both, by Euclid's algorithm written out, and the least that both divide.
+fn divisor(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    // No pair of 64 bits takes more steps.
+    const STEPS: usize = 92;
+    let dtype = wide(call.out_dtype(0)?);
+    let (a, b) = (call.operand_as(builder, "self", dtype)?, call.operand_as(builder, "other", dtype)?);
+    let (a, b) = (builder.unary(Unary::Abs, &a)?, builder.unary(Unary::Abs, &b)?);
+    let zero = builder.number(0.0, dtype)?;
+    let (mut high, mut low) = (a.clone(), b.clone());
+    for _ in 0..STEPS {
+        let done = builder.binary(Binary::Equal, &low, &zero)?;
+        let rest = builder.binary(Binary::Remainder, &high, &low)?;
+        (high, low) = (builder.select(&done, &high, &low)?, rest);
+    }
+    if call.op == "gcd" {
+        return one(high);
+    }
+    let part = builder.binary(Binary::FloorDiv, &a, &high)?;
+    one(builder.binary(Binary::Mul, &part, &b)?)
 }
 
 fn ndtr(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -209,8 +252,9 @@ fn ndtr(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 }
 
 fn nansum(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.float_tensor(builder, "self")?;
-    let (number, zero) = (builder.binary(Binary::Equal, &x, &x)?, builder.number(0.0, DType::F32)?);
+    let dtype = call.out_dtype(0)?;
+    let x = call.operand_as(builder, "self", dtype)?;
+    let (number, zero) = (builder.binary(Binary::Equal, &x, &x)?, builder.number(0.0, dtype)?);
     let x = builder.select(&number, &x, &zero)?;
     let axes = if call.has("dim") { call.axes("dim", x.rank())? } else { (0..x.rank()).collect() };
     one(reduce(builder, Reduce::Sum, &x, &axes, call.flag("keepdim", false)?)?)

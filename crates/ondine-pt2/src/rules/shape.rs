@@ -1,6 +1,6 @@
 //! Operators that make, join, pad and reorder tensors.
 
-use ondine_graph::{Binary, DType, Dim, NDArray, Op, Result, fail};
+use ondine_graph::{Binary, DType, Dim, NDArray, Op, Result, fail, infer::broadcast};
 
 use super::{
     choice::repeated,
@@ -49,12 +49,10 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("empty_strided", full),
     Rule::new("new_empty_strided", full),
     Rule::new("scalar_tensor", full),
-    Rule::new("arange", arange),
-    Rule::new("linspace", linspace),
     Rule::new("eye", eye),
     Rule::new("tril", triangle),
     Rule::new("triu", triangle),
-    Rule::new("flip", flip).complex(),
+    Rule::new("flip", flip).complex().along(),
     Rule::new("roll", roll).complex(),
     Rule::new("repeat", repeat),
     Rule::new("tile", repeat),
@@ -87,14 +85,19 @@ pub(super) const RULES: &[Rule] = &[
 
 fn real(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
+    if !call.is_complex("self") {
+        return one(x);
+    }
     let index = usize::from(call.op == "imag");
     let part = builder.slice(&x, x.rank() - 1, &index.into(), &(index + 1).into())?;
     one(builder.without(&part, x.rank() - 1)?)
 }
 
 fn complex(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let parts = [call.tensor("real")?, call.tensor("imag")?];
-    one(join(builder, &[&parts[0], &parts[1]])?)
+    let (real, imaginary) = (call.float_tensor(builder, "real")?, call.float_tensor(builder, "imag")?);
+    let shape = broadcast(&builder.shape(&real).into(), &builder.shape(&imaginary).into())?.0;
+    let (real, imaginary) = (builder.expand(&real, &shape)?, builder.expand(&imaginary, &shape)?);
+    one(join(builder, &[&real, &imaginary])?)
 }
 
 fn eye(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -121,25 +124,36 @@ fn stack(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         tensors.push(call.cast_out(builder, &tensor)?);
     }
     let rank = tensors.first().map_or(0, Tensor::rank);
-    let (axis, adds) = match (call.op, rank) {
-        ("dstack", 2) => (2, true),
-        ("dstack", 3..) => (2, false),
-        ("stack", _) => (call.axis("dim", 0, rank + 1)?, true),
-        ("hstack", 0 | 1) => (0, rank == 0),
-        ("hstack", _) => (1, false),
-        ("vstack", 1) => (0, true),
-        ("vstack", 2..) => (0, false),
-        ("column_stack", 1) => (1, true),
-        ("column_stack", 2..) => (1, false),
-        (op, _) => fail!(Unsupported, "{op} of tensors of rank {rank}"),
-    };
-    if adds {
+    if call.op == "stack" {
+        let axis = call.axis("dim", 0, rank + 1)?;
         for tensor in &mut tensors {
             let mut shape = builder.shape(tensor);
             shape.insert(axis, 1.into());
             *tensor = builder.reshape(tensor, &shape)?;
         }
+        return one(builder.concat(&tensors.iter().collect::<Vec<_>>(), axis)?);
     }
+    // Each is brought to a least rank, by dimensions of size 1 before or behind.
+    for tensor in &mut tensors {
+        let mut shape = builder.shape(tensor);
+        match (call.op, shape.len()) {
+            ("hstack", 0) => shape.push(1.into()),
+            ("vstack" | "dstack" | "column_stack", 0) => shape.extend([1.into(), 1.into()]),
+            ("vstack" | "dstack", 1) => shape.insert(0, 1.into()),
+            ("column_stack", 1) => shape.push(1.into()),
+            _ => {}
+        }
+        if call.op == "dstack" && shape.len() == 2 {
+            shape.push(1.into());
+        }
+        *tensor = builder.reshape(tensor, &shape)?;
+    }
+    let axis = match call.op {
+        "dstack" => 2,
+        "vstack" => 0,
+        "hstack" if tensors.first().is_none_or(|tensor| tensor.rank() == 1) => 0,
+        _ => 1,
+    };
     one(builder.concat(&tensors.iter().collect::<Vec<_>>(), axis)?)
 }
 
@@ -168,15 +182,15 @@ fn pad(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     for (i, pair) in amounts.chunks_exact(2).enumerate() {
         let Some(axis) = x.rank().checked_sub(i + 1) else { fail!(Shape, "more padding than dimensions") };
         let [before, after] = [pair[0], pair[1]];
+        if mode != "constant" {
+            x = mirrored(builder, &x, axis, [before, after], mode)?;
+            continue;
+        }
         // Negative amounts cut.
         let size = builder.dim(&x, axis);
         let (start, end) =
             (Dim::from_i64(before.saturating_neg().max(0)), &size - &Dim::from_i64(after.saturating_neg().max(0)));
         x = builder.slice(&x, axis, &start, &end)?;
-        let (Ok(before), Ok(after)) = (usize::try_from(before.max(0)), usize::try_from(after.max(0))) else { continue };
-        if before + after > 0 && mode != "constant" {
-            x = mirrored(builder, &x, axis, [before, after], mode)?;
-        }
     }
     if mode != "constant" {
         return one(x);
@@ -233,14 +247,18 @@ fn constant_pad(builder: &mut Builder, x: &Tensor, amounts: &[i64], value: f64) 
     builder.select(&inside, &result, &value)
 }
 
-/// `x` continued along `axis` by its own elements.
-fn mirrored(builder: &mut Builder, x: &Tensor, axis: usize, [before, after]: [usize; 2], mode: &str) -> Result<Tensor> {
+/// `x` continued along `axis` by its own elements, or cut where an amount is negative.
+fn mirrored(builder: &mut Builder, x: &Tensor, axis: usize, [before, after]: [i64; 2], mode: &str) -> Result<Tensor> {
+    if before == 0 && after == 0 {
+        return Ok(x.clone());
+    }
     let Some(size) = builder.dim(x, axis).fixed().filter(|&size| size > 0) else {
         fail!(Unsupported, "padding by {mode} of a dimension of unknown size");
     };
-    check_list(&[before.saturating_add(size).saturating_add(after)])?;
+    let count = before.saturating_add(size as i64).saturating_add(after).max(0);
+    check_list(&[usize::try_from(count).unwrap_or(usize::MAX)])?;
     let source = |i: i64| -> i64 {
-        let (n, i) = (size as i64, i - before as i64);
+        let (n, i) = (size as i64, i - before);
         match mode {
             "reflect" if n > 1 => {
                 let period = 2 * (n - 1);
@@ -251,7 +269,7 @@ fn mirrored(builder: &mut Builder, x: &Tensor, axis: usize, [before, after]: [us
             _ => i.clamp(0, n - 1),
         }
     };
-    let indices: Vec<i64> = (0..(before + size + after) as i64).map(source).collect();
+    let indices: Vec<i64> = (0..count).map(source).collect();
     let indices = builder.graph.constant(NDArray::new(&[indices.len()], &indices)?);
     let indices = builder.plain(indices);
     builder.take(x, axis, &indices)
@@ -271,37 +289,6 @@ fn full(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         builder.number(0.0, dtype)?
     };
     one(builder.expand(&number, &call.out_shape(0)?)?)
-}
-
-fn arange(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let count = call.out_dim(0, 0)?;
-    let dtype = call.out_dtype(0)?;
-    let integers = call.try_dim("start").and_then(|start| Ok((start, call.try_dim("step")?)));
-    let range = match integers {
-        Ok((start, step)) if step.as_ref().is_none_or(|step| step.constant().is_some()) => {
-            let step = step.and_then(|step| step.constant()).unwrap_or(1);
-            builder.range(&start.unwrap_or_else(|| 0.into()), step, &count)?
-        }
-        _ => {
-            let (start, step) = (call.float("start", 0.0)?, call.float("step", 1.0)?);
-            let range = builder.range(&0.into(), 1, &count)?;
-            let range = builder.cast(&range, DType::F32)?;
-            builder.affine(&range, step, start)?
-        }
-    };
-    one(builder.cast(&range, dtype)?)
-}
-
-fn linspace(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let steps = call.integer("steps", 100)?.clamp(0, 1 << 24);
-    let (start, end) = (call.float("start", 0.0)?, call.float("end", 1.0)?);
-    let step = (end - start) / (steps - 1).max(1) as f64;
-    // From both ends, as PyTorch does, so that the last is exact.
-    let value = |i: i64| if i < steps / 2 { start + step * i as f64 } else { end - step * (steps - 1 - i) as f64 };
-    let values: Vec<f32> = (0..steps.clamp(0, 1 << 24)).map(|i| value(i) as f32).collect();
-    let values = builder.graph.constant(NDArray::new(&[values.len()], &values)?);
-    let values = builder.plain(values);
-    one(call.cast_out(builder, &values)?)
 }
 
 fn matrix(shape: &[Dim]) -> Result<[Dim; 2]> {

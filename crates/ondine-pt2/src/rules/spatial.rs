@@ -2,7 +2,7 @@
 
 use ondine_graph::{
     Binary, DType, Dim, Fold, Interpolation, Kernel, NDArray, Op, Pooling, Reduce, Resample, Result, Scatter, Window,
-    fail,
+    Unary, fail,
 };
 
 use super::{
@@ -95,9 +95,13 @@ fn windows(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         ceil,
         counted: counted && fold == Fold::Average,
     };
-    let divisor = usize::try_from(call.integer("divisor_override", 0)?).ok().filter(|&divisor| divisor > 0);
+    let given = call.integer("divisor_override", 0)?;
+    let divisor = usize::try_from(given.unsigned_abs()).ok().filter(|&divisor| divisor > 0);
     let windows: Vec<Window> = (0..n).map(window).collect();
-    let pooled = pool(builder, &x, Pooling { fold, windows: windows.clone(), divisor })?;
+    let mut pooled = pool(builder, &x, Pooling { fold, windows: windows.clone(), divisor })?;
+    if given < 0 {
+        pooled = builder.unary(Unary::Neg, &pooled)?;
+    }
     with_places(builder, call, &x, &windows, pooled)
 }
 

@@ -1,6 +1,6 @@
 //! Views: operators whose result shares memory with their argument.
 
-use ondine_graph::{Dim, DimPair, NDArray, Result, Scatter, fail};
+use ondine_graph::{DType, Dim, DimPair, NDArray, Result, Scatter, fail};
 
 use super::{
     complex,
@@ -14,7 +14,7 @@ use crate::{
 
 /// The operators of this file.
 pub(super) const RULES: &[Rule] = &[
-    Rule::new("view", same_elements).shared().complex().back(all_back),
+    Rule::new("view", viewed).shared().complex().back(viewed_back),
     Rule::new("reshape", same_elements).sharing(sharing::reshaped).complex().back(all_back),
     Rule::new("_unsafe_view", same_elements).complex(),
     Rule::new("flatten", same_elements).sharing(sharing::reshaped).complex().back(all_back),
@@ -35,6 +35,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("clone", identity).complex(),
     Rule::new("lift_fresh_copy", identity).complex(),
     Rule::new("lift", identity),
+    Rule::new("native_dropout", native_dropout),
     Rule::new("dropout", identity).shared().back(all_back),
     Rule::new("feature_dropout", identity).shared().back(all_back),
     Rule::new("alpha_dropout", identity).shared().back(all_back),
@@ -83,7 +84,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("unbind", unbind).shared().complex().back(unbind_back),
     Rule::new("unbind_copy", unbind),
     Rule::new("diagonal", diagonal).shared(),
-    Rule::new("unfold", unfold).shared().repeats(windows_overlap),
+    Rule::new("unfold_copy", unfold).along(),
+    Rule::new("unfold", unfold).shared().repeats(windows_overlap).along(),
     Rule::new("as_strided", as_strided).shared().renames().repeats(strides_overlap),
     Rule::new("as_strided_copy", as_strided),
     Rule::new("broadcast_tensors", broadcast_tensors).sharing(sharing::of_a_list),
@@ -128,6 +130,9 @@ fn matrix_transpose(_builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>
 
 fn transpose(_builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
+    if x.rank() == 0 {
+        return one(x);
+    }
     let [first, second] = swapped_names(call);
     let (a, b) = (call.axis(first, 0, x.rank())?, call.axis(second, 1, x.rank())?);
     one(Builder::swapped(&x, a, b))
@@ -135,7 +140,7 @@ fn transpose(_builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 
 fn identity(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let name = if call.has("self") { "self" } else { "input" };
-    if call.flag("train", false)? {
+    if call.flag("train", false)? && call.float("p", 0.5)? != 0.0 {
         fail!(Unsupported, "dropout while training; export the model after .eval()");
     }
     let x = call.tensor(name)?;
@@ -143,11 +148,38 @@ fn identity(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     one(x)
 }
 
+fn viewed(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    if call.overload != "dtype" {
+        return same_elements(builder, call);
+    }
+    let (x, from, to) = (call.tensor("self")?, call.told("self")?, call.out_told(0)?);
+    if from == DType::F64 || to == DType::F64 {
+        fail!(Unsupported, "the bits of 64-bit floating-point numbers, which are computed in 32");
+    }
+    let x = if from == DType::C64 { x } else { builder.cast(&x, from)? };
+    // Complex numbers are pairs of their parts already.
+    let part = |dtype: DType| if dtype == DType::C64 { DType::F32 } else { dtype };
+    let shape = builder.shape(&x);
+    let x = if from == DType::C64 && part(to) == DType::F32 && to != DType::C64 {
+        let (last, rest) = (&shape[shape.len() - 1], &shape[..shape.len() - 2]);
+        let joined = &shape[shape.len() - 2] * last;
+        builder.reshape(&x, &[rest, &[joined]].concat())?
+    } else {
+        builder.bits(&x, part(to))?
+    };
+    one(builder.reshape(&x, &call.out_shape(0)?)?)
+}
+
+/// As trained with a probability of 0, or not at all: what is kept is everything.
+fn native_dropout(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = identity(builder, call)?;
+    let kept = builder.number(1.0, DType::Bool)?;
+    let kept = builder.expand(&kept, &call.out_shape(1)?)?;
+    Ok(x.into_iter().chain([Item::Tensor(kept)]).collect())
+}
+
 fn same_elements(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
-    if call.overload == "dtype" {
-        fail!(Unsupported, "a view of a tensor as another element type");
-    }
     one(builder.reshape(&x, &call.out_shape(0)?)?)
 }
 
@@ -325,6 +357,19 @@ pub(super) fn all_back(builder: &mut Builder, _: &Call<'_>, change: &Change<'_>)
     builder.reshape(change.new, &shape).map(Some)
 }
 
+fn viewed_back(builder: &mut Builder, call: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
+    if call.overload != "dtype" {
+        return all_back(builder, call, change);
+    }
+    if call.told("self")? == DType::C64 || call.out_told(0)? == DType::C64 {
+        fail!(Unsupported, "a change of the bits of complex numbers");
+    }
+    let new = builder.cast(change.new, call.out_told(0)?)?;
+    let new = builder.bits(&new, call.told("self")?)?;
+    let new = builder.reshape(&new, &builder.shape(change.whole))?;
+    builder.cast(&new, builder.dtype(change.whole)).map(Some)
+}
+
 /// The names of two dimensions that change places.
 fn swapped_names(call: &Call<'_>) -> [&'static str; 2] {
     if call.has("axis0") { ["axis0", "axis1"] } else { ["dim0", "dim1"] }
@@ -332,6 +377,9 @@ fn swapped_names(call: &Call<'_>) -> [&'static str; 2] {
 
 fn swapped_back(_: &mut Builder, call: &Call<'_>, change: &Change<'_>) -> Result<Option<Tensor>> {
     let (rank, [first, second]) = (change.whole.rank(), swapped_names(call));
+    if rank == 0 {
+        return Ok(Some(change.new.clone()));
+    }
     Ok(Some(Builder::swapped(change.new, call.axis(first, 0, rank)?, call.axis(second, 1, rank)?)))
 }
 

@@ -199,16 +199,17 @@ pub(super) fn select<R: Real>([condition, a, b]: [&Tensor<R>; 3], shape: &[usize
     Tensor::pick(&[a, b], shape, places.map(place))
 }
 
-/// To a floating-point type the nearest number, ties to even, of integers by way of F32; from there to an integer
+/// To a floating-point type the nearest number, ties to even, of integers and F64 by way of F32; from there to an integer
 /// truncated toward zero, to the nearest end of the type if outside, and 0 if no number; between integers the low bits;
 /// to a truth value whether it is not 0.
 pub(super) fn cast<R: Real>(to: DType, x: &Tensor<R>) -> Result<Tensor<R>> {
     let elements = match x.elements() {
         Elements::Integer(numbers) if to.is_float() => {
+            let near = |number: i64| if x.dtype() == DType::U64 { number.cast_unsigned() as f32 } else { number as f32 };
             let float = |&number: &i64| match to {
-                DType::BF16 => bf16::from_f32(number as f32).to_f64(),
-                DType::F16 => half::f16::from_f32(number as f32).to_f64(),
-                _ => f64::from(number as f32),
+                DType::BF16 => bf16::from_f32(near(number)).to_f64(),
+                DType::F16 => half::f16::from_f32(near(number)).to_f64(),
+                _ => f64::from(near(number)),
             };
             Elements::Real(numbers.iter().map(|number| R::exact(float(number))).collect())
         }

@@ -6,7 +6,7 @@ use super::elementwise::activate;
 use crate::{
     index::{count, rows},
     number::Real,
-    tensor::{Tensor, misfit},
+    tensor::{Elements, Tensor, misfit},
 };
 
 /// What an operator with weights does to its sums before they are stored.
@@ -69,11 +69,27 @@ fn product<R: Real>(a: &[R], b: &[R], [rows, inner, columns]: [usize; 3], transp
     (0..rows).flat_map(|row| all.iter().map(move |column| R::dot(&a[row * inner..][..inner], column))).collect()
 }
 
+/// As [`product`], of integers: they wrap around.
+fn whole_product(a: &[i64], b: &[i64], [rows, inner, columns]: [usize; 3], transposed: bool) -> Vec<i64> {
+    let at = |k: usize, column: usize| if transposed { column * inner + k } else { k * columns + column };
+    let dot = |row: usize, column: usize| {
+        (0..inner).fold(0_i64, |sum, k| sum.wrapping_add(a[row * inner + k].wrapping_mul(b[at(k, column)])))
+    };
+    (0..rows).flat_map(|row| (0..columns).map(move |column| dot(row, column))).collect()
+}
+
 pub(super) fn matmul<R: Real>(transposed: bool, [a, b]: [&Tensor<R>; 2], shape: &[usize]) -> Result<Tensor<R>> {
     let ([.., rows, inner], [batch @ .., _, columns]) = (a.shape(), shape) else {
         return Err(misfit("a product of matrices".into()));
     };
     let size = [*rows, *inner, *columns];
+    if let (Elements::Integer(x), Elements::Integer(y)) = (a.elements(), b.elements()) {
+        let numbers = (0..count(batch)).flat_map(|of| {
+            let (x, y) = (&x[of * rows * inner..][..rows * inner], &y[of * inner * columns..][..inner * columns]);
+            whole_product(x, y, size, transposed)
+        });
+        return Tensor::integer(a.dtype(), shape, numbers.collect());
+    }
     let (x, y) = (a.reals()?, b.reals()?);
     let numbers = (0..count(batch)).flat_map(|of| {
         let (x, y) = (&x[of * rows * inner..][..rows * inner], &y[of * inner * columns..][..inner * columns]);

@@ -154,7 +154,7 @@ impl Case {
         }
         let (low, count) = match dtype {
             DType::Bool => (0.0, 2.0),
-            DType::U8 => (0.0, 10.0),
+            DType::U8 | DType::U16 | DType::U32 | DType::U64 => (0.0, 10.0),
             _ => (-9.0, 19.0),
         };
         let integers: Vec<i64> = numbers.iter().map(|x| (low + ((x + 1.0) / 2.0 * count).floor()) as i64).collect();
@@ -276,6 +276,7 @@ pub(crate) fn reals(dtype: DType, shape: &[usize], numbers: &[f64]) -> NDArray {
     let bytes: Vec<u8> = match dtype {
         DType::F16 => numbers.iter().flat_map(|&x| f16::from_f64(x).to_le_bytes()).collect(),
         DType::BF16 => numbers.iter().flat_map(|&x| bf16::from_f64(x).to_le_bytes()).collect(),
+        DType::F64 => numbers.iter().flat_map(|&x| x.to_le_bytes()).collect(),
         _ => numbers.iter().flat_map(|&x| (x as f32).to_le_bytes()).collect(),
     };
     NDArray::from_bytes(dtype, shape, &bytes).expect("numbers fill the shape of a case")

@@ -77,6 +77,12 @@ every!(TYPES: DType = [
     DType::I8,
     DType::U8,
     DType::Bool,
+    DType::F64,
+    DType::I16,
+    DType::U16,
+    DType::U32,
+    DType::U64,
+    DType::C64,
 ]);
 
 /// Where the values of a function's argument lie that it is asked for.
@@ -280,7 +286,8 @@ fn select_cases() -> Vec<Case> {
 
 fn cast_cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (&from, &to) in TYPES.iter().flat_map(|from| TYPES.iter().map(move |to| (from, to))) {
+    let real = || TYPES.iter().filter(|dtype| **dtype != DType::C64);
+    for (&from, &to) in real().flat_map(|from| real().map(move |to| (from, to))) {
         for shape in [&[][..], &[0], &[7], &[3, 17]] {
             cases.push(Case::of(Op::Cast(to), &[(from, shape)]));
         }
@@ -290,6 +297,13 @@ fn cast_cases() -> Vec<Case> {
         }));
     }
     cases
+}
+
+/// Bits read as those of other types; truth values have no other bits than their own.
+fn bits_cases() -> Vec<Case> {
+    let pairs = TYPES.iter().flat_map(|from| TYPES.iter().map(move |to| (*from, *to)));
+    let pairs = pairs.filter(|(from, to)| from == to || *to != DType::Bool);
+    pairs.flat_map(|(from, to)| [[3, 8], [0, 8]].map(|shape| Case::of(Op::Bits(to), &[(from, &shape)]))).collect()
 }
 
 /// Numbers near the ends of types, halfway between others, and none.
@@ -360,6 +374,6 @@ fn glu_cases(floats: &[DType]) -> Vec<Case> {
 }
 
 pub(super) fn cases(floats: &[DType]) -> Vec<Case> {
-    let kinds = [unary_cases(floats), binary_cases(floats), select_cases(), cast_cases(), glu_cases(floats)];
+    let kinds = [unary_cases(floats), binary_cases(floats), select_cases(), cast_cases(), bits_cases(), glu_cases(floats)];
     kinds.into_iter().flatten().collect()
 }

@@ -79,7 +79,8 @@ fn matmuls(floats: &[DType]) -> Vec<Case> {
     let sizes = [[1, 1, 1], [2, 3, 7], [17, 33, 5], [65, 2, 64], [3, 130, 17], [0, 3, 2], [3, 2, 0], [3, 0, 2]];
     let batches: [&[usize]; 4] = [&[], &[3], &[2, 1], &[0]];
     let mut cases = Vec::new();
-    for (&dtype, [rows, inner, columns]) in floats.iter().flat_map(|dtype| sizes.map(|sizes| (dtype, sizes))) {
+    let types = floats.iter().chain(&[DType::I64, DType::I32]);
+    for (&dtype, [rows, inner, columns]) in types.flat_map(|dtype| sizes.map(|sizes| (dtype, sizes))) {
         for (batch, transposed) in batches.into_iter().flat_map(|batch| [(batch, false), (batch, true)]) {
             let a = [batch, &[rows, inner]].concat();
             let b = [batch, &if transposed { [columns, inner] } else { [inner, columns] }].concat();

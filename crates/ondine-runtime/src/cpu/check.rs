@@ -31,7 +31,8 @@ pub(super) fn check(graph: &Graph, value: Value, forms: &[Option<Form>], options
     let fits = match &node.op {
         Op::Native(native) => return own(graph, node, CpuOp::of(native)?, &formats, options),
         Op::Linear(_) | Op::Conv2d(..) => float(held) && multiplies(graph, node, first, &formats),
-        Op::MatMul { .. } | Op::Attention(_) => float(held) && float(first),
+        Op::MatMul { .. } => held == first && !held.is_float() || float(held) && float(first),
+        Op::Attention(_) => float(held) && float(first),
         Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::GroupNorm { .. } => {
             held == first || held == DType::BF16 && first == DType::F32
         }
@@ -44,6 +45,7 @@ pub(super) fn check(graph: &Graph, value: Value, forms: &[Option<Form>], options
         Op::Scan { .. } | Op::Glu(_) | Op::Resize { .. } | Op::Interpolate { .. } | Op::Pool(_) => as_inferred()?,
         Op::Range { .. } | Op::GroupedMatMul { .. } | Op::Recurrent { .. } | Op::Solve => as_inferred()?,
         Op::Cholesky | Op::Determinant | Op::Measure { .. } | Op::Loop(_) | Op::Unpack { .. } => as_inferred()?,
+        Op::Bits(_) => as_inferred()?,
     };
     if !(fits && forms_fit(graph, node, &formats)) {
         fail!(Format, "{held} from {dtypes:?} in forms {formats:?}");

@@ -99,6 +99,12 @@ pub(super) fn cast(x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> 
                 DType::I32 => k::convert(cpu, x.view::<$A>(), out.view::<i32>()),
                 DType::I8 => k::convert(cpu, x.view::<$A>(), out.view::<i8>()),
                 DType::U8 => k::convert(cpu, x.view::<$A>(), out.view::<u8>()),
+                DType::F64 => k::convert(cpu, x.view::<$A>(), out.view::<f64>()),
+                DType::I16 => k::convert(cpu, x.view::<$A>(), out.view::<i16>()),
+                DType::U16 => k::convert(cpu, x.view::<$A>(), out.view::<u16>()),
+                DType::U32 => k::convert(cpu, x.view::<$A>(), out.view::<u32>()),
+                DType::U64 => k::convert(cpu, x.view::<$A>(), out.view::<u64>()),
+                DType::C64 => fail!(Unsupported, "complex numbers of {} ones", x.dtype),
                 DType::Bool => k::truth(cpu, x.view::<$A>(), out.bytes),
             }
         };
@@ -111,6 +117,13 @@ pub(super) fn cast(x: Operand<'_>, out: &mut Target<'_>, device: &Processor) -> 
         DType::I32 => from!(i32),
         DType::I8 => from!(i8),
         DType::U8 | DType::Bool => from!(u8),
+        DType::F64 => from!(f64),
+        DType::I16 => from!(i16),
+        DType::U16 => from!(u16),
+        DType::U32 => from!(u32),
+        DType::U64 => from!(u64),
+        DType::C64 if out.dtype == DType::C64 => out.bytes.copy_from_slice(x.bytes),
+        DType::C64 => fail!(Unsupported, "{} numbers of complex ones", out.dtype),
     }
     Ok(())
 }

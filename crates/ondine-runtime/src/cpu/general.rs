@@ -15,7 +15,12 @@ use ondine_graph::{
 /// Calls `$body` with `$T` being an unsigned type of the element's size: for what moves elements unchanged.
 macro_rules! dispatch_integers {
     ($op:expr, $dtype:expr, $T:ident => $body:expr) => {
-        dispatch!($op, $dtype, [I64 => i64, I32 => i32, I8 => i8, U8 => u8, Bool => u8], $T => $body)
+        dispatch!(
+            $op,
+            $dtype,
+            [I64 => i64, I32 => i32, I16 => i16, I8 => i8, U64 => u64, U32 => u32, U16 => u16, U8 => u8, Bool => u8],
+            $T => $body
+        )
     };
 }
 

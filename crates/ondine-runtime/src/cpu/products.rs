@@ -42,6 +42,7 @@ pub(super) fn scratch_bytes(
             Some(Format::Panels { precision: Precision::Int8, .. }) => inputs[0].iter().product(),
             _ => 0,
         },
+        (Op::MatMul { .. }, None) if !dtype.is_float() => 0,
         (Op::MatMul { transposed }, None) => matmul_shape(*transposed, inputs).scratch_bytes(&device.cpu),
         (Op::GroupedMatMul { transposed }, None) => {
             group_shape(*transposed, inputs, inputs[0][0]).scratch_bytes(&device.cpu)
@@ -252,7 +253,12 @@ pub(super) fn matmul(
         out.bytes.fill(0);
         return Ok(());
     }
-    k::matmul(&device.cpu, &shape, [a.values()?, b.values()?], out.output()?, scratch);
+    let size = [shape.rows, shape.inner, shape.columns];
+    match a.dtype {
+        DType::I64 => k::whole_matmul(device.cpu.pool(), size, transposed, [a.view::<i64>(), b.view()], out.view()),
+        DType::I32 => k::whole_matmul(device.cpu.pool(), size, transposed, [a.view::<i32>(), b.view()], out.view()),
+        _ => k::matmul(&device.cpu, &shape, [a.values()?, b.values()?], out.output()?, scratch),
+    }
     Ok(())
 }
 

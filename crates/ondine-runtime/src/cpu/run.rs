@@ -73,7 +73,7 @@ pub(super) fn run(
         Op::Solve => general::solve(inputs, out, device),
         Op::Cholesky => general::cholesky(inputs[0], out, device),
         Op::Determinant => general::determinant(inputs[0], out, device),
-        Op::Measure { .. } => movement::whole(inputs[0], out),
+        Op::Measure { .. } | Op::Bits(_) => movement::whole(inputs[0], out),
         Op::Unpack { offset, .. } => movement::unpack(offset, inputs[0], out),
         Op::Linear(epilogue) => products::linear(*epilogue, inputs, out, device),
         Op::Conv2d(conv, epilogue) => products::conv2d(*conv, *epilogue, inputs, out, scratch, device),
