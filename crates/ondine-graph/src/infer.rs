@@ -470,12 +470,15 @@ fn matmul(a: &Signature, b: &Signature, transposed: bool) -> Result<Signature> {
     else {
         fail!(Shape, "matmul needs matrices, got {} and {}", a.shape, b.shape);
     };
-    same_dtype(&[a, b])?;
+    let dtype = match (a.dtype, b.dtype) {
+        (DType::I8 | DType::U8, DType::I8) => DType::I32,
+        _ => same_dtype(&[a, b])?,
+    };
     let (inner, n) = if transposed { (b1, b0) } else { (b0, b1) };
     if inner != k || a_head != b_head {
         fail!(Shape, "cannot multiply {} by {}{}", a.shape, b.shape, if transposed { " transposed" } else { "" });
     }
-    Ok(Signature::new(a_head.iter().chain([m, n]).collect::<Shape>(), a.dtype))
+    Ok(Signature::new(a_head.iter().chain([m, n]).collect::<Shape>(), dtype))
 }
 
 fn attention(attention: &Attention, inputs: &[&Signature]) -> Result<Signature> {

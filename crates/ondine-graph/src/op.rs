@@ -131,6 +131,7 @@ pub enum Op {
     /// `x` `[b, h, w, in]`, `weight` `[out, in / groups, kh, kw]`, and what the epilogue says.
     Conv2d(Conv2d, Epilogue),
     /// `a` `[.., m, k]`, `b` `[.., k, n]` (or `[.., n, k]` if `transposed`); leading dimensions are equal.
+    /// Bytes (I8 or U8 times I8) are multiplied exactly, to I32.
     MatMul {
         /// True if `b` comes with its last two dimensions swapped.
         transposed: bool,

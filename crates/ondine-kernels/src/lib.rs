@@ -52,6 +52,7 @@ mod depthwise;
 mod elementary;
 mod elementwise;
 mod gemm;
+mod grid;
 mod index;
 mod layout;
 mod linear_system;
@@ -95,6 +96,7 @@ pub use gemm::{
     operand::{Epilogue, Input, Output, Values},
     weights::{PACKED_ALIGN, PackedWeights, WeightShape, WeightSource, pack},
 };
+pub use grid::{Bytes, Grid, decode_codes, encode_rows, multiply_bytes, round_rows};
 pub use index::{argsort, scan, scatter_rows, take};
 pub use layout::{IndexError, check_indices, concat, expand, gather_rows, pad, permute, slice, take_row};
 pub use linear_system::{cholesky, determinant, solve};

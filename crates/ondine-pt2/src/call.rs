@@ -233,6 +233,14 @@ impl Call<'_> {
         }
     }
 
+    /// The element type that argument `name` names, if it is one that is computed with.
+    pub(super) fn scalar_type(&self, name: &str) -> Option<DType> {
+        match self.argument(name) {
+            Some(Argument::AsScalarType(code)) => dtype_of(*code).ok(),
+            _ => None,
+        }
+    }
+
     /// A tensor or a number.
     pub(super) fn operand(&self, builder: &mut Builder, name: &str) -> Result<Operand> {
         if let Some(tensor) = self.try_tensor(name)? {

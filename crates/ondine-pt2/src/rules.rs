@@ -15,6 +15,7 @@ mod norm;
 mod order;
 mod positions;
 mod product;
+mod quantized;
 mod reduce;
 pub(super) mod rule;
 mod sample;
@@ -47,6 +48,7 @@ const ATEN: &[&[Rule]] = &[
     reduce::RULES,
     norm::RULES,
     product::RULES,
+    quantized::RULES,
     convolve::RULES,
     spatial::RULES,
     sample::RULES,

@@ -7,7 +7,7 @@ use ondine_graph::{NDArray, Node, Op, Result, fail};
 
 use super::{
     elementwise::{self, GroupNorm, RowsTo},
-    general,
+    general, integers,
     kernel::{CpuKernel, Table},
     movement,
     native::CpuOp,
@@ -98,6 +98,11 @@ fn run_own(
         CpuOp::LinearRows(epilogue) => products::linear(epilogue, inputs, out, device),
         CpuOp::Winograd(conv, epilogue) => products::conv2d(conv, epilogue, inputs, out, scratch, device),
         CpuOp::Attention8(attention) => products::attention(&attention, true, inputs, out, scratch, device),
+        CpuOp::Encode { ends, moved_first, shift } => integers::encode(ends, moved_first, shift, inputs, out, device),
+        CpuOp::Round { ends, moved_first } => integers::round(ends, moved_first, inputs, out, device),
+        CpuOp::Decode => integers::decode(inputs, out, device),
+        CpuOp::LinearCodes(epilogue) => integers::linear(epilogue, inputs, out, device),
+        CpuOp::ConvCodes(conv, epilogue) => integers::conv2d(conv, epilogue, inputs, out, device),
     }
 }
 

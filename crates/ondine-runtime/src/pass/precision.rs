@@ -49,6 +49,8 @@ fn mark(graph: &Graph) -> Vec<bool> {
             Op::Binary(Binary::Remainder | Binary::Fmod | Binary::FloorDiv | Binary::Atan2) => false,
             Op::Reduce { how: Reduce::Product, .. } => false,
             Op::Measure { .. } | Op::Loop(_) | Op::Unpack { .. } => false,
+            // What a backend has put in already it has chosen the types of.
+            Op::Native(_) => false,
             Op::Solve | Op::Cholesky | Op::Determinant => false,
             _ => node.inputs.iter().any(|input| lowered[input.index()]),
         };
