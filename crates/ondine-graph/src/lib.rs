@@ -68,7 +68,8 @@ pub use graph::{Graph, Loop, Named, Node, StateSlot, Value, Weight};
 pub use ndarray::{AlignedBytes, Element, NDArray, element_count};
 pub use op::{
     Activation, Attention, Binary, Cell, Conv2d, Elementary, Epilogue, Fold, Interpolation, Kernel, LoopId, Mask,
-    Native, Op, PlacedWindows, Pooling, Reduce, Resample, Scan, Scatter, Sources, Unary, WeightId, Window,
+    Native, Op, PlacedWindows, Pooling, Reduce, Region, Regions, Resample, Scan, Scatter, Sources, Unary, WeightId,
+    Window,
 };
 pub use origin::{Frame, Origin};
 pub use shape::Shape;

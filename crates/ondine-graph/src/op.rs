@@ -10,6 +10,7 @@ mod attribute;
 mod function;
 mod native;
 mod recurrent;
+mod region;
 mod resample;
 mod window;
 
@@ -31,6 +32,7 @@ pub use attribute::{Attention, Conv2d, Epilogue, Mask};
 pub use function::{Activation, Binary, Elementary, Reduce, Resample, Scan, Scatter, Unary};
 pub use native::Native;
 pub use recurrent::Cell;
+pub use region::{Region, Regions};
 pub use resample::{Interpolation, Kernel, Sources};
 pub use window::{Fold, PlacedWindows, Pooling, Window};
 
@@ -213,6 +215,15 @@ pub enum Op {
     Cholesky,
     /// `x` `[.., n, n]`: its determinant, `[..]`.
     Determinant,
+    /// `boxes` `[n, 4]` (left, top, right, bottom), the best first: whether each is kept, as Bool `[n]`. A box goes if its
+    /// intersection with one that is kept before it is more than `most` of their union.
+    Suppress {
+        /// The largest share.
+        most: f64,
+    },
+    /// `x` `[b, h, w, channels]`, `regions` `[n, 5]` (which of the batch, then left, top, right, bottom): `[n, rows,
+    /// columns, channels]`, the channels being fewer if each bin has its own; see [`Regions`].
+    Regions(Regions),
     /// `count` (rank 0, I64), handed on: the size is this number from here on, in every shape that speaks of it. A
     /// call fails if it is another than the size has already, or larger than `most`, for which memory is planned.
     Measure {
@@ -284,6 +295,7 @@ impl Op {
             }
             Self::GroupedMatMul { .. } | Self::Recurrent { .. } => self.clone(),
             Self::Solve | Self::Cholesky | Self::Determinant => self.clone(),
+            Self::Suppress { .. } | Self::Regions(_) => self.clone(),
         })
     }
 
@@ -324,6 +336,7 @@ impl Op {
             Self::Attention(_) | Self::Glu(_) | Self::Take { .. } | Self::Scatter(_) | Self::Scan { .. } => Vec::new(),
             Self::GroupedMatMul { .. } | Self::Recurrent { .. } => Vec::new(),
             Self::Solve | Self::Cholesky | Self::Determinant => Vec::new(),
+            Self::Suppress { .. } | Self::Regions(_) => Vec::new(),
         }
     }
 
@@ -371,6 +384,8 @@ impl Op {
             Self::Solve => "solve",
             Self::Cholesky => "cholesky",
             Self::Determinant => "determinant",
+            Self::Suppress { .. } => "suppress",
+            Self::Regions(_) => "regions",
             Self::Measure { .. } => "measure",
             Self::Loop(_) => "loop",
             Self::Unpack { .. } => "unpack",

@@ -30,7 +30,12 @@ impl Grid<'_> {
     /// The grid of a row.
     #[inline(always)]
     fn row(&self, row: usize) -> Row {
-        Row { inverse: of_row(self.inverse, row), zero: of_row(self.zero, row), ends: self.ends, first: self.moved_first }
+        Row {
+            inverse: of_row(self.inverse, row),
+            zero: of_row(self.zero, row),
+            ends: self.ends,
+            first: self.moved_first,
+        }
     }
 
     fn check(&self, rows: usize) {

@@ -67,6 +67,7 @@ pub mod probe;
 mod quant;
 mod recurrent;
 mod reduce;
+mod region;
 mod resize;
 mod rowwise;
 mod softmax;
@@ -110,6 +111,7 @@ pub use quant::{
 };
 pub use recurrent::{RecurrentCell, RecurrentProblem, RecurrentShape, RecurrentWeights, recurrent};
 pub use reduce::{Reduce, argmax, reduce};
+pub use region::{RegionKind, RegionShape, regions, suppress};
 pub use resize::{Size, resize_bilinear, resize_nearest};
 pub use softmax::softmax;
 pub use strided::{Strided, broadcast_strides, dense_strides};

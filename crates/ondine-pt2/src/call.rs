@@ -7,7 +7,7 @@ use super::{
     schema,
     schema::{Argument, OptionalTensor, SymArgument},
     tensors::{BFLOAT16, HALF},
-    types::{dim_of, dtype_of, is_complex},
+    types::{FLOAT8_E4M3, FLOAT8_E5M2, dim_of, dtype_of, is_complex},
 };
 use ondine_graph::{DType, Dim, NDArray, Result, Unary, fail};
 
@@ -320,6 +320,7 @@ impl Call<'_> {
         let to = self.meta(0)?.dtype;
         Ok(match to {
             _ if from == Some(to) => None,
+            FLOAT8_E4M3 | FLOAT8_E5M2 => fail!(Unsupported, "rounding to numbers of 8 bits in the call"),
             HALF => Some(DType::F16),
             BFLOAT16 => Some(DType::BF16),
             _ => None,

@@ -139,3 +139,91 @@ pub(super) fn encode(graph: &Graph, weights: &mut Weights) -> Result<Graph> {
     })?;
     sweep(&named)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ondine_graph::{NDArray, encoding::Levels};
+
+    /// A linear layer of `x` with the codes `(codes - zero) * scale` in groups of 8.
+    fn layer(codes: &[i8], zeros: &[i8], scales: &[f32]) -> Graph {
+        let mut graph = Graph::new();
+        let rows = codes.len() / 16;
+        let x = graph.input("x", DType::F32, [3, 16]);
+        let codes = graph.constant(NDArray::new(&[rows, 2, 8], codes).unwrap());
+        let zeros = graph.constant(NDArray::new(&[rows, 2, 1], zeros).unwrap());
+        let scales = graph.constant(NDArray::new(&[rows, 2, 1], scales).unwrap());
+        let (codes, zeros) = (graph.cast(codes, DType::F32).unwrap(), graph.cast(zeros, DType::F32).unwrap());
+        let moved = graph.binary(Binary::Sub, codes, zeros).unwrap();
+        let weight = graph.mul(moved, scales).unwrap();
+        let weight = graph.reshape(weight, [rows, 16]).unwrap();
+        graph.enter("layer");
+        let y = graph.linear(x, weight, None).unwrap();
+        graph.output("y", y);
+        graph
+    }
+
+    fn encoded(graph: &Graph) -> (Graph, Weights) {
+        let mut weights = Weights::default();
+        let graph = encode(graph, &mut weights).unwrap();
+        (graph, weights)
+    }
+
+    #[test]
+    fn a_weight_of_stored_integers_stays_codes() {
+        let codes: Vec<i8> = (0..32).map(|i| (i * 37 % 255 - 127) as i8).collect();
+        let (graph, weights) = encoded(&layer(&codes, &[0; 4], &[0.5, 0.5, 0.25, 0.25]));
+        assert_eq!(&*graph.weights()[0].path, "layer.weight#int8");
+        let encoding = weights.encoding("layer.weight#int8").unwrap().unwrap();
+        assert_eq!((encoding.bits, encoding.group, encoding.levels), (8, 16, Levels::Integers { zeros: false }));
+        let wanted: Vec<f32> =
+            codes.iter().enumerate().map(|(i, &code)| f32::from(code) * if i < 16 { 0.5 } else { 0.25 }).collect();
+        assert_eq!(weights.to_f32("layer.weight#int8").unwrap(), wanted);
+    }
+
+    #[test]
+    fn few_codes_take_few_bits_and_groups_stay() {
+        let codes: Vec<i8> = (0..32).map(|i| (i % 16 - 8) as i8).collect();
+        let scales = [0.5, 1.5, 0.25, 2.0];
+        let (graph, weights) = encoded(&layer(&codes, &[1, 0, -2, 0], &scales));
+        let path = &*graph.weights()[0].path;
+        let encoding = weights.encoding(path).unwrap().unwrap();
+        assert_eq!((path, encoding.bits, encoding.group), ("layer.weight#int4", 4, 8));
+        assert_eq!(encoding.levels, Levels::Integers { zeros: true });
+        let wanted = (0..32).map(|i| (f32::from(codes[i]) - [1.0, 0.0, -2.0, 0.0][i / 8]) * scales[i / 8]);
+        assert_eq!(weights.to_f32(path).unwrap(), wanted.collect::<Vec<f32>>());
+    }
+
+    #[test]
+    fn a_scale_for_each_element_is_no_encoding() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", DType::F32, [3, 16]);
+        let codes = graph.constant(NDArray::new(&[1, 16], &[3_i8; 16]).unwrap());
+        let scales: Vec<f32> = (0..16).map(|i| i as f32 + 1.0).collect();
+        let scales = graph.constant(NDArray::new(&[1, 16], &scales).unwrap());
+        let codes = graph.cast(codes, DType::F32).unwrap();
+        let weight = graph.mul(codes, scales).unwrap();
+        let y = graph.linear(x, weight, None).unwrap();
+        graph.output("y", y);
+        assert!(encoded(&graph).0.weights().is_empty());
+    }
+
+    #[test]
+    fn an_integer_product_with_its_scales_is_a_linear_layer() {
+        let mut graph = Graph::new();
+        let bytes = graph.input("bytes", DType::U8, [3, 4]);
+        let scale = graph.input("scale", DType::F32, [3, 1]);
+        let codes = [1_i8, -2, 3, 4, -5, 6, 7, 8];
+        let weight = graph.constant(NDArray::new(&[4, 2], &codes).unwrap());
+        let product = graph.push(Op::MatMul { transposed: false }, &[bytes, weight]).unwrap();
+        let offset = graph.constant(NDArray::new(&[1, 2], &[6 * 128, 16 * 128]).unwrap());
+        let sums = graph.binary(Binary::Sub, product, offset).unwrap();
+        let numbers = graph.cast(sums, DType::F32).unwrap();
+        let y = graph.mul(numbers, scale).unwrap();
+        graph.output("y", y);
+        let linear = products(&graph, &Weights::default()).unwrap();
+        let result = linear.node(linear.outputs()[0].1);
+        assert!(matches!(result.op, Op::Linear(_)), "{linear}");
+        assert!(matches!(linear.node(result.inputs[0]).op, Op::Binary(Binary::Mul)), "{linear}");
+    }
+}

@@ -26,6 +26,7 @@ pub(super) mod sharing;
 mod spatial;
 mod symbol;
 pub(super) mod view;
+mod vision;
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -63,6 +64,7 @@ const ATEN: &[&[Rule]] = &[
     sequence::RULES,
     scalar::RULES,
     complex::RULES,
+    vision::RULES,
 ];
 
 /// By name, those of ATen and, by the last part of their names, those of sizes.

@@ -4,6 +4,10 @@ use ondine_graph::{DType, Dim, Result, fail};
 
 use crate::{expr, schema};
 
+/// Type codes of numbers of 8 bits: with 4 bits of exponent, and with 5.
+pub(super) const FLOAT8_E4M3: u32 = 29;
+pub(super) const FLOAT8_E5M2: u32 = 30;
+
 /// The element type in which a type of the program is computed.
 pub(super) fn dtype_of(code: u32) -> Result<DType> {
     Ok(match code {
@@ -11,7 +15,7 @@ pub(super) fn dtype_of(code: u32) -> Result<DType> {
         2 => DType::I8,
         3 | 4 | 28 => DType::I32,
         5 | 34 => DType::I64,
-        6 | 7 | 8 | 13 => DType::F32,
+        6 | 7 | 8 | 13 | FLOAT8_E4M3 | FLOAT8_E5M2 => DType::F32,
         9..=11 => DType::F32,
         12 => DType::Bool,
         other => fail!(Unsupported, "elements of type {other}; convert the model to float32"),

@@ -20,6 +20,7 @@ mod processor;
 mod products;
 mod quantize;
 mod recurrent;
+mod regions;
 mod rows;
 mod run;
 pub(crate) mod share;
@@ -102,9 +103,10 @@ impl Backend for Processor {
 
     fn pack(&self, form: &Form, shape: &[usize], source: &Source<'_>, out: &mut [u8]) -> Result<()> {
         match (Format::of(form)?, source) {
-            (format @ (Format::Coded { .. } | Format::CodePanels { .. } | Format::Rows { .. }), Source::Codes(encoded)) => {
-                weights::pack_codes(format, shape, encoded, out, self)
-            }
+            (
+                format @ (Format::Coded { .. } | Format::CodePanels { .. } | Format::Rows { .. }),
+                Source::Codes(encoded),
+            ) => weights::pack_codes(format, shape, encoded, out, self),
             (Format::Coded { .. } | Format::CodePanels { .. } | Format::Rows { .. }, Source::Numbers(_)) => {
                 fail!(Format, "a weight that has no codes")
             }

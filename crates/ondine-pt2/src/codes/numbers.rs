@@ -84,11 +84,20 @@ fn of_array(array: &NDArray) -> Option<Numbers<f64>> {
     Some(Numbers { shape: array.shape().to_vec(), data })
 }
 
-/// The numbers of a value, if it depends on constants and weights through simple operators alone.
+/// The most operators that are looked through for one value.
+pub(super) const MOST_STEPS: usize = 256;
+
+/// The numbers of a value, if it depends on constants and weights through a few simple operators alone.
 pub(super) fn evaluate(graph: &Graph, weights: &Weights, value: Value) -> Option<Numbers<f64>> {
+    let mut steps = MOST_STEPS;
+    evaluate_within(graph, weights, value, &mut steps)
+}
+
+fn evaluate_within(graph: &Graph, weights: &Weights, value: Value, steps: &mut usize) -> Option<Numbers<f64>> {
+    *steps = steps.checked_sub(1)?;
     let node = graph.node(value);
     let shape = node.signature.shape.fixed()?;
-    let input = |position: usize| evaluate(graph, weights, *node.inputs.get(position)?);
+    let mut input = |position: usize| evaluate_within(graph, weights, *node.inputs.get(position)?, steps);
     let mut result = match &node.op {
         Op::Const(array) => return of_array(array),
         Op::Weight(id) => {

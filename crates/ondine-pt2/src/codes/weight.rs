@@ -8,7 +8,7 @@ use ondine_graph::{
     encoding::{ENCODING, SCALE, ZERO, code_bytes, pack_codes, symmetric_zero},
 };
 
-use super::numbers::{Numbers, evaluate};
+use super::numbers::{MOST_STEPS, Numbers, evaluate};
 
 /// Elements with one scale, at least: fewer would take more memory than the codes.
 const LEAST_GROUP: usize = 8;
@@ -33,7 +33,7 @@ pub(super) struct Stored {
 
 /// How a value is stored, if it is computed from integers of 8 bits as a weight in few bits is.
 pub(super) fn stored(graph: &Graph, weights: &Weights, value: Value) -> Option<Stored> {
-    if !has_codes(graph, value) {
+    if !is_of_codes(graph, value) {
         return None;
     }
     let field = field(graph, weights, value)?;
@@ -65,15 +65,24 @@ pub(super) fn stored(graph: &Graph, weights: &Weights, value: Value) -> Option<S
 }
 
 /// True if integers of 8 bits are what it is computed from.
-fn has_codes(graph: &Graph, value: Value) -> bool {
+fn is_of_codes(graph: &Graph, value: Value) -> bool {
+    let mut steps = MOST_STEPS;
+    has_codes(graph, value, &mut steps)
+}
+
+fn has_codes(graph: &Graph, value: Value, steps: &mut usize) -> bool {
+    if *steps == 0 {
+        return false;
+    }
+    *steps -= 1;
     let node = graph.node(value);
     match &node.op {
         Op::Const(array) => matches!(array.dtype(), DType::I8 | DType::U8) && !array.is_empty(),
         Op::Cast(_) | Op::Reshape(_) | Op::Permute(_) | Op::Unary(Unary::Affine { .. }) => {
-            has_codes(graph, node.inputs[0])
+            has_codes(graph, node.inputs[0], steps)
         }
         Op::Binary(Binary::Mul | Binary::Sub | Binary::Add) => {
-            node.inputs.iter().any(|&input| has_codes(graph, input))
+            node.inputs.iter().any(|&input| has_codes(graph, input, steps))
         }
         _ => false,
     }
@@ -89,16 +98,14 @@ fn field(graph: &Graph, weights: &Weights, value: Value) -> Option<Field> {
         Some(Numbers { shape, data: data.into_iter().map(|x| x as f32).collect() })
     };
     Some(match &node.op {
-        Op::Const(array) => {
-            Field { codes: Numbers { shape, data: array.to_f32() }, scale: None, zero: None }
-        }
+        Op::Const(array) => Field { codes: Numbers { shape, data: array.to_f32() }, scale: None, zero: None },
         Op::Cast(_) => of(0)?,
         Op::Reshape(_) => of(0)?.moved(|numbers| numbers.reshaped(&shape))?,
         Op::Permute(axes) => of(0)?.moved(|numbers| Some(numbers.permuted(axes)))?,
         Op::Unary(Unary::Affine { scale, offset: 0.0 }) => of(0)?.scaled(&number(*scale))?,
         Op::Unary(Unary::Affine { scale: 1.0, offset }) => of(0)?.zeroed(&number(-*offset))?,
         Op::Binary(op) => {
-            let (codes, other) = match has_codes(graph, *node.inputs.first()?) {
+            let (codes, other) = match is_of_codes(graph, *node.inputs.first()?) {
                 true => (of(0)?, fixed(1)?),
                 false if *op == Binary::Mul => (of(1)?, fixed(0)?),
                 false => return None,
@@ -196,7 +203,8 @@ impl Stored {
             _ => format!("{scope}.weight#int{}.{count}", self.bits),
         };
         let path = (0..).map(name).find(|path| weights.get(path).is_none()).unwrap_or_default();
-        let file: Arc<str> = weights.iter().next().map_or_else(|| "the archive".into(), |(_, tensor)| tensor.file.clone());
+        let file: Arc<str> =
+            weights.iter().next().map_or_else(|| "the archive".into(), |(_, tensor)| tensor.file.clone());
         let rows = self.shape[0];
         let columns = self.codes.len() / rows;
         let groups = columns.div_ceil(self.group);

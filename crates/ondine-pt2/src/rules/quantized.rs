@@ -38,6 +38,9 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("torchao.dequantize_affine_float8_non_decomposed", dequantize_float8),
     Rule::new("fake_quantize_per_tensor_affine", fake_tensor),
     Rule::new("fake_quantize_per_channel_affine", fake_channels),
+    // Which elements were within the codes only gradients ask.
+    Rule::new("fake_quantize_per_tensor_affine_cachemask", fake_tensor),
+    Rule::new("fake_quantize_per_channel_affine_cachemask", fake_channels),
     Rule::new("_int_mm", integer_product),
     Rule::new("_weight_int8pack_mm", scaled_product),
     Rule::new("_weight_int4pack_mm", packed_elsewhere),
@@ -143,7 +146,8 @@ fn ends(builder: &mut Builder, call: &Call<'_>, codes: DType) -> Result<[Operand
 }
 
 fn quantize_tensor(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let (x, scale, zero) = (input(builder, call)?, single(builder, call, "scale")?, single(builder, call, "zero_point")?);
+    let (x, scale, zero) =
+        (input(builder, call)?, single(builder, call, "scale")?, single(builder, call, "zero_point")?);
     let dtype = call.out_dtype(0)?;
     let grid = Grid { inverse: inverse(builder, &scale)?, zero, ends: ends(builder, call, dtype)? };
     let codes = grid.codes(builder, &x)?;
@@ -228,7 +232,7 @@ fn quantize_groups(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> 
 }
 
 fn dequantize_groups(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let (grouped, meets) = in_groups(builder, call, &call.tensor("w_int8")?)?;
+    let (grouped, meets) = in_groups(builder, call, &call.tensor("input")?)?;
     let scale = Operand::Tensor(builder.reshape(&call.tensor("scales")?, &meets)?);
     let zero = match call.try_tensor("zero_points")? {
         Some(zeros) => Some(Operand::Tensor(builder.reshape(&zeros, &meets)?)),
@@ -359,7 +363,8 @@ fn fake(builder: &mut Builder, x: &Tensor, scale: &Operand, zero: Operand, ends:
 }
 
 fn fake_tensor(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let (x, scale, zero) = (input(builder, call)?, single(builder, call, "scale")?, single(builder, call, "zero_point")?);
+    let (x, scale, zero) =
+        (input(builder, call)?, single(builder, call, "scale")?, single(builder, call, "zero_point")?);
     let ends = ends(builder, call, DType::I8)?;
     fake(builder, &x, &scale, zero, ends)
 }

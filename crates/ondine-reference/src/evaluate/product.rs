@@ -1,10 +1,10 @@
 //! Sums of products: linear layers and matrices.
 
-use ondine_graph::{Epilogue, Result};
+use ondine_graph::{DType, Epilogue, Result};
 
 use super::elementwise::activate;
 use crate::{
-    index::{count, rows},
+    index::{count, map_indices, position, rows, strides},
     number::Real,
     tensor::{Tensor, misfit},
 };
@@ -74,12 +74,32 @@ pub(super) fn matmul<R: Real>(transposed: bool, [a, b]: [&Tensor<R>; 2], shape: 
         return Err(misfit("a product of matrices".into()));
     };
     let size = [*rows, *inner, *columns];
+    if let (Ok(x), Ok(y)) = (a.integers(), b.integers()) {
+        return integer_matmul(transposed, [x, y], size, shape);
+    }
     let (x, y) = (a.reals()?, b.reals()?);
     let numbers = (0..count(batch)).flat_map(|of| {
         let (x, y) = (&x[of * rows * inner..][..rows * inner], &y[of * inner * columns..][..inner * columns]);
         product(x, y, size, transposed)
     });
     Tensor::real(a.dtype(), shape, numbers.collect())
+}
+
+/// Products of bytes are I32.
+fn integer_matmul<R: Real>(
+    transposed: bool,
+    [x, y]: [&[i64]; 2],
+    [rows, inner, columns]: [usize; 3],
+    shape: &[usize],
+) -> Result<Tensor<R>> {
+    let sums = map_indices(shape, |index| {
+        let [batch @ .., row, column] = index else { return 0 };
+        let of = position(batch, &strides(&shape[..batch.len()]));
+        let factor = |k: usize| if transposed { column * inner + k } else { k * columns + column };
+        let (x, y) = (&x[(of * rows + row) * inner..][..inner], &y[of * inner * columns..][..inner * columns]);
+        x.iter().enumerate().map(|(k, x)| x * y[factor(k)]).sum()
+    });
+    Tensor::integer(DType::I32, shape, sums)
 }
 
 pub(super) fn grouped_matmul<R: Real>(

@@ -43,6 +43,7 @@ pub(super) fn check(graph: &Graph, value: Value, forms: &[Option<Form>], options
         Op::Slice { .. } | Op::Concat { .. } | Op::Pad { .. } | Op::TakeRow | Op::Take { .. } => as_inferred()?,
         Op::Scatter(_) | Op::ArgMax | Op::ArgSort { .. } | Op::Reduce { .. } | Op::Softmax => as_inferred()?,
         Op::Scan { .. } | Op::Glu(_) | Op::Resize { .. } | Op::Interpolate { .. } | Op::Pool(_) => as_inferred()?,
+        Op::Suppress { .. } | Op::Regions(_) => as_inferred()?,
         Op::Range { .. } | Op::GroupedMatMul { .. } | Op::Recurrent { .. } | Op::Solve => as_inferred()?,
         Op::Cholesky | Op::Determinant | Op::Measure { .. } | Op::Loop(_) | Op::Unpack { .. } => as_inferred()?,
     };
@@ -128,7 +129,10 @@ fn own(graph: &Graph, node: &Node, op: CpuOp, formats: &[Option<Format>], option
             x.is_some() && plain(2) && inferred.shape == held.shape && float(held.dtype) && chosen(graph, node, conv)
         }
         CpuOp::Encode { ends, shift, .. } => {
-            plain(0) && matches!(held.dtype, DType::I8 | DType::U8) && finite(ends, shift) && numbers_fit(graph, node, 2)?
+            plain(0)
+                && matches!(held.dtype, DType::I8 | DType::U8)
+                && finite(ends, shift)
+                && numbers_fit(graph, node, 2)?
         }
         CpuOp::Round { ends, .. } => {
             plain(0) && held.dtype == DType::F32 && finite(ends, 0.0) && numbers_fit(graph, node, 3)?
@@ -173,7 +177,8 @@ fn finite([low, high]: [f32; 2], shift: f32) -> bool {
 fn numbers_fit(graph: &Graph, node: &Node, count: usize) -> Result<bool> {
     let Some((&x, others)) = node.inputs.split_first() else { return Ok(false) };
     let shape = graph.shape(x);
-    let fits = |&other: &Value| graph.node(other).signature.dtype == DType::F32 && is_number_of_rows(graph, other, shape);
+    let fits =
+        |&other: &Value| graph.node(other).signature.dtype == DType::F32 && is_number_of_rows(graph, other, shape);
     let numbers = graph.node(x).signature.dtype == DType::F32 && *shape == node.signature.shape;
     Ok(numbers && others.len() == count && others.iter().all(fits))
 }

@@ -166,16 +166,23 @@ fn product(rewrite: &mut Rewrite<'_>, node: &Node, weights: &Weights) -> Result<
     if depthwise || !in_reach || !(rows || single(scale) && single(zero)) {
         return Ok(None);
     }
-    let (scale, mut zero) = (scale.place(rewrite), zero.place(rewrite));
     let mut codes = rewrite.get(codes);
+    let signed = rewrite.new.node(codes).signature.dtype == DType::I8;
+    let (scale, zero) = match zero {
+        Number::Known(zero) if signed => (scale.place(rewrite), rewrite.new.scalar(zero + 128.0)),
+        Number::Of(_) if signed => {
+            let (scale, zero) = (scale.place(rewrite), zero.place(rewrite));
+            (scale, rewrite.new.affine(zero, 1.0, 128.0)?)
+        }
+        zero => (scale.place(rewrite), zero.place(rewrite)),
+    };
     let new = &mut rewrite.new;
-    if new.node(codes).signature.dtype == DType::I8 {
+    if signed {
         // Kernels read codes without a sign.
         let wide = new.cast(codes, DType::I32)?;
         let middle = new.constant(NDArray::scalar(128_i32));
         let sum = new.binary(Binary::Add, wide, middle)?;
         codes = new.cast(sum, DType::U8)?;
-        zero = new.affine(zero, 1.0, 128.0)?;
     }
     codes = new.reshape(codes, graph.shape(*x).clone())?;
     let mut inputs = vec![codes];
@@ -208,7 +215,8 @@ fn encoding(graph: &Graph, value: Value) -> Option<Encoding> {
     let (&Op::Cast(dtype), &[cut]) = (&node.op, &node.inputs[..]) else { return None };
     let (ends, moved) = ends(graph, cut)?;
     let held = if dtype == DType::U8 { [0.0, 255.0] } else { [-128.0, 127.0] };
-    let fit = held[0] <= ends[0] && ends[0] <= ends[1] && ends[1] <= held[1] && ends.iter().all(|end| end.fract() == 0.0);
+    let fit =
+        held[0] <= ends[0] && ends[0] <= ends[1] && ends[1] <= held[1] && ends.iter().all(|end| end.fract() == 0.0);
     if !matches!(dtype, DType::I8 | DType::U8) || !fit {
         return None;
     }
@@ -290,4 +298,86 @@ fn decode(rewrite: &mut Rewrite<'_>, value: Value, node: &Node) -> Result<Option
     let (Number::Known(_), Number::Known(_)) = (scale, zero) else { return Ok(None) };
     let inputs = [rewrite.get(codes), scale.place(rewrite), zero.place(rewrite)];
     rewrite.new.push(CpuOp::Decode.op(signature)?, &inputs).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ondine_graph::{Bytes, Tensor};
+
+    /// A weight `[8, 16]` of 8-bit codes with one scale for each row.
+    fn weights() -> Weights {
+        let mut weights = Weights::default();
+        let mut insert = |path: &str, dtype: DType, shape: &[usize], bytes: Vec<u8>| {
+            let tensor = Tensor { dtype, shape: shape.to_vec(), bytes: Bytes::from(&bytes[..]), file: "test".into() };
+            weights.insert(path, tensor);
+        };
+        insert("w", DType::U8, &[8, 16], (0..128).collect());
+        insert("w.encoding", DType::I64, &[4], [8_i64, 16, 8, 16].iter().flat_map(|n| n.to_le_bytes()).collect());
+        insert("w.scale", DType::F32, &[8, 1], [0.5_f32; 8].iter().flat_map(|n| n.to_le_bytes()).collect());
+        weights
+    }
+
+    fn function(graph: &mut Graph, function: Elementary, x: Value) -> Value {
+        graph.unary(Unary::Function(function), x).unwrap()
+    }
+
+    /// Codes of `x` with the zero 3, and numbers of them.
+    fn quantized(graph: &mut Graph, x: Value) -> [Value; 2] {
+        let steps = graph.affine(x, 4.0, 0.0).unwrap();
+        let nearest = function(graph, Elementary::Round, steps);
+        let moved = graph.affine(nearest, 1.0, 3.0).unwrap();
+        let (low, high) = (graph.scalar(-128.0), graph.scalar(127.0));
+        let cut = graph.binary(Binary::Max, moved, low).unwrap();
+        let cut = graph.binary(Binary::Min, cut, high).unwrap();
+        let codes = graph.cast(cut, DType::I8).unwrap();
+        let numbers = graph.cast(codes, DType::F32).unwrap();
+        let numbers = graph.affine(numbers, 1.0, -3.0).unwrap();
+        [codes, graph.affine(numbers, 0.25, 0.0).unwrap()]
+    }
+
+    fn names(graph: &Graph) -> Vec<String> {
+        let computed = graph.nodes().iter().filter(|node| !node.inputs.is_empty());
+        computed.map(|node| node.op.name().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_product_of_codes_reads_codes() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", DType::F32, [2, 3, 16]);
+        let [_, numbers] = quantized(&mut graph, x);
+        let rows = graph.reshape(numbers, [6, 16]).unwrap();
+        let weight = graph.weight("w", &[8, 16]).unwrap();
+        let y = graph.linear(rows, weight, None).unwrap();
+        graph.output("y", y);
+        let coded = codes(&graph, &weights()).unwrap();
+        assert_eq!(names(&coded), ["encode", "reshape", "linear_codes"], "{coded}");
+        let encode = coded.nodes().iter().find(|node| node.op.name() == "encode").unwrap();
+        assert_eq!(encode.signature.dtype, DType::U8, "kernels read codes without a sign");
+    }
+
+    #[test]
+    fn numbers_that_only_go_by_way_of_codes_are_rounded_at_once() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", DType::F32, [2, 16]);
+        let [codes_of, numbers] = quantized(&mut graph, x);
+        graph.output("y", numbers);
+        assert_eq!(names(&codes(&graph, &weights()).unwrap()), ["round_to_codes"]);
+        graph.output("codes", codes_of);
+        assert_eq!(names(&codes(&graph, &weights()).unwrap()), ["encode", "round_to_codes"]);
+    }
+
+    #[test]
+    fn what_is_no_code_stays_as_it_is_written() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", DType::F32, [2, 16]);
+        let steps = graph.affine(x, 4.0, 0.0).unwrap();
+        let nearest = function(&mut graph, Elementary::Round, steps);
+        let low = graph.scalar(-128.0);
+        let cut = graph.binary(Binary::Max, nearest, low).unwrap();
+        let codes_of = graph.cast(cut, DType::I8).unwrap();
+        graph.output("y", codes_of);
+        let same = codes(&graph, &weights()).unwrap();
+        assert!(names(&same).iter().all(|name| name != "encode"), "no upper end: {same}");
+    }
 }

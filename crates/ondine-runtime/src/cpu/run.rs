@@ -13,7 +13,7 @@ use super::{
     native::CpuOp,
     operand::{Operand, Target},
     processor::Processor,
-    products, recurrent,
+    products, recurrent, regions,
 };
 use crate::backend::OperandShape;
 
@@ -73,6 +73,8 @@ pub(super) fn run(
         Op::Solve => general::solve(inputs, out, device),
         Op::Cholesky => general::cholesky(inputs[0], out, device),
         Op::Determinant => general::determinant(inputs[0], out, device),
+        Op::Suppress { most } => regions::suppress(*most, inputs[0], out),
+        Op::Regions(regions) => regions::read(regions, inputs[0], inputs[1], out, device),
         Op::Measure { .. } => movement::whole(inputs[0], out),
         Op::Unpack { offset, .. } => movement::unpack(offset, inputs[0], out),
         Op::Linear(epilogue) => products::linear(*epilogue, inputs, out, device),

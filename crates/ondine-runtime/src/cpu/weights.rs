@@ -84,7 +84,9 @@ pub(super) fn pack(format: Format, shape: &[usize], values: &[f32], out: &mut [u
             let shape = panels(precision, groups, gate, shape);
             k::pack(&device.cpu, &shape, WeightSource::F32(values), out);
         }
-        Format::Coded { .. } | Format::CodePanels { .. } | Format::Rows { .. } => fail!(Format, "codes are not packed from numbers"),
+        Format::Coded { .. } | Format::CodePanels { .. } | Format::Rows { .. } => {
+            fail!(Format, "codes are not packed from numbers")
+        }
         Format::Winograd { precision, doubled } => {
             k::pack_winograd(&device.cpu, &winograd(precision, doubled, shape), values, out);
         }

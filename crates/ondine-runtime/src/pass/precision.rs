@@ -51,7 +51,7 @@ fn mark(graph: &Graph) -> Vec<bool> {
             Op::Measure { .. } | Op::Loop(_) | Op::Unpack { .. } => false,
             // What a backend has put in already it has chosen the types of.
             Op::Native(_) => false,
-            Op::Solve | Op::Cholesky | Op::Determinant => false,
+            Op::Solve | Op::Cholesky | Op::Determinant | Op::Suppress { .. } | Op::Regions(_) => false,
             _ => node.inputs.iter().any(|input| lowered[input.index()]),
         };
         lowered[i] = float && weighted;
