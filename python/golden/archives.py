@@ -14,6 +14,8 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 import torch.utils._pytree as pytree
+import torchvision
+from torch.ao.quantization.fx import _decomposed  # noqa: F401, registers the operators
 
 
 class Elementwise(torch.nn.Module):
@@ -439,6 +441,81 @@ class Named(torch.nn.Module):
 
     inputs = staticmethod(lambda: (torch.randn(2, 3),))
     decomposes = False
+class Quantized(torch.nn.Module):
+    """What the quantizers of PyTorch and torchao write: integers around arithmetic, and products of integers."""
+
+    def __init__(self):
+        super().__init__()
+        whole = lambda *shape: torch.nn.Buffer(torch.randint(-128, 128, shape, dtype=torch.int8))
+        self.rows, self.kernel, self.groups, self.alone = whole(8, 16), whole(6, 4, 3, 3), whole(6, 2, 3, 3), whole(4, 1, 3, 3)
+        self.few = torch.nn.Buffer(torch.randint(-8, 8, (8, 16), dtype=torch.int8))
+        self.scale, self.fine = torch.nn.Buffer(torch.rand(8) * 0.01 + 0.01), torch.nn.Buffer(torch.rand(8, 2) * 0.1 + 0.1)
+        self.none, self.some = torch.nn.Buffer(torch.zeros(8, dtype=torch.int64)), torch.nn.Buffer(torch.randint(-9, 9, (8,), dtype=torch.int32))
+        self.odd = torch.nn.Buffer(torch.randint(-3, 3, (8, 2), dtype=torch.int8))
+        self.bias = torch.nn.Parameter(torch.randn(8))
+
+    def forward(self, x, maps, bytes):
+        q = torch.ops.quantized_decomposed
+        unsigned, signed = (0.03, 131, 0, 255, torch.uint8), (0.03, -5, -128, 127, torch.int8)
+        u = q.dequantize_per_tensor(q.quantize_per_tensor(x, *unsigned), *unsigned)
+        s = q.dequantize_per_tensor(q.quantize_per_tensor(x, *signed), *signed)
+        results = [u, s, q.quantize_per_tensor(x, *signed)]
+        for zero in self.none, self.some:
+            weight = q.dequantize_per_channel(self.rows, self.scale, zero, 0, -128, 127, torch.int8)
+            results += [F.linear(u, weight, self.bias).relu(), F.linear(s, weight), F.linear(x, weight)]
+            results += [F.linear(s[:, None], weight, self.bias) * self.scale]
+        channels = lambda w: q.dequantize_per_channel(w, self.scale[: len(w)], self.none[: len(w)], 0, -128, 127, torch.int8)
+        m = q.dequantize_per_tensor(q.quantize_per_tensor(maps, *unsigned), *unsigned)
+        results += [F.conv2d(m, channels(self.kernel), self.bias[:6], padding=1), F.conv2d(m, channels(self.kernel)[:, :, :1, :1])]
+        results += [F.conv2d(m, channels(self.groups), stride=2, groups=2), F.conv2d(m, channels(self.alone), groups=4)]
+        group = (-8, 7, torch.int8, 8, torch.float32)
+        results += [F.linear(x, q.dequantize_per_channel_group(self.few, self.fine, self.odd, *group)), F.linear(u, q.dequantize_per_channel_group(self.few, self.fine, None, *group))]
+        results += [q.quantize_per_channel_group(x[:4].repeat(2, 1), self.fine, self.odd.float(), -8, 7, torch.int8, 8)]
+        results += [q.quantize_per_channel(x.t()[:8], self.scale, self.some, 0, -128, 127, torch.int8)]
+        asymmetric, symmetric = (0, 255, torch.uint8), (-127, 127, torch.int8)
+        for choose, ends in (q.choose_qparams, asymmetric), (q.choose_qparams_symmetric, symmetric):
+            chosen = choose(x, *ends[:2], 1e-5, ends[2])
+            whole = q.dequantize_per_tensor.tensor(q.quantize_per_tensor.tensor(x, *chosen, *ends), *chosen, *ends)
+            results += [whole, F.linear(whole, channels(self.rows))]
+        chosen = q._choose_qparams_per_token_asymmetric_impl(x, torch.int8)
+        scale, zero = chosen[0].float(), chosen[1].float()
+        tokens = q.dequantize_per_token(q.quantize_per_token(x, scale, zero, -128, 127, torch.int8), scale, zero, -128, 127, torch.int8, torch.float32)
+        results += [scale, zero, tokens, F.linear(tokens, channels(self.rows), self.bias)]
+        # As torchao's Int8Tensor multiplies: bytes that were moved to be unsigned, and what that adds taken away.
+        t, amax = self.rows.t(), x.abs().amax(1, keepdim=True) / 127.5
+        moved = (torch.round(x / amax).clamp(-128, 127).to(torch.int8).to(torch.int32) + 128).to(torch.uint8)
+        sums = torch._int_mm(moved, t) - t.sum(0, keepdim=True, dtype=torch.int32) * 128
+        results += [sums, (sums.float() * amax * self.scale)[:, None] + self.bias, x @ t.float() * self.scale, torch._int_mm(bytes, bytes.t())]
+        results += [torch.ops.aten._weight_int8pack_mm(x, self.rows, self.scale), torch.fake_quantize_per_tensor_affine(x, 0.02, 3, -128, 127)]
+        return results
+
+    inputs = staticmethod(lambda: (torch.randn(24, 16), torch.randn(2, 4, 6, 7), torch.randint(-128, 128, (24, 16), dtype=torch.int8)))
+
+
+class Vision(torch.nn.Module):
+    """torchvision's operators."""
+
+    def forward(self, x, wide, regions, boxes, scores, weight, offset, mask):
+        ops = torchvision.ops
+        kept = ops.nms(boxes, scores, 0.4)
+        results = [kept, boxes[kept], ops.nms(boxes, scores, 0.8)]
+        for samples, edges in (2, True), (-1, True), (-1, False), (3, False):
+            results += [ops.roi_align(x, regions, (3, 2), 0.5, samples, edges)]
+        results += [ops.roi_pool(x, regions, (2, 3), 0.75), ops.ps_roi_align(wide, regions, (2, 3), 0.5, 2)]
+        results += [ops.ps_roi_align(wide, regions, (2, 3), 0.5, -1), ops.ps_roi_pool(wide, regions, (2, 3), 0.75)]
+        results += [ops.deform_conv2d(x, offset, weight, weight[:, 0, 0, 0], (2, 1), (1, 2), (1, 2)), ops.deform_conv2d(x, offset, weight, stride=(2, 1), padding=(1, 2), dilation=(1, 2), mask=mask)]
+        return results
+
+    def inputs():
+        corner, size = torch.rand(9, 2) * 20 - 2, torch.rand(9, 2) * 14
+        regions = torch.cat([torch.randint(0, 2, (9, 1)).float(), corner, corner + size], 1)
+        boxes = torch.rand(20, 2) * 10
+        boxes = torch.cat([boxes, boxes + 3 + torch.rand(20, 2) * 6], 1)
+        rows, columns = (9 + 2 - 3) // 2 + 1, 10 + 4 - 5 + 1
+        moved, shares = torch.randn(2, 2 * 2 * 9, rows, columns) * 2, torch.rand(2, 2 * 9, rows, columns)
+        return torch.randn(2, 4, 9, 10), torch.randn(2, 12, 9, 10), regions, boxes, torch.rand(20), torch.randn(6, 2, 3, 3), moved, shares
+
+    inputs = staticmethod(inputs)
 
 
 def without_folders(program):
@@ -456,7 +533,7 @@ def without_folders(program):
 
 FAMILIES = [Elementwise, Shapes, Reductions, Indexing, Products, Convolutions, Sequences, States, Aliases, Control]
 FAMILIES += [Memory, Loops, Branches, Choices, Spectra, Losses, Sampling]
-FAMILIES += [Named]
+FAMILIES += [Named, Quantized, Vision]
 
 
 def main(folder, chosen):

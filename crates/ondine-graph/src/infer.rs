@@ -4,7 +4,7 @@ use crate::{
     dim::Dim,
     dtype::DType,
     error::{Result, fail},
-    op::{Attention, Binary, Cell, Conv2d, Epilogue, Mask, Op, Unary, check_attributes},
+    op::{Attention, Binary, Cell, Conv2d, Epilogue, Mask, Op, Regions, Unary, check_attributes},
     shape::Shape,
     signature::Signature,
 };
@@ -82,6 +82,13 @@ pub fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
             let shape = &inputs[0].shape.0;
             Ok(Signature::new(shape[..shape.len() - 2].to_vec(), inputs[0].dtype))
         }
+        Op::Suppress { .. } => match (&inputs[0].shape.0[..], inputs[0].dtype) {
+            ([count, sides], DType::F32) if *sides == Dim::from(4) => {
+                Ok(Signature::new(vec![count.clone()], DType::Bool))
+            }
+            _ => fail!(Shape, "{} {} are no boxes", inputs[0].dtype, inputs[0].shape),
+        },
+        Op::Regions(regions) => self::regions(regions, inputs[0], inputs[1]),
         Op::Measure { .. } => match inputs[0] {
             Signature { shape, dtype: DType::I64 } if shape.rank() == 0 => Ok(inputs[0].clone()),
             Signature { shape, dtype } => fail!(Shape, "{dtype} {shape} is no number of elements"),
@@ -96,6 +103,26 @@ fn matrices(x: &Signature) -> Result<()> {
     match &x.shape.0[..] {
         [.., rows, columns] if rows == columns && x.dtype == DType::F32 => Ok(()),
         _ => fail!(Shape, "{} {} are no square matrices", x.dtype, x.shape),
+    }
+}
+
+fn regions(regions: &Regions, x: &Signature, boxes: &Signature) -> Result<Signature> {
+    let ([_, _, _, channels], [count, sides]) = (rank(x)?, rank(boxes)?);
+    let [rows, columns] = regions.bins;
+    check_attributes([rows, columns])?;
+    typed("a map", x, &[DType::F32])?;
+    typed("a region", boxes, &[DType::F32])?;
+    let bins = rows * columns;
+    let own = match channels.fixed() {
+        _ if !regions.how.is_apart() => Some(channels),
+        Some(channels) if bins > 0 && channels % bins == 0 => Some((channels / bins).into()),
+        _ => None,
+    };
+    match own {
+        Some(channels) if bins > 0 && sides == Dim::from(5) => {
+            Ok(Signature::new(vec![count, rows.into(), columns.into(), channels], DType::F32))
+        }
+        _ => fail!(Shape, "regions {} of {} in {rows} x {columns} bins", boxes.shape, x.shape),
     }
 }
 
@@ -132,7 +159,8 @@ fn arity(op: &Op) -> Option<usize> {
         Op::Scatter(_) | Op::GroupedMatMul { .. } => Some(3),
         Op::Recurrent { .. } => Some(4),
         Op::Measure { .. } | Op::Unpack { .. } | Op::Cholesky | Op::Determinant => Some(1),
-        Op::Solve => Some(2),
+        Op::Solve | Op::Regions(_) => Some(2),
+        Op::Suppress { .. } => Some(1),
         Op::Concat { .. } | Op::Linear(_) | Op::Conv2d(..) | Op::Attention(_) => None,
         Op::Loop(_) | Op::Native(_) => None,
     }
@@ -495,12 +523,15 @@ fn matmul(a: &Signature, b: &Signature, transposed: bool) -> Result<Signature> {
     else {
         fail!(Shape, "matmul needs matrices, got {} and {}", a.shape, b.shape);
     };
-    same_dtype(&[a, b])?;
+    let dtype = match (a.dtype, b.dtype) {
+        (DType::I8 | DType::U8, DType::I8) => DType::I32,
+        _ => same_dtype(&[a, b])?,
+    };
     let (inner, n) = if transposed { (b1, b0) } else { (b0, b1) };
     if inner != k || a_head != b_head {
         fail!(Shape, "cannot multiply {} by {}{}", a.shape, b.shape, if transposed { " transposed" } else { "" });
     }
-    Ok(Signature::new(a_head.iter().chain([m, n]).collect::<Shape>(), a.dtype))
+    Ok(Signature::new(a_head.iter().chain([m, n]).collect::<Shape>(), dtype))
 }
 
 fn attention(attention: &Attention, inputs: &[&Signature]) -> Result<Signature> {

@@ -70,7 +70,8 @@ pub use mmap::say_what_was_cut;
 pub use ndarray::{AlignedBytes, Element, NDArray, element_count, memory_may_be_refused};
 pub use op::{
     Activation, Attention, Binary, Cell, Conv2d, Elementary, Epilogue, Fold, Interpolation, Kernel, LoopId, Mask,
-    Native, Op, PlacedWindows, Pooling, Reduce, Resample, Scan, Scatter, Sources, Unary, WeightId, Window,
+    Native, Op, PlacedWindows, Pooling, Reduce, Region, Regions, Resample, Scan, Scatter, Sources, Unary, WeightId,
+    Window,
 };
 pub use origin::{Frame, Origin};
 pub use shape::Shape;

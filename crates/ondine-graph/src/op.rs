@@ -10,6 +10,7 @@ mod attribute;
 mod function;
 mod native;
 mod recurrent;
+mod region;
 mod resample;
 mod window;
 
@@ -31,6 +32,7 @@ pub use attribute::{Attention, Conv2d, Epilogue, Mask};
 pub use function::{Activation, Binary, Elementary, Reduce, Resample, Scan, Scatter, Unary};
 pub use native::Native;
 pub use recurrent::Cell;
+pub use region::{Region, Regions};
 pub use resample::{Interpolation, Kernel, Sources};
 pub use window::{Fold, PlacedWindows, Pooling, Window};
 
@@ -134,6 +136,7 @@ pub enum Op {
     /// `x` `[b, h, w, in]`, `weight` `[out, in / groups, kh, kw]`, and what the epilogue says.
     Conv2d(Conv2d, Epilogue),
     /// `a` `[.., m, k]`, `b` `[.., k, n]` (or `[.., n, k]` if `transposed`); leading dimensions are equal.
+    /// Bytes (I8 or U8 times I8) are multiplied exactly, to I32.
     MatMul {
         /// True if `b` comes with its last two dimensions swapped.
         transposed: bool,
@@ -215,6 +218,15 @@ pub enum Op {
     Cholesky,
     /// `x` `[.., n, n]`: its determinant, `[..]`.
     Determinant,
+    /// `boxes` `[n, 4]` (left, top, right, bottom), the best first: whether each is kept, as Bool `[n]`. A box goes if its
+    /// intersection with one that is kept before it is more than `most` of their union.
+    Suppress {
+        /// The largest share.
+        most: f64,
+    },
+    /// `x` `[b, h, w, channels]`, `regions` `[n, 5]` (which of the batch, then left, top, right, bottom): `[n, rows,
+    /// columns, channels]`, the channels being fewer if each bin has its own; see [`Regions`].
+    Regions(Regions),
     /// `count` (rank 0, I64), handed on: the size is this number from here on, in every shape that speaks of it. A
     /// call fails if it is another than the size has already, or larger than `most`, for which memory is planned.
     Measure {
@@ -286,6 +298,7 @@ impl Op {
             }
             Self::GroupedMatMul { .. } | Self::Recurrent { .. } => self.clone(),
             Self::Solve | Self::Cholesky | Self::Determinant | Self::Bits(_) => self.clone(),
+            Self::Suppress { .. } | Self::Regions(_) => self.clone(),
         })
     }
 
@@ -327,6 +340,7 @@ impl Op {
             Self::Attention(_) | Self::Glu(_) | Self::Take { .. } | Self::Scatter(_) | Self::Scan { .. } => Vec::new(),
             Self::GroupedMatMul { .. } | Self::Recurrent { .. } => Vec::new(),
             Self::Solve | Self::Cholesky | Self::Determinant => Vec::new(),
+            Self::Suppress { .. } | Self::Regions(_) => Vec::new(),
         }
     }
 
@@ -375,6 +389,8 @@ impl Op {
             Self::Solve => "solve",
             Self::Cholesky => "cholesky",
             Self::Determinant => "determinant",
+            Self::Suppress { .. } => "suppress",
+            Self::Regions(_) => "regions",
             Self::Measure { .. } => "measure",
             Self::Loop(_) => "loop",
             Self::Unpack { .. } => "unpack",

@@ -27,7 +27,7 @@ pub fn is_evaluable(op: &Op) -> bool {
         Op::Reduce { .. } | Op::Softmax | Op::Scan { .. } | Op::Glu(_) | Op::Unpack { .. } => true,
         Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::GroupNorm { .. } | Op::Recurrent { .. } => true,
         Op::MatMul { .. } | Op::GroupedMatMul { .. } | Op::Solve | Op::Cholesky | Op::Determinant => true,
-        Op::Resize { .. } | Op::Interpolate { .. } | Op::Pool(_) => true,
+        Op::Resize { .. } | Op::Interpolate { .. } | Op::Pool(_) | Op::Suppress { .. } | Op::Regions(_) => true,
     }
 }
 

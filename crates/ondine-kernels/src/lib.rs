@@ -52,6 +52,7 @@ mod depthwise;
 mod elementary;
 mod elementwise;
 mod gemm;
+mod grid;
 mod index;
 mod layout;
 mod linear_system;
@@ -66,6 +67,7 @@ pub mod probe;
 mod quant;
 mod recurrent;
 mod reduce;
+mod region;
 mod resize;
 mod rowwise;
 mod softmax;
@@ -96,6 +98,7 @@ pub use gemm::{
     operand::{Epilogue, Input, Output, Values},
     weights::{PACKED_ALIGN, PackedWeights, WeightShape, WeightSource, pack},
 };
+pub use grid::{Bytes, Grid, decode_codes, encode_rows, multiply_bytes, round_rows};
 pub use index::{argsort, scan, scatter_rows, take};
 pub use layout::{IndexError, check_indices, concat, expand, gather_rows, pad, permute, slice, take_row};
 pub use linear_system::{cholesky, determinant, solve};
@@ -109,6 +112,7 @@ pub use quant::{
 };
 pub use recurrent::{RecurrentCell, RecurrentProblem, RecurrentShape, RecurrentWeights, recurrent};
 pub use reduce::{Reduce, argmax, reduce};
+pub use region::{RegionKind, RegionShape, regions, suppress};
 pub use resize::{Size, resize_bilinear, resize_nearest};
 pub use softmax::softmax;
 pub use strided::{Strided, broadcast_strides, dense_strides};

@@ -6,7 +6,7 @@ use super::{
     builder::{Builder, Tensor, wide},
     schema,
     schema::{Argument, OptionalTensor, SymArgument},
-    types::{BFLOAT16, HALF, dim_of, dtype_of, is_complex, told_of},
+    types::{BFLOAT16, FLOAT8_E4M3, FLOAT8_E5M2, HALF, dim_of, dtype_of, is_complex, told_of},
 };
 use ondine_graph::{Binary, DType, Dim, NDArray, Result, Unary, fail};
 
@@ -237,6 +237,14 @@ impl Call<'_> {
         }
     }
 
+    /// The element type that argument `name` names, if it is one that is computed with.
+    pub(super) fn scalar_type(&self, name: &str) -> Option<DType> {
+        match self.argument(name) {
+            Some(Argument::AsScalarType(code)) => dtype_of(*code).ok(),
+            _ => None,
+        }
+    }
+
     /// A tensor or a number.
     pub(super) fn operand(&self, builder: &mut Builder, name: &str) -> Result<Operand> {
         if let Some(tensor) = self.try_tensor(name)? {
@@ -332,6 +340,7 @@ impl Call<'_> {
         let to = self.meta(0)?.dtype;
         Ok(match to {
             _ if from == Some(to) => None,
+            FLOAT8_E4M3 | FLOAT8_E5M2 => fail!(Unsupported, "rounding to numbers of 8 bits in the call"),
             HALF => Some(DType::F16),
             BFLOAT16 => Some(DType::BF16),
             _ => None,

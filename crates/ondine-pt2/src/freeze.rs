@@ -5,6 +5,8 @@
 
 use std::collections::HashSet;
 
+use crate::codes;
+
 use ondine_graph::{
     Activation, Binary, DType, Epilogue, Graph, Node, Op, Origin, Result, Value, Weights,
     recipe::{Recipes, is_evaluable},
@@ -24,9 +26,10 @@ pub(super) enum Fold {
 pub(super) fn freeze(graph: &Graph, weights: &mut Weights, recipes: &mut Recipes, fold: Fold) -> Result<Graph> {
     let mut graph = sweep(graph)?;
     if fold == Fold::Channels {
+        graph = codes::products(&graph, weights)?;
         graph = fold_channels(&graph, Binary::Mul)?;
         graph = fold_channels(&graph, Binary::Add)?;
-        graph = sweep(&graph)?;
+        graph = codes::encode(&sweep(&graph)?, weights)?;
     }
     let fixed = fixed(&graph);
     let border = border(&graph, &fixed);
@@ -79,7 +82,8 @@ fn fold_channels(graph: &Graph, kind: Binary) -> Result<Graph> {
             return Ok(None);
         }
         let [a, b] = node.inputs[..] else { return Ok(None) };
-        for (product, vector) in [(a, b), (b, a)] {
+        for (result, vector) in [(a, b), (b, a)] {
+            let product = rows_of(graph, &uses, result);
             let plain = match &graph.node(product).op {
                 Op::Linear(epilogue) | Op::Conv2d(_, epilogue) => {
                     epilogue.activation == Activation::None && !epilogue.residual
@@ -90,14 +94,27 @@ fn fold_channels(graph: &Graph, kind: Binary) -> Result<Graph> {
             if plain
                 && fixed[vector.index()]
                 && uses[product.index()] == 1
-                && graph.shape(product) == &node.signature.shape
+                && graph.shape(result) == &node.signature.shape
                 && is_vector(graph, vector, channels)
             {
-                return fold_into(rewrite, [graph.node(product), node], vector, kind).map(Some);
+                let folded = fold_into(rewrite, [graph.node(product), node], vector, kind)?;
+                return rewrite.new.reshape(folded, node.signature.shape.clone()).map(Some);
             }
         }
         Ok(None)
     })
+}
+
+/// What yields the rows of a value, seen through a reshape that leaves them whole and is read once.
+fn rows_of(graph: &Graph, uses: &[usize], value: Value) -> Value {
+    let node = graph.node(value);
+    match node.op {
+        Op::Reshape(_) if uses[value.index()] == 1 => {
+            let inner = graph.shape(node.inputs[0]).0.last();
+            if inner.is_some() && inner == node.signature.shape.0.last() { node.inputs[0] } else { value }
+        }
+        _ => value,
+    }
 }
 
 /// True if the value has one number per channel, the last dimension.

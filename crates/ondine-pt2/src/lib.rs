@@ -16,6 +16,7 @@
 mod archive;
 mod builder;
 mod call;
+mod codes;
 mod expr;
 mod formula;
 mod freeze;

@@ -21,6 +21,7 @@ mod places;
 mod polynomial;
 mod positions;
 mod product;
+mod quantized;
 mod rare;
 mod reduce;
 pub(super) mod rule;
@@ -37,6 +38,7 @@ mod spectrum;
 mod statistics;
 mod symbol;
 pub(super) mod view;
+mod vision;
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -59,6 +61,7 @@ const ATEN: &[&[Rule]] = &[
     reduce::RULES,
     norm::RULES,
     product::RULES,
+    quantized::RULES,
     convolve::RULES,
     spatial::RULES,
     sample::RULES,
@@ -85,6 +88,7 @@ const ATEN: &[&[Rule]] = &[
     margin::RULES,
     spectrum::RULES,
     statistics::RULES,
+    vision::RULES,
 ];
 
 /// By name, those of ATen and, by the last part of their names, those of sizes.

@@ -1,9 +1,17 @@
 //! Names of operators in a program: `torch.ops.aten.add_.Tensor`.
 
+/// Libraries whose operators have rows of their own, by their full names.
+const LIBRARIES: [&str; 3] = ["quantized_decomposed.", "torchao.", "torchvision."];
+
 /// `aten.add_.Tensor` of a target, as operator, overload, and whether it changes its first argument.
 pub(super) fn split_target(target: &str) -> (&str, &str, bool) {
     let name = target.strip_prefix("torch.ops.").unwrap_or(target);
     let Some(name) = name.strip_prefix("aten.") else {
+        if LIBRARIES.iter().any(|library| name.starts_with(library))
+            && let Some((op, overload)) = name.rsplit_once('.')
+        {
+            return (op, overload, false);
+        }
         return (name.strip_prefix("higher_order.").unwrap_or(name), "", false);
     };
     let (op, overload) = name.rsplit_once('.').unwrap_or((name, ""));

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, ops::Range, sync::Arc};
 use super::{
     archive::Archive,
     schema::{Payloads, SymInt, TensorMeta},
-    types::{BFLOAT16, DOUBLE, HALF, dtype_of},
+    types::{BFLOAT16, DOUBLE, FLOAT8_E4M3, FLOAT8_E5M2, HALF, dtype_of},
 };
+use half::f16;
 use ondine_graph::{
     AlignedBytes, Bytes, Context, DType, Error, ErrorKind, NDArray, Result, Tensor, Weights, element_count, fail,
     weights::seal::Seal,
@@ -111,7 +112,11 @@ impl Tensors {
                 .at(|| &path)?;
             for (name, payload) in payloads.config {
                 if payload.use_pickle {
-                    fail!(Unsupported, "`{name}` is pickled, and pickles are never opened");
+                    fail!(
+                        Unsupported,
+                        "`{name}` is a tensor subclass, which is stored as a pickle, and pickles are never opened; \
+                         call `torchao.utils.unwrap_tensor_subclass(model)` before `torch.export.export`"
+                    );
                 }
                 let Some(meta) = payload.tensor_meta else { continue };
                 let path = format!("data/{folder}/{}", payload.path_name);
@@ -245,6 +250,7 @@ fn tensor(meta: &TensorMeta, name: &str, block: &Bytes, file: &Arc<str>) -> Resu
     }
     let (size, parts) = match meta.dtype {
         DOUBLE => (8, 1),
+        FLOAT8_E4M3 | FLOAT8_E5M2 => (1, 1),
         HALF | BFLOAT16 => (2, 1),
         COMPLEX_HALF => (4, 2),
         COMPLEX => (8, 2),
@@ -279,6 +285,9 @@ fn tensor(meta: &TensorMeta, name: &str, block: &Bytes, file: &Arc<str>) -> Resu
     let narrow = |b: [u8; 8]| (f64::from_le_bytes(b) as f32).to_le_bytes();
     let (dtype, bytes) = match meta.dtype {
         DOUBLE | COMPLEX_DOUBLE => (DType::F32, convert(&bytes, narrow)),
+        // F16 holds all of their numbers.
+        FLOAT8_E4M3 => (DType::F16, convert(&bytes, |[byte]: [u8; 1]| f16::from_f32(float8(byte)).to_le_bytes())),
+        FLOAT8_E5M2 => (DType::F16, convert(&bytes, |[byte]: [u8; 1]| [0, byte])),
         HALF | COMPLEX_HALF => (DType::F16, bytes),
         BFLOAT16 => (DType::BF16, bytes),
         code => (dtype_of(code)?, bytes),
@@ -290,6 +299,17 @@ fn tensor(meta: &TensorMeta, name: &str, block: &Bytes, file: &Arc<str>) -> Resu
     let (block, memory) = (name.to_owned(), block.clone());
     let place = Place { block, memory, bytes: start..end, dtype: meta.dtype, size, parts, strided };
     Ok((Tensor { dtype, shape, bytes, file: file.clone() }, place))
+}
+
+/// The number of a byte with 4 bits of exponent and 3 of mantissa, which has no infinity.
+fn float8(byte: u8) -> f32 {
+    let (exponent, mantissa) = (i32::from(byte >> 3 & 15), f32::from(byte & 7));
+    let size = match (exponent, byte & 7) {
+        (15, 7) => f32::NAN,
+        (0, _) => mantissa / 512.0,
+        _ => (1.0 + mantissa / 8.0) * 2_f32.powi(exponent - 7),
+    };
+    if byte >> 7 == 1 { -size } else { size }
 }
 
 fn convert<const A: usize, const B: usize>(bytes: &[u8], element: impl Fn([u8; A]) -> [u8; B]) -> Bytes {

@@ -8,6 +8,9 @@ use crate::{expr, schema};
 pub(super) const HALF: u32 = 6;
 pub(super) const DOUBLE: u32 = 8;
 pub(super) const BFLOAT16: u32 = 13;
+/// Type codes of numbers of 8 bits: with 4 bits of exponent, and with 5.
+pub(super) const FLOAT8_E4M3: u32 = 29;
+pub(super) const FLOAT8_E5M2: u32 = 30;
 
 /// The element type in which a type of the program is computed.
 pub(super) fn dtype_of(code: u32) -> Result<DType> {
@@ -17,7 +20,7 @@ pub(super) fn dtype_of(code: u32) -> Result<DType> {
         3 => DType::I16,
         4 => DType::I32,
         5 => DType::I64,
-        HALF | 7 | DOUBLE | BFLOAT16 => DType::F32,
+        HALF | 7 | DOUBLE | BFLOAT16 | FLOAT8_E4M3 | FLOAT8_E5M2 => DType::F32,
         28 => DType::U16,
         34 => DType::U32,
         35 => DType::U64,

@@ -83,6 +83,7 @@ macro_rules! families {
     )+ };
 }
 families!(elementwise, shapes, reductions, indexing, products, convolutions, sequences, states, control);
+families!(quantized, vision);
 families!(memory, loops, branches, choices, spectra, losses, sampling);
 
 #[test]

@@ -13,6 +13,7 @@ mod order;
 mod product;
 mod recurrent;
 mod reduce;
+mod regions;
 mod resample;
 
 use ondine_graph::{DType, Error, ErrorKind, Op, Result};
@@ -69,6 +70,8 @@ pub fn evaluate<R: Real>(op: &Op, inputs: &[&Tensor<R>], (dtype, shape): (DType,
         Op::Resize { how, .. } => resample::resize(*how, one(inputs)?, shape),
         Op::Interpolate { axis, how, .. } => resample::interpolate(*axis, *how, one(inputs)?, shape),
         Op::Pool(pooling) => resample::pool(pooling, one(inputs)?, shape),
+        Op::Suppress { most } => regions::suppress(*most, one(inputs)?, shape),
+        Op::Regions(how) => regions::regions(how, some(inputs)?, shape),
         Op::Solve => algebra::solve(some(inputs)?),
         Op::Cholesky => algebra::cholesky(one(inputs)?),
         Op::Determinant => algebra::determinant(one(inputs)?, shape),

@@ -14,6 +14,7 @@ mod norm;
 mod order;
 mod product;
 mod recurrent;
+mod regions;
 mod resample;
 
 use std::{collections::BTreeSet, fmt};
@@ -55,6 +56,7 @@ pub fn cases(half: DType) -> Vec<Case> {
         convolution::cases(),
         resample::cases(&floats),
         recurrent::cases(),
+        regions::cases(),
         control::cases(),
     ];
     kinds.into_iter().flatten().collect()
@@ -124,6 +126,8 @@ kinds! {
     Op::Solve => "solve",
     Op::Cholesky => "cholesky",
     Op::Determinant => "determinant",
+    Op::Suppress { .. } => "suppress",
+    Op::Regions(_) => "regions",
     Op::Measure { .. } => "measure",
     Op::Loop(_) => "loop",
     Op::Unpack { .. } => "unpack",

@@ -2,12 +2,14 @@
 
 mod algorithm;
 mod check;
+mod codes;
 mod coding;
 mod computed;
 mod elementwise;
 mod enums;
 mod form;
 mod general;
+mod integers;
 mod kernel;
 mod lower;
 mod memory;
@@ -18,6 +20,7 @@ mod processor;
 mod products;
 mod quantize;
 mod recurrent;
+mod regions;
 mod rows;
 mod run;
 pub(crate) mod share;
@@ -100,10 +103,11 @@ impl Backend for Processor {
 
     fn pack(&self, form: &Form, shape: &[usize], source: &Source<'_>, out: &mut [u8]) -> Result<()> {
         match (Format::of(form)?, source) {
-            (format @ (Format::Coded { .. } | Format::Rows { .. }), Source::Codes(encoded)) => {
-                weights::pack_codes(format, shape, encoded, out, self)
-            }
-            (Format::Coded { .. } | Format::Rows { .. }, Source::Numbers(_)) => {
+            (
+                format @ (Format::Coded { .. } | Format::CodePanels { .. } | Format::Rows { .. }),
+                Source::Codes(encoded),
+            ) => weights::pack_codes(format, shape, encoded, out, self),
+            (Format::Coded { .. } | Format::CodePanels { .. } | Format::Rows { .. }, Source::Numbers(_)) => {
                 fail!(Format, "a weight that has no codes")
             }
             (format, Source::Numbers(values)) => weights::pack(format, shape, values, out, self),
@@ -112,7 +116,7 @@ impl Backend for Processor {
     }
 
     fn takes_codes(&self, form: &Form) -> bool {
-        matches!(Format::of(form), Ok(Format::Coded { .. } | Format::Rows { .. }))
+        matches!(Format::of(form), Ok(Format::Coded { .. } | Format::CodePanels { .. } | Format::Rows { .. }))
     }
 
     fn prepare(&self, op: &Op, operands: &[OperandShape<'_>], result: &OperandShape<'_>) -> Result<Prepared> {

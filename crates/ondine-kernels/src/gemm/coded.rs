@@ -5,7 +5,8 @@
 //! in the cache, and multiplied as any other.
 //!
 //! Panels are those of [`Layout`], of words that hold consecutive channels of one column, the first in the lowest bits.
-//! Each group of channels begins with a new word. Behind the words lie scales and zeros, f16, by panel, group, column.
+//! Each group of channels begins with a new word. Behind the words lie scales, f16 or f32, and zeros, f16, by
+//! panel, group, column.
 
 use std::{cell::RefCell, ops::Range};
 
@@ -52,6 +53,8 @@ pub struct CodedShape {
     pub group: usize,
     /// How codes become numbers.
     pub levels: CodeLevels,
+    /// True if scales are f32, not f16.
+    pub wide: bool,
     /// True if the result is the first half of the outputs times the activated second half.
     pub glu: bool,
 }
@@ -61,8 +64,8 @@ pub struct CodedShape {
 pub struct CodedSource<'a> {
     /// `[outputs, channels]`, a byte each.
     pub codes: &'a [u8],
-    /// `[outputs, groups]`; none with a table.
-    pub scales: &'a [f16],
+    /// `[outputs, groups]`; none with a table. They are rounded to f16 unless the shape says that they are wide.
+    pub scales: &'a [f32],
     /// `[outputs, groups]`; only of [`CodeLevels::Zeros`].
     pub zeros: &'a [f16],
     /// `2^bits` numbers, only of [`CodeLevels::Table`].
@@ -102,6 +105,11 @@ impl CodedShape {
         32 / self.bits as usize
     }
 
+    /// Bytes of a scale.
+    fn scale_bytes(&self) -> usize {
+        if self.wide { size_of::<f32>() } else { size_of::<f16>() }
+    }
+
     fn plain(&self) -> WeightShape {
         WeightShape { glu: self.glu, ..WeightShape::linear(WeightType::F32, self.outputs, self.channels) }
     }
@@ -118,10 +126,10 @@ impl CodedShape {
         let group_words = group.div_ceil(self.per_word());
         let last = self.channels - (groups - 1) * group;
         let words = (groups - 1) * group_words + last.div_ceil(self.per_word());
-        let numbers = groups * layout.columns * size_of::<f16>();
+        let numbers = groups * layout.columns;
         let scales = layout.columns * words * WORD;
-        let zeros = scales + if self.levels == CodeLevels::Table { 0 } else { numbers };
-        let table = zeros + if self.levels == CodeLevels::Zeros { numbers } else { 0 };
+        let zeros = scales + if self.levels == CodeLevels::Table { 0 } else { numbers * self.scale_bytes() };
+        let table = zeros + if self.levels == CodeLevels::Zeros { numbers * size_of::<f16>() } else { 0 };
         let table = table.next_multiple_of(PACKED_ALIGN);
         let size = table + if self.levels == CodeLevels::Table { TABLE * WORD } else { 0 };
         Places { layout, groups, group_words, words, scales, zeros, table, size }
@@ -136,9 +144,10 @@ impl CodedShape {
 
 impl Places {
     /// Offsets of the words, the scales and the zeros of a panel.
-    fn panel(&self, panel: usize, width: usize) -> [usize; 3] {
-        let numbers = panel * width * self.groups * size_of::<f16>();
-        [panel * width * self.words * WORD, self.scales + numbers, self.zeros + numbers]
+    fn panel(&self, panel: usize, width: usize, scale_bytes: usize) -> [usize; 3] {
+        let numbers = panel * width * self.groups;
+        let scales = self.scales + numbers * scale_bytes;
+        [panel * width * self.words * WORD, scales, self.zeros + numbers * size_of::<f16>()]
     }
 }
 
@@ -163,7 +172,7 @@ pub fn pack_coded(cpu: &Cpu, shape: &CodedShape, source: &CodedSource<'_>, out: 
     let centre = if shape.levels == CodeLevels::Table { 0 } else { 1_u8 << (shape.bits - 1) };
     let mask = ((1_u16 << shape.bits) - 1) as u8;
     for panel in 0..layout.panels {
-        let [words, scales, zeros] = places.panel(panel, tile.width);
+        let [words, scales, zeros] = places.panel(panel, tile.width, shape.scale_bytes());
         let count = layout.panel_columns(panel);
         for lane in 0..count {
             let Some(row) = layout.output(&shape.plain(), panel * tile.width + lane) else { continue };
@@ -175,14 +184,18 @@ pub fn pack_coded(cpu: &Cpu, shape: &CodedShape, source: &CodedSource<'_>, out: 
                 out[byte] |= (code.wrapping_sub(centre) & mask) << (bit % 8);
             }
             for g in 0..groups {
-                let at = (g * count + lane) * size_of::<f16>();
-                let mut put = |offset: usize, from: &[f16]| {
-                    if let Some(number) = from.get(row * groups + g) {
-                        out[offset + at..][..size_of::<f16>()].copy_from_slice(&number.to_ne_bytes());
-                    }
+                let at = g * count + lane;
+                let mut put = |offset: usize, bytes: &[u8]| {
+                    out[offset + at * bytes.len()..][..bytes.len()].copy_from_slice(bytes);
                 };
-                put(scales, source.scales);
-                put(zeros, source.zeros);
+                match source.scales.get(row * groups + g) {
+                    Some(scale) if shape.wide => put(scales, &scale.to_ne_bytes()),
+                    Some(scale) => put(scales, &f16::from_f32(*scale).to_ne_bytes()),
+                    None => {}
+                }
+                if let Some(zero) = source.zeros.get(row * groups + g) {
+                    put(zeros, &zero.to_ne_bytes());
+                }
             }
         }
     }
@@ -340,7 +353,7 @@ impl CodedGemm<'_> {
 
     /// The codes of a panel.
     fn panel(&self, panel: usize) -> CodedPanel {
-        let [words, scales, zeros] = self.places.panel(panel, self.cpu.tile().width);
+        let [words, scales, zeros] = self.places.panel(panel, self.cpu.tile().width, self.shape.scale_bytes());
         let at = |offset: usize| self.weights.as_ptr().wrapping_add(offset);
         let (centre, symmetric_zero) = self.shape.centre();
         CodedPanel {
@@ -354,7 +367,8 @@ impl CodedGemm<'_> {
             groups: self.places.groups,
             columns: self.places.layout.panel_columns(panel),
             words: at(words).cast(),
-            scales: at(scales).cast(),
+            scales: at(scales),
+            wide: self.shape.wide,
             zeros: at(zeros).cast(),
             table: at(self.places.table).cast(),
         }

@@ -31,7 +31,9 @@ pub(crate) struct CodedPanel {
     pub(crate) groups: usize,
     pub(crate) columns: usize,
     pub(crate) words: *const u32,
-    pub(crate) scales: *const u16,
+    /// f16, or f32 if they are wide.
+    pub(crate) scales: *const u8,
+    pub(crate) wide: bool,
     pub(crate) zeros: *const u16,
     pub(crate) table: *const f32,
 }
@@ -186,7 +188,11 @@ impl<V: CodeVector, const BITS: u32, const TABLE: bool> Decoder<V, BITS, TABLE> 
                 CodeLevels::Zeros => V::load_f16(panel.zeros.add(at)).sub(V::splat(panel.centre)),
                 _ => V::splat(panel.symmetric_zero),
             };
-            (zero, V::load_f16(panel.scales.add(at)))
+            let scale = match panel.wide {
+                true => V::load(panel.scales.cast::<f32>().add(at)),
+                false => V::load_f16(panel.scales.cast::<u16>().add(at)),
+            };
+            (zero, scale)
         }
     }
 

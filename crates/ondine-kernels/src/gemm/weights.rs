@@ -103,7 +103,7 @@ pub enum WeightSource<'a> {
     Bf16(&'a [bf16]),
     /// Already quantized: `w = scale * q`; only for [`WeightType::S8`].
     S8 {
-        /// The values `q`, -127..=127.
+        /// The values `q`.
         values: &'a [i8],
         /// One scale per output.
         scales: &'a [f32],
@@ -466,9 +466,9 @@ fn take<'o>(bytes: &mut &'o mut [u8], count: usize) -> &'o mut [u8] {
     head
 }
 
-/// The nearest of -127..=127, ties to even; 0 for NaN.
+/// The nearest of -128..=127, ties to even; 0 for NaN.
 #[inline(always)]
 fn quantize(value: f32) -> i8 {
     // Adding 1.5 * 2^23 rounds and leaves the integer in the low bits.
-    (value.clamp(-127.0, 127.0) + 12_582_912.0).to_bits() as i8
+    (value.clamp(-128.0, 127.0) + 12_582_912.0).to_bits() as i8
 }

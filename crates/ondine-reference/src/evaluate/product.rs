@@ -1,6 +1,6 @@
 //! Sums of products: linear layers and matrices.
 
-use ondine_graph::{Epilogue, Result};
+use ondine_graph::{DType, Epilogue, Result};
 
 use super::elementwise::activate;
 use crate::{
@@ -88,7 +88,9 @@ pub(super) fn matmul<R: Real>(transposed: bool, [a, b]: [&Tensor<R>; 2], shape: 
             let (x, y) = (&x[of * rows * inner..][..rows * inner], &y[of * inner * columns..][..inner * columns]);
             whole_product(x, y, size, transposed)
         });
-        return Tensor::integer(a.dtype(), shape, numbers.collect());
+        // Products of bytes are summed in 32 bits.
+        let dtype = if matches!(a.dtype(), DType::I8 | DType::U8) { DType::I32 } else { a.dtype() };
+        return Tensor::integer(dtype, shape, numbers.collect());
     }
     let (x, y) = (a.reals()?, b.reals()?);
     let numbers = (0..count(batch)).flat_map(|of| {

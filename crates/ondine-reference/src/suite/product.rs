@@ -87,6 +87,13 @@ fn matmuls(floats: &[DType]) -> Vec<Case> {
             cases.push(Case::of(Op::MatMul { transposed }, &[(dtype, &a), (dtype, &b)]));
         }
     }
+    for (transposed, [rows, inner, columns]) in [false, true].iter().flat_map(|&t| sizes.map(|sizes| (t, sizes))) {
+        let b = if transposed { [columns, inner] } else { [inner, columns] };
+        for dtype in [DType::I8, DType::U8] {
+            let op = Op::MatMul { transposed };
+            cases.push(Case::of(op, &[(dtype, &[rows, inner]), (DType::I8, &b)]));
+        }
+    }
     cases
 }
 

@@ -1,7 +1,7 @@
 //! What a node of a file must be to run here, beyond what every portable graph is asked.
 
 use ondine_graph::{
-    Conv2d, DType, Graph, Node, Op, Result, Value, fail,
+    Conv2d, DType, Dim, Graph, Node, Op, Result, Shape, Value, fail,
     infer::infer,
     portable::{inferred, is_empty},
 };
@@ -31,6 +31,7 @@ pub(super) fn check(graph: &Graph, value: Value, forms: &[Option<Form>], options
     let fits = match &node.op {
         Op::Native(native) => return own(graph, node, CpuOp::of(native)?, &formats, options),
         Op::Linear(_) | Op::Conv2d(..) => float(held) && multiplies(graph, node, first, &formats),
+        Op::MatMul { .. } if matches!(first, DType::I8 | DType::U8) => as_inferred()?,
         Op::MatMul { .. } => held == first && !held.is_float() || float(held) && float(first),
         Op::Attention(_) => float(held) && float(first),
         Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::GroupNorm { .. } => {
@@ -43,6 +44,7 @@ pub(super) fn check(graph: &Graph, value: Value, forms: &[Option<Form>], options
         Op::Slice { .. } | Op::Concat { .. } | Op::Pad { .. } | Op::TakeRow | Op::Take { .. } => as_inferred()?,
         Op::Scatter(_) | Op::ArgMax | Op::ArgSort { .. } | Op::Reduce { .. } | Op::Softmax => as_inferred()?,
         Op::Scan { .. } | Op::Glu(_) | Op::Resize { .. } | Op::Interpolate { .. } | Op::Pool(_) => as_inferred()?,
+        Op::Suppress { .. } | Op::Regions(_) => as_inferred()?,
         Op::Range { .. } | Op::GroupedMatMul { .. } | Op::Recurrent { .. } | Op::Solve => as_inferred()?,
         Op::Cholesky | Op::Determinant | Op::Measure { .. } | Op::Loop(_) | Op::Unpack { .. } => as_inferred()?,
         Op::Bits(_) => as_inferred()?,
@@ -128,6 +130,31 @@ fn own(graph: &Graph, node: &Node, op: CpuOp, formats: &[Option<Format>], option
             let x = dtype(0).filter(|&x| float(x) && (precision != Precision::F32 || x == DType::F32));
             x.is_some() && plain(2) && inferred.shape == held.shape && float(held.dtype) && chosen(graph, node, conv)
         }
+        CpuOp::Encode { ends, shift, .. } => {
+            plain(0)
+                && matches!(held.dtype, DType::I8 | DType::U8)
+                && finite(ends, shift)
+                && numbers_fit(graph, node, 2)?
+        }
+        CpuOp::Round { ends, .. } => {
+            plain(0) && held.dtype == DType::F32 && finite(ends, 0.0) && numbers_fit(graph, node, 3)?
+        }
+        CpuOp::Decode => {
+            let single = |position: usize| graph.shape(node.inputs[position]).elements().fixed() == Some(1);
+            let typed = node.inputs.len() == 3 && dtype(1) == Some(DType::F32) && dtype(2) == Some(DType::F32);
+            let codes = matches!(dtype(0), Some(DType::I8 | DType::U8)) && held.dtype == DType::F32;
+            plain(0) && codes && typed && single(1) && single(2) && *graph.shape(node.inputs[0]) == held.shape
+        }
+        CpuOp::LinearCodes(epilogue) => {
+            weight == Some(Format::CodePanels { groups: 1, gate: epilogue.gate })
+                && plain(2)
+                && codes_fit(graph, node, &Op::Linear(epilogue))?
+        }
+        CpuOp::ConvCodes(conv, epilogue) => {
+            weight == Some(Format::CodePanels { groups: conv.groups, gate: false })
+                && plain(2)
+                && codes_fit(graph, node, &Op::Conv2d(conv, epilogue))?
+        }
         CpuOp::Attention8(attention) => {
             let inferred = graph.infer(&Op::Attention(attention), &node.inputs)?;
             options.precision == Precision::Int8
@@ -140,6 +167,50 @@ fn own(graph: &Graph, node: &Node, op: CpuOp, formats: &[Option<Format>], option
         fail!(Format, "`{}` as no pass leaves it", node.op);
     }
     Ok(())
+}
+
+/// True if codes reach from one end to the other within what a byte holds.
+fn finite([low, high]: [f32; 2], shift: f32) -> bool {
+    let integers = [low, high, shift].iter().all(|number| number.is_finite() && number.fract() == 0.0);
+    integers && low <= high && (-128.0..=255.0).contains(&(low + shift)) && (-128.0..=255.0).contains(&(high + shift))
+}
+
+/// True if numbers are followed by `count` others, each one for all or one for each of their rows.
+fn numbers_fit(graph: &Graph, node: &Node, count: usize) -> Result<bool> {
+    let Some((&x, others)) = node.inputs.split_first() else { return Ok(false) };
+    let shape = graph.shape(x);
+    let fits =
+        |&other: &Value| graph.node(other).signature.dtype == DType::F32 && is_number_of_rows(graph, other, shape);
+    let numbers = graph.node(x).signature.dtype == DType::F32 && *shape == node.signature.shape;
+    Ok(numbers && others.len() == count && others.iter().all(fits))
+}
+
+/// True for one number, or one for each row of `shape`.
+fn is_number_of_rows(graph: &Graph, value: Value, shape: &Shape) -> bool {
+    let own = graph.shape(value);
+    let rows = |shape: &Shape| shape.0.split_last().map(|(_, rows)| rows.to_vec());
+    own.elements().fixed() == Some(1)
+        || own.rank() == shape.rank() && rows(own) == rows(shape) && own.0.last().and_then(Dim::fixed) == Some(1)
+}
+
+/// True if codes and the other operands of a product fit each other and its value.
+fn codes_fit(graph: &Graph, node: &Node, op: &Op) -> Result<bool> {
+    let [inputs @ .., scale, zero] = &node.inputs[..] else { return Ok(false) };
+    let (Some(&first), 2..) = (inputs.first(), inputs.len()) else { return Ok(false) };
+    if is_empty(graph, inputs[1]) || graph.node(first).signature.dtype != DType::U8 {
+        return Ok(false);
+    }
+    let mut x = graph.node(first).signature.clone();
+    x.dtype = DType::F32;
+    let others = inputs[1..].iter().map(|&input| &graph.node(input).signature);
+    let all: Vec<_> = std::iter::once(&x).chain(others).collect();
+    let by_rows = |&number: &Value| match op {
+        Op::Linear(_) => is_number_of_rows(graph, number, &x.shape),
+        _ => graph.shape(number).elements().fixed() == Some(1),
+    };
+    let float = |&&value: &&Value| graph.node(value).signature.dtype == DType::F32;
+    let numbers = inputs[1..].iter().chain([scale, zero]).filter(float).count() == inputs.len() + 1;
+    Ok(numbers && by_rows(scale) && by_rows(zero) && infer(op, &all)? == node.signature)
 }
 
 /// True if quantized rows and the other operands of a linear layer fit its weight and its value.

@@ -12,11 +12,13 @@ pub(crate) struct Coding {
     /// Consecutive elements of a row with one scale.
     pub(crate) group: usize,
     pub(crate) levels: Levels,
+    /// True if scales are F32, not F16.
+    pub(crate) wide: bool,
 }
 
 impl Coding {
     /// Of weights whose activations have 8 bits, too.
-    pub(crate) const ROWS8: Self = Self { bits: 8, group: 1, levels: Levels::Rows8 };
+    pub(crate) const ROWS8: Self = Self { bits: 8, group: 1, levels: Levels::Rows8, wide: false };
 
     /// True if kernels read such codes, which a file may not be believed.
     pub(crate) fn is_known(self) -> bool {
@@ -39,16 +41,23 @@ pub(crate) enum Levels {
     Rows8,
 }
 
-/// How kernels for matrix products read codes, if they can: scales and zeros of F16 or one table, no correction.
+/// How kernels for matrix products read codes, if they can: scales, zeros of F16, or one table; no correction.
 pub(super) fn coding(encoding: &Encoding) -> Option<Coding> {
     let &Encoding { bits, levels, group, half, rank, ref shape } = encoding;
     let levels = match levels {
         encoding::Levels::Palette if bits <= 4 && group >= shape[0] => Levels::Table,
-        encoding::Levels::Integers { zeros: true } if bits != 6 && half => Levels::Zeros,
-        encoding::Levels::Integers { zeros: false } if bits != 6 && half => Levels::Symmetric,
+        encoding::Levels::Integers { zeros: true } if bits != 6 => Levels::Zeros,
+        encoding::Levels::Integers { zeros: false } if bits != 6 => Levels::Symmetric,
         _ => return None,
     };
     let columns = encoding.size()[1];
     let group = if levels == Levels::Table { columns } else { group.min(columns) };
-    (shape.len() == 2 && rank == 0).then_some(Coding { bits, group, levels })
+    (shape.len() == 2 && rank == 0).then_some(Coding { bits, group, levels, wide: levels != Levels::Table && !half })
+}
+
+/// True if the codes are integers of 8 bits at most around 0 with one scale for each row: such codes are multiplied with
+/// codes.
+pub(super) fn multiplies_codes(encoding: &Encoding) -> bool {
+    let &Encoding { bits, levels, group, rank, .. } = encoding;
+    levels == encoding::Levels::Integers { zeros: false } && bits != 2 && rank == 0 && group >= encoding.size()[1]
 }

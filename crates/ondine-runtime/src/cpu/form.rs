@@ -34,6 +34,13 @@ pub(crate) enum Format {
         /// As above.
         gate: bool,
     },
+    /// Panels of the very codes of the file, for products with codes.
+    CodePanels {
+        /// As above.
+        groups: usize,
+        /// As above.
+        gate: bool,
+    },
     /// Rows of codes, as few bits in memory as in the file.
     Rows {
         /// How codes become numbers.
@@ -67,7 +74,7 @@ impl Format {
         let format: Option<Self> = serde_json::from_str(&form.0).ok();
         let known = |format: &Self| match format {
             Self::Coded { coding, .. } | Self::Rows { coding } => coding.is_known(),
-            Self::Panels { groups, .. } => *groups > 0,
+            Self::Panels { groups, .. } | Self::CodePanels { groups, .. } => *groups > 0,
             Self::Plain | Self::Winograd { .. } => true,
         };
         match format.filter(known) {
@@ -107,7 +114,7 @@ pub(crate) fn format(reader: &Reader<'_>) -> Result<Format> {
         // The state is of 32 bits in every precision: errors of a step are handed on to all that follow.
         (Op::Recurrent { .. }, 1) => Format::Panels { precision: Precision::F32, groups: 1, gate: false },
         (Op::Gather, 0) => {
-            let coding = coding.filter(|coding| coding.levels != Levels::Rows8);
+            let coding = coding.filter(|coding| coding.levels != Levels::Rows8 && !coding.wide);
             coding.map_or(Format::Plain, |coding| Format::Rows { coding })
         }
         _ => Format::Plain,
@@ -124,7 +131,10 @@ fn own(op: CpuOp, reader: &Reader<'_>, shape: &[usize]) -> Result<Format> {
         CpuOp::Winograd(conv, _) => {
             Format::Winograd { precision: precision(shape, 1, reader.options), doubled: conv.upsample }
         }
+        CpuOp::LinearCodes(epilogue) => Format::CodePanels { groups: 1, gate: epilogue.gate },
+        CpuOp::ConvCodes(conv, _) => Format::CodePanels { groups: conv.groups, gate: false },
         CpuOp::QuantizeRows { .. } | CpuOp::Attention8(_) => Format::Plain,
+        CpuOp::Encode { .. } | CpuOp::Round { .. } | CpuOp::Decode => Format::Plain,
     })
 }
 

@@ -8,6 +8,7 @@ use ondine_graph::{
 
 use super::{
     algorithm::algorithm,
+    codes::codes,
     coding::{Coding, coding},
     computed::computed,
     form::reads_rows,
@@ -34,7 +35,7 @@ impl Processor {
         let graph = low_rank(graph, corrected)?;
         let graph = fold(&graph, |node, inputs| evaluate(node, inputs, self))?;
         let graph = share(&layout(&graph)?)?;
-        let graph = fuse(&computed(&graph)?)?;
+        let graph = codes(&fuse(&computed(&graph)?)?, weights)?;
         let graph = share(&precision(&graph, self.identity.dtype(options.precision))?)?;
         let graph = layout(&algorithm(&graph)?)?;
         quantize(&graph, options.precision == Precision::Int8, |epilogue, weight| {

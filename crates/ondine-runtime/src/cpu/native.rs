@@ -33,6 +33,18 @@ pub(crate) enum CpuOp {
     Winograd(Conv2d, Epilogue),
     /// [`Op::Attention`] whose queries and keys are rounded to numbers of 8 bits.
     Attention8(Attention),
+    /// `x`, `inverse`, `zero` (one number, or one for each row of the last dimension): the codes of `x` as I8 or U8, each
+    /// plus `shift`; see [`ondine_kernels::encode_rows`].
+    Encode { ends: [f32; 2], moved_first: bool, shift: f32 },
+    /// `x`, `inverse`, `zero`, `scale`: what becomes of `x` by way of codes; see [`ondine_kernels::round_rows`].
+    Round { ends: [f32; 2], moved_first: bool },
+    /// `codes` (I8 or U8), `scale`, `zero` (a number each): `(code - zero) * scale`.
+    Decode,
+    /// [`Op::Linear`] of codes (U8) with the codes of a weight: its inputs, then `scale` and `zero` of the former, one
+    /// number each or one for each row.
+    LinearCodes(Epilogue),
+    /// [`Op::Conv2d`] of codes, as before; scale and zero are one number each.
+    ConvCodes(Conv2d, Epilogue),
 }
 
 impl CpuOp {
@@ -46,6 +58,11 @@ impl CpuOp {
                 Prologue::GroupNorm { .. } => "group_norm_8",
             },
             Self::LinearRows(_) => "linear",
+            Self::LinearCodes(_) => "linear_codes",
+            Self::ConvCodes(..) => "conv2d_codes",
+            Self::Encode { .. } => "encode",
+            Self::Round { .. } => "round_to_codes",
+            Self::Decode => "decode",
             Self::Winograd(..) => "conv2d",
             Self::Attention8(_) => "attention",
         }
@@ -71,9 +88,9 @@ impl CpuOp {
     /// The portable operator that it stands for, where there is one of the same shapes.
     pub(crate) fn portable(self) -> Option<Op> {
         match self {
-            Self::QuantizeRows { .. } => None,
-            Self::LinearRows(epilogue) => Some(Op::Linear(epilogue)),
-            Self::Winograd(conv, epilogue) => Some(Op::Conv2d(conv, epilogue)),
+            Self::QuantizeRows { .. } | Self::Encode { .. } | Self::Round { .. } | Self::Decode => None,
+            Self::LinearRows(epilogue) | Self::LinearCodes(epilogue) => Some(Op::Linear(epilogue)),
+            Self::Winograd(conv, epilogue) | Self::ConvCodes(conv, epilogue) => Some(Op::Conv2d(conv, epilogue)),
             Self::Attention8(attention) => Some(Op::Attention(attention)),
         }
     }

@@ -9,6 +9,7 @@ use ondine_kernels::{
 use super::{
     enums::activation,
     form::Format,
+    integers,
     native::CpuOp,
     operand::{Operand, Target, dispatch},
     processor::Processor,
@@ -42,6 +43,7 @@ pub(super) fn scratch_bytes(
             Some(Format::Panels { precision: Precision::Int8, .. }) => inputs[0].iter().product(),
             _ => 0,
         },
+        // Integers are multiplied as they lie.
         (Op::MatMul { .. }, None) if !dtype.is_float() => 0,
         (Op::MatMul { transposed }, None) => matmul_shape(*transposed, inputs).scratch_bytes(&device.cpu),
         (Op::GroupedMatMul { transposed }, None) => {
@@ -70,8 +72,12 @@ impl<'a> Operand<'a> {
     }
 
     /// The packed weight.
-    fn packed(&self, device: &Processor) -> Result<PackedWeights<'a>> {
+    pub(super) fn packed(&self, device: &Processor) -> Result<PackedWeights<'a>> {
         match self.format {
+            Some(Format::CodePanels { groups, gate }) => {
+                let shape = panels(Precision::Int8, groups, gate, self.shape);
+                Ok(PackedWeights::new(&device.cpu, shape, self.bytes))
+            }
             Some(Format::Panels { precision, groups, gate }) => {
                 Ok(PackedWeights::new(&device.cpu, panels(precision, groups, gate, self.shape), self.bytes))
             }
@@ -101,7 +107,7 @@ fn activations<'a>(
 }
 
 impl Target<'_> {
-    fn output(&mut self) -> Result<Output<'_>> {
+    pub(super) fn output(&mut self) -> Result<Output<'_>> {
         match self.dtype {
             DType::F32 => Ok(Output::F32(self.view())),
             DType::BF16 => Ok(Output::Bf16(self.view())),
@@ -111,7 +117,7 @@ impl Target<'_> {
 }
 
 /// The optional inputs after the weight, as the kernels take them.
-fn finish<'a>(epilogue: Epilogue, inputs: &[Operand<'a>], columns: usize) -> Result<k::Epilogue<'a>> {
+pub(super) fn finish<'a>(epilogue: Epilogue, inputs: &[Operand<'a>], columns: usize) -> Result<k::Epilogue<'a>> {
     Ok(k::Epilogue {
         bias: epilogue.bias.then(|| inputs[2].view()),
         activation: activation(epilogue.activation),
@@ -159,7 +165,7 @@ pub(super) fn linear(
 }
 
 /// The shape of a convolution of `x` `[b, h, w, in]` with `weight` `[out, in / groups, kh, kw]`.
-fn conv_shape(conv: Conv2d, x: &[usize], weight: &[usize]) -> Result<ConvShape> {
+pub(super) fn conv_shape(conv: Conv2d, x: &[usize], weight: &[usize]) -> Result<ConvShape> {
     let (&[batch, height, width, channels], &[outputs, _, kernel_height, kernel_width]) = (x, weight) else {
         fail!(Shape, "conv2d of rank {}", x.len());
     };
@@ -247,6 +253,9 @@ pub(super) fn matmul(
     device: &Processor,
 ) -> Result<()> {
     let [a, b] = inputs else { fail!(Shape, "matmul takes 2 inputs") };
+    if matches!(a.dtype, DType::I8 | DType::U8) {
+        return integers::matmul(&matmul_shape(transposed, &[a.shape, b.shape]), [a, b], out, device);
+    }
     let shape = matmul_shape(transposed, &[a.shape, b.shape]);
     if shape.inner == 0 {
         // Sums of nothing.

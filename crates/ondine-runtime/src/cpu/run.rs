@@ -7,13 +7,13 @@ use ondine_graph::{NDArray, Node, Op, Result, fail};
 
 use super::{
     elementwise::{self, GroupNorm, RowsTo},
-    general,
+    general, integers,
     kernel::{CpuKernel, Table},
     movement,
     native::CpuOp,
     operand::{Operand, Target},
     processor::Processor,
-    products, recurrent,
+    products, recurrent, regions,
 };
 use crate::backend::OperandShape;
 
@@ -73,6 +73,8 @@ pub(super) fn run(
         Op::Solve => general::solve(inputs, out, device),
         Op::Cholesky => general::cholesky(inputs[0], out, device),
         Op::Determinant => general::determinant(inputs[0], out, device),
+        Op::Suppress { most } => regions::suppress(*most, inputs[0], out),
+        Op::Regions(regions) => regions::read(regions, inputs[0], inputs[1], out, device),
         Op::Measure { .. } | Op::Bits(_) => movement::whole(inputs[0], out),
         Op::Unpack { offset, .. } => movement::unpack(offset, inputs[0], out),
         Op::Linear(epilogue) => products::linear(*epilogue, inputs, out, device),
@@ -98,6 +100,11 @@ fn run_own(
         CpuOp::LinearRows(epilogue) => products::linear(epilogue, inputs, out, device),
         CpuOp::Winograd(conv, epilogue) => products::conv2d(conv, epilogue, inputs, out, scratch, device),
         CpuOp::Attention8(attention) => products::attention(&attention, true, inputs, out, scratch, device),
+        CpuOp::Encode { ends, moved_first, shift } => integers::encode(ends, moved_first, shift, inputs, out, device),
+        CpuOp::Round { ends, moved_first } => integers::round(ends, moved_first, inputs, out, device),
+        CpuOp::Decode => integers::decode(inputs, out, device),
+        CpuOp::LinearCodes(epilogue) => integers::linear(epilogue, inputs, out, device),
+        CpuOp::ConvCodes(conv, epilogue) => integers::conv2d(conv, epilogue, inputs, out, device),
     }
 }
 

@@ -44,8 +44,8 @@ pub(super) fn coded(coding: Coding, gate: bool, shape: &[usize]) -> CodedShape {
         Levels::Zeros => CodeLevels::Zeros,
         Levels::Table | Levels::Rows8 => CodeLevels::Table,
     };
-    let Coding { bits, group, .. } = coding;
-    CodedShape { outputs: shape[0], channels: shape[1], bits, group, levels, glu: gate }
+    let Coding { bits, group, wide, .. } = coding;
+    CodedShape { outputs: shape[0], channels: shape[1], bits, group, levels, wide, glu: gate }
 }
 
 /// Bytes of a packed weight.
@@ -56,7 +56,7 @@ pub(super) fn packed_bytes(format: Format, shape: &[usize], device: &Processor) 
     let count = element_count(shape).and_then(|count| count.checked_mul(MOST_BYTES));
     let rank = match format {
         Format::Plain => 0..=usize::MAX,
-        Format::Panels { .. } => 2..=usize::MAX,
+        Format::Panels { .. } | Format::CodePanels { .. } => 2..=usize::MAX,
         Format::Coded { .. } | Format::Rows { .. } => 2..=2,
         Format::Winograd { .. } => 4..=4,
     };
@@ -66,6 +66,7 @@ pub(super) fn packed_bytes(format: Format, shape: &[usize], device: &Processor) 
     Ok(match format {
         Format::Plain => shape.iter().product::<usize>() * size_of::<f32>(),
         Format::Panels { precision, groups, gate } => panels(precision, groups, gate, shape).packed_size(&device.cpu),
+        Format::CodePanels { groups, gate } => panels(Precision::Int8, groups, gate, shape).packed_size(&device.cpu),
         Format::Coded { coding, gate } => coded(coding, gate, shape).packed_size(&device.cpu),
         Format::Rows { coding } => rows::packed_rows(coding, [shape[0], shape[1]]),
         Format::Winograd { precision, doubled } => winograd(precision, doubled, shape).packed_size(&device.cpu),
@@ -83,7 +84,9 @@ pub(super) fn pack(format: Format, shape: &[usize], values: &[f32], out: &mut [u
             let shape = panels(precision, groups, gate, shape);
             k::pack(&device.cpu, &shape, WeightSource::F32(values), out);
         }
-        Format::Coded { .. } | Format::Rows { .. } => fail!(Format, "codes are not packed from numbers"),
+        Format::Coded { .. } | Format::CodePanels { .. } | Format::Rows { .. } => {
+            fail!(Format, "codes are not packed from numbers")
+        }
         Format::Winograd { precision, doubled } => {
             k::pack_winograd(&device.cpu, &winograd(precision, doubled, shape), values, out);
         }
@@ -104,6 +107,13 @@ pub(super) fn pack_codes(
 ) -> Result<()> {
     let (coding, gate) = match format {
         Format::Coded { coding, gate } => (coding, gate),
+        Format::CodePanels { groups, gate } => {
+            let middle = 1_i16 << (encoded.encoding.bits - 1);
+            let values: Vec<i8> = encoded.codes().iter().map(|&code| (i16::from(code) - middle) as i8).collect();
+            let source = WeightSource::S8 { values: &values, scales: &encoded.scales };
+            k::pack(&device.cpu, &panels(Precision::Int8, groups, gate, shape), source, out);
+            return Ok(());
+        }
         Format::Rows { coding } => {
             rows::pack_rows(coding, [shape[0], shape[1]], encoded, out);
             return Ok(());
@@ -112,10 +122,9 @@ pub(super) fn pack_codes(
             fail!(Format, "no format of codes: {format:?}")
         }
     };
-    let halves = |numbers: &[f32]| numbers.iter().map(|&x| f16::from_f32(x)).collect::<Vec<f16>>();
-    let (scales, zeros) = (halves(&encoded.scales), halves(&encoded.zeros));
+    let zeros: Vec<f16> = encoded.zeros.iter().map(|&x| f16::from_f32(x)).collect();
     let codes = encoded.codes();
-    let source = CodedSource { codes: &codes, scales: &scales, zeros: &zeros, table: &encoded.tables };
+    let source = CodedSource { codes: &codes, scales: &encoded.scales, zeros: &zeros, table: &encoded.tables };
     k::pack_coded(&device.cpu, &coded(coding, gate, shape), &source, out);
     Ok(())
 }

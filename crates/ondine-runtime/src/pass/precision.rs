@@ -49,7 +49,9 @@ fn mark(graph: &Graph) -> Vec<bool> {
             Op::Binary(Binary::Remainder | Binary::Fmod | Binary::FloorDiv | Binary::Atan2) => false,
             Op::Reduce { how: Reduce::Product, .. } => false,
             Op::Measure { .. } | Op::Loop(_) | Op::Unpack { .. } | Op::Bits(_) => false,
-            Op::Solve | Op::Cholesky | Op::Determinant => false,
+            // What a backend has put in already it has chosen the types of.
+            Op::Native(_) => false,
+            Op::Solve | Op::Cholesky | Op::Determinant | Op::Suppress { .. } | Op::Regions(_) => false,
             _ => node.inputs.iter().any(|input| lowered[input.index()]),
         };
         lowered[i] = float && weighted;

@@ -26,7 +26,7 @@ struct Case {
 /// The numbers of a case.
 struct Numbers {
     codes: Vec<u8>,
-    scales: Vec<f16>,
+    scales: Vec<f32>,
     zeros: Vec<f16>,
     table: Vec<f32>,
     bias: Vec<f32>,
@@ -47,7 +47,10 @@ impl Case {
         let top = f32::from((1_u16 << bits) - 1);
         let codes = unit(outputs * channels).iter().map(|x| ((x + 1.0) / 2.0 * (top + 0.99)) as u8).collect();
         let scaled = levels != CodeLevels::Table;
-        let scale = |x: &f32| f16::from_f32(0.01 + 0.02 * x.abs());
+        let scale = |x: &f32| {
+            let scale = 0.01 + 0.02 * x.abs();
+            if self.shape.wide { scale } else { f16::from_f32(scale).to_f32() }
+        };
         let zero = |x: &f32| f16::from_f32((x + 1.0) / 2.0 * top);
         Numbers {
             codes,
@@ -71,7 +74,7 @@ impl Case {
         let centre = f64::from(1_u16 << (self.shape.bits - 1));
         let symmetric = if self.shape.bits == 2 { 1.5 } else { centre };
         let zero = numbers.zeros.get(at).map_or(symmetric, |zero| zero.to_f64());
-        let (scale, code) = (numbers.scales[at].to_f64(), f64::from(code));
+        let (scale, code) = (f64::from(numbers.scales[at]), f64::from(code));
         (scale * (code - zero), scale * ((code - centre).abs() + (zero - centre).abs()))
     }
 
@@ -164,14 +167,14 @@ fn case() -> impl Strategy<Value = Case> {
     ];
     let group = prop_oneof![Just(usize::MAX), size()];
     let rows = prop_oneof![3 => 1_usize..10, 1 => proptest::sample::select(vec![13, 33, 195])];
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     // Long rows take several steps when they are unpacked.
     let channels = prop_oneof![8 => size(), 1 => proptest::sample::select(vec![600_usize, 1100, 2050])];
     (coding, group, channels, size(), rows, flags, 0_usize..4, any::<u64>()).prop_map(
-        |((bits, levels), group, channels, outputs, rows, (glu, brain, bias, residual, relu), gap, seed)| {
+        |((bits, levels), group, channels, outputs, rows, (glu, brain, bias, residual, relu, wide), gap, seed)| {
             let (outputs, group) = (if glu { 2 * outputs } else { outputs }, group.min(channels));
             let group = if levels == CodeLevels::Table { channels } else { group };
-            let shape = CodedShape { outputs, channels, bits, group, levels, glu };
+            let shape = CodedShape { outputs, channels, bits, group, levels, wide, glu };
             Case { shape, rows, brain, bias, residual, relu, gap, seed }
         },
     )
