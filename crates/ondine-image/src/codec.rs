@@ -1,8 +1,6 @@
 //! Pictures as bytes and files: rounding to 8 bits, PNG with its text, other formats.
 
-mod format;
-
-pub use format::Format;
+pub mod format;
 
 use std::io::{BufRead, Seek, Write};
 

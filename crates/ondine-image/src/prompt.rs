@@ -38,8 +38,8 @@ pub fn with_names_of_emoji(text: &str) -> Cow<'_, str> {
     if found { Cow::Owned(named) } else { Cow::Borrowed(text) }
 }
 
-/// The marks of other tools in a text, which are drawn as the letters that they are: weights in brackets, `BREAK`, `AND`
-/// and names in angles. The first of each kind.
+/// The marks of other tools in a text, which are drawn as the letters that they are: weights in brackets, `BREAK`,
+/// `AND` and names in angles. The first of each kind.
 #[must_use]
 pub fn marks(text: &str) -> Vec<String> {
     let mut marks: Vec<String> = Vec::new();

@@ -83,8 +83,8 @@ impl Specialized {
         })
     }
 
-    /// Reads a file of [`Specialized::save`] or [`Prepared::build`] to its end and compares it with what was written, for
-    /// whatever machine that was. Opening one reads no weights.
+    /// Reads a file of [`Specialized::save`] or [`Prepared::build`] to its end and compares it with what was written,
+    /// for whatever machine that was. Opening one reads no weights.
     ///
     /// # Errors
     /// If it is not what was written.

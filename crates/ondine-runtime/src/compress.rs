@@ -37,8 +37,8 @@ use self::{
 /// Compresses the weights of an asset. The same asset and options yield the same bytes.
 ///
 /// # Errors
-/// If a weight cannot be read, was altered or is not finite, if inputs do not fit the functions, if a goal cannot be reached, or on
-/// the device's wish to stop.
+/// If a weight cannot be read, was altered or is not finite, if inputs do not fit the functions, if a goal cannot be
+/// reached, or on the device's wish to stop.
 pub fn compress(
     asset: &Asset,
     options: &Options,

@@ -19,8 +19,8 @@ pub(crate) fn resident() -> Option<[u64; 2]> {
     Some([status("RssAnon")?, status("RssFile")?])
 }
 
-/// The bytes that this process can still have before the system refuses, or ends something: what the machine has left, what
-/// its container has, and what the process itself may have (`ulimit -v`). Only Linux tells.
+/// The bytes that this process can still have before the system refuses, or ends something: what the machine has left,
+/// what its container has, and what the process itself may have (`ulimit -v`). Only Linux tells.
 pub(crate) fn available() -> Option<u64> {
     let file = |path: &str| fs::read_to_string(path).ok();
     let machine = file("/proc/meminfo").and_then(|text| free_of_machine(&text));
@@ -62,8 +62,8 @@ fn address_space(text: &str) -> Option<u64> {
 /// About the bytes that this process takes at most besides the weights and the workspace of a plan: what is resident
 /// before these are, and what the code, buffers and results of a call add to it.
 pub(crate) fn besides() -> u64 {
-    /// Measured with the built-in model and with small networks: code that is read while it runs, the largest weight while
-    /// it is packed, pictures and other results.
+    /// Measured with the built-in model and with small networks: code that is read while it runs, the largest weight
+    /// while it is packed, pictures and other results.
     const LATER: u64 = 24 << 20;
     resident().map_or(0, |[anonymous, file]| anonymous + file) + LATER
 }

@@ -1,9 +1,9 @@
 //! What commands print: results on standard output, remarks on standard error.
 //!
-//! Whoever reads may have seen enough, as `head` has: then nothing is wrong, and the program ends quietly. Names and texts
-//! come from files that anybody may have written, so what a terminal would obey is shown as it is written in Rust, such
-//! as `\u{1b}`: nothing printed moves the cursor, changes colours or makes a line of its own. Everything that is printed
-//! goes through here.
+//! Whoever reads may have seen enough, as `head` has: then nothing is wrong, and the program ends quietly. Names and
+//! texts come from files that anybody may have written, so what a terminal would obey is shown as it is written in
+//! Rust, such as `\u{1b}`: nothing printed moves the cursor, changes colours or makes a line of its own. Everything
+//! that is printed goes through here.
 
 use std::{
     borrow::Cow,
@@ -63,8 +63,8 @@ fn shown(text: &str, spelled: impl Fn(char) -> String) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(|c| if commands(c) { spelled(c) } else { c.to_string() }).collect())
 }
 
-/// True for what a terminal obeys instead of showing it: control characters, ends of lines, and turns of the direction of
-/// writing, which show a text in another order than it has.
+/// True for what a terminal obeys instead of showing it: control characters, ends of lines, and turns of the direction
+/// of writing, which show a text in another order than it has.
 fn commands(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
 }

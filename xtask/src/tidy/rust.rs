@@ -11,8 +11,8 @@ use super::{
 /// The longest function, from `fn` to its closing brace.
 const MAX_FUNCTION: usize = 80;
 
-/// Where the compiler's proofs may be replaced by ours: in what is fast, where files become memory, and where the program
-/// says that there is none.
+/// Where the compiler's proofs may be replaced by ours: in what is fast, where files become memory, and where the
+/// program says that there is none.
 const UNSAFE_ALLOWED: &[&str] =
     &["crates/ondine-kernels/", "crates/ondine-graph/src/mmap.rs", "crates/ondine/src/allocator.rs"];
 

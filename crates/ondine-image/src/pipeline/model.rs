@@ -120,8 +120,8 @@ impl TextToImage {
         self.memory = Some(limit);
     }
 
-    /// Says how many bytes the process takes besides what a drawing plans, weights and workspace: they count against the
-    /// limit, too.
+    /// Says how many bytes the process takes besides what a drawing plans, weights and workspace: they count against
+    /// the limit, too.
     pub fn set_memory_besides(&mut self, bytes: u64) {
         self.besides = bytes;
     }

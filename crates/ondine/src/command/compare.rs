@@ -181,8 +181,8 @@ impl Compare {
         self.inputs.given(graph, &self.size)
     }
 
-    /// Compares and tells; yields what is wrong: the first place where values part, or what the model, whose `known` names
-    /// these are, does not have.
+    /// Compares and tells; yields what is wrong: the first place where values part, or what the model, whose `known`
+    /// names these are, does not have.
     fn compare(
         &self,
         ready: &Ready,

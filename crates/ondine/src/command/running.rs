@@ -22,8 +22,8 @@ pub(super) struct Running {
     #[arg(long, value_name = "N", value_parser = parse_threads)]
     pub(super) threads: Option<NonZeroUsize>,
 
-    /// Most memory to use, such as 1.5GB, all that the process takes: refuses at once what takes more; `draw` takes half
-    /// precision if that fits [default: what is free]
+    /// Most memory to use, such as 1.5GB, all that the process takes: refuses at once what takes more; `draw` takes
+    /// half precision if that fits [default: what is free]
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub(super) memory: Option<u64>,
 
@@ -41,8 +41,8 @@ impl Running {
         Ok(Device::cpu(self.threads)?.with_cancel(cancel))
     }
 
-    /// Refuses what takes more `bytes` of weights, workspace and the like than `--memory` allows, or than the system has
-    /// left if that is not given.
+    /// Refuses what takes more `bytes` of weights, workspace and the like than `--memory` allows, or than the system
+    /// has left if that is not given.
     pub(super) fn allow(&self, what: &str, bytes: impl FnOnce() -> anyhow::Result<u64>) -> anyhow::Result<()> {
         let hint = if self.precision.unwrap_or_default() == Precision::F32 { "--precision bf16 or " } else { "" };
         let besides = memory::besides();

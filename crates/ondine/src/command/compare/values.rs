@@ -112,8 +112,8 @@ impl Tap for Comparison<'_> {
 
 /// Which of the names of a reference that have no value here belong to nothing in the model, whose `names` these are.
 ///
-/// Modules that hand on what they are given leave nothing in a program: part of a module that is there, or with the same
-/// value as something else in the reference.
+/// Modules that hand on what they are given leave nothing in a program: part of a module that is there, or with the
+/// same value as something else in the reference.
 pub(super) fn strangers<'a>(
     absent: &[&'a String],
     names: &BTreeSet<String>,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::ensure;
-use ondine_image::codec::{Format, Picture};
+use ondine_image::codec::{Picture, format::Format};
 use ondine_runtime::file::{check_writable, is_special, write_new, write_whole};
 
 use crate::{output, report::usage};
