@@ -45,7 +45,7 @@ enum Way {
 fn ways() -> Vec<(&'static str, Way)> {
     let plain = |dtype| Way::Plain(WeightShape::linear(dtype, OUTPUTS, CHANNELS));
     let coded = |bits, group, levels| {
-        Way::Coded(CodedShape { outputs: OUTPUTS, channels: CHANNELS, bits, group, levels, glu: false })
+        Way::Coded(CodedShape { outputs: OUTPUTS, channels: CHANNELS, bits, group, levels, wide: false, glu: false })
     };
     vec![
         ("f32", plain(WeightType::F32)),
@@ -69,7 +69,7 @@ fn packed(cpu: &Cpu, way: &Way) -> Packed {
                 (0..OUTPUTS * CHANNELS).map(|i| (i % 1013) as u8 & ((1 << shape.bits) - 1) as u8).collect();
             let numbers = OUTPUTS * CHANNELS.div_ceil(shape.group);
             let count = |levels: &[CodeLevels]| if levels.contains(&shape.levels) { numbers } else { 0 };
-            let scales = vec![f16::from_f32(0.01); count(&[CodeLevels::Zeros, CodeLevels::Symmetric])];
+            let scales = vec![0.01_f32; count(&[CodeLevels::Zeros, CodeLevels::Symmetric])];
             let zeros = vec![f16::from_f32(1.0); count(&[CodeLevels::Zeros])];
             let table = if shape.levels == CodeLevels::Table { vec![0.1; 1 << shape.bits] } else { Vec::new() };
             let source = CodedSource { codes: &codes, scales: &scales, zeros: &zeros, table: &table };

@@ -206,12 +206,14 @@ fn coded(cpu: &'static Cpu, rows: usize) -> Call {
         bits: 4,
         group: GROUP,
         levels: CodeLevels::Zeros,
+        wide: false,
         glu: false,
     };
     let codes: Vec<u8> = (0..OUTPUTS * CHANNELS).map(|i| (i * 7 % 16) as u8).collect();
-    let halves = vec![f16::from_f32(0.25); OUTPUTS * CHANNELS.div_ceil(GROUP)];
+    let groups = OUTPUTS * CHANNELS.div_ceil(GROUP);
+    let (scales, zeros) = (vec![0.25; groups], vec![f16::from_f32(0.25); groups]);
     let bytes = aligned(shape.packed_size(cpu));
-    pack_coded(cpu, &shape, &CodedSource { codes: &codes, scales: &halves, zeros: &halves, table: &[] }, bytes);
+    pack_coded(cpu, &shape, &CodedSource { codes: &codes, scales: &scales, zeros: &zeros, table: &[] }, bytes);
     let (weights, x, mut out): (&[u8], _, _) = (bytes, numbers(rows * CHANNELS), vec![0.0; rows * OUTPUTS]);
     Box::new(move || {
         let problem = CodedProblem {

@@ -263,8 +263,8 @@ mod tests {
         let shape = RegionShape { map: [2, 5, 6, 1], bins: [1, 1], scale: 1.0, kind: RegionKind::Largest };
         for astray in [2.0, -1.0, f32::NAN] {
             let boxes = [0.0, 0.0, 0.0, 1.0, 1.0, astray, 0.0, 0.0, 1.0, 1.0];
-            let cpu = &tiers()[0][0];
-            assert_eq!(regions(cpu, &shape, &map(1), &boxes, &mut [0.0; 2]), Some(1));
+            let [cpu, ..] = tiers().next().unwrap();
+            assert_eq!(regions(&cpu, &shape, &map(1), &boxes, &mut [0.0; 2]), Some(1));
         }
     }
 

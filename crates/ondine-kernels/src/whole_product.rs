@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn products_are_exact_and_wrap() {
-        let cpu = Cpu::new();
+        let cpu = Cpu::new(3).unwrap();
         let size @ [rows, inner, columns] = [3, 5, 4];
         let number = |i: usize| (i as i64 * 0x1234_5678_9abc + 1).wrapping_mul(if i % 2 == 0 { 1 } else { -7 });
         let a: Vec<i64> = (0..2 * rows * inner).map(number).collect();

@@ -332,7 +332,7 @@ mod tests {
         let front = Front::new(Header::new(about, &[]), &[]).unwrap();
         let len = front.file_bytes(0);
         let result = cache.put(digest(name), len, |file| front.write(file, |_| Ok(())));
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
         result.map(|_| len)
     }
 
@@ -375,7 +375,7 @@ mod tests {
     fn what_killed_processes_left_goes_and_what_is_under_way_stays() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path());
-        let old = SystemTime::now() - std::time::Duration::from_secs(60);
+        let old = SystemTime::now() - Duration::from_secs(60);
         let part = |name: &str| {
             let file = fs::File::create(folder.path().join(name)).unwrap();
             file.set_modified(old).unwrap();
