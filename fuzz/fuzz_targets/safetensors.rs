@@ -23,10 +23,13 @@ fn framed(data: &[u8]) -> Option<Vec<u8>> {
 fn read(file: &[u8]) {
     let Ok(weights) = Weights::from_safetensors("fuzzed", &Bytes::from(file)) else { return };
     for (path, tensor) in weights.iter() {
-        assert!(tensor.bytes.len() <= file.len());
-        assert!(weights.expect(path, &tensor.shape).is_ok());
+        // I16 becomes I32.
+        assert!(tensor.bytes.len() <= 2 * file.len());
+        let encoded = weights.is_encoded(path);
+        let expected = weights.expect(path, &tensor.shape);
+        assert!(expected.is_ok() || encoded || !tensor.dtype.is_float(), "{path} {tensor:?}");
         if let Ok(values) = weights.to_f32(path) {
-            assert_eq!(Some(values.len()), element_count(&tensor.shape), "{path} {tensor:?}");
+            assert!(encoded || Some(values.len()) == element_count(&tensor.shape), "{path} {tensor:?}");
         }
         if let Ok(array) = weights.array(path) {
             assert_eq!(array.shape(), tensor.shape);
