@@ -78,8 +78,8 @@ impl Side {
                     other.as_written = false;
                 }
                 Some(("threads", count)) => {
-                    other.threads =
-                        Some(parse_threads(count).map_err(anyhow::Error::msg).with_context(at).map_err(bad_usage)?)
+                    let threads = parse_threads(count).map_err(anyhow::Error::msg).with_context(at);
+                    other.threads = Some(threads.map_err(bad_usage)?);
                 }
                 Some(("cpu", name)) => other.tier = Some(tier(name).with_context(at).map_err(bad_usage)?),
                 _ if word == "as-written" => {
