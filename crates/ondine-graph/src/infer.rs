@@ -82,12 +82,7 @@ pub fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
             let shape = &inputs[0].shape.0;
             Ok(Signature::new(shape[..shape.len() - 2].to_vec(), inputs[0].dtype))
         }
-        Op::Suppress { .. } => match (&inputs[0].shape.0[..], inputs[0].dtype) {
-            ([count, sides], DType::F32) if *sides == Dim::from(4) => {
-                Ok(Signature::new(vec![count.clone()], DType::Bool))
-            }
-            _ => fail!(Shape, "{} {} are no boxes", inputs[0].dtype, inputs[0].shape),
-        },
+        Op::Suppress { .. } => suppress(inputs[0]),
         Op::Regions(regions) => self::regions(regions, inputs[0], inputs[1]),
         Op::Measure { .. } => match inputs[0] {
             Signature { shape, dtype: DType::I64 } if shape.rank() == 0 => Ok(inputs[0].clone()),
@@ -103,6 +98,13 @@ fn matrices(x: &Signature) -> Result<()> {
     match &x.shape.0[..] {
         [.., rows, columns] if rows == columns && x.dtype == DType::F32 => Ok(()),
         _ => fail!(Shape, "{} {} are no square matrices", x.dtype, x.shape),
+    }
+}
+
+fn suppress(boxes: &Signature) -> Result<Signature> {
+    match (&boxes.shape.0[..], boxes.dtype) {
+        ([count, sides], DType::F32) if *sides == Dim::from(4) => Ok(Signature::new(vec![count.clone()], DType::Bool)),
+        _ => fail!(Shape, "{} {} are no boxes", boxes.dtype, boxes.shape),
     }
 }
 

@@ -98,6 +98,9 @@ fn fold_channels(graph: &Graph, kind: Binary) -> Result<Graph> {
                 && is_vector(graph, vector, channels)
             {
                 let folded = fold_into(rewrite, [graph.node(product), node], vector, kind)?;
+                if *rewrite.new.shape(folded) == node.signature.shape {
+                    return Ok(Some(folded));
+                }
                 return rewrite.new.reshape(folded, node.signature.shape.clone()).map(Some);
             }
         }

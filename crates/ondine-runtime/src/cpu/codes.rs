@@ -39,13 +39,14 @@ impl Number {
     /// The number of a value, if it is one for all or one for each row of `shape`.
     fn of(graph: &Graph, value: Value, shape: &Shape) -> Option<Self> {
         if let Op::Const(array) = &graph.node(value).op
-            && let [number] = array.to_f32()[..]
+            && let [first, rest @ ..] = &array.to_f32()[..]
+            && rest.iter().all(|number| number == first)
         {
-            return Some(Self::Known(number));
+            return Some(Self::Known(*first));
         }
         let own = graph.shape(value);
         let single = own.elements().fixed() == Some(1);
-        let rows = own.rank() == shape.rank() && own.0.split_last()?.0 == shape.0.split_last()?.0;
+        let rows = own.rank() == shape.rank() && own.0.split_last()?.1 == shape.0.split_last()?.1;
         let by_rows = rows && own.0.last().and_then(Dim::fixed) == Some(1);
         (graph.node(value).signature.dtype == DType::F32 && (single || by_rows)).then_some(Self::Of(value))
     }
@@ -56,7 +57,8 @@ impl Number {
             Self::Known(number) => number.fract() == 0.0,
             Self::Of(value) => {
                 let node = graph.node(value);
-                match node.op {
+                match &node.op {
+                    Op::Const(array) => array.to_f32().iter().all(|number| number.fract() == 0.0),
                     Op::Cast(DType::F32) => !graph.node(node.inputs[0]).signature.dtype.is_float(),
                     Op::Reshape(_) | Op::Expand(_) => Self::Of(node.inputs[0]).is_integer(graph),
                     Op::Unary(Unary::Function(Elementary::Round)) => true,
