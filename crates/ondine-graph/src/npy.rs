@@ -144,7 +144,8 @@ fn parse(bytes: &[u8]) -> Result<NDArray> {
         "b1" => DType::Bool,
         _ => fail!(Unsupported, "elements of type `{code}`"),
     };
-    let Some(data) = element_count(&shape).and_then(|n| n.checked_mul(dtype.size())).and_then(|len| data.get(..len)) else {
+    let Some(data) = element_count(&shape).and_then(|n| n.checked_mul(dtype.size())).and_then(|len| data.get(..len))
+    else {
         fail!(Format, "{} bytes do not fill shape {shape:?}", data.len());
     };
     NDArray::from_bytes(dtype, &shape, data)

@@ -83,7 +83,11 @@ impl Weights {
         let mut tensors = BTreeMap::new();
         for (path, info) in metadata.tensors() {
             let Some(dtype) = dtype_of(info.dtype) else {
-                fail!(Unsupported, "tensor `{path}` has elements of type {:?}; convert it to F32 or to integers", info.dtype);
+                fail!(
+                    Unsupported,
+                    "tensor `{path}` has elements of type {:?}; convert it to F32 or to integers",
+                    info.dtype
+                );
             };
             let (from, to) = info.data_offsets;
             let expected = element_count(&info.shape).and_then(|n| n.checked_mul(dtype.size()));

@@ -27,7 +27,13 @@ fn flops(op: &Op, operands: &[OperandShape<'_>], result: &[usize]) -> u64 {
             pairs * (size(0, 2) / attention.heads.max(1) as u64 + size(2, 2) / attention.kv_heads.max(1) as u64)
         }
         Op::Input | Op::Weight(_) | Op::Const(_) | Op::State(_) | Op::Reshape(_) | Op::Permute(_) | Op::Expand(_) => 0,
-        Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Cast(_) | Op::Bits(_) | Op::Slice { .. } | Op::Concat { .. } => 0,
+        Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Select
+        | Op::Cast(_)
+        | Op::Bits(_)
+        | Op::Slice { .. }
+        | Op::Concat { .. } => 0,
         Op::Pad { .. } | Op::Gather | Op::TakeRow | Op::Take { .. } | Op::Scatter(_) | Op::ArgMax => 0,
         Op::Reduce { .. } | Op::Softmax | Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::GroupNorm { .. } => 0,
         Op::Glu(_) | Op::Resize { .. } | Op::Range { .. } | Op::Scan { .. } | Op::ArgSort { .. } | Op::Pool(_) => 0,

@@ -114,9 +114,13 @@ fn gradient(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         for [a, b, c] in ends {
             let one_at = |place: usize| (place, place + 1);
             let [(a0, a1), (b0, b1), (c0, c1)] = [one_at(a), one_at(b), one_at(if order == 2 { c } else { b })];
-            let (fa, fb, fc) = (at(builder, &x, axis, a0, a1)?, at(builder, &x, axis, b0, b1)?, at(builder, &x, axis, c0, c1)?);
-            let (pa, pb, pc) =
-                (at(builder, &place, axis, a0, a1)?, at(builder, &place, axis, b0, b1)?, at(builder, &place, axis, c0, c1)?);
+            let (fa, fb, fc) =
+                (at(builder, &x, axis, a0, a1)?, at(builder, &x, axis, b0, b1)?, at(builder, &x, axis, c0, c1)?);
+            let (pa, pb, pc) = (
+                at(builder, &place, axis, a0, a1)?,
+                at(builder, &place, axis, b0, b1)?,
+                at(builder, &place, axis, c0, c1)?,
+            );
             let slope = if order == 2 {
                 let (h, k) = (&pb - &pa, &pc - &pb);
                 let sum = &h + &k;
@@ -154,8 +158,7 @@ fn trapezoid(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let size = builder.dim(&y, axis);
     let pair = |builder: &mut Builder, x: &Tensor, axis: usize| -> Result<[Formula; 2]> {
         let size = builder.dim(x, axis);
-        let (low, high) =
-            (builder.slice(x, axis, &0.into(), &(&size - 1))?, builder.slice(x, axis, &1.into(), &size)?);
+        let (low, high) = (builder.slice(x, axis, &0.into(), &(&size - 1))?, builder.slice(x, axis, &1.into(), &size)?);
         Ok([Formula::of(&low), Formula::of(&high)])
     };
     let [low, high] = pair(builder, &y, axis)?;

@@ -119,7 +119,13 @@ fn reflected(builder: &mut Builder, a: &Tensor, v: &Tensor, factor: &Tensor) -> 
 }
 
 /// The first columns of the product of reflections.
-fn product_of(builder: &mut Builder, like: &Tensor, vectors: &[Tensor], factors: &[Tensor], wide: usize) -> Result<Tensor> {
+fn product_of(
+    builder: &mut Builder,
+    like: &Tensor,
+    vectors: &[Tensor],
+    factors: &[Tensor],
+    wide: usize,
+) -> Result<Tensor> {
     let [rows, _] = sizes(builder, like)?;
     let numbers: Vec<f32> = (0..rows * wide).map(|i| f32::from(u8::from(i / wide == i % wide))).collect();
     let value = builder.graph.constant(NDArray::new(&[rows, wide], &numbers)?);
@@ -176,7 +182,9 @@ fn geqrf(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 /// The reflections that are packed below the diagonal of `a`, with their factors.
 fn unpacked(builder: &mut Builder, a: &Tensor, tau: &Tensor) -> Result<(Vec<Tensor>, Vec<Tensor>)> {
     let [rows, _] = sizes(builder, a)?;
-    let Some(count) = builder.dim(tau, tau.rank() - 1).fixed() else { fail!(Unsupported, "an unknown number of factors") };
+    let Some(count) = builder.dim(tau, tau.rank() - 1).fixed() else {
+        fail!(Unsupported, "an unknown number of factors")
+    };
     let (mut vectors, mut factors) = (Vec::new(), Vec::new());
     for j in 0..count {
         let (here, under) = (below(builder, rows, j)?, below(builder, rows, j + 1)?);

@@ -117,7 +117,8 @@ fn solve_beside(builder: &mut Builder, a: &Tensor, b: &Tensor, left: bool) -> Re
 
 fn linalg_solve(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (a, b) = (call.float_tensor(builder, "A")?, call.float_tensor(builder, "B")?);
-    let vector = b.rank() == 1 || b.rank() + 1 == a.rank() && b.rank() >= 1 && builder.shape(&b) == builder.shape(&a)[..b.rank()];
+    let vector = b.rank() == 1
+        || b.rank() + 1 == a.rank() && b.rank() >= 1 && builder.shape(&b) == builder.shape(&a)[..b.rank()];
     let mut shape = builder.shape(&b);
     if vector {
         shape.push(1.into());

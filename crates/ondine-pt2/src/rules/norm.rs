@@ -222,7 +222,8 @@ fn batch_norm_of_batch(builder: &mut Builder, call: &Call<'_>, x: &Tensor) -> Re
 /// The running moments after a batch of these moments.
 fn running(builder: &mut Builder, call: &Call<'_>, x: &Tensor, moments: [&Tensor; 2]) -> Result<[Tensor; 2]> {
     let mut updated = [moments[0].clone(), moments[1].clone()];
-    let count: Option<usize> = (0..x.rank()).filter(|&axis| axis != 1).map(|axis| builder.dim(x, axis).fixed()).product();
+    let count: Option<usize> =
+        (0..x.rank()).filter(|&axis| axis != 1).map(|axis| builder.dim(x, axis).fixed()).product();
     let momentum = call.float("momentum", 0.1)?;
     for (i, name) in ["running_mean", "running_var"].into_iter().enumerate() {
         let (Some(before), Some(count)) = (call.try_tensor(name)?, count) else { continue };

@@ -104,7 +104,8 @@ fn histc(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = builder.reshape(&x, &[size, 1.into()])?;
     // A range of nothing is that of the data; of one number, a part to each side of it.
     let (low, high) = if least == most {
-        let (low, high) = (reduce(builder, Reduce::Min, &x, &[0, 1], false)?, reduce(builder, Reduce::Max, &x, &[0, 1], false)?);
+        let (low, high) =
+            (reduce(builder, Reduce::Min, &x, &[0, 1], false)?, reduce(builder, Reduce::Max, &x, &[0, 1], false)?);
         let (low, high) = (Formula::of(&low), Formula::of(&high));
         let one_number = low.equals(&high);
         (one_number.choose(&low - 1.0, &low), one_number.choose(&high + 1.0, &high))

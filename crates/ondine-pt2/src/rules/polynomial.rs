@@ -41,13 +41,16 @@ fn polynomial(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         None => (name, x),
     };
     let double = &x * 2.0;
-    let (mut before, mut last) = (Formula::from(1.0), match name {
-        "chebyshev_polynomial_u" | "hermite_polynomial_h" => double.clone(),
-        "chebyshev_polynomial_v" => &double - 1.0,
-        "chebyshev_polynomial_w" => &double + 1.0,
-        "laguerre_polynomial_l" => 1.0 - &x,
-        _ => x.clone(),
-    });
+    let (mut before, mut last) = (
+        Formula::from(1.0),
+        match name {
+            "chebyshev_polynomial_u" | "hermite_polynomial_h" => double.clone(),
+            "chebyshev_polynomial_v" => &double - 1.0,
+            "chebyshev_polynomial_w" => &double + 1.0,
+            "laguerre_polynomial_l" => 1.0 - &x,
+            _ => x.clone(),
+        },
+    );
     // A degree is what a number has before its point.
     let reaches = |k: u32| degree.less(f64::from(k)).not();
     let mut result = reaches(1).choose(&last, 1.0);

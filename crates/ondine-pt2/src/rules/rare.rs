@@ -340,7 +340,7 @@ fn trilinear(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         });
     }
     let Some(product) = product else { fail!(Format, "a product of nothing") };
-    let mut axes = call.axes("sumdim", product.rank() )?;
+    let mut axes = call.axes("sumdim", product.rank())?;
     axes.sort_unstable();
     one(reduce(builder, Reduce::Sum, &product, &axes, false)?)
 }
@@ -443,8 +443,7 @@ fn pdist(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.float_tensor(builder, "self")?;
     let Some(rows) = builder.dim(&x, 0).fixed() else { fail!(Unsupported, "pairs of an unknown number of rows") };
     check_list(&[rows, rows])?;
-    let pairs: Vec<[i64; 2]> =
-        (0..rows as i64).flat_map(|i| (i + 1..rows as i64).map(move |j| [i, j])).collect();
+    let pairs: Vec<[i64; 2]> = (0..rows as i64).flat_map(|i| (i + 1..rows as i64).map(move |j| [i, j])).collect();
     let mut ends = Vec::new();
     for end in [0, 1] {
         let list: Vec<i64> = pairs.iter().map(|pair| pair[end]).collect();

@@ -69,11 +69,8 @@ fn logaddexp(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
     let (a, b) = (Formula::of(&a), Formula::of(&b));
     let away = -(&a - &b).abs();
-    let added = if binary {
-        away.function(Elementary::Exp2).ln_1p() * std::f64::consts::LOG2_E
-    } else {
-        away.exp().ln_1p()
-    };
+    let added =
+        if binary { away.function(Elementary::Exp2).ln_1p() * std::f64::consts::LOG2_E } else { away.exp().ln_1p() };
     let most = a.max(&b);
     // Two infinities of one sign have no distance, and are the sum themselves.
     let infinite = a.equals(&b).and(a.abs().equals(f64::INFINITY));

@@ -10,11 +10,8 @@ use crate::{
 };
 
 /// The operators of this file.
-pub(super) const RULES: &[Rule] = &[
-    Rule::new("arange", arange),
-    Rule::new("linspace", linspace),
-    Rule::new("logspace", linspace),
-];
+pub(super) const RULES: &[Rule] =
+    &[Rule::new("arange", arange), Rule::new("linspace", linspace), Rule::new("logspace", linspace)];
 
 fn arange(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let count = call.out_dim(0, 0)?;

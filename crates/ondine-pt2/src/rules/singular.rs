@@ -74,7 +74,8 @@ pub(super) fn orthogonal(builder: &mut Builder, a: &Tensor) -> Result<[Tensor; 2
         for matrix in [&mut x, &mut v] {
             let (p, q) = (builder.take(matrix, rank - 1, &first)?, builder.take(matrix, rank - 1, &second)?);
             let (p, q) = (Formula::of(&p), Formula::of(&q));
-            let (new_p, new_q) = ((&cosine * &p - &sine * &q).build(builder)?, (&sine * &p + &cosine * &q).build(builder)?);
+            let (new_p, new_q) =
+                ((&cosine * &p - &sine * &q).build(builder)?, (&sine * &p + &cosine * &q).build(builder)?);
             let both = builder.concat(&[&new_p, &new_q], rank - 1)?;
             *matrix = builder.take(&both, rank - 1, &back)?;
         }
@@ -235,7 +236,8 @@ fn matrix_norm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         None if call.has("ord") => call.float("ord", 2.0)?.to_string(),
         None => "fro".to_owned(),
     };
-    let stored: Vec<usize> = (0..x.rank()).filter(|&axis| axis != rows && axis != columns).chain([rows, columns]).collect();
+    let stored: Vec<usize> =
+        (0..x.rank()).filter(|&axis| axis != rows && axis != columns).chain([rows, columns]).collect();
     let value = builder.stored(&x, &stored)?;
     let matrices = builder.plain(value);
     let norm = norm(builder, &matrices, &order)?;

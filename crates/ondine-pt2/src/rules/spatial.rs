@@ -1,8 +1,8 @@
 //! Pooling, resizing and sampling of feature maps.
 
 use ondine_graph::{
-    Binary, DType, Dim, Fold, Interpolation, Kernel, NDArray, Op, Pooling, Reduce, Resample, Result, Scatter, Window,
-    Unary, fail,
+    Binary, DType, Dim, Fold, Interpolation, Kernel, NDArray, Op, Pooling, Reduce, Resample, Result, Scatter, Unary,
+    Window, fail,
 };
 
 use super::{

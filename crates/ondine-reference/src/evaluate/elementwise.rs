@@ -205,7 +205,8 @@ pub(super) fn select<R: Real>([condition, a, b]: [&Tensor<R>; 3], shape: &[usize
 pub(super) fn cast<R: Real>(to: DType, x: &Tensor<R>) -> Result<Tensor<R>> {
     let elements = match x.elements() {
         Elements::Integer(numbers) if to.is_float() => {
-            let near = |number: i64| if x.dtype() == DType::U64 { number.cast_unsigned() as f32 } else { number as f32 };
+            let near =
+                |number: i64| if x.dtype() == DType::U64 { number.cast_unsigned() as f32 } else { number as f32 };
             let float = |&number: &i64| match to {
                 DType::BF16 => bf16::from_f32(near(number)).to_f64(),
                 DType::F16 => half::f16::from_f32(near(number)).to_f64(),

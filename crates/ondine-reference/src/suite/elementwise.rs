@@ -374,6 +374,7 @@ fn glu_cases(floats: &[DType]) -> Vec<Case> {
 }
 
 pub(super) fn cases(floats: &[DType]) -> Vec<Case> {
-    let kinds = [unary_cases(floats), binary_cases(floats), select_cases(), cast_cases(), bits_cases(), glu_cases(floats)];
+    let kinds =
+        [unary_cases(floats), binary_cases(floats), select_cases(), cast_cases(), bits_cases(), glu_cases(floats)];
     kinds.into_iter().flatten().collect()
 }
