@@ -531,9 +531,94 @@ def without_folders(program):
     return program
 
 
+class Numbers(torch.nn.Module):
+    """Element types as the program says, numbers without dimensions, nothing at all, and operands that broadcast."""
+
+    def forward(self, i, x, z, none, flag, pairs):
+        big = i + 2**24
+        whole = [torch.einsum("bi,i->b", i, torch.tensor([1, 1000, 1000_000, 1000_000_000])), big.square().sum(), F.relu(-big), big @ big.T, torch.addmm(i[:, 0], i, i.T), torch.gcd(i, i.flip(0) + 6), torch.lcm(i, i + 1)]
+        whole += [i << torch.tensor([1, 3, 40, 62]), big >> torch.tensor([1, 3, 40, 62]), big.argmax(1), big.argmin(), torch.addcmul(i, i, big), i.to(torch.int16) * 300, i.to(torch.int32).prod(), torch.linalg.vander(i[0])]
+        whole += [i.scatter_reduce(0, i.remainder(3), big, "amax", include_self=False), i.mode(1), i.to(torch.uint8).cumsum(0), torch.outer(big[0], big[1]), i.sign(), flag.sign()]
+        told = [x.double(), x.double() * 2 + 1, x.half(), x.to(torch.bfloat16) * 3, torch.view_as_complex(pairs) * 2, torch.fft.rfft(x), torch.complex(x[:, :1], x[0]), x.view(torch.int16), x.view(torch.uint8), x.view(torch.int32).view(torch.float32), x.real * 2, x.angle()]
+        number = [z.sort(), z.topk(1), z.max(0), z.log_softmax(-1), z.argmax(0), z.index_select(0, torch.tensor([0])), z.index_fill(0, torch.tensor([0]), 2.0), torch.nonzero(z), z.scatter(0, torch.tensor(0), 7.0), z.t(), z.unfold(0, 1, 1), z.cumsum(0), z.quantile(0.5)]
+        nothing = [none.any(), none.any(0), none.all(0), none.all(), none.sum(0), none.T @ none, none @ torch.ones(4, 2), torch.einsum("ij,ik->jk", none, none), none.sort(0), none.softmax(1), none.cumsum(0), none.flip(1), F.relu(none), F.linear(none.T, torch.ones(5, 0))]
+        shapes = [F.cosine_similarity(x, x[0], dim=1), torch.column_stack([x[:, 0], x]), torch.dstack([x[0], x[1]]), torch.hstack([x[0], x[1]]), torch.vstack([x[0], x]), torch.take_along_dim(x[:, :1], torch.tensor([[0, 2, 1], [1, 0, 2]]), 0), torch.masked_scatter(x[0], flag, x)]
+        inf = torch.tensor(float("inf"))
+        edges = [torch.logaddexp(-inf, -inf), torch.logaddexp(inf, inf), torch.logaddexp(x, -inf), torch.logaddexp2(-inf, -inf), torch.special.entr(x), torch.special.entr(torch.zeros(1)), torch.hypot(x * 1e38, x), torch.hypot(x * 0, x * 0), torch.nextafter(x, x + 1), torch.frexp(x), F.dropout(x, 0.0, True)]
+        edges += [F.pad(x[None], (-2, 3), "replicate"), F.avg_pool1d(x, 3, 2), torch.nan_to_num(x / 0), torch.histc(x, 5), torch.linspace(-2.0, 3, 1), torch.addr(x, x[:, 0], x[0], beta=0)]
+        return whole, told, number, nothing, shapes, edges
+
+    inputs = staticmethod(lambda: (torch.randint(0, 9, (3, 4)), torch.randn(3, 4), torch.tensor(2.5), torch.zeros(0, 4), torch.tensor([True, False, True, True]), torch.randn(3, 2)))
+
+
+class Rare(torch.nn.Module):
+    """Factors of matrices, statistics and special functions."""
+
+    decomposes = False
+
+    def forward(self, x, tall, n):
+        linear, special = torch.linalg, torch.special
+        square = tall.T @ tall + torch.eye(3)
+        found = [*linear.qr(tall), *linear.qr(tall.T, "complete"), *torch.geqrf(tall), linear.householder_product(*torch.geqrf(tall)), *linear.lu(tall), *linear.lu_factor(square), linear.lu_solve(*linear.lu_factor(square), square)]
+        found += [linear.svdvals(tall), linear.pinv(tall), linear.matrix_rank(tall), linear.cond(tall), torch.matrix_exp(square * 0.3), linear.matrix_power(square, -3), linear.matrix_norm(tall, "nuc"), linear.eigvalsh(square)]
+        u, s, v = linear.svd(tall, full_matrices=False)
+        w, q = linear.eigh(square)
+        found += [u @ s.diag() @ v, q @ w.diag() @ q.T, linear.solve_triangular(square.tril(), tall, upper=False, left=False), torch.triangular_solve(square, square)[0]]
+        y = x.abs() + 0.3
+        found += [special.i0(x), special.i0e(x * 9), special.i1(x), special.i1e(x * 9), special.modified_bessel_k0(y), special.modified_bessel_k1(y), special.bessel_j0(x * 20), special.bessel_j1(x * 20), special.bessel_y0(y), special.bessel_y1(y), special.spherical_bessel_j0(x)]
+        found += [special.erfcx(x), special.ndtri(x.sigmoid()), special.log_ndtr(x * 3), special.xlog1py(y, y), special.zeta(y + 1, y), torch.polygamma(2, y), torch.mvlgamma(y + 2, 3), torch.igamma(y, y * 2), torch.igammac(y, y)]
+        found += [special.chebyshev_polynomial_t(x, n), special.hermite_polynomial_h(x, n), special.laguerre_polynomial_l(x, n), special.legendre_polynomial_p(x, n)]
+        gaps = torch.where(x > 0.5, torch.nan, x)
+        found += [x.quantile(0.3, 1, keepdim=True), gaps.nanquantile(0.4, 1), gaps.nanmean(1), gaps.nanmedian(), *gaps.nanmedian(1), x.round().mode(1), torch.cumulative_trapezoid(x), torch.trapezoid(x, dx=0.5)]
+        found += [torch.nn.utils.rnn.pad_sequence([x, x[:2]], True, 1.0), torch.block_diag(x, tall), torch.cartesian_prod(x[0], x[1]), torch.combinations(x[0], 2), x.renorm(2, 0, 1.0), F.multi_margin_loss(x, n[:, 0]), F.multilabel_margin_loss(x, n), F.triplet_margin_loss(x, x + 1, x.flip(0)), torch.pdist(x)]
+        found += [torch.native_layer_norm(x, [4], None, None, 1e-5), torch.native_group_norm(x[None], None, None, 1, 3, 4, 1, 1e-5), torch.fft.hfft(x[0]), torch.fft.ihfft(x), torch.diagflat(x[0], 1), x.msort(), torch.logspace(0, 2, 5)]
+        return found
+
+    inputs = staticmethod(lambda: (torch.randn(3, 4), torch.randn(5, 3), torch.randint(0, 4, (3, 4))))
+
+
+@torch.compiler.nested_compile_region
+def region(x):
+    return x.sin() + x * 2
+
+
+class Regions(torch.nn.Module):
+    """A region that is compiled once, in a strict export."""
+
+    def forward(self, x):
+        return region(region(x))
+
+    strict, decomposes = True, False
+    inputs = staticmethod(lambda: (torch.randn(3, 4),))
+
+
+class Mapped(torch.nn.Module):
+    """`torch.vmap`, along other dimensions than the first too."""
+
+    def forward(self, x, w):
+        return torch.vmap(lambda a, b: (a @ b, a.softmax(0)))(x, w), torch.vmap(lambda a: a.max(), in_dims=1)(x), torch.vmap(lambda a: a * 2, out_dims=1)(x)
+
+    inputs = staticmethod(lambda: (torch.randn(3, 2, 4), torch.randn(3, 4, 5)))
+
+
+class Training(torch.nn.Module):
+    """A model that was exported while it learns: statistics of the batch, no element dropped."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.drop = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Dropout(0.0)
+
+    def forward(self, x):
+        return self.drop(self.norm(self.conv(x)).relu())
+
+    train_mode = True
+    inputs = staticmethod(lambda: (torch.randn(4, 3, 8, 8),))
+
+
 FAMILIES = [Elementwise, Shapes, Reductions, Indexing, Products, Convolutions, Sequences, States, Aliases, Control]
 FAMILIES += [Memory, Loops, Branches, Choices, Spectra, Losses, Sampling]
 FAMILIES += [Named, Quantized, Vision]
+FAMILIES += [Numbers, Rare, Regions, Mapped, Training]
 
 
 def main(folder, chosen):
@@ -543,13 +628,13 @@ def main(folder, chosen):
         if chosen and name not in chosen:
             continue
         torch.manual_seed(0)
-        module = family().eval().requires_grad_(False)
+        module = family().train(getattr(family, "train_mode", False)).requires_grad_(False)
         for part in module.modules():
             if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
                 part.running_mean.uniform_(-0.3, 0.3)
                 part.running_var.uniform_(0.5, 1.5)
         args = family.inputs()
-        program = torch.export.export(module, args, dynamic_shapes=getattr(family, "shapes", None))
+        program = torch.export.export(module, args, dynamic_shapes=getattr(family, "shapes", None), strict=getattr(family, "strict", False))
         torch.export.save(without_folders(program), folder / f"{name}.pt2")
         if getattr(family, "decomposes", True):
             torch.export.save(without_folders(program.run_decompositions()), folder / f"{name}.decomposed.pt2")

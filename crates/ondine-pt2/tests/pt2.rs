@@ -23,7 +23,7 @@ fn difference(found: &NDArray, wanted: &NDArray) -> Option<String> {
     if found.shape() != wanted.shape() || found.dtype() != wanted.dtype() {
         return Some(format!("{found:?} instead of {wanted:?}"));
     }
-    if found.dtype() != DType::F32 {
+    if !matches!(found.dtype(), DType::F32 | DType::F64 | DType::C64) {
         return (found.bytes() != wanted.bytes())
             .then(|| format!("{:?} instead of {:?}", found.to_f32(), wanted.to_f32()));
     }
@@ -85,6 +85,12 @@ macro_rules! families {
 families!(elementwise, shapes, reductions, indexing, products, convolutions, sequences, states, control);
 families!(quantized, vision);
 families!(memory, loops, branches, choices, spectra, losses, sampling);
+families!(numbers, rare, mapped, training);
+
+#[test]
+fn a_region_that_is_compiled_once_runs_wherever_it_is_called() {
+    check("regions", "regions");
+}
 
 #[test]
 fn buffers_that_share_memory_are_one_state() {

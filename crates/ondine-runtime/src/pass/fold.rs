@@ -1,7 +1,7 @@
 //! Fold: evaluates what depends on constants only, and drops what no result needs.
 
 use ondine_graph::{
-    Graph, NDArray, Node, Op, Result,
+    Graph, NDArray, Node, Op, Result, element_count,
     rewrite::{rewrite, sweep},
 };
 
@@ -11,7 +11,9 @@ const MAX_CONSTANT: usize = 1 << 20;
 /// The pass; `evaluate` runs one node on constant inputs.
 pub(crate) fn fold(graph: &Graph, evaluate: impl Fn(&Node, &[&NDArray]) -> Result<NDArray>) -> Result<Graph> {
     let folded = rewrite("fold", graph, |rewrite, _, node| {
-        let small = node.signature.shape.elements().fixed().is_some_and(|n| n * 8 <= MAX_CONSTANT);
+        // A shape may hold a symbol although a size of 0 leaves it no elements.
+        let count = node.signature.shape.fixed().and_then(|shape| element_count(&shape));
+        let small = count.is_some_and(|n| n * 8 <= MAX_CONSTANT);
         let inputs: Option<Vec<_>> =
             node.inputs.iter().map(|&input| constant(&rewrite.new, rewrite.get(input))).collect();
         match inputs {
