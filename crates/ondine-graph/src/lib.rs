@@ -44,6 +44,7 @@ mod error;
 pub mod file;
 pub mod folder;
 mod graph;
+mod guard;
 pub mod infer;
 mod mmap;
 mod ndarray;
@@ -61,9 +62,10 @@ pub mod weights;
 
 pub use asset::Asset;
 pub use bytes::Bytes;
-pub use dim::{Bindings, Dim, DimPair};
+pub use dim::{Bindings, Comparison, Condition, Dim, DimPair, Real, RealFunction, RealPair, Rounding};
 pub use dtype::DType;
 pub use error::{Context, Error, ErrorKind, Result};
+pub use guard::Guard;
 pub use graph::{Graph, Loop, Named, Node, StateSlot, Value, Weight};
 pub use ndarray::{AlignedBytes, Element, NDArray, element_count};
 pub use op::{

@@ -41,6 +41,7 @@ impl<'a> Rewrite<'a> {
         for (symbol, &[least, most]) in old.limits() {
             rewrite.new.limit(symbol, least, most);
         }
+        old.guards().iter().for_each(|guard| rewrite.new.guard(guard.clone()));
         rewrite
     }
 

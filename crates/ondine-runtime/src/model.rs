@@ -229,14 +229,7 @@ impl Function {
             }
             arguments.push(*array);
         }
-        for (symbol, &[least, most]) in graph.limits() {
-            match bindings.get(symbol) {
-                Some(&size) if size < least || size > most => {
-                    fail!(Shape, "the dimension `{symbol}` is {size}; the model was made for {least} to {most}")
-                }
-                _ => {}
-            }
-        }
+        graph.check(&bindings)?;
         for ((name, value), array) in graph.inputs().iter().zip(&arguments) {
             let signature = &graph.node(*value).signature;
             if signature.shape.bind(&bindings)? != array.shape() {

@@ -12,6 +12,7 @@ use crate::{
     error::{Context, Result, fail},
     folder::check::{Level, check},
     graph::{Graph, Loop, Named, Node, StateSlot, Value},
+    guard::Guard,
     ndarray::{NDArray, element_count},
     op::Op,
     origin::{Frame, Origin},
@@ -57,6 +58,9 @@ pub struct StoredGraph {
     expected: BTreeMap<Arc<str>, usize>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     limits: BTreeMap<Arc<str>, [usize; 2]>,
+    /// What else is asked of sizes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    guards: Vec<Guard>,
     /// Names of values in the imported program.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     named: Vec<StoredName>,
@@ -190,6 +194,7 @@ impl StoredGraph {
             outputs: graph.outputs().iter().map(|(name, value)| (name.clone(), value.index())).collect(),
             expected: graph.typical().clone(),
             limits: graph.limits().clone(),
+            guards: graph.guards().to_vec(),
             named: Vec::new(),
             origins: Vec::new(),
             frames: Vec::new(),
@@ -269,6 +274,12 @@ impl StoredGraph {
         }
         for (symbol, &[least, most]) in &self.limits {
             graph.limit(symbol, least, most);
+        }
+        for guard in &self.guards {
+            if !guard.condition.is_small() {
+                fail!(Format, "the guard `{}` is too long", guard.text);
+            }
+            graph.guard(guard.clone());
         }
         for (index, node) in self.nodes.iter().enumerate() {
             graph.enter(node.scope.clone());

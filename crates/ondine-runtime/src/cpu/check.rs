@@ -2,7 +2,7 @@
 
 use ondine_graph::{
     Conv2d, DType, Graph, Node, Op, Result, Value, fail,
-    infer::infer,
+    infer::{Supposed, infer},
     portable::{inferred, is_empty},
 };
 
@@ -161,7 +161,7 @@ fn rows_fit(graph: &Graph, node: &Node, epilogue: ondine_graph::Epilogue) -> Res
     let types = node.inputs[2..].iter().map(|&input| graph.node(input).signature.dtype);
     let float =
         types.enumerate().all(|(i, dtype)| dtype == DType::F32 || dtype == DType::BF16 && !(i == 0 && epilogue.bias));
-    let inferred = infer(&Op::Linear(epilogue), &inputs)?;
+    let inferred = infer(&Op::Linear(epilogue), &inputs, &mut Supposed::default())?;
     Ok(float && inferred.shape == node.signature.shape && matches!(node.signature.dtype, DType::F32 | DType::BF16))
 }
 
