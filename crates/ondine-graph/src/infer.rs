@@ -113,6 +113,10 @@ pub fn infer(op: &Op, inputs: &[&Signature], supposed: &mut Supposed) -> Result<
             Signature { shape, dtype: DType::I64 } if shape.rank() == 0 => Ok(inputs[0].clone()),
             Signature { shape, dtype } => fail!(Shape, "{dtype} {shape} is no number of elements"),
         },
+        Op::Assert { .. } => {
+            typed("what is true", inputs[0], &[DType::Bool])?;
+            Ok(inputs[0].clone())
+        }
         Op::Loop(_) => fail!(Shape, "what a loop yields its graph knows"),
         Op::Unpack { signature, .. } => Ok(signature.clone()),
         Op::Native(native) => Ok(native.result.clone()),
@@ -140,7 +144,7 @@ fn arity(op: &Op) -> Option<usize> {
         Op::Take { .. } => Some(2),
         Op::Scatter(_) | Op::GroupedMatMul { .. } => Some(3),
         Op::Recurrent { .. } => Some(4),
-        Op::Measure { .. } | Op::Unpack { .. } | Op::Cholesky | Op::Determinant => Some(1),
+        Op::Measure { .. } | Op::Assert { .. } | Op::Unpack { .. } | Op::Cholesky | Op::Determinant => Some(1),
         Op::Solve => Some(2),
         Op::Concat { .. } | Op::Linear(_) | Op::Conv2d(..) | Op::Attention(_) => None,
         Op::Loop(_) | Op::Native(_) => None,

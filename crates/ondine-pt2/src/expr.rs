@@ -1,128 +1,223 @@
-//! Symbolic sizes, as SymPy's `srepr` prints them: `Add(Symbol('s11', positive=True, integer=True), Integer(1))`.
+//! Expressions of sizes: what Python and SymPy compute with them, and how archives write it down.
 
-use ondine_graph::{Dim, DimPair, Result, fail};
+mod python;
+mod srepr;
 
-/// Expressions nest no deeper than this.
-const MAX_DEPTH: usize = 64;
+use ondine_graph::{Comparison, Condition, Dim, DimPair, Real, RealFunction, RealPair, Result, Rounding, fail};
 
-/// The dimension that an expression stands for.
+pub(super) use python::{Place, condition, integer};
+pub(super) use srepr::parse;
+
+/// The value of an expression.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    Integer(Dim),
+    Real(Real),
+    Truth(Condition),
+}
+
+impl Value {
+    pub(super) fn real(&self) -> Real {
+        match self {
+            Self::Real(real) => real.clone(),
+            Self::Integer(_) | Self::Truth(_) => Real::Of(self.integer()),
+        }
+    }
+
+    /// The value as an integer; one that is written as a fraction of others is one all the same.
+    pub(super) fn integer(&self) -> Dim {
+        match self {
+            Self::Integer(dim) => dim.clone(),
+            Self::Real(real) => real.whole(Rounding::Round),
+            Self::Truth(condition) => Dim::choose(condition, &1.into(), &0.into()),
+        }
+    }
+
+    pub(super) fn truth(&self) -> Condition {
+        match self {
+            Self::Truth(condition) => condition.clone(),
+            Self::Integer(_) | Self::Real(_) => {
+                Condition::compare(Comparison::Equal, &self.real(), &Real::Of(0.into())).opposite()
+            }
+        }
+    }
+
+    fn is_small(&self) -> bool {
+        match self {
+            Self::Integer(dim) => dim.is_small(),
+            // A number is as small as what it is compared with is.
+            Self::Real(real) => Condition::Compare(Comparison::Equal, real.clone(), real.clone()).is_small(),
+            Self::Truth(condition) => condition.is_small(),
+        }
+    }
+}
+
+/// What `name`, a function of Python or SymPy, makes of its arguments.
 ///
 /// # Errors
-/// If the text is no such expression, or one of what [`Dim`] cannot hold.
-pub(super) fn parse(text: &str) -> Result<Dim> {
-    let mut parser = Parser { text, rest: text };
-    let dim = parser.expression(0)?;
-    if !parser.rest.trim().is_empty() {
-        fail!(Format, "the size `{text}` does not end where it should");
-    }
-    Ok(dim)
+/// If there is no such function, or its result is too long an expression.
+pub(super) fn apply(name: &str, arguments: &[Value]) -> Result<Value> {
+    let value = match arguments {
+        [] => fail!(Format, "`{name}` of nothing"),
+        [x] => of_one(name, x)?,
+        [first, rest @ ..] if folds(name) => {
+            let mut value = first.clone();
+            for argument in rest {
+                value = of_two(name, &value, argument)?;
+                check_size(name, &value)?;
+            }
+            value
+        }
+        [a, b] => of_two(name, a, b)?,
+        [condition, yes, no] if matches!(name, "Where" | "sym_ite") => choice(condition, yes, no),
+        [x, divisor, modulus] if name == "ModularIndexing" => {
+            let quotient = of_two("FloorDiv", x, divisor)?;
+            of_two("Mod", &quotient, modulus)?
+        }
+        _ => fail!(Unsupported, "`{name}` of {} sizes", arguments.len()),
+    };
+    check_size(name, &value)?;
+    Ok(value)
 }
 
-struct Parser<'a> {
-    text: &'a str,
-    rest: &'a str,
+fn check_size(name: &str, value: &Value) -> Result<()> {
+    if !value.is_small() {
+        fail!(Unsupported, "`{name}` of sizes that depend on each other in too many ways");
+    }
+    Ok(())
 }
 
-impl<'a> Parser<'a> {
-    fn eat(&mut self, token: &str) -> bool {
-        let rest = self.rest.trim_start();
-        let found = rest.strip_prefix(token);
-        self.rest = found.unwrap_or(rest);
-        found.is_some()
-    }
+/// True for functions of any number of arguments.
+fn folds(name: &str) -> bool {
+    matches!(name, "Add" | "Mul" | "Max" | "Min" | "And" | "Or" | "sym_max" | "sym_min" | "max" | "min" | "sym_sum")
+}
 
-    fn expect(&mut self, token: &str) -> Result<()> {
-        if self.eat(token) {
-            return Ok(());
-        }
-        fail!(Format, "the size `{}` lacks `{token}` before `{}`", self.text, self.rest)
-    }
-
-    fn while_true(&mut self, belongs: impl Fn(char) -> bool) -> &'a str {
-        let rest = self.rest.trim_start();
-        let (word, rest) = rest.split_at(rest.find(|c| !belongs(c)).unwrap_or(rest.len()));
-        self.rest = rest;
-        word
-    }
-
-    fn integer(&mut self) -> Result<i64> {
-        let digits = self.while_true(|c| c == '-' || c.is_ascii_digit());
-        match digits.parse() {
-            Ok(value) => Ok(value),
-            Err(_) => fail!(Format, "the size `{}` holds `{digits}` where a number should be", self.text),
-        }
-    }
-
-    fn expression(&mut self, depth: usize) -> Result<Dim> {
-        if depth > MAX_DEPTH {
-            fail!(Format, "a size is nested more than {MAX_DEPTH} deep");
-        }
-        let name = self.while_true(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.');
-        self.expect("(")?;
-        match name {
-            "Integer" => {
-                let value = self.integer()?;
-                self.expect(")")?;
-                Ok(Dim::from_i64(value))
-            }
-            "Symbol" => {
-                self.expect("'")?;
-                let name = self.while_true(|c| c != '\'');
-                self.expect("'")?;
-                self.while_true(|c| c != ')');
-                self.expect(")")?;
-                Ok(Dim::symbol(name))
-            }
+fn of_one(name: &str, x: &Value) -> Result<Value> {
+    let function = |function: RealFunction| Ok(Value::Real(x.real().function(function)));
+    let whole = |rounding: Rounding| match x {
+        Value::Integer(dim) => Ok(Value::Integer(dim.clone())),
+        _ => Ok(Value::Integer(x.real().whole(rounding))),
+    };
+    match name {
+        _ if folds(name) => Ok(x.clone()),
+        "Identity" | "pos" => Ok(x.clone()),
+        "neg" => match x {
+            Value::Real(real) => Ok(Value::Real(real.function(RealFunction::Negative))),
+            _ => Ok(Value::Integer(&Dim::from(0) - &x.integer())),
+        },
+        "abs" | "Abs" => match x {
+            Value::Real(real) => Ok(Value::Real(real.function(RealFunction::Absolute))),
             _ => {
-                let mut operands = vec![self.expression(depth + 1)?];
-                while self.eat(",") {
-                    operands.push(self.expression(depth + 1)?);
-                }
-                self.expect(")")?;
-                self.apply(name.rsplit('.').next().unwrap_or(name), &operands)
+                let dim = x.integer();
+                Ok(Value::Integer(dim.pair(DimPair::Max, &(&Dim::from(0) - &dim))))
             }
+        },
+        "ToFloat" | "sym_float" | "float" => {
+            let real = x.real();
+            Ok(Value::Real(real.known().map_or(real, Real::constant)))
         }
-    }
-
-    fn apply(&self, name: &str, operands: &[Dim]) -> Result<Dim> {
-        let (first, rest) = (&operands[0], &operands[1..]);
-        Ok(match (name, rest) {
-            ("Add", _) => rest.iter().fold(first.clone(), |sum, dim| &sum + dim),
-            ("Mul", _) => rest.iter().fold(first.clone(), |product, dim| &product * dim),
-            ("Max", _) => rest.iter().fold(first.clone(), |most, dim| most.pair(DimPair::Max, dim)),
-            ("Min", _) => rest.iter().fold(first.clone(), |least, dim| least.pair(DimPair::Min, dim)),
-            ("FloorDiv" | "CleanDiv" | "IntTrueDiv", [divisor]) => first.pair(DimPair::Quotient, divisor),
-            ("Mod" | "PythonMod", [divisor]) => first - &first.pair(DimPair::Quotient, divisor) * divisor,
-            ("CeilToInt" | "TruncToInt" | "FloorToInt" | "ToFloat" | "Identity", []) => first.clone(),
-            ("Pow" | "PowByNatural", [exponent]) if matches!(exponent.constant(), Some(0..=8)) => {
-                let times = exponent.constant().unwrap_or(0);
-                (0..times).fold(Dim::from(1), |power, _| &power * first)
-            }
-            _ => fail!(Unsupported, "a size by `{name}` in `{}`", self.text),
-        })
+        "TruncToInt" | "trunc" | "sym_int" | "int" => whole(Rounding::Trunc),
+        "CeilToInt" | "ceil" | "ceiling" => whole(Rounding::Ceil),
+        "FloorToInt" | "floor" => whole(Rounding::Floor),
+        "RoundToInt" | "round" => whole(Rounding::Round),
+        "TruncToFloat" => function(RealFunction::Trunc),
+        "Not" | "not_" | "sym_not" | "not" => Ok(Value::Truth(x.truth().opposite())),
+        "bool" => Ok(Value::Truth(x.truth())),
+        "isnan" => {
+            let real = x.real();
+            Ok(Value::Truth(Condition::Known(real.known().is_some_and(f64::is_nan))))
+        }
+        _ => {
+            let name = name.trim_start_matches("OpaqueUnaryFn_").trim_start_matches('_').trim_start_matches("sym_");
+            function(match name {
+                "sqrt" => RealFunction::Sqrt,
+                "exp" => RealFunction::Exp,
+                "log" => RealFunction::Log,
+                "log2" => RealFunction::Log2,
+                "sin" => RealFunction::Sin,
+                "cos" => RealFunction::Cos,
+                "tan" => RealFunction::Tan,
+                "asin" => RealFunction::Asin,
+                "acos" => RealFunction::Acos,
+                "atan" => RealFunction::Atan,
+                "sinh" => RealFunction::Sinh,
+                "cosh" => RealFunction::Cosh,
+                "tanh" => RealFunction::Tanh,
+                "asinh" => RealFunction::Asinh,
+                _ => fail!(Unsupported, "a size by `{name}`"),
+            })
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_become_polynomials() {
-        let s = "Symbol('s11', positive=True, integer=True)";
-        assert_eq!(parse(s).unwrap(), Dim::symbol("s11"));
-        let sum = format!("Add(Mul(Integer(4), {s}), Integer(-3))");
-        assert_eq!(parse(&sum).unwrap(), &(&Dim::symbol("s11") * 4) - 3);
-        let half = format!("FloorDiv(Add({s}, Integer(1)), Integer(2))");
-        assert_eq!(parse(&half).unwrap(), (&Dim::symbol("s11") + 1).floor_div(2));
-        assert_eq!(parse("Max(Integer(2), Integer(7))").unwrap(), Dim::from(7));
-    }
-
-    #[test]
-    fn what_is_no_size_is_an_error() {
-        for text in ["", "Integer", "Integer(", "Integer(x)", "Symbol('a'", "Exp(Integer(1))", "Integer(1))"] {
-            assert!(parse(text).is_err(), "{text}");
+fn of_two(name: &str, a: &Value, b: &Value) -> Result<Value> {
+    let compare = |comparison, a: &Value, b: &Value| Condition::compare(comparison, &a.real(), &b.real());
+    Ok(match name {
+        "Equality" | "Eq" | "eq" => Value::Truth(compare(Comparison::Equal, a, b)),
+        "Unequality" | "Ne" | "ne" => Value::Truth(compare(Comparison::Equal, a, b).opposite()),
+        "StrictLessThan" | "Lt" | "lt" => Value::Truth(compare(Comparison::Less, a, b)),
+        "LessThan" | "Le" | "le" => Value::Truth(compare(Comparison::AtMost, a, b)),
+        "StrictGreaterThan" | "Gt" | "gt" => Value::Truth(compare(Comparison::Less, b, a)),
+        "GreaterThan" | "Ge" | "ge" => Value::Truth(compare(Comparison::AtMost, b, a)),
+        "And" | "and_" | "and" => Value::Truth(a.truth().and(&b.truth())),
+        "Or" | "or_" | "or" => Value::Truth(a.truth().or(&b.truth())),
+        "IntTrueDiv" | "FloatTrueDiv" | "truediv" => Value::Real(a.real().pair(RealPair::Quotient, &b.real())),
+        "RoundDecimal" | "round" if matches!(b, Value::Integer(digits) if digits.constant() == Some(0)) => {
+            Value::Real(a.real().function(RealFunction::Round))
         }
-        assert!(parse(&"Add(".repeat(1000)).is_err());
+        "FloatPow" => Value::Real(a.real().pair(RealPair::Power, &b.real())),
+        _ => match (a, b) {
+            (Value::Real(_), _) | (_, Value::Real(_)) => Value::Real(of_reals(name, &a.real(), &b.real())?),
+            _ => of_integers(name, &a.integer(), &b.integer())?,
+        },
+    })
+}
+
+fn of_reals(name: &str, a: &Real, b: &Real) -> Result<Real> {
+    let pair = match name {
+        "Add" | "add" | "sym_sum" => RealPair::Sum,
+        "sub" => RealPair::Difference,
+        "Mul" | "mul" => RealPair::Product,
+        "FloorDiv" | "floordiv" => RealPair::FloorQuotient,
+        "Mod" | "PythonMod" | "mod" => RealPair::Remainder,
+        "Pow" | "pow" => RealPair::Power,
+        "Max" | "sym_max" | "max" => RealPair::Max,
+        "Min" | "sym_min" | "min" => RealPair::Min,
+        _ => fail!(Unsupported, "a size by `{name}`"),
+    };
+    Ok(a.pair(pair, b))
+}
+
+fn of_integers(name: &str, a: &Dim, b: &Dim) -> Result<Value> {
+    let two = || Dim::from(2);
+    Ok(Value::Integer(match name {
+        "Add" | "add" | "sym_sum" => a + b,
+        "sub" => a - b,
+        "Mul" | "mul" => a * b,
+        "FloorDiv" | "CleanDiv" | "floordiv" => a.pair(DimPair::Quotient, b),
+        "CeilDiv" => (&(a + b) - 1).pair(DimPair::Quotient, b),
+        "Mod" | "PythonMod" | "mod" => a - &(&a.pair(DimPair::Quotient, b) * b),
+        "Max" | "sym_max" | "max" => a.pair(DimPair::Max, b),
+        "Min" | "sym_min" | "min" => a.pair(DimPair::Min, b),
+        // A negative power is no integer.
+        "Pow" | "pow" if b.constant().is_some_and(|power| power < 0) => {
+            let (a, b) = (Real::Of(a.clone()), Real::Of(b.clone()));
+            return Ok(Value::Real(a.pair(RealPair::Power, &b)));
+        }
+        "Pow" | "PowByNatural" | "pow" => a.pair(DimPair::Power, b),
+        "LShift" | "lshift" => a * &two().pair(DimPair::Power, b),
+        "RShift" | "rshift" => a.pair(DimPair::Quotient, &two().pair(DimPair::Power, b)),
+        _ => fail!(Unsupported, "a size by `{name}`"),
+    }))
+}
+
+fn choice(condition: &Value, yes: &Value, no: &Value) -> Value {
+    let condition = condition.truth();
+    match (yes, no) {
+        (Value::Real(_), _) | (_, Value::Real(_)) => Value::Real(Real::choose(&condition, &yes.real(), &no.real())),
+        (Value::Truth(yes), Value::Truth(no)) => {
+            Value::Truth(condition.and(yes).or(&condition.opposite().and(no)))
+        }
+        _ => Value::Integer(Dim::choose(&condition, &yes.integer(), &no.integer())),
     }
 }

@@ -5,6 +5,7 @@
 //! same base are walked again when they are next read.
 
 mod control;
+mod guards;
 mod memory;
 mod names;
 
@@ -20,7 +21,7 @@ use crate::{
     builder::Builder,
     call::{Item, output_names},
     rules::{self, sharing::Memory},
-    schema::{self, Argument, InputSpec, OutputSpec},
+    schema::{self, Argument, InputSpec, OutputSpec, SymArgument},
     source,
     target::{is_control, split_target},
     tensors::{BFLOAT16, HALF, Strided, Tensors},
@@ -41,15 +42,9 @@ pub(super) fn import(program: &schema::Program, tensors: &Tensors) -> Result<Gra
         bases: Vec::new(),
         inner: false,
     };
-    for (symbol, range) in &program.range_constraints {
-        let least = usize::try_from(range.min_val.unwrap_or(0)).unwrap_or(0);
-        let most = range.max_val.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
-        import.builder.graph.limit(symbol, least, most);
-        if range.min_val.is_some_and(|least| least >= 0) {
-            import.builder.counts.insert(symbol.as_str().into());
-        }
-    }
+    import.ranges(program)?;
     import.inputs(module, tensors)?;
+    import.guards(program)?;
     import.nodes(&module.graph)?;
     import.outputs(module)?;
     Ok(import.builder.graph)
@@ -197,7 +192,11 @@ impl<'a> Program<'a> {
     }
 
     fn user_input(&mut self, graph: &schema::Graph, argument: &Argument) -> Result<()> {
-        let Argument::AsTensor(tensor) = argument else { return Ok(()) };
+        let tensor = match argument {
+            Argument::AsTensor(tensor) => tensor,
+            Argument::AsSymInt(SymArgument::AsName(name)) => return self.integer_input(graph, name),
+            _ => return Ok(()),
+        };
         let Some(meta) = graph.tensor_values.get(&tensor.name) else {
             fail!(Format, "the program does not say what input `{}` is", tensor.name);
         };
@@ -358,6 +357,8 @@ impl<'a> Program<'a> {
                 match self.items.get(source).cloned() {
                     Some(Item::Tensor(tensor) | Item::Number(tensor) | Item::Count { number: tensor, .. }) => tensor,
                     Some(Item::Integer(dim)) => self.builder.integer(&dim)?,
+                    Some(Item::Real(real)) => self.builder.real(&real)?,
+                    Some(Item::Truth(condition)) => self.builder.truth(&condition)?,
                     _ => fail!(Format, "the result `{source}` is not there"),
                 }
             }

@@ -124,6 +124,7 @@ kinds! {
     Op::Cholesky => "cholesky",
     Op::Determinant => "determinant",
     Op::Measure { .. } => "measure",
+    Op::Assert { .. } => "assert",
     Op::Loop(_) => "loop",
     Op::Unpack { .. } => "unpack",
     Op::Native(_) => "native",

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ondine_graph::{Bindings, Context, Graph, NDArray, Result, fail};
+use ondine_graph::{Bindings, Context, Graph, NDArray, Op, Result, fail};
 
 use crate::{
     backend::{Argument, Loaded, Resident},
@@ -229,6 +229,7 @@ impl Function {
             }
             arguments.push(*array);
         }
+        bind_numbers(graph, &arguments, &mut bindings)?;
         graph.check(&bindings)?;
         for ((name, value), array) in graph.inputs().iter().zip(&arguments) {
             let signature = &graph.node(*value).signature;
@@ -239,6 +240,23 @@ impl Function {
         }
         Ok((arguments, bindings))
     }
+}
+
+/// Binds the sizes that arguments are the numbers of, so that memory is planned for what they are.
+fn bind_numbers(graph: &Graph, arguments: &[Argument<'_>], bindings: &mut Bindings) -> Result<()> {
+    for node in graph.nodes() {
+        let Op::Measure { size, .. } = &node.op else { continue };
+        let position = graph.inputs().iter().position(|(_, input)| node.inputs.first() == Some(input));
+        let Some(Argument::Host(array)) = position.and_then(|position| arguments.get(position)) else { continue };
+        // One that is negative is no size, which the call tells where it is used as one.
+        let [number] = array.view::<i64>()? else { continue };
+        if let Ok(number) = usize::try_from(*number)
+            && let Some((symbol, value)) = size.solve(number)?
+        {
+            bindings.entry(symbol.clone()).or_insert(value);
+        }
+    }
+    Ok(())
 }
 
 /// Arguments in the program's memory.

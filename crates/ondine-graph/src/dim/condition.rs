@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bindings, Real};
+use super::{Bindings, Dim, Real};
 use crate::error::Result;
 
 /// A truth of sizes.
@@ -44,6 +44,19 @@ impl Comparison {
         }
     }
 
+    /// Whether it holds, if that is the same for all sizes.
+    fn decided(self, a: &Dim, b: &Dim) -> Option<bool> {
+        let never_less = |a: &Dim, b: &Dim| (a - b).is_counting();
+        match self {
+            Self::Equal if !a.may_equal(b) => Some(false),
+            Self::Less if never_less(a, b) => Some(false),
+            Self::Less if never_less(&(b - 1), a) => Some(true),
+            Self::AtMost if never_less(b, a) => Some(true),
+            Self::AtMost if never_less(&(a - 1), b) => Some(false),
+            Self::Equal | Self::Less | Self::AtMost => None,
+        }
+    }
+
     fn sign(self) -> &'static str {
         match self {
             Self::Equal => "==",
@@ -59,6 +72,11 @@ impl Condition {
     pub fn compare(comparison: Comparison, a: &Real, b: &Real) -> Self {
         if a == b && a.known().is_none_or(|value| !value.is_nan()) {
             return Self::Known(comparison != Comparison::Less);
+        }
+        if let (Real::Of(a), Real::Of(b)) = (a, b)
+            && let Some(truth) = comparison.decided(a, b)
+        {
+            return Self::Known(truth);
         }
         let condition = Self::Compare(comparison, a.clone(), b.clone());
         match (a.known(), b.known()) {

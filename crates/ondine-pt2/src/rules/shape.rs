@@ -1,6 +1,6 @@
 //! Operators that make, join, pad and reorder tensors.
 
-use ondine_graph::{Binary, DType, Dim, NDArray, Op, Result, fail};
+use ondine_graph::{Binary, DType, Dim, DimPair, NDArray, Op, Result, Unary, fail};
 
 use super::{
     choice::repeated,
@@ -72,14 +72,6 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("view_as_real_copy", |_, call| one(call.tensor("self")?)).complex(),
     Rule::new("real", real).shared().complex(),
     Rule::new("imag", real).shared().complex(),
-    Rule::new("_assert_tensor_metadata", |_, _| Ok(Vec::new())).complex(),
-    Rule::new("_assert_async", |_, _| Ok(Vec::new())),
-    Rule::new("_linalg_check_errors", |_, _| Ok(Vec::new())),
-    Rule::new("_functional_assert_async", |_, _| Ok(Vec::new())),
-    Rule::new("sym_constrain_range_for_size", |_, _| Ok(Vec::new())),
-    Rule::new("sym_constrain_range", |_, _| Ok(Vec::new())),
-    Rule::new("_set_grad_enabled", |_, _| Ok(Vec::new())),
-    Rule::new("_check_is_size", |_, _| Ok(Vec::new())),
     Rule::new("fliplr", fliplr),
     Rule::new("flipud", fliplr),
     Rule::new("rot90", rot90),
@@ -99,7 +91,7 @@ fn complex(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 
 fn eye(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let [rows, columns] = matrix(&call.out_shape(0)?)?;
-    let equal = compare_places(builder, [&rows, &columns], 0, Places::Equal)?;
+    let equal = compare_places(builder, [&rows, &columns], &0.into(), Places::Equal)?;
     one(call.cast_out(builder, &equal)?)
 }
 
@@ -235,25 +227,33 @@ fn constant_pad(builder: &mut Builder, x: &Tensor, amounts: &[i64], value: f64) 
 
 /// `x` continued along `axis` by its own elements.
 fn mirrored(builder: &mut Builder, x: &Tensor, axis: usize, [before, after]: [usize; 2], mode: &str) -> Result<Tensor> {
-    let Some(size) = builder.dim(x, axis).fixed().filter(|&size| size > 0) else {
-        fail!(Unsupported, "padding by {mode} of a dimension of unknown size");
-    };
-    check_list(&[before.saturating_add(size).saturating_add(after)])?;
-    let source = |i: i64| -> i64 {
-        let (n, i) = (size as i64, i - before as i64);
-        match mode {
-            "reflect" if n > 1 => {
-                let period = 2 * (n - 1);
-                let i = i.rem_euclid(period);
-                if i < n { i } else { period - i }
-            }
-            "circular" => i.rem_euclid(n),
-            _ => i.clamp(0, n - 1),
+    let size = builder.dim(x, axis);
+    if let Some(size) = size.fixed() {
+        check_list(&[before.saturating_add(size).saturating_add(after)])?;
+    }
+    let widest = Dim::from(before.max(after));
+    // PyTorch refuses what would go round more than once.
+    match mode {
+        "reflect" => builder.at_most("padding by what is mirrored", &(&widest + 1), &size),
+        "circular" => builder.at_most("padding by what comes round", &widest, &size),
+        _ => builder.at_most("padding by the edge", &1.into(), &size),
+    }
+    let Ok(start) = i64::try_from(before) else { fail!(Shape, "padding by {before}") };
+    let places = builder.range(&Dim::from_i64(-start), 1, &(&size + (before + after)))?;
+    let indices = match mode {
+        "circular" => builder.with_size(Binary::Remainder, &places, &size)?,
+        "reflect" => {
+            let right = builder.unary(Unary::Abs, &places)?;
+            let end = builder.integer(&(&size - 1))?;
+            let left = builder.binary(Binary::Sub, &end, &right)?;
+            let left = builder.unary(Unary::Abs, &left)?;
+            builder.binary(Binary::Sub, &end, &left)?
+        }
+        _ => {
+            let places = builder.with_size(Binary::Max, &places, &0.into())?;
+            builder.with_size(Binary::Min, &places, &(&size - 1))?
         }
     };
-    let indices: Vec<i64> = (0..(before + size + after) as i64).map(source).collect();
-    let indices = builder.graph.constant(NDArray::new(&[indices.len()], &indices)?);
-    let indices = builder.plain(indices);
     builder.take(x, axis, &indices)
 }
 
@@ -319,8 +319,8 @@ enum Places {
 }
 
 /// For each place of a matrix whether its column compares so to its row plus `offset`.
-fn compare_places(builder: &mut Builder, [rows, columns]: [&Dim; 2], offset: i64, how: Places) -> Result<Tensor> {
-    let row = builder.range(&Dim::from_i64(offset), 1, rows)?;
+fn compare_places(builder: &mut Builder, [rows, columns]: [&Dim; 2], offset: &Dim, how: Places) -> Result<Tensor> {
+    let row = builder.range(offset, 1, rows)?;
     let row = builder.reshape(&row, &[rows.clone(), 1.into()])?;
     let column = builder.range(&0.into(), 1, columns)?;
     let column = builder.reshape(&column, &[1.into(), columns.clone()])?;
@@ -339,14 +339,15 @@ fn compare_places(builder: &mut Builder, [rows, columns]: [&Dim; 2], offset: i64
 
 /// Where a query may look at a key: places on and below the diagonal.
 pub(super) fn lower_triangle(builder: &mut Builder, rows: &Dim, columns: &Dim) -> Result<Tensor> {
-    compare_places(builder, [rows, columns], 0, Places::AtMost)
+    compare_places(builder, [rows, columns], &0.into(), Places::AtMost)
 }
 
 fn triangle(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
     let [rows, columns] = matrix(&builder.shape(&x))?;
     let how = if call.op == "tril" { Places::AtMost } else { Places::AtLeast };
-    let inside = compare_places(builder, [&rows, &columns], call.integer("diagonal", 0)?, how)?;
+    let diagonal = call.try_dim("diagonal")?.unwrap_or_else(|| 0.into());
+    let inside = compare_places(builder, [&rows, &columns], &diagonal, how)?;
     let zero = builder.number(0.0, builder.dtype(&x))?;
     one(builder.select(&inside, &x, &zero)?)
 }
@@ -354,7 +355,7 @@ fn triangle(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 fn roll(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let mut x = call.tensor("self")?;
     let shape = builder.shape(&x);
-    let shifts = call.integers("shifts", &[])?;
+    let shifts = call.dims("shifts")?;
     let mut axes = call.axes("dims", x.rank())?;
     if axes.is_empty() {
         let elements = shape.iter().fold(Dim::from(1), |product, dim| &product * dim);
@@ -363,12 +364,9 @@ fn roll(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     }
     for (axis, shift) in axes.into_iter().zip(shifts) {
         let size = builder.dim(&x, axis);
-        let cut = match size.constant() {
-            Some(0) => continue,
-            Some(size) => Dim::from_i64((-shift).rem_euclid(size)),
-            None if shift >= 0 => &size - &Dim::from_i64(shift),
-            None => Dim::from_i64(-shift),
-        };
+        // What is left of minus the shift by whole rounds, of which there are none through nothing.
+        let (back, round) = (&Dim::from(0) - &shift, size.pair(DimPair::Max, &1.into()));
+        let cut = &back - &(&back.pair(DimPair::Quotient, &round) * &round);
         if cut.constant() == Some(0) {
             continue;
         }
@@ -519,7 +517,7 @@ fn one_hot(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 fn polar(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (size, angle) = (call.tensor("abs")?, call.tensor("angle")?);
     let mut parts = Vec::new();
-    for unary in [ondine_graph::Unary::Cos, ondine_graph::Unary::Sin] {
+    for unary in [Unary::Cos, Unary::Sin] {
         let part = builder.unary(unary, &angle)?;
         parts.push(builder.binary(Binary::Mul, &size, &part)?);
     }

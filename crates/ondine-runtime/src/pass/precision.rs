@@ -48,7 +48,7 @@ fn mark(graph: &Graph) -> Vec<bool> {
             Op::Interpolate { .. } | Op::Recurrent { .. } | Op::Range { .. } | Op::GroupedMatMul { .. } => false,
             Op::Binary(Binary::Remainder | Binary::Fmod | Binary::FloorDiv | Binary::Atan2) => false,
             Op::Reduce { how: Reduce::Product, .. } => false,
-            Op::Measure { .. } | Op::Loop(_) | Op::Unpack { .. } => false,
+            Op::Measure { .. } | Op::Assert { .. } | Op::Loop(_) | Op::Unpack { .. } => false,
             Op::Solve | Op::Cholesky | Op::Determinant => false,
             _ => node.inputs.iter().any(|input| lowered[input.index()]),
         };
