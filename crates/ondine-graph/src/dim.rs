@@ -20,8 +20,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, fail};
-pub use atom::DimPair;
 use atom::Atom;
+pub use atom::DimPair;
 pub use condition::{Comparison, Condition};
 pub use real::{Real, RealFunction, RealPair, Rounding};
 use stored::Stored;
@@ -172,8 +172,7 @@ impl Dim {
     /// As [`Dim::floor_div`], by a positive number.
     fn quotient(&self, divisor: i64) -> Self {
         let divisor_dim = || Self::from_i64(divisor);
-        self.divided(divisor, true)
-            .unwrap_or_else(|| Self::unevaluated(DimPair::Quotient, self, &divisor_dim()))
+        self.divided(divisor, true).unwrap_or_else(|| Self::unevaluated(DimPair::Quotient, self, &divisor_dim()))
     }
 
     /// The quotient rounded down, unless numbers become too large; `turns` if it may be written as minus another one.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    dim::{Bindings, Condition, Dim},
+    dim::{Bindings, Condition, Dim, Real},
     dtype::DType,
     error::{Context, Result, fail},
     guard::Guard,
@@ -143,6 +143,7 @@ pub struct Graph {
     origin: Option<Arc<Origin>>,
     limits: BTreeMap<Arc<str>, [usize; 2]>,
     guards: Vec<Guard>,
+    settled: BTreeMap<Arc<str>, Real>,
     named: Vec<Named>,
 }
 
@@ -323,6 +324,17 @@ impl Graph {
         self.limits.insert(symbol.into(), [least, most]);
     }
 
+    /// Arguments that always have the same value, which calls may leave out.
+    #[must_use]
+    pub fn settled_inputs(&self) -> &BTreeMap<Arc<str>, Real> {
+        &self.settled
+    }
+
+    /// Names an argument that always has the same value: calls may leave it out, or hand in that number.
+    pub fn settle_input(&mut self, name: &str, value: Real) {
+        self.settled.insert(name.into(), value);
+    }
+
     /// What else is asked of the sizes of a call.
     #[must_use]
     pub fn guards(&self) -> &[Guard] {
@@ -345,7 +357,8 @@ impl Graph {
         for (symbol, &[least, most]) in &self.limits {
             match bindings.get(symbol) {
                 Some(&size) if size < least || size > most => {
-                    fail!(Shape, "the dimension `{symbol}` is {size}; the model was made for {least} to {most}")
+                    let to = if most == usize::MAX { "on".to_owned() } else { format!("to {most}") };
+                    fail!(Shape, "the dimension `{symbol}` is {size}; the model was made for {least} {to}")
                 }
                 _ => {}
             }

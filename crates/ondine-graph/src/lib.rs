@@ -65,8 +65,8 @@ pub use bytes::Bytes;
 pub use dim::{Bindings, Comparison, Condition, Dim, DimPair, Real, RealFunction, RealPair, Rounding};
 pub use dtype::DType;
 pub use error::{Context, Error, ErrorKind, Result};
-pub use guard::Guard;
 pub use graph::{Graph, Loop, Named, Node, StateSlot, Value, Weight};
+pub use guard::Guard;
 pub use ndarray::{AlignedBytes, Element, NDArray, element_count};
 pub use op::{
     Activation, Attention, Binary, Cell, Conv2d, Elementary, Epilogue, Fold, Interpolation, Kernel, LoopId, Mask,

@@ -41,6 +41,7 @@ impl<'a> Rewrite<'a> {
         for (symbol, &[least, most]) in old.limits() {
             rewrite.new.limit(symbol, least, most);
         }
+        old.settled_inputs().iter().for_each(|(name, value)| rewrite.new.settle_input(name, value.clone()));
         old.guards().iter().for_each(|guard| rewrite.new.guard(guard.clone()));
         rewrite
     }

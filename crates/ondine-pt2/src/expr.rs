@@ -215,9 +215,7 @@ fn choice(condition: &Value, yes: &Value, no: &Value) -> Value {
     let condition = condition.truth();
     match (yes, no) {
         (Value::Real(_), _) | (_, Value::Real(_)) => Value::Real(Real::choose(&condition, &yes.real(), &no.real())),
-        (Value::Truth(yes), Value::Truth(no)) => {
-            Value::Truth(condition.and(yes).or(&condition.opposite().and(no)))
-        }
+        (Value::Truth(yes), Value::Truth(no)) => Value::Truth(condition.and(yes).or(&condition.opposite().and(no))),
         _ => Value::Integer(Dim::choose(&condition, &yes.integer(), &no.integer())),
     }
 }

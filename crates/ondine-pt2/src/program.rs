@@ -140,6 +140,7 @@ impl<'a> Program<'a> {
                 self.stored_tensor(arg, path, tensors).at(|| format!("`{path}`"))?;
             }
             match spec {
+                InputSpec::ConstantInput { name, value } => self.settled_input(name, value),
                 InputSpec::UserInput { arg } => self.user_input(&module.graph, arg)?,
                 InputSpec::CustomObj { custom_obj_name: name } => {
                     fail!(Unsupported, "the custom object `{name}` is pickled, and pickles are never opened")

@@ -237,7 +237,11 @@ impl Draft<'_> {
             };
             if depends(&self.open, |names| spoken_of(self.graph, node, names)) {
                 if matches!(node.op, Op::Loop(_)) {
-                    fail!(Unsupported, "{}: a loop over sizes that nothing bounds; export with torch._check(size <= limit)", node.scope);
+                    fail!(
+                        Unsupported,
+                        "{}: a loop over sizes that nothing bounds; export with torch._check(size <= limit)",
+                        node.scope
+                    );
                 }
                 steps.push(step);
                 turns.push(None);

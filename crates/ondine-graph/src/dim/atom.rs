@@ -94,7 +94,9 @@ impl Atom {
     pub(super) fn bounds(&self, least: &Bindings, most: &Bindings) -> Result<Option<[i64; 2]>> {
         Ok(match self {
             Self::Symbol(name) => match (least.get(name), most.get(name)) {
-                (Some(&least), Some(&most)) => i64::try_from(least).ok().zip(i64::try_from(most).ok()).map(<[i64; 2]>::from),
+                (Some(&least), Some(&most)) => {
+                    i64::try_from(least).ok().zip(i64::try_from(most).ok()).map(<[i64; 2]>::from)
+                }
                 _ => fail!(Shape, "dimension `{name}` has no value"),
             },
             Self::FloorDiv(inner, divisor) => {
@@ -178,7 +180,8 @@ impl Atom {
 impl DimPair {
     fn bounds(self, a: [i64; 2], b: [i64; 2]) -> Option<[i64; 2]> {
         let corners = |b: [i64; 2]| {
-            let all = [self.apply(a[0], b[0])?, self.apply(a[0], b[1])?, self.apply(a[1], b[0])?, self.apply(a[1], b[1])?];
+            let all =
+                [self.apply(a[0], b[0])?, self.apply(a[0], b[1])?, self.apply(a[1], b[0])?, self.apply(a[1], b[1])?];
             Some([all.into_iter().min()?, all.into_iter().max()?])
         };
         match self {

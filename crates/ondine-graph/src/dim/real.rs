@@ -139,9 +139,18 @@ impl RealFunction {
     /// True if a larger argument never yields a smaller result.
     fn rises(self) -> bool {
         match self {
-            Self::Floor | Self::Ceil | Self::Trunc | Self::Round | Self::Sqrt | Self::Exp | Self::Log | Self::Log2 => true,
+            Self::Floor | Self::Ceil | Self::Trunc | Self::Round | Self::Sqrt | Self::Exp | Self::Log | Self::Log2 => {
+                true
+            }
             Self::Sinh | Self::Asinh | Self::Tanh | Self::Atan => true,
-            Self::Negative | Self::Absolute | Self::Sin | Self::Cos | Self::Tan | Self::Asin | Self::Acos | Self::Cosh => false,
+            Self::Negative
+            | Self::Absolute
+            | Self::Sin
+            | Self::Cos
+            | Self::Tan
+            | Self::Asin
+            | Self::Acos
+            | Self::Cosh => false,
         }
     }
 }
@@ -304,10 +313,15 @@ impl Real {
             Self::Function(..) => None,
             Self::Pair(pair, a, b) => match (a.bounds(least, most)?, b.bounds(least, most)?) {
                 (Some(a), Some(b)) => {
-                    let corners = [[a[0], b[0]], [a[0], b[1]], [a[1], b[0]], [a[1], b[1]]].map(|[a, b]| pair.apply(a, b));
-                    let ends = corners.iter().fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], &x| [low.min(x), high.max(x)]);
+                    let corners =
+                        [[a[0], b[0]], [a[0], b[1]], [a[1], b[0]], [a[1], b[1]]].map(|[a, b]| pair.apply(a, b));
+                    let ends = corners
+                        .iter()
+                        .fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], &x| [low.min(x), high.max(x)]);
                     match pair {
-                        RealPair::Sum | RealPair::Difference | RealPair::Product | RealPair::Max | RealPair::Min => Some(ends),
+                        RealPair::Sum | RealPair::Difference | RealPair::Product | RealPair::Max | RealPair::Min => {
+                            Some(ends)
+                        }
                         RealPair::Quotient if b[0] > 0.0 => Some(ends),
                         RealPair::Quotient | RealPair::FloorQuotient | RealPair::Remainder | RealPair::Power => None,
                     }
@@ -332,7 +346,9 @@ impl Real {
                 x.is_counting()
             }
             Self::Function(..) | Self::Choice(..) => false,
-            Self::Pair(RealPair::Sum | RealPair::Product | RealPair::Quotient, a, b) => a.is_counting() && b.is_counting(),
+            Self::Pair(RealPair::Sum | RealPair::Product | RealPair::Quotient, a, b) => {
+                a.is_counting() && b.is_counting()
+            }
             Self::Pair(RealPair::Max, a, b) => a.is_counting() || b.is_counting(),
             Self::Pair(..) => false,
         }

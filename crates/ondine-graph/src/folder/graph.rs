@@ -8,6 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    dim::Real,
     dtype::DType,
     error::{Context, Result, fail},
     folder::check::{Level, check},
@@ -61,6 +62,9 @@ pub struct StoredGraph {
     /// What else is asked of sizes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     guards: Vec<Guard>,
+    /// Arguments that always have the same value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    settled: BTreeMap<Arc<str>, Real>,
     /// Names of values in the imported program.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     named: Vec<StoredName>,
@@ -195,6 +199,7 @@ impl StoredGraph {
             expected: graph.typical().clone(),
             limits: graph.limits().clone(),
             guards: graph.guards().to_vec(),
+            settled: graph.settled_inputs().clone(),
             named: Vec::new(),
             origins: Vec::new(),
             frames: Vec::new(),
@@ -274,6 +279,9 @@ impl StoredGraph {
         }
         for (symbol, &[least, most]) in &self.limits {
             graph.limit(symbol, least, most);
+        }
+        for (name, value) in &self.settled {
+            graph.settle_input(name, value.clone());
         }
         for guard in &self.guards {
             if !guard.condition.is_small() {

@@ -105,7 +105,12 @@ pub(super) fn linear(epilogue: Epilogue, inputs: &[&Signature], supposed: &mut S
     Ok(result)
 }
 
-pub(super) fn conv2d(conv: Conv2d, epilogue: Epilogue, inputs: &[&Signature], supposed: &mut Supposed) -> Result<Signature> {
+pub(super) fn conv2d(
+    conv: Conv2d,
+    epilogue: Epilogue,
+    inputs: &[&Signature],
+    supposed: &mut Supposed,
+) -> Result<Signature> {
     let [x, weight, ..] = inputs else { fail!(Shape, "conv2d needs an input and a weight") };
     let [batch, height, width, channels] = rank(x)?;
     let [out, group_channels, kernel_h, kernel_w] = rank(weight)?;

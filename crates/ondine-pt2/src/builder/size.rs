@@ -1,6 +1,9 @@
 //! Sizes and what is made of them as tensors.
 
-use ondine_graph::{Binary, Comparison, Condition, DType, Dim, Elementary, Guard, Real, RealFunction, RealPair, Result, Rounding, Unary, fail};
+use ondine_graph::{
+    Binary, Comparison, Condition, DType, Dim, Elementary, Guard, Real, RealFunction, RealPair, Result, Rounding,
+    Unary, fail,
+};
 
 use super::{Builder, Tensor};
 

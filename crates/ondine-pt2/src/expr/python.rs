@@ -129,7 +129,8 @@ impl<'a> Parser<'a> {
     }
 
     fn comparison(&mut self, depth: usize) -> Result<Value> {
-        const SIGNS: [(&str, &str); 6] = [("==", "eq"), ("!=", "ne"), ("<=", "le"), (">=", "ge"), ("<", "lt"), (">", "gt")];
+        const SIGNS: [(&str, &str); 6] =
+            [("==", "eq"), ("!=", "ne"), ("<=", "le"), (">=", "ge"), ("<", "lt"), (">", "gt")];
         let mut left = self.sum(depth)?;
         let mut result = None;
         while let Some((_, name)) = SIGNS.into_iter().find(|(sign, _)| self.eat(sign)) {
@@ -213,6 +214,10 @@ impl<'a> Parser<'a> {
                     self.expect(",")?;
                 }
                 arguments.push(self.ternary(depth)?);
+            }
+            if name == "IsNonOverlappingAndDenseIndicator" {
+                self.strided = true;
+                return Ok(Value::Integer(Dim::from(1)));
             }
             return apply(name.rsplit('.').next().unwrap_or(name), &arguments);
         }
@@ -349,7 +354,9 @@ mod tests {
 
     #[test]
     fn what_is_no_condition_is_an_error() {
-        for text in ["", "L['y'].size()[0] == 1", "L['x'].size()[2] ==", "f(1)", "(1", "1 2", "L['x'].size()[a]", "1 if 2"] {
+        for text in
+            ["", "L['y'].size()[0] == 1", "L['x'].size()[2] ==", "f(1)", "(1", "1 2", "L['x'].size()[a]", "1 if 2"]
+        {
             assert!(holds(text, 1).is_err(), "{text}");
         }
         for text in ["(".repeat(5000), "-".repeat(5000), "1 if 1 else ".repeat(5000), "2 ** ".repeat(5000)] {

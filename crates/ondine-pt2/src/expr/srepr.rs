@@ -169,7 +169,8 @@ mod tests {
 
     #[test]
     fn what_is_no_size_is_an_error() {
-        let texts = ["", "Integer", "Integer(", "Integer(x)", "Symbol('a'", "Gamma(Integer(1))", "Integer(1))", "Add()"];
+        let texts =
+            ["", "Integer", "Integer(", "Integer(x)", "Symbol('a'", "Gamma(Integer(1))", "Integer(1))", "Add()"];
         for text in texts.into_iter().chain(["Where(true, Integer(1))", "Piecewise()", "Float('x')", "Rational(1)"]) {
             assert!(parse(text).is_err(), "{text}");
         }
@@ -180,7 +181,9 @@ mod tests {
     fn towers_of_powers_and_divisions_by_nothing_end() {
         let tower = (0..40).fold(S.to_owned(), |text, _| format!("Pow(Add({text}, {S}), Integer(9))"));
         assert!(parse(&tower).is_err());
-        for text in ["FloorDiv(Integer(1), Integer(0))", "Mod(Integer(1), Integer(0))", "IntTrueDiv(Integer(1), Integer(0))"] {
+        for text in
+            ["FloorDiv(Integer(1), Integer(0))", "Mod(Integer(1), Integer(0))", "IntTrueDiv(Integer(1), Integer(0))"]
+        {
             assert!(parse(text).is_ok_and(|dim| dim.number(&Bindings::new()).is_err()), "{text}");
         }
         let huge = "PowByNatural(Integer(10), Integer(30))";

@@ -66,6 +66,17 @@ impl Program<'_> {
         Ok(())
     }
 
+    /// An argument that is what it was when the program was exported, if it is a number.
+    pub(super) fn settled_input(&mut self, name: &str, value: &Constant) {
+        let value = match value {
+            Constant::AsInt(value) => Real::Of(Dim::from_i64(*value)),
+            Constant::AsFloat(value) => Real::constant(value.value()),
+            Constant::AsBool(value) => Real::constant(f64::from(u8::from(*value))),
+            Constant::AsNone(_) | Constant::AsString(_) | Constant::Other(_) => return,
+        };
+        self.builder.graph.settle_input(name, value);
+    }
+
     /// Asks of a number what the program says of its symbol, also where nothing has its size.
     fn limits_of(&mut self, name: &str, size: &Dim) {
         let mut symbols = BTreeSet::new();

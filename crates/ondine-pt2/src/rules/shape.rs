@@ -151,29 +151,35 @@ fn pad(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         _ => 0.0,
     };
     let mut x = call.tensor("self")?;
-    let Some(amounts) = amounts.iter().map(Dim::constant).collect::<Option<Vec<i64>>>() else {
-        if mode != "constant" {
-            fail!(Unsupported, "`{mode}` padding by an amount that is not known beforehand");
+    if mode != "constant" {
+        for (i, pair) in amounts.chunks_exact(2).enumerate() {
+            let Some(axis) = x.rank().checked_sub(i + 1) else { fail!(Shape, "more padding than dimensions") };
+            x = cut(builder, &x, axis, pair)?;
+            x = mirrored(
+                builder,
+                &x,
+                axis,
+                [pair[0].pair(DimPair::Max, &0.into()), pair[1].pair(DimPair::Max, &0.into())],
+                mode,
+            )?;
         }
+        return one(x);
+    }
+    let Some(known) = amounts.iter().map(Dim::constant).collect::<Option<Vec<i64>>>() else {
         return symbolic_pad(builder, x, &amounts, value).and_then(one);
     };
     for (i, pair) in amounts.chunks_exact(2).enumerate() {
         let Some(axis) = x.rank().checked_sub(i + 1) else { fail!(Shape, "more padding than dimensions") };
-        let [before, after] = [pair[0], pair[1]];
-        // Negative amounts cut.
-        let size = builder.dim(&x, axis);
-        let (start, end) =
-            (Dim::from_i64(before.saturating_neg().max(0)), &size - &Dim::from_i64(after.saturating_neg().max(0)));
-        x = builder.slice(&x, axis, &start, &end)?;
-        let (Ok(before), Ok(after)) = (usize::try_from(before.max(0)), usize::try_from(after.max(0))) else { continue };
-        if before + after > 0 && mode != "constant" {
-            x = mirrored(builder, &x, axis, [before, after], mode)?;
-        }
+        x = cut(builder, &x, axis, pair)?;
     }
-    if mode != "constant" {
-        return one(x);
-    }
-    constant_pad(builder, &x, &amounts, value).and_then(one)
+    constant_pad(builder, &x, &known, value).and_then(one)
+}
+
+/// `x` without as many elements before and after along `axis` as negative amounts of padding say.
+fn cut(builder: &mut Builder, x: &Tensor, axis: usize, pair: &[Dim]) -> Result<Tensor> {
+    let size = builder.dim(x, axis);
+    let negative = |amount: &Dim| (&Dim::from(0) - amount).pair(DimPair::Max, &0.into());
+    builder.slice(x, axis, &negative(&pair[0]), &(&size - &negative(&pair[1])))
 }
 
 /// `x` with `value` around it, by amounts of which some depend on sizes.
@@ -181,14 +187,12 @@ fn symbolic_pad(builder: &mut Builder, mut x: Tensor, amounts: &[Dim], value: f6
     let value = builder.number(value, builder.dtype(&x))?;
     for (i, pair) in amounts.chunks_exact(2).enumerate() {
         let Some(axis) = x.rank().checked_sub(i + 1) else { fail!(Shape, "more padding than dimensions") };
-        let cut = |amount: &Dim| amount.constant().map_or(0, |amount| amount.saturating_neg().max(0));
-        let (start, size) = (Dim::from_i64(cut(&pair[0])), builder.dim(&x, axis));
-        x = builder.slice(&x, axis, &start, &(&size - &Dim::from_i64(cut(&pair[1]))))?;
+        x = cut(builder, &x, axis, pair)?;
         let mut parts = vec![x.clone()];
         for (position, amount) in [0, 1].into_iter().zip(pair) {
-            if amount.constant().is_none_or(|amount| amount > 0) {
-                let mut shape = builder.shape(&x);
-                shape[axis] = amount.clone();
+            let mut shape = builder.shape(&x);
+            shape[axis] = amount.pair(DimPair::Max, &0.into());
+            if shape[axis].constant() != Some(0) {
                 let filled = builder.expand(&value, &shape)?;
                 parts.insert(position * parts.len(), filled);
             }
@@ -226,20 +230,21 @@ fn constant_pad(builder: &mut Builder, x: &Tensor, amounts: &[i64], value: f64) 
 }
 
 /// `x` continued along `axis` by its own elements.
-fn mirrored(builder: &mut Builder, x: &Tensor, axis: usize, [before, after]: [usize; 2], mode: &str) -> Result<Tensor> {
-    let size = builder.dim(x, axis);
-    if let Some(size) = size.fixed() {
-        check_list(&[before.saturating_add(size).saturating_add(after)])?;
+fn mirrored(builder: &mut Builder, x: &Tensor, axis: usize, [before, after]: [Dim; 2], mode: &str) -> Result<Tensor> {
+    if before.constant() == Some(0) && after.constant() == Some(0) {
+        return Ok(x.clone());
     }
-    let widest = Dim::from(before.max(after));
+    let size = builder.dim(x, axis);
+    let whole = &(&size + &before) + &after;
+    check_list(&[whole.fixed().unwrap_or(1)])?;
+    let widest = before.pair(DimPair::Max, &after);
     // PyTorch refuses what would go round more than once.
     match mode {
         "reflect" => builder.at_most("padding by what is mirrored", &(&widest + 1), &size),
         "circular" => builder.at_most("padding by what comes round", &widest, &size),
         _ => builder.at_most("padding by the edge", &1.into(), &size),
     }
-    let Ok(start) = i64::try_from(before) else { fail!(Shape, "padding by {before}") };
-    let places = builder.range(&Dim::from_i64(-start), 1, &(&size + (before + after)))?;
+    let places = builder.range(&(&Dim::from(0) - &before), 1, &whole)?;
     let indices = match mode {
         "circular" => builder.with_size(Binary::Remainder, &places, &size)?,
         "reflect" => {

@@ -92,7 +92,8 @@ fn constants() -> Case {
 /// What must be less than 2, where a number decides whether it is.
 fn asserted(number: i64) -> Case {
     let build = |case: &mut Case| {
-        let (number, two) = (case.input(array(DType::I64, &[2], &[1, number])), case.input(array(DType::I64, &[2], &[2, 2])));
+        let (number, two) =
+            (case.input(array(DType::I64, &[2], &[1, number])), case.input(array(DType::I64, &[2], &[2, 2])));
         let less = case.push(Op::Binary(Binary::Less), &[number, two])?;
         case.push(Op::Assert { text: "numbers are less than 2".into() }, &[less])
     };

@@ -43,7 +43,9 @@ pub(super) fn check(graph: &Graph, value: Value, forms: &[Option<Form>], options
         Op::Scatter(_) | Op::ArgMax | Op::ArgSort { .. } | Op::Reduce { .. } | Op::Softmax => as_inferred()?,
         Op::Scan { .. } | Op::Glu(_) | Op::Resize { .. } | Op::Interpolate { .. } | Op::Pool(_) => as_inferred()?,
         Op::Range { .. } | Op::GroupedMatMul { .. } | Op::Recurrent { .. } | Op::Solve => as_inferred()?,
-        Op::Cholesky | Op::Determinant | Op::Measure { .. } | Op::Assert { .. } | Op::Loop(_) | Op::Unpack { .. } => as_inferred()?,
+        Op::Cholesky | Op::Determinant | Op::Measure { .. } | Op::Assert { .. } | Op::Loop(_) | Op::Unpack { .. } => {
+            as_inferred()?
+        }
     };
     if !(fits && forms_fit(graph, node, &formats)) {
         fail!(Format, "{held} from {dtypes:?} in forms {formats:?}");

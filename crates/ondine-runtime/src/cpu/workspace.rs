@@ -278,7 +278,9 @@ impl<'c> Slices<'c> {
 
     fn write(&mut self, to: Place, bytes: &[u8]) -> Result<()> {
         match to {
-            Place::Arena(Region { offset, len, .. }) => fill(&mut self.arena.as_mut_slice()[offset..offset + len], bytes),
+            Place::Arena(Region { offset, len, .. }) => {
+                fill(&mut self.arena.as_mut_slice()[offset..offset + len], bytes)
+            }
             to => fill(self.outside(to)?, bytes),
         }
     }

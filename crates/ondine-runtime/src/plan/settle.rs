@@ -54,7 +54,8 @@ impl Planner<'_> {
             let node = graph.node(plan.steps[index].value);
             if bound(&|names| spoken_of(graph, node, names)) {
                 agree(graph, plan.steps[index].value, &plan.shapes, bindings)?;
-                let scratch = self.settle_step(plan, index, bindings, depends(&open, |names| spoken_of(graph, node, names)))?;
+                let scratch =
+                    self.settle_step(plan, index, bindings, depends(&open, |names| spoken_of(graph, node, names)))?;
                 found.scratch.extend(scratch.map(|len| (index, len)));
             }
         }

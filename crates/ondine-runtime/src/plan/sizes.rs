@@ -26,7 +26,9 @@ pub(super) fn spans(graph: &Graph, bindings: &Bindings) -> Result<[Bindings; 2]>
 
 /// The symbols of which nothing says how large they can be.
 pub(super) fn unbounded(most: &Bindings) -> BTreeSet<Arc<str>> {
-    most.iter().filter(|(_, most)| isize::try_from(**most).is_err()).map(|(symbol, _)| symbol.clone()).collect()
+    // Limits that say nothing are the largest numbers.
+    let says_nothing = |most: usize| isize::try_from(most).is_err() || most == isize::MAX as usize;
+    most.iter().filter(|(_, most)| says_nothing(**most)).map(|(symbol, _)| symbol.clone()).collect()
 }
 
 /// True if the symbols that `list` adds are among `measured`.
