@@ -1,10 +1,10 @@
 //! Conditions of sizes as Python writes them: `L['x'].size()[2] // 2 >= 3`.
 //!
-//! Nothing is evaluated but numbers, what inputs are called, operators, and the functions of [`super::apply`].
+//! Nothing is evaluated but numbers, what inputs are called, operators, and the functions of [`super::value::apply`].
 
 use ondine_graph::{Condition, Dim, Real, Result, fail};
 
-use super::{Value, apply};
+use super::value::{Value, apply};
 
 /// Expressions nest no deeper than this.
 const MAX_DEPTH: usize = 64;

@@ -2,7 +2,7 @@
 
 use ondine_graph::{Condition, Dim, Real, RealPair, Result, fail};
 
-use super::{Value, apply};
+use super::value::{Value, apply};
 
 /// Expressions nest no deeper than this.
 const MAX_DEPTH: usize = 64;
