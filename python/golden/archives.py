@@ -3,7 +3,8 @@
     archives.py OUT [FAMILY...]
 
 For each family FAMILY.pt2 (as exported), FAMILY.decomposed.pt2 (after run_decompositions()) and
-FAMILY.golden.safetensors (`in.NAME`, `out.INDEX`, and `again.INDEX` of a second call if the first changes buffers). `crates/ondine-pt2/tests/data/pt2` is its output.
+FAMILY.golden.safetensors (`in.NAME`, `out.INDEX`, and `again.INDEX` of a second call if the first changes buffers; of
+calls of other sizes `other_CALL.in.NAME` and `other_CALL.out.INDEX`, of those that PyTorch refuses `refused_CALL.in.NAME`). `crates/ondine-pt2/tests/data/pt2` is its output.
 """
 
 import pathlib
@@ -516,6 +517,42 @@ class Vision(torch.nn.Module):
         return torch.randn(2, 4, 9, 10), torch.randn(2, 12, 9, 10), regions, boxes, torch.rand(20), torch.randn(6, 2, 3, 3), moved, shares
 
     inputs = staticmethod(inputs)
+class Sizes(torch.nn.Module):
+    """Height, width and rows are dynamic, `n` is an integer, and how often rows are repeated nothing bounds."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.deep = torch.nn.Conv2d(2, 3, 3, 2, 1), torch.nn.Conv2d(3, 3, 3, 2, 1)
+        self.once = torch.nn.Conv2d(2, 3, 7, 4, 3)
+
+    def forward(self, x, y, times, n):
+        height, width = x.shape[2:]
+        resized = [F.interpolate(x, scale_factor=0.5), F.interpolate(x, scale_factor=1.5, mode="bilinear")]
+        resized += [F.interpolate(x, scale_factor=1 / 3, mode="bilinear"), F.interpolate(x[:, 0], scale_factor=0.7, mode="linear")]
+        half = self.down(x)
+        equal = [self.deep(half) + self.once(x), F.interpolate(self.deep(half), size=half.shape[2:]) + half]
+        pooled = [F.max_pool2d(x, 3, 2, 1, dilation=2, return_indices=True), F.adaptive_max_pool2d(x, (2, 3), return_indices=True)]
+        pooled += [F.max_pool2d(x, 3, 2, ceil_mode=True), F.avg_pool2d(x, 2, ceil_mode=True)]
+        padded = [F.pad(x, (2, 1, 1, 2), mode=mode) for mode in ("reflect", "replicate", "circular")]
+        moved = [x.roll(height // 2, 2), x.roll(-(width // 3), 3), y.roll(9, 0), y[-x.shape[0] :], x.unfold(2, 3, 2).sum(-1)]
+        moved += [torch.ones(height, width).tril(width - height), x.diagonal(1, 2, 3), F.fold(F.unfold(x, 3, padding=1), (height, width), 3, padding=1)]
+        rows = y.repeat_interleave(times, 0)
+        found = [rows * 2, torch.bincount(times), rows.sum(0)]
+        first = times[0].item()
+        torch._check(first < 9)
+        numbers = [y * n, y * (n - 20), y + height / width, y * first, y * height**0.5]
+        # The number of columns is a constant of the program, which only some widths lead to.
+        cut = x[..., : int(width * 0.75)] * 2
+        return resized, equal, pooled, padded, moved, found, numbers, cut
+
+    @staticmethod
+    def call(height, width, rows, times, n):
+        return torch.randn(1, 2, height, width), torch.randn(rows, 4), torch.tensor(times), n
+
+    inputs = staticmethod(lambda: Sizes.call(9, 12, 3, [2, 0, 1], 3))
+    others = staticmethod(lambda: [Sizes.call(14, 13, 5, [1, 4, 0, 2, 7], -7), Sizes.call(21, 12, 2, [0, 1], 5)])
+    refused = staticmethod(lambda: [Sizes.call(9, 16, 3, [2, 0, 1], 3), Sizes.call(9, 12, 3, [9, 0, 1], 3), Sizes.call(9, 12, 3, [1, 0], 3)])
+    shapes = ({2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}, {0: torch.export.Dim.DYNAMIC}, {0: torch.export.Dim.DYNAMIC}, torch.export.Dim.DYNAMIC)
 
 
 def without_folders(program):
@@ -617,7 +654,7 @@ class Training(torch.nn.Module):
 
 FAMILIES = [Elementwise, Shapes, Reductions, Indexing, Products, Convolutions, Sequences, States, Aliases, Control]
 FAMILIES += [Memory, Loops, Branches, Choices, Spectra, Losses, Sampling]
-FAMILIES += [Named, Quantized, Vision]
+FAMILIES += [Named, Quantized, Vision, Sizes]
 FAMILIES += [Numbers, Rare, Regions, Mapped, Training]
 
 
@@ -639,12 +676,23 @@ def main(folder, chosen):
         if getattr(family, "decomposes", True):
             torch.export.save(without_folders(program.run_decompositions()), folder / f"{name}.decomposed.pt2")
         names = [spec.arg.name for spec in program.graph_signature.input_specs if spec.kind.name == "USER_INPUT"]
-        golden = {f"in.{n}": leaf.contiguous() for n, leaf in zip(names, pytree.tree_leaves(args))}
+        golden = {f"in.{n}": torch.as_tensor(leaf).contiguous() for n, leaf in zip(names, pytree.tree_leaves(args))}
         called = program.module()
         for prefix in ["out", "again"][: 1 + getattr(family, "remembers", False)]:
             for i, leaf in enumerate(pytree.tree_leaves(called(*args))):
                 leaf = leaf if isinstance(leaf, torch.Tensor) else torch.tensor(leaf)
                 golden[f"{prefix}.{i}"] = leaf.contiguous().clone()
+        tensor = lambda leaf: (leaf if isinstance(leaf, torch.Tensor) else torch.tensor(leaf)).contiguous().clone()
+        for i, other in enumerate(getattr(family, "others", list)()):
+            golden |= {f"other_{i}.in.{n}": tensor(leaf) for n, leaf in zip(names, pytree.tree_leaves(other))}
+            golden |= {f"other_{i}.out.{j}": tensor(leaf) for j, leaf in enumerate(pytree.tree_leaves(called(*other)))}
+        for i, other in enumerate(getattr(family, "refused", list)()):
+            golden |= {f"refused_{i}.in.{n}": tensor(leaf) for n, leaf in zip(names, pytree.tree_leaves(other))}
+            try:
+                called(*other)
+            except Exception:
+                continue
+            raise AssertionError(f"{name}: PyTorch takes call {i} that it should refuse")
         safetensors.torch.save_file(golden, folder / f"{name}.golden.safetensors")
         print(name, sum(node.op == "call_function" for node in program.graph.nodes))
 

@@ -1,14 +1,30 @@
 //! Symbolic dimensions: sizes that are known only when a function is called.
 //!
-//! A [`Dim`] is a polynomial with integer coefficients over atoms; an atom is a symbol or the floor of a
-//! polynomial divided by a constant (what a strided convolution makes of a height). The form is canonical, so two
-//! dimensions that are equal for every binding by these rules also compare equal.
+//! A [`Dim`] is a polynomial with integer coefficients over atoms; an atom is a symbol, the floor of a polynomial
+//! divided by a constant (what a strided convolution makes of a height), another function of two dimensions, a number
+//! that is not whole made so (what a factor of a resize makes of it), or one of two by a condition. The rules that make
+//! them keep to forms in which sizes that are computed in usual ways and are equal also compare equal; where they do
+//! not, the sizes of a call tell.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+mod atom;
+mod condition;
+mod real;
+mod stored;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, fail};
+use atom::Atom;
+pub use atom::DimPair;
+pub use condition::{Comparison, Condition};
+pub use real::{Real, RealFunction, RealPair, Rounding};
+use stored::Stored;
 
 /// Values of the symbols of a function.
 pub type Bindings = BTreeMap<Arc<str>, usize>;
@@ -16,83 +32,34 @@ pub type Bindings = BTreeMap<Arc<str>, usize>;
 /// Products of more terms than this stay products.
 const MAX_TERMS: usize = 1024;
 
+/// Expressions of sizes have no more parts than this, and nest no deeper, so that walking them takes little time and
+/// stack.
+const MAX_PARTS: usize = 4096;
+const MAX_DEPTH: usize = 64;
+
+/// The largest power that is written out.
+const MAX_POWER: i64 = 16;
+
 /// One dimension of a shape.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "Stored", try_from = "Stored")]
 pub struct Dim {
     /// Terms with non-zero coefficients, sorted by monomial; the empty monomial is the constant term.
-    terms: Vec<(Vec<Atom>, i64)>,
+    terms: Vec<Term>,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Atom {
-    Symbol(Arc<str>),
-    FloorDiv(Arc<Dim>, i64),
-    Pair(DimPair, Arc<Dim>, Arc<Dim>),
-}
-
-impl Atom {
-    /// The smallest and the largest value for symbols between `least` and `most`.
-    fn bounds(&self, least: &Bindings, most: &Bindings) -> Result<[Option<i64>; 2]> {
-        let both = |bounds: Option<[i64; 2]>| bounds.map_or([None; 2], |bounds| bounds.map(Some));
-        Ok(match self {
-            Self::Symbol(name) => match (least.get(name), most.get(name)) {
-                (Some(&least), Some(&most)) => [i64::try_from(least).ok(), i64::try_from(most).ok()],
-                _ => fail!(Shape, "dimension `{name}` has no value"),
-            },
-            Self::FloorDiv(inner, divisor) => {
-                both(inner.bounds(least, most)?.map(|bounds| bounds.map(|value| value.div_euclid(*divisor))))
-            }
-            Self::Pair(pair, a, b) => match (a.bounds(least, most)?, b.bounds(least, most)?) {
-                (Some(a), Some(b)) if *pair != DimPair::Quotient => [pair.apply(a[0], b[0]), pair.apply(a[1], b[1])],
-                // Nothing is divided by a size that may be zero or less.
-                (Some(a), Some(b)) if a[0] >= 0 && b[0] > 0 => [pair.apply(a[0], b[1]), pair.apply(a[1], b[0])],
-                _ => [None; 2],
-            },
-        })
-    }
-}
-
-/// A function of two dimensions that is no polynomial.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DimPair {
-    /// The larger.
-    Max,
-    /// The smaller.
-    Min,
-    /// The quotient, rounded down.
-    Quotient,
-    /// The product, where its terms are too many to be written out.
-    Product,
-}
-
-impl DimPair {
-    fn apply(self, a: i64, b: i64) -> Option<i64> {
-        match self {
-            Self::Max => Some(a.max(b)),
-            Self::Min => Some(a.min(b)),
-            Self::Quotient => a.checked_div_euclid(b),
-            Self::Product => a.checked_mul(b),
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Max => "max",
-            Self::Min => "min",
-            Self::Quotient => "quotient",
-            Self::Product => "product",
-        }
-    }
-}
+/// A product of atoms, in order, and its coefficient.
+type Term = (Vec<Atom>, i64);
 
 impl Dim {
     /// A dimension that each call binds, such as `height`.
     #[must_use]
     pub fn symbol(name: &str) -> Self {
-        Self { terms: vec![(vec![Atom::Symbol(name.into())], 1)] }
+        Self::atom(Atom::Symbol(name.into()))
+    }
+
+    fn atom(atom: Atom) -> Self {
+        Self { terms: vec![(vec![atom], 1)] }
     }
 
     /// The size, if it is the same for every call.
@@ -119,90 +86,167 @@ impl Dim {
         {
             return Self::from_i64(value);
         }
-        match (pair, other.constant().and_then(|divisor| usize::try_from(divisor).ok())) {
-            (DimPair::Quotient, Some(divisor @ 1..)) => self.floor_div(divisor),
-            (DimPair::Max | DimPair::Min, _) if self == other => self.clone(),
-            _ => {
-                let atom = Atom::Pair(pair, Arc::new(self.clone()), Arc::new(other.clone()));
-                Self { terms: vec![(vec![atom], 1)] }
+        match (pair, other.constant()) {
+            (DimPair::Quotient, Some(divisor @ 1..)) => self.quotient(divisor),
+            (DimPair::Quotient, Some(divisor @ ..=-1)) if divisor > i64::MIN => {
+                (&Self::from(0) - self).quotient(-divisor)
             }
+            // Whatever divides itself is not 0, or has no quotient.
+            (DimPair::Quotient, _) if self == other && !self.terms.is_empty() => Self::from(1),
+            (DimPair::Sum, _) => self + other,
+            (DimPair::Product, _) => self * other,
+            (DimPair::Power, Some(exponent @ 0..=MAX_POWER)) => {
+                (0..exponent).fold(Self::from(1), |power, _| &power * self)
+            }
+            (DimPair::Max, _) if (self - other).is_counting() => self.clone(),
+            (DimPair::Max, _) if (other - self).is_counting() => other.clone(),
+            (DimPair::Min, _) if (self - other).is_counting() => other.clone(),
+            (DimPair::Min, _) if (other - self).is_counting() => self.clone(),
+            (DimPair::Max | DimPair::Min, _) if other < self => Self::unevaluated(pair, other, self),
+            _ => Self::unevaluated(pair, self, other),
+        }
+    }
+
+    fn unevaluated(pair: DimPair, a: &Self, b: &Self) -> Self {
+        Self::atom(Atom::Pair(pair, Arc::new(a.clone()), Arc::new(b.clone())))
+    }
+
+    /// `yes` where `condition` holds, else `no`.
+    #[must_use]
+    pub fn choose(condition: &Condition, yes: &Self, no: &Self) -> Self {
+        match condition {
+            Condition::Known(true) => yes.clone(),
+            Condition::Known(false) => no.clone(),
+            _ if yes == no => yes.clone(),
+            _ => Self::atom(Atom::Choice(Arc::new(condition.clone()), Arc::new(yes.clone()), Arc::new(no.clone()))),
         }
     }
 
     /// A known number, which unlike a size may be negative.
     #[must_use]
     pub fn from_i64(value: i64) -> Self {
-        Self::collect([(Vec::new(), value)])
+        Self { terms: if value == 0 { Vec::new() } else { vec![(Vec::new(), value)] } }
     }
 
-    fn collect(terms: impl IntoIterator<Item = (Vec<Atom>, i64)>) -> Self {
+    /// The sum of terms; none if a coefficient is too large.
+    fn collect(terms: impl IntoIterator<Item = Option<Term>>) -> Option<Self> {
         let mut sums = BTreeMap::<Vec<Atom>, i64>::new();
-        for (monomial, coefficient) in terms {
+        for term in terms {
+            let (monomial, coefficient) = term?;
             let sum = sums.entry(monomial).or_default();
-            *sum = sum.saturating_add(coefficient);
+            *sum = sum.checked_add(coefficient)?;
         }
-        Self { terms: sums.into_iter().filter(|&(_, coefficient)| coefficient != 0).collect() }
+        Some(Self { terms: sums.into_iter().filter(|&(_, coefficient)| coefficient != 0).collect() })
     }
 
     fn sum(&self, other: &Self, sign: i64) -> Self {
-        let negated = other.terms.iter().map(|(monomial, c)| (monomial.clone(), sign.saturating_mul(*c)));
-        Self::collect(self.terms.iter().cloned().chain(negated))
+        let signed = other.terms.iter().map(|(monomial, c)| Some((monomial.clone(), sign.checked_mul(*c)?)));
+        let sum = Self::collect(self.terms.iter().cloned().map(Some).chain(signed));
+        let unwritten = || Self::unevaluated(DimPair::Sum, self, &other.product(&Self::from_i64(sign)));
+        sum.unwrap_or_else(unwritten)
     }
 
     fn product(&self, other: &Self) -> Self {
         if self.terms.len().saturating_mul(other.terms.len()) > MAX_TERMS {
-            let atom = Atom::Pair(DimPair::Product, Arc::new(self.clone()), Arc::new(other.clone()));
-            return Self { terms: vec![(vec![atom], 1)] };
+            return Self::unevaluated(DimPair::Product, self, other);
         }
         let pairs = self.terms.iter().flat_map(|left| other.terms.iter().map(move |right| (left, right)));
-        Self::collect(pairs.map(|((a, x), (b, y))| {
+        let product = Self::collect(pairs.map(|((a, x), (b, y))| {
             let mut monomial: Vec<_> = a.iter().chain(b).cloned().collect();
             monomial.sort();
-            (monomial, x.saturating_mul(*y))
-        }))
+            Some((monomial, x.checked_mul(*y)?))
+        }));
+        product.unwrap_or_else(|| Self::unevaluated(DimPair::Product, self, other))
     }
 
-    /// `floor(self / divisor)`; terms whose coefficients divide leave the floor.
+    /// `floor(self / divisor)`; terms whose coefficients divide leave the floor, and a floor within joins it.
     ///
     /// # Panics
     /// If `divisor` is 0.
     #[must_use]
     pub fn floor_div(&self, divisor: usize) -> Self {
-        let divisor = i64::try_from(divisor).unwrap_or(i64::MAX);
         assert!(divisor > 0, "division of a dimension by zero");
-        let (mut whole, mut rest) = (Vec::new(), Vec::new());
-        for (monomial, coefficient) in &self.terms {
-            let (quotient, remainder) = (coefficient.div_euclid(divisor), coefficient.rem_euclid(divisor));
-            whole.push((monomial.clone(), quotient));
-            rest.push((monomial.clone(), remainder));
+        self.quotient(i64::try_from(divisor).unwrap_or(i64::MAX))
+    }
+
+    /// As [`Dim::floor_div`], by a positive number.
+    fn quotient(&self, divisor: i64) -> Self {
+        let divisor_dim = || Self::from_i64(divisor);
+        self.divided(divisor, true).unwrap_or_else(|| Self::unevaluated(DimPair::Quotient, self, &divisor_dim()))
+    }
+
+    /// The quotient rounded down, unless numbers become too large; `turns` if it may be written as minus another one.
+    fn divided(&self, divisor: i64, turns: bool) -> Option<Self> {
+        let whole = self.terms.iter().map(|(monomial, c)| Some((monomial.clone(), c.div_euclid(divisor))));
+        let rest = self.terms.iter().map(|(monomial, c)| Some((monomial.clone(), c.rem_euclid(divisor))));
+        let (whole, mut rest) = (Self::collect(whole)?, Self::collect(rest)?);
+        let Some(leading) = rest.terms.iter().find(|(monomial, _)| !monomial.is_empty()).cloned() else {
+            return Some(whole);
+        };
+        // What all but the constant share with the divisor is of no account to the quotient.
+        let varying = rest.terms.iter().filter(|(monomial, _)| !monomial.is_empty());
+        let shared = varying.fold(divisor, |shared, (_, coefficient)| greatest_divisor(shared, *coefficient));
+        let divisor = divisor / shared;
+        rest.terms.iter_mut().for_each(|(_, coefficient)| *coefficient = coefficient.div_euclid(shared));
+        rest.terms.retain(|(_, coefficient)| *coefficient != 0);
+        if divisor == 1 {
+            return whole.checked_sum(&rest);
         }
-        let rest = Self::collect(rest);
-        if rest.constant().is_none() {
-            whole.push((vec![Atom::FloorDiv(Arc::new(rest), divisor)], 1));
+        // floor((floor(p/m) + q) / n) is floor((p + m*q) / (m*n)).
+        let inner = rest.terms.iter().enumerate().find_map(|(position, term)| match term {
+            (monomial, 1) => match monomial.as_slice() {
+                [Atom::FloorDiv(inner, by)] => Some((position, inner.clone(), *by)),
+                _ => None,
+            },
+            _ => None,
+        });
+        if let Some((position, inner, by)) = inner
+            && let Some(product) = by.checked_mul(divisor)
+        {
+            rest.terms.remove(position);
+            let scaled = rest.terms.into_iter().map(|(monomial, c)| Some((monomial, c.checked_mul(by)?)));
+            let joined = Self::collect(inner.terms.iter().cloned().map(Some).chain(scaled))?;
+            return whole.checked_sum(&joined.divided(product, true)?);
         }
-        Self::collect(whole)
+        // Of floor(p/n) and -floor((n-1-p)/n), which are equal, the one that begins with fewer.
+        let negative = self.terms.iter().any(|(monomial, c)| *monomial == leading.0 && *c < 0);
+        let half = leading.1.div_euclid(shared).checked_mul(2)?.cmp(&divisor);
+        if turns && (half.is_gt() || half.is_eq() && negative) {
+            let opposite = rest.terms.iter().map(|(monomial, c)| Some((monomial.clone(), -c)));
+            let opposite = Self::collect(opposite.chain([Some((Vec::new(), divisor - 1))]))?;
+            let turned = opposite.divided(divisor, false)?;
+            return whole.checked_sum(&Self { terms: turned.negated()? });
+        }
+        whole.checked_sum(&Self::atom(Atom::FloorDiv(Arc::new(rest), divisor)))
+    }
+
+    fn checked_sum(&self, other: &Self) -> Option<Self> {
+        Self::collect(self.terms.iter().chain(&other.terms).cloned().map(Some))
+    }
+
+    fn negated(&self) -> Option<Vec<Term>> {
+        self.terms.iter().map(|(monomial, c)| Some((monomial.clone(), c.checked_neg()?))).collect()
     }
 
     /// The number under `bindings`, which unlike a size may be negative.
     ///
     /// # Errors
-    /// If a symbol is not bound, or the number is too large.
+    /// If a symbol is not bound, or there is no such number: it is too large, or divided by 0.
     pub fn number(&self, bindings: &Bindings) -> Result<i64> {
         match self.evaluate(bindings)? {
             Some(value) => Ok(value),
-            None => fail!(Shape, "dimension {self} is too large"),
+            None => fail!(Shape, "dimension {self} is too large, or divided by 0"),
         }
     }
 
     /// The size under `bindings`.
     ///
     /// # Errors
-    /// If a symbol is not bound, or the size is negative or too large.
+    /// If a symbol is not bound, or the size is negative, too large, or divided by 0.
     pub fn bind(&self, bindings: &Bindings) -> Result<usize> {
-        match self.evaluate(bindings)? {
-            Some(value) if value >= 0 => Ok(usize::try_from(value).unwrap_or(usize::MAX)),
-            Some(value) => fail!(Shape, "dimension {self} comes out as {value}"),
-            None => fail!(Shape, "dimension {self} is too large"),
+        match self.number(bindings)? {
+            value if value >= 0 => Ok(usize::try_from(value).unwrap_or(usize::MAX)),
+            value => fail!(Shape, "dimension {self} comes out as {value}"),
         }
     }
 
@@ -211,17 +255,7 @@ impl Dim {
         for (monomial, coefficient) in &self.terms {
             let mut product = *coefficient;
             for atom in monomial {
-                let value = match atom {
-                    Atom::Symbol(name) => match bindings.get(name) {
-                        Some(&size) => i64::try_from(size).ok(),
-                        None => fail!(Shape, "dimension `{name}` has no value"),
-                    },
-                    Atom::FloorDiv(inner, divisor) => inner.evaluate(bindings)?.map(|v| v.div_euclid(*divisor)),
-                    Atom::Pair(pair, a, b) => match (a.evaluate(bindings)?, b.evaluate(bindings)?) {
-                        (Some(a), Some(b)) => pair.apply(a, b),
-                        _ => None,
-                    },
-                };
+                let value = atom.evaluate(bindings)?;
                 let Some(next) = value.and_then(|value| product.checked_mul(value)) else { return Ok(None) };
                 product = next;
             }
@@ -231,27 +265,22 @@ impl Dim {
         Ok(Some(total))
     }
 
-    /// The largest size for symbols between `least` and `most`, which both hold all of them.
+    /// The largest size for symbols between `least` and `most`, which both hold all of them; none if nothing says.
     ///
     /// # Errors
-    /// As [`Dim::bind`].
-    pub fn most(&self, least: &Bindings, most: &Bindings) -> Result<usize> {
-        match self.bounds(least, most)? {
-            Some([_, value]) => Ok(usize::try_from(value.max(0)).unwrap_or(usize::MAX)),
-            None => fail!(
-                Shape,
-                "nothing says how large {self} can be, which the data decides; export with torch._check(size <= limit)"
-            ),
-        }
+    /// If a symbol is not bound.
+    pub fn most(&self, least: &Bindings, most: &Bindings) -> Result<Option<usize>> {
+        let bounds = self.bounds(least, most)?;
+        Ok(bounds.map(|[_, value]| usize::try_from(value.max(0)).unwrap_or(usize::MAX)))
     }
 
-    /// The smallest and the largest value for symbols between `least` and `most`; none if it is too large.
+    /// The smallest and the largest value for symbols between `least` and `most`; none where nothing is known.
     fn bounds(&self, least: &Bindings, most: &Bindings) -> Result<Option<[i64; 2]>> {
         let mut total = [0_i64; 2];
         for (monomial, coefficient) in &self.terms {
             let mut product = [*coefficient; 2];
             for atom in monomial {
-                let [Some(low), Some(high)] = atom.bounds(least, most)? else { return Ok(None) };
+                let Some([low, high]) = atom.bounds(least, most)? else { return Ok(None) };
                 let ends = [product[0].checked_mul(low), product[0].checked_mul(high)];
                 let more = [product[1].checked_mul(low), product[1].checked_mul(high)];
                 let [Some(a), Some(b)] = ends else { return Ok(None) };
@@ -263,6 +292,17 @@ impl Dim {
             total = [low, high];
         }
         Ok(Some(total))
+    }
+
+    /// True if the value is 0 or more for all sizes, as far as that can be seen.
+    fn is_counting(&self) -> bool {
+        self.terms.iter().all(|(monomial, coefficient)| *coefficient > 0 && monomial.iter().all(Atom::is_counting))
+    }
+
+    /// False if the two differ for every call.
+    #[must_use]
+    pub fn may_equal(&self, other: &Self) -> bool {
+        self == other || (self - other).constant().is_none_or(|difference| difference == 0)
     }
 
     /// The symbol and its value if the dimension is to come out as `size`, for dimensions that are a symbol or a
@@ -280,90 +320,31 @@ impl Dim {
         Ok(Some((name, size / factor)))
     }
 
-    /// How deeply floors and pairs lie within each other.
-    pub fn depth(&self) -> usize {
-        let atoms = self.terms.iter().flat_map(|(monomial, _)| monomial);
-        let depth = atoms.map(|atom| match atom {
-            Atom::Symbol(_) => 0,
-            Atom::FloorDiv(inner, _) => 1 + inner.depth(),
-            Atom::Pair(_, a, b) => 1 + a.depth().max(b.depth()),
-        });
-        depth.max().unwrap_or(0)
+    /// True if the expression is small enough to be walked through again and again.
+    #[must_use]
+    pub fn is_small(&self) -> bool {
+        self.fits(&mut MAX_PARTS.clone(), MAX_DEPTH)
+    }
+
+    /// Takes the parts of the expression off `budget`; false once that is spent, or `depth` is.
+    fn fits(&self, budget: &mut usize, depth: usize) -> bool {
+        let Some(depth) = depth.checked_sub(1) else { return false };
+        self.terms.iter().all(|(monomial, _)| {
+            let parts = budget.checked_sub(1 + monomial.len());
+            *budget = parts.unwrap_or(0);
+            parts.is_some() && monomial.iter().all(|atom| atom.fits(budget, depth))
+        })
     }
 
     /// Adds every symbol of the dimension to `names`.
-    pub fn symbols(&self, names: &mut std::collections::BTreeSet<Arc<str>>) {
-        for atom in self.terms.iter().flat_map(|(monomial, _)| monomial) {
-            match atom {
-                Atom::Symbol(name) => {
-                    names.insert(name.clone());
-                }
-                Atom::FloorDiv(inner, _) => inner.symbols(names),
-                Atom::Pair(_, a, b) => {
-                    a.symbols(names);
-                    b.symbols(names);
-                }
-            }
-        }
+    pub fn symbols(&self, names: &mut BTreeSet<Arc<str>>) {
+        self.terms.iter().flat_map(|(monomial, _)| monomial).for_each(|atom| atom.symbols(names));
     }
 }
 
-/// A dimension in a file: a number, a symbol, or all terms.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Stored {
-    Number(i64),
-    Symbol(Arc<str>),
-    Terms(Vec<(Vec<Atom>, i64)>),
-}
-
-impl From<Dim> for Stored {
-    fn from(dim: Dim) -> Self {
-        if let Some(number) = dim.constant() {
-            return Self::Number(number);
-        }
-        match dim.terms.as_slice() {
-            [(monomial, 1)] if matches!(monomial.as_slice(), [Atom::Symbol(_)]) => {
-                Self::Symbol(monomial[0].to_string().into())
-            }
-            _ => Self::Terms(dim.terms),
-        }
-    }
-}
-
-impl TryFrom<Stored> for Dim {
-    type Error = crate::Error;
-
-    fn try_from(stored: Stored) -> Result<Self> {
-        let terms = match stored {
-            Stored::Number(number) => return Ok(Self::from_i64(number)),
-            Stored::Symbol(name) => return Ok(Self::symbol(&name)),
-            Stored::Terms(terms) => terms,
-        };
-        // What is canonical is what the arithmetic of dimensions would yield again.
-        let sorted = |monomial: &Vec<Atom>| monomial.is_sorted();
-        let canonical = terms.iter().flat_map(|(monomial, _)| monomial).all(Atom::is_canonical)
-            && terms.iter().all(|(monomial, _)| sorted(monomial))
-            && Self::collect(terms.iter().cloned()).terms == terms;
-        if !canonical {
-            fail!(Format, "a dimension that is no sum in order");
-        }
-        Ok(Self { terms })
-    }
-}
-
-impl Atom {
-    /// True if the arithmetic of dimensions yields the atom as it is.
-    fn is_canonical(&self) -> bool {
-        let single = |dim: &Dim| matches!(dim.terms.as_slice(), [(monomial, 1)] if monomial[..] == [self.clone()]);
-        match self {
-            Self::Symbol(_) => true,
-            Self::FloorDiv(inner, divisor) => {
-                usize::try_from(*divisor).is_ok_and(|divisor| divisor > 0 && single(&inner.floor_div(divisor)))
-            }
-            Self::Pair(pair, a, b) => single(&a.pair(*pair, b)),
-        }
-    }
+/// The greatest number that divides both, of which neither is negative.
+fn greatest_divisor(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { greatest_divisor(b, a % b) }
 }
 
 impl From<usize> for Dim {
@@ -405,16 +386,6 @@ impl<R: Into<Dim>> std::ops::Mul<R> for &Dim {
     }
 }
 
-impl fmt::Display for Atom {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Symbol(name) => f.write_str(name),
-            Self::FloorDiv(inner, divisor) => write!(f, "floor(({inner})/{divisor})"),
-            Self::Pair(pair, a, b) => write!(f, "{}({a}, {b})", pair.name()),
-        }
-    }
-}
-
 impl fmt::Display for Dim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.terms.is_empty() {
@@ -449,75 +420,4 @@ impl fmt::Debug for Dim {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strided_convolutions_and_their_upsampling_cancel_when_sizes_divide() {
-        let height = &Dim::symbol("h") * 8;
-        let down = (&height - 1).floor_div(2);
-        let out = &down + 1;
-        assert_eq!(out, &Dim::symbol("h") * 4);
-        assert_eq!(&out * 2, height);
-    }
-
-    #[test]
-    fn floors_stay_when_the_size_is_unknown() {
-        let half = (&Dim::symbol("h") - 1).floor_div(2);
-        let bind = |h| half.bind(&Bindings::from([("h".into(), h)])).ok();
-        assert_eq!((bind(7), bind(8)), (Some(3), Some(3)));
-        assert_eq!(half.to_string(), "floor((h+1)/2)-1");
-    }
-
-    #[test]
-    fn dimensions_survive_a_file_and_others_are_refused() {
-        let (height, width) = (Dim::symbol("h"), Dim::symbol("w"));
-        let half = (&height - 1).floor_div(2);
-        let pair = (&half * &width).pair(DimPair::Max, &Dim::from(3));
-        for dim in [Dim::from(7), Dim::from_i64(-7), height.clone(), &height * 8, half, &(&pair * 2) - 1, pair] {
-            let text = serde_json::to_string(&dim).unwrap();
-            assert_eq!(serde_json::from_str::<Dim>(&text).unwrap(), dim, "{text}");
-        }
-        let floor = |divisor: i64, inner: &str| format!(r#"[[[{{"floordiv":[{inner},{divisor}]}}],1]]"#);
-        assert!(serde_json::from_str::<Dim>(&floor(2, r#""h""#)).is_ok());
-        let twice = r#"[[[{"symbol":"h"}],1],[[{"symbol":"h"}],2]]"#.to_owned();
-        let unsorted = r#"[[[{"symbol":"w"},{"symbol":"h"}],1]]"#.to_owned();
-        for text in [floor(0, r#""h""#), floor(-2, r#""h""#), floor(2, "4"), twice, unsorted, "[[[],0]]".to_owned()] {
-            assert!(serde_json::from_str::<Dim>(&text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn the_largest_size_is_that_of_the_worst_values() {
-        let (n, h) = (Dim::symbol("n"), Dim::symbol("h"));
-        let span = |n: usize, h: usize| Bindings::from([("n".into(), n), ("h".into(), h)]);
-        let most = |dim: &Dim| dim.most(&span(0, 8), &span(5, 8)).unwrap();
-        assert_eq!(most(&(&n * &h)), 40);
-        assert_eq!(most(&(&h - &n)), 8);
-        assert_eq!(most(&(&n - &h)), 0);
-        assert_eq!(most(&(&(&n * 3) + 1).floor_div(2)), 8);
-        assert_eq!(most(&n.pair(DimPair::Max, &Dim::from(7))), 7);
-        assert_eq!(most(&h.pair(DimPair::Quotient, &(&n + 1))), 8);
-        assert!(h.pair(DimPair::Quotient, &n).most(&span(0, 8), &span(5, 8)).is_err());
-        let open = n.most(&span(0, 8), &span(usize::MAX, 8)).unwrap_err().to_string();
-        assert!(open.contains("torch._check"), "{open}");
-    }
-
-    #[test]
-    fn products_of_many_terms_stay_small_and_right() {
-        let sum = (0..6).fold(Dim::from(1), |sum, i| &sum + &Dim::symbol(&format!("s{i}")));
-        let bindings: Bindings = (0..6).map(|i| (format!("s{i}").into(), i)).collect();
-        let power = (0..8).fold(Dim::from(1), |power, _| &power * &sum);
-        assert!(power.terms.len() <= MAX_TERMS);
-        assert_eq!(power.bind(&bindings).unwrap(), 16_usize.pow(8));
-        assert_eq!(power.most(&bindings, &bindings).unwrap(), 16_usize.pow(8));
-        assert!(power.depth() > 0);
-    }
-
-    #[test]
-    fn unbound_and_overflowing_dimensions_are_errors() {
-        let huge = &Dim::symbol("a") * usize::MAX;
-        assert!(huge.bind(&Bindings::new()).is_err());
-        assert!(huge.bind(&Bindings::from([("a".into(), usize::MAX)])).is_err());
-    }
-}
+mod tests;

@@ -68,6 +68,9 @@ struct Face {
     /// Smallest and largest value of symbolic dimensions that have one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     limits: BTreeMap<Arc<str>, [usize; 2]>,
+    /// What else is asked of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    guards: Vec<String>,
 }
 
 impl Face {
@@ -79,6 +82,7 @@ impl Face {
             outputs: graph.outputs().iter().map(value).collect(),
             states: graph.states().iter().map(|slot| line(&slot.name, &slot.signature)).collect(),
             limits: graph.limits().clone(),
+            guards: graph.guards().iter().map(|guard| guard.text.to_string()).collect(),
         }
     }
 }

@@ -7,19 +7,17 @@ use std::{
 };
 
 use crate::{
-    dim::{Bindings, Dim},
+    dim::{Bindings, Condition, Dim, Real},
     dtype::DType,
     error::{Context, Result, fail},
-    infer::infer,
+    guard::Guard,
+    infer::{Supposed, infer},
     ndarray::NDArray,
     op::{LoopId, Op, WeightId},
     origin::Origin,
     shape::Shape,
     signature::Signature,
 };
-
-/// Expressions of sizes nest no deeper than this, so that walking them takes little stack.
-const MAX_DEPTH: usize = 128;
 
 /// A value of a graph: the result of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -145,6 +143,8 @@ pub struct Graph {
     origin: Option<Arc<Origin>>,
     limits: BTreeMap<Arc<str>, [usize; 2]>,
     labels: BTreeMap<Arc<str>, Arc<str>>,
+    guards: Vec<Guard>,
+    settled: BTreeMap<Arc<str>, Real>,
     named: Vec<Named>,
 }
 
@@ -336,6 +336,48 @@ impl Graph {
         self.labels.insert(output.into(), label.into());
     }
 
+    /// Arguments that always have the same value, which calls may leave out.
+    #[must_use]
+    pub fn settled_inputs(&self) -> &BTreeMap<Arc<str>, Real> {
+        &self.settled
+    }
+
+    /// Names an argument that always has the same value: calls may leave it out, or hand in that number.
+    pub fn settle_input(&mut self, name: &str, value: Real) {
+        self.settled.insert(name.into(), value);
+    }
+
+    /// What else is asked of the sizes of a call.
+    #[must_use]
+    pub fn guards(&self) -> &[Guard] {
+        &self.guards
+    }
+
+    /// Refuses calls with sizes for which the guard does not hold.
+    pub fn guard(&mut self, guard: Guard) {
+        let known = self.guards.iter().any(|known| known.condition == guard.condition);
+        if !known && guard.condition != Condition::Known(true) {
+            self.guards.push(guard);
+        }
+    }
+
+    /// Makes sure that sizes are within the limits, and that the guards hold that speak of them alone.
+    ///
+    /// # Errors
+    /// Names the first size or guard that is not.
+    pub fn check(&self, bindings: &Bindings) -> Result<()> {
+        for (symbol, &[least, most]) in &self.limits {
+            match bindings.get(symbol) {
+                Some(&size) if size < least || size > most => {
+                    let to = if most == usize::MAX { "on".to_owned() } else { format!("to {most}") };
+                    fail!(Shape, "the dimension `{symbol}` is {size}; the model was made for {least} {to}")
+                }
+                _ => {}
+            }
+        }
+        self.guards.iter().try_for_each(|guard| guard.check(bindings))
+    }
+
     fn insert(&mut self, op: Op, inputs: Vec<Value>, signature: Signature) -> Value {
         let value = Value(number(self.nodes.len()));
         let (scope, origin) = (self.scope.clone(), self.origin.clone());
@@ -348,9 +390,13 @@ impl Graph {
     /// # Errors
     /// If the operator cannot take these inputs.
     pub fn push(&mut self, op: Op, inputs: &[Value]) -> Result<Value> {
-        let signature = self.infer(&op, inputs).at(|| format!("{} ({op})", self.scope))?;
-        if signature.shape.0.iter().any(|dim| dim.depth() > MAX_DEPTH) {
-            fail!(Unsupported, "{} ({op}): sizes that depend on each other more than {MAX_DEPTH} deep", self.scope);
+        let mut supposed = Supposed::default();
+        let signature = self.inferred(&op, inputs, &mut supposed).at(|| format!("{} ({op})", self.scope))?;
+        if signature.shape.0.iter().any(|dim| !dim.is_small()) {
+            fail!(Unsupported, "{} ({op}): sizes that depend on each other in too many ways", self.scope);
+        }
+        for [a, b] in supposed.pairs() {
+            self.guard(Guard::equal(&format!("{}, {op}", self.scope), a, b));
         }
         Ok(self.insert(op, inputs.to_vec(), signature))
     }
@@ -360,10 +406,14 @@ impl Graph {
     /// # Errors
     /// If the operator cannot take them.
     pub fn infer(&self, op: &Op, inputs: &[Value]) -> Result<Signature> {
+        self.inferred(op, inputs, &mut Supposed::default())
+    }
+
+    fn inferred(&self, op: &Op, inputs: &[Value], supposed: &mut Supposed) -> Result<Signature> {
         let signatures: Vec<_> = inputs.iter().map(|&input| &self.node(input).signature).collect();
         match op {
             Op::Loop(id) => self.loop_info(*id).infer(&signatures),
-            op => infer(op, &signatures),
+            op => infer(op, &signatures, supposed),
         }
     }
 
@@ -379,6 +429,9 @@ impl Graph {
     /// Lists a loop, which a node may then run.
     pub fn add_loop(&mut self, inner: Arc<Loop>) -> LoopId {
         let id = LoopId(number(self.loops.len()));
+        // Its sizes are those around it.
+        let guards = [&inner.condition, &inner.body].into_iter().flat_map(|graph| graph.guards.iter().cloned());
+        guards.collect::<Vec<_>>().into_iter().for_each(|guard| self.guard(guard));
         self.loops.push(inner);
         id
     }

@@ -1,20 +1,48 @@
 //! Shape and type inference: what an operator yields, or why it cannot take its inputs.
 
+mod product;
+
 use crate::{
     dim::Dim,
     dtype::DType,
     error::{Result, fail},
-    op::{Attention, Binary, Cell, Conv2d, Epilogue, Mask, Op, Regions, Unary, check_attributes},
+    op::{Binary, Op, Regions, Unary, check_attributes},
     shape::Shape,
     signature::Signature,
 };
 
-/// The signature of `op`'s value.
+/// Sizes that are taken to be equal although they are written differently: the sizes of a call tell whether they are.
+#[derive(Debug, Default)]
+pub struct Supposed(Vec<[Dim; 2]>);
+
+impl Supposed {
+    /// The pairs.
+    #[must_use]
+    pub fn pairs(&self) -> &[[Dim; 2]] {
+        &self.0
+    }
+
+    /// False if two sizes are never equal; notes them if they may be, but need not.
+    fn equal(&mut self, a: &Dim, b: &Dim) -> bool {
+        let may = a.may_equal(b);
+        if may && a != b {
+            self.0.push([a.clone(), b.clone()]);
+        }
+        may
+    }
+
+    /// As [`Supposed::equal`], of dimension after dimension.
+    fn all_equal(&mut self, a: &[Dim], b: &[Dim]) -> bool {
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| self.equal(a, b))
+    }
+}
+
+/// The signature of `op`'s value, if the sizes that it adds to `supposed` are equal.
 ///
 /// # Errors
 /// If the inputs do not fit the operator, in shape or in element type. The operators without inputs have no rule here:
 /// the graph knows their signatures.
-pub fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
+pub fn infer(op: &Op, inputs: &[&Signature], supposed: &mut Supposed) -> Result<Signature> {
     if let Some(wanted) = arity(op)
         && inputs.len() != wanted
     {
@@ -23,18 +51,18 @@ pub fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
     match op {
         Op::Input | Op::Weight(_) | Op::Const(_) | Op::State(_) => fail!(Shape, "{op} has no inputs to infer from"),
         Op::Unary(op) => unary(*op, inputs[0]),
-        Op::Binary(op) => binary(*op, inputs),
-        Op::Select => select(inputs),
+        Op::Binary(op) => binary(*op, inputs, supposed),
+        Op::Select => select(inputs, supposed),
         Op::Cast(dtype) => cast(inputs[0], *dtype),
         Op::Bits(dtype) => bits(inputs[0], *dtype),
         Op::Reshape(shape) => reshape(inputs[0], shape),
         Op::Permute(axes) => permute(inputs[0], axes),
-        Op::Expand(shape) => expand(inputs[0], shape),
+        Op::Expand(shape) => expand(inputs[0], shape, supposed),
         Op::Slice { axis, start, end } => slice(inputs[0], *axis, start, end),
-        Op::Concat { axis } => concat(inputs, *axis),
+        Op::Concat { axis } => concat(inputs, *axis, supposed),
         Op::Pad { amounts } => pad(inputs[0], amounts),
         Op::Gather => gather(inputs[0], inputs[1]),
-        Op::TakeRow => take_row(inputs[0], inputs[1]),
+        Op::TakeRow => take_row(inputs[0], inputs[1], supposed),
         Op::ArgMax => {
             inputs[0].shape.last()?;
             let last = inputs[0].shape.rank() - 1;
@@ -45,12 +73,12 @@ pub fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
             inputs[0].shape.last()?;
             Ok(inputs[0].clone())
         }
-        Op::LayerNorm { .. } | Op::RmsNorm { .. } => norm(inputs),
-        Op::GroupNorm { groups, .. } => group_norm(inputs, *groups),
-        Op::Linear(epilogue) => linear(*epilogue, inputs),
-        Op::Conv2d(conv, epilogue) => conv2d(*conv, *epilogue, inputs),
-        Op::MatMul { transposed } => matmul(inputs[0], inputs[1], *transposed),
-        Op::Attention(attention) => self::attention(attention, inputs),
+        Op::LayerNorm { .. } | Op::RmsNorm { .. } => norm(inputs, supposed),
+        Op::GroupNorm { groups, .. } => group_norm(inputs, *groups, supposed),
+        Op::Linear(epilogue) => product::linear(*epilogue, inputs, supposed),
+        Op::Conv2d(conv, epilogue) => product::conv2d(*conv, *epilogue, inputs, supposed),
+        Op::MatMul { transposed } => product::matmul(inputs[0], inputs[1], *transposed, supposed),
+        Op::Attention(attention) => product::attention(attention, inputs, supposed),
         Op::Glu(_) => glu(inputs[0]),
         Op::Resize { height, width, .. } => {
             let [batch, _, _, channels] = rank(inputs[0])?;
@@ -58,7 +86,7 @@ pub fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
         }
         Op::Range { count, .. } => Ok(Signature::new(vec![count.clone()], DType::I64)),
         Op::Take { axis } => take(inputs[0], inputs[1], *axis),
-        Op::Scatter(_) => scatter(inputs),
+        Op::Scatter(_) => scatter(inputs, supposed),
         Op::Scan { axis, .. } => {
             dim_mut(&mut inputs[0].shape.clone(), *axis)?;
             Ok(inputs[0].clone())
@@ -70,15 +98,15 @@ pub fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
             *dim_mut(&mut signature.shape, *axis)? = size.clone();
             Ok(signature)
         }
-        Op::GroupedMatMul { transposed } => grouped_matmul(inputs, *transposed),
-        Op::Recurrent { cell, .. } => recurrent(*cell, inputs),
-        Op::Solve => solve(inputs[0], inputs[1]),
+        Op::GroupedMatMul { transposed } => product::grouped_matmul(inputs, *transposed, supposed),
+        Op::Recurrent { cell, .. } => product::recurrent(*cell, inputs, supposed),
+        Op::Solve => product::solve(inputs[0], inputs[1], supposed),
         Op::Cholesky => {
-            matrices(inputs[0])?;
+            product::matrices(inputs[0])?;
             Ok(inputs[0].clone())
         }
         Op::Determinant => {
-            matrices(inputs[0])?;
+            product::matrices(inputs[0])?;
             let shape = &inputs[0].shape.0;
             Ok(Signature::new(shape[..shape.len() - 2].to_vec(), inputs[0].dtype))
         }
@@ -88,16 +116,13 @@ pub fn infer(op: &Op, inputs: &[&Signature]) -> Result<Signature> {
             Signature { shape, dtype: DType::I64 } if shape.rank() == 0 => Ok(inputs[0].clone()),
             Signature { shape, dtype } => fail!(Shape, "{dtype} {shape} is no number of elements"),
         },
+        Op::Assert { .. } => {
+            typed("what is true", inputs[0], &[DType::Bool])?;
+            Ok(inputs[0].clone())
+        }
         Op::Loop(_) => fail!(Shape, "what a loop yields its graph knows"),
         Op::Unpack { signature, .. } => Ok(signature.clone()),
         Op::Native(native) => Ok(native.result.clone()),
-    }
-}
-
-fn matrices(x: &Signature) -> Result<()> {
-    match &x.shape.0[..] {
-        [.., rows, columns] if rows == columns && x.dtype == DType::F32 => Ok(()),
-        _ => fail!(Shape, "{} {} are no square matrices", x.dtype, x.shape),
     }
 }
 
@@ -128,16 +153,6 @@ fn regions(regions: &Regions, x: &Signature, boxes: &Signature) -> Result<Signat
     }
 }
 
-fn solve(a: &Signature, b: &Signature) -> Result<Signature> {
-    matrices(a)?;
-    same_dtype(&[a, b])?;
-    let rank = a.shape.rank();
-    if b.shape.rank() != rank || b.shape.0[..rank - 1] != a.shape.0[..rank - 1] {
-        fail!(Shape, "equations of {} do not fit {}", a.shape, b.shape);
-    }
-    Ok(b.clone())
-}
-
 fn argsort(x: &Signature, keep: &Dim) -> Result<Signature> {
     x.shape.last()?;
     let mut shape = x.shape.clone();
@@ -160,7 +175,7 @@ fn arity(op: &Op) -> Option<usize> {
         Op::Take { .. } => Some(2),
         Op::Scatter(_) | Op::GroupedMatMul { .. } => Some(3),
         Op::Recurrent { .. } => Some(4),
-        Op::Measure { .. } | Op::Unpack { .. } | Op::Cholesky | Op::Determinant => Some(1),
+        Op::Measure { .. } | Op::Assert { .. } | Op::Unpack { .. } | Op::Cholesky | Op::Determinant => Some(1),
         Op::Solve | Op::Regions(_) => Some(2),
         Op::Suppress { .. } => Some(1),
         Op::Concat { .. } | Op::Linear(_) | Op::Conv2d(..) | Op::Attention(_) => None,
@@ -198,15 +213,16 @@ fn unary(op: Unary, x: &Signature) -> Result<Signature> {
     Ok(x.clone())
 }
 
-fn binary(op: Binary, inputs: &[&Signature]) -> Result<Signature> {
-    let shape = broadcast(&inputs[0].shape, &inputs[1].shape)?;
+fn binary(op: Binary, inputs: &[&Signature], supposed: &mut Supposed) -> Result<Signature> {
+    let shape = broadcast(&inputs[0].shape, &inputs[1].shape, supposed)?;
     let dtype = same_dtype(inputs)?;
     Ok(Signature::new(shape, if op.is_comparison() { DType::Bool } else { dtype }))
 }
 
-fn select(inputs: &[&Signature]) -> Result<Signature> {
+fn select(inputs: &[&Signature], supposed: &mut Supposed) -> Result<Signature> {
     typed("a choice", inputs[0], &BYTES)?;
-    let shape = broadcast(&inputs[0].shape, &broadcast(&inputs[1].shape, &inputs[2].shape)?)?;
+    let choice = broadcast(&inputs[1].shape, &inputs[2].shape, supposed)?;
+    let shape = broadcast(&inputs[0].shape, &choice, supposed)?;
     Ok(Signature::new(shape, same_dtype(&inputs[1..])?))
 }
 
@@ -218,8 +234,8 @@ fn reshape(x: &Signature, shape: &Shape) -> Result<Signature> {
     Ok(Signature::new(shape.clone(), x.dtype))
 }
 
-fn expand(x: &Signature, shape: &Shape) -> Result<Signature> {
-    if broadcast(&x.shape, shape)? != *shape {
+fn expand(x: &Signature, shape: &Shape, supposed: &mut Supposed) -> Result<Signature> {
+    if x.shape.rank() > shape.rank() || broadcast(shape, &x.shape, supposed)? != *shape {
         fail!(Shape, "{} cannot be expanded to {shape}", x.shape);
     }
     Ok(Signature::new(shape.clone(), x.dtype))
@@ -254,9 +270,10 @@ fn gather(table: &Signature, indices: &Signature) -> Result<Signature> {
     Ok(Signature::new(dims.collect::<Shape>(), table.dtype))
 }
 
-fn take_row(x: &Signature, positions: &Signature) -> Result<Signature> {
+fn take_row(x: &Signature, positions: &Signature, supposed: &mut Supposed) -> Result<Signature> {
     let [batch, _, width] = rank(x)?;
-    if positions.shape.0 != std::slice::from_ref(&batch) || !matches!(positions.dtype, DType::I64 | DType::I32) {
+    let each = supposed.all_equal(&positions.shape.0, std::slice::from_ref(&batch));
+    if !each || !matches!(positions.dtype, DType::I64 | DType::I32) {
         let Signature { shape, dtype } = positions;
         fail!(Shape, "needs an integer position for each of {batch} batches, got {dtype} {shape}");
     }
@@ -271,47 +288,20 @@ fn take(x: &Signature, indices: &Signature, axis: usize) -> Result<Signature> {
     Ok(Signature::new(dims.collect::<Shape>(), x.dtype))
 }
 
-fn scatter(inputs: &[&Signature]) -> Result<Signature> {
+fn scatter(inputs: &[&Signature], supposed: &mut Supposed) -> Result<Signature> {
     let [x, indices, rows] = inputs else { fail!(Shape, "scatter takes 3 inputs") };
     let [count] = rank(indices)?;
-    let fits = x.shape.rank() > 0 && rows.shape.rank() > 0 && rows.shape.0[1..] == x.shape.0[1..];
-    if !fits || rows.shape.0[0] != count || indices.dtype != DType::I64 || rows.dtype != x.dtype {
+    let fits = x.shape.rank() > 0
+        && rows.shape.rank() > 0
+        && supposed.all_equal(&rows.shape.0[1..], &x.shape.0[1..])
+        && supposed.equal(&rows.shape.0[0], &count);
+    if !fits || indices.dtype != DType::I64 || rows.dtype != x.dtype {
         fail!(Shape, "cannot scatter {} with indices {} into {}", rows.shape, indices.shape, x.shape);
     }
     Ok((*x).clone())
 }
 
-fn grouped_matmul(inputs: &[&Signature], transposed: bool) -> Result<Signature> {
-    let [x, weight, ends] = inputs else { fail!(Shape, "a grouped product takes 3 inputs") };
-    let ([rows, inner], [groups, a, b], [count]) = (rank(x)?, rank(weight)?, rank(ends)?);
-    let (k, columns) = if transposed { (b, a) } else { (a, b) };
-    if k != inner || groups != count || ends.dtype != DType::I64 {
-        fail!(Shape, "cannot multiply {} by {} in groups that end at {}", x.shape, weight.shape, ends.shape);
-    }
-    typed("a factor", x, &[DType::F32])?;
-    typed("a factor", weight, &[DType::F32])?;
-    Ok(Signature::new(vec![rows, columns], x.dtype))
-}
-
-fn recurrent(cell: Cell, inputs: &[&Signature]) -> Result<Signature> {
-    let [x, weight, bias, start] = inputs else { fail!(Shape, "a recurrent layer takes 4 inputs") };
-    let ([steps, batch, width], [gates, hidden]) = (rank(x)?, rank(weight)?);
-    let carried = &hidden * cell.carried();
-    let fits = width == gates && gates == &hidden * cell.gates() && bias.shape.0 == [gates];
-    if !fits || start.shape.0 != [batch.clone(), carried.clone()] {
-        fail!(
-            Shape,
-            "a recurrent layer of weight {} does not fit an input of shape {} and a state of shape {}",
-            weight.shape,
-            x.shape,
-            start.shape
-        );
-    }
-    inputs.iter().try_for_each(|input| typed("an input", input, &[DType::F32]))?;
-    Ok(Signature::new(vec![steps, batch, carried], x.dtype))
-}
-
-fn group_norm(inputs: &[&Signature], groups: usize) -> Result<Signature> {
+fn group_norm(inputs: &[&Signature], groups: usize, supposed: &mut Supposed) -> Result<Signature> {
     if inputs[0].shape.rank() < 2 {
         fail!(Shape, "groups of channels need at least 2 dimensions, got {}", inputs[0].shape);
     }
@@ -319,7 +309,7 @@ fn group_norm(inputs: &[&Signature], groups: usize) -> Result<Signature> {
     if groups == 0 || channels.is_none_or(|channels| channels % groups != 0) {
         fail!(Shape, "{groups} groups do not divide {} channels", inputs[0].shape.last()?);
     }
-    norm(inputs)
+    norm(inputs, supposed)
 }
 
 fn glu(x: &Signature) -> Result<Signature> {
@@ -367,7 +357,7 @@ fn rank<const N: usize>(signature: &Signature) -> Result<[Dim; N]> {
 }
 
 /// The shape of an element-by-element operation on `a` and `b`, by numpy's rules.
-pub fn broadcast(a: &Shape, b: &Shape) -> Result<Shape> {
+pub fn broadcast(a: &Shape, b: &Shape, supposed: &mut Supposed) -> Result<Shape> {
     let (long, short) = if a.rank() >= b.rank() { (a, b) } else { (b, a) };
     let mut dims = long.0.clone();
     let one = Dim::from(1);
@@ -375,8 +365,14 @@ pub fn broadcast(a: &Shape, b: &Shape) -> Result<Shape> {
     for (dim, other) in dims[offset..].iter_mut().zip(&short.0) {
         if *dim == one {
             *dim = other.clone();
-        } else if *other != one && dim != other {
-            fail!(Shape, "shapes {a} and {b} do not broadcast");
+        } else if *other != one {
+            if !supposed.equal(dim, other) {
+                fail!(Shape, "shapes {a} and {b} do not broadcast");
+            }
+            // What is known of one is known of both.
+            if other.constant().is_some() {
+                *dim = other.clone();
+            }
         }
     }
     Ok(Shape(dims))
@@ -391,7 +387,7 @@ fn permute(input: &Signature, axes: &[usize]) -> Result<Signature> {
     Ok(Signature::new(axes.iter().map(|&axis| &input.shape.0[axis]).collect::<Shape>(), input.dtype))
 }
 
-fn concat(inputs: &[&Signature], axis: usize) -> Result<Signature> {
+fn concat(inputs: &[&Signature], axis: usize, supposed: &mut Supposed) -> Result<Signature> {
     let [first, rest @ ..] = inputs else { fail!(Shape, "concat needs an input") };
     let mut result = (*first).clone();
     same_dtype(inputs)?;
@@ -401,7 +397,7 @@ fn concat(inputs: &[&Signature], axis: usize) -> Result<Signature> {
         let added = dim_mut(&mut other, axis)?.clone();
         let size = dim_mut(&mut result.shape, axis)?;
         *dim_mut(&mut other, axis)? = size.clone();
-        if other != result.shape {
+        if !supposed.all_equal(&result.shape.0, &other.0) {
             fail!(Shape, "{} and {} differ outside dimension {axis}", first.shape, input.shape);
         }
         let sum = &other.0[axis] + &added;
@@ -426,144 +422,16 @@ fn reduce(input: &Signature, axes: &[usize], keep: bool) -> Result<Signature> {
     Ok(Signature::new(dims.collect::<Shape>(), input.dtype))
 }
 
-fn norm(inputs: &[&Signature]) -> Result<Signature> {
+fn norm(inputs: &[&Signature], supposed: &mut Supposed) -> Result<Signature> {
     let width = inputs[0].shape.last()?;
     if !inputs[0].dtype.is_float() {
         fail!(Shape, "needs floating-point numbers, got {}", inputs[0].dtype);
     }
     for vector in &inputs[1..] {
         typed("a weight or bias", vector, &[DType::F32])?;
-        if vector.shape.0 != std::slice::from_ref(width) {
+        if !supposed.all_equal(&vector.shape.0, std::slice::from_ref(width)) {
             fail!(Shape, "the last dimension is {width}, its weight or bias {}", vector.shape);
         }
     }
     Ok(inputs[0].clone())
-}
-
-/// Checks the optional inputs that follow the weight, of `outputs` rows, and that there are no more.
-fn check_epilogue(epilogue: Epilogue, inputs: &[&Signature], outputs: &Dim, result: &Signature) -> Result<()> {
-    let wanted = 2 + usize::from(epilogue.bias) + usize::from(epilogue.residual);
-    if inputs.len() != wanted {
-        fail!(Shape, "takes {wanted} inputs, got {}", inputs.len());
-    }
-    let [x, weight, parameters @ ..] = inputs else { fail!(Shape, "needs an input and a weight") };
-    typed("what is multiplied", x, &[DType::F32, DType::BF16])?;
-    typed("a weight", weight, &[DType::F32])?;
-    let (bias, residual) = parameters.split_at(usize::from(epilogue.bias));
-    bias.iter().try_for_each(|bias| typed("a bias", bias, &[DType::F32]))?;
-    residual.iter().try_for_each(|residual| typed("what is added", residual, &[DType::F32, DType::BF16]))?;
-    if epilogue.bias && inputs[2].shape.0 != std::slice::from_ref(outputs) {
-        fail!(Shape, "a bias of shape {} does not fit {outputs} outputs", inputs[2].shape);
-    }
-    match inputs.last() {
-        Some(residual) if epilogue.residual && residual.shape != result.shape => {
-            fail!(Shape, "cannot add {} to a result of shape {}", residual.shape, result.shape)
-        }
-        _ => Ok(()),
-    }
-}
-
-fn linear(epilogue: Epilogue, inputs: &[&Signature]) -> Result<Signature> {
-    let [x, weight, ..] = inputs else { fail!(Shape, "linear needs an input and a weight") };
-    let [out, width, kernel @ ..] = weight.shape.0.as_slice() else {
-        fail!(Shape, "a weight of shape {} is no matrix", weight.shape);
-    };
-    let last = x.shape.last()?;
-    if last != width || kernel.iter().any(|size| *size != Dim::from(1)) {
-        fail!(Shape, "a weight of shape {} does not fit an input of shape {}", weight.shape, x.shape);
-    }
-    let mut result = (*x).clone();
-    result.shape.0.pop();
-    result.shape.0.push(out.clone());
-    if epilogue.gate {
-        result = glu(&result)?;
-    }
-    check_epilogue(epilogue, inputs, out, &result)?;
-    Ok(result)
-}
-
-fn conv2d(conv: Conv2d, epilogue: Epilogue, inputs: &[&Signature]) -> Result<Signature> {
-    let [x, weight, ..] = inputs else { fail!(Shape, "conv2d needs an input and a weight") };
-    let [batch, height, width, channels] = rank(x)?;
-    let [out, group_channels, kernel_h, kernel_w] = rank(weight)?;
-    let divides = out.fixed().is_some_and(|out| conv.groups > 0 && out % conv.groups == 0);
-    if !divides || &group_channels * conv.groups != channels {
-        fail!(
-            Shape,
-            "a weight of shape {} in {} groups does not fit an input of shape {} (channels last)",
-            weight.shape,
-            conv.groups,
-            x.shape
-        );
-    }
-    conv.check([&kernel_h, &kernel_w])?;
-    let [top, bottom, left, right] = conv.padding;
-    let scale = if conv.upsample { 2 } else { 1 };
-    let along = |size: &Dim, before: usize, after: usize, kernel: &Dim, axis: usize| -> Result<Dim> {
-        let Some(kernel) = kernel.fixed().filter(|&kernel| kernel > 0) else { fail!(Shape, "the kernel has no size") };
-        let padded = &(&(size * scale) + before) + after;
-        let reach = (kernel - 1) * conv.dilation[axis] + 1;
-        let room = &padded - reach;
-        if padded.fixed().is_some_and(|padded| padded < reach) {
-            fail!(Shape, "a kernel of size {kernel} does not fit an input of shape {}", x.shape);
-        }
-        Ok(&room.floor_div(conv.stride[axis]) + 1)
-    };
-    let height = along(&height, top, bottom, &kernel_h, 0)?;
-    let width = along(&width, left, right, &kernel_w, 1)?;
-    if epilogue.gate {
-        fail!(Unsupported, "convolutions are not gated");
-    }
-    let result = Signature::new(vec![batch, height, width, out.clone()], x.dtype);
-    check_epilogue(epilogue, inputs, &out, &result)?;
-    Ok(result)
-}
-
-fn matmul(a: &Signature, b: &Signature, transposed: bool) -> Result<Signature> {
-    let (Some((a_head, [m, k])), Some((b_head, [b0, b1]))) =
-        (a.shape.0.split_last_chunk::<2>(), b.shape.0.split_last_chunk::<2>())
-    else {
-        fail!(Shape, "matmul needs matrices, got {} and {}", a.shape, b.shape);
-    };
-    let dtype = match (a.dtype, b.dtype) {
-        (DType::I8 | DType::U8, DType::I8) => DType::I32,
-        _ => same_dtype(&[a, b])?,
-    };
-    let (inner, n) = if transposed { (b1, b0) } else { (b0, b1) };
-    if inner != k || a_head != b_head {
-        fail!(Shape, "cannot multiply {} by {}{}", a.shape, b.shape, if transposed { " transposed" } else { "" });
-    }
-    Ok(Signature::new(a_head.iter().chain([m, n]).collect::<Shape>(), dtype))
-}
-
-fn attention(attention: &Attention, inputs: &[&Signature]) -> Result<Signature> {
-    let wanted = if attention.mask == Mask::None { 3 } else { 4 };
-    if inputs.len() != wanted {
-        fail!(Shape, "attention takes {wanted} inputs, got {}", inputs.len());
-    }
-    let [batch, queries, width] = rank(inputs[0])?;
-    let [k_batch, keys, k_width] = rank(inputs[1])?;
-    let [v_batch, values, v_width] = rank(inputs[2])?;
-    let Attention { heads, kv_heads, mask, .. } = *attention;
-    same_dtype(&inputs[..3])?;
-    let split = |width: &Dim, heads: usize| width.fixed().filter(|w| heads > 0 && w % heads == 0).map(|w| w / heads);
-    let (head_dim, k_dim, v_dim) = (split(&width, heads), split(&k_width, kv_heads), split(&v_width, kv_heads));
-    let Some(v_dim) = v_dim.filter(|_| head_dim.is_some() && head_dim == k_dim && heads % kv_heads == 0) else {
-        fail!(Shape, "{heads} heads ({kv_heads} for keys) do not fit widths {width}, {k_width} and {v_width}");
-    };
-    if k_batch != batch || v_batch != batch || values != keys {
-        fail!(Shape, "queries {}, keys {} and values {} differ", inputs[0].shape, inputs[1].shape, inputs[2].shape);
-    }
-    match mask {
-        Mask::None => {}
-        Mask::Keys => typed("a mask of keys", inputs[3], &BYTES)?,
-        Mask::Additive => typed("an additive mask", inputs[3], &[DType::F32])?,
-    }
-    if mask == Mask::Keys && inputs[3].shape != Shape(vec![batch.clone(), keys]) {
-        fail!(Shape, "a key mask of shape {} does not fit keys of shape {}", inputs[3].shape, inputs[1].shape);
-    }
-    if mask == Mask::Additive && inputs[3].shape.rank() != 4 {
-        fail!(Shape, "an additive mask has 4 dimensions, got {}", inputs[3].shape);
-    }
-    Ok(Signature::new(vec![batch, queries, (heads * v_dim).into()], inputs[0].dtype))
 }

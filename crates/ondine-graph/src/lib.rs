@@ -45,6 +45,7 @@ mod error;
 pub mod file;
 pub mod folder;
 mod graph;
+mod guard;
 pub mod infer;
 mod mmap;
 mod ndarray;
@@ -62,10 +63,11 @@ pub mod weights;
 
 pub use asset::Asset;
 pub use bytes::Bytes;
-pub use dim::{Bindings, Dim, DimPair};
+pub use dim::{Bindings, Comparison, Condition, Dim, DimPair, Real, RealFunction, RealPair, Rounding};
 pub use dtype::DType;
 pub use error::{Context, Error, ErrorKind, Result};
 pub use graph::{Graph, Loop, Named, Node, StateSlot, Value, Weight};
+pub use guard::Guard;
 pub use mmap::say_what_was_cut;
 pub use ndarray::{AlignedBytes, Element, NDArray, element_count, memory_may_be_refused};
 pub use op::{

@@ -235,6 +235,11 @@ pub enum Op {
         /// The largest number that it can be.
         most: Dim,
     },
+    /// `x` (Bool), handed on: a call fails with the text if an element of it is false.
+    Assert {
+        /// What is true of what the call computes.
+        text: Arc<str>,
+    },
     /// What the loop carries and what else it reads, in the order of its graphs' arguments: what it carries at the end,
     /// as bytes one after the other, each from a multiple of 64 on.
     #[serde(skip)]
@@ -285,7 +290,7 @@ impl Op {
             }
             Self::Native(native) => Self::Native(Arc::new(native.map_dims(&mut size)?)),
             // What it measures it defines: a number takes its place where others speak of it.
-            Self::Measure { .. } => self.clone(),
+            Self::Measure { .. } | Self::Assert { .. } => self.clone(),
             // What a loop speaks of is the business of its own graphs.
             Self::Loop(_) => self.clone(),
             Self::Input | Self::Weight(_) | Self::Const(_) | Self::State(_) => self.clone(),
@@ -330,7 +335,7 @@ impl Op {
             Self::Pool(pooling) => pooling.dims().collect(),
             Self::Unpack { offset, signature } => signature.shape.0.iter().chain([offset]).collect(),
             Self::Native(native) => native.dims.iter().chain(&native.result.shape.0).collect(),
-            Self::Measure { .. } | Self::Loop(_) => Vec::new(),
+            Self::Measure { .. } | Self::Assert { .. } | Self::Loop(_) => Vec::new(),
             Self::Input | Self::Weight(_) | Self::Const(_) | Self::State(_) => Vec::new(),
             Self::Unary(_) | Self::Binary(_) | Self::Select | Self::Cast(_) | Self::Permute(_) => Vec::new(),
             Self::Bits(_) => Vec::new(),
@@ -392,6 +397,7 @@ impl Op {
             Self::Suppress { .. } => "suppress",
             Self::Regions(_) => "regions",
             Self::Measure { .. } => "measure",
+            Self::Assert { .. } => "assert",
             Self::Loop(_) => "loop",
             Self::Unpack { .. } => "unpack",
             Self::Native(native) => &native.name,

@@ -18,7 +18,13 @@ use crate::{
 #[must_use]
 pub fn is_evaluable(op: &Op) -> bool {
     match op {
-        Op::Input | Op::State(_) | Op::Range { .. } | Op::Loop(_) | Op::Measure { .. } | Op::Native(_) => false,
+        Op::Input
+        | Op::State(_)
+        | Op::Range { .. }
+        | Op::Loop(_)
+        | Op::Measure { .. }
+        | Op::Assert { .. }
+        | Op::Native(_) => false,
         // Their weights are packed.
         Op::Linear(_) | Op::Conv2d(..) | Op::Attention(_) => false,
         Op::Weight(_) | Op::Const(_) | Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Cast(_) | Op::Bits(_) => true,

@@ -44,6 +44,8 @@ impl<'a> Rewrite<'a> {
         for (output, label) in old.labels() {
             rewrite.new.label(output, label);
         }
+        old.settled_inputs().iter().for_each(|(name, value)| rewrite.new.settle_input(name, value.clone()));
+        old.guards().iter().for_each(|guard| rewrite.new.guard(guard.clone()));
         rewrite
     }
 
@@ -177,12 +179,14 @@ fn live(graph: &Graph) -> Vec<bool> {
         live[value.index()] = true;
     }
     let mut spoken_of = BTreeSet::new();
+    graph.guards().iter().for_each(|guard| guard.condition.symbols(&mut spoken_of));
     for (value, node) in (0..graph.nodes().len()).rev().zip(graph.nodes().iter().rev()) {
         if let Op::Measure { size, .. } = &node.op {
             let mut symbols = BTreeSet::new();
             size.symbols(&mut symbols);
             live[value] |= symbols.is_empty() || !symbols.is_disjoint(&spoken_of);
         }
+        live[value] |= matches!(node.op, Op::Assert { .. });
         if live[value] {
             node.inputs.iter().for_each(|input| live[input.index()] = true);
             graph.symbols(&node.op, &mut spoken_of);

@@ -52,6 +52,9 @@ fn argument(graph: &Graph, input: Value, sizes: &Bindings, random: &mut Random) 
     let signature = &graph.node(input).signature;
     let shape = signature.shape.bind(sizes)?;
     let rows = table_rows(graph, input);
+    if let Some(size) = number(graph, input, sizes) {
+        return filled(&shape, || size);
+    }
     let mut index = |most: u64| rows.map_or(1, |rows| random.next() % (rows as u64).min(most));
     match signature.dtype {
         DType::Bool => {
@@ -84,6 +87,16 @@ fn filled<T: Element>(shape: &[usize], element: impl FnMut() -> T) -> Result<NDA
     let mut array = NDArray::zeros(T::DTYPE, shape)?;
     array.view_mut::<T>()?.fill_with(element);
     Ok(array)
+}
+
+/// The size that an input is the number of, if the graph expects one.
+fn number(graph: &Graph, input: Value, sizes: &Bindings) -> Option<i64> {
+    let measures = graph.nodes().iter().filter(|node| node.inputs.first() == Some(&input));
+    let mut numbers = measures.filter_map(|node| match &node.op {
+        Op::Measure { size, .. } => size.number(sizes).or_else(|_| size.number(graph.typical())).ok(),
+        _ => None,
+    });
+    numbers.next()
 }
 
 /// The rows of the smallest table that an input is an index of, as far as that can be seen.

@@ -4,11 +4,14 @@
 //! read, and operators that do not care about the order work on the value as it is stored; so feature maps stay
 //! channels-last between convolutions although the program speaks of channels-first all the time.
 
+mod size;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::types::{dtype_of, is_complex, told_of};
 use ondine_graph::{
-    Activation, Binary, DType, Dim, Elementary, Graph, NDArray, Op, Result, Scatter, Shape, Unary, Value, fail,
+    Activation, Binary, DType, Dim, Elementary, Graph, Guard, NDArray, Op, Result, Scatter, Shape, Unary, Value, fail,
+    infer::{Supposed, broadcast},
     recipe::is_evaluable,
 };
 
@@ -402,10 +405,12 @@ impl Builder {
         Ok(self.plain(value))
     }
 
-    /// A symbolic number as a rank-0 I64.
-    pub(super) fn integer(&mut self, dim: &Dim) -> Result<Tensor> {
-        let range = self.range(dim, 1, &Dim::from(1))?;
-        self.reshape(&range, &[])
+    /// The shape of what broadcasts; sizes that must be equal for that are asked of calls.
+    pub(super) fn broadcast_shape(&mut self, a: &Shape, b: &Shape) -> Result<Shape> {
+        let mut supposed = Supposed::default();
+        let shape = broadcast(a, b, &mut supposed)?;
+        supposed.pairs().iter().for_each(|[a, b]| self.graph.guard(Guard::equal("they broadcast", a, b)));
+        Ok(shape)
     }
 
     /// `x` repeated to `shape`.

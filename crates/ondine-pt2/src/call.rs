@@ -4,17 +4,22 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     builder::{Builder, Tensor, wide},
+    expr::Value,
     schema,
     schema::{Argument, OptionalTensor, SymArgument},
     types::{BFLOAT16, FLOAT8_E4M3, FLOAT8_E5M2, HALF, dim_of, dtype_of, is_complex, told_of},
 };
-use ondine_graph::{Binary, DType, Dim, NDArray, Result, Unary, fail};
+use ondine_graph::{Binary, Condition, DType, Dim, NDArray, Real, Result, Unary, fail};
 
 /// A value of the program.
 #[derive(Clone, Debug)]
 pub(super) enum Item {
     Tensor(Tensor),
     Integer(Dim),
+    /// A number that sizes make, which need not be whole.
+    Real(Real),
+    /// A truth that sizes make.
+    Truth(Condition),
     /// A number that the call computes: a rank-0 tensor.
     Number(Tensor),
     /// A number that the call computes and that may be a size.
@@ -22,8 +27,6 @@ pub(super) enum Item {
         number: Tensor,
         size: Dim,
     },
-    /// A condition of sizes, which the exporter has decided.
-    Truth,
     /// Numbers that nobody can tell beforehand: whoever reads them is refused.
     Random,
 }
@@ -118,6 +121,38 @@ impl Call<'_> {
         }
     }
 
+    /// An argument as what sizes make, if it is that.
+    pub(super) fn value(&self, name: &str) -> Option<Value> {
+        let argument = self.argument(name)?;
+        match argument {
+            Argument::AsInt(value) => Some(Value::Integer(Dim::from_i64(*value))),
+            Argument::AsFloat(value) => Some(Value::Real(Real::constant(value.value()))),
+            Argument::AsBool(value) => Some(Value::Truth(Condition::Known(*value))),
+            Argument::AsSymInt(symbol) | Argument::AsSymFloat(symbol) | Argument::AsSymBool(symbol) => match symbol {
+                SymArgument::AsInt(value) => Some(Value::Integer(Dim::from_i64(*value))),
+                SymArgument::AsFloat(value) => Some(Value::Real(Real::constant(*value))),
+                SymArgument::AsBool(value) => Some(Value::Truth(Condition::Known(*value))),
+                SymArgument::AsName(name) => match self.items.get(name)? {
+                    Item::Integer(dim) | Item::Count { size: dim, .. } => Some(Value::Integer(dim.clone())),
+                    Item::Real(real) => Some(Value::Real(real.clone())),
+                    Item::Truth(condition) => Some(Value::Truth(condition.clone())),
+                    Item::Tensor(_) | Item::Number(_) => None,
+                },
+            },
+            _ => None,
+        }
+    }
+
+    /// True if an argument is a number that the call finds.
+    pub(super) fn is_found(&self, name: &str) -> bool {
+        let symbol = match self.argument(name) {
+            Some(Argument::AsSymInt(symbol) | Argument::AsSymFloat(symbol) | Argument::AsSymBool(symbol)) => symbol,
+            _ => return false,
+        };
+        let SymArgument::AsName(name) = symbol else { return false };
+        matches!(self.items.get(name), Some(Item::Count { .. } | Item::Number(_)))
+    }
+
     fn symbol(&self, argument: &SymArgument) -> Result<Dim> {
         match argument {
             SymArgument::AsInt(value) => Ok(Dim::from_i64(*value)),
@@ -207,6 +242,13 @@ impl Call<'_> {
             None => Ok(default),
             Some(Argument::AsFloat(value)) => Ok(value.value()),
             Some(Argument::AsSymFloat(SymArgument::AsFloat(value))) => Ok(*value),
+            Some(Argument::AsSymFloat(_)) => match self.value(name).map(|value| value.real()) {
+                Some(real) => match real.known() {
+                    Some(value) => Ok(value),
+                    None => fail!(Unsupported, "argument `{name}` is {real}, which must be known beforehand"),
+                },
+                None => self.wrong(name),
+            },
             Some(Argument::AsInt(_) | Argument::AsBool(_) | Argument::AsSymInt(_)) => Ok(self.integer(name, 0)? as f64),
             Some(_) => self.wrong(name),
         }
@@ -253,7 +295,15 @@ impl Call<'_> {
         match self.argument(name) {
             Some(Argument::AsInt(value)) => Ok(Operand::Number { value: *value as f64, integer: true }),
             Some(Argument::AsBool(value)) => Ok(Operand::Number { value: f64::from(u8::from(*value)), integer: true }),
-            Some(Argument::AsSymInt(_)) => builder.integer(&self.dim(name)?).map(Operand::Tensor),
+            Some(Argument::AsSymInt(_) | Argument::AsSymFloat(_) | Argument::AsSymBool(_)) => match self.value(name) {
+                Some(Value::Integer(dim)) => builder.integer(&dim).map(Operand::Tensor),
+                Some(Value::Real(real)) => match real.known() {
+                    Some(value) => Ok(Operand::Number { value, integer: false }),
+                    None => builder.real(&real).map(Operand::Tensor),
+                },
+                Some(Value::Truth(condition)) => builder.truth(&condition).map(Operand::Tensor),
+                None => self.wrong(name),
+            },
             _ => Ok(Operand::Number { value: self.float(name, f64::NAN)?, integer: false }),
         }
     }

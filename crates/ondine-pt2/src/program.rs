@@ -5,6 +5,7 @@
 //! same base are walked again when they are next read.
 
 mod control;
+mod guards;
 mod memory;
 mod names;
 mod results;
@@ -22,7 +23,7 @@ use crate::{
     builder::Builder,
     call::{Item, output_names},
     rules::{self, sharing::Memory},
-    schema::{self, Argument, InputSpec, OutputSpec},
+    schema::{self, Argument, InputSpec, OutputSpec, SymArgument},
     source,
     target::{is_control, split_target},
     tensors::{Strided, Tensors},
@@ -43,15 +44,9 @@ pub(super) fn import(program: &schema::Program, tensors: &Tensors) -> Result<Gra
         bases: Vec::new(),
         inner: false,
     };
-    for (symbol, range) in &program.range_constraints {
-        let least = usize::try_from(range.min_val.unwrap_or(0)).unwrap_or(0);
-        let most = range.max_val.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
-        import.builder.graph.limit(symbol, least, most);
-        if range.min_val.is_some_and(|least| least >= 0) {
-            import.builder.counts.insert(symbol.as_str().into());
-        }
-    }
+    import.ranges(program)?;
     import.inputs(module, tensors)?;
+    import.guards(program)?;
     import.nodes(&module.graph)?;
     import.outputs(module)?;
     Ok(import.builder.graph)
@@ -151,6 +146,7 @@ impl<'a> Program<'a> {
                 self.stored_tensor(arg, path, tensors).at(|| format!("`{path}`"))?;
             }
             match spec {
+                InputSpec::ConstantInput { name, value } => self.settled_input(name, value),
                 InputSpec::UserInput { arg } => self.user_input(&module.graph, arg)?,
                 InputSpec::CustomObj { custom_obj_name: name } => {
                     fail!(Unsupported, "the custom object `{name}` is pickled, and pickles are never opened")
@@ -203,7 +199,11 @@ impl<'a> Program<'a> {
     }
 
     fn user_input(&mut self, graph: &schema::Graph, argument: &Argument) -> Result<()> {
-        let Argument::AsTensor(tensor) = argument else { return Ok(()) };
+        let tensor = match argument {
+            Argument::AsTensor(tensor) => tensor,
+            Argument::AsSymInt(SymArgument::AsName(name)) => return self.integer_input(graph, name),
+            _ => return Ok(()),
+        };
         let Some(meta) = graph.tensor_values.get(&tensor.name) else {
             fail!(Format, "the program does not say what input `{}` is", tensor.name);
         };
@@ -373,6 +373,8 @@ impl<'a> Program<'a> {
                     Some(Item::Tensor(tensor) | Item::Number(tensor) | Item::Count { number: tensor, .. }) => tensor,
                     Some(Item::Integer(dim)) => self.builder.integer(&dim)?,
                     Some(Item::Random) => fail!(Unsupported, "the result `{source}` is random, which no run repeats"),
+                    Some(Item::Real(real)) => self.builder.real(&real)?,
+                    Some(Item::Truth(condition)) => self.builder.truth(&condition)?,
                     _ => fail!(Format, "the result `{source}` is not there"),
                 }
             }

@@ -1,5 +1,6 @@
 //! What is known of every operator, by name.
 
+mod assertion;
 mod bag;
 mod choice;
 mod complex;
@@ -54,6 +55,7 @@ pub(super) use self::rule::Rule;
 
 /// The operators of ATen.
 const ATEN: &[&[Rule]] = &[
+    assertion::RULES,
     view::RULES,
     elementwise::RULES,
     function::RULES,

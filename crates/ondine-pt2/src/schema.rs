@@ -18,6 +18,9 @@ pub(super) struct Program {
     pub(super) range_constraints: BTreeMap<String, Range>,
     #[serde(default)]
     pub(super) torch_version: String,
+    /// What must hold of the sizes of inputs, in Python.
+    #[serde(default)]
+    pub(super) guards_code: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -68,8 +71,21 @@ pub(super) enum InputSpec {
     Buffer { arg: Name, buffer_name: String },
     TensorConstant { arg: Name, tensor_constant_name: String },
     CustomObj { custom_obj_name: String },
-    ConstantInput { name: String },
+    ConstantInput { name: String, value: Constant },
     Token {},
+}
+
+/// The value that an argument had when the program was exported, and must have in every call.
+#[derive(Deserialize, Clone, Debug)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Constant {
+    AsNone(bool),
+    AsInt(i64),
+    AsFloat(Number),
+    AsBool(bool),
+    AsString(String),
+    #[serde(untagged)]
+    Other(serde::de::IgnoredAny),
 }
 
 #[derive(Deserialize)]

@@ -83,13 +83,41 @@ macro_rules! families {
     )+ };
 }
 families!(elementwise, shapes, reductions, indexing, products, convolutions, sequences, states, control);
+families!(memory, loops, branches, choices, spectra, losses, sampling, sizes);
 families!(quantized, vision);
-families!(memory, loops, branches, choices, spectra, losses, sampling);
 families!(numbers, rare, mapped, training);
 
 #[test]
 fn a_region_that_is_compiled_once_runs_wherever_it_is_called() {
     check("regions", "regions");
+}
+
+#[test]
+fn calls_of_other_sizes_yield_what_pytorch_yields_or_are_refused_as_there() {
+    let golden = Weights::open(&data().join("sizes.golden.safetensors")).unwrap();
+    for archive in ["sizes", "sizes.decomposed"] {
+        let asset = ondine_pt2::open(&data().join(format!("{archive}.pt2"))).unwrap();
+        let model = asset.specialize(&Options::default(), &device(), None).unwrap().load().unwrap();
+        let function = model.function("model").unwrap();
+        let call = |prefix: String| {
+            let inputs = arrays(&golden, &prefix);
+            let inputs: Vec<(&str, &NDArray)> = inputs.iter().map(|(name, array)| (name.as_str(), array)).collect();
+            assert_eq!(inputs.len(), 4, "{prefix}");
+            function.run(&inputs, &mut State::default())
+        };
+        for other in 0..2 {
+            let mut outputs = call(format!("other_{other}.in.")).unwrap_or_else(|error| panic!("{error}"));
+            for (index, wanted) in arrays(&golden, &format!("other_{other}.out.")) {
+                let found = outputs.take(&format!("output_{index}")).unwrap();
+                assert_eq!(difference(&found, &wanted), None, "{archive}, call {other}, result {index}");
+            }
+        }
+        let refused = (0..3).map(|call_index| call(format!("refused_{call_index}.in.")).unwrap_err().to_string());
+        let refused: Vec<String> = refused.collect();
+        assert!(refused[0].contains("0.75") && refused[0].contains("== 9"), "{refused:?}");
+        assert!(refused[1].contains("< 9") || refused[1].contains("<= 8"), "{refused:?}");
+        assert!(refused.iter().all(|line| !line.contains('\n')), "{refused:?}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod algebra;
 mod attention;
+mod control;
 mod convolution;
 mod elementwise;
 mod function;
@@ -48,6 +49,7 @@ pub fn evaluate<R: Real>(op: &Op, inputs: &[&Tensor<R>], (dtype, shape): (DType,
         Op::Pad { amounts } => movement::pad(amounts, one(inputs)?, shape),
         Op::Range { start, step, .. } => movement::range(start, *step, shape),
         Op::Measure { .. } => Ok(one(inputs)?.clone()),
+        Op::Assert { text } => control::assert(text, one(inputs)?),
         Op::Unpack { offset, .. } => movement::unpack(offset, one(inputs)?, (dtype, shape)),
         Op::Gather => lookup::gather(some(inputs)?, shape),
         Op::TakeRow => lookup::take_row(some(inputs)?, shape),

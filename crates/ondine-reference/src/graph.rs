@@ -66,7 +66,9 @@ pub struct Outcome<R> {
 /// # Errors
 /// If the arguments do not fit, or as [`evaluate`].
 pub fn evaluate_graph<R: Real>(graph: &Graph, arguments: &Arguments<R>, rounding: Rounding) -> Result<Outcome<R>> {
-    let mut run = Run { graph, arguments, rounding, bindings: bind(graph, arguments)?, values: Vec::new() };
+    let bindings = bind(graph, arguments)?;
+    graph.check(&bindings)?;
+    let mut run = Run { graph, arguments, rounding, bindings, values: Vec::new() };
     for node in graph.nodes() {
         let value = run.node(node).at(|| format!("{} ({})", node.scope, node.op))?;
         run.values.push(value);
@@ -174,6 +176,7 @@ impl<R: Real> Run<'_, R> {
         if let Some((symbol, value)) = size.solve(count)? {
             self.bindings.entry(symbol.clone()).or_insert(value);
         }
+        self.graph.check(&self.bindings)?;
         match size.bind(&self.bindings)? {
             known if known == count => Ok(()),
             known => Err(misfit(format!("{size} is {count}, was {known}"))),

@@ -129,6 +129,7 @@ kinds! {
     Op::Suppress { .. } => "suppress",
     Op::Regions(_) => "regions",
     Op::Measure { .. } => "measure",
+    Op::Assert { .. } => "assert",
     Op::Loop(_) => "loop",
     Op::Unpack { .. } => "unpack",
     Op::Native(_) => "native",

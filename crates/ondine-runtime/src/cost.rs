@@ -38,7 +38,8 @@ fn flops(op: &Op, operands: &[OperandShape<'_>], result: &[usize]) -> u64 {
         Op::Reduce { .. } | Op::Softmax | Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::GroupNorm { .. } => 0,
         Op::Glu(_) | Op::Resize { .. } | Op::Range { .. } | Op::Scan { .. } | Op::ArgSort { .. } | Op::Pool(_) => 0,
         Op::Interpolate { .. } | Op::Solve | Op::Cholesky | Op::Determinant | Op::Measure { .. } => 0,
-        Op::Loop(_) | Op::Unpack { .. } | Op::Suppress { .. } | Op::Regions(_) | Op::Native(_) => 0,
+        Op::Assert { .. } | Op::Loop(_) | Op::Unpack { .. } => 0,
+        Op::Suppress { .. } | Op::Regions(_) | Op::Native(_) => 0,
     };
     2 * multiply_adds
 }

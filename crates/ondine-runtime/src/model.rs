@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ondine_graph::{Bindings, Context, Graph, NDArray, Result, fail};
+use ondine_graph::{Bindings, Context, DType, Graph, NDArray, Op, Real, Result, fail};
 
 use crate::{
     backend::{Argument, Loaded, Resident},
@@ -216,9 +216,15 @@ impl Function {
     fn bind<'a>(&self, inputs: &[(&str, Argument<'a>)]) -> Result<(Vec<Argument<'a>>, Bindings)> {
         let graph = self.graph();
         let names = || graph.inputs().iter().map(|(name, _)| &**name).collect::<Vec<_>>().join(", ");
-        if let Some((name, _)) =
-            inputs.iter().find(|(name, _)| graph.inputs().iter().all(|(known, _)| **known != **name))
-        {
+        let settled = graph.settled_inputs();
+        for (name, argument) in inputs {
+            if graph.inputs().iter().any(|(known, _)| **known == **name) {
+                continue;
+            }
+            if let Some(value) = settled.get(*name) {
+                check_settled(name, argument, value)?;
+                continue;
+            }
             fail!(Extra, "there is no input `{name}`; the inputs are {}", names());
         }
         let mut arguments = Vec::with_capacity(inputs.len());
@@ -239,14 +245,8 @@ impl Function {
             }
             arguments.push(*array);
         }
-        for (symbol, &[least, most]) in graph.limits() {
-            match bindings.get(symbol) {
-                Some(&size) if size < least || size > most => {
-                    fail!(Shape, "the dimension `{symbol}` is {size}; the model was made for {least} to {most}")
-                }
-                _ => {}
-            }
-        }
+        bind_numbers(graph, &arguments, &mut bindings)?;
+        graph.check(&bindings)?;
         for ((name, value), array) in graph.inputs().iter().zip(&arguments) {
             let signature = &graph.node(*value).signature;
             if signature.shape.bind(&bindings)? != array.shape() {
@@ -256,6 +256,42 @@ impl Function {
         }
         Ok((arguments, bindings))
     }
+}
+
+/// Makes sure that an argument that always has the same value has it.
+fn check_settled(name: &str, argument: &Argument<'_>, value: &Real) -> Result<()> {
+    let Argument::Host(array) = argument else { return Ok(()) };
+    let same = match (array.dtype(), value) {
+        (_, Real::Of(dim)) if array.dtype() == DType::I64 => {
+            matches!(array.view::<i64>()?, [number] if dim.constant() == Some(*number))
+        }
+        (DType::Bool, value) => matches!(array.bytes(), [truth] if value.known() == Some(f64::from(*truth))),
+        (DType::F32, value) => {
+            matches!(array.view::<f32>()?, [number] if value.known().is_some_and(|value| value as f32 == *number))
+        }
+        _ => false,
+    };
+    if !same {
+        fail!(Shape, "the argument `{name}` was {value} when the model was made, and must be that in every call");
+    }
+    Ok(())
+}
+
+/// Binds the sizes that arguments are the numbers of, so that memory is planned for what they are.
+fn bind_numbers(graph: &Graph, arguments: &[Argument<'_>], bindings: &mut Bindings) -> Result<()> {
+    for node in graph.nodes() {
+        let Op::Measure { size, .. } = &node.op else { continue };
+        let position = graph.inputs().iter().position(|(_, input)| node.inputs.first() == Some(input));
+        let Some(Argument::Host(array)) = position.and_then(|position| arguments.get(position)) else { continue };
+        // One that is negative is no size, which the call tells where it is used as one.
+        let [number] = array.view::<i64>()? else { continue };
+        if let Ok(number) = usize::try_from(*number)
+            && let Some((symbol, value)) = size.solve(number)?
+        {
+            bindings.entry(symbol.clone()).or_insert(value);
+        }
+    }
+    Ok(())
 }
 
 /// Arguments in the program's memory.

@@ -21,7 +21,7 @@ use crate::{
     step::{Copy, Operand, Place, Plan, Region, Step},
 };
 use arrange::{Piece, arrange};
-use sizes::{agree, bind_shapes, depends, spans, spoken_of};
+use sizes::{agree, bind_shapes, depends, spans, spoken_of, unbounded};
 
 /// What plans are made of: a function, the packed weights of its model, and who runs it.
 #[derive(Clone, Copy)]
@@ -64,8 +64,9 @@ impl Planner<'_> {
     /// Plans a graph: that of the function, or one of a loop, whose arguments have places already.
     fn part(&self, graph: &Graph, inner: Option<&turns::Within>, bindings: &Bindings) -> Result<Part> {
         let [least, most] = spans(graph, bindings)?;
+        let open = unbounded(&most);
         let measured: BTreeSet<_> = most.keys().filter(|symbol| !bindings.contains_key(*symbol)).cloned().collect();
-        let shapes = bind_shapes(graph, &least, &most)?;
+        let shapes = bind_shapes(graph, &least, &most, &open)?;
         for (value, node) in graph.values() {
             if !depends(&measured, |names| spoken_of(graph, node, names)) {
                 agree(graph, value, &shapes, bindings)?;
@@ -73,7 +74,7 @@ impl Planner<'_> {
         }
         let roots = roots(graph);
         let order: Vec<Value> = graph.values().filter(|(_, node)| runs(&node.op)).map(|(value, _)| value).collect();
-        let mut draft = Draft { planner: self, graph, inner, bindings, measured, shapes, roots, order };
+        let mut draft = Draft { planner: self, graph, inner, bindings, measured, open, shapes, roots, order };
         draft.plan()
     }
 
@@ -123,6 +124,8 @@ struct Draft<'a> {
     inner: Option<&'a turns::Within>,
     bindings: &'a Bindings,
     measured: BTreeSet<Arc<str>>,
+    /// Those of which nothing says how large they can be: what speaks of them has memory once they are found.
+    open: BTreeSet<Arc<str>>,
     shapes: Vec<Vec<usize>>,
     roots: Vec<Value>,
     order: Vec<Value>,
@@ -137,7 +140,7 @@ enum Target {
 
 impl Draft<'_> {
     fn plan(&mut self) -> Result<Part> {
-        let last = self.last_uses();
+        let last = last_uses(self.graph, &self.roots, &self.order);
         let mut places = self.fixed_places()?;
         let (mut steps, turns) = self.steps(&places)?;
         let targets = self.targets(&steps, &last);
@@ -232,6 +235,18 @@ impl Draft<'_> {
                 cost: Default::default(),
                 turns: None,
             };
+            if depends(&self.open, |names| spoken_of(self.graph, node, names)) {
+                if matches!(node.op, Op::Loop(_)) {
+                    fail!(
+                        Unsupported,
+                        "{}: a loop over sizes that nothing bounds; export with torch._check(size <= limit)",
+                        node.scope
+                    );
+                }
+                steps.push(step);
+                turns.push(None);
+                continue;
+            }
             let turn = match &node.op {
                 Op::Loop(id) => {
                     Some(turns::Draft::new(self.planner, self.graph.loop_info(*id), &step, self.space(value))?)
@@ -263,23 +278,6 @@ impl Draft<'_> {
 
     fn bytes(&self, value: Value) -> Result<usize> {
         bytes(self.graph.node(value).signature.dtype, &self.shapes[value.index()])
-    }
-
-    /// For each value the step after which nobody needs its memory.
-    fn last_uses(&self) -> Vec<usize> {
-        let mut last = vec![0; self.graph.nodes().len()];
-        for (step, value) in self.order.iter().enumerate() {
-            // What nobody reads is written all the same.
-            last[value.index()] = last[value.index()].max(step);
-            for input in &self.graph.node(*value).inputs {
-                last[self.roots[input.index()].index()] = step;
-            }
-        }
-        let updates = self.graph.states().iter().filter_map(|slot| slot.update);
-        for value in self.graph.outputs().iter().map(|(_, value)| *value).chain(updates) {
-            last[self.roots[value.index()].index()] = self.order.len();
-        }
-        last
     }
 
     /// The places of values that are not computed.
@@ -377,6 +375,23 @@ impl Draft<'_> {
         }
         results
     }
+}
+
+/// For each value the step after which nobody needs its memory.
+fn last_uses(graph: &Graph, roots: &[Value], order: &[Value]) -> Vec<usize> {
+    let mut last = vec![0; graph.nodes().len()];
+    for (step, value) in order.iter().enumerate() {
+        // What nobody reads is written all the same.
+        last[value.index()] = last[value.index()].max(step);
+        for input in &graph.node(*value).inputs {
+            last[roots[input.index()].index()] = step;
+        }
+    }
+    let updates = graph.states().iter().filter_map(|slot| slot.update);
+    for value in graph.outputs().iter().map(|(_, value)| *value).chain(updates) {
+        last[roots[value.index()].index()] = order.len();
+    }
+    last
 }
 
 /// States that were not written where they lie.
@@ -507,8 +522,24 @@ mod tests {
             let settled = subject.planner().settle(&mut plan, &mut Bindings::new(), &Dim::symbol("n"), count);
             assert!(settled.is_err(), "{count}");
         }
-        let open = Subject::new(measuring(usize::MAX)).plan(&Bindings::new()).unwrap_err().to_string();
-        assert!(open.contains("torch._check"), "{open}");
+    }
+
+    #[test]
+    fn what_nothing_bounds_has_memory_once_it_is_found() {
+        let subject = Subject::new(measuring(usize::MAX));
+        let mut plan = subject.plan(&Bindings::new()).unwrap();
+        let planned = plan.arenas.clone();
+        let result = subject.lowered.graph.outputs()[0].1.index();
+        subject.planner().settle(&mut plan, &mut Bindings::new(), &Dim::symbol("n"), 5).unwrap();
+        assert_eq!(plan.shapes[result], [10]);
+        assert!(matches!(plan.places[result], Place::Arena(Region { len: 40, offset, .. }) if offset >= planned[0]));
+        assert!(plan.arenas[0] >= planned[0] + 20 + 40, "{:?}", plan.arenas);
+        // More than there is to be cut, and more than there can be.
+        for count in [17, i64::MAX, -1] {
+            let mut plan = subject.plan(&Bindings::new()).unwrap();
+            let settled = subject.planner().settle(&mut plan, &mut Bindings::new(), &Dim::symbol("n"), count);
+            assert!(settled.is_err(), "{count}");
+        }
     }
 
     #[test]

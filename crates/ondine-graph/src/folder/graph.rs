@@ -8,10 +8,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    dim::Real,
     dtype::DType,
     error::{Context, Result, fail},
     folder::check::{Level, check},
     graph::{Graph, Loop, Named, Node, StateSlot, Value},
+    guard::Guard,
     ndarray::{NDArray, element_count},
     op::Op,
     origin::{Frame, Origin},
@@ -59,6 +61,12 @@ pub struct StoredGraph {
     limits: BTreeMap<Arc<str>, [usize; 2]>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// What else is asked of sizes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    guards: Vec<Guard>,
+    /// Arguments that always have the same value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    settled: BTreeMap<Arc<str>, Real>,
     /// Names of values in the imported program.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     named: Vec<StoredName>,
@@ -193,6 +201,8 @@ impl StoredGraph {
             expected: graph.typical().clone(),
             limits: graph.limits().clone(),
             labels: graph.labels().clone(),
+            guards: graph.guards().to_vec(),
+            settled: graph.settled_inputs().clone(),
             named: Vec::new(),
             origins: Vec::new(),
             frames: Vec::new(),
@@ -275,6 +285,12 @@ impl StoredGraph {
         }
         for (output, label) in &self.labels {
             graph.label(output, label);
+        }
+        for guard in &self.guards {
+            if !guard.condition.is_small() {
+                fail!(Format, "the guard `{}` is too long", guard.text);
+            }
+            graph.guard(guard.clone());
         }
         for (index, node) in self.nodes.iter().enumerate() {
             graph.enter(node.scope.clone());

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    dim::Dim,
+    dim::{Dim, DimPair},
     error::{Result, fail},
     signature::Signature,
 };
@@ -82,10 +82,11 @@ impl Window {
                 }
                 let count = &(&room + (stride - 1)).floor_div(*stride) + 1;
                 // The last window must begin inside the dimension or the padding before it.
-                match (count.fixed(), size.fixed()) {
-                    (Some(count), Some(size)) if (count - 1) * stride >= size + padding => Ok(Dim::from(count - 1)),
-                    _ => Ok(count),
+                if reach >= stride + padding {
+                    return Ok(count);
                 }
+                let begin = &(&(size + *padding) - 1).floor_div(*stride) + 1;
+                Ok(count.pair(DimPair::Min, &begin))
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use ondine_graph::{Binary, DType, Dim, Loop, Op, Result, Signature, fail};
+use ondine_graph::{Binary, Condition, DType, Dim, Loop, Op, Result, Signature, fail};
 
 use super::names::Program;
 use crate::{
@@ -65,8 +65,13 @@ impl<'a> Program<'a> {
             return self.branch(&chosen.graph, &operands);
         }
         let condition = source::names(condition).next().and_then(|name| self.items.get(name)).cloned();
-        let Some(Item::Tensor(condition) | Item::Number(condition)) = condition else {
-            fail!(Unsupported, "cond on a condition that is not computed");
+        let condition = match condition {
+            Some(Item::Tensor(condition) | Item::Number(condition)) => condition,
+            Some(Item::Truth(Condition::Known(known))) => {
+                return self.branch(if known { &yes.graph } else { &no.graph }, &operands);
+            }
+            Some(Item::Truth(condition)) => self.builder.truth(&condition)?,
+            _ => fail!(Unsupported, "cond on a condition that is not computed"),
         };
         let condition = self.builder.cast(&condition, DType::Bool)?;
         let condition = self.builder.reshape(&condition, &[])?;
@@ -162,6 +167,8 @@ impl<'a> Program<'a> {
             Some(Item::Tensor(tensor) | Item::Number(tensor)) => Ok(tensor),
             Some(Item::Count { number, .. }) => Ok(number),
             Some(Item::Integer(dim)) => self.builder.integer(&dim),
+            Some(Item::Real(real)) => self.builder.real(&real),
+            Some(Item::Truth(condition)) => self.builder.truth(&condition),
             _ => fail!(Format, "the result `{name}` of a subgraph is not there"),
         }
     }

@@ -1,6 +1,6 @@
 //! Convolutions of one to three dimensions, plain and transposed, as two-dimensional ones.
 
-use ondine_graph::{Binary, Conv2d, DType, Dim, NDArray, Op, Result, fail};
+use ondine_graph::{Binary, Conv2d, DType, Dim, Op, Result, fail};
 
 use super::{
     norm::channels_last,
@@ -30,7 +30,7 @@ struct Spatial {
     before: Vec<usize>,
     after: Vec<usize>,
     dilation: Vec<usize>,
-    extra: Vec<usize>,
+    extra: Vec<Dim>,
     groups: usize,
 }
 
@@ -43,7 +43,7 @@ impl Spatial {
             before: two(&self.before, 0),
             after: two(&self.after, 0),
             dilation: two(&self.dilation, 1),
-            extra: two(&self.extra, 0),
+            extra: vec![Dim::from(0), self.extra[0].clone()],
             groups: self.groups,
         }
     }
@@ -63,7 +63,12 @@ fn convolution(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         before: vec![0; n],
         after: vec![0; n],
         dilation: call.sizes("dilation", n, 1)?,
-        extra: call.sizes("output_padding", n, 0)?,
+        extra: match &call.dims("output_padding").unwrap_or_default()[..] {
+            [] => vec![Dim::from(0); n],
+            [one] => vec![one.clone(); n],
+            list if list.len() == n => list.to_vec(),
+            _ => fail!(Format, "argument `output_padding` does not fit {n} dimensions"),
+        },
         groups: usize::try_from(call.integer("groups", 1)?).unwrap_or(0),
     };
     if let Some("same") = call.text("padding") {
@@ -128,24 +133,25 @@ fn computed(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias: Option<&Te
     let mut split = vec![x_shape[0].clone(), Dim::from(s.groups), inputs.clone()];
     let mut counts = Vec::new();
     for (i, kernel) in [kernel_h, kernel_w].into_iter().enumerate() {
-        let (Some(size), Some(kernel)) = (x_shape[2 + i].fixed(), kernel.fixed()) else {
-            fail!(Unsupported, "a computed kernel over a map of unknown size");
-        };
-        let mut amounts = vec![[0; 2]; 4];
-        amounts[y.axes[2 + i]] = [s.before[i], s.after[i]];
+        let Some(kernel) = kernel.fixed() else { fail!(Unsupported, "a computed kernel of unknown size") };
+        let mut amounts = vec![[0; 2]; y.rank()];
+        // The first dimension has become two.
+        let at = 2 + 2 * i;
+        amounts[y.axes[at]] = [s.before[i], s.after[i]];
         let value = builder.graph.push(Op::Pad { amounts }, &[y.value])?;
         y = Tensor { value, axes: y.axes };
-        let room = (size + s.before[i] + s.after[i]).checked_sub(s.dilation[i] * (kernel.max(1) - 1) + 1);
-        let Some(room) = room.filter(|_| s.stride[i] > 0) else { fail!(Shape, "a kernel that does not fit") };
-        let count = room / s.stride[i] + 1;
-        check_list(&[kernel, count])?;
-        let place = |tap: usize, block: usize| (block * s.stride[i] + tap * s.dilation[i]) as i64;
-        let places: Vec<i64> = (0..kernel).flat_map(|tap| (0..count).map(move |block| place(tap, block))).collect();
-        let indices = builder.graph.constant(NDArray::new(&[places.len()], &places)?);
-        let indices = builder.plain(indices);
-        y = builder.take(&y, 2 + i, &indices)?;
-        split.extend([Dim::from(kernel), count.into()]);
-        counts.push(Dim::from(count));
+        let reach = s.dilation[i] * (kernel.max(1) - 1) + 1;
+        let padded = builder.dim(&y, at);
+        if padded.fixed().is_some_and(|padded| padded < reach) || s.stride[i] == 0 {
+            fail!(Shape, "a kernel that does not fit");
+        }
+        let count = &(&padded - reach).floor_div(s.stride[i]) + 1;
+        check_list(&[kernel, count.fixed().unwrap_or(1)])?;
+        let (apart, stride) = (s.dilation[i] as i64, s.stride[i] as i64);
+        let places = builder.places(&0.into(), apart, &kernel.into(), stride, &count)?;
+        y = builder.take_places(&y, at, &places)?;
+        split.extend([Dim::from(kernel), count.clone()]);
+        counts.push(count);
     }
     let y = builder.reshape(&y, &split)?;
     let y = Builder::permuted(&y, &[0, 1, 2, 3, 5, 4, 6]);
@@ -181,23 +187,23 @@ fn deep(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias: Option<&Tensor
         let value = builder.graph.push(Op::Pad { amounts }, &[x.value])?;
         Tensor { value, axes: x.axes.clone() }
     };
-    let Some(depth) = builder.dim(&padded, 2).fixed() else { fail!(Unsupported, "a volume of unknown depth") };
-    let reach = dilation * (planes - 1) + 1;
-    if depth < reach || stride == 0 {
+    let depth = builder.dim(&padded, 2);
+    let reach = dilation * (planes.max(1) - 1) + 1;
+    if depth.fixed().is_some_and(|depth| depth < reach) || stride == 0 {
         fail!(Shape, "a kernel of depth {reach} does not fit a depth of {depth}");
     }
-    let count = (depth - reach) / stride + 1;
+    let count = &(&depth - reach).floor_div(stride) + 1;
     let inner = Spatial {
         stride: s.stride[1..].to_vec(),
         before: s.before[1..].to_vec(),
         after: s.after[1..].to_vec(),
         dilation: s.dilation[1..].to_vec(),
-        extra: vec![0; 2],
+        extra: vec![Dim::from(0); 2],
         groups: s.groups,
     };
     let mut total: Option<Tensor> = None;
     for plane in 0..planes {
-        let indices = builder.range(&(plane * dilation).into(), stride as i64, &count.into())?;
+        let indices = builder.range(&(plane * dilation).into(), stride as i64, &count)?;
         let part = builder.take(&padded, 2, &indices)?;
         // Depth joins the batch.
         let moved = Builder::permuted(&part, &[0, 2, 1, 3, 4]);
@@ -221,7 +227,7 @@ fn deep(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias: Option<&Tensor
     let Some(total) = total else { fail!(Shape, "a kernel without depth") };
     let shape = builder.shape(&total);
     let batch = builder.dim(x, 0);
-    let split = [batch, count.into(), shape[1].clone(), shape[2].clone(), shape[3].clone()];
+    let split = [batch, count, shape[1].clone(), shape[2].clone(), shape[3].clone()];
     let volume = builder.reshape(&total, &split)?;
     Ok(Builder::permuted(&volume, &[0, 2, 1, 3, 4]))
 }
@@ -238,11 +244,11 @@ fn opened(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias: Option<&Tens
         y = dilated(builder, &y, 2 + i, s.stride[i])?;
         let reach = s.dilation[i] * (tap.max(1) - 1);
         // What is cut beyond what the kernel adds, the input does without.
-        let size = builder.dim(&y, 2 + i);
-        let (first, last) = (s.before[i].saturating_sub(reach), s.before[i].saturating_sub(reach + s.extra[i]));
+        let (size, all) = (builder.dim(&y, 2 + i), reach + most_extra(s, i));
+        let (first, last) = (s.before[i].saturating_sub(reach), s.before[i].saturating_sub(all));
         y = builder.slice(&y, 2 + i, &first.into(), &(&size - &Dim::from(last)))?;
         before.push(reach.saturating_sub(s.before[i]));
-        after.push((reach + s.extra[i]).saturating_sub(s.before[i]));
+        after.push(all.saturating_sub(s.before[i]));
     }
     let groups = s.groups.max(1);
     let mut split = vec![Dim::from(groups), (inputs / groups).into(), (*outputs).into()];
@@ -258,12 +264,23 @@ fn opened(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias: Option<&Tens
     merged.extend(taps.iter().map(|&tap| Dim::from(tap)));
     let kernel = builder.reshape(&kernel, &merged)?;
     let ones = vec![1; n];
-    let inner = Spatial { stride: ones, before, after, dilation: s.dilation.clone(), extra: vec![0; n], groups };
-    match (n, builder.is_fixed(&kernel)) {
-        (3, _) => deep(builder, &y, &kernel, bias, &inner),
-        (_, true) => flat(builder, &y, &kernel, bias, &inner),
-        _ => computed(builder, &y, &kernel, bias, &inner),
+    let inner =
+        Spatial { stride: ones, before, after, dilation: s.dilation.clone(), extra: vec![Dim::from(0); n], groups };
+    let mut y = match (n, builder.is_fixed(&kernel)) {
+        (3, _) => deep(builder, &y, &kernel, bias, &inner)?,
+        (_, true) => flat(builder, &y, &kernel, bias, &inner)?,
+        _ => computed(builder, &y, &kernel, bias, &inner)?,
+    };
+    for (i, extra) in s.extra.iter().enumerate() {
+        let end = &(&builder.dim(&y, 2 + i) - most_extra(s, i)) + extra;
+        y = builder.slice(&y, 2 + i, &0.into(), &end)?;
     }
+    Ok(y)
+}
+
+/// The most output padding that there can be.
+fn most_extra(s: &Spatial, i: usize) -> usize {
+    s.extra[i].fixed().unwrap_or(s.stride[i].max(s.dilation[i]).max(1) - 1)
 }
 
 /// A transposed convolution: one plain convolution yields the outputs between two neighbours of the input as
@@ -290,7 +307,7 @@ fn spread(builder: &mut Builder, x: &Tensor, weight: &Tensor, bias: Option<&Tens
         before: steps.iter().map(|step| step - 1).collect(),
         after: steps.iter().map(|step| step - 1).collect(),
         dilation: vec![1; 2],
-        extra: vec![0; 2],
+        extra: vec![Dim::from(0); 2],
         groups,
     };
     let y = flat(builder, x, &kernel, None, &inner)?;
@@ -370,10 +387,13 @@ fn spread_kernel(
 /// Cuts a spread dimension to what is asked for; where output padding reaches beyond it there are zeros.
 fn crop(builder: &mut Builder, y: &Tensor, x: &Tensor, axis: usize, s: &Spatial, size: usize) -> Result<Tensor> {
     let i = axis - 2;
-    let wanted = &(&(&(&builder.dim(x, axis) - 1) * s.stride[i]) + (size + s.extra[i])) - 2 * s.before[i];
+    let wanted = &(&(&(&(&builder.dim(x, axis) - 1) * s.stride[i]) + size) + &s.extra[i]) - 2 * s.before[i];
     let end = &wanted + s.before[i];
     let there = builder.dim(y, axis);
-    let missing = (&end - &there).constant().and_then(|missing| usize::try_from(missing).ok()).unwrap_or(0);
+    let missing = match (&end - &there).constant() {
+        Some(missing) => usize::try_from(missing).unwrap_or(0),
+        None => most_extra(s, i),
+    };
     let mut y = y.clone();
     if missing > 0 {
         let mut amounts = vec![[0; 2]; y.rank()];

@@ -187,7 +187,7 @@ pub(super) fn solve(builder: &mut Builder, a: &Tensor, b: &Tensor) -> Result<Ten
     }
     let (mut left, mut right) = (builder.shape(a), builder.shape(b));
     let (square, columns) = (left.split_off(a.rank() - 2), right.split_off(b.rank() - 2));
-    let head = ondine_graph::infer::broadcast(&left.into(), &right.into())?.0;
+    let head = builder.broadcast_shape(&left.into(), &right.into())?.0;
     let (a, b) =
         (builder.expand(a, &[&head[..], &square].concat())?, builder.expand(b, &[&head[..], &columns].concat())?);
     let inputs = [builder.dense(&a)?, builder.dense(&b)?];

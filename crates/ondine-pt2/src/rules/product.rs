@@ -1,6 +1,6 @@
 //! Matrix products, attention, and what is made of them.
 
-use ondine_graph::{Attention, Binary, DType, Dim, Mask, Op, Reduce, Result, fail, infer::broadcast};
+use ondine_graph::{Attention, Binary, DType, Dim, Mask, Op, Reduce, Result, fail};
 
 use super::{
     complex::{join, operand, split},
@@ -199,7 +199,7 @@ pub(super) fn matmul(builder: &mut Builder, a: &Tensor, b: &Tensor) -> Result<Te
 fn batched(builder: &mut Builder, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (a_shape, b_shape) = (builder.shape(a), builder.shape(b));
     let head = |shape: &[Dim]| ondine_graph::Shape(shape[..shape.len() - 2].to_vec());
-    let batch = broadcast(&head(&a_shape), &head(&b_shape))?;
+    let batch = builder.broadcast_shape(&head(&a_shape), &head(&b_shape))?;
     let full = |shape: &[Dim]| batch.0.iter().chain(&shape[shape.len() - 2..]).cloned().collect::<Vec<_>>();
     let (a, b) = (builder.expand(a, &full(&a_shape))?, builder.expand(b, &full(&b_shape))?);
     let left = builder.dense(&a)?;
@@ -268,8 +268,8 @@ fn attention(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let apart = q.rank() > 3 && heads.iter().flatten().all(|heads| heads.fixed().is_some());
     let apart = apart || q.rank() > 2 && call.flag("enable_gqa", false)? && heads[0] != heads[1];
     let (q, k, v) = (four(builder, &q, apart)?, four(builder, &k, apart)?, four(builder, &v, apart)?);
-    let batch =
-        broadcast(&ondine_graph::Shape(vec![builder.dim(&q, 0)]), &ondine_graph::Shape(vec![builder.dim(&k, 0)]))?;
+    let batches = [&q, &k].map(|x| ondine_graph::Shape(vec![builder.dim(x, 0)]));
+    let batch = builder.broadcast_shape(&batches[0], &batches[1])?;
     let heads = [&q, &k].map(|x| builder.dim(x, 1).fixed());
     let [Some(heads), Some(kv_heads)] = heads else { fail!(Unsupported, "an unknown number of heads") };
     let mut inputs = Vec::new();

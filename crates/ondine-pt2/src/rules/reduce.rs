@@ -1,6 +1,6 @@
 //! Operators that fold dimensions.
 
-use ondine_graph::{Binary, DType, Dim, Elementary, Op, Reduce, Result, Scan, Unary, fail};
+use ondine_graph::{Binary, DType, Dim, Elementary, Op, Real, RealPair, Reduce, Result, Scan, Unary};
 
 use super::rule::{Rule, one};
 use crate::{
@@ -254,14 +254,23 @@ fn variance(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         "dim" | "" | "default" => f64::from(u8::from(call.flag("unbiased", true)?)),
         _ => call.float("correction", 1.0)?,
     };
-    let count = axes.iter().try_fold(1_usize, |product, &axis| builder.dim(&x, axis).fixed().map(|n| product * n));
-    let Some(count) = count else { fail!(Unsupported, "the variance over a dimension of unknown size") };
+    let count = Real::Of(axes.iter().fold(Dim::from(1), |product, &axis| &product * &builder.dim(&x, axis)));
     let mean = reduce(builder, Reduce::Mean, &x, &axes, true)?;
     let difference = builder.binary(Binary::Sub, &x, &mean)?;
     let square = builder.binary(Binary::Mul, &difference, &difference)?;
     let mut result = reduce(builder, Reduce::Mean, &square, &axes, keep)?;
     if correction != 0.0 {
-        result = builder.affine(&result, count as f64 / (count as f64 - correction).max(0.0), 0.0)?;
+        let rest = count.pair(RealPair::Difference, &Real::constant(correction));
+        let rest = rest.pair(RealPair::Max, &Real::constant(0.0));
+        // Of nothing there is no variance, and not by nothing either.
+        result = match (count.known(), rest.known()) {
+            (Some(count), Some(rest)) => builder.affine(&result, count / rest, 0.0)?,
+            _ => {
+                let (count, rest) = (builder.real(&count)?, builder.real(&rest)?);
+                let factor = builder.binary(Binary::Div, &count, &rest)?;
+                builder.binary(Binary::Mul, &result, &factor)?
+            }
+        };
     }
     if call.op.starts_with("std") {
         result = builder.unary(Unary::Sqrt, &result)?;

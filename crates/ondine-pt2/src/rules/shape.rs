@@ -1,6 +1,6 @@
 //! Operators that make, join, pad and reorder tensors.
 
-use ondine_graph::{Binary, DType, Dim, NDArray, Op, Result, fail, infer::broadcast};
+use ondine_graph::{Binary, DType, Dim, DimPair, NDArray, Op, Result, Unary, fail, infer::broadcast};
 
 use super::{
     choice::repeated,
@@ -70,14 +70,6 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("view_as_real_copy", |_, call| one(call.tensor("self")?)).complex(),
     Rule::new("real", real).shared().complex(),
     Rule::new("imag", real).shared().complex(),
-    Rule::new("_assert_tensor_metadata", |_, _| Ok(Vec::new())).complex(),
-    Rule::new("_assert_async", |_, _| Ok(Vec::new())),
-    Rule::new("_linalg_check_errors", |_, _| Ok(Vec::new())),
-    Rule::new("_functional_assert_async", |_, _| Ok(Vec::new())),
-    Rule::new("sym_constrain_range_for_size", |_, _| Ok(Vec::new())),
-    Rule::new("sym_constrain_range", |_, _| Ok(Vec::new())),
-    Rule::new("_set_grad_enabled", |_, _| Ok(Vec::new())),
-    Rule::new("_check_is_size", |_, _| Ok(Vec::new())),
     Rule::new("fliplr", fliplr),
     Rule::new("flipud", fliplr),
     Rule::new("rot90", rot90),
@@ -102,7 +94,7 @@ fn complex(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 
 fn eye(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let [rows, columns] = matrix(&call.out_shape(0)?)?;
-    let equal = compare_places(builder, [&rows, &columns], 0, Places::Equal)?;
+    let equal = compare_places(builder, [&rows, &columns], &0.into(), Places::Equal)?;
     one(call.cast_out(builder, &equal)?)
 }
 
@@ -173,29 +165,35 @@ fn pad(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         _ => 0.0,
     };
     let mut x = call.tensor("self")?;
-    let Some(amounts) = amounts.iter().map(Dim::constant).collect::<Option<Vec<i64>>>() else {
-        if mode != "constant" {
-            fail!(Unsupported, "`{mode}` padding by an amount that is not known beforehand");
+    if mode != "constant" {
+        for (i, pair) in amounts.chunks_exact(2).enumerate() {
+            let Some(axis) = x.rank().checked_sub(i + 1) else { fail!(Shape, "more padding than dimensions") };
+            x = cut(builder, &x, axis, pair)?;
+            x = mirrored(
+                builder,
+                &x,
+                axis,
+                [pair[0].pair(DimPair::Max, &0.into()), pair[1].pair(DimPair::Max, &0.into())],
+                mode,
+            )?;
         }
+        return one(x);
+    }
+    let Some(known) = amounts.iter().map(Dim::constant).collect::<Option<Vec<i64>>>() else {
         return symbolic_pad(builder, x, &amounts, value).and_then(one);
     };
     for (i, pair) in amounts.chunks_exact(2).enumerate() {
         let Some(axis) = x.rank().checked_sub(i + 1) else { fail!(Shape, "more padding than dimensions") };
-        let [before, after] = [pair[0], pair[1]];
-        if mode != "constant" {
-            x = mirrored(builder, &x, axis, [before, after], mode)?;
-            continue;
-        }
-        // Negative amounts cut.
-        let size = builder.dim(&x, axis);
-        let (start, end) =
-            (Dim::from_i64(before.saturating_neg().max(0)), &size - &Dim::from_i64(after.saturating_neg().max(0)));
-        x = builder.slice(&x, axis, &start, &end)?;
+        x = cut(builder, &x, axis, pair)?;
     }
-    if mode != "constant" {
-        return one(x);
-    }
-    constant_pad(builder, &x, &amounts, value).and_then(one)
+    constant_pad(builder, &x, &known, value).and_then(one)
+}
+
+/// `x` without as many elements before and after along `axis` as negative amounts of padding say.
+fn cut(builder: &mut Builder, x: &Tensor, axis: usize, pair: &[Dim]) -> Result<Tensor> {
+    let size = builder.dim(x, axis);
+    let negative = |amount: &Dim| (&Dim::from(0) - amount).pair(DimPair::Max, &0.into());
+    builder.slice(x, axis, &negative(&pair[0]), &(&size - &negative(&pair[1])))
 }
 
 /// `x` with `value` around it, by amounts of which some depend on sizes.
@@ -203,14 +201,12 @@ fn symbolic_pad(builder: &mut Builder, mut x: Tensor, amounts: &[Dim], value: f6
     let value = builder.number(value, builder.dtype(&x))?;
     for (i, pair) in amounts.chunks_exact(2).enumerate() {
         let Some(axis) = x.rank().checked_sub(i + 1) else { fail!(Shape, "more padding than dimensions") };
-        let cut = |amount: &Dim| amount.constant().map_or(0, |amount| amount.saturating_neg().max(0));
-        let (start, size) = (Dim::from_i64(cut(&pair[0])), builder.dim(&x, axis));
-        x = builder.slice(&x, axis, &start, &(&size - &Dim::from_i64(cut(&pair[1]))))?;
+        x = cut(builder, &x, axis, pair)?;
         let mut parts = vec![x.clone()];
         for (position, amount) in [0, 1].into_iter().zip(pair) {
-            if amount.constant().is_none_or(|amount| amount > 0) {
-                let mut shape = builder.shape(&x);
-                shape[axis] = amount.clone();
+            let mut shape = builder.shape(&x);
+            shape[axis] = amount.pair(DimPair::Max, &0.into());
+            if shape[axis].constant() != Some(0) {
                 let filled = builder.expand(&value, &shape)?;
                 parts.insert(position * parts.len(), filled);
             }
@@ -247,31 +243,36 @@ fn constant_pad(builder: &mut Builder, x: &Tensor, amounts: &[i64], value: f64) 
     builder.select(&inside, &result, &value)
 }
 
-/// `x` continued along `axis` by its own elements, or cut where an amount is negative.
-fn mirrored(builder: &mut Builder, x: &Tensor, axis: usize, [before, after]: [i64; 2], mode: &str) -> Result<Tensor> {
-    if before == 0 && after == 0 {
+/// `x` continued along `axis` by its own elements.
+fn mirrored(builder: &mut Builder, x: &Tensor, axis: usize, [before, after]: [Dim; 2], mode: &str) -> Result<Tensor> {
+    if before.constant() == Some(0) && after.constant() == Some(0) {
         return Ok(x.clone());
     }
-    let Some(size) = builder.dim(x, axis).fixed().filter(|&size| size > 0) else {
-        fail!(Unsupported, "padding by {mode} of a dimension of unknown size");
-    };
-    let count = before.saturating_add(size as i64).saturating_add(after).max(0);
-    check_list(&[usize::try_from(count).unwrap_or(usize::MAX)])?;
-    let source = |i: i64| -> i64 {
-        let (n, i) = (size as i64, i - before);
-        match mode {
-            "reflect" if n > 1 => {
-                let period = 2 * (n - 1);
-                let i = i.rem_euclid(period);
-                if i < n { i } else { period - i }
-            }
-            "circular" => i.rem_euclid(n),
-            _ => i.clamp(0, n - 1),
+    let size = builder.dim(x, axis);
+    let whole = &(&size + &before) + &after;
+    check_list(&[whole.fixed().unwrap_or(1)])?;
+    let widest = before.pair(DimPair::Max, &after);
+    // PyTorch refuses what would go round more than once.
+    match mode {
+        "reflect" => builder.at_most("padding by what is mirrored", &(&widest + 1), &size),
+        "circular" => builder.at_most("padding by what comes round", &widest, &size),
+        _ => builder.at_most("padding by the edge", &1.into(), &size),
+    }
+    let places = builder.range(&(&Dim::from(0) - &before), 1, &whole)?;
+    let indices = match mode {
+        "circular" => builder.with_size(Binary::Remainder, &places, &size)?,
+        "reflect" => {
+            let right = builder.unary(Unary::Abs, &places)?;
+            let end = builder.integer(&(&size - 1))?;
+            let left = builder.binary(Binary::Sub, &end, &right)?;
+            let left = builder.unary(Unary::Abs, &left)?;
+            builder.binary(Binary::Sub, &end, &left)?
+        }
+        _ => {
+            let places = builder.with_size(Binary::Max, &places, &0.into())?;
+            builder.with_size(Binary::Min, &places, &(&size - 1))?
         }
     };
-    let indices: Vec<i64> = (0..count).map(source).collect();
-    let indices = builder.graph.constant(NDArray::new(&[indices.len()], &indices)?);
-    let indices = builder.plain(indices);
     builder.take(x, axis, &indices)
 }
 
@@ -306,8 +307,8 @@ enum Places {
 }
 
 /// For each place of a matrix whether its column compares so to its row plus `offset`.
-fn compare_places(builder: &mut Builder, [rows, columns]: [&Dim; 2], offset: i64, how: Places) -> Result<Tensor> {
-    let row = builder.range(&Dim::from_i64(offset), 1, rows)?;
+fn compare_places(builder: &mut Builder, [rows, columns]: [&Dim; 2], offset: &Dim, how: Places) -> Result<Tensor> {
+    let row = builder.range(offset, 1, rows)?;
     let row = builder.reshape(&row, &[rows.clone(), 1.into()])?;
     let column = builder.range(&0.into(), 1, columns)?;
     let column = builder.reshape(&column, &[1.into(), columns.clone()])?;
@@ -326,14 +327,15 @@ fn compare_places(builder: &mut Builder, [rows, columns]: [&Dim; 2], offset: i64
 
 /// Where a query may look at a key: places on and below the diagonal.
 pub(super) fn lower_triangle(builder: &mut Builder, rows: &Dim, columns: &Dim) -> Result<Tensor> {
-    compare_places(builder, [rows, columns], 0, Places::AtMost)
+    compare_places(builder, [rows, columns], &0.into(), Places::AtMost)
 }
 
 fn triangle(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
     let [rows, columns] = matrix(&builder.shape(&x))?;
     let how = if call.op == "tril" { Places::AtMost } else { Places::AtLeast };
-    let inside = compare_places(builder, [&rows, &columns], call.integer("diagonal", 0)?, how)?;
+    let diagonal = call.try_dim("diagonal")?.unwrap_or_else(|| 0.into());
+    let inside = compare_places(builder, [&rows, &columns], &diagonal, how)?;
     let zero = builder.number(0.0, builder.dtype(&x))?;
     one(builder.select(&inside, &x, &zero)?)
 }
@@ -341,7 +343,7 @@ fn triangle(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 fn roll(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let mut x = call.tensor("self")?;
     let shape = builder.shape(&x);
-    let shifts = call.integers("shifts", &[])?;
+    let shifts = call.dims("shifts")?;
     let mut axes = call.axes("dims", x.rank())?;
     if axes.is_empty() {
         let elements = shape.iter().fold(Dim::from(1), |product, dim| &product * dim);
@@ -350,12 +352,9 @@ fn roll(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     }
     for (axis, shift) in axes.into_iter().zip(shifts) {
         let size = builder.dim(&x, axis);
-        let cut = match size.constant() {
-            Some(0) => continue,
-            Some(size) => Dim::from_i64((-shift).rem_euclid(size)),
-            None if shift >= 0 => &size - &Dim::from_i64(shift),
-            None => Dim::from_i64(-shift),
-        };
+        // What is left of minus the shift by whole rounds, of which there are none through nothing.
+        let (back, round) = (&Dim::from(0) - &shift, size.pair(DimPair::Max, &1.into()));
+        let cut = &back - &(&back.pair(DimPair::Quotient, &round) * &round);
         if cut.constant() == Some(0) {
             continue;
         }
@@ -506,7 +505,7 @@ fn one_hot(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 fn polar(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (size, angle) = (call.tensor("abs")?, call.tensor("angle")?);
     let mut parts = Vec::new();
-    for unary in [ondine_graph::Unary::Cos, ondine_graph::Unary::Sin] {
+    for unary in [Unary::Cos, Unary::Sin] {
         let part = builder.unary(unary, &angle)?;
         parts.push(builder.binary(Binary::Mul, &size, &part)?);
     }

@@ -1,8 +1,8 @@
 //! Pooling, resizing and sampling of feature maps.
 
 use ondine_graph::{
-    Binary, DType, Dim, Fold, Interpolation, Kernel, NDArray, Op, Pooling, Reduce, Resample, Result, Scatter, Unary,
-    Window, fail,
+    Binary, DType, Dim, DimPair, Fold, Interpolation, Kernel, NDArray, Op, Pooling, Reduce, Resample, Result, Scatter,
+    Unary, Window, fail,
 };
 
 use super::{
@@ -186,66 +186,93 @@ fn resize(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 /// For each window along all dimensions the place of its largest element, row by row.
 fn largest_places(builder: &mut Builder, x: &Tensor, windows: &[Window], out: &[Dim]) -> Result<Tensor> {
     let n = windows.len();
-    let Some(head) = x.rank().checked_sub(n) else { fail!(Shape, "{n} windows in rank {}", x.rank()) };
+    let Some(head) = x.rank().checked_sub(n).filter(|_| out.len() == x.rank()) else {
+        fail!(Shape, "{n} windows in rank {}", x.rank());
+    };
+    let shape = builder.shape(x);
     let mut y = builder.cast(x, DType::F32)?;
-    let mut split = builder.shape(x)[..head].to_vec();
-    // Of each dimension: for each window and tap the element; taps that are not there repeat the last.
-    let mut elements: Vec<Vec<Vec<usize>>> = Vec::new();
-    let mut sizes = Vec::new();
+    let (mut elements, mut counts, mut taps) = (Vec::new(), Vec::new(), Vec::new());
     for (i, window) in windows.iter().enumerate() {
-        let there = out.get(head + i).and_then(Dim::fixed);
-        let (Some(size), Some(count)) = (builder.dim(x, head + i).fixed(), there) else {
-            fail!(Unsupported, "places in a map of unknown size");
-        };
-        check_list(&[size, count])?;
-        let placed = window.place(size, count);
-        let taps = placed.windows.iter().map(|window| window.1).max().unwrap_or(0);
-        if taps == 0 || placed.windows.iter().any(|window| window.1 == 0) {
-            fail!(Shape, "a window without elements");
-        }
-        let tap = |&(first, there, _): &(usize, usize, usize)| {
-            (0..taps).map(move |tap| first + tap.min(there - 1) * placed.dilation).collect::<Vec<_>>()
-        };
-        let list: Vec<Vec<usize>> = placed.windows.iter().map(tap).collect();
-        let flat: Vec<i64> = list.iter().flatten().map(|&place| place as i64).collect();
-        let indices = builder.graph.constant(NDArray::new(&[flat.len()], &flat)?);
-        let indices = builder.plain(indices);
-        y = builder.take(&y, head + i, &indices)?;
-        split.extend([Dim::from(count), taps.into()]);
-        elements.push(list);
-        sizes.push(size);
+        let places = tapped(builder, window, &shape[head + i], &out[head + i])?;
+        let both = builder.shape(&places);
+        check_list(&[both[0].fixed().unwrap_or(1), both[1].fixed().unwrap_or(1)])?;
+        // Dimensions before this one have become two.
+        y = builder.take_places(&y, head + 2 * i, &places)?;
+        counts.push(both[0].clone());
+        taps.push(both[1].clone());
+        elements.push(places);
     }
-    check_list(&elements.iter().flat_map(|list| [list.len(), list[0].len()]).collect::<Vec<_>>())?;
-    let y = builder.reshape(&y, &split)?;
     let order: Vec<usize> =
         (0..head).chain((0..n).map(|i| head + 2 * i)).chain((0..n).map(|i| head + 2 * i + 1)).collect();
     let y = Builder::permuted(&y, &order);
-    let (windows, taps): (usize, usize) =
-        (elements.iter().map(Vec::len).product(), elements.iter().map(|list| list[0].len()).product());
-    let mut shape = split[..head].to_vec();
-    shape.extend([Dim::from(windows), taps.into()]);
-    let y = builder.reshape(&y, &shape)?;
+    let (all, each) = (count_of(&counts), count_of(&taps));
+    let y = builder.reshape(&y, &[&shape[..head], &[all.clone(), each.clone()]].concat())?;
     let value = builder.dense(&y)?;
     let value = builder.graph.push(Op::ArgMax, &[value])?;
     let tap = builder.plain(value);
     // Which element of the map a tap of a window is.
-    let mut table = Vec::with_capacity(windows * taps);
-    for index in 0..windows * taps {
-        let (mut window, mut tap, mut place, mut stride) = (index / taps, index % taps, 0, 1);
-        for (list, size) in elements.iter().zip(&sizes).rev() {
-            place += list[window % list.len()][tap % list[0].len()] * stride;
-            window /= list.len();
-            tap /= list[0].len();
-            stride *= size;
-        }
-        table.push(place as i64);
+    let mut table: Option<Tensor> = None;
+    for (i, places) in elements.iter().enumerate() {
+        let mut wide = vec![Dim::from(1); 2 * n];
+        (wide[i], wide[n + i]) = (counts[i].clone(), taps[i].clone());
+        let places = builder.reshape(places, &wide)?;
+        let places = builder.with_size(Binary::Mul, &places, &count_of(&shape[head + i + 1..]))?;
+        table = Some(match table {
+            Some(table) => builder.binary(Binary::Add, &table, &places)?,
+            None => places,
+        });
     }
-    let table = builder.graph.constant(NDArray::new(&[table.len()], &table)?);
-    let table = builder.plain(table);
-    let first = builder.range(&0.into(), taps as i64, &windows.into())?;
+    let Some(table) = table else { fail!(Shape, "a window of no dimension") };
+    let table = builder.reshape(&table, &[&all * &each])?;
+    let first = builder.range(&0.into(), 1, &all)?;
+    let first = builder.with_size(Binary::Mul, &first, &each)?;
     let index = builder.binary(Binary::Add, &tap, &first)?;
     let places = builder.take(&table, 0, &index)?;
     builder.reshape(&places, out)
+}
+
+fn count_of(sizes: &[Dim]) -> Dim {
+    sizes.iter().fold(Dim::from(1), |product, size| &product * size)
+}
+
+/// For each of `count` windows along a dimension of `size` its elements; taps that are not there repeat the nearest
+/// that is.
+fn tapped(builder: &mut Builder, window: &Window, size: &Dim, count: &Dim) -> Result<Tensor> {
+    match *window {
+        Window::Sliding { kernel, stride, padding, dilation, .. } => {
+            let [Ok(stride), Ok(padding), Ok(apart)] = [stride, padding, dilation].map(i64::try_from) else {
+                fail!(Shape, "a window that is too large");
+            };
+            let places = builder.places(&Dim::from_i64(-padding), stride, count, apart, &kernel.into())?;
+            // The first and the last elements of a window that are there are as far from each other as all are.
+            let first = builder.with_size(Binary::Remainder, &places, &Dim::from_i64(apart))?;
+            let places = builder.binary(Binary::Max, &places, &first)?;
+            let end = builder.integer(&(size - 1))?;
+            let left = builder.binary(Binary::Sub, &end, &places)?;
+            let left = builder.with_size(Binary::Remainder, &left, &Dim::from_i64(apart))?;
+            let last = builder.binary(Binary::Sub, &end, &left)?;
+            builder.binary(Binary::Min, &places, &last)
+        }
+        // From floor(i * size / count) up to before ceil((i + 1) * size / count).
+        Window::Adaptive(_) => {
+            let taps = match (size.fixed(), count.fixed()) {
+                (Some(size), Some(count @ 1..)) if size.is_multiple_of(count) => Dim::from(size / count),
+                _ => &(&(size + count) - 1).pair(DimPair::Quotient, count) + 1,
+            };
+            let window = builder.range(&0.into(), 1, count)?;
+            let window = builder.reshape(&window, &[count.clone(), 1.into()])?;
+            let start = builder.with_size(Binary::Mul, &window, size)?;
+            let start = builder.with_size(Binary::FloorDiv, &start, count)?;
+            let next = builder.with_size(Binary::Add, &window, &1.into())?;
+            let end = builder.with_size(Binary::Mul, &next, size)?;
+            let end = builder.with_size(Binary::Add, &end, &(count - 1))?;
+            let end = builder.with_size(Binary::FloorDiv, &end, count)?;
+            let last = builder.with_size(Binary::Sub, &end, &1.into())?;
+            let tap = builder.range(&0.into(), 1, &taps)?;
+            let places = builder.binary(Binary::Add, &start, &tap)?;
+            builder.binary(Binary::Min, &places, &last)
+        }
+    }
 }
 
 /// Elements back at the places where a pooling found them; zeros elsewhere.
@@ -286,25 +313,24 @@ impl Blocks {
         })
     }
 
-    /// Blocks along a dimension.
-    fn count(&self, axis: usize, size: usize) -> Result<usize> {
+    /// How many blocks there are along a dimension.
+    fn count(&self, axis: usize, size: &Dim) -> Result<Dim> {
         let reach = self.dilation[axis].saturating_mul(self.kernel[axis].max(1) - 1).saturating_add(1);
-        match size.saturating_add(self.padding[axis].saturating_mul(2)).checked_sub(reach) {
-            Some(room) if self.stride[axis] > 0 => {
-                let count = room / self.stride[axis] + 1;
-                check_list(&[self.kernel[axis], count])?;
-                Ok(count)
-            }
-            _ => fail!(Shape, "a block of {reach} does not fit a dimension of {size}"),
+        let padded = size + self.padding[axis].saturating_mul(2);
+        if self.stride[axis] == 0 || padded.fixed().is_some_and(|padded| padded < reach) {
+            fail!(Shape, "a block of {reach} does not fit a dimension of {size}");
         }
+        let count = &(&padded - reach).floor_div(self.stride[axis]) + 1;
+        check_list(&[self.kernel[axis], count.fixed().unwrap_or(1)])?;
+        Ok(count)
     }
 
-    /// For each tap and block of a dimension the padded position it reads.
-    fn positions(&self, axis: usize, count: usize) -> Vec<i64> {
-        let taps = 0..self.kernel[axis];
-        taps.flat_map(|tap| (0..count).map(move |block| (tap, block)))
-            .map(|(tap, block)| (block * self.stride[axis] + tap * self.dilation[axis]) as i64)
-            .collect()
+    /// For each tap and block of a dimension the padded position it reads: `[taps, blocks]`.
+    fn positions(&self, builder: &mut Builder, axis: usize, count: &Dim) -> Result<Tensor> {
+        let [Ok(apart), Ok(stride)] = [self.dilation[axis], self.stride[axis]].map(i64::try_from) else {
+            fail!(Shape, "blocks that are too far from each other");
+        };
+        builder.places(&0.into(), apart, &self.kernel[axis].into(), stride, count)
     }
 }
 
@@ -312,21 +338,17 @@ fn im2col(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.float_tensor(builder, "self")?;
     let blocks = Blocks::new(call)?;
     let mut y = x.clone();
-    let mut split = builder.shape(&x)[..2].to_vec();
     for axis in 0..2 {
-        let Some(size) = builder.dim(&x, 2 + axis).fixed() else { fail!(Unsupported, "im2col of an unknown size") };
-        let count = blocks.count(axis, size)?;
-        let mut amounts = vec![[0; 2]; 4];
-        amounts[y.axes[2 + axis]] = [blocks.padding[axis]; 2];
+        let count = blocks.count(axis, &builder.dim(&x, 2 + axis))?;
+        // The first dimension has become two.
+        let at = 2 + 2 * axis;
+        let mut amounts = vec![[0; 2]; y.rank()];
+        amounts[y.axes[at]] = [blocks.padding[axis]; 2];
         let value = builder.graph.push(Op::Pad { amounts }, &[y.value])?;
         y = Tensor { value, axes: y.axes };
-        let positions = blocks.positions(axis, count);
-        let indices = builder.graph.constant(NDArray::new(&[positions.len()], &positions)?);
-        let indices = builder.plain(indices);
-        y = builder.take(&y, 2 + axis, &indices)?;
-        split.extend([Dim::from(blocks.kernel[axis]), count.into()]);
+        let positions = blocks.positions(builder, axis, &count)?;
+        y = builder.take_places(&y, at, &positions)?;
     }
-    let y = builder.reshape(&y, &split)?;
     let y = Builder::permuted(&y, &[0, 1, 2, 4, 3, 5]);
     one(builder.reshape(&y, &call.out_shape(0)?)?)
 }
@@ -335,29 +357,33 @@ fn im2col(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 fn col2im(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.float_tensor(builder, "self")?;
     let blocks = Blocks::new(call)?;
-    let size = call.sizes("output_size", 2, 1)?;
-    let count = [blocks.count(0, size[0])?, blocks.count(1, size[1])?];
-    let padded = [0, 1].map(|axis| size[axis] + 2 * blocks.padding[axis]);
-    let (rows, columns) = (blocks.positions(0, count[0]), blocks.positions(1, count[1]));
-    let places: Vec<i64> =
-        rows.iter().flat_map(|row| columns.iter().map(move |column| row * padded[1] as i64 + column)).collect();
+    let size = call.dims("output_size")?;
+    let [height, width] = &size[..] else { fail!(Shape, "an image of {} dimensions", size.len()) };
+    let count = [blocks.count(0, height)?, blocks.count(1, width)?];
+    let padded = [height + 2 * blocks.padding[0], width + 2 * blocks.padding[1]];
+    let (rows, columns) = (blocks.positions(builder, 0, &count[0])?, blocks.positions(builder, 1, &count[1])?);
+    let (down, across) = (builder.shape(&rows), builder.shape(&columns));
+    let rows = builder.with_size(Binary::Mul, &rows, &padded[1])?;
+    let rows = builder.reshape(&rows, &[count_of(&down), 1.into()])?;
+    let columns = builder.reshape(&columns, &[1.into(), count_of(&across)])?;
+    let places = builder.binary(Binary::Add, &rows, &columns)?;
+    let all = &count_of(&down) * &count_of(&across);
+    let indices = builder.reshape(&places, std::slice::from_ref(&all))?;
     let shape = call.out_shape(0)?;
     let [batch, channels] = [shape[0].clone(), shape[1].clone()];
-    let [kh, kw, ch, cw] = [blocks.kernel[0], blocks.kernel[1], count[0], count[1]].map(Dim::from);
+    let [kh, kw, ch, cw] = [blocks.kernel[0].into(), blocks.kernel[1].into(), count[0].clone(), count[1].clone()];
     let y = builder.reshape(&x, &[batch.clone(), channels.clone(), kh, kw, ch, cw])?;
     // Taps and blocks in the order of the places, then whatever moves together.
     let y = Builder::permuted(&y, &[2, 4, 3, 5, 0, 1]);
-    let y = builder.reshape(&y, &[places.len().into(), batch.clone(), channels.clone()])?;
-    let indices = builder.graph.constant(NDArray::new(&[places.len()], &places)?);
-    let indices = builder.plain(indices);
+    let y = builder.reshape(&y, &[all, batch.clone(), channels.clone()])?;
     let zero = builder.number(0.0, DType::F32)?;
-    let base = builder.expand(&zero, &[(padded[0] * padded[1]).into(), batch.clone(), channels.clone()])?;
+    let base = builder.expand(&zero, &[&padded[0] * &padded[1], batch.clone(), channels.clone()])?;
     let summed = builder.scatter_rows(Scatter::Add, &base, 0, &indices, &y)?;
-    let image = builder.reshape(&summed, &[padded[0].into(), padded[1].into(), batch, channels])?;
+    let image = builder.reshape(&summed, &[padded[0].clone(), padded[1].clone(), batch, channels])?;
     let mut image = Builder::permuted(&image, &[2, 3, 0, 1]);
-    for (axis, size) in size.into_iter().enumerate() {
+    for (axis, size) in size.iter().enumerate() {
         let start = blocks.padding[axis];
-        image = builder.slice(&image, 2 + axis, &start.into(), &(start + size).into())?;
+        image = builder.slice(&image, 2 + axis, &start.into(), &(size + start))?;
     }
     one(image)
 }

@@ -1,6 +1,6 @@
 //! Views: operators whose result shares memory with their argument.
 
-use ondine_graph::{DType, Dim, DimPair, NDArray, Result, Scatter, fail};
+use ondine_graph::{Binary, Comparison, Condition, DType, Dim, DimPair, NDArray, Real, Result, Scatter, fail};
 
 use super::{
     complex,
@@ -198,7 +198,8 @@ fn movedim(_: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 
 /// A position counted from the end if it is negative.
 fn from_end(position: &Dim, size: &Dim) -> Dim {
-    if position.constant().is_some_and(|position| position < 0) { size + position } else { position.clone() }
+    let negative = Condition::compare(Comparison::Less, &Real::Of(position.clone()), &Real::Of(0.into()));
+    Dim::choose(&negative, &(size + position), position)
 }
 
 /// Elements `start`, `start + step`, ..., `count` of them, along a dimension.
@@ -225,14 +226,13 @@ impl Cut {
         };
         let (start, end) = (bound("start", Dim::from(0))?, bound("end", size.clone())?);
         // What the exporter found is the truth about symbolic bounds, which are clamped.
-        let count = match (start.constant(), end.constant(), step) {
-            (_, _, 0) => fail!(Shape, "a slice with step 0"),
-            (Some(start), Some(end), _) => Dim::from_i64((end - start).max(0)).pair(DimPair::Quotient, &1.into()),
+        let count = match (start.constant(), end.constant(), size.constant()) {
+            _ if step == 0 => fail!(Shape, "a slice with step 0"),
+            (Some(start), Some(end), Some(_)) => {
+                let room = end.saturating_sub(start).max(0);
+                Dim::from(usize::try_from(room).unwrap_or(usize::MAX).div_ceil(step))
+            }
             _ => call.out_dim(0, axis)?,
-        };
-        let count = match (count.constant(), start.constant(), end.constant()) {
-            (Some(count), Some(_), Some(_)) => Dim::from(usize::try_from(count).unwrap_or(0).div_ceil(step)),
-            _ => count,
         };
         Ok(Self { axis, start, count, step })
     }
@@ -291,19 +291,17 @@ pub(super) fn diagonal(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Ite
     let rest: Vec<usize> = (0..x.rank()).filter(|&axis| axis != a && axis != b).collect();
     let order: Vec<usize> = rest.iter().copied().chain([a, b]).collect();
     let (rows, columns) = (builder.dim(&x, a), builder.dim(&x, b));
-    let Some(width) = columns.fixed() else { fail!(Unsupported, "the diagonal of a matrix of unknown width") };
     let moved = Builder::permuted(&x, &order);
     let mut shape: Vec<Dim> = rest.iter().map(|&axis| builder.dim(&x, axis)).collect();
     shape.push(&rows * &columns);
     let flat = builder.reshape(&moved, &shape)?;
-    let start = if offset >= 0 { offset } else { offset.saturating_mul(-(width as i64)) };
-    let right = usize::try_from(offset.max(0)).unwrap_or(usize::MAX);
-    let down = usize::try_from(offset.saturating_neg().max(0)).unwrap_or(usize::MAX);
-    let count = match rows.fixed() {
-        Some(rows) => Dim::from(rows.saturating_sub(down).min(width.saturating_sub(right))),
-        None => call.out_dim(0, rest.len())?,
-    };
-    let indices = builder.range(&Dim::from_i64(start), width as i64 + 1, &count)?;
+    let (right, down) = (Dim::from_i64(offset.max(0)), Dim::from_i64(offset.saturating_neg().max(0)));
+    let room = (&rows - &down).pair(DimPair::Min, &(&columns - &right));
+    let count = room.pair(DimPair::Max, &0.into());
+    // Each one is a row and a column further.
+    let steps = builder.range(&0.into(), 1, &count)?;
+    let steps = builder.with_size(Binary::Mul, &steps, &(&columns + 1))?;
+    let indices = builder.with_size(Binary::Add, &steps, &(&(&down * &columns) + &right))?;
     one(builder.take(&flat, rest.len(), &indices)?)
 }
 
@@ -312,17 +310,12 @@ fn unfold(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
     let axis = call.axis("dimension", 0, x.rank())?;
     let (size, step) = (call.integer("size", 1)?, call.integer("step", 1)?);
-    let Some(count) = call.out_dim(0, axis)?.fixed() else { fail!(Unsupported, "unfold of an unknown size") };
-    check_list(&[count, usize::try_from(size).unwrap_or(usize::MAX)])?;
-    let place = |i: i64, j: i64| i.saturating_mul(step).saturating_add(j);
-    let indices: Vec<i64> = (0..count as i64).flat_map(|i| (0..size).map(move |j| place(i, j))).collect();
-    let indices = builder.graph.constant(NDArray::new(&[indices.len()], &indices)?);
-    let indices = builder.plain(indices);
-    let taken = builder.take(&x, axis, &indices)?;
-    let mut shape = builder.shape(&x);
-    shape.splice(axis..=axis, [Dim::from(count), Dim::from_i64(size)]);
-    let split = builder.reshape(&taken, &shape)?;
-    let order: Vec<usize> = (0..shape.len()).filter(|&i| i != axis + 1).chain([axis + 1]).collect();
+    let count = call.out_dim(0, axis)?;
+    let (Ok(taps), true) = (usize::try_from(size), step > 0) else { fail!(Shape, "windows of {size} by {step}") };
+    check_list(&[count.fixed().unwrap_or(1), taps])?;
+    let places = builder.places(&0.into(), step, &count, 1, &taps.into())?;
+    let split = builder.take_places(&x, axis, &places)?;
+    let order: Vec<usize> = (0..split.rank()).filter(|&i| i != axis + 1).chain([axis + 1]).collect();
     one(Builder::permuted(&split, &order))
 }
 

@@ -182,6 +182,15 @@ impl Running for Call<'_> {
         if self.queue.iter().any(|(_, task)| matches!(task, Task::Step(step, _) if *step >= from)) {
             return Err(defect("steps were submitted before their sizes were known"));
         }
+        for (space, (arena, &len)) in self.room.arenas.iter_mut().zip(plan.arenas()).enumerate() {
+            let there = arena.len();
+            if there < len {
+                // What is found later lies behind the rest.
+                let mut more = vec![0; len - there];
+                spoil(&mut more, self.room.chance + space as u64);
+                arena.extend(more);
+            }
+        }
         (self.plan, self.dead) = (plan.clone(), dead_regions(plan));
         Ok(())
     }

@@ -89,10 +89,23 @@ fn constants() -> Case {
     })
 }
 
+/// What must be less than 2, where a number decides whether it is.
+fn asserted(number: i64) -> Case {
+    let build = |case: &mut Case| {
+        let (number, two) =
+            (case.input(array(DType::I64, &[2], &[1, number])), case.input(array(DType::I64, &[2], &[2, 2])));
+        let less = case.push(Op::Binary(Binary::Less), &[number, two])?;
+        case.push(Op::Assert { text: "numbers are less than 2".into() }, &[less])
+    };
+    let name = format!("1 and {number} are less than 2");
+    if number < 2 { Case::new(name, build) } else { Case::refused(name, build) }
+}
+
 pub(super) fn cases() -> Vec<Case> {
     let mut cases =
         vec![measured(0, false), measured(3, false), measured(7, false), measured(8, true), measured(-1, true)];
     cases.extend([0, 1, 7].map(looped));
+    cases.extend([1, 2].map(asserted));
     cases.extend(states());
     cases.push(constants());
     cases

@@ -2,7 +2,7 @@
 
 use ondine_graph::{
     Conv2d, DType, Dim, Graph, Node, Op, Result, Shape, Value, fail,
-    infer::infer,
+    infer::{Supposed, infer},
     portable::{inferred, is_empty},
 };
 
@@ -47,7 +47,7 @@ pub(super) fn check(graph: &Graph, value: Value, forms: &[Option<Form>], options
         Op::Suppress { .. } | Op::Regions(_) => as_inferred()?,
         Op::Range { .. } | Op::GroupedMatMul { .. } | Op::Recurrent { .. } | Op::Solve => as_inferred()?,
         Op::Cholesky | Op::Determinant | Op::Measure { .. } | Op::Loop(_) | Op::Unpack { .. } => as_inferred()?,
-        Op::Bits(_) => as_inferred()?,
+        Op::Assert { .. } | Op::Bits(_) => as_inferred()?,
     };
     if !(fits && forms_fit(graph, node, &formats)) {
         fail!(Format, "{held} from {dtypes:?} in forms {formats:?}");
@@ -234,7 +234,7 @@ fn rows_fit(graph: &Graph, node: &Node, epilogue: ondine_graph::Epilogue) -> Res
     let types = node.inputs[2..].iter().map(|&input| graph.node(input).signature.dtype);
     let float =
         types.enumerate().all(|(i, dtype)| dtype == DType::F32 || dtype == DType::BF16 && !(i == 0 && epilogue.bias));
-    let inferred = infer(&Op::Linear(epilogue), &inputs)?;
+    let inferred = infer(&Op::Linear(epilogue), &inputs, &mut Supposed::default())?;
     Ok(float && inferred.shape == node.signature.shape && matches!(node.signature.dtype, DType::F32 | DType::BF16))
 }
 

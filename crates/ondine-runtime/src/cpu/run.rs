@@ -76,6 +76,12 @@ pub(super) fn run(
         Op::Suppress { most } => regions::suppress(*most, inputs[0], out),
         Op::Regions(regions) => regions::read(regions, inputs[0], inputs[1], out, device),
         Op::Measure { .. } | Op::Bits(_) => movement::whole(inputs[0], out),
+        Op::Assert { text } => {
+            if inputs[0].bytes.contains(&0) {
+                fail!(Shape, "it does not hold that {text}");
+            }
+            movement::whole(inputs[0], out)
+        }
         Op::Unpack { offset, .. } => movement::unpack(offset, inputs[0], out),
         Op::Linear(epilogue) => products::linear(*epilogue, inputs, out, device),
         Op::Conv2d(conv, epilogue) => products::conv2d(*conv, *epilogue, inputs, out, scratch, device),

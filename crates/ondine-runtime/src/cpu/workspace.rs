@@ -84,7 +84,7 @@ impl Workspace for Arena {
             },
         };
         let arguments = bound.arguments.iter().map(argument).collect::<Result<Vec<_>>>()?;
-        let slices = Slices { weights: &self.weights, arena: self.bytes.as_mut_slice(), arguments, states, results };
+        let slices = Slices { weights: &self.weights, arena: &mut self.bytes, arguments, states, results };
         Ok(Box::new(Call { slices, plan: plan.clone(), residency: self.residency, next: 0, fetched: Vec::new() }))
     }
 }
@@ -173,6 +173,13 @@ impl Running for Call<'_> {
     }
 
     fn settled(&mut self, plan: &Arc<Plan>, _: usize) -> Result<()> {
+        let needed = plan.arenas().first().copied().unwrap_or_default();
+        if self.slices.arena.as_slice().len() < needed {
+            let mut more = AlignedBytes::try_zeroed(needed)?;
+            let there = self.slices.arena.as_slice();
+            more.as_mut_slice()[..there.len()].copy_from_slice(there);
+            *self.slices.arena = more;
+        }
         self.plan = plan.clone();
         Ok(())
     }
@@ -181,7 +188,7 @@ impl Running for Call<'_> {
 /// All memory of a call.
 struct Slices<'c> {
     weights: &'c Weights,
-    arena: &'c mut [u8],
+    arena: &'c mut AlignedBytes,
     arguments: Vec<&'c [u8]>,
     states: Vec<&'c mut [u8]>,
     results: Vec<&'c mut [u8]>,
@@ -202,7 +209,7 @@ impl<'c> Slices<'c> {
             }
         };
         let done = {
-            let cut = Cut::new(self.arena, [region, step.scratch]);
+            let cut = Cut::new(self.arena.as_mut_slice(), [region, step.scratch]);
             let [result, scratch] = cut.taken;
             let bytes = match &mut outside {
                 Some(bytes) => &mut **bytes,
@@ -231,7 +238,7 @@ impl<'c> Slices<'c> {
             if region.len < len {
                 fail!(Shape, "{len} bytes are more than there are at {place:?}");
             }
-            return find(&[(0, &*self.arena)], region.part(0, len));
+            return find(&[(0, self.arena.as_slice())], region.part(0, len));
         }
         let others = Others {
             weights: self.weights,
@@ -248,7 +255,7 @@ impl<'c> Slices<'c> {
 
     fn copy(&mut self, from: Place, to: Place, len: usize) -> Result<()> {
         if let (Place::Arena(from), Place::Arena(to)) = (from, to) {
-            self.arena.copy_within(from.offset..from.offset + len, to.offset);
+            self.arena.as_mut_slice().copy_within(from.offset..from.offset + len, to.offset);
             return Ok(());
         }
         if let Place::Arena(Region { offset, len: room, .. }) = to {
@@ -260,7 +267,7 @@ impl<'c> Slices<'c> {
                 results: &self.results,
             };
             let bytes = others.at(from)?;
-            return fill(&mut self.arena[offset..offset + room], &bytes[..len.min(bytes.len())]);
+            return fill(&mut self.arena.as_mut_slice()[offset..offset + room], &bytes[..len.min(bytes.len())]);
         }
         // What is written is taken out while the rest is read.
         let outside = std::mem::take(self.outside(to)?);
@@ -271,7 +278,9 @@ impl<'c> Slices<'c> {
 
     fn write(&mut self, to: Place, bytes: &[u8]) -> Result<()> {
         match to {
-            Place::Arena(Region { offset, len, .. }) => fill(&mut self.arena[offset..offset + len], bytes),
+            Place::Arena(Region { offset, len, .. }) => {
+                fill(&mut self.arena.as_mut_slice()[offset..offset + len], bytes)
+            }
             to => fill(self.outside(to)?, bytes),
         }
     }

@@ -17,8 +17,7 @@ pub(crate) fn fold(graph: &Graph, evaluate: impl Fn(&Node, &[&NDArray]) -> Resul
         let inputs: Option<Vec<_>> =
             node.inputs.iter().map(|&input| constant(&rewrite.new, rewrite.get(input))).collect();
         match inputs {
-            // What a loop does, and what a number decides, belongs to the call.
-            Some(inputs) if small && !inputs.is_empty() && !matches!(node.op, Op::Loop(_) | Op::Measure { .. }) => {
+            Some(inputs) if small && !inputs.is_empty() && !belongs_to_calls(&node.op) => {
                 let array = evaluate(node, &inputs)?;
                 Ok(Some(rewrite.new.constant(array)))
             }
@@ -26,6 +25,11 @@ pub(crate) fn fold(graph: &Graph, evaluate: impl Fn(&Node, &[&NDArray]) -> Resul
         }
     })?;
     sweep(&folded)
+}
+
+/// True for what a loop does, and what a number decides or is held to.
+fn belongs_to_calls(op: &Op) -> bool {
+    matches!(op, Op::Loop(_) | Op::Measure { .. } | Op::Assert { .. })
 }
 
 fn constant(graph: &Graph, value: ondine_graph::Value) -> Option<&NDArray> {

@@ -48,7 +48,7 @@ fn mark(graph: &Graph) -> Vec<bool> {
             Op::Interpolate { .. } | Op::Recurrent { .. } | Op::Range { .. } | Op::GroupedMatMul { .. } => false,
             Op::Binary(Binary::Remainder | Binary::Fmod | Binary::FloorDiv | Binary::Atan2) => false,
             Op::Reduce { how: Reduce::Product, .. } => false,
-            Op::Measure { .. } | Op::Loop(_) | Op::Unpack { .. } | Op::Bits(_) => false,
+            Op::Measure { .. } | Op::Assert { .. } | Op::Loop(_) | Op::Unpack { .. } | Op::Bits(_) => false,
             // What a backend has put in already it has chosen the types of.
             Op::Native(_) => false,
             Op::Solve | Op::Cholesky | Op::Determinant | Op::Suppress { .. } | Op::Regions(_) => false,

@@ -126,6 +126,8 @@ impl Join<'_> {
         let (old, new) = (self.old, &mut self.new);
         old.typical().iter().for_each(|(symbol, &size)| new.expect(symbol, size));
         old.limits().iter().for_each(|(symbol, &[least, most])| new.limit(symbol, least, most));
+        old.settled_inputs().iter().for_each(|(name, value)| new.settle_input(name, value.clone()));
+        old.guards().iter().for_each(|guard| new.guard(guard.clone()));
         for (name, value) in old.inputs() {
             let signature = &old.node(*value).signature;
             let input = new.input(name, signature.dtype, signature.shape.clone());

@@ -47,7 +47,7 @@ pub(super) fn arrange(pieces: &[Piece], spaces: &[Space]) -> Result<(Vec<Region>
 }
 
 /// Where the memory of a region ends.
-fn taken(region: Region, space: &Space) -> usize {
+pub(super) fn taken(region: Region, space: &Space) -> usize {
     (region.offset + region.len).next_multiple_of(space.align.max(space.granule))
 }
 

@@ -9,7 +9,7 @@ pub(super) fn spans(graph: &Graph, bindings: &Bindings) -> Result<[Bindings; 2]>
     let (mut least, mut most) = (bindings.clone(), bindings.clone());
     for node in graph.nodes() {
         let Op::Measure { size, most: limit } = &node.op else { continue };
-        let limit = limit.most(&least, &most)?;
+        let limit = limit.most(&least, &most)?.unwrap_or(usize::MAX);
         let mut symbols = BTreeSet::new();
         size.symbols(&mut symbols);
         for symbol in symbols.into_iter().filter(|symbol| !bindings.contains_key(symbol)) {
@@ -24,6 +24,13 @@ pub(super) fn spans(graph: &Graph, bindings: &Bindings) -> Result<[Bindings; 2]>
     Ok([least, most])
 }
 
+/// The symbols of which nothing says how large they can be.
+pub(super) fn unbounded(most: &Bindings) -> BTreeSet<Arc<str>> {
+    // Limits that say nothing are the largest numbers.
+    let says_nothing = |most: usize| isize::try_from(most).is_err() || most == isize::MAX as usize;
+    most.iter().filter(|(_, most)| says_nothing(**most)).map(|(symbol, _)| symbol.clone()).collect()
+}
+
 /// True if the symbols that `list` adds are among `measured`.
 pub(super) fn depends(measured: &BTreeSet<Arc<str>>, list: impl Fn(&mut BTreeSet<Arc<str>>)) -> bool {
     if measured.is_empty() {
@@ -34,12 +41,29 @@ pub(super) fn depends(measured: &BTreeSet<Arc<str>>, list: impl Fn(&mut BTreeSet
     !names.is_disjoint(measured)
 }
 
-/// All shapes, or the largest of those that the call decides.
-pub(super) fn bind_shapes(graph: &Graph, least: &Bindings, most: &Bindings) -> Result<Vec<Vec<usize>>> {
+/// All shapes, or the largest of those that the call decides; those that are `open` have no elements yet.
+pub(super) fn bind_shapes(
+    graph: &Graph,
+    least: &Bindings,
+    most: &Bindings,
+    open: &BTreeSet<Arc<str>>,
+) -> Result<Vec<Vec<usize>>> {
     let certain = least == most;
     let bind = |node: &Node| {
         let dims = &node.signature.shape.0;
-        let size = |dim: &Dim| if certain { dim.bind(most) } else { dim.most(least, most) };
+        if depends(open, |names| dims.iter().for_each(|dim| dim.symbols(names))) {
+            return Ok(vec![0; dims.len()]);
+        }
+        let size = |dim: &Dim| match certain {
+            true => dim.bind(most),
+            false => match dim.most(least, most)? {
+                Some(size) => Ok(size),
+                None => fail!(
+                    Shape,
+                    "nothing says how large {dim} can be, which the data decides; export with torch._check(size <= limit)"
+                ),
+            },
+        };
         let shape = dims.iter().map(size).collect::<Result<Vec<_>>>()?;
         match element_count(&shape) {
             Some(_) => Ok(shape),
