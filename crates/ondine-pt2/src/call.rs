@@ -136,7 +136,7 @@ impl Call<'_> {
                     Item::Integer(dim) | Item::Count { size: dim, .. } => Some(Value::Integer(dim.clone())),
                     Item::Real(real) => Some(Value::Real(real.clone())),
                     Item::Truth(condition) => Some(Value::Truth(condition.clone())),
-                    Item::Tensor(_) | Item::Number(_) => None,
+                    Item::Tensor(_) | Item::Number(_) | Item::Random => None,
                 },
             },
             _ => None,

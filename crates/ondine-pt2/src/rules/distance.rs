@@ -1,6 +1,6 @@
 //! Distances between vectors.
 
-use ondine_graph::{Binary, DType, Reduce, Result, Unary, infer::broadcast};
+use ondine_graph::{Binary, DType, Reduce, Result, Unary};
 
 use super::{
     reduce,
@@ -57,7 +57,8 @@ fn cdist(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 
 fn cosine_similarity(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (a, b) = (call.float_tensor(builder, "x1")?, call.float_tensor(builder, "x2")?);
-    let shape = broadcast(&builder.shape(&a).into(), &builder.shape(&b).into())?.0;
+    let (left, right) = (builder.shape(&a).into(), builder.shape(&b).into());
+    let shape = builder.broadcast_shape(&left, &right)?.0;
     let (a, b) = (builder.expand(&a, &shape)?, builder.expand(&b, &shape)?);
     let rank = shape.len();
     let (axis, eps) = (call.axis("dim", 1, rank)?, call.float("eps", 1e-8)?);

@@ -1,6 +1,6 @@
 //! Operators that look elements up, spread them, order and accumulate them.
 
-use ondine_graph::{Binary, DType, Dim, NDArray, Op, Result, Scan, Scatter, fail, infer::broadcast};
+use ondine_graph::{Binary, DType, Dim, NDArray, Op, Result, Scan, Scatter, fail};
 
 use super::{
     positions::{coordinates, fill},
@@ -79,7 +79,7 @@ fn take_along_dim(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let axis = call.axis("dim", 0, x.rank())?;
     let (mut from, mut to) = (builder.shape(&x), builder.shape(&indices));
     let (size, count) = (std::mem::replace(&mut from[axis], 1.into()), std::mem::replace(&mut to[axis], 1.into()));
-    let mut shape = broadcast(&from.into(), &to.into())?.0;
+    let mut shape = builder.broadcast_shape(&from.into(), &to.into())?.0;
     shape[axis] = size;
     let x = builder.expand(&x, &shape)?;
     shape[axis] = count;

@@ -1,6 +1,6 @@
 //! Operators that fold dimensions.
 
-use ondine_graph::{Binary, DType, Dim, Elementary, Op, Real, RealPair, Reduce, Result, Scan, Unary};
+use ondine_graph::{Binary, DType, Dim, Elementary, Op, Real, RealPair, Reduce, Result, Scan, Unary, fail};
 
 use super::rule::{Rule, one};
 use crate::{

@@ -1,6 +1,6 @@
 //! Operators that make, join, pad and reorder tensors.
 
-use ondine_graph::{Binary, DType, Dim, DimPair, NDArray, Op, Result, Unary, fail, infer::broadcast};
+use ondine_graph::{Binary, DType, Dim, DimPair, Op, Result, Unary, fail};
 
 use super::{
     choice::repeated,
@@ -87,7 +87,8 @@ fn real(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 
 fn complex(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (real, imaginary) = (call.float_tensor(builder, "real")?, call.float_tensor(builder, "imag")?);
-    let shape = broadcast(&builder.shape(&real).into(), &builder.shape(&imaginary).into())?.0;
+    let (a, b) = (builder.shape(&real).into(), builder.shape(&imaginary).into());
+    let shape = builder.broadcast_shape(&a, &b)?.0;
     let (real, imaginary) = (builder.expand(&real, &shape)?, builder.expand(&imaginary, &shape)?);
     one(join(builder, &[&real, &imaginary])?)
 }

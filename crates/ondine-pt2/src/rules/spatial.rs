@@ -1,8 +1,8 @@
 //! Pooling, resizing and sampling of feature maps.
 
 use ondine_graph::{
-    Binary, DType, Dim, DimPair, Fold, Interpolation, Kernel, NDArray, Op, Pooling, Reduce, Resample, Result, Scatter,
-    Unary, Window, fail,
+    Binary, DType, Dim, DimPair, Fold, Interpolation, Kernel, Op, Pooling, Reduce, Resample, Result, Scatter, Unary,
+    Window, fail,
 };
 
 use super::{

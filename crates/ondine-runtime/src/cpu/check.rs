@@ -210,7 +210,7 @@ fn codes_fit(graph: &Graph, node: &Node, op: &Op) -> Result<bool> {
     };
     let float = |&&value: &&Value| graph.node(value).signature.dtype == DType::F32;
     let numbers = inputs[1..].iter().chain([scale, zero]).filter(float).count() == inputs.len() + 1;
-    Ok(numbers && by_rows(scale) && by_rows(zero) && infer(op, &all)? == node.signature)
+    Ok(numbers && by_rows(scale) && by_rows(zero) && infer(op, &all, &mut Supposed::default())? == node.signature)
 }
 
 /// True if quantized rows and the other operands of a linear layer fit its weight and its value.
