@@ -137,7 +137,7 @@ fn failures_are_one_line_and_leave_nothing() {
         (&["draw", "cat", "--output", "cat.gif"], 2, ".png, .jpg or .webp"),
         (&["draw", "cat", "--output", "-", "--count", "2"], 2, "standard output"),
         (&["draw", "cat", "--output", "-", "--json"], 2, "--json"),
-        (&["draw", "cat", "--stesp", "3"], 2, "'--steps' exists; see `ondine draw --help`"),
+        (&["draw", "cat", "--stesp", "3"], 2, "'--steps'; see `ondine draw --help`"),
         (&["cache", "limit", "--nope"], 2, "see `ondine cache limit --help`"),
         (&["draw", "\u{1b}[31m", "--model", "a\u{1b}[2J\nb"], 1, "a\\u{1b}[2J\\nb"),
         (&["draw", "cat", "--memory", "1MB"], 1, "--memory"),
