@@ -1,5 +1,6 @@
 //! Shape and type inference: what an operator yields, or why it cannot take its inputs.
 
+mod operand;
 mod product;
 
 use crate::{
@@ -10,32 +11,9 @@ use crate::{
     shape::Shape,
     signature::Signature,
 };
+use operand::{BYTES, glu, rank, same_dtype, typed};
 
-/// Sizes that are taken to be equal although they are written differently: the sizes of a call tell whether they are.
-#[derive(Debug, Default)]
-pub struct Supposed(Vec<[Dim; 2]>);
-
-impl Supposed {
-    /// The pairs.
-    #[must_use]
-    pub fn pairs(&self) -> &[[Dim; 2]] {
-        &self.0
-    }
-
-    /// False if two sizes are never equal; notes them if they may be, but need not.
-    fn equal(&mut self, a: &Dim, b: &Dim) -> bool {
-        let may = a.may_equal(b);
-        if may && a != b {
-            self.0.push([a.clone(), b.clone()]);
-        }
-        may
-    }
-
-    /// As [`Supposed::equal`], of dimension after dimension.
-    fn all_equal(&mut self, a: &[Dim], b: &[Dim]) -> bool {
-        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| self.equal(a, b))
-    }
-}
+pub use operand::Supposed;
 
 /// The signature of `op`'s value, if the sizes that it adds to `supposed` are equal.
 ///
@@ -69,10 +47,7 @@ pub fn infer(op: &Op, inputs: &[&Signature], supposed: &mut Supposed) -> Result<
             Ok(Signature::new(inputs[0].shape.0[..last].to_vec(), DType::I64))
         }
         Op::Reduce { axes, keep, .. } => reduce(inputs[0], axes, *keep),
-        Op::Softmax => {
-            inputs[0].shape.last()?;
-            Ok(inputs[0].clone())
-        }
+        Op::Softmax => inputs[0].shape.last().map(|_| inputs[0].clone()),
         Op::LayerNorm { .. } | Op::RmsNorm { .. } => norm(inputs, supposed),
         Op::GroupNorm { groups, .. } => group_norm(inputs, *groups, supposed),
         Op::Linear(epilogue) => product::linear(*epilogue, inputs, supposed),
@@ -101,10 +76,7 @@ pub fn infer(op: &Op, inputs: &[&Signature], supposed: &mut Supposed) -> Result<
         Op::GroupedMatMul { transposed } => product::grouped_matmul(inputs, *transposed, supposed),
         Op::Recurrent { cell, .. } => product::recurrent(*cell, inputs, supposed),
         Op::Solve => product::solve(inputs[0], inputs[1], supposed),
-        Op::Cholesky => {
-            product::matrices(inputs[0])?;
-            Ok(inputs[0].clone())
-        }
+        Op::Cholesky => product::matrices(inputs[0]).map(|()| inputs[0].clone()),
         Op::Determinant => {
             product::matrices(inputs[0])?;
             let shape = &inputs[0].shape.0;
@@ -116,10 +88,7 @@ pub fn infer(op: &Op, inputs: &[&Signature], supposed: &mut Supposed) -> Result<
             Signature { shape, dtype: DType::I64 } if shape.rank() == 0 => Ok(inputs[0].clone()),
             Signature { shape, dtype } => fail!(Shape, "{dtype} {shape} is no number of elements"),
         },
-        Op::Assert { .. } => {
-            typed("what is true", inputs[0], &[DType::Bool])?;
-            Ok(inputs[0].clone())
-        }
+        Op::Assert { .. } => typed("what is true", inputs[0], &[DType::Bool]).map(|()| inputs[0].clone()),
         Op::Loop(_) => fail!(Shape, "what a loop yields its graph knows"),
         Op::Unpack { signature, .. } => Ok(signature.clone()),
         Op::Native(native) => Ok(native.result.clone()),
@@ -312,47 +281,11 @@ fn group_norm(inputs: &[&Signature], groups: usize, supposed: &mut Supposed) -> 
     norm(inputs, supposed)
 }
 
-fn glu(x: &Signature) -> Result<Signature> {
-    let mut signature = x.clone();
-    let last = x.shape.rank().saturating_sub(1);
-    let Some(size) = x.shape.last()?.fixed().filter(|size| size % 2 == 0) else {
-        fail!(Shape, "glu needs an even last dimension, got {}", x.shape);
-    };
-    signature.shape.0[last] = (size / 2).into();
-    Ok(signature)
-}
-
-/// Types of truth values and masks: a byte each.
-const BYTES: [DType; 3] = [DType::Bool, DType::U8, DType::I8];
-
-/// Makes sure that `what` is of one of the types that machines read there.
-fn typed(what: &str, input: &Signature, wanted: &[DType]) -> Result<()> {
-    if !wanted.contains(&input.dtype) {
-        let wanted: Vec<_> = wanted.iter().map(DType::to_string).collect();
-        fail!(Shape, "{what} is of type {}, got {}", wanted.join(" or "), input.dtype);
-    }
-    Ok(())
-}
-
-fn same_dtype(inputs: &[&Signature]) -> Result<DType> {
-    match inputs {
-        [first, rest @ ..] if rest.iter().all(|s| s.dtype == first.dtype) => Ok(first.dtype),
-        _ => fail!(Shape, "element types differ: {:?}", inputs.iter().map(|s| s.dtype).collect::<Vec<_>>()),
-    }
-}
-
 fn dim_mut(shape: &mut Shape, axis: usize) -> Result<&mut Dim> {
     let rank = shape.rank();
     match shape.0.get_mut(axis) {
         Some(dim) => Ok(dim),
         None => fail!(Shape, "dimension {axis} does not exist in rank {rank}"),
-    }
-}
-
-fn rank<const N: usize>(signature: &Signature) -> Result<[Dim; N]> {
-    match <[Dim; N]>::try_from(signature.shape.0.clone()) {
-        Ok(dims) => Ok(dims),
-        Err(dims) => fail!(Shape, "needs {N} dimensions, got {}", Shape(dims)),
     }
 }
 

@@ -97,7 +97,7 @@ impl NDArray {
         }
     }
 
-    /// Real numbers, or pairs of parts along a last dimension of two, as complex ones; pairs are told by that dimension.
+    /// Real numbers, or pairs of parts along a last dimension of two, as complex ones; that dimension tells pairs.
     fn complex(&self) -> Result<Self> {
         match self.shape() {
             [shape @ .., 2] if self.dtype().is_float() => {

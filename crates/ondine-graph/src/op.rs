@@ -218,8 +218,8 @@ pub enum Op {
     Cholesky,
     /// `x` `[.., n, n]`: its determinant, `[..]`.
     Determinant,
-    /// `boxes` `[n, 4]` (left, top, right, bottom), the best first: whether each is kept, as Bool `[n]`. A box goes if its
-    /// intersection with one that is kept before it is more than `most` of their union.
+    /// `boxes` `[n, 4]` (left, top, right, bottom), the best first: whether each is kept, as Bool `[n]`. A box goes if
+    /// its intersection with one that is kept before it is more than `most` of their union.
     Suppress {
         /// The largest share.
         most: f64,

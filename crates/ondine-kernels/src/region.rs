@@ -183,8 +183,8 @@ fn touched(shape: &RegionShape, x: &[f32], rows: &[Range<usize>], columns: &[Ran
     }
 }
 
-/// Whether each of `boxes` `[n, 4]`, the best first, stays: it goes if its intersection with one that stays is more than
-/// `most` of their union.
+/// Whether each of `boxes` `[n, 4]`, the best first, stays: it goes if its intersection with one that stays is more
+/// than `most` of their union.
 ///
 /// # Panics
 /// If there are not as many boxes as results.

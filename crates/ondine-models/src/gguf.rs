@@ -16,27 +16,14 @@ use ondine_graph::{
 
 use reader::Reader;
 
+pub use reader::Value;
+
 /// What a GGUF file begins with.
 const MAGIC: [u8; 4] = *b"GGUF";
 /// Where tensors begin, if the file does not say.
 const ALIGNMENT: u64 = 32;
 /// The most dimensions of a tensor.
 const MAX_RANK: usize = 4;
-
-/// A value of the metadata.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    /// A truth value.
-    Bool(bool),
-    /// An integer of any width.
-    Integer(i64),
-    /// A floating-point number of any width.
-    Float(f64),
-    /// A text; what is no UTF-8 has been replaced.
-    Text(Arc<str>),
-    /// Several values of one kind.
-    List(Vec<Value>),
-}
 
 /// An open GGUF file.
 #[derive(Clone, Debug)]

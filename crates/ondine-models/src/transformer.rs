@@ -1,16 +1,17 @@
 //! Decoder-only transformers: the language models of transformers' `...ForCausalLM` classes and of GGUF files.
 //!
 //! One definition serves all: families differ in the properties that [`Config`] holds (norms and where they stand,
-//! rotary positions, windows, biases, scales, soft caps) and in nothing else. Names of weights are those of transformers.
+//! rotary positions, windows, biases, scales, soft caps) and in nothing else. Weights are named as in transformers.
 //!
 //! Every function takes `input_ids` I64 `[tokens]` and `past` (I64, one number): how many tokens the states hold
 //! already. It appends the keys and values of its tokens to the states `keys.N` and `values.N`
-//! `[context, kv_heads * head_dim]`, which are written where they lie. The next call may name a smaller `past`: what lies
-//! behind it is then overwritten, which is how a conversation is rewound.
+//! `[context, kv_heads * head_dim]`, which are written where they lie. The next call may name a smaller `past`: what
+//! lies behind it is then overwritten, which is how a conversation is rewound.
 
 mod config;
 mod families;
 mod gguf;
+mod properties;
 mod rotary;
 
 use ondine_graph::{
@@ -24,8 +25,9 @@ use crate::{
     gguf::Gguf,
 };
 
-pub use config::{Bias, Config, Layer, Norms, QkNorm, Scales, SoftCaps};
+pub use config::{Config, Layer, Scales, SoftCaps};
 pub use families::{FAMILIES, Family, Windows};
+pub use properties::{Bias, Norms, QkNorm};
 pub use rotary::Rotary;
 
 /// What a function yields.
@@ -35,8 +37,8 @@ pub enum Output {
     Next,
     /// `logits` `[tokens, vocab_size]` of every token.
     All,
-    /// `last_hidden_state` `[tokens, hidden_size]`, after the final norm, and `hidden_states.N` `[tokens, hidden_size]`:
-    /// what enters layer N.
+    /// `last_hidden_state` `[tokens, hidden_size]`, after the final norm, and `hidden_states.N`
+    /// `[tokens, hidden_size]`: what enters layer N.
     States,
 }
 

@@ -1,6 +1,6 @@
 //! What operators that multiply yield: layers, matrices, attention, equations.
 
-use super::{BYTES, Supposed, glu, rank, same_dtype, typed};
+use super::operand::{BYTES, Supposed, glu, rank, same_dtype, typed};
 use crate::{
     dim::Dim,
     dtype::DType,

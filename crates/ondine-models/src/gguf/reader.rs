@@ -4,7 +4,20 @@ use std::sync::Arc;
 
 use ondine_graph::{Result, fail};
 
-use super::Value;
+/// A value of the metadata.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A truth value.
+    Bool(bool),
+    /// An integer of any width.
+    Integer(i64),
+    /// A floating-point number of any width.
+    Float(f64),
+    /// A text; what is no UTF-8 has been replaced.
+    Text(Arc<str>),
+    /// Several values of one kind.
+    List(Vec<Value>),
+}
 
 /// Lists in lists nest no deeper than this.
 const MAX_NESTING: usize = 4;

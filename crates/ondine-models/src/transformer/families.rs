@@ -2,7 +2,7 @@
 
 use ondine_graph::{Result, fail};
 
-use super::config::{Bias, Norms, QkNorm};
+use super::properties::{Bias, Norms, QkNorm};
 
 /// Which layers see a window only, where the config does not list them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,9 @@
 use ondine_graph::{DType, Result, Weights, fail};
 
 use super::{
-    config::{Config, Norms, Raw},
+    config::{Config, Raw},
     families::{Family, by_gguf},
+    properties::Norms,
     rotary::RopeParameters,
 };
 use crate::gguf::{Gguf, Value};

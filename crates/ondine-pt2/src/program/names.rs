@@ -58,7 +58,7 @@ pub(super) fn call<'c>(
     Call { op, overload, node, graph, items }
 }
 
-/// Lowers one node: its results have the shapes and element types that the program says, whatever its rule made them of.
+/// Lowers one node: its results have the shapes and element types that the program says, whatever its rule made.
 pub(super) fn run(
     builder: &mut Builder,
     graph: &schema::Graph,

@@ -43,8 +43,6 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("logaddexp2", logaddexp),
     Rule::new("ldexp", ldexp),
     Rule::new("special_entr", special_entr),
-    Rule::new("fake_quantize_per_tensor_affine", fake_quantize),
-    Rule::new("fake_quantize_per_channel_affine", fake_quantize),
     Rule::new("special_ndtr", ndtr),
     Rule::new("nansum", nansum),
     Rule::new("lerp", lerp),
@@ -255,30 +253,6 @@ fn nansum(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = builder.select(&number, &x, &zero)?;
     let axes = if call.has("dim") { call.axes("dim", x.rank())? } else { (0..x.rank()).collect() };
     one(reduce(builder, Reduce::Sum, &x, &axes, call.flag("keepdim", false)?)?)
-}
-
-/// Numbers as they would come back from integers of few bits.
-fn fake_quantize(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.float_tensor(builder, "self")?;
-    let mut parameters =
-        [call.operand_as(builder, "scale", DType::F32)?, call.operand_as(builder, "zero_point", DType::F32)?];
-    if call.op.contains("channel") {
-        let axis = call.axis("axis", 0, x.rank())?;
-        for parameter in &mut parameters {
-            let mut wide = vec![1.into(); x.rank()];
-            wide[axis] = builder.dim(parameter, 0);
-            *parameter = builder.reshape(parameter, &wide)?;
-        }
-    }
-    let [scale, zero] = parameters;
-    let inverse = builder.function(Elementary::Reciprocal, &scale)?;
-    let steps = builder.binary(Binary::Mul, &x, &inverse)?;
-    let steps = builder.binary(Binary::Add, &steps, &zero)?;
-    let steps = builder.function(Elementary::Round, &steps)?;
-    let steps =
-        between(builder, &steps, Some(call.float("quant_min", -128.0)?), Some(call.float("quant_max", 127.0)?))?;
-    let away = builder.binary(Binary::Sub, &steps, &zero)?;
-    one(builder.binary(Binary::Mul, &away, &scale)?)
 }
 
 /// The way from one operand to another, in parts.

@@ -47,8 +47,6 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("upsample_bicubic2d", resize),
     Rule::new("_upsample_bilinear2d_aa", resize),
     Rule::new("_upsample_bicubic2d_aa", resize),
-    Rule::new("max_unpool2d", unpool),
-    Rule::new("max_unpool3d", unpool),
     Rule::new("im2col", im2col),
     Rule::new("col2im", col2im),
 ];
@@ -273,26 +271,6 @@ fn tapped(builder: &mut Builder, window: &Window, size: &Dim, count: &Dim) -> Re
             builder.binary(Binary::Min, &places, &last)
         }
     }
-}
-
-/// Elements back at the places where a pooling found them; zeros elsewhere.
-fn unpool(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let (x, indices) = (call.float_tensor(builder, "self")?, call.tensor("indices")?);
-    let out = call.out_shape(0)?;
-    let n = dimensions(call.op);
-    let Some(head) = x.rank().checked_sub(n).filter(|_| out.len() == x.rank()) else {
-        fail!(Shape, "max_unpool of rank {}", x.rank());
-    };
-    let flat = |shape: &[Dim]| {
-        let last = shape[head..].iter().fold(Dim::from(1), |product, dim| &product * dim);
-        [&shape[..head], &[last]].concat()
-    };
-    let shape = flat(&builder.shape(&x));
-    let (x, indices) = (builder.reshape(&x, &shape)?, builder.reshape(&indices, &shape)?);
-    let zero = builder.number(0.0, DType::F32)?;
-    let whole = builder.expand(&zero, &flat(&out))?;
-    let whole = put(builder, Scatter::Replace, &whole, head, &indices, &x)?;
-    one(builder.reshape(&whole, &out)?)
 }
 
 /// Kernel, dilation, padding and stride of sliding blocks along height and width.

@@ -1,8 +1,8 @@
 //! Codes: products of numbers that come of codes, with weights that are stored as codes, become products of codes; what
 //! rounds numbers to codes becomes one operator.
 //!
-//! A program speaks of codes by arithmetic: `(q - zero) * scale` before a product, and to make them `round`, `clamp` and
-//! a cast. What is not recognised runs as it is written.
+//! A program speaks of codes by arithmetic: `(q - zero) * scale` before a product, and to make them `round`, `clamp`
+//! and a cast. What is not recognised runs as it is written.
 
 use ondine_graph::{
     Activation, Binary, DType, Dim, Elementary, Graph, NDArray, Node, Op, Result, Shape, Signature, Unary, Value,

@@ -55,8 +55,8 @@ pub(super) fn coding(encoding: &Encoding) -> Option<Coding> {
     (shape.len() == 2 && rank == 0).then_some(Coding { bits, group, levels, wide: levels != Levels::Table && !half })
 }
 
-/// True if the codes are integers of 8 bits at most around 0 with one scale for each row: such codes are multiplied with
-/// codes.
+/// True if the codes are integers of 8 bits at most around 0 with one scale for each row: such codes are multiplied
+/// with codes.
 pub(super) fn multiplies_codes(encoding: &Encoding) -> bool {
     let &Encoding { bits, levels, group, rank, .. } = encoding;
     levels == encoding::Levels::Integers { zeros: false } && bits != 2 && rank == 0 && group >= encoding.size()[1]

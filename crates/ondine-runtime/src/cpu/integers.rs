@@ -5,7 +5,7 @@ use ondine_kernels::{self as k, ConvProblem, GemmProblem, Grid, Input, MatmulSha
 use super::{
     operand::{Operand, Target},
     processor::Processor,
-    products::{conv_shape, finish},
+    products::{conv_shape, finish, matmul_shape},
 };
 use ondine_graph::{Conv2d, DType, Epilogue, Result, fail};
 
@@ -125,13 +125,9 @@ pub(super) fn conv2d(
 }
 
 /// Products of bytes, exact.
-pub(super) fn matmul(
-    shape: &MatmulShape,
-    [a, b]: [&Operand<'_>; 2],
-    out: &mut Target<'_>,
-    device: &Processor,
-) -> Result<()> {
-    let &MatmulShape { batch, rows, inner, columns, transposed } = shape;
+pub(super) fn matmul(transposed: bool, inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Processor) -> Result<()> {
+    let [a, b] = inputs else { fail!(Shape, "matmul takes 2 inputs") };
+    let MatmulShape { batch, rows, inner, columns, .. } = matmul_shape(transposed, &[a.shape, b.shape]);
     let signed = a.dtype == DType::I8;
     let mut turned = vec![0_u8; if transposed { 0 } else { inner * columns }];
     let out = out.view::<i32>();

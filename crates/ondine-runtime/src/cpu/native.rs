@@ -33,8 +33,8 @@ pub(crate) enum CpuOp {
     Winograd(Conv2d, Epilogue),
     /// [`Op::Attention`] whose queries and keys are rounded to numbers of 8 bits.
     Attention8(Attention),
-    /// `x`, `inverse`, `zero` (one number, or one for each row of the last dimension): the codes of `x` as I8 or U8, each
-    /// plus `shift`; see [`ondine_kernels::encode_rows`].
+    /// `x`, `inverse`, `zero` (one number, or one for each row of the last dimension): the codes of `x` as I8 or U8,
+    /// each plus `shift`; see [`ondine_kernels::encode_rows`].
     Encode { ends: [f32; 2], moved_first: bool, shift: f32 },
     /// `x`, `inverse`, `zero`, `scale`: what becomes of `x` by way of codes; see [`ondine_kernels::round_rows`].
     Round { ends: [f32; 2], moved_first: bool },

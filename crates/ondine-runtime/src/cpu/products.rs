@@ -9,7 +9,6 @@ use ondine_kernels::{
 use super::{
     enums::activation,
     form::Format,
-    integers,
     native::CpuOp,
     operand::{Operand, Target, dispatch},
     processor::Processor,
@@ -233,7 +232,7 @@ pub(super) fn conv2d(
     Ok(())
 }
 
-fn matmul_shape(transposed: bool, inputs: &[&[usize]]) -> MatmulShape {
+pub(super) fn matmul_shape(transposed: bool, inputs: &[&[usize]]) -> MatmulShape {
     let (a, b) = (inputs[0], inputs[1]);
     let rank = a.len();
     MatmulShape {
@@ -253,9 +252,6 @@ pub(super) fn matmul(
     device: &Processor,
 ) -> Result<()> {
     let [a, b] = inputs else { fail!(Shape, "matmul takes 2 inputs") };
-    if matches!(a.dtype, DType::I8 | DType::U8) {
-        return integers::matmul(&matmul_shape(transposed, &[a.shape, b.shape]), [a, b], out, device);
-    }
     let shape = matmul_shape(transposed, &[a.shape, b.shape]);
     if shape.inner == 0 {
         // Sums of nothing.

@@ -3,7 +3,7 @@
 //! Shapes were checked when the graph was built and bound when the call was planned, so what is left to fail here is
 //! data: an index outside its table.
 
-use ondine_graph::{NDArray, Node, Op, Result, fail};
+use ondine_graph::{DType, NDArray, Node, Op, Result, fail};
 
 use super::{
     elementwise::{self, GroupNorm, RowsTo},
@@ -85,6 +85,9 @@ pub(super) fn run(
         Op::Unpack { offset, .. } => movement::unpack(offset, inputs[0], out),
         Op::Linear(epilogue) => products::linear(*epilogue, inputs, out, device),
         Op::Conv2d(conv, epilogue) => products::conv2d(*conv, *epilogue, inputs, out, scratch, device),
+        Op::MatMul { transposed } if matches!(inputs[0].dtype, DType::I8 | DType::U8) => {
+            integers::matmul(*transposed, inputs, out, device)
+        }
         Op::MatMul { transposed } => products::matmul(*transposed, inputs, out, scratch, device),
         Op::Attention(attention) => products::attention(attention, false, inputs, out, scratch, device),
         Op::Native(native) => match kernel.own {
