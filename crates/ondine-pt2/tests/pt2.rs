@@ -85,7 +85,12 @@ macro_rules! families {
 families!(elementwise, shapes, reductions, indexing, products, convolutions, sequences, states, control);
 families!(quantized, vision);
 families!(memory, loops, branches, choices, spectra, losses, sampling);
-families!(numbers, rare, mapped, training);
+families!(numbers, mapped, training);
+
+#[test]
+fn factors_statistics_and_special_functions_as_exported() {
+    check("rare", "rare");
+}
 
 #[test]
 fn a_region_that_is_compiled_once_runs_wherever_it_is_called() {

@@ -68,6 +68,22 @@ fn cov(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     one(builder.reshape(&result, &call.out_shape(0)?)?)
 }
 
+/// Where the elements along `axis` lie: as given, or at equal steps.
+fn places_along(builder: &mut Builder, x: &Tensor, axis: usize, given: Option<&Tensor>, step: f64) -> Result<Tensor> {
+    let size = builder.dim(x, axis);
+    let mut shape = vec![Dim::from(1); x.rank()];
+    shape[axis] = size.clone();
+    let places = match given {
+        Some(list) => builder.cast(list, DType::F32)?,
+        None => {
+            let range = builder.range(&0.into(), 1, &size)?;
+            let range = builder.cast(&range, DType::F32)?;
+            builder.affine(&range, step, 0.0)?
+        }
+    };
+    builder.reshape(&places, &shape)
+}
+
 /// Slopes along dimensions: differences over distances, to second order inside and to first or second at the ends.
 fn gradient(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.float_tensor(builder, "self")?;
@@ -86,24 +102,8 @@ fn gradient(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         let at = |builder: &mut Builder, x: &Tensor, axis: usize, from: usize, to: usize| -> Result<Formula> {
             Ok(Formula::of(&builder.slice(x, axis, &from.into(), &to.into())?))
         };
-        // Where the elements lie.
-        let place = match places.as_ref().and_then(|list| list.get(i)) {
-            Some(list) => {
-                let mut shape = vec![Dim::from(1); x.rank()];
-                shape[axis] = size.into();
-                let list = builder.cast(list, DType::F32)?;
-                builder.reshape(&list, &shape)?
-            }
-            None => {
-                let step = steps.get(i).or(steps.first()).copied().unwrap_or(1.0);
-                let range = builder.range(&0.into(), 1, &size.into())?;
-                let range = builder.cast(&range, DType::F32)?;
-                let range = builder.affine(&range, step, 0.0)?;
-                let mut shape = vec![Dim::from(1); x.rank()];
-                shape[axis] = size.into();
-                builder.reshape(&range, &shape)?
-            }
-        };
+        let step = steps.get(i).or(steps.first()).copied().unwrap_or(1.0);
+        let place = places_along(builder, &x, axis, places.as_ref().and_then(|list| list.get(i)), step)?;
         let n = size;
         if n < 2 + usize::from(order == 2) {
             fail!(Shape, "slopes of {n} elements");

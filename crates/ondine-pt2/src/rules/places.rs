@@ -60,7 +60,9 @@ fn fractional_pool(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> 
     let x = call.float_tensor(builder, "self")?;
     let n = if call.op == "fractional_max_pool2d" { 2 } else { 3 };
     let (shape, out) = (builder.shape(&x), call.out_shape(0)?);
-    let head = shape.len() - n;
+    let Some(head) = shape.len().checked_sub(n).filter(|_| out.len() == shape.len()) else {
+        fail!(Shape, "windows over {n} of {} dimensions", shape.len());
+    };
     let kernel = call.sizes("kernel_size", n, 1)?;
     let batch = elements(&shape[..head]);
     // The first and last windows lie where they lie: of two there is nothing to choose.

@@ -223,6 +223,9 @@ fn pad_sequence(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     for tensor in &tensors {
         let tensor = call.cast_out(builder, tensor)?;
         let mut shape = builder.shape(&tensor);
+        if shape.is_empty() {
+            fail!(Shape, "a sequence without a length");
+        }
         let missing = &longest - &shape[0];
         let mut parts = vec![tensor];
         if missing.fixed() != Some(0) {
@@ -464,9 +467,11 @@ fn vander(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     wide.push(1.into());
     let x = builder.reshape(&x, &wide)?;
     let unit = builder.number(1.0, builder.dtype(&x))?;
-    let mut powers = vec![builder.expand(&unit, &wide)?];
-    for i in 1..count {
-        let next = builder.binary(Binary::Mul, &powers[i - 1], &x)?;
+    let mut power = builder.expand(&unit, &wide)?;
+    let mut powers = vec![power.clone()];
+    for _ in 1..count {
+        let next = builder.binary(Binary::Mul, &power, &x)?;
+        power = next.clone();
         powers.push(next);
     }
     one(builder.concat(&powers.iter().collect::<Vec<_>>(), wide.len() - 1)?)

@@ -160,10 +160,8 @@ fn viewed(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     // Complex numbers are pairs of their parts already.
     let part = |dtype: DType| if dtype == DType::C64 { DType::F32 } else { dtype };
     let shape = builder.shape(&x);
-    let x = if from == DType::C64 && part(to) == DType::F32 && to != DType::C64 {
-        let (last, rest) = (&shape[shape.len() - 1], &shape[..shape.len() - 2]);
-        let joined = &shape[shape.len() - 2] * last;
-        builder.reshape(&x, &[rest, &[joined]].concat())?
+    let x = if let (DType::C64, DType::F32, [rest @ .., last, pair]) = (from, to, &shape[..]) {
+        builder.reshape(&x, &[rest, &[last * pair]].concat())?
     } else {
         builder.bits(&x, part(to))?
     };
