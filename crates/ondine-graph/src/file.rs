@@ -24,7 +24,16 @@ use crate::error::{Context, Error, ErrorKind, Result, fail};
 /// # Errors
 /// If the file cannot be written, or `write` fails; nothing is left then, and an older file stays.
 pub fn write_whole(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
-    Place::of(path).and_then(|place| place.write(write, true).map(|_| ())).at(|| path.display().to_string())
+    Place::of(path).and_then(|place| place.write(write, true, false).map(|_| ())).at(|| path.display().to_string())
+}
+
+/// Like [`write_whole`], for a folder that is swept of what [`is_abandoned`]: the file has a name, by which people see
+/// that something is under way, from the beginning on.
+///
+/// # Errors
+/// As [`write_whole`].
+pub fn write_named(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
+    Place::of(path).and_then(|place| place.write(write, true, true).map(|_| ())).at(|| path.display().to_string())
 }
 
 /// Like [`write_whole`], but leaves alone what is at `path` already: yields false then.
@@ -35,7 +44,7 @@ pub fn write_new(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result
     if path.symlink_metadata().is_ok() {
         return Ok(false);
     }
-    Place::of(path).and_then(|place| place.write(write, false)).at(|| path.display().to_string())
+    Place::of(path).and_then(|place| place.write(write, false, false)).at(|| path.display().to_string())
 }
 
 /// Finds out that [`write_whole`] could not write to `path`, before there is anything to write.
@@ -45,7 +54,7 @@ pub fn write_new(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result
 pub fn check_writable(path: &Path) -> Result<()> {
     let check = || -> Result<()> {
         if let Place::File { target, .. } = Place::of(path)? {
-            Aside::create(&target)?;
+            Aside::create(&target, false)?;
         }
         Ok(())
     };
@@ -85,7 +94,7 @@ impl Place {
     }
 
     /// Yields false if there is a file that is not to be replaced.
-    fn write(self, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>, replace: bool) -> Result<bool> {
+    fn write(self, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>, replace: bool, named: bool) -> Result<bool> {
         let buffered = |file| BufWriter::with_capacity(1 << 20, file);
         match self {
             Self::Through(path) => {
@@ -95,7 +104,7 @@ impl Place {
                 Ok(true)
             }
             Self::File { target, permissions } => {
-                let aside = Aside::create(&target)?;
+                let aside = Aside::create(&target, named)?;
                 if let Some(permissions) = permissions {
                     aside.file.set_permissions(permissions)?;
                 }
@@ -130,8 +139,8 @@ struct Aside {
 }
 
 impl Aside {
-    fn create(target: &Path) -> io::Result<Self> {
-        let (file, name) = match nameless(target) {
+    fn create(target: &Path, named: bool) -> io::Result<Self> {
+        let (file, name) = match (!named).then(|| nameless(target)).flatten() {
             Some(file) => (file, None),
             None => {
                 let name = Unfinished::new(target);

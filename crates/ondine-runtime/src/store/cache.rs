@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::store::packed::{About, PackedFile};
 use ondine_graph::{
     Bytes, Context, Result, fail,
-    file::{UNFINISHED, is_abandoned, write_whole},
+    file::{UNFINISHED, is_abandoned, write_named, write_whole},
 };
 
 /// A hash that names an entry or the contents of a file.
@@ -214,7 +214,7 @@ impl Cache {
         fs::create_dir_all(&self.folder).at(|| self.folder.display().to_string())?;
         self.evict(len);
         let path = self.path(key);
-        write_whole(&path, write)?;
+        write_named(&path, write)?;
         touch(&path);
         let bytes = Bytes::map(&path)?;
         Ok((PackedFile::read(&bytes)?, bytes))

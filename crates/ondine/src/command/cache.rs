@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use ondine::folders;
 use ondine_runtime::{Cache, CacheEntry};
@@ -120,7 +120,7 @@ impl CacheCommand {
             let found: Vec<_> = entries.iter().filter(|entry| entry.name.starts_with(name)).collect();
             match found[..] {
                 [entry] => chosen.push(entry),
-                [] => usage!("there is no entry `{name}`; see `ondine cache list`"),
+                [] => bail!("there is no entry `{name}`; see `ondine cache list`"),
                 _ => usage!("`{name}` is the beginning of {} entries; write more of the name", found.len()),
             }
         }
