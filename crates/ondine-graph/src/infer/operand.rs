@@ -4,6 +4,7 @@ use crate::{
     dim::Dim,
     dtype::DType,
     error::{Result, fail},
+    shape::Shape,
     signature::Signature,
 };
 

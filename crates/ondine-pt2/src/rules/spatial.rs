@@ -6,7 +6,6 @@ use ondine_graph::{
 };
 
 use super::{
-    index::put,
     norm::channels_last,
     reduce::reduce,
     rule::{Rule, one},
