@@ -200,8 +200,8 @@ pub(super) fn select<R: Real>([condition, a, b]: [&Tensor<R>; 3], shape: &[usize
 }
 
 /// To a floating-point type the nearest number, ties to even, of integers and F64 by way of F32; from there to an
-/// integer truncated toward zero, to the nearest end of the type if outside, and 0 if no number; between integers the low bits;
-/// to a truth value whether it is not 0.
+/// integer truncated toward zero, to the nearest end of the type if outside, and 0 if no number; between integers the
+/// low bits; to a truth value whether it is not 0.
 pub(super) fn cast<R: Real>(to: DType, x: &Tensor<R>) -> Result<Tensor<R>> {
     let elements = match x.elements() {
         Elements::Integer(numbers) if to.is_float() => {
