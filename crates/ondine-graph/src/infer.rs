@@ -265,7 +265,8 @@ fn scatter(inputs: &[&Signature], supposed: &mut Supposed) -> Result<Signature> 
         && supposed.all_equal(&rows.shape.0[1..], &x.shape.0[1..])
         && supposed.equal(&rows.shape.0[0], &count);
     if !fits || indices.dtype != DType::I64 || rows.dtype != x.dtype {
-        fail!(Shape, "cannot scatter {} with indices {} into {}", rows.shape, indices.shape, x.shape);
+        let [(from, a), (at, b), (to, c)] = [rows, indices, x].map(|part| (&part.shape, part.dtype));
+        fail!(Shape, "cannot scatter {a} {from} with indices {b} {at} into {c} {to}");
     }
     Ok((*x).clone())
 }

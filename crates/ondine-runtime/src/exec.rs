@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ondine_graph::{Bindings, Context, Graph, NDArray, Op, Result, Value};
+use ondine_graph::{Bindings, Context, Dim, Graph, NDArray, Op, Result, Value, fail};
 
 use crate::{
     backend::{Running, Ticket, Wait},
@@ -291,10 +291,11 @@ impl<'c, 'w, 't> Execution<'c, 'w, 't> {
                 self.running.get_mut().take(ticket, &mut count)?;
                 self.measured(step, start);
                 let value = self.plan.steps[step].value;
-                if let Op::Measure { size, .. } = &self.planner.lowered.graph.node(value).op {
+                if let Op::Measure { size, most } = &self.planner.lowered.graph.node(value).op {
+                    let (count, place) = (i64::from_le_bytes(count), || place(&self.planner.lowered.graph, value));
+                    planned(size, most, count, &self.bindings).at(place)?;
                     let plan = Arc::make_mut(&mut self.plan);
-                    let settled = self.planner.settle(plan, self.bindings.to_mut(), size, i64::from_le_bytes(count));
-                    settled.at(|| place(&self.planner.lowered.graph, value))?;
+                    self.planner.settle(plan, self.bindings.to_mut(), size, count).at(place)?;
                     self.running.get_mut().settled(&self.plan, step + 1)?;
                 }
                 self.look(Some(value))?;
@@ -329,6 +330,16 @@ impl<'c, 'w, 't> Execution<'c, 'w, 't> {
     /// The plan as it was found, and how long the call took.
     pub(crate) fn finish(self) -> (Arc<Plan>, Vec<Option<NDArray>>, Duration) {
         (self.plan, self.copies, self.begin.elapsed())
+    }
+}
+
+/// Refuses a number that is larger than what memory is planned for.
+fn planned(size: &Dim, most: &Dim, count: i64, bindings: &Bindings) -> Result<()> {
+    match most.bind(bindings) {
+        Ok(most) if usize::try_from(count).is_ok_and(|count| count > most) => {
+            fail!(Memory, "{size} is {count}, but memory is planned for {most}")
+        }
+        _ => Ok(()),
     }
 }
 

@@ -190,6 +190,8 @@ fn of_integers(name: &str, a: &Dim, b: &Dim) -> Result<Value> {
         "Mul" | "mul" => a * b,
         "FloorDiv" | "CleanDiv" | "floordiv" => a.pair(DimPair::Quotient, b),
         "CeilDiv" => (&(a + b) - 1).pair(DimPair::Quotient, b),
+        // The quotient would be lost in a product with nothing.
+        "Mod" | "PythonMod" | "mod" if b.constant() == Some(0) => a.pair(DimPair::Quotient, b),
         "Mod" | "PythonMod" | "mod" => a - &(&a.pair(DimPair::Quotient, b) * b),
         "Max" | "sym_max" | "max" => a.pair(DimPair::Max, b),
         "Min" | "sym_min" | "min" => a.pair(DimPair::Min, b),
