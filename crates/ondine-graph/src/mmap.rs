@@ -64,7 +64,7 @@ mod cut {
     use std::{
         path::Path,
         ptr,
-        sync::atomic::{AtomicPtr, AtomicUsize, Ordering},
+        sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering},
     };
 
     /// A mapping, in a form that a signal handler may look at: no lock, no memory to ask for.
@@ -82,6 +82,9 @@ mod cut {
     static PLACES_OF_MAPPINGS: [Place; PLACES] = [const {
         Place { start: AtomicUsize::new(0), end: AtomicUsize::new(0), name: AtomicPtr::new(ptr::null_mut()) }
     }; PLACES];
+
+    /// True once a thread tells of it: several may touch what is gone at the same time.
+    static TOLD: AtomicBool = AtomicBool::new(false);
 
     /// Notes a mapping, if there is a free place for it.
     pub(super) fn note(bytes: &[u8], path: &Path) -> Option<usize> {
@@ -132,6 +135,10 @@ mod cut {
             unsafe { libc::signal(signal, libc::SIG_DFL) };
             return;
         };
+        while TOLD.swap(true, Ordering::AcqRel) {
+            // SAFETY: waiting is what a handler may do; the thread that came first ends the process.
+            unsafe { libc::pause() };
+        }
         // SAFETY: the name lives as long as the mapping, which this thread was about to read.
         let name = unsafe { place.name.load(Ordering::Acquire).as_ref() }.map_or("a model file", String::as_str);
         for part in

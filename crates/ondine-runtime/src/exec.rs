@@ -10,14 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ondine_graph::{Bindings, Context, Dim, Graph, NDArray, Op, Result, Value, fail};
+use ondine_graph::{Bindings, Context, Graph, NDArray, Op, Result, Value};
 
 use crate::{
     backend::{Running, Ticket, Wait},
     cancel::Wish,
     fetch::fetched,
     observe::{Moment, Tap},
-    plan::Planner,
+    plan::{Planner, check_planned},
     profile::{Profile, Sample},
     step::{Copy, Plan, Step, Turns},
 };
@@ -293,7 +293,7 @@ impl<'c, 'w, 't> Execution<'c, 'w, 't> {
                 let value = self.plan.steps[step].value;
                 if let Op::Measure { size, most } = &self.planner.lowered.graph.node(value).op {
                     let (count, place) = (i64::from_le_bytes(count), || place(&self.planner.lowered.graph, value));
-                    planned(size, most, count, &self.bindings).at(place)?;
+                    check_planned(size, most, count, &self.bindings).at(place)?;
                     let plan = Arc::make_mut(&mut self.plan);
                     self.planner.settle(plan, self.bindings.to_mut(), size, count).at(place)?;
                     self.running.get_mut().settled(&self.plan, step + 1)?;
@@ -330,16 +330,6 @@ impl<'c, 'w, 't> Execution<'c, 'w, 't> {
     /// The plan as it was found, and how long the call took.
     pub(crate) fn finish(self) -> (Arc<Plan>, Vec<Option<NDArray>>, Duration) {
         (self.plan, self.copies, self.begin.elapsed())
-    }
-}
-
-/// Refuses a number that is larger than what memory is planned for.
-fn planned(size: &Dim, most: &Dim, count: i64, bindings: &Bindings) -> Result<()> {
-    match most.bind(bindings) {
-        Ok(most) if usize::try_from(count).is_ok_and(|count| count > most) => {
-            fail!(Memory, "{size} is {count}, but memory is planned for {most}")
-        }
-        _ => Ok(()),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     exec::Watch,
     lowered::Lowered,
     observe::Tap,
-    plan::Planner,
+    plan::{Planner, check_planned},
     plans::Plans,
     specialize::Specialized,
     state::{Outputs, State},
@@ -280,7 +280,7 @@ fn check_settled(name: &str, argument: &Argument<'_>, value: &Real) -> Result<()
 /// Binds the sizes that arguments are the numbers of, so that memory is planned for what they are.
 fn bind_numbers(graph: &Graph, arguments: &[Argument<'_>], bindings: &mut Bindings) -> Result<()> {
     for node in graph.nodes() {
-        let Op::Measure { size, .. } = &node.op else { continue };
+        let Op::Measure { size, most } = &node.op else { continue };
         let position = graph.inputs().iter().position(|(_, input)| node.inputs.first() == Some(input));
         let Some(Argument::Host(array)) = position.and_then(|position| arguments.get(position)) else { continue };
         // One that is negative is no size, which the call tells where it is used as one.
@@ -290,6 +290,7 @@ fn bind_numbers(graph: &Graph, arguments: &[Argument<'_>], bindings: &mut Bindin
         {
             bindings.entry(symbol.clone()).or_insert(value);
         }
+        check_planned(size, most, *number, bindings)?;
     }
     Ok(())
 }

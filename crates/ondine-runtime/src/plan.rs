@@ -23,6 +23,8 @@ use crate::{
 use arrange::{Piece, arrange};
 use sizes::{agree, bind_shapes, depends, spans, spoken_of, unbounded};
 
+pub(crate) use sizes::check_planned;
+
 /// What plans are made of: a function, the packed weights of its model, and who runs it.
 #[derive(Clone, Copy)]
 pub(crate) struct Planner<'a> {

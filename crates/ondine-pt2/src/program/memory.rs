@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ondine_graph::{Dim, NDArray, Result, Scatter, fail};
 
-use super::names::{Base, Path, Program, View, call, run};
+use super::names::{Base, Path, Program, View, call, moved};
 use crate::{
     builder::{Builder, Tensor, check_list, elements},
     call::{Item, output_names},
@@ -123,7 +123,7 @@ impl<'a> Program<'a> {
             fail!(Format, "a view of no tensor");
         };
         let before = self.items.insert(first.name.clone(), Item::Tensor(value));
-        let results = run(&mut self.builder, graph, node, &self.items);
+        let results = moved(&mut self.builder, graph, node, &self.items);
         match before {
             Some(before) => self.items.insert(first.name.clone(), before),
             None => self.items.remove(&first.name),

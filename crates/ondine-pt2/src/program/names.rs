@@ -65,6 +65,22 @@ pub(super) fn run(
     node: &schema::Node,
     items: &HashMap<Arc<str>, Item>,
 ) -> Result<Vec<Item>> {
+    let mut results = moved(builder, graph, node, items)?;
+    for (index, result) in results.iter_mut().enumerate() {
+        if let (Item::Tensor(tensor), Ok(dtype)) = (result, call(graph, node, items).out_dtype(index)) {
+            *tensor = builder.cast(tensor, dtype)?;
+        }
+    }
+    Ok(results)
+}
+
+/// As [`run`], with the element types that the rule made: a view moves whatever it is given, places of elements too.
+pub(super) fn moved(
+    builder: &mut Builder,
+    graph: &schema::Graph,
+    node: &schema::Node,
+    items: &HashMap<Arc<str>, Item>,
+) -> Result<Vec<Item>> {
     let call = call(graph, node, items);
     if let Some(nothing) = nothing(builder, &call)? {
         return Ok(nothing);
@@ -116,7 +132,7 @@ fn lifted(builder: &mut Builder, call: &Call<'_>) -> Result<Option<HashMap<Arc<s
     Ok(Some(items))
 }
 
-/// Result `index` of a node as the program says it is.
+/// Result `index` of a node in the shape that the program says.
 fn settled(builder: &mut Builder, call: &Call<'_>, index: usize, tensor: &Tensor) -> Result<Tensor> {
     let mut tensor = builder.renamed(tensor.clone())?;
     let (Ok(promised), Ok(dtype)) = (call.out_shape(index), call.out_dtype(index)) else { return Ok(tensor) };
@@ -136,5 +152,5 @@ fn settled(builder: &mut Builder, call: &Call<'_>, index: usize, tensor: &Tensor
         let (shape, promised) = (Shape(shape), Shape(promised));
         fail!(Shape, "result {index} has shape {shape}; the program says {promised}");
     }
-    builder.cast(&tensor, dtype)
+    Ok(tensor)
 }

@@ -101,3 +101,13 @@ pub(super) fn agree(graph: &Graph, value: Value, shapes: &[Vec<usize>], bindings
     };
     check().at(|| format!("{} ({})", node.scope, node.op))
 }
+
+/// Refuses a number that the data decides and that is larger than what memory is planned for.
+pub(crate) fn check_planned(size: &Dim, most: &Dim, count: i64, bindings: &Bindings) -> Result<()> {
+    match most.bind(bindings) {
+        Ok(most) if usize::try_from(count).is_ok_and(|count| count > most) => {
+            fail!(Memory, "{size} is {count}, but memory is planned for {most}")
+        }
+        _ => Ok(()),
+    }
+}
