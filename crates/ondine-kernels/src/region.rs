@@ -221,7 +221,7 @@ mod tests {
 
     fn read_all(shape: RegionShape, boxes: &[f32]) -> Vec<f32> {
         let count = boxes.len() / 5 * shape.bins[0] * shape.bins[1] * shape.channels();
-        let mut results = tiers().into_iter().flatten().map(|cpu| {
+        let mut results = tiers().flatten().map(|cpu| {
             let mut out = vec![f32::NAN; count];
             assert_eq!(regions(&cpu, &shape, &map(shape.map[3]), boxes, &mut out), None);
             out

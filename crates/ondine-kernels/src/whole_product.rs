@@ -50,7 +50,8 @@ mod tests {
     fn products_are_exact_and_wrap() {
         let cpu = Cpu::new(3).unwrap();
         let size @ [rows, inner, columns] = [3, 5, 4];
-        let number = |i: usize| (i as i64 * 0x1234_5678_9abc + 1).wrapping_mul(if i % 2 == 0 { 1 } else { -7 });
+        let number =
+            |i: usize| (i as i64 * 0x1234_5678_9abc + 1).wrapping_mul(if i.is_multiple_of(2) { 1 } else { -7 });
         let a: Vec<i64> = (0..2 * rows * inner).map(number).collect();
         let b: Vec<i64> = (0..2 * inner * columns).map(|i| number(i + 99)).collect();
         for transposed in [false, true] {

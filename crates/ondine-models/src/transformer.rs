@@ -79,7 +79,7 @@ pub fn build(config: &Config, options: Options) -> Result<Graph> {
         x = decoder_layer(&mut m.at(format_args!("layers.{index}")), x, config, layer, index, &sequence)?;
     }
     if options.output == Output::Next {
-        x = m.slice(x, 0, &sequence.tokens - 1, sequence.tokens.clone())?;
+        x = m.slice(x, 0, &sequence.tokens - 1, sequence.tokens)?;
     }
     let x = norm(&mut m.at("norm"), x, config)?;
     if options.output == Output::States {
@@ -114,7 +114,7 @@ impl Sequence {
         let past = Dim::symbol("past_tokens");
         m.push(Op::Measure { size: past.clone(), most: &Dim::from(context) - &tokens }, &[count])?;
         let keys = &past + &tokens;
-        let positions = m.push(Op::Range { start: past.clone(), step: 1, count: tokens.clone() }, &[])?;
+        let positions = m.push(Op::Range { start: past, step: 1, count: tokens.clone() }, &[])?;
         let rotaries = config.rotaries.iter().map(|rotary| rotary.tables(m, positions)).collect::<Result<_>>()?;
         let mut sequence = Self { tokens, keys, context, positions, rotaries, masks: Vec::new() };
         for layer in &config.layers {

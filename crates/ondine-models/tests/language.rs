@@ -1,7 +1,7 @@
 //! Language models against tensors that transformers computed: `tests/data/language/*` hold small ones of random
 //! weights, made by `python/golden/language.py`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ondine_graph::{ErrorKind, NDArray, Result, Weights};
 use ondine_models::{Network, Source, transformer};
@@ -30,8 +30,8 @@ fn folders() -> Vec<PathBuf> {
     folders
 }
 
-fn open(folder: PathBuf) -> Result<Golden> {
-    let network = Network::open(&Source::folder(&folder)?, "", None)?;
+fn open(folder: &Path) -> Result<Golden> {
+    let network = Network::open(&Source::folder(folder)?, "", None)?;
     let config = transformer::Config::from_json(&network.config)?;
     let asset = network
         .asset(Default::default())?
@@ -60,7 +60,7 @@ fn error(values: &[f32], golden: &[f32]) -> f64 {
 fn every_family_computes_what_transformers_computes() -> Result<()> {
     let mut families = 0;
     for folder in folders() {
-        let golden = open(folder)?;
+        let golden = open(&folder)?;
         let logits = call(&golden.model.function("logits")?, &golden.ids, 0, &mut State::default(), "logits")?;
         let wrong = error(&logits.to_f32(), &golden.tensors.to_f32("logits")?);
         assert!(wrong < TOLERANCE, "{}: logits are {wrong:.1e} off", golden.name);
@@ -79,7 +79,7 @@ fn every_family_computes_what_transformers_computes() -> Result<()> {
 #[test]
 fn a_text_in_pieces_is_the_same_text_and_can_be_taken_back() -> Result<()> {
     for folder in folders() {
-        let golden = open(folder)?;
+        let golden = open(&folder)?;
         let next = golden.model.function("next")?;
         let wanted = golden.tensors.to_f32("logits")?;
         let width = wanted.len() / golden.ids.len();
@@ -100,7 +100,7 @@ fn a_text_in_pieces_is_the_same_text_and_can_be_taken_back() -> Result<()> {
 
 #[test]
 fn more_than_the_states_hold_is_refused() -> Result<()> {
-    let golden = open(folders().remove(0))?;
+    let golden = open(&folders().remove(0))?;
     let next = golden.model.function("next")?;
     let error = call(&next, &golden.ids, 60, &mut State::default(), "logits").unwrap_err();
     assert!([ErrorKind::Memory, ErrorKind::Shape].contains(&error.kind()), "{error}");

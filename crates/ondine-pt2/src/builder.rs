@@ -351,7 +351,7 @@ impl Builder {
     }
 
     /// An argument or stored tensor of the program's type `code` as it is computed.
-    pub(super) fn from_told(&mut self, x: &Tensor, code: u32) -> Result<Tensor> {
+    pub(super) fn computed(&mut self, x: &Tensor, code: u32) -> Result<Tensor> {
         if !is_complex(code) {
             return self.cast(x, dtype_of(code)?);
         }
@@ -362,7 +362,7 @@ impl Builder {
     }
 
     /// A result of the program's type `code` as the caller is told it.
-    pub(super) fn to_told(&mut self, x: &Tensor, code: u32) -> Result<Tensor> {
+    pub(super) fn as_told(&mut self, x: &Tensor, code: u32) -> Result<Tensor> {
         if !is_complex(code) {
             return self.cast(x, told_of(code)?);
         }

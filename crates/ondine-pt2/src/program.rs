@@ -219,7 +219,7 @@ impl<'a> Program<'a> {
         }
         let value = self.builder.graph.input(&tensor.name, told_of(meta.dtype)?, shape);
         let value = self.builder.plain(value);
-        let value = self.builder.from_told(&value, meta.dtype)?;
+        let value = self.builder.computed(&value, meta.dtype)?;
         self.define(&tensor.name, value, None);
         Ok(())
     }
@@ -382,7 +382,7 @@ impl<'a> Program<'a> {
         // Computed in another type, results are told in the one that they were promised in.
         let meta = source::names(argument).next().and_then(|name| graph.tensor_values.get(name));
         let tensor = match meta {
-            Some(meta) => self.builder.to_told(&tensor, meta.dtype)?,
+            Some(meta) => self.builder.as_told(&tensor, meta.dtype)?,
             None => tensor,
         };
         let value = self.builder.dense(&tensor)?;

@@ -265,7 +265,7 @@ fn what_is_too_large_or_divided_by_nothing_is_an_error() {
     let huge = Real::constant(1e300).pair(RealPair::Product, &Real::Of(h.clone()));
     assert!(with(&huge.whole(Rounding::Trunc), 1).is_err());
     // Each time twice as long when written out.
-    let mut long = h.clone();
+    let mut long = h;
     let grown = (0..200).find(|_| {
         long = long.pair(DimPair::Quotient, &(&long + 1));
         !long.is_small()

@@ -127,8 +127,8 @@ pub(super) struct Raw {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Parameters {
-    PerKind { full_attention: RopeParameters, sliding_attention: RopeParameters },
-    All(RopeParameters),
+    PerKind { full_attention: Box<RopeParameters>, sliding_attention: Box<RopeParameters> },
+    All(Box<RopeParameters>),
 }
 
 const SLIDING: &str = "sliding_attention";
@@ -283,8 +283,8 @@ fn layers(
 /// The rotary positions of layers that see everything, and of those with a window if theirs are others.
 fn parameters(raw: &Raw) -> (RopeParameters, Option<RopeParameters>) {
     let (mut full, mut sliding) = match raw.rope_parameters.clone() {
-        Some(Parameters::PerKind { full_attention, sliding_attention }) => (full_attention, Some(sliding_attention)),
-        Some(Parameters::All(all)) => (all, None),
+        Some(Parameters::PerKind { full_attention, sliding_attention }) => (*full_attention, Some(*sliding_attention)),
+        Some(Parameters::All(all)) => (*all, None),
         None => (raw.rope_scaling.clone().unwrap_or_default(), None),
     };
     if let Some(theta) = raw.rope_local_base_freq.filter(|_| sliding.is_none()) {

@@ -135,7 +135,7 @@ fn evaluate_within(graph: &Graph, weights: &Weights, value: Value, steps: &mut u
         Op::Reduce { how: Reduce::Sum, axes, .. } => {
             let x = input(0)?;
             match axes[..] {
-                [axis] if x.shape.len() == 2 && axis < 2 => Numbers { shape: shape.clone(), data: x.sums(axis) },
+                [axis] if x.shape.len() == 2 && axis < 2 => Numbers { shape, data: x.sums(axis) },
                 _ => return None,
             }
         }

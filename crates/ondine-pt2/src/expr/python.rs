@@ -326,7 +326,8 @@ mod tests {
     #[test]
     fn conditions_hold_as_in_python() {
         let x = |text: &str| text.replace("max", "MAX").replace('x', "L['x'].size()[2]").replace("MAX", "max");
-        let truths: [(&str, fn(i64) -> bool); 12] = [
+        type Truth = fn(i64) -> bool;
+        let truths: [(&str, Truth); 12] = [
             ("(1 + (((-1) + x) // 2)) != 1", |x| 1 + (x - 1).div_euclid(2) != 1),
             ("math.trunc(0.75*torch.sym_float(x)) == 6", |x| (0.75 * x as f64) as i64 == 6),
             ("x >= 0 and x <= 8", |x| x <= 8),

@@ -167,7 +167,7 @@ fn trapezoid(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
             let x = builder.cast(&x, DType::F32)?;
             let x = if x.rank() == 1 && y.rank() > 1 {
                 let mut shape = vec![Dim::from(1); y.rank()];
-                shape[axis] = size.clone();
+                shape[axis] = size;
                 builder.reshape(&x, &shape)?
             } else {
                 x

@@ -128,7 +128,7 @@ fn group_norm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     }
     let (batch, rest) = (builder.dim(&x, 0), &builder.shape(&x)[1..]);
     let rows = elements(rest).floor_div(groups);
-    let parts = builder.reshape(&x, &[batch.clone(), groups.into(), rows])?;
+    let parts = builder.reshape(&x, &[batch, groups.into(), rows])?;
     let mut items = vec![Item::Tensor(result)];
     for moment in moments(builder, &parts, &[2], eps.into())? {
         items.push(Item::Tensor(builder.without(&moment, 2)?));

@@ -241,9 +241,9 @@ fn hankel(x: &Formula, order: usize, second: bool) -> Formula {
         let sign = if k % 4 < 2 { 1.0 } else { -1.0 };
         let term = &power * (sign * factor);
         if k % 2 == 0 {
-            p = p + term
+            p = p + term;
         } else {
-            q = q + term
+            q = q + term;
         }
         let odd = f64::from(2 * k + 1);
         factor *= (mu - odd * odd) / f64::from(k + 1);

@@ -174,7 +174,7 @@ fn moved(builder: &mut Builder, call: &Call<'_>, x: &Tensor, taps: &Taps) -> Res
     };
     let (sets, count) = (Dim::from(taps.sets), Dim::from(taps.count()));
     let [rows, columns] = &taps.out;
-    let pairs = [batch.clone(), sets.clone(), count.clone(), 2.into(), rows.clone(), columns.clone()];
+    let pairs = [batch.clone(), sets.clone(), count, 2.into(), rows.clone(), columns.clone()];
     let offset = builder.reshape(&offset, &pairs)?;
     let mut along = Vec::new();
     for (axis, size) in [height, width].into_iter().enumerate() {
