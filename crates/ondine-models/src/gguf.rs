@@ -157,10 +157,6 @@ impl Gguf {
 /// How the elements of a tensor lie in the file.
 enum Stored {
     Plain(DType),
-    /// As f32.
-    F64,
-    /// As I32.
-    I16,
     Blocks(Block),
 }
 
@@ -170,10 +166,10 @@ impl Stored {
             0 => Self::Plain(DType::F32),
             1 => Self::Plain(DType::F16),
             24 => Self::Plain(DType::I8),
-            25 => Self::I16,
+            25 => Self::Plain(DType::I16),
             26 => Self::Plain(DType::I32),
             27 => Self::Plain(DType::I64),
-            28 => Self::F64,
+            28 => Self::Plain(DType::F64),
             30 => Self::Plain(DType::BF16),
             _ => Self::Blocks(Block::from_id(id)?),
         })
@@ -183,8 +179,6 @@ impl Stored {
     fn row_bytes(&self, columns: usize) -> Option<usize> {
         match self {
             Self::Plain(dtype) => columns.checked_mul(dtype.size()),
-            Self::F64 => columns.checked_mul(8),
-            Self::I16 => columns.checked_mul(2),
             Self::Blocks(block) => block.row_bytes(columns),
         }
     }
@@ -281,10 +275,6 @@ fn insert(gguf: &mut Gguf, info: Info, start: u64, bytes: &Bytes) -> Result<()> 
     let tensor = |dtype, shape: Vec<usize>, bytes| Tensor { dtype, shape, bytes, file: file.clone() };
     let tensor = match stored {
         Stored::Plain(dtype) => tensor(dtype, shape, data),
-        Stored::F64 => {
-            tensor(DType::F32, shape, converted(&data, |b: [u8; 8]| (f64::from_le_bytes(b) as f32).to_le_bytes()))
-        }
-        Stored::I16 => tensor(DType::I32, shape, converted(&data, |b| i32::from(i16::from_le_bytes(b)).to_le_bytes())),
         Stored::Blocks(block) => {
             let sizes: Vec<i64> = [BLOCKS + block.id() as usize, block.elements()]
                 .into_iter()
@@ -301,12 +291,6 @@ fn insert(gguf: &mut Gguf, info: Info, start: u64, bytes: &Bytes) -> Result<()> 
     };
     gguf.weights.insert(&name, tensor);
     Ok(())
-}
-
-/// The elements as others; a copy, since nothing of the file can be used in place.
-fn converted<const A: usize, const B: usize>(bytes: &[u8], element: impl Fn([u8; A]) -> [u8; B]) -> Bytes {
-    let bytes: Vec<u8> = bytes.as_chunks::<A>().0.iter().flat_map(|&chunk| element(chunk)).collect();
-    Bytes::from(bytes.as_slice())
 }
 
 #[cfg(test)]

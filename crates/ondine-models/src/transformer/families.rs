@@ -44,6 +44,8 @@ pub struct Family {
     pub positions: usize,
     /// Layers with a window.
     pub windows: Windows,
+    /// `rope_theta` of layers with a window, where files do not say it and it is another than that of the others.
+    pub window_theta: Option<f64>,
     /// Every so-manieth layer has no positions, where the config lists none; 0 if all have.
     pub nope_interval: usize,
 }
@@ -64,6 +66,7 @@ const LLAMA: Family = Family {
     activation: "silu",
     positions: 2048,
     windows: Windows::All,
+    window_theta: None,
     nope_interval: 0,
 };
 
@@ -110,6 +113,7 @@ pub const FAMILIES: &[Family] = &[
         qk_norm: QkNorm::BeforeRotary,
         positions: 131_072,
         windows: Windows::AllBut(6),
+        window_theta: Some(10_000.0),
         ..GEMMA2
     },
     Family { class: "Phi3ForCausalLM", gguf: "phi3", interleaved: false, fused: true, positions: 4096, ..LLAMA },

@@ -99,8 +99,6 @@ fn raw(gguf: &Gguf, family: &Family, architecture: &str) -> Result<Raw> {
     }
     let head_dim = key_length.unwrap_or(hidden_size / heads.max(1));
     let rope = rope(gguf, architecture, head_dim)?;
-    // Gemma 3 turns layers with a window by 10,000, which its files do not say.
-    let local = (family.gguf == "gemma3").then_some(10_000.0);
     Ok(Raw {
         vocab_size: vocabulary(gguf)?,
         hidden_size,
@@ -115,8 +113,9 @@ fn raw(gguf: &Gguf, family: &Family, architecture: &str) -> Result<Raw> {
         attention_bias: Some(gguf.weights.get("blk.0.attn_output.bias").is_some()),
         mlp_bias: Some(gguf.weights.get("blk.0.ffn_up.bias").is_some()),
         sliding_window: size("attention.sliding_window")?.filter(|&window| window > 0),
+        // Some files list the layers instead; the family's pattern is the same then.
         sliding_window_pattern: size("attention.sliding_window_pattern").unwrap_or_default(),
-        rope_local_base_freq: local,
+        rope_local_base_freq: family.window_theta,
         rope_scaling: Some(rope),
         attn_logit_softcapping: number("attn_logit_softcapping")?,
         final_logit_softcapping: number("final_logit_softcapping")?,
