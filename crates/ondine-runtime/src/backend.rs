@@ -436,11 +436,12 @@ pub trait Running {
         1
     }
 
-    /// Runs or queues steps, in order; it never waits for a device.
+    /// Runs or queues steps of the plan, in order; it never waits for a device. What is queued keeps the plan as it is
+    /// now: later ones have the sizes that were found meanwhile.
     ///
     /// # Errors
     /// What is known at once; other errors come by [`Running::poll`].
-    fn submit(&mut self, steps: Range<usize>) -> Result<Ticket, Fault>;
+    fn submit(&mut self, plan: &Arc<Plan>, steps: Range<usize>) -> Result<Ticket, Fault>;
 
     /// Copies `len` bytes, in the order of the queue.
     ///

@@ -24,6 +24,11 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
+    /// The plan, with the sizes that the call found.
+    pub(crate) fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
     /// The results in the program's memory, by name.
     pub(crate) fn outputs(self, graph: &Graph) -> Result<Outputs> {
         let mut outputs = BTreeMap::new();

@@ -161,7 +161,7 @@ impl<'c, 'w, 't> Execution<'c, 'w, 't> {
             // Nothing is left to be waited for but the last of all.
             let last = match last {
                 Some(last) => last,
-                None => self.running.get_mut().submit(0..0).map_err(|fault| fault.located(&self.plan))?,
+                None => self.running.get_mut().submit(&self.plan, 0..0).map_err(|fault| fault.located(&self.plan))?,
             };
             self.waiting = Some((last, Then::End));
             return Ok(());
@@ -200,7 +200,7 @@ impl<'c, 'w, 't> Execution<'c, 'w, 't> {
         let measures = |step: &Step| own && matches!(step.op, Op::Measure { .. });
         let stop = steps.iter().position(|step| step.turns.is_some()).unwrap_or(steps.len());
         let count = steps[..stop].iter().position(measures).map_or(stop, |measure| measure + 1);
-        let ticket = self.running.get_mut().submit(next..next + count);
+        let ticket = self.running.get_mut().submit(&plan, next..next + count);
         let ticket = ticket.map_err(|fault| fault.located(&self.plan))?;
         self.advance_steps(count);
         let last = next + count - 1;
@@ -294,8 +294,7 @@ impl<'c, 'w, 't> Execution<'c, 'w, 't> {
                 if let Op::Measure { size, most } = &self.planner.lowered.graph.node(value).op {
                     let (count, place) = (i64::from_le_bytes(count), || place(&self.planner.lowered.graph, value));
                     check_planned(size, most, count, &self.bindings).at(place)?;
-                    let plan = Arc::make_mut(&mut self.plan);
-                    self.planner.settle(plan, self.bindings.to_mut(), size, count).at(place)?;
+                    self.planner.settle(&mut self.plan, self.bindings.to_mut(), step, count).at(place)?;
                     self.running.get_mut().settled(&self.plan, step + 1)?;
                 }
                 self.look(Some(value))?;

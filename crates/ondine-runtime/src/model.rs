@@ -1,8 +1,8 @@
 //! The running stage: functions that can be called.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ondine_graph::{Bindings, Context, DType, Graph, NDArray, Op, Real, Result, fail};
+use ondine_graph::{Bindings, Context, DType, Graph, NDArray, Node, Op, Real, Result, Value, fail};
 
 use crate::{
     backend::{Argument, Loaded, Resident},
@@ -84,6 +84,8 @@ pub struct Function {
     model: Model,
     name: Arc<str>,
     lowered: Arc<Lowered>,
+    /// The arguments that are sizes, by position, with the nodes that measure them.
+    numbers: Arc<[(usize, Value)]>,
     plans: Arc<Mutex<Plans>>,
 }
 
@@ -113,7 +115,9 @@ impl Model {
         let Some((name, lowered)) = self.specialized.functions.get_key_value(name) else {
             fail!(Missing, "{}: there is no function `{name}`", self.specialized.name);
         };
-        Ok(Function { model: self.clone(), name: name.clone(), lowered: lowered.clone(), plans: Arc::default() })
+        let (name, lowered) = (name.clone(), lowered.clone());
+        let numbers = numbers(&lowered.graph).into();
+        Ok(Function { model: self.clone(), name, lowered, numbers, plans: Arc::default() })
     }
 }
 
@@ -129,13 +133,20 @@ impl Function {
     /// # Errors
     /// If a symbol is missing or has no possible value.
     pub fn plan(&self, bindings: &Bindings) -> Result<Arc<Plan>> {
-        let plans = || self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plan) = plans().get(bindings) {
-            return Ok(plan);
+        match self.plans().get(bindings) {
+            Some(plan) => Ok(plan),
+            None => self.plan_anew(bindings),
         }
+    }
+
+    fn plan_anew(&self, bindings: &Bindings) -> Result<Arc<Plan>> {
         let plan = Arc::new(self.planner().plan(bindings)?);
-        plans().insert(bindings.clone(), plan.clone());
+        self.plans().insert(bindings.clone(), plan.clone());
         Ok(plan)
+    }
+
+    fn plans(&self) -> MutexGuard<'_, Plans> {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn planner(&self) -> Planner<'_> {
@@ -185,7 +196,8 @@ impl Function {
     /// # Errors
     /// As [`Function::run`].
     pub fn run_resident(&self, inputs: &[(&str, Argument<'_>)], state: &mut State) -> Result<Vec<Resident>> {
-        self.call(inputs, state, &mut Watch::default())?.residents()
+        let kept = self.call(inputs, state, &mut Watch::default())?;
+        self.ended(kept, Kept::residents)
     }
 
     pub(crate) fn watched(
@@ -194,13 +206,28 @@ impl Function {
         state: &mut State,
         watch: &mut Watch<'_>,
     ) -> Result<Outputs> {
-        self.call(&host(inputs), state, watch)?.outputs(self.graph())
+        let kept = self.call(&host(inputs), state, watch)?;
+        self.ended(kept, |kept| kept.outputs(self.graph()))
+    }
+
+    /// What is made of the results of a call; its plan is for the next one, if the data decides sizes of it.
+    fn ended<T>(&self, kept: Kept, results: impl FnOnce(Kept) -> Result<T>) -> Result<T> {
+        let plan = kept.plan().settles().then(|| kept.plan().clone());
+        let results = results(kept)?;
+        if let Some(plan) = plan {
+            self.plans().end(plan);
+        }
+        Ok(results)
     }
 
     fn call(&self, inputs: &[(&str, Argument<'_>)], state: &mut State, watch: &mut Watch<'_>) -> Result<Kept> {
         let place = || format!("{}.{}", self.model.specialized.name, self.name);
         let (arguments, bindings) = self.bind(inputs).at(place)?;
-        let plan = self.plan(&bindings).at(place)?;
+        let known = self.plans().begin(&bindings);
+        let plan = match known {
+            Some(plan) => plan,
+            None => self.plan_anew(&bindings).at(place)?,
+        };
         let device = &self.model.specialized.device;
         let planner = self.planner();
         call::call(planner, &self.model.loaded, device, plan, &arguments, &bindings, state, watch).at(place)
@@ -245,7 +272,7 @@ impl Function {
             }
             arguments.push(*array);
         }
-        bind_numbers(graph, &arguments, &mut bindings)?;
+        self.bind_numbers(&arguments, &mut bindings)?;
         graph.check(&bindings)?;
         for ((name, value), array) in graph.inputs().iter().zip(&arguments) {
             let signature = &graph.node(*value).signature;
@@ -255,6 +282,23 @@ impl Function {
             }
         }
         Ok((arguments, bindings))
+    }
+
+    /// Binds the sizes that arguments are the numbers of, so that memory is planned for what they are.
+    fn bind_numbers(&self, arguments: &[Argument<'_>], bindings: &mut Bindings) -> Result<()> {
+        for &(position, value) in &*self.numbers {
+            let Op::Measure { size, most } = &self.graph().node(value).op else { continue };
+            let Some(Argument::Host(array)) = arguments.get(position) else { continue };
+            // One that is negative is no size, which the call tells where it is used as one.
+            let [number] = array.view::<i64>()? else { continue };
+            if let Ok(number) = usize::try_from(*number)
+                && let Some((symbol, value)) = size.solve(number)?
+            {
+                bindings.entry(symbol.clone()).or_insert(value);
+            }
+            check_planned(size, most, *number, bindings)?;
+        }
+        Ok(())
     }
 }
 
@@ -277,22 +321,14 @@ fn check_settled(name: &str, argument: &Argument<'_>, value: &Real) -> Result<()
     Ok(())
 }
 
-/// Binds the sizes that arguments are the numbers of, so that memory is planned for what they are.
-fn bind_numbers(graph: &Graph, arguments: &[Argument<'_>], bindings: &mut Bindings) -> Result<()> {
-    for node in graph.nodes() {
-        let Op::Measure { size, most } = &node.op else { continue };
-        let position = graph.inputs().iter().position(|(_, input)| node.inputs.first() == Some(input));
-        let Some(Argument::Host(array)) = position.and_then(|position| arguments.get(position)) else { continue };
-        // One that is negative is no size, which the call tells where it is used as one.
-        let [number] = array.view::<i64>()? else { continue };
-        if let Ok(number) = usize::try_from(*number)
-            && let Some((symbol, value)) = size.solve(number)?
-        {
-            bindings.entry(symbol.clone()).or_insert(value);
-        }
-        check_planned(size, most, *number, bindings)?;
-    }
-    Ok(())
+/// The arguments that are numbers which a node measures.
+fn numbers(graph: &Graph) -> Vec<(usize, Value)> {
+    let measured = graph.values().filter(|(_, node)| matches!(node.op, Op::Measure { .. }));
+    let number = |(value, node): (Value, &Node)| {
+        let position = graph.inputs().iter().position(|(_, input)| node.inputs.first() == Some(input))?;
+        Some((position, value))
+    };
+    measured.filter_map(number).collect()
 }
 
 /// Arguments in the program's memory.

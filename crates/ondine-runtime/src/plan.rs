@@ -23,6 +23,7 @@ use crate::{
 use arrange::{Piece, arrange};
 use sizes::{agree, bind_shapes, depends, spans, spoken_of, unbounded};
 
+pub(crate) use settle::Change;
 pub(crate) use sizes::check_planned;
 
 /// What plans are made of: a function, the packed weights of its model, and who runs it.
@@ -51,6 +52,8 @@ impl Planner<'_> {
             results: part.results,
             live: part.live,
             steps: Vec::new(),
+            changes: Arc::default(),
+            found: Vec::new(),
         };
         let mut inner = Vec::new();
         for (step, turns) in part.steps.iter_mut().zip(part.turns) {
@@ -60,6 +63,7 @@ impl Planner<'_> {
         }
         plan.steps = part.steps;
         plan.steps.append(&mut inner);
+        plan.changes = settle::changes(graph, &plan, bindings)?.into();
         Ok(plan)
     }
 
@@ -504,24 +508,66 @@ mod tests {
     #[test]
     fn memory_is_planned_for_the_largest_size_and_used_for_the_one_found() {
         let subject = Subject::new(measuring(16));
-        let mut plan = subject.plan(&Bindings::new()).unwrap();
+        let mut plan = Arc::new(subject.plan(&Bindings::new()).unwrap());
         let result = subject.lowered.graph.outputs()[0].1.index();
         assert_eq!(plan.shapes[result], [32]);
-        let (planned, n) = (plan.arenas.clone(), Dim::symbol("n"));
+        let planned = plan.arenas.clone();
         let mut bindings = Bindings::new();
-        subject.planner().settle(&mut plan, &mut bindings, &n, 3).unwrap();
+        subject.planner().settle(&mut plan, &mut bindings, 0, 3).unwrap();
         assert_eq!((plan.shapes[result].as_slice(), &plan.arenas), (&[6][..], &planned));
         assert!(matches!(plan.places[result], Place::Arena(Region { len: 24, .. })));
-        subject.planner().settle(&mut plan, &mut bindings, &n, 3).unwrap();
-        assert!(subject.planner().settle(&mut plan, &mut bindings, &n, 4).is_err());
+        subject.planner().settle(&mut plan, &mut bindings, 0, 3).unwrap();
+        assert!(subject.planner().settle(&mut plan, &mut bindings, 0, 4).is_err());
+    }
+
+    #[test]
+    fn a_plan_that_was_settled_becomes_that_of_other_sizes() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", DType::F32, [16]);
+        let [n, m] = ["n", "m"].map(|name| {
+            let count = graph.input(name, DType::I64, Shape::default());
+            graph.push(Op::Measure { size: Dim::symbol(name), most: 16.into() }, &[count]).unwrap();
+            Dim::symbol(name)
+        });
+        let part = graph.slice(x, 0, 0, &n).unwrap();
+        let part = graph.affine(part, 2.0, 0.0).unwrap();
+        let column = graph.reshape(part, [n, 1.into()]).unwrap();
+        let row = graph.slice(x, 0, 0, &m).unwrap();
+        let table = graph.add(column, row).unwrap();
+        graph.output("table", table);
+        let subject = Subject::new(graph);
+        let settled = |plan: &mut Arc<Plan>, sizes: [i64; 2]| {
+            let mut bindings = Bindings::new();
+            let steps: Vec<_> = (0..plan.own).filter(|&i| matches!(plan.steps[i].op, Op::Measure { .. })).collect();
+            for (step, size) in steps.into_iter().zip(sizes) {
+                subject.planner().settle(plan, &mut bindings, step, size).unwrap();
+            }
+        };
+        let fresh = Arc::new(subject.plan(&Bindings::new()).unwrap());
+        assert!(fresh.settles());
+        let mut kept = fresh.clone();
+        for sizes in [[3, 5], [3, 5], [4, 5], [4, 6], [16, 16], [0, 2], [3, 5]] {
+            let mut wanted = fresh.clone();
+            settled(&mut wanted, sizes);
+            let at = Arc::as_ptr(&kept);
+            settled(&mut kept, sizes);
+            assert!(
+                sizes == [3, 5] || Arc::as_ptr(&kept) == at,
+                "a plan that nobody else holds is changed where it is"
+            );
+            assert_eq!(format!("{:?}", kept.steps), format!("{:?}", wanted.steps), "{sizes:?}");
+            assert_eq!((&kept.shapes, &kept.places, &kept.found), (&wanted.shapes, &wanted.places, &wanted.found));
+        }
+        let mut none = fresh.clone();
+        assert!(subject.planner().settle(&mut none, &mut Bindings::new(), 0, 17).is_err());
     }
 
     #[test]
     fn sizes_outside_what_was_planned_are_errors() {
         let subject = Subject::new(measuring(4));
         for count in [-1, 5, i64::MAX] {
-            let mut plan = subject.plan(&Bindings::new()).unwrap();
-            let settled = subject.planner().settle(&mut plan, &mut Bindings::new(), &Dim::symbol("n"), count);
+            let mut plan = Arc::new(subject.plan(&Bindings::new()).unwrap());
+            let settled = subject.planner().settle(&mut plan, &mut Bindings::new(), 0, count);
             assert!(settled.is_err(), "{count}");
         }
     }
@@ -529,17 +575,17 @@ mod tests {
     #[test]
     fn what_nothing_bounds_has_memory_once_it_is_found() {
         let subject = Subject::new(measuring(usize::MAX));
-        let mut plan = subject.plan(&Bindings::new()).unwrap();
+        let mut plan = Arc::new(subject.plan(&Bindings::new()).unwrap());
         let planned = plan.arenas.clone();
         let result = subject.lowered.graph.outputs()[0].1.index();
-        subject.planner().settle(&mut plan, &mut Bindings::new(), &Dim::symbol("n"), 5).unwrap();
+        subject.planner().settle(&mut plan, &mut Bindings::new(), 0, 5).unwrap();
         assert_eq!(plan.shapes[result], [10]);
         assert!(matches!(plan.places[result], Place::Arena(Region { len: 40, offset, .. }) if offset >= planned[0]));
         assert!(plan.arenas[0] >= planned[0] + 20 + 40, "{:?}", plan.arenas);
         // More than there is to be cut, and more than there can be.
         for count in [17, i64::MAX, -1] {
-            let mut plan = subject.plan(&Bindings::new()).unwrap();
-            let settled = subject.planner().settle(&mut plan, &mut Bindings::new(), &Dim::symbol("n"), count);
+            let mut plan = Arc::new(subject.plan(&Bindings::new()).unwrap());
+            let settled = subject.planner().settle(&mut plan, &mut Bindings::new(), 0, count);
             assert!(settled.is_err(), "{count}");
         }
     }

@@ -11,14 +11,39 @@ const MOST: usize = 16;
 
 /// Plans by the sizes that they are for, the one used last at the end.
 #[derive(Debug, Default)]
-pub(crate) struct Plans(Vec<(Bindings, Arc<Plan>)>);
+pub(crate) struct Plans(Vec<Entry>);
+
+#[derive(Debug)]
+struct Entry {
+    sizes: Bindings,
+    plan: Arc<Plan>,
+    /// The plan with the sizes that the data of the last call made, until another call takes it.
+    settled: Option<Arc<Plan>>,
+}
 
 impl Plans {
     /// The plan for these sizes, which becomes the one used last.
     pub(crate) fn get(&mut self, bindings: &Bindings) -> Option<Arc<Plan>> {
-        let position = self.0.iter().rposition(|(known, _)| known == bindings)?;
+        self.find(bindings).map(|entry| entry.plan.clone())
+    }
+
+    /// As [`Plans::get`], for a call that changes the plan as its data tells: the one that the last call left, if there
+    /// is one, so that nothing is copied and only what differs is changed.
+    pub(crate) fn begin(&mut self, bindings: &Bindings) -> Option<Arc<Plan>> {
+        self.find(bindings).map(|entry| entry.settled.take().unwrap_or_else(|| entry.plan.clone()))
+    }
+
+    /// Keeps the plan that a call leaves.
+    pub(crate) fn end(&mut self, plan: Arc<Plan>) {
+        if let Some(entry) = self.0.iter_mut().rfind(|entry| entry.plan.id() == plan.id()) {
+            entry.settled = Some(plan);
+        }
+    }
+
+    fn find(&mut self, bindings: &Bindings) -> Option<&mut Entry> {
+        let position = self.0.iter().rposition(|entry| entry.sizes == *bindings)?;
         self.0[position..].rotate_left(1);
-        self.0.last().map(|(_, plan)| plan.clone())
+        self.0.last_mut()
     }
 
     /// Keeps a plan; the one used longest ago goes if there are too many.
@@ -26,7 +51,7 @@ impl Plans {
         if self.0.len() == MOST {
             self.0.remove(0);
         }
-        self.0.push((bindings, plan));
+        self.0.push(Entry { sizes: bindings, plan, settled: None });
     }
 }
 
@@ -47,6 +72,8 @@ mod tests {
             results: Vec::new(),
             updates: Vec::new(),
             live: none(),
+            changes: Arc::default(),
+            found: none(),
         })
     }
 

@@ -4,6 +4,8 @@ use std::{any::Any, fmt, ops::Range, sync::Arc};
 
 use ondine_graph::{DType, Op, Value};
 
+use crate::plan::Change;
+
 /// A range of a workspace, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Region {
@@ -154,6 +156,10 @@ pub struct Plan {
     pub(crate) updates: Vec<Copy>,
     /// For each step of the function, the bytes of memory that hold something.
     pub(crate) live: Vec<usize>,
+    /// What measurements make known, in the order of their steps.
+    pub(crate) changes: Arc<[Change]>,
+    /// The numbers that were measured, of as many of the changes as sizes are those of.
+    pub(crate) found: Vec<usize>,
 }
 
 impl Plan {
@@ -203,6 +209,11 @@ impl Plan {
     #[must_use]
     pub fn steps(&self) -> usize {
         self.own
+    }
+
+    /// True if the plan of one call can become that of the next: the data decides sizes of it, all within what is planned.
+    pub(crate) fn settles(&self) -> bool {
+        !self.changes.is_empty() && !self.changes.iter().any(Change::is_open)
     }
 
     /// What the call costs, loops left out.

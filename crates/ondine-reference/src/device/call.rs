@@ -64,20 +64,9 @@ impl Workspace for Room {
         check_places(plan, &self.spaces)?;
         self.arenas = plan.arenas().iter().map(|&len| vec![0; len]).collect();
         self.arenas.iter_mut().enumerate().for_each(|(space, arena)| spoil(arena, self.chance + space as u64));
-        let (plan, dead) = (plan.clone(), dead_regions(plan));
+        let dead = dead_regions(plan);
         let (queue, fetched) = (VecDeque::new(), BTreeMap::new());
-        Ok(Box::new(Call {
-            room: self,
-            bound,
-            plan,
-            dead,
-            queue,
-            fetched,
-            next: 0,
-            done: 0,
-            spoiled: 0,
-            broken: false,
-        }))
+        Ok(Box::new(Call { room: self, bound, dead, queue, fetched, next: 0, done: 0, spoiled: 0, broken: false }))
     }
 }
 
@@ -94,7 +83,6 @@ enum Task {
 struct Call<'c> {
     room: &'c mut Room,
     bound: Bound<'c>,
-    plan: Arc<Plan>,
     dead: Vec<Vec<Region>>,
     queue: VecDeque<(u64, Task)>,
     fetched: BTreeMap<u64, Vec<u8>>,
@@ -123,9 +111,9 @@ impl Running for Call<'_> {
         1 + (mix(self.room.chance ^ step as u64) % 7) as usize
     }
 
-    fn submit(&mut self, steps: Range<usize>) -> Result<Ticket, Fault> {
+    fn submit(&mut self, plan: &Arc<Plan>, steps: Range<usize>) -> Result<Ticket, Fault> {
         let ticket = self.ticket();
-        self.queue.extend(steps.map(|step| (ticket.0, Task::Step(step, self.plan.clone()))));
+        self.queue.extend(steps.map(|step| (ticket.0, Task::Step(step, plan.clone()))));
         Ok(ticket)
     }
 
@@ -191,7 +179,7 @@ impl Running for Call<'_> {
                 arena.extend(more);
             }
         }
-        (self.plan, self.dead) = (plan.clone(), dead_regions(plan));
+        self.dead = dead_regions(plan);
         Ok(())
     }
 }

@@ -85,14 +85,13 @@ impl Workspace for Arena {
         };
         let arguments = bound.arguments.iter().map(argument).collect::<Result<Vec<_>>>()?;
         let slices = Slices { weights: &self.weights, arena: &mut self.bytes, arguments, states, results };
-        Ok(Box::new(Call { slices, plan: plan.clone(), residency: self.residency, next: 0, fetched: Vec::new() }))
+        Ok(Box::new(Call { slices, residency: self.residency, next: 0, fetched: Vec::new() }))
     }
 }
 
 /// A call: what was submitted has run.
 struct Call<'c> {
     slices: Slices<'c>,
-    plan: Arc<Plan>,
     residency: Residency,
     next: u64,
     fetched: Vec<(Ticket, Fetched)>,
@@ -124,10 +123,10 @@ impl Call<'_> {
 }
 
 impl Running for Call<'_> {
-    fn submit(&mut self, steps: Range<usize>) -> Result<Ticket, Fault> {
+    fn submit(&mut self, plan: &Arc<Plan>, steps: Range<usize>) -> Result<Ticket, Fault> {
         self.keep()?;
         for index in steps {
-            let step = &self.plan.all_steps()[index];
+            let step = &plan.all_steps()[index];
             self.slices.step(step).map_err(|error| Fault { step: Some(index), error })?;
             if self.residency == Residency::Window {
                 self.slices.forget(step);
@@ -180,7 +179,6 @@ impl Running for Call<'_> {
             more.as_mut_slice()[..there.len()].copy_from_slice(there);
             *self.slices.arena = more;
         }
-        self.plan = plan.clone();
         Ok(())
     }
 }

@@ -47,15 +47,21 @@ impl Workspace for Rooms {
         let Bound { arguments, states, results } = bound;
         let (mut states, mut results) = (Some(states), Some(results));
         let mut units = Vec::with_capacity(self.units.len());
-        for (index, unit) in self.units.iter_mut().enumerate() {
+        let plans = of_units(plan, self.units.len(), &self.first);
+        for (unit, plan) in self.units.iter_mut().zip(&plans) {
             // States and results are the first unit's.
             let states = states.take().unwrap_or_default();
             let results = results.take().unwrap_or_default();
-            units.push(unit.begin(&Arc::new(of_unit(plan, index, &self.first)), Bound { arguments, states, results })?);
+            units.push(unit.begin(plan, Bound { arguments, states, results })?);
         }
         let (queue, fetched, first) = (VecDeque::new(), BTreeMap::new(), self.first.clone());
-        Ok(Box::new(Call { units, first, plan: plan.clone(), queue, fetched, next: 0, done: 0 }))
+        Ok(Box::new(Call { units, plans, first, plan: plan.clone(), queue, fetched, next: 0, done: 0 }))
     }
+}
+
+/// The plan as each unit sees it.
+fn of_units(plan: &Plan, units: usize, first: &[u8]) -> Vec<Arc<Plan>> {
+    (0..units).map(|unit| Arc::new(of_unit(plan, unit, first))).collect()
 }
 
 /// The plan as a unit sees it: steps keep their numbers, and those of others write nothing.
@@ -137,6 +143,8 @@ enum Stage {
 
 struct Call<'c> {
     units: Vec<Box<dyn Running + 'c>>,
+    /// The plan as each unit sees it.
+    plans: Vec<Arc<Plan>>,
     first: Arc<[u8]>,
     plan: Arc<Plan>,
     queue: VecDeque<(u64, Task)>,
@@ -169,10 +177,10 @@ impl Call<'_> {
     fn turn(&mut self, number: u64, task: &mut Task, wait: Wait<'_>) -> Result<bool, Fault> {
         match task {
             Task::Steps { unit, steps, ticket } => {
-                let unit = &mut self.units[*unit];
+                let (unit, plan) = (&mut self.units[*unit], &self.plans[*unit]);
                 let ticket = match *ticket {
                     Some(ticket) => ticket,
-                    None => *ticket.insert(unit.submit(steps.clone())?),
+                    None => *ticket.insert(unit.submit(plan, steps.clone())?),
                 };
                 unit.poll(ticket, wait)
             }
@@ -236,9 +244,8 @@ impl Running for Call<'_> {
         self.plan.steps[step..].iter().take(wanted).take_while(same).count().max(1)
     }
 
-    fn submit(&mut self, steps: Range<usize>) -> Result<Ticket, Fault> {
+    fn submit(&mut self, plan: &Arc<Plan>, steps: Range<usize>) -> Result<Ticket, Fault> {
         let mut last = Ticket(self.next);
-        let plan = self.plan.clone();
         for index in steps {
             let step = &plan.steps[index];
             let unit = unit_of(&self.first, space_of(step));
@@ -295,8 +302,9 @@ impl Running for Call<'_> {
 
     fn settled(&mut self, plan: &Arc<Plan>, from: usize) -> Result<()> {
         self.plan = plan.clone();
-        for (index, unit) in self.units.iter_mut().enumerate() {
-            unit.settled(&Arc::new(of_unit(plan, index, &self.first)), from)?;
+        self.plans = of_units(plan, self.units.len(), &self.first);
+        for (unit, plan) in self.units.iter_mut().zip(&self.plans) {
+            unit.settled(plan, from)?;
         }
         Ok(())
     }

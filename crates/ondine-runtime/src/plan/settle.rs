@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use ondine_graph::{Bindings, Dim, Graph, Op, Result, Value, fail};
+use ondine_graph::{Bindings, Graph, Op, Result, Value, fail};
 
 use super::{
     Planner,
@@ -11,20 +11,156 @@ use super::{
     sizes::{agree, depends, spans, spoken_of, unbounded},
     turns,
 };
-use crate::step::{Place, Plan};
+use crate::step::{Operand, Place, Plan, Step};
+
+/// What one measurement makes known of a plan: listed once, when the call is planned, so that a call visits nothing else.
+#[derive(Debug)]
+pub(crate) struct Change {
+    /// The step that measures.
+    step: usize,
+    /// Values whose sizes speak of what is found, and of nothing that is unknown still.
+    values: Vec<LateValue>,
+    /// Values that lie where one of those does.
+    sharing: Vec<Value>,
+    /// Reshapes that can be asked now whether they fit.
+    reshapes: Vec<Value>,
+    /// Steps that can be bound and prepared now.
+    steps: Vec<LateStep>,
+    /// Steps that read or write what has its place only now.
+    moved: Vec<usize>,
+    /// Guards of the graph that can be asked now, by position.
+    guards: Vec<usize>,
+}
+
+/// A value whose sizes are found late.
+#[derive(Clone, Copy, Debug)]
+struct LateValue {
+    value: Value,
+    /// The bytes of workspace that are planned for it; none if it has no place of its own there.
+    planned: Option<usize>,
+    /// True if nothing bounds it, so that nothing is planned.
+    open: bool,
+}
+
+/// A step whose sizes are found late.
+#[derive(Clone, Copy, Debug)]
+struct LateStep {
+    index: usize,
+    /// The bytes of scratch that are planned for it.
+    planned: usize,
+    open: bool,
+}
+
+impl Change {
+    /// True if something of it has no memory before it is found.
+    pub(crate) fn is_open(&self) -> bool {
+        self.values.iter().any(|late| late.open) || self.steps.iter().any(|late| late.open)
+    }
+}
+
+/// What the measurements of a plan make known, in the order of their steps.
+pub(super) fn changes(graph: &Graph, plan: &Plan, bindings: &Bindings) -> Result<Vec<Change>> {
+    let open = unbounded(&spans(graph, bindings)?[1]);
+    let mut known: BTreeSet<Arc<str>> = bindings.keys().cloned().collect();
+    let mut changes = Vec::new();
+    for step in 0..plan.own {
+        let Op::Measure { size, .. } = &graph.node(plan.steps[step].value).op else { continue };
+        let mut found = BTreeSet::new();
+        size.symbols(&mut found);
+        found.retain(|symbol| known.insert(symbol.clone()));
+        let late = Late { graph, plan, found: &found, known: &known, open: &open };
+        changes.push(late.change(step));
+    }
+    Ok(changes)
+}
+
+/// What tells what a measurement changes.
+struct Late<'a> {
+    graph: &'a Graph,
+    plan: &'a Plan,
+    /// The symbols that it finds.
+    found: &'a BTreeSet<Arc<str>>,
+    /// All that are known then.
+    known: &'a BTreeSet<Arc<str>>,
+    open: &'a BTreeSet<Arc<str>>,
+}
+
+impl Late<'_> {
+    fn change(&self, step: usize) -> Change {
+        let Self { graph, plan, .. } = *self;
+        let mut change = Change {
+            step,
+            values: Vec::new(),
+            sharing: Vec::new(),
+            reshapes: Vec::new(),
+            steps: Vec::new(),
+            moved: Vec::new(),
+            guards: Vec::new(),
+        };
+        if self.found.is_empty() {
+            return change;
+        }
+        let mut moved = vec![false; graph.nodes().len()];
+        for (value, node) in graph.values() {
+            if let Some(open) = self.bound(|names| node.signature.shape.0.iter().for_each(|dim| dim.symbols(names))) {
+                let own = plan.roots[value.index()] == value;
+                let planned = match plan.places[value.index()] {
+                    Place::Arena(region) if own => Some(region.len),
+                    _ => None,
+                };
+                moved[value.index()] = planned.is_some();
+                change.values.push(LateValue { value, planned, open });
+            }
+            if matches!(node.op, Op::Reshape(_)) && self.bound(|names| spoken_of(graph, node, names)).is_some() {
+                change.reshapes.push(value);
+            }
+        }
+        let shares = |value: &Value| plan.roots[value.index()] != *value && moved[plan.roots[value.index()].index()];
+        change.sharing = graph.values().map(|(value, _)| value).filter(shares).collect();
+        change.sharing.iter().for_each(|value| moved[value.index()] = true);
+        for (index, step) in plan.steps[..plan.own].iter().enumerate() {
+            let node = graph.node(step.value);
+            if let Some(open) = self.bound(|names| spoken_of(graph, node, names)) {
+                change.steps.push(LateStep { index, planned: step.scratch.len, open });
+            }
+            if moved[step.value.index()] || node.inputs.iter().any(|input| moved[input.index()]) {
+                change.moved.push(index);
+            }
+        }
+        let asked = |guard: &ondine_graph::Guard| self.bound(|names| guard.condition.symbols(names)).is_some();
+        let guards = graph.guards().iter().enumerate().filter(|(_, guard)| asked(guard));
+        change.guards = guards.map(|(position, _)| position).collect();
+        change
+    }
+
+    /// Of what speaks of symbols found, and of none that is not known: whether it had no bound.
+    fn bound(&self, list: impl Fn(&mut BTreeSet<Arc<str>>)) -> Option<bool> {
+        let mut names = BTreeSet::new();
+        list(&mut names);
+        let bound = !names.is_disjoint(self.found) && names.is_subset(self.known);
+        bound.then(|| depends(self.open, list))
+    }
+}
 
 impl Planner<'_> {
-    /// Makes `count`, a number that a node measured, the size of everything that speaks of `size`.
+    /// Makes `count`, the number that a step measured, the size of everything that speaks of it.
+    ///
+    /// A plan that was settled before is brought from the sizes found then to those found now.
     ///
     /// # Errors
     /// If the number is another than the size has already, or larger than memory is planned for.
-    pub(crate) fn settle(&self, plan: &mut Plan, bindings: &mut Bindings, size: &Dim, count: i64) -> Result<()> {
+    pub(crate) fn settle(&self, plan: &mut Arc<Plan>, bindings: &mut Bindings, step: usize, count: i64) -> Result<()> {
         let graph = &self.lowered.graph;
+        let Some(position) = plan.changes.iter().position(|change| change.step == step) else {
+            fail!(Internal, "step {step} measures nothing that was planned for");
+        };
+        let Op::Measure { size, .. } = &graph.node(plan.steps[step].value).op else {
+            fail!(Internal, "step {step} measures nothing");
+        };
         let Ok(count) = usize::try_from(count) else { fail!(Shape, "{count} elements") };
         let mut symbols = BTreeSet::new();
         size.symbols(&mut symbols);
-        let known = symbols.iter().all(|symbol| bindings.contains_key(symbol));
-        if !known {
+        if symbols.iter().any(|symbol| !bindings.contains_key(symbol)) {
             let solved = size.solve(count)?;
             let Some((symbol, value)) = solved else { fail!(Unsupported, "a size of {size} that the data decides") };
             if let Some(&[least, most]) = graph.limits().get(symbol)
@@ -38,31 +174,41 @@ impl Planner<'_> {
         if wanted != count {
             fail!(Shape, "the data makes a size of {count}; the model was made for {wanted}");
         }
-        graph.check(bindings)?;
-        if known {
+        let changes = plan.changes.clone();
+        let change = &changes[position];
+        for &guard in &change.guards {
+            graph.guards()[guard].check(bindings)?;
+        }
+        if plan.found.get(position) == Some(&count) {
             return Ok(());
         }
-        let bound = |list: &dyn Fn(&mut BTreeSet<Arc<str>>)| {
-            let mut names = BTreeSet::new();
-            list(&mut names);
-            !names.is_disjoint(&symbols) && names.iter().all(|name| bindings.contains_key(name))
-        };
-        let open = self.open(bindings)?;
+        let plan = Arc::make_mut(plan);
+        plan.found.truncate(position);
+        self.apply(plan, change, bindings)?;
+        plan.found.push(count);
+        Ok(())
+    }
+
+    fn apply(&self, plan: &mut Plan, change: &Change, bindings: &Bindings) -> Result<()> {
+        let graph = &self.lowered.graph;
         let mut found = Found::default();
-        settle_values(plan, graph, bindings, &bound, &open, &mut found)?;
-        for index in 0..plan.own {
-            let node = graph.node(plan.steps[index].value);
-            if bound(&|names| spoken_of(graph, node, names)) {
-                agree(graph, plan.steps[index].value, &plan.shapes, bindings)?;
-                let scratch =
-                    self.settle_step(plan, index, bindings, depends(&open, |names| spoken_of(graph, node, names)))?;
-                found.scratch.extend(scratch.map(|len| (index, len)));
-            }
+        for late in &change.values {
+            found.values.extend(settle_value(plan, graph, bindings, *late)?);
+        }
+        share_places(plan, change);
+        for &value in &change.reshapes {
+            agree(graph, value, &plan.shapes, bindings)?;
+        }
+        for late in &change.steps {
+            agree(graph, plan.steps[late.index].value, &plan.shapes, bindings)?;
+            let scratch = self.settle_step(plan, *late, bindings)?;
+            found.scratch.extend(scratch.map(|len| (late.index, len)));
         }
         self.place(plan, &found)?;
-        share_places(plan);
-        let places = &plan.places;
-        for step in &mut plan.steps[..plan.own] {
+        share_places(plan, change);
+        let Plan { steps, places, .. } = plan;
+        for &index in &change.moved {
+            let step = &mut steps[index];
             for (read, input) in step.reads.iter_mut().zip(&graph.node(step.value).inputs) {
                 if !matches!(read.place, Place::Packed(_)) {
                     read.place = places[input.index()];
@@ -71,20 +217,6 @@ impl Planner<'_> {
             step.result.place = places[step.value.index()];
         }
         Ok(())
-    }
-
-    /// The symbols that were unbounded when the call was planned.
-    fn open(&self, bindings: &Bindings) -> Result<BTreeSet<Arc<str>>> {
-        let graph = &self.lowered.graph;
-        let mut measured = BTreeSet::new();
-        for node in graph.nodes() {
-            if let Op::Measure { size, .. } = &node.op {
-                size.symbols(&mut measured);
-            }
-        }
-        let planned: Bindings =
-            bindings.iter().filter(|(symbol, _)| !measured.contains(*symbol)).map(|(s, v)| (s.clone(), *v)).collect();
-        Ok(unbounded(&spans(graph, &planned)?[1]))
     }
 
     /// Gives what had no memory yet some behind all that there is.
@@ -128,61 +260,67 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Brings a step to the sizes that were found; yields the scratch of one that was `open`.
-    fn settle_step(&self, plan: &mut Plan, index: usize, bindings: &Bindings, open: bool) -> Result<Option<usize>> {
+    /// Brings a step to the sizes that were found; yields the scratch of one that had none planned.
+    fn settle_step(&self, plan: &mut Plan, late: LateStep, bindings: &Bindings) -> Result<Option<usize>> {
         let graph = &self.lowered.graph;
-        let mut step = plan.steps[index].clone();
+        let Plan { steps, shapes, places, .. } = plan;
+        let step = &mut steps[late.index];
         let node = graph.node(step.value);
-        let mut symbols = BTreeSet::new();
-        graph.symbols(&node.op, &mut symbols);
-        if symbols.iter().all(|symbol| bindings.contains_key(symbol)) {
-            step.op = node.op.bind(bindings)?;
-        }
+        step.op = node.op.bind(bindings)?;
         for (read, input) in step.reads.iter_mut().zip(&node.inputs) {
-            read.shape = plan.shapes[input.index()].as_slice().into();
+            resize(read, &shapes[input.index()]);
             if !matches!(read.place, Place::Packed(_)) {
-                read.place = plan.places[input.index()];
+                read.place = places[input.index()];
             }
         }
-        step.result.shape = plan.shapes[step.value.index()].as_slice().into();
-        step.result.place = plan.places[step.value.index()];
-        let mut scratch = None;
+        resize(&mut step.result, &shapes[step.value.index()]);
+        step.result.place = places[step.value.index()];
         if let Op::Loop(id) = node.op {
-            let turns = turns::Draft::new(self, graph.loop_info(id), &step, self.lowered.space(step.value))?;
-            self.settle_turns(plan, &mut step, turns)?;
-        } else {
-            let prepared = self.prepared(graph, &step, |value| self.lowered.space(value))?;
-            if open {
-                scratch = Some(prepared.scratch);
-                step.in_place = None;
-            } else if prepared.scratch > step.scratch.len {
-                fail!(Memory, "{} takes {} bytes, but {} are planned", node.op, prepared.scratch, step.scratch.len);
-            }
-            (step.kernel, step.cost) = (prepared.kernel, prepared.cost);
+            let turns = turns::Draft::new(self, graph.loop_info(id), step, self.lowered.space(step.value))?;
+            self.settle_turns(plan, late, turns)?;
+            return Ok(None);
         }
-        plan.steps[index] = step;
-        Ok(scratch)
+        let prepared = self.prepared(graph, step, |value| self.lowered.space(value))?;
+        (step.kernel, step.cost) = (prepared.kernel, prepared.cost);
+        if late.open {
+            step.in_place = None;
+            return Ok(Some(prepared.scratch));
+        }
+        if prepared.scratch > late.planned {
+            fail!(Memory, "{} takes {} bytes, but {} are planned", node.op, prepared.scratch, late.planned);
+        }
+        Ok(None)
     }
 
     /// Brings the steps of a loop to the sizes that were found: they are as many as before, in the same order.
-    fn settle_turns(&self, plan: &mut Plan, step: &mut crate::step::Step, turns: turns::Draft) -> Result<()> {
+    fn settle_turns(&self, plan: &mut Plan, late: LateStep, turns: turns::Draft) -> Result<()> {
+        let mut step: Step = plan.steps[late.index].clone();
         let Some(first) = step.turns.as_ref().map(|turns| turns.sides[0].condition.start) else { return Ok(()) };
-        if turns.scratch_bytes() > step.scratch.len {
-            fail!(Memory, "a loop takes {} bytes, but {} are planned", turns.scratch_bytes(), step.scratch.len);
+        if turns.scratch_bytes() > late.planned {
+            fail!(Memory, "a loop takes {} bytes, but {} are planned", turns.scratch_bytes(), late.planned);
         }
         let mut inner = Vec::new();
-        step.turns = Some(Arc::new(turns.place(step, first, &mut inner)?));
+        step.turns = Some(Arc::new(turns.place(&step, first, &mut inner)?));
         for (old, new) in plan.steps[first..].iter_mut().zip(inner) {
             *old = new;
         }
+        plan.steps[late.index] = step;
         Ok(())
     }
 }
 
-/// Gives every value the place of the one whose bytes it is.
-fn share_places(plan: &mut Plan) {
-    for value in 0..plan.places.len() {
-        plan.places[value] = plan.places[plan.roots[value].index()];
+/// Gives an operand the sizes that were found.
+fn resize(operand: &mut Operand, shape: &[usize]) {
+    match operand.shape.len() == shape.len() {
+        true => operand.shape.copy_from_slice(shape),
+        false => operand.shape = shape.into(),
+    }
+}
+
+/// Gives every value that lies where a changed one does the place of that.
+fn share_places(plan: &mut Plan, change: &Change) {
+    for value in &change.sharing {
+        plan.places[value.index()] = plan.places[plan.roots[value.index()].index()];
     }
 }
 
@@ -193,41 +331,27 @@ struct Found {
     scratch: Vec<(usize, usize)>,
 }
 
-/// True if what lists its symbols speaks of those found, and of none that is not known.
-type Bound<'a> = dyn Fn(&dyn Fn(&mut BTreeSet<Arc<str>>)) -> bool + 'a;
-
-/// Gives values that speak of nothing unknown any more their shapes, and their places the bytes that these take.
-fn settle_values(
+/// Gives a value the shape that was found, and its place the bytes that this takes; yields what has no place yet.
+fn settle_value(
     plan: &mut Plan,
     graph: &Graph,
     bindings: &Bindings,
-    bound: &Bound<'_>,
-    open: &BTreeSet<Arc<str>>,
-    found: &mut Found,
-) -> Result<()> {
-    for (value, node) in graph.values() {
-        let shape = &node.signature.shape;
-        if !bound(&|names| shape.0.iter().for_each(|dim| dim.symbols(names))) {
-            continue;
-        }
-        plan.shapes[value.index()] = shape.bind(bindings)?;
-        let len = bytes(node.signature.dtype, &plan.shapes[value.index()])?;
-        if let (Place::Arena(region), true) = (&mut plan.places[value.index()], plan.roots[value.index()] == value) {
-            if depends(open, |names| shape.0.iter().for_each(|dim| dim.symbols(names))) {
-                found.values.push((value, len));
-                continue;
-            }
-            if len > region.len {
-                fail!(Memory, "{shape} takes {len} bytes, but {} are planned", region.len);
-            }
-            region.len = len;
-        }
+    late: LateValue,
+) -> Result<Option<(Value, usize)>> {
+    let (index, signature) = (late.value.index(), &graph.node(late.value).signature);
+    let shape = &mut plan.shapes[index];
+    shape.clear();
+    for dim in &signature.shape.0 {
+        shape.push(dim.bind(bindings)?);
     }
-    for (value, node) in graph.values() {
-        if matches!(node.op, Op::Reshape(_)) && bound(&|names| spoken_of(graph, node, names)) {
-            agree(graph, value, &plan.shapes, bindings)?;
-        }
+    let len = bytes(signature.dtype, shape)?;
+    let (Place::Arena(region), Some(planned)) = (&mut plan.places[index], late.planned) else { return Ok(None) };
+    if late.open {
+        return Ok(Some((late.value, len)));
     }
-    share_places(plan);
-    Ok(())
+    if len > planned {
+        fail!(Memory, "{} takes {len} bytes, but {planned} are planned", signature.shape);
+    }
+    region.len = len;
+    Ok(None)
 }
