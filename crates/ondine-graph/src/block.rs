@@ -5,10 +5,10 @@
 use std::fmt;
 
 use half::f16;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A block format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[expect(non_camel_case_types, reason = "the names by which everybody knows them")]
 pub enum Block {
     /// 32 codes of 4 bits, `d * (q - 8)`.
@@ -43,6 +43,9 @@ pub enum Block {
 const LONG: usize = 256;
 /// Elements of the shorter blocks.
 const SHORT: usize = 32;
+
+/// The code of 8 bits that stands for 0.
+const CENTRE: u8 = 128;
 
 /// The table of `IQ4_NL` and `IQ4_XS`.
 const UNEVEN: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
@@ -117,34 +120,117 @@ impl Block {
         (blocks * self.elements() == columns).then(|| blocks.checked_mul(self.bytes()))?
     }
 
+    /// How its codes become numbers, once they are a byte each.
+    #[must_use]
+    pub fn grid(self) -> Grid {
+        let grid = |bits, group, minima, half| Grid { bits, group, minima, half };
+        match self {
+            Self::Q4_0 => grid(4, 32, false, true),
+            Self::Q4_1 => grid(4, 32, true, true),
+            Self::Q5_0 | Self::Q8_0 | Self::IQ4_NL => grid(8, 32, false, true),
+            Self::Q5_1 => grid(8, 32, true, true),
+            Self::Q2_K => grid(2, 16, true, false),
+            Self::Q3_K => grid(4, 16, false, false),
+            Self::Q4_K => grid(4, 32, true, false),
+            Self::Q5_K => grid(8, 32, true, false),
+            Self::Q6_K => grid(8, 16, false, false),
+            Self::IQ4_XS | Self::MXFP4 => grid(8, 32, false, false),
+        }
+    }
+
+    /// Reads the codes of a row of blocks, a byte each, and for each group of its [`Grid`] a scale and a minimum, which
+    /// is 0 in formats without.
+    ///
+    /// # Panics
+    /// If a slice has another length than the row says.
+    pub fn read(self, row: &[u8], codes: &mut [u8], scales: &mut [f32], minima: &mut [f32]) {
+        assert_eq!(self.row_bytes(codes.len()), Some(row.len()), "a row of {self} blocks");
+        let (elements, groups) = (self.elements(), self.elements() / self.grid().group);
+        let numbers = scales.chunks_exact_mut(groups).zip(minima.chunks_exact_mut(groups));
+        assert_eq!(numbers.len() * elements, codes.len(), "a scale and a minimum for each group");
+        let blocks = row.chunks_exact(self.bytes()).zip(codes.chunks_exact_mut(elements));
+        for ((block, codes), (scales, minima)) in blocks.zip(numbers) {
+            minima.fill(0.0);
+            let d = half_at(block, 0);
+            match self {
+                Self::Q4_0 => {
+                    scales[0] = d;
+                    short(block, codes, |q, _| q);
+                }
+                Self::Q4_1 => {
+                    (scales[0], minima[0]) = (d, half_at(block, 2));
+                    short(block, codes, |q, _| q);
+                }
+                Self::Q5_0 => {
+                    scales[0] = d;
+                    short(block, codes, |q, i| fifth(block, 2, q, i) + (CENTRE - 16));
+                }
+                Self::Q5_1 => {
+                    (scales[0], minima[0]) = (d, half_at(block, 2));
+                    short(block, codes, |q, i| fifth(block, 4, q, i));
+                }
+                Self::IQ4_NL => {
+                    scales[0] = d;
+                    short(block, codes, |q, _| centred(UNEVEN[usize::from(q)]));
+                }
+                Self::MXFP4 => {
+                    scales[0] = exponent(block[0]);
+                    short(block, codes, |q, _| centred(E2M1[usize::from(q)]));
+                }
+                Self::Q8_0 => {
+                    scales[0] = d;
+                    codes.iter_mut().zip(&block[2..]).for_each(|(code, &q)| *code = centred(q.cast_signed()));
+                }
+                Self::Q2_K => two_bits(block, codes, scales, minima),
+                Self::Q3_K => three_bits(block, codes, scales),
+                Self::Q4_K => four_bits(block, codes, scales, minima),
+                Self::Q5_K => five_bits(block, codes, scales, minima),
+                Self::Q6_K => six_bits(block, codes, scales),
+                Self::IQ4_XS => uneven(block, codes, scales),
+            }
+        }
+    }
+
     /// The numbers that a row of blocks stands for.
     ///
     /// # Panics
     /// If `out` has another length than the blocks have elements.
     pub fn decode(self, row: &[u8], out: &mut [f32]) {
         assert_eq!(self.row_bytes(out.len()), Some(row.len()), "a row of {self} blocks");
-        for (block, out) in row.chunks_exact(self.bytes()).zip(out.chunks_exact_mut(self.elements())) {
-            match self {
-                Self::Q4_0 => short(block, out, |q, _| half_at(block, 0) * (f32::from(q) - 8.0)),
-                Self::Q4_1 => short(block, out, |q, _| half_at(block, 0) * f32::from(q) + half_at(block, 2)),
-                Self::Q5_0 => short(block, out, |q, i| half_at(block, 0) * (fifth(block, 2, q, i) - 16.0)),
-                Self::Q5_1 => short(block, out, |q, i| half_at(block, 0) * fifth(block, 4, q, i) + half_at(block, 2)),
-                Self::IQ4_NL => short(block, out, |q, _| half_at(block, 0) * f32::from(UNEVEN[usize::from(q)])),
-                Self::MXFP4 => {
-                    let scale = exponent(block[0]);
-                    short(block, out, |q, _| scale * f32::from(E2M1[usize::from(q)]));
-                }
-                Self::Q8_0 => {
-                    let d = half_at(block, 0);
-                    out.iter_mut().zip(&block[2..]).for_each(|(x, &q)| *x = d * f32::from(q.cast_signed()));
-                }
-                Self::Q2_K => two_bits(block, out),
-                Self::Q3_K => three_bits(block, out),
-                Self::Q4_K => four_bits(block, out),
-                Self::Q5_K => five_bits(block, out),
-                Self::Q6_K => six_bits(block, out),
-                Self::IQ4_XS => uneven(block, out),
+        let (grid, elements) = (self.grid(), self.elements());
+        let (mut codes, mut scales, mut minima) = ([0; LONG], [0.0; LONG / 16], [0.0; LONG / 16]);
+        let (codes, groups) = (&mut codes[..elements], elements / grid.group);
+        let (scales, minima) = (&mut scales[..groups], &mut minima[..groups]);
+        for (block, out) in row.chunks_exact(self.bytes()).zip(out.chunks_exact_mut(elements)) {
+            self.read(block, codes, scales, minima);
+            let numbers = scales.iter().zip(&*minima);
+            let groups = out.chunks_exact_mut(grid.group).zip(codes.chunks_exact(grid.group));
+            for ((out, codes), (&scale, &minimum)) in groups.zip(numbers) {
+                out.iter_mut().zip(codes).for_each(|(x, &code)| *x = grid.number(code, scale, minimum));
             }
+        }
+    }
+}
+
+/// How codes of a block format become numbers: `scale * (code - middle)`, the middle being half of all codes, or with
+/// minima `scale * code + minimum`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Bits that hold a code: 2, 4 or 8.
+    pub bits: u32,
+    /// Consecutive elements with one scale.
+    pub group: usize,
+    /// True if a minimum is added.
+    pub minima: bool,
+    /// True if every scale and minimum is a number of f16.
+    pub half: bool,
+}
+
+impl Grid {
+    fn number(self, code: u8, scale: f32, minimum: f32) -> f32 {
+        match self.minima {
+            true => scale * f32::from(code) + minimum,
+            false => scale * (f32::from(code) - f32::from(1_u8 << (self.bits - 1))),
         }
     }
 }
@@ -168,19 +254,23 @@ fn exponent(e: u8) -> f32 {
     }
 }
 
-/// The elements of a block that ends with 16 bytes: the lower halves of all, then the upper ones.
-fn short(block: &[u8], out: &mut [f32], number: impl Fn(u8, usize) -> f32) {
-    let (low, high) = out.split_at_mut(16);
+/// A signed integer among codes of 8 bits.
+fn centred(number: i8) -> u8 {
+    number.cast_unsigned() ^ CENTRE
+}
+
+/// The codes of a block that ends with 16 bytes: the lower halves of all, then the upper ones.
+fn short(block: &[u8], codes: &mut [u8], code: impl Fn(u8, usize) -> u8) {
+    let (low, high) = codes.split_at_mut(16);
     for (i, &byte) in block[block.len() - 16..].iter().enumerate() {
-        low[i] = number(byte & 15, i);
-        high[i] = number(byte >> 4, i + 16);
+        low[i] = code(byte & 15, i);
+        high[i] = code(byte >> 4, i + 16);
     }
 }
 
 /// Code `i` with its fifth bit, which is one of 32 from byte `at` on.
-fn fifth(block: &[u8], at: usize, low: u8, i: usize) -> f32 {
-    let bit = block[at + i / 8] >> (i % 8) & 1;
-    f32::from(low | bit << 4)
+fn fifth(block: &[u8], at: usize, low: u8, i: usize) -> u8 {
+    low | (block[at + i / 8] >> (i % 8) & 1) << 4
 }
 
 /// Scale and minimum `i` of eight, of 6 bits each, in 12 bytes.
@@ -194,79 +284,79 @@ fn scale_and_minimum(packed: &[u8], i: usize) -> [f32; 2] {
     [scale, minimum].map(f32::from)
 }
 
-fn two_bits(block: &[u8], out: &mut [f32]) {
-    let (scales, codes) = (&block[..16], &block[16..80]);
+fn two_bits(block: &[u8], codes: &mut [u8], scales: &mut [f32], minima: &mut [f32]) {
+    let (packed, bits) = (&block[..16], &block[16..80]);
     let (d, least) = (half_at(block, 80), half_at(block, 82));
-    for (group, out) in out.chunks_exact_mut(16).enumerate() {
-        let (scale, minimum) = (d * f32::from(scales[group] & 15), least * f32::from(scales[group] >> 4));
-        let from = &codes[group / 8 * 32 + group % 2 * 16..];
+    for (group, codes) in codes.chunks_exact_mut(16).enumerate() {
+        scales[group] = d * f32::from(packed[group] & 15);
+        minima[group] = -(least * f32::from(packed[group] >> 4));
+        let from = &bits[group / 8 * 32 + group % 2 * 16..];
         let shift = group % 8 / 2 * 2;
-        out.iter_mut().zip(from).for_each(|(x, &q)| *x = scale * f32::from(q >> shift & 3) - minimum);
+        codes.iter_mut().zip(from).for_each(|(code, &q)| *code = q >> shift & 3);
     }
 }
 
-fn three_bits(block: &[u8], out: &mut [f32]) {
-    let (high, codes, scales) = (&block[..32], &block[32..96], &block[96..108]);
+fn three_bits(block: &[u8], codes: &mut [u8], scales: &mut [f32]) {
+    let (high, bits, packed) = (&block[..32], &block[32..96], &block[96..108]);
     let d = half_at(block, 108);
-    for (group, out) in out.chunks_exact_mut(16).enumerate() {
-        let low = scales[group % 8] >> (group / 8 * 4) & 15;
-        let scale = low | (scales[8 + group % 4] >> (group / 4 * 2) & 3) << 4;
-        let scale = d * (f32::from(scale) - 32.0);
+    for (group, codes) in codes.chunks_exact_mut(16).enumerate() {
+        let low = packed[group % 8] >> (group / 8 * 4) & 15;
+        let scale = low | (packed[8 + group % 4] >> (group / 4 * 2) & 3) << 4;
+        scales[group] = d * (f32::from(scale) - 32.0);
         let half = group % 2 * 16;
-        let (from, shift, bit) = (&codes[group / 8 * 32 + half..], group % 8 / 2 * 2, group / 2);
-        for (i, x) in out.iter_mut().enumerate() {
-            let offset = if high[half + i] >> bit & 1 == 1 { 0.0 } else { 4.0 };
-            *x = scale * (f32::from(from[i] >> shift & 3) - offset);
+        let (from, shift, bit) = (&bits[group / 8 * 32 + half..], group % 8 / 2 * 2, group / 2);
+        for (i, code) in codes.iter_mut().enumerate() {
+            // From -4 to 3, among codes of 4 bits.
+            *code = (from[i] >> shift & 3) + (high[half + i] >> bit & 1) * 4 + 4;
         }
     }
 }
 
-fn four_bits(block: &[u8], out: &mut [f32]) {
+fn four_bits(block: &[u8], codes: &mut [u8], scales: &mut [f32], minima: &mut [f32]) {
     let (d, least) = (half_at(block, 0), half_at(block, 2));
-    for (group, out) in out.chunks_exact_mut(32).enumerate() {
+    for (group, codes) in codes.chunks_exact_mut(32).enumerate() {
         let [scale, minimum] = scale_and_minimum(&block[4..16], group);
-        let (scale, minimum) = (d * scale, least * minimum);
+        (scales[group], minima[group]) = (d * scale, -(least * minimum));
         let (from, shift) = (&block[16 + group / 2 * 32..], group % 2 * 4);
-        out.iter_mut().zip(from).for_each(|(x, &q)| *x = scale * f32::from(q >> shift & 15) - minimum);
+        codes.iter_mut().zip(from).for_each(|(code, &q)| *code = q >> shift & 15);
     }
 }
 
-fn five_bits(block: &[u8], out: &mut [f32]) {
+fn five_bits(block: &[u8], codes: &mut [u8], scales: &mut [f32], minima: &mut [f32]) {
     let (d, least, high) = (half_at(block, 0), half_at(block, 2), &block[16..48]);
-    for (group, out) in out.chunks_exact_mut(32).enumerate() {
+    for (group, codes) in codes.chunks_exact_mut(32).enumerate() {
         let [scale, minimum] = scale_and_minimum(&block[4..16], group);
-        let (scale, minimum) = (d * scale, least * minimum);
+        (scales[group], minima[group]) = (d * scale, -(least * minimum));
         let (from, shift) = (&block[48 + group / 2 * 32..], group % 2 * 4);
-        for (i, x) in out.iter_mut().enumerate() {
-            let code = from[i] >> shift & 15 | (high[i] >> group & 1) << 4;
-            *x = scale * f32::from(code) - minimum;
+        for (i, code) in codes.iter_mut().enumerate() {
+            *code = from[i] >> shift & 15 | (high[i] >> group & 1) << 4;
         }
     }
 }
 
-fn six_bits(block: &[u8], out: &mut [f32]) {
-    let (low, high, scales) = (&block[..128], &block[128..192], &block[192..208]);
+fn six_bits(block: &[u8], codes: &mut [u8], scales: &mut [f32]) {
+    let (low, high, packed) = (&block[..128], &block[128..192], &block[192..208]);
     let d = half_at(block, 208);
-    for (group, out) in out.chunks_exact_mut(16).enumerate() {
-        let scale = d * f32::from(scales[group].cast_signed());
+    for (group, codes) in codes.chunks_exact_mut(16).enumerate() {
+        scales[group] = d * f32::from(packed[group].cast_signed());
         // Of 128 elements the four quarters lie in two bits each of 32 bytes, and in the halves of 64.
         let (part, quarter, first) = (group / 8, group % 8 / 2, group % 2 * 16);
         let from = &low[part * 64 + quarter % 2 * 32 + first..];
-        for (i, x) in out.iter_mut().enumerate() {
-            let code = from[i] >> (quarter / 2 * 4) & 15;
-            let code = code | (high[part * 32 + first + i] >> (quarter * 2) & 3) << 4;
-            *x = scale * (f32::from(code) - 32.0);
+        for (i, code) in codes.iter_mut().enumerate() {
+            let q = from[i] >> (quarter / 2 * 4) & 15;
+            let q = q | (high[part * 32 + first + i] >> (quarter * 2) & 3) << 4;
+            *code = q + (CENTRE - 32);
         }
     }
 }
 
-fn uneven(block: &[u8], out: &mut [f32]) {
+fn uneven(block: &[u8], codes: &mut [u8], scales: &mut [f32]) {
     let (d, high) = (half_at(block, 0), u16::from_le_bytes([block[2], block[3]]));
-    for (group, out) in out.chunks_exact_mut(32).enumerate() {
+    for (group, codes) in codes.chunks_exact_mut(32).enumerate() {
         let low = block[4 + group / 2] >> (group % 2 * 4) & 15;
         let scale = u16::from(low) | (high >> (group * 2) & 3) << 4;
-        let scale = d * (f32::from(scale) - 32.0);
-        short(&block[8 + group * 16..][..16], out, |q, _| scale * f32::from(UNEVEN[usize::from(q)]));
+        scales[group] = d * (f32::from(scale) - 32.0);
+        short(&block[8 + group * 16..][..16], codes, |q, _| centred(UNEVEN[usize::from(q)]));
     }
 }
 
@@ -284,6 +374,7 @@ mod tests {
             let wanted = golden.to_f32(&format!("{block}.values")).unwrap();
             let mut values = vec![0.0; wanted.len()];
             block.decode(bytes.bytes(), &mut values);
+            assert!(block.grid().bits != 2 || block.grid().minima, "two bits have no middle");
             let same = values.iter().zip(&*wanted).filter(|(a, b)| a.to_bits() == b.to_bits()).count();
             assert_eq!(same, wanted.len(), "{block}: {values:?} {wanted:?}");
         }

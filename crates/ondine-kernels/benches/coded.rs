@@ -72,7 +72,7 @@ fn packed(cpu: &Cpu, way: &Way) -> Packed {
             let scales = vec![0.01_f32; count(&[CodeLevels::Zeros, CodeLevels::Symmetric])];
             let zeros = vec![f16::from_f32(1.0); count(&[CodeLevels::Zeros])];
             let table = if shape.levels == CodeLevels::Table { vec![0.1; 1 << shape.bits] } else { Vec::new() };
-            let source = CodedSource { codes: &codes, scales: &scales, zeros: &zeros, table: &table };
+            let source = CodedSource { codes: &codes, scales: &scales, zeros: &zeros, minima: &[], table: &table };
             pack_coded(cpu, shape, &source, out);
         }),
     }

@@ -104,19 +104,26 @@ impl Backend for Processor {
     fn pack(&self, form: &Form, shape: &[usize], source: &Source<'_>, out: &mut [u8]) -> Result<()> {
         match (Format::of(form)?, source) {
             (
-                format @ (Format::Coded { .. } | Format::CodePanels { .. } | Format::Rows { .. }),
+                format @ (Format::Coded { .. }
+                | Format::CodePanels { .. }
+                | Format::Rows { .. }
+                | Format::Blocks { .. }),
                 Source::Codes(encoded),
             ) => weights::pack_codes(format, shape, encoded, out, self),
-            (Format::Coded { .. } | Format::CodePanels { .. } | Format::Rows { .. }, Source::Numbers(_)) => {
-                fail!(Format, "a weight that has no codes")
-            }
+            (
+                Format::Coded { .. } | Format::CodePanels { .. } | Format::Rows { .. } | Format::Blocks { .. },
+                Source::Numbers(_),
+            ) => fail!(Format, "a weight that has no codes"),
             (format, Source::Numbers(values)) => weights::pack(format, shape, values, out, self),
             (_, Source::Codes(_)) => fail!(Format, "a weight of numbers from codes"),
         }
     }
 
     fn takes_codes(&self, form: &Form) -> bool {
-        matches!(Format::of(form), Ok(Format::Coded { .. } | Format::CodePanels { .. } | Format::Rows { .. }))
+        matches!(
+            Format::of(form),
+            Ok(Format::Coded { .. } | Format::CodePanels { .. } | Format::Rows { .. } | Format::Blocks { .. })
+        )
     }
 
     fn prepare(&self, op: &Op, operands: &[OperandShape<'_>], result: &OperandShape<'_>) -> Result<Prepared> {

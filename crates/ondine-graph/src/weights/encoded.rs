@@ -1,5 +1,7 @@
 //! Reading weights in few bits: see [`encoding`](crate::encoding) for what a file holds of them.
 
+use std::borrow::Cow;
+
 use half::f16;
 
 use crate::{
@@ -31,6 +33,17 @@ pub struct Encoded<'a> {
     pub tables: Vec<f32>,
     a: Vec<f32>,
     b: Vec<f32>,
+}
+
+/// Codes, a byte each, with the scales and minima of their groups.
+#[derive(Debug)]
+pub struct Unpacked<'a> {
+    /// `[rows, columns]`
+    pub codes: Vec<u8>,
+    /// `[rows, groups]`; none with a palette.
+    pub scales: Cow<'a, [f32]>,
+    /// As the scales, of block formats that have some.
+    pub minima: Vec<f32>,
 }
 
 impl Weights {
@@ -200,12 +213,24 @@ impl Encoded<'_> {
         &self.packed[index * length..][..length]
     }
 
-    /// The codes, a byte each.
+    /// The codes, a byte each, with what makes numbers of them.
     #[must_use]
-    pub fn codes(&self) -> Vec<u8> {
-        let columns = self.encoding.size()[1];
-        let rows = self.packed.chunks_exact(self.row_bytes());
-        rows.flat_map(|row| (0..columns).map(|index| code_at(row, self.encoding.bits, index))).collect()
+    pub fn unpacked(&self) -> Unpacked<'_> {
+        let [rows, columns] = self.encoding.size();
+        let packed = self.packed.chunks_exact(self.row_bytes());
+        let Levels::Blocks(block) = self.encoding.levels else {
+            let codes = packed.flat_map(|row| (0..columns).map(|index| code_at(row, self.encoding.bits, index)));
+            return Unpacked { codes: codes.collect(), scales: Cow::Borrowed(&self.scales), minima: vec![] };
+        };
+        let grid = block.grid();
+        let groups = columns / grid.group;
+        let (mut codes, mut scales) = (vec![0; rows * columns], vec![0.0; rows * groups]);
+        let mut minima = scales.clone();
+        let numbers = scales.chunks_exact_mut(groups).zip(minima.chunks_exact_mut(groups));
+        for ((row, codes), (scales, minima)) in packed.zip(codes.chunks_exact_mut(columns)).zip(numbers) {
+            block.read(row, codes, scales, minima);
+        }
+        Unpacked { codes, scales: Cow::Owned(scales), minima: if grid.minima { minima } else { vec![] } }
     }
 
     /// The numbers that the weight stands for.

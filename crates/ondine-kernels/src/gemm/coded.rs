@@ -5,8 +5,8 @@
 //! in the cache, and multiplied as any other.
 //!
 //! Panels are those of [`Layout`], of words that hold consecutive channels of one column, the first in the lowest bits.
-//! Each group of channels begins with a new word. Behind the words lie scales, f16 or f32, and zeros, f16, by
-//! panel, group, column.
+//! Each group of channels begins with a new word. Behind the words lie scales, f16 or f32, and zeros, f16, or minima,
+//! as the scales, by panel, group, column.
 
 use std::{cell::RefCell, ops::Range};
 
@@ -53,7 +53,7 @@ pub struct CodedShape {
     pub group: usize,
     /// How codes become numbers.
     pub levels: CodeLevels,
-    /// True if scales are f32, not f16.
+    /// True if scales and minima are f32, not f16.
     pub wide: bool,
     /// True if the result is the first half of the outputs times the activated second half.
     pub glu: bool,
@@ -68,6 +68,8 @@ pub struct CodedSource<'a> {
     pub scales: &'a [f32],
     /// `[outputs, groups]`; only of [`CodeLevels::Zeros`].
     pub zeros: &'a [f16],
+    /// `[outputs, groups]`, only of [`CodeLevels::Minima`]; rounded as the scales.
+    pub minima: &'a [f32],
     /// `2^bits` numbers, only of [`CodeLevels::Table`].
     pub table: &'a [f32],
 }
@@ -110,6 +112,15 @@ impl CodedShape {
         if self.wide { size_of::<f32>() } else { size_of::<f16>() }
     }
 
+    /// Bytes of a zero or a minimum.
+    fn zero_bytes(&self) -> usize {
+        match self.levels {
+            CodeLevels::Zeros => size_of::<f16>(),
+            CodeLevels::Minima => self.scale_bytes(),
+            CodeLevels::Symmetric | CodeLevels::Table => 0,
+        }
+    }
+
     fn plain(&self) -> WeightShape {
         WeightShape { glu: self.glu, ..WeightShape::linear(WeightType::F32, self.outputs, self.channels) }
     }
@@ -117,7 +128,7 @@ impl CodedShape {
     fn places(&self, tile: Tile) -> Places {
         let fits = match self.levels {
             CodeLevels::Table => matches!(self.bits, 2 | 4),
-            CodeLevels::Symmetric | CodeLevels::Zeros => matches!(self.bits, 2 | 4 | 8),
+            CodeLevels::Symmetric | CodeLevels::Zeros | CodeLevels::Minima => matches!(self.bits, 2 | 4 | 8),
         };
         assert!(fits && self.group > 0 && self.channels > 0 && self.outputs > 0, "no codes: {self:?}");
         let layout = Layout::new(&self.plain(), tile);
@@ -129,7 +140,7 @@ impl CodedShape {
         let numbers = groups * layout.columns;
         let scales = layout.columns * words * WORD;
         let zeros = scales + if self.levels == CodeLevels::Table { 0 } else { numbers * self.scale_bytes() };
-        let table = zeros + if self.levels == CodeLevels::Zeros { numbers * size_of::<f16>() } else { 0 };
+        let table = zeros + numbers * self.zero_bytes();
         let table = table.next_multiple_of(PACKED_ALIGN);
         let size = table + if self.levels == CodeLevels::Table { TABLE * WORD } else { 0 };
         Places { layout, groups, group_words, words, scales, zeros, table, size }
@@ -144,10 +155,10 @@ impl CodedShape {
 
 impl Places {
     /// Offsets of the words, the scales and the zeros of a panel.
-    fn panel(&self, panel: usize, width: usize, scale_bytes: usize) -> [usize; 3] {
+    fn panel(&self, panel: usize, width: usize, shape: &CodedShape) -> [usize; 3] {
         let numbers = panel * width * self.groups;
-        let scales = self.scales + numbers * scale_bytes;
-        [panel * width * self.words * WORD, scales, self.zeros + numbers * size_of::<f16>()]
+        let scales = self.scales + numbers * shape.scale_bytes();
+        [panel * width * self.words * WORD, scales, self.zeros + numbers * shape.zero_bytes()]
     }
 }
 
@@ -162,17 +173,19 @@ pub fn pack_coded(cpu: &Cpu, shape: &CodedShape, source: &CodedSource<'_>, out: 
     assert_eq!(source.codes.len(), shape.outputs * shape.channels, "codes of {shape:?}");
     assert_eq!(out.len(), places.size, "packed bytes of {shape:?}");
     let wanted = match shape.levels {
-        CodeLevels::Symmetric => [numbers, 0, 0],
-        CodeLevels::Zeros => [numbers, numbers, 0],
-        CodeLevels::Table => [0, 0, 1 << shape.bits],
+        CodeLevels::Symmetric => [numbers, 0, 0, 0],
+        CodeLevels::Zeros => [numbers, numbers, 0, 0],
+        CodeLevels::Minima => [numbers, 0, numbers, 0],
+        CodeLevels::Table => [0, 0, 0, 1 << shape.bits],
     };
-    assert_eq!([source.scales.len(), source.zeros.len(), source.table.len()], wanted, "numbers of {shape:?}");
+    let given = [source.scales.len(), source.zeros.len(), source.minima.len(), source.table.len()];
+    assert_eq!(given, wanted, "numbers of {shape:?}");
     out.fill(0);
     let (per_word, group) = (shape.per_word(), shape.group.min(shape.channels));
     let centre = if shape.levels == CodeLevels::Table { 0 } else { 1_u8 << (shape.bits - 1) };
     let mask = ((1_u16 << shape.bits) - 1) as u8;
     for panel in 0..layout.panels {
-        let [words, scales, zeros] = places.panel(panel, tile.width, shape.scale_bytes());
+        let [words, scales, zeros] = places.panel(panel, tile.width, shape);
         let count = layout.panel_columns(panel);
         for lane in 0..count {
             let Some(row) = layout.output(&shape.plain(), panel * tile.width + lane) else { continue };
@@ -188,10 +201,12 @@ pub fn pack_coded(cpu: &Cpu, shape: &CodedShape, source: &CodedSource<'_>, out: 
                 let mut put = |offset: usize, bytes: &[u8]| {
                     out[offset + at * bytes.len()..][..bytes.len()].copy_from_slice(bytes);
                 };
-                match source.scales.get(row * groups + g) {
-                    Some(scale) if shape.wide => put(scales, &scale.to_ne_bytes()),
-                    Some(scale) => put(scales, &f16::from_f32(*scale).to_ne_bytes()),
-                    None => {}
+                for (offset, numbers) in [(scales, source.scales), (zeros, source.minima)] {
+                    match numbers.get(row * groups + g) {
+                        Some(number) if shape.wide => put(offset, &number.to_ne_bytes()),
+                        Some(number) => put(offset, &f16::from_f32(*number).to_ne_bytes()),
+                        None => {}
+                    }
                 }
                 if let Some(zero) = source.zeros.get(row * groups + g) {
                     put(zeros, &zero.to_ne_bytes());
@@ -353,7 +368,7 @@ impl CodedGemm<'_> {
 
     /// The codes of a panel.
     fn panel(&self, panel: usize) -> CodedPanel {
-        let [words, scales, zeros] = self.places.panel(panel, self.cpu.tile().width, self.shape.scale_bytes());
+        let [words, scales, zeros] = self.places.panel(panel, self.cpu.tile().width, self.shape);
         let at = |offset: usize| self.weights.as_ptr().wrapping_add(offset);
         let (centre, symmetric_zero) = self.shape.centre();
         CodedPanel {
@@ -369,7 +384,7 @@ impl CodedGemm<'_> {
             words: at(words).cast(),
             scales: at(scales),
             wide: self.shape.wide,
-            zeros: at(zeros).cast(),
+            zeros: at(zeros),
             table: at(self.places.table).cast(),
         }
     }

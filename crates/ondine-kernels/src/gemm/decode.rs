@@ -14,6 +14,8 @@ pub enum CodeLevels {
     Symmetric,
     /// `scale * (code - zero)`
     Zeros,
+    /// `scale * code + minimum`
+    Minima,
     /// One table for all.
     Table,
 }
@@ -34,8 +36,26 @@ pub(crate) struct CodedPanel {
     /// f16, or f32 if they are wide.
     pub(crate) scales: *const u8,
     pub(crate) wide: bool,
-    pub(crate) zeros: *const u16,
+    /// Zeros, f16, or minima, as the scales.
+    pub(crate) zeros: *const u8,
     pub(crate) table: *const f32,
+}
+
+impl CodedPanel {
+    /// Numbers `at` and those that follow, of scales or minima.
+    ///
+    /// # Safety
+    /// The address holds them, f32 if they are wide, else f16.
+    #[inline(always)]
+    unsafe fn number<V: CodeVector>(&self, from: *const u8, at: usize) -> V {
+        // SAFETY: as the caller says.
+        unsafe {
+            match self.wide {
+                true => V::load(from.cast::<f32>().add(at)),
+                false => V::load_f16(from.cast::<u16>().add(at)),
+            }
+        }
+    }
 }
 
 /// What a kernel does with a panel of codes.
@@ -175,24 +195,26 @@ impl<V: CodeVector, const BITS: u32, const TABLE: bool> Decoder<V, BITS, TABLE> 
         if TABLE { words.looked_up(shift, &self.table) } else { words.signed::<BITS>(shift) }
     }
 
-    /// What is taken off the numbers of a group before they are scaled, and the scale.
+    /// What is taken off the numbers of a group before they are scaled, the scale, and what is added then.
     ///
     /// # Safety
     /// The panel has the group and `LANES` columns from `column` on.
     #[inline(always)]
-    unsafe fn grid(&self, panel: &CodedPanel, group: usize, column: usize) -> (V, V) {
+    unsafe fn grid(&self, panel: &CodedPanel, group: usize, column: usize) -> (V, V, V) {
         let at = group * panel.columns + column;
         // SAFETY: as the caller says; scales and zeros have the panel's columns for each group.
         unsafe {
             let zero = match panel.levels {
-                CodeLevels::Zeros => V::load_f16(panel.zeros.add(at)).sub(V::splat(panel.centre)),
-                _ => V::splat(panel.symmetric_zero),
+                CodeLevels::Zeros => V::load_f16(panel.zeros.cast::<u16>().add(at)).sub(V::splat(panel.centre)),
+                CodeLevels::Minima => V::splat(-panel.centre),
+                CodeLevels::Symmetric | CodeLevels::Table => V::splat(panel.symmetric_zero),
             };
-            let scale = match panel.wide {
-                true => V::load(panel.scales.cast::<f32>().add(at)),
-                false => V::load_f16(panel.scales.cast::<u16>().add(at)),
+            let scale = panel.number(panel.scales, at);
+            let minimum = match panel.levels {
+                CodeLevels::Minima => panel.number(panel.zeros, at),
+                CodeLevels::Symmetric | CodeLevels::Zeros | CodeLevels::Table => V::splat(0.0),
             };
-            (zero, scale)
+            (zero, scale, minimum)
         }
     }
 
@@ -210,13 +232,18 @@ impl<V: CodeVector, const BITS: u32, const TABLE: bool> Decoder<V, BITS, TABLE> 
             // SAFETY: as the caller says.
             unsafe {
                 let scaled = panel.levels != CodeLevels::Table;
-                let (zero, scale) =
-                    if scaled { self.grid(panel, group, column) } else { (V::splat(0.0), V::splat(1.0)) };
+                let added = panel.levels == CodeLevels::Minima;
+                let (zero, scale, minimum) = if scaled {
+                    self.grid(panel, group, column)
+                } else {
+                    (V::splat(0.0), V::splat(1.0), V::splat(0.0))
+                };
                 for (index, _) in (channel..end).step_by(Self::PER_WORD).enumerate() {
                     let words = V::load(panel.words.add((word + index) * panel.columns + column).cast());
                     for code in 0..Self::PER_WORD.min(end - channel) {
                         let number = self.number(words, code);
                         let number = if scaled { number.sub(zero).mul(scale) } else { number };
+                        let number = if added { number.add(minimum) } else { number };
                         number.store(to);
                         to = to.add(panel.columns);
                     }
@@ -297,10 +324,14 @@ impl<V: CodeVector, const BITS: u32, const TABLE: bool> Decoder<V, BITS, TABLE> 
                     continue;
                 }
                 for vector in 0..N {
-                    let (zero, scale) = self.grid(panel, group, column + vector * V::LANES);
+                    let (zero, scale, minimum) = self.grid(panel, group, column + vector * V::LANES);
                     for row in 0..R {
-                        let offset = zero.mul(V::splat(*row_sums[row].add(group)));
-                        totals[row][vector] = sums[row][vector].sub(offset).mul_add(scale, totals[row][vector]);
+                        let row_sum = V::splat(*row_sums[row].add(group));
+                        let total = sums[row][vector].sub(zero.mul(row_sum)).mul_add(scale, totals[row][vector]);
+                        totals[row][vector] = match panel.levels {
+                            CodeLevels::Minima => minimum.mul_add(row_sum, total),
+                            CodeLevels::Symmetric | CodeLevels::Zeros | CodeLevels::Table => total,
+                        };
                     }
                 }
             }

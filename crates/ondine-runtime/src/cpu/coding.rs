@@ -2,7 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use ondine_graph::encoding::{self, Encoding};
+use ondine_graph::{
+    block::Grid,
+    encoding::{self, Encoding},
+};
+
+use crate::options::Precision;
 
 /// How the codes of a weight become numbers, of those that kernels read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,7 +29,7 @@ impl Coding {
     pub(crate) fn is_known(self) -> bool {
         let bits: &[u32] = match self.levels {
             Levels::Table => &[2, 4],
-            Levels::Symmetric | Levels::Zeros => &[2, 4, 8],
+            Levels::Symmetric | Levels::Zeros | Levels::Minima => &[2, 4, 8],
             Levels::Rows8 => &[],
         };
         self.group > 0 && bits.contains(&self.bits)
@@ -36,23 +41,36 @@ impl Coding {
 pub(crate) enum Levels {
     Symmetric,
     Zeros,
+    Minima,
     Table,
     /// Not as they are: panels of 8 bits are made of them, for activations of 8 bits whatever the precision.
     Rows8,
 }
 
-/// How kernels for matrix products read codes, if they can: scales, zeros of F16, or one table; no correction.
-pub(super) fn coding(encoding: &Encoding) -> Option<Coding> {
+/// How kernels for matrix products read codes, if they can: scales, zeros of F16, minima, or one table; no correction.
+///
+/// Scales and minima of block formats that are no numbers of F16 are rounded to it where activations are of less than
+/// 32 bits.
+pub(super) fn coding(encoding: &Encoding, precision: Precision) -> Option<Coding> {
     let &Encoding { bits, levels, group, half, rank, ref shape } = encoding;
-    let levels = match levels {
-        encoding::Levels::Palette if bits <= 4 && group >= shape[0] => Levels::Table,
-        encoding::Levels::Integers { zeros: true } if bits != 6 => Levels::Zeros,
-        encoding::Levels::Integers { zeros: false } if bits != 6 => Levels::Symmetric,
-        _ => return None,
-    };
+    if shape.len() != 2 || rank != 0 {
+        return None;
+    }
     let columns = encoding.size()[1];
-    let group = if levels == Levels::Table { columns } else { group.min(columns) };
-    (shape.len() == 2 && rank == 0).then_some(Coding { bits, group, levels, wide: levels != Levels::Table && !half })
+    let integers = |levels| (bits != 6).then_some(Coding { bits, group: group.min(columns), levels, wide: !half });
+    match levels {
+        encoding::Levels::Palette => {
+            let one = bits <= 4 && group >= shape[0];
+            one.then_some(Coding { bits, group: columns, levels: Levels::Table, wide: false })
+        }
+        encoding::Levels::Integers { zeros: true } => integers(Levels::Zeros),
+        encoding::Levels::Integers { zeros: false } => integers(Levels::Symmetric),
+        encoding::Levels::Blocks(block) => {
+            let Grid { bits, group, minima, half } = block.grid();
+            let levels = if minima { Levels::Minima } else { Levels::Symmetric };
+            Some(Coding { bits, group, levels, wide: !half && precision == Precision::F32 })
+        }
+    }
 }
 
 /// True if the codes are integers of 8 bits at most around 0 with one scale for each row: such codes are multiplied

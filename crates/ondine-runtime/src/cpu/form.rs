@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use ondine_graph::{Epilogue, Error, ErrorKind, Op, Result, fail};
+use ondine_graph::{Epilogue, Error, ErrorKind, Op, Result, block::Block, encoding, fail};
 
 use super::{
     coding::{Coding, Levels, coding},
@@ -46,6 +46,11 @@ pub(crate) enum Format {
         /// How codes become numbers.
         coding: Coding,
     },
+    /// Rows of blocks, as they are in the file.
+    Blocks {
+        /// Their format.
+        block: Block,
+    },
     /// Panels for Winograd's convolution.
     Winograd {
         /// As above.
@@ -73,9 +78,10 @@ impl Format {
     pub(crate) fn of(form: &Form) -> Result<Self> {
         let format: Option<Self> = serde_json::from_str(&form.0).ok();
         let known = |format: &Self| match format {
-            Self::Coded { coding, .. } | Self::Rows { coding } => coding.is_known(),
+            Self::Coded { coding, .. } => coding.is_known(),
+            Self::Rows { coding } => coding.is_known() && coding.levels != Levels::Minima,
             Self::Panels { groups, .. } | Self::CodePanels { groups, .. } => *groups > 0,
-            Self::Plain | Self::Winograd { .. } => true,
+            Self::Plain | Self::Blocks { .. } | Self::Winograd { .. } => true,
         };
         match format.filter(known) {
             Some(format) => Ok(format),
@@ -100,7 +106,11 @@ pub(crate) fn format(reader: &Reader<'_>) -> Result<Format> {
         // There is nothing to pack.
         return Ok(Format::Plain);
     }
-    let coding = if reader.ranged { Some(Coding::ROWS8) } else { reader.encoding.and_then(coding) };
+    let coding = if reader.ranged {
+        Some(Coding::ROWS8)
+    } else {
+        reader.encoding.and_then(|encoding| coding(encoding, reader.options.precision))
+    };
     if let Op::Native(native) = &node.op {
         return own(CpuOp::of(native)?, reader, shape);
     }
@@ -115,7 +125,10 @@ pub(crate) fn format(reader: &Reader<'_>) -> Result<Format> {
         (Op::Recurrent { .. }, 1) => Format::Panels { precision: Precision::F32, groups: 1, gate: false },
         (Op::Gather, 0) => {
             let coding = coding.filter(|coding| coding.levels != Levels::Rows8 && !coding.wide);
-            coding.map_or(Format::Plain, |coding| Format::Rows { coding })
+            match reader.encoding.map(|encoding| encoding.levels) {
+                Some(encoding::Levels::Blocks(block)) if shape.len() == 2 => Format::Blocks { block },
+                _ => coding.map_or(Format::Plain, |coding| Format::Rows { coding }),
+            }
         }
         _ => Format::Plain,
     })

@@ -30,7 +30,7 @@ impl Processor {
         let corrected = |weight: &Weight| match options.precision {
             // Panels of 8 bits are made of all that the weight stands for.
             Precision::Int8 => Ok(None),
-            Precision::F32 | Precision::BF16 => rank_beside_codes(weights, &weight.path),
+            Precision::F32 | Precision::BF16 => rank_beside_codes(weights, options, &weight.path),
         };
         let graph = low_rank(graph, corrected)?;
         let graph = fold(&graph, |node, inputs| evaluate(node, inputs, self))?;
@@ -47,12 +47,12 @@ impl Processor {
 }
 
 /// The rank of the correction of a weight whose codes kernels read, if it has one.
-fn rank_beside_codes(weights: &Weights, path: &str) -> Result<Option<usize>> {
+fn rank_beside_codes(weights: &Weights, options: Options, path: &str) -> Result<Option<usize>> {
     if weights.input_range(path).is_some() {
         return Ok(None);
     }
     let codes = weights.encoding(&format!("{path}{CODES}"))?;
     let whole = weights.encoding(path)?;
-    let read = codes.as_ref().and_then(coding).is_some();
+    let read = codes.as_ref().and_then(|codes| coding(codes, options.precision)).is_some();
     Ok(whole.map(|encoding| encoding.rank).filter(|&rank| read && rank > 0))
 }

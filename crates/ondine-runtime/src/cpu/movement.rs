@@ -8,6 +8,7 @@ use super::{
     operand::{Operand, Target, dispatch},
     processor::Processor,
     rows::gather_coded,
+    share::map_rows,
 };
 use ondine_graph::{DType, Dim, Error, ErrorKind, Resample, Result, fail};
 
@@ -83,6 +84,14 @@ pub(super) fn gather(
             let indices = k::check_indices(&indices, table.shape[0]).map_err(place)?;
             let size = [table.shape[0], columns];
             gather_coded(device, (coding, size), table.bytes, &indices, bytemuck::cast_slice_mut(out));
+            return Ok(());
+        }
+        if let Some(Format::Blocks { block }) = table.format {
+            let indices = k::check_indices(&indices, table.shape[0]).map_err(place)?;
+            let row_bytes = table.bytes.len() / table.shape[0];
+            map_rows(device, bytemuck::cast_slice_mut(out), columns, |index, out| {
+                block.decode(&table.bytes[indices[index] * row_bytes..][..row_bytes], out);
+            });
             return Ok(());
         }
         k::gather_rows(device.cpu.pool(), columns * table.dtype.size(), table.bytes, &indices, out).map_err(place)

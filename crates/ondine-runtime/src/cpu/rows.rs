@@ -29,7 +29,7 @@ fn places(coding: Coding, [rows, columns]: [usize; 2]) -> Places {
     let numbers = match coding.levels {
         Levels::Symmetric => groups,
         Levels::Zeros => 2 * groups,
-        Levels::Table | Levels::Rows8 => 0,
+        Levels::Table | Levels::Minima | Levels::Rows8 => 0,
     };
     let row = codes + numbers * size_of::<f16>();
     let table = (rows * row).next_multiple_of(size_of::<f32>());

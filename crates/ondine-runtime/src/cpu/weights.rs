@@ -1,7 +1,10 @@
 //! Packing: weights in the order in which kernels read them.
 
 use half::f16;
-use ondine_graph::{Result, element_count, fail, weights::encoded::Encoded};
+use ondine_graph::{
+    Result, element_count, fail,
+    weights::encoded::{Encoded, Unpacked},
+};
 use ondine_kernels::{
     self as k, CodeLevels, CodedShape, CodedSource, WeightShape, WeightSource, WeightType, WinogradShape,
 };
@@ -42,6 +45,7 @@ pub(super) fn coded(coding: Coding, gate: bool, shape: &[usize]) -> CodedShape {
     let levels = match coding.levels {
         Levels::Symmetric => CodeLevels::Symmetric,
         Levels::Zeros => CodeLevels::Zeros,
+        Levels::Minima => CodeLevels::Minima,
         Levels::Table | Levels::Rows8 => CodeLevels::Table,
     };
     let Coding { bits, group, wide, .. } = coding;
@@ -57,7 +61,7 @@ pub(super) fn packed_bytes(format: Format, shape: &[usize], device: &Processor) 
     let rank = match format {
         Format::Plain => 0..=usize::MAX,
         Format::Panels { .. } | Format::CodePanels { .. } => 2..=usize::MAX,
-        Format::Coded { .. } | Format::Rows { .. } => 2..=2,
+        Format::Coded { .. } | Format::Rows { .. } | Format::Blocks { .. } => 2..=2,
         Format::Winograd { .. } => 4..=4,
     };
     if count.is_none() || !rank.contains(&shape.len()) {
@@ -69,6 +73,10 @@ pub(super) fn packed_bytes(format: Format, shape: &[usize], device: &Processor) 
         Format::CodePanels { groups, gate } => panels(Precision::Int8, groups, gate, shape).packed_size(&device.cpu),
         Format::Coded { coding, gate } => coded(coding, gate, shape).packed_size(&device.cpu),
         Format::Rows { coding } => rows::packed_rows(coding, [shape[0], shape[1]]),
+        Format::Blocks { block } => match block.row_bytes(shape[1]) {
+            Some(row) => shape[0] * row,
+            None => fail!(Format, "no weight of shape {shape:?} is made of {block} blocks"),
+        },
         Format::Winograd { precision, doubled } => winograd(precision, doubled, shape).packed_size(&device.cpu),
     })
 }
@@ -84,7 +92,7 @@ pub(super) fn pack(format: Format, shape: &[usize], values: &[f32], out: &mut [u
             let shape = panels(precision, groups, gate, shape);
             k::pack(&device.cpu, &shape, WeightSource::F32(values), out);
         }
-        Format::Coded { .. } | Format::CodePanels { .. } | Format::Rows { .. } => {
+        Format::Coded { .. } | Format::CodePanels { .. } | Format::Rows { .. } | Format::Blocks { .. } => {
             fail!(Format, "codes are not packed from numbers")
         }
         Format::Winograd { precision, doubled } => {
@@ -109,8 +117,9 @@ pub(super) fn pack_codes(
         Format::Coded { coding, gate } => (coding, gate),
         Format::CodePanels { groups, gate } => {
             let middle = 1_i16 << (encoded.encoding.bits - 1);
-            let values: Vec<i8> = encoded.codes().iter().map(|&code| (i16::from(code) - middle) as i8).collect();
-            let source = WeightSource::S8 { values: &values, scales: &encoded.scales };
+            let Unpacked { codes, scales, .. } = encoded.unpacked();
+            let values: Vec<i8> = codes.iter().map(|&code| (i16::from(code) - middle) as i8).collect();
+            let source = WeightSource::S8 { values: &values, scales: &scales };
             k::pack(&device.cpu, &panels(Precision::Int8, groups, gate, shape), source, out);
             return Ok(());
         }
@@ -118,13 +127,19 @@ pub(super) fn pack_codes(
             rows::pack_rows(coding, [shape[0], shape[1]], encoded, out);
             return Ok(());
         }
+        Format::Blocks { .. } => {
+            for (index, out) in out.chunks_exact_mut(encoded.row_bytes()).enumerate() {
+                out.copy_from_slice(encoded.row(index));
+            }
+            return Ok(());
+        }
         Format::Plain | Format::Panels { .. } | Format::Winograd { .. } => {
             fail!(Format, "no format of codes: {format:?}")
         }
     };
     let zeros: Vec<f16> = encoded.zeros.iter().map(|&x| f16::from_f32(x)).collect();
-    let codes = encoded.codes();
-    let source = CodedSource { codes: &codes, scales: &encoded.scales, zeros: &zeros, table: &encoded.tables };
+    let Unpacked { codes, scales, minima } = encoded.unpacked();
+    let source = CodedSource { codes: &codes, scales: &scales, zeros: &zeros, minima: &minima, table: &encoded.tables };
     k::pack_coded(&device.cpu, &coded(coding, gate, shape), &source, out);
     Ok(())
 }

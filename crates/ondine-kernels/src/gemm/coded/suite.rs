@@ -28,6 +28,7 @@ struct Numbers {
     codes: Vec<u8>,
     scales: Vec<f32>,
     zeros: Vec<f16>,
+    minima: Vec<f32>,
     table: Vec<f32>,
     bias: Vec<f32>,
     x: Vec<bf16>,
@@ -56,6 +57,10 @@ impl Case {
             codes,
             scales: unit(if scaled { count } else { 0 }).iter().map(scale).collect(),
             zeros: unit(if levels == CodeLevels::Zeros { count } else { 0 }).iter().map(zero).collect(),
+            minima: unit(if levels == CodeLevels::Minima { count } else { 0 })
+                .iter()
+                .map(|x| if self.shape.wide { x / 10.0 } else { f16::from_f32(x / 10.0).to_f32() })
+                .collect(),
             table: unit(if scaled { 0 } else { 1 << bits }),
             bias: unit(outputs),
             x: unit(rows * (channels + gap)).into_iter().map(bf16::from_f32).collect(),
@@ -75,6 +80,10 @@ impl Case {
         let symmetric = if self.shape.bits == 2 { 1.5 } else { centre };
         let zero = numbers.zeros.get(at).map_or(symmetric, |zero| zero.to_f64());
         let (scale, code) = (f64::from(numbers.scales[at]), f64::from(code));
+        if self.shape.levels == CodeLevels::Minima {
+            let minimum = f64::from(numbers.minima[at]);
+            return (scale * code + minimum, scale * ((code - centre).abs() + centre) + minimum.abs());
+        }
         (scale * (code - zero), scale * ((code - centre).abs() + (zero - centre).abs()))
     }
 
@@ -113,11 +122,11 @@ impl Case {
         let (columns, shape) = (self.shape.columns(), self.shape);
         let wide = |values: &[bf16]| values.iter().map(|x| x.to_f32()).collect::<Vec<_>>();
         let (x, residual) = (wide(&numbers.x), wide(&numbers.residual));
-        let Numbers { codes, scales, zeros, table, .. } = &numbers;
+        let Numbers { codes, scales, zeros, minima, table, .. } = &numbers;
         for cpus in tiers() {
             let cpu = &cpus[0];
             let mut packed = Aligned::new(shape.packed_size(cpu));
-            pack_coded(cpu, &shape, &CodedSource { codes, scales, zeros, table }, packed.get_mut());
+            pack_coded(cpu, &shape, &CodedSource { codes, scales, zeros, minima, table }, packed.get_mut());
             let residual = if self.brain { Values::Bf16(&numbers.residual) } else { Values::F32(&residual) };
             let problem = CodedProblem {
                 rows: self.rows,
@@ -161,8 +170,10 @@ fn size() -> impl Strategy<Value = usize> {
 
 fn case() -> impl Strategy<Value = Case> {
     let coding = prop_oneof![
-        (proptest::sample::select(vec![2_u32, 4, 8]), any::<bool>())
-            .prop_map(|(bits, zeros)| { (bits, if zeros { CodeLevels::Zeros } else { CodeLevels::Symmetric }) }),
+        (
+            proptest::sample::select(vec![2_u32, 4, 8]),
+            proptest::sample::select(vec![CodeLevels::Symmetric, CodeLevels::Zeros, CodeLevels::Minima])
+        ),
         proptest::sample::select(vec![2_u32, 4]).prop_map(|bits| (bits, CodeLevels::Table)),
     ];
     let group = prop_oneof![Just(usize::MAX), size()];

@@ -1,0 +1,139 @@
+//! Weights in the block formats of GGUF files are multiplied as the codes that they are, and looked up row by row.
+
+use half::f16;
+use ondine_graph::{
+    block::Block,
+    encoding::{BLOCKS, ENCODING},
+};
+use ondine_runtime::{
+    Asset, DType, Device, Epilogue, Graph, NDArray, Op, Options, Precision, Specialize, State, Tensor, Weights,
+};
+
+/// Numbers that look random, the same for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn bits(&mut self) -> u32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 32) as u32
+    }
+
+    /// From -1 to 1.
+    fn number(&mut self) -> f32 {
+        f32::from((self.bits() >> 16) as u16) / 32768.0 - 1.0
+    }
+}
+
+/// Where a block keeps numbers of f16.
+fn halves(block: Block) -> &'static [usize] {
+    match block {
+        Block::Q4_0 | Block::Q5_0 | Block::Q8_0 | Block::IQ4_NL | Block::IQ4_XS => &[0],
+        Block::Q4_1 | Block::Q5_1 | Block::Q4_K | Block::Q5_K => &[0, 2],
+        Block::Q2_K => &[80, 82],
+        Block::Q3_K => &[108],
+        Block::Q6_K => &[208],
+        Block::MXFP4 => &[],
+    }
+}
+
+/// Blocks with any codes, whose scales are as large as those of real weights.
+fn blocks(block: Block, rows: usize, columns: usize, random: &mut Random) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..rows * block.row_bytes(columns).unwrap()).map(|_| random.bits() as u8).collect();
+    for one in bytes.chunks_exact_mut(block.bytes()) {
+        for &at in halves(block) {
+            one[at..at + 2].copy_from_slice(&f16::from_f32(random.number() / 100.0).to_le_bytes());
+        }
+        if block == Block::MXFP4 {
+            one[0] = 118 + one[0] % 8;
+        }
+    }
+    bytes
+}
+
+fn weights(block: Block, [rows, columns]: [usize; 2], bytes: &[u8]) -> Weights {
+    let mut weights = Weights::default();
+    let file = || "blocks".into();
+    let header: Vec<u8> = [BLOCKS + block.id() as usize, block.elements(), rows, columns]
+        .iter()
+        .flat_map(|&size| (size as i64).to_le_bytes())
+        .collect();
+    let header = Tensor { dtype: DType::I64, shape: vec![4], bytes: header.as_slice().into(), file: file() };
+    weights.insert(&format!("w{ENCODING}"), header);
+    let shape = vec![rows, bytes.len() / rows];
+    weights.insert("w", Tensor { dtype: DType::U8, shape, bytes: bytes.into(), file: file() });
+    weights
+}
+
+/// The result, and what the packed weights take.
+fn run(graph: Graph, weights: Weights, precision: Precision, input: (&str, &NDArray)) -> (Vec<f32>, usize) {
+    let asset = Asset::new("blocks", [("main", graph)], weights).unwrap();
+    let options = Options { precision, ..Options::default() };
+    let specialized = asset.specialize(&options, &Device::cpu(None).unwrap(), None).unwrap();
+    let bytes = specialized.weight_bytes();
+    let model = specialized.load().unwrap();
+    let mut outputs = model.function("main").unwrap().run(&[input], &mut State::default()).unwrap();
+    (outputs.take("y").unwrap().view::<f32>().unwrap().to_vec(), bytes)
+}
+
+#[test]
+fn a_linear_layer_multiplies_codes_of_every_format() {
+    let mut random = Random(7);
+    for block in Block::ALL {
+        for (outputs, channels, rows) in [(3, 256, 1), (70, 512, 4), (33, 768, 40)] {
+            let bytes = blocks(block, outputs, channels, &mut random);
+            let mut numbers = vec![0.0; outputs * channels];
+            let row_bytes = bytes.len() / outputs;
+            for (row, out) in numbers.chunks_exact_mut(channels).enumerate() {
+                block.decode(&bytes[row * row_bytes..][..row_bytes], out);
+            }
+            let x: Vec<f32> = (0..rows * channels).map(|_| random.number()).collect();
+            let x = NDArray::new(&[rows, channels], &x).unwrap();
+            for (precision, relative) in [(Precision::F32, 2e-6), (Precision::BF16, 1.0 / 128.0)] {
+                let mut graph = Graph::new();
+                let input = graph.input("x", DType::F32, [rows, channels]);
+                let weight = graph.weight("w", &[outputs, channels]).unwrap();
+                let y = graph.push(Op::Linear(Epilogue::default()), &[input, weight]).unwrap();
+                graph.output("y", y);
+                let (got, taken) = run(graph, weights(block, [outputs, channels], &bytes), precision, ("x", &x));
+                for (row, got) in got.chunks_exact(outputs).enumerate() {
+                    let x = &x.view::<f32>().unwrap()[row * channels..][..channels];
+                    for (weights, &got) in numbers.chunks_exact(channels).zip(got) {
+                        let products = x.iter().zip(weights).map(|(&x, &w)| f64::from(x) * f64::from(w));
+                        let (wanted, size) =
+                            products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + f64::abs(p)));
+                        // Codes and minima are summed apart, and may be far from each other.
+                        let off = (f64::from(got) - wanted).abs();
+                        let allowed = relative * (8.0 * size + 1e-3);
+                        assert!(off <= allowed, "{block} {precision:?} {outputs}x{channels}: {got} for {wanted}");
+                    }
+                }
+                // Whole panels of columns, and scales that may be wider than in the file.
+                let wide = outputs.next_multiple_of(64) * channels;
+                assert!(taken <= wide * 12 / 8, "{block} {precision:?}: {taken} bytes for {wide} numbers");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_table_of_blocks_stays_as_it_is() {
+    let mut random = Random(8);
+    for block in Block::ALL {
+        let (rows, columns) = (9, 512);
+        let bytes = blocks(block, rows, columns, &mut random);
+        let mut graph = Graph::new();
+        let indices = graph.input("i", DType::I64, [4]);
+        let table = graph.weight("w", &[rows, columns]).unwrap();
+        let y = graph.push(Op::Gather, &[table, indices]).unwrap();
+        graph.output("y", y);
+        let indices = NDArray::new(&[4], &[8_i64, 0, 3, 3]).unwrap();
+        let (got, taken) = run(graph, weights(block, [rows, columns], &bytes), Precision::F32, ("i", &indices));
+        assert_eq!(taken, bytes.len(), "{block}");
+        let row_bytes = bytes.len() / rows;
+        for (&index, got) in [8, 0, 3, 3].iter().zip(got.chunks_exact(columns)) {
+            let mut wanted = vec![0.0; columns];
+            block.decode(&bytes[index * row_bytes..][..row_bytes], &mut wanted);
+            assert_eq!(got, wanted, "{block}");
+        }
+    }
+}
