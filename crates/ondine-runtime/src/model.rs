@@ -133,10 +133,8 @@ impl Function {
     /// # Errors
     /// If a symbol is missing or has no possible value.
     pub fn plan(&self, bindings: &Bindings) -> Result<Arc<Plan>> {
-        match self.plans().get(bindings) {
-            Some(plan) => Ok(plan),
-            None => self.plan_anew(bindings),
-        }
+        let known = self.plans().get(bindings);
+        known.map_or_else(|| self.plan_anew(bindings), Ok)
     }
 
     fn plan_anew(&self, bindings: &Bindings) -> Result<Arc<Plan>> {
@@ -224,10 +222,7 @@ impl Function {
         let place = || format!("{}.{}", self.model.specialized.name, self.name);
         let (arguments, bindings) = self.bind(inputs).at(place)?;
         let known = self.plans().begin(&bindings);
-        let plan = match known {
-            Some(plan) => plan,
-            None => self.plan_anew(&bindings).at(place)?,
-        };
+        let plan = known.map_or_else(|| self.plan_anew(&bindings), Ok).at(place)?;
         let device = &self.model.specialized.device;
         let planner = self.planner();
         call::call(planner, &self.model.loaded, device, plan, &arguments, &bindings, state, watch).at(place)
