@@ -1,7 +1,7 @@
 //! Templates of chats: how a model wants a conversation written.
 //!
-//! They are programs in the language of jinja2, written for transformers, and render here what they render there. They
-//! come out of files that anybody may have written: one that does not end, or writes without end, is an error. So is one
+//! They are programs in the language of jinja2, written for transformers, and write here what they write there. They
+//! come out of files that anybody may have made: one that does not end, or writes without end, is an error. So is one
 //! that fails: no other takes its place, for the model has learned this one.
 
 mod json;

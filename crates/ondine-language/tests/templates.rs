@@ -1,13 +1,13 @@
-//! Templates of chats against what transformers makes of them: the folder that `ONDINE_TEMPLATES` names is the output of
-//! `python/golden/templates.py`.
+//! Templates of chats against what transformers makes of them: `python/golden/templates.py` writes the folder that
+//! `ONDINE_TEMPLATES` names.
 
 use std::collections::BTreeMap;
 
 use ondine_language::template::{Chat, Now, Template};
 use serde_json::{Value, json};
 
-/// Templates that add texts to others which they mark as safe: jinja2 writes the former as HTML then, here they stay what
-/// they are.
+/// Templates that add texts to others which they mark as safe: jinja2 writes the former as HTML then, here they stay
+/// what they are.
 const ADDED_TO_SAFE: [&str; 1] = ["meetkai-functionary-medium-v3.1"];
 
 fn list(value: &Value) -> &[Value] {
@@ -55,8 +55,8 @@ fn real_templates_write_what_transformers_writes() {
             match (case["text"].as_str(), found) {
                 (Some(wanted), Ok(found)) if found == wanted => right += 1,
                 (None, Err(_)) => right += 1,
-                // Python refuses to go through `None`, or to write what has not been listed; a template that asks for it
-                // gets what it would of an empty list.
+                // Python refuses to go through `None`, or to write what has not been listed; a template that asks for
+                // it gets what it would of an empty list.
                 (None, Ok(_)) if case["error"].as_str().unwrap().starts_with("TypeError") => lenient += 1,
                 (Some(wanted), Ok(found)) => {
                     let at = wanted.bytes().zip(found.bytes()).take_while(|(a, b)| a == b).count();
