@@ -20,6 +20,12 @@ pub(crate) const MAX_ROWS: usize = 1 << 24;
 /// Side of the latents that networks are made fast for, if their config does not say.
 pub(crate) const TYPICAL_LATENTS: usize = 64;
 
+/// What is wrong with the files of a tokenizer, as the crate that reads them says it.
+#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
+pub(crate) fn invalid(error: tokenizers::Error) -> Error {
+    Error::new(ErrorKind::Format, error.to_string())
+}
+
 /// Reads the text of a `config.json`.
 pub(crate) fn parse<T: DeserializeOwned>(json: &str) -> Result<T> {
     // serde would also fill a struct from a list, and all of it by default from an empty one.

@@ -16,8 +16,8 @@
 //! | [`autoencoder::tiny`] | `AutoencoderTiny` |
 //!
 //! [`Pipeline`] reads a folder of such networks from the disk or from the program itself ([`Source`]),
-//! [`registry`] knows the architectures by class name, [`Tokenizer`] turns text into token ids, [`gguf`] reads files of
-//! ggml.
+//! [`registry`] knows the architectures by class name, [`Tokenizer`] turns prompts of pictures into token ids,
+//! [`Vocabulary`] text of language models into ids and back, [`gguf`] reads files of ggml.
 //!
 //! ```
 //! use ondine_models::unet;
@@ -45,16 +45,20 @@ pub mod clip_text;
 mod config;
 mod folder;
 pub mod gguf;
+mod language;
 mod network;
 pub mod registry;
 mod tokenizer;
 pub mod transformer;
 pub mod unet;
+pub mod vocabulary;
 pub mod weights;
 
 pub use architecture::{Architecture, DenoiserFacts, Functions, GraphSizes, LatentSpace, Role, TextFacts};
 pub use config::{PerLevel, class_of};
 pub use folder::{Component, Pipeline};
+pub use language::Language;
 pub use network::{CONFIG, Network};
 pub use tokenizer::{Encoding, Tokenizer};
+pub use vocabulary::Vocabulary;
 pub use weights::Source;

@@ -22,7 +22,7 @@ use tokenizers::{
 };
 
 use crate::{
-    config,
+    config::{self, invalid},
     weights::{Source, join},
 };
 
@@ -157,11 +157,6 @@ fn expansions<'t>(added: impl Iterator<Item = &'t Special>) -> Vec<(String, Stri
         (tokens.len() > 1).then(|| ((*word).to_owned(), tokens.join(" ")))
     };
     added.iter().filter_map(all).collect()
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
-fn invalid(error: tokenizers::Error) -> Error {
-    Error::new(ErrorKind::Format, error.to_string())
 }
 
 /// The model part of a `tokenizer.json`, or what stands in its place.

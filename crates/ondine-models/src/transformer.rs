@@ -370,14 +370,11 @@ fn from_json(json: &str, _: GraphSizes) -> Result<Functions> {
     functions(&Config::from_json(json)?, None)
 }
 
+/// Parts of the names of tensors that checkpoints may hold and no function needs.
+pub(crate) const IGNORED: &[&str] = &["rotary_emb.inv_freq", "lm_head.weight"];
+
 const fn architecture(class: &'static str) -> Architecture {
-    Architecture {
-        class,
-        role: Role::Language(facts),
-        functions: from_json,
-        renames: &[],
-        ignored: &["rotary_emb.inv_freq", "lm_head.weight"],
-    }
+    Architecture { class, role: Role::Language(facts), functions: from_json, renames: &[], ignored: IGNORED }
 }
 
 /// One for each of [`FAMILIES`].

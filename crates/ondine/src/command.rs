@@ -1,10 +1,12 @@
 //! The commands and the options that they share.
 
+mod ask;
 mod bench;
 mod build;
 mod bytes;
 mod cache;
 mod callee;
+mod chat;
 mod check;
 mod compare;
 mod completions;
@@ -12,6 +14,7 @@ mod compress;
 mod draw;
 mod import;
 mod inspect;
+mod language;
 mod licenses;
 mod man;
 mod models;
@@ -21,7 +24,7 @@ mod running;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-/// On-device inference: draws pictures and runs networks on this machine, offline.
+/// On-device inference: draws pictures, answers questions and runs networks on this machine, offline.
 #[derive(Parser)]
 #[command(name = "ondine", version, after_help = "Nothing leaves this machine.")]
 pub(crate) struct Cli {
@@ -33,6 +36,10 @@ pub(crate) struct Cli {
 enum Command {
     /// Draw pictures from a text
     Draw(Box<draw::Draw>),
+    /// Answer a question
+    Ask(Box<ask::Ask>),
+    /// Hold a conversation
+    Chat(Box<chat::ChatCommand>),
     /// Time networks of well-known shapes on random weights
     Bench(bench::Bench),
     /// Show what a model is made of, without running it
@@ -53,7 +60,7 @@ enum Command {
     Profile(Box<profile::Profile>),
     /// Find the first node where values part from a reference, or stop being finite
     Compare(Box<compare::Compare>),
-    /// List the models at hand, or say where they are
+    /// List, fetch and remove models, or say where they are
     Models(models::Models),
     /// Write the manual pages
     Man(man::Manual),
@@ -68,6 +75,8 @@ impl Cli {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Draw(draw) => draw.run(),
+            Command::Ask(ask) => ask.run(),
+            Command::Chat(chat) => chat.run(),
             Command::Bench(bench) => bench.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Import(import) => import.run(),

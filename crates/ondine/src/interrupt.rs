@@ -1,6 +1,8 @@
 //! Signals: the first Ctrl-C or TERM stops the running function before its next operator, and the process within
 //! [`PATIENCE`] whatever it does; a second one ends it at once. Nothing half-written stays.
 //!
+//! In a conversation, Ctrl-C stops the answer that is under way, and nothing else ([`in_conversation`]).
+//!
 //! A hang-up has its usual effect, so that `nohup` has its own.
 
 use std::{
@@ -55,6 +57,32 @@ pub(crate) fn stopped(error: &anyhow::Error) -> Option<Signal> {
     [Signal::Interrupt, Signal::Terminate].into_iter().find(|&signal| signal as u8 == FIRST.load(Ordering::Relaxed))
 }
 
+/// What stops answers, once there is a conversation.
+static CONVERSATION: OnceLock<Cancel> = OnceLock::new();
+/// True while an answer is under way.
+static ANSWERING: AtomicBool = AtomicBool::new(false);
+
+/// From now on, Ctrl-C stops answers and not the program, by the wish that this yields.
+pub(crate) fn in_conversation() -> Cancel {
+    CONVERSATION.get_or_init(Cancel::default).clone()
+}
+
+/// Notes whether an answer is under way.
+pub(crate) fn answering(under_way: bool) {
+    ANSWERING.store(under_way, Ordering::Relaxed);
+}
+
+/// True if a signal was for the conversation alone.
+fn is_for_answer(signal: Signal) -> bool {
+    let Some(conversation) = CONVERSATION.get().filter(|_| signal == Signal::Interrupt) else { return false };
+    if ANSWERING.load(Ordering::Relaxed) {
+        conversation.cancel();
+    } else {
+        output::remark("Ctrl-C stops answers; /quit or Ctrl-D leaves");
+    }
+    true
+}
+
 /// Notes a signal. The first is a wish; yields false for a second one.
 fn first(signal: Signal, wish: &Cancel) -> bool {
     let first = FIRST.compare_exchange(0, signal as u8, Ordering::Relaxed, Ordering::Relaxed).is_ok();
@@ -68,6 +96,11 @@ pub(crate) fn say(signal: Signal) {
     if !SAID.swap(true, Ordering::Relaxed) {
         output::remark(format_args!("error: stopped by {}", signal.name()));
     }
+}
+
+/// The error of a command that a signal has stopped.
+pub(crate) fn cancelled() -> anyhow::Error {
+    ondine_runtime::Error::new(ErrorKind::Cancelled, "stopped on request").into()
 }
 
 /// Ends the process, with nothing left of what was under way.
@@ -104,7 +137,8 @@ fn watch(wish: Cancel) {
     let named = |number| if number == SIGTERM { Signal::Terminate } else { Signal::Interrupt };
     let watch = move || {
         let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else { return };
-        let Some(signal) = signals.forever().next().map(named) else { return };
+        let others = |signal: &Signal| !is_for_answer(*signal);
+        let Some(signal) = signals.forever().map(named).find(others) else { return };
         first(signal, &wish);
         if std::io::stderr().is_terminal() {
             output::remark("stopping; a second one ends it at once");
@@ -125,7 +159,7 @@ fn watch(wish: Cancel) {
 fn watch(wish: Cancel) {
     // Without it, Ctrl-C has its usual effect.
     let _ = ctrlc::set_handler(move || {
-        if !first(Signal::Interrupt, &wish) {
+        if !is_for_answer(Signal::Interrupt) && !first(Signal::Interrupt, &wish) {
             end(Signal::Interrupt);
         }
     });

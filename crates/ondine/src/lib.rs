@@ -4,11 +4,13 @@
 //!
 //! - [`image`]: pictures from text
 //! - [`graph`]: what a network computes, of no machine: graphs, weights, assets
+//! - [`language`]: text from text
 //! - [`pt2`]: archives of `torch.export.save` as assets
 //! - [`runtime`]: assets specialized for a machine, and run
 //! - [`models`]: architectures, checkpoints, tokenizers
 //! - [`genmoji`]: the built-in picture model
 //! - [`model`]: opens whatever a command takes as MODEL
+//! - [`catalog`]: models that can be fetched
 //! - [`folders`]: where caches and models of this user lie
 //!
 //! ```
@@ -29,10 +31,14 @@
 
 pub use ondine_graph as graph;
 pub use ondine_image as image;
+pub use ondine_language as language;
 pub use ondine_models as models;
 pub use ondine_pt2 as pt2;
 pub use ondine_runtime as runtime;
 
+pub mod catalog;
+mod fetch;
 pub mod folders;
 pub mod genmoji;
 pub mod model;
+mod package;

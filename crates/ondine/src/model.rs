@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `M.ondine/` | a folder of `ondine import`: [`Asset`] |
 //! | `m.pt2` | an archive of `torch.export.save`: [`Asset`] |
-//! | `m.gguf` | a language model in one file: [`Asset`] |
+//! | `m.gguf` | a language model in one file, or a folder with nothing else of a model: [`Asset`] |
 //! | `sd15/unet/` | the folder of one network as diffusers or transformers save it: [`Asset`] |
 //! | `genmoji/unet` | a network of a built-in or installed pipeline: [`Asset`] |
 //! | `m.bin` | a file of `ondine build`, of any name: [`Specialized`] |
@@ -22,7 +22,7 @@ use ondine_models::{
 };
 use ondine_runtime::{Cache, Device, Options, Precision, Specialize, Specialized};
 
-use crate::{folders, genmoji};
+use crate::{catalog, folders, genmoji};
 
 /// The file that makes a folder a pipeline.
 const PIPELINE: &str = "model_index.json";
@@ -54,6 +54,9 @@ pub fn open(model: &str, device: &Device) -> Result<Opened> {
     let source = find(model)?;
     match &source {
         Source::Folder(folder) if Asset::is_folder(folder) => Asset::open(folder).map(Opened::Asset),
+        Source::Folder(folder) if only_gguf(folder).is_some() => {
+            open_file(&only_gguf(folder).unwrap_or_default(), device)
+        }
         source if source.exists(PIPELINE) => {
             let names: Vec<_> = Pipeline::open(source.clone())?.components.into_iter().map(|part| part.name).collect();
             fail!(Unsupported, "{model}: several networks; choose {model}/PART of: {}", names.join(", "))
@@ -181,12 +184,54 @@ pub fn find(name: &str) -> Result<Source> {
     }
 }
 
+/// Where the language model lies that `name` names: a file or folder, or one of the folder of models.
+///
+/// # Errors
+/// If there is none.
+pub fn language(name: &str) -> Result<PathBuf> {
+    let path = Path::new(name);
+    let found = if path.exists() { Some(path.to_path_buf()) } else { installed_at(name) };
+    match found {
+        Some(folder) if folder.is_dir() => Ok(only_gguf(&folder).unwrap_or(folder)),
+        Some(file) => Ok(file),
+        None if catalog::find(name).is_some() => {
+            fail!(Missing, "{name}: not on this machine; `ondine models pull {name}` fetches it")
+        }
+        None => fail!(Missing, "{name}: there is no such model or file; see `ondine models list`"),
+    }
+}
+
+/// Where a model of the folder of models lies.
+#[must_use]
+pub fn installed_at(name: &str) -> Option<PathBuf> {
+    installed().into_iter().find(|(known, _)| known == name).map(|(_, path)| path)
+}
+
+/// The GGUF file in a folder that is no model of another kind, if it is the only one.
+fn only_gguf(folder: &Path) -> Option<PathBuf> {
+    if folder.join(CONFIG).is_file() || folder.join(PIPELINE).is_file() {
+        return None;
+    }
+    let paths = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    let mut files = paths.filter(|path| path.extension().is_some_and(|extension| extension == "gguf"));
+    files.next().filter(|_| files.next().is_none())
+}
+
+/// True for the folder of one network with a vocabulary.
+fn is_language_folder(folder: &Path) -> bool {
+    folder.join(CONFIG).is_file()
+        && ["tokenizer.json", "tokenizer.model"].iter().any(|name| folder.join(name).is_file())
+}
+
 /// The folders of the folder of models that hold one, by name.
 #[must_use]
 pub fn installed() -> Vec<(String, PathBuf)> {
     let listing = folders::models().and_then(|folder| std::fs::read_dir(folder).ok());
     let paths = listing.into_iter().flatten().flatten().map(|entry| entry.path());
-    let models = paths.filter(|path| path.join(PIPELINE).is_file() || Asset::is_folder(path));
+    let is_model = |path: &PathBuf| {
+        path.join(PIPELINE).is_file() || Asset::is_folder(path) || only_gguf(path).is_some() || is_language_folder(path)
+    };
+    let models = paths.filter(is_model);
     let mut named: Vec<_> =
         models.filter_map(|path| Some((path.file_name()?.to_str()?.to_owned(), path.clone()))).collect();
     named.sort();

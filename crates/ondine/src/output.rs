@@ -19,6 +19,12 @@ pub(crate) fn line(text: impl fmt::Display) {
     write(shown(&text.to_string(), |c| c.escape_default().to_string()).as_bytes(), b"\n");
 }
 
+/// Prints a part of a text as it comes; ends of lines and tabs are its own.
+pub(crate) fn piece(text: &str) {
+    let spelled = |c: char| if matches!(c, '\n' | '\t') { c.to_string() } else { c.escape_default().to_string() };
+    write(shown(text, spelled).as_bytes(), b"");
+}
+
 /// Prints a result for programs, as one line of JSON.
 pub(crate) fn json(value: &Value) {
     // Whatever a terminal would obey stands in a string, where it has another spelling.

@@ -21,6 +21,8 @@ const REGISTRY_SETTINGS: &[&str] = &[
     concat!("replace", "-with"),
     concat!("[regis", "tries"),
 ];
+/// The file that reads which registry the machine is set to.
+const READS_SETTINGS: &str = "crates/ondine/src/package.rs";
 
 /// Host names end so inside of an organisation.
 const PRIVATE_DOMAINS: &[&str] = &[".corp", ".internal", ".intranet", ".lan", ".local"];
@@ -80,14 +82,18 @@ fn machine_path(line: &str) -> Option<String> {
 
 /// No registry or host that only some can reach.
 pub(super) fn private_hosts(tree: &Tree) -> Vec<Finding> {
-    each_line(tree.files().filter(|file| !VOCABULARIES.contains(&file.name())), |line| {
-        if let Some(setting) = REGISTRY_SETTINGS.iter().find(|setting| line.contains(**setting)) {
-            return Some(format!("`{setting}` chooses a registry; leave that to whoever builds"));
-        }
+    let reads = |file: &&File| file.path == READS_SETTINGS;
+    let settings =
+        each_line(tree.files().filter(|file| !VOCABULARIES.contains(&file.name()) && !reads(file)), |line| {
+            let setting = REGISTRY_SETTINGS.iter().find(|setting| line.contains(**setting))?;
+            Some(format!("`{setting}` chooses a registry; leave that to whoever builds"))
+        });
+    let hosts = each_line(tree.files().filter(|file| !VOCABULARIES.contains(&file.name())), |line| {
         let hosts = line.match_indices("://").map(|(at, mark)| host(&line[at + mark.len()..]));
         let private = hosts.into_iter().find(|host| is_private(host))?;
         Some(format!("`{private}` is a host that only some can reach; name a public one"))
-    })
+    });
+    settings.into_iter().chain(hosts).collect()
 }
 
 /// The host at the beginning of a URL without its scheme.

@@ -283,7 +283,7 @@ impl Drawn {
 }
 
 /// The prompt that somebody writes to standard input, without the end of its last line.
-fn read_prompt() -> anyhow::Result<String> {
+pub(super) fn read_prompt() -> anyhow::Result<String> {
     /// More than any prompt may have, so that an endless text is refused and not read to its end.
     const LONGEST: u64 = 1 << 20;
     let mut text = String::new();

@@ -1,0 +1,30 @@
+//! Text from text: what language models make of a conversation.
+//!
+//! | to | use |
+//! |---|---|
+//! | hold a conversation | [`chat::Chat`] |
+//! | go on with any text, remember what was read of it | [`session::Session`] |
+//! | choose how tokens are drawn | [`sample::Sampling`] |
+//! | offer all that can be asked for | [`option::OPTIONS`] |
+//! | open a model | [`model::Model`] |
+//! | write a conversation as a model wants it | [`template::Template`] |
+//! | keep what was said | [`transcript::Transcript`] |
+//!
+//! Templates, sampling and texts that end answers know no model, and are tested alone. Errors are those of
+//! [`ondine_graph`].
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
+pub mod chat;
+pub mod model;
+mod network;
+pub mod option;
+pub mod sample;
+pub mod session;
+pub mod stop;
+pub mod template;
+pub mod transcript;
+
+pub use chat::Chat;
+pub use model::Model;
+pub use session::{Answer, Event, Session};

@@ -1,0 +1,148 @@
+//! A language model, ready for conversations.
+
+use std::{path::Path, sync::Arc};
+
+use ondine_graph::{Result, fail};
+use ondine_models::{Language, Vocabulary};
+use ondine_runtime::{Bindings, Cache, Device, Model as Loaded, Options, Precision, Prepared, Specialize};
+
+use crate::{network::PIECE, template::Template};
+
+/// The most tokens of a text if nobody says how many, as far as the model was made for them.
+const TYPICAL_CONTEXT: usize = 4096;
+
+/// How a model is made ready.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    /// The most tokens of a text, questions and answers together.
+    pub context: Option<usize>,
+    /// Type of weights and activations.
+    pub precision: Precision,
+}
+
+/// A language model of which nothing has been loaded: what it will take is known.
+#[derive(Debug)]
+pub struct Plan {
+    language: Language,
+    prepared: Prepared,
+    context: usize,
+    template: Option<Template>,
+}
+
+impl Plan {
+    /// Opens a GGUF file, or a folder as transformers saves it.
+    ///
+    /// # Errors
+    /// If it is no language model that is known here, is broken, or is not made for such a context.
+    pub fn new(path: &Path, settings: Settings, device: &Device) -> Result<Self> {
+        let language = Language::open(path)?;
+        let context = settings.context.unwrap_or_else(|| language.max_tokens.min(TYPICAL_CONTEXT));
+        let options = Options { precision: settings.precision, ..Options::default() };
+        let prepared = language.asset(context)?.prepare(&options, device)?;
+        let template = language.vocabulary.template(None).map(|source| Template::new(source)).transpose()?;
+        Ok(Self { language, prepared, context, template })
+    }
+
+    /// Bytes that the model takes at most while it answers: weights, states and workspace.
+    ///
+    /// # Errors
+    /// If sizes are beyond what can be counted.
+    pub fn bytes(&self) -> Result<u64> {
+        let sizes: Bindings = [("tokens".into(), PIECE.min(self.context))].into();
+        let plan = self.prepared.plan("next", &sizes)?;
+        let mut bytes = (self.prepared.weight_bytes() as u64).saturating_add(plan.arena_bytes() as u64);
+        for slot in self.prepared.graph("next")?.states() {
+            let shape = slot.signature.shape.bind(&sizes)?;
+            let elements =
+                shape.iter().fold(slot.signature.dtype.size() as u64, |all, &size| all.saturating_mul(size as u64));
+            bytes = bytes.saturating_add(elements);
+        }
+        Ok(bytes)
+    }
+
+    /// Packs the weights, or takes packed ones out of `cache`.
+    ///
+    /// # Errors
+    /// If a weight cannot be read, or there is no memory for it.
+    pub fn load(self, cache: Option<&Cache>) -> Result<Model> {
+        let Self { language, prepared, context, template } = self;
+        let network = prepared.specialize(cache)?.load()?;
+        let Language { name, vocabulary, max_tokens, .. } = language;
+        Ok(Model { parts: Arc::new(Parts { name, vocabulary, max_tokens, context, template, network }) })
+    }
+}
+
+/// A language model, ready for conversations; clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Model {
+    parts: Arc<Parts>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    name: String,
+    vocabulary: Vocabulary,
+    max_tokens: usize,
+    context: usize,
+    template: Option<Template>,
+    network: Loaded,
+}
+
+impl Model {
+    /// Opens and loads a model: [`Plan::new`] and [`Plan::load`].
+    ///
+    /// # Errors
+    /// As these.
+    pub fn open(path: &Path, settings: Settings, device: &Device, cache: Option<&Cache>) -> Result<Self> {
+        Plan::new(path, settings, device)?.load(cache)
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.parts.name
+    }
+
+    /// Its tokens.
+    #[must_use]
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.parts.vocabulary
+    }
+
+    /// The most tokens of a text, questions and answers together.
+    #[must_use]
+    pub fn context(&self) -> usize {
+        self.parts.context
+    }
+
+    /// The longest text that the model was made for, in tokens.
+    #[must_use]
+    pub fn max_tokens(&self) -> usize {
+        self.parts.max_tokens
+    }
+
+    /// How it wants conversations written.
+    ///
+    /// # Errors
+    /// If it has not learned any.
+    pub fn template(&self) -> Result<&Template> {
+        match &self.parts.template {
+            Some(template) => Ok(template),
+            None => fail!(
+                Unsupported,
+                "{}: the model has not learned to answer (it has no chat template); it can go on with a text",
+                self.name()
+            ),
+        }
+    }
+
+    /// True if it has learned to answer.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        self.parts.template.is_some()
+    }
+
+    pub(crate) fn network(&self) -> &Loaded {
+        &self.parts.network
+    }
+}

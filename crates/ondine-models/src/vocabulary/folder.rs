@@ -1,0 +1,205 @@
+//! The vocabulary of a folder as transformers saves it.
+
+use std::collections::BTreeMap;
+
+use ondine_graph::{Context, Error, ErrorKind, Result, fail};
+use serde_json::{Map, Value};
+use tokenizers::Tokenizer as Steps;
+
+use super::{
+    Controls, Cutter, DEFAULT_TEMPLATE, Stepped, Vocabulary,
+    spelling::{Kind, Spellings, Writing},
+};
+use crate::{
+    config::{self, invalid},
+    weights::{Source, join},
+};
+
+const STEPS: &str = "tokenizer.json";
+const PIECES: &str = "tokenizer.model";
+const OPTIONS: &str = "tokenizer_config.json";
+/// Templates of chats, which newer checkpoints keep outside of the options.
+const TEMPLATE: &str = "chat_template.jinja";
+const TEMPLATES: &str = "additional_chat_templates";
+/// Files that name the tokens after which nothing follows.
+const WITH_ENDS: [&str; 2] = ["config.json", "generation_config.json"];
+
+impl Vocabulary {
+    /// The vocabulary in `folder`, with its templates of chats.
+    ///
+    /// # Errors
+    /// If there is none, it is broken, or spells its tokens in a way that is not known here.
+    pub fn open(source: &Source, folder: &str) -> Result<Self> {
+        let exists = |name: &str| source.exists(&join(folder, name));
+        let place = |name: &str| source.describe(&join(folder, name));
+        let object = |name: &str| -> Result<Map<String, Value>> {
+            if !exists(name) {
+                return Ok(Map::new());
+            }
+            config::parse(&source.text(&join(folder, name))?).at(|| place(name))
+        };
+        let options = object(OPTIONS)?;
+        let mut vocabulary = if exists(STEPS) {
+            from_steps(&source.text(&join(folder, STEPS))?).at(|| place(STEPS))?
+        } else if exists(PIECES) {
+            let mut pieces = Self::from_sentencepiece(&place(PIECES), &source.open(&join(folder, PIECES))?)?;
+            let wanted = |name: &str, default| options.get(name).and_then(Value::as_bool).unwrap_or(default);
+            pieces.around[0].extend(pieces.begin.filter(|_| wanted("add_bos_token", true)));
+            pieces.around[1].extend(pieces.end.filter(|_| wanted("add_eos_token", false)));
+            pieces
+        } else {
+            fail!(Missing, "{}: no vocabulary here; expected {STEPS} or {PIECES}", source.describe(folder))
+        };
+        vocabulary.name_marks(&options).at(|| place(OPTIONS))?;
+        for name in WITH_ENDS {
+            let ends = object(name)?.get("eos_token_id").map(ids_of).transpose().at(|| place(name))?;
+            vocabulary.ends.extend(ends.into_iter().flatten());
+        }
+        if let Some(template) = options.get("chat_template") {
+            vocabulary.templates.extend(templates_of(template).at(|| place(OPTIONS))?);
+        }
+        if exists(TEMPLATE) {
+            let text = source.text(&join(folder, TEMPLATE))?;
+            vocabulary.templates.insert(DEFAULT_TEMPLATE.to_owned(), text.into());
+        }
+        for file in source.list(&join(folder, TEMPLATES))? {
+            if let Some(name) = file.strip_suffix(".jinja") {
+                let text = source.text(&join(folder, &format!("{TEMPLATES}/{file}")))?;
+                vocabulary.templates.insert(name.to_owned(), text.into());
+            }
+        }
+        Ok(vocabulary)
+    }
+
+    /// Notes the tokens that options name as the first and the last of texts.
+    fn name_marks(&mut self, options: &Map<String, Value>) -> Result<()> {
+        let id = |option: &str| -> Result<Option<u32>> {
+            let text = match options.get(option) {
+                None | Some(Value::Null) => return Ok(None),
+                Some(Value::String(text)) => text,
+                Some(token) => match token.get("content").and_then(Value::as_str) {
+                    Some(text) => text,
+                    None => fail!(Format, "`{option}` is no token"),
+                },
+            };
+            match self.encode(text, Controls::Meant)?.as_slice() {
+                [id] => Ok(Some(*id)),
+                _ => fail!(Format, "`{option}` {text:?} is no token of the vocabulary"),
+            }
+        };
+        let (begin, end) = (id("bos_token")?, id("eos_token")?);
+        self.begin = begin.or(self.begin);
+        self.end = end.or(self.end);
+        self.ends.extend(end);
+        Ok(())
+    }
+}
+
+/// One id or several.
+fn ids_of(value: &Value) -> Result<Vec<u32>> {
+    let list = match value {
+        Value::Null => &[],
+        Value::Array(list) => list.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    match list.iter().map(id).collect() {
+        Some(ids) => Ok(ids),
+        None => fail!(Format, "`eos_token_id` = {value} is no token, nor a list of some"),
+    }
+}
+
+/// A template, or several with names.
+fn templates_of(value: &Value) -> Result<BTreeMap<String, std::sync::Arc<str>>> {
+    let templates = match value {
+        Value::Null => Some(BTreeMap::new()),
+        Value::String(template) => Some([(DEFAULT_TEMPLATE.to_owned(), template.as_str().into())].into()),
+        Value::Array(list) => list
+            .iter()
+            .map(|entry| Some((entry.get("name")?.as_str()?.to_owned(), entry.get("template")?.as_str()?.into())))
+            .collect(),
+        _ => None,
+    };
+    match templates {
+        Some(templates) => Ok(templates),
+        None => fail!(Format, "`chat_template` is neither a template nor a list of named ones"),
+    }
+}
+
+fn from_steps(json: &str) -> Result<Vocabulary> {
+    let steps: Steps = json
+        .parse()
+        .map_err(|error: tokenizers::Error| Error::new(ErrorKind::Format, format!("not a valid tokenizer: {error}")))?;
+    let mut options: Value =
+        serde_json::from_str(json).map_err(|error| Error::new(ErrorKind::Format, error.to_string()))?;
+    let decoder = options.get_mut("decoder").map(Value::take).unwrap_or_default();
+    let decoder = Decoding::read(&decoder)?;
+    let mut tokens: BTreeMap<u32, (String, Kind)> =
+        steps.get_vocab(false).into_iter().map(|(text, id)| (id, (text, Kind::Text))).collect();
+    for (id, token) in steps.get_added_tokens_decoder() {
+        tokens.insert(id, (token.content, if token.special { Kind::Control } else { Kind::Word }));
+    }
+    let mut spellings = Spellings::default();
+    let count = tokens.last_key_value().map_or(0, |(&last, _)| last.saturating_add(1));
+    if count as usize > config::MAX_ROWS {
+        fail!(Format, "token {} is beyond all vocabularies", count - 1);
+    }
+    for id in 0..count {
+        // Vocabularies have holes: tokens of which nothing is known spell nothing.
+        let (text, kind) = tokens.remove(&id).unwrap_or_else(|| (String::new(), Kind::Text));
+        spellings.push(&text, kind, decoder.writing);
+    }
+    let around = around(&steps)?;
+    let cutter = Cutter::Steps(Box::new(Stepped::new(steps)));
+    let mut vocabulary = Vocabulary::new(cutter, spellings.with_leading_blank(decoder.leading_blank));
+    vocabulary.around = around;
+    Ok(vocabulary)
+}
+
+/// What is put before and after every text.
+fn around(steps: &Steps) -> Result<[Vec<u32>; 2]> {
+    const TEXT: &str = "a";
+    let ids = |marks| Ok::<_, Error>(steps.encode_fast(TEXT, marks).map_err(invalid)?.get_ids().to_vec());
+    let (plain, whole) = (ids(false)?, ids(true)?);
+    let at = whole.windows(plain.len().max(1)).position(|part| part == plain).unwrap_or_default();
+    let (before, rest) = whole.split_at(at);
+    Ok([before.to_vec(), rest.get(plain.len()..).unwrap_or_default().to_vec()])
+}
+
+/// How tokens spell text.
+struct Decoding {
+    writing: Writing,
+    leading_blank: bool,
+}
+
+impl Decoding {
+    fn read(decoder: &Value) -> Result<Self> {
+        let kind = decoder.get("type").and_then(Value::as_str);
+        let steps = match (kind, decoder.get("decoders").and_then(Value::as_array)) {
+            (Some("Sequence"), Some(steps)) => steps.as_slice(),
+            _ => std::slice::from_ref(decoder),
+        };
+        let mut decoding = Self { writing: Writing::Plain, leading_blank: false };
+        for step in steps {
+            let text = |name: &str| step.get(name).and_then(Value::as_str).unwrap_or_default();
+            match step.get("type").and_then(Value::as_str) {
+                None | Some("Fuse") => {}
+                Some("ByteLevel") => decoding.writing = Writing::Bytes,
+                Some("ByteFallback") => decoding.writing = Writing::Spaces,
+                Some("Replace") if text("content") == " " => decoding.writing = Writing::Spaces,
+                Some("Metaspace") => {
+                    let old = step.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(true);
+                    let scheme = text("prepend_scheme");
+                    let leading_blank = if scheme.is_empty() { old } else { scheme != "never" };
+                    decoding = Self { writing: Writing::Spaces, leading_blank };
+                }
+                Some("Strip") => {
+                    decoding.leading_blank = step.get("start").and_then(Value::as_u64).unwrap_or_default() > 0;
+                }
+                Some("WordPiece") => decoding = Self { writing: Writing::Pieces, leading_blank: true },
+                Some(other) => fail!(Unsupported, "`decoder` of type {other:?} is not known here"),
+            }
+        }
+        Ok(decoding)
+    }
+}

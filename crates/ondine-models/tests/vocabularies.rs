@@ -1,0 +1,105 @@
+//! Vocabularies against the ids that tokenizers, SentencePiece and llama.cpp give.
+//!
+//! `tests/vocabularies/*` hold small ones of every kind, made by `python/golden/tokens.py`. Real ones are read from the
+//! folder that `ONDINE_VOCABULARIES` names: `NAME.gguf` with `NAME.gguf.inp` and `NAME.gguf.out`, as in the folder
+//! `models` of llama.cpp.
+
+use std::path::{Path, PathBuf};
+
+use ondine_graph::Bytes;
+use ondine_models::{Source, Vocabulary, gguf::Gguf, vocabulary::Controls};
+use serde_json::Value;
+
+fn texts(value: &Value) -> Vec<String> {
+    value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+fn open(folder: &Path) -> Vocabulary {
+    let gguf = folder.join("vocabulary.gguf");
+    let pieces = folder.join("pieces.model");
+    if gguf.is_file() {
+        Vocabulary::from_gguf(&Gguf::open(&gguf).unwrap()).unwrap()
+    } else if pieces.is_file() {
+        Vocabulary::from_sentencepiece("pieces.model", &Bytes::map(&pieces).unwrap()).unwrap()
+    } else {
+        Vocabulary::open(&Source::folder(folder).unwrap(), "").unwrap()
+    }
+}
+
+#[test]
+fn small_vocabularies_of_every_kind_give_the_ids_of_others() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vocabularies");
+    let mut kinds = 0;
+    for entry in std::fs::read_dir(root).unwrap() {
+        let folder = entry.unwrap().path();
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        let cases: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("cases.json")).unwrap()).unwrap();
+        let vocabulary = open(&folder);
+        for (text, wanted) in texts(&cases["texts"]).iter().zip(cases["ids"].as_array().unwrap()) {
+            let found = vocabulary.encode(text, Controls::Text).unwrap();
+            assert_eq!(found, ids(wanted), "{name}: {text:?}");
+            if cases["exact"] == true {
+                assert_eq!(&vocabulary.decode(&found).unwrap(), text, "{name}");
+            }
+        }
+        let text = cases["marked"]["text"].as_str().unwrap();
+        let found = vocabulary.encode(text, Controls::Meant).unwrap();
+        assert_eq!(found, ids(&cases["marked"]["ids"]), "{name}: {text:?}");
+        assert_ne!(found, vocabulary.encode(text, Controls::Text).unwrap(), "{name}");
+        let whole = vocabulary.encode_whole(&texts(&cases["texts"])[0], Controls::Text).unwrap();
+        assert_eq!(whole, ids(&cases["whole"]), "{name}");
+        kinds += 1;
+    }
+    assert_eq!(kinds, 9);
+}
+
+/// The inputs and ids of a vocabulary of llama.cpp.
+fn vectors(gguf: &Path) -> Option<(Vec<String>, Vec<Vec<u32>>)> {
+    let beside = |ending: &str| std::fs::read_to_string(format!("{}{ending}", gguf.display())).ok();
+    let (inputs, outputs) = (beside(".inp")?, beside(".out")?);
+    let inputs = inputs.split("\n__ggml_vocab_test__\n").map(str::to_owned).collect();
+    let numbers = |line: &str| line.split_whitespace().map(|id| id.parse().unwrap()).collect();
+    Some((inputs, outputs.lines().map(numbers).collect()))
+}
+
+#[test]
+fn real_vocabularies_give_the_ids_of_llama_cpp() {
+    let Some(folder) = std::env::var_os("ONDINE_VOCABULARIES") else {
+        eprintln!("skipped: ONDINE_VOCABULARIES names no folder");
+        return;
+    };
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "gguf"));
+    paths.sort();
+    let mut wrong = Vec::new();
+    let mut checked = 0;
+    for path in paths {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let vocabulary = Vocabulary::from_gguf(&Gguf::open(&path).unwrap());
+        let Some((inputs, outputs)) = vectors(&path) else { continue };
+        let vocabulary = vocabulary.unwrap();
+        checked += 1;
+        // The last input ends with the end of its file.
+        for (text, wanted) in inputs.iter().zip(&outputs) {
+            let found = vocabulary.encode(text, Controls::Text).unwrap();
+            if &found != wanted {
+                wrong.push(format!("{name}: {text:?}\n  found {found:?}\n wanted {wanted:?}"));
+                continue;
+            }
+            let back = vocabulary.decode(&found).unwrap();
+            // Word pieces keep neither capitals nor blanks, and nothing of what is unknown to them.
+            let known = !found.contains(&100);
+            let same = || vocabulary.encode(&back, Controls::Text).unwrap() == found;
+            if &back != text && !(name.contains("bert") && (!known || same())) {
+                wrong.push(format!("{name}: {text:?} comes back as {back:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {checked} vocabularies' texts:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(checked > 0);
+    eprintln!("{checked} vocabularies");
+}

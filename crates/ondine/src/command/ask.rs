@@ -1,0 +1,166 @@
+//! `ondine ask`: one question, one answer.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use ondine_language::{Answer, Chat, Event, Model, Session, session::Reason};
+use ondine_models::vocabulary::Controls;
+use ondine_runtime::{NDArray, file::check_writable, write_safetensors};
+use serde_json::json;
+
+use super::{
+    draw::read_prompt,
+    language::{Flags, Opening, told},
+};
+use crate::{
+    interrupt::{self},
+    output,
+    progress::Progress,
+    report::usage,
+};
+
+/// Answer a question.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  ondine ask \"What is the capital of France?\"
+  ondine ask \"Name three animals.\" --system \"You are a poet.\" --temperature 0.7 --seed 7
+  ondine ask \"Once upon a time\" --raw --model stories.gguf --max-tokens 100
+  ondine ask \"Sum this up.\" --model qwen3/ --json --tokens
+  cat letter.txt | ondine ask - --stop END
+
+Without --model it takes smollm2-135m, which `ondine models pull smollm2-135m` fetches. At temperature 0 the answer is
+the same every time. Ctrl-C stops it.")]
+pub(super) struct Ask {
+    /// The question; - reads it from standard input
+    prompt: String,
+
+    /// Model: a GGUF file, a folder as transformers saves it, or a name from `ondine models list`
+    #[arg(short, long, value_name = "MODEL")]
+    model: Option<String>,
+
+    /// What the model is told to be before the question
+    #[arg(short, long, value_name = "TEXT")]
+    system: Option<String>,
+
+    #[command(flatten)]
+    flags: Flags,
+
+    /// Go on with the text as it is, without the model's template of chats
+    #[arg(long, conflicts_with = "system")]
+    raw: bool,
+
+    /// Go on after tokens that end answers
+    #[arg(long)]
+    ignore_end: bool,
+
+    /// Print the ids of the prompt and of the answer, too
+    #[arg(long)]
+    tokens: bool,
+
+    /// Write the logits after each token of the prompt to this safetensors file: `logits`, [tokens, vocabulary]
+    #[arg(long, value_name = "FILE")]
+    logits: Option<PathBuf>,
+
+    /// Print one JSON object with the answer and what it took
+    #[arg(long)]
+    json: bool,
+
+    /// Print nothing but the answer
+    #[arg(short, long)]
+    quiet: bool,
+
+    #[command(flatten)]
+    opening: Opening,
+}
+
+impl Ask {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let question = if self.prompt == "-" { read_prompt()? } else { self.prompt.clone() };
+        if question.is_empty() {
+            usage!("the question is empty");
+        }
+        self.logits.as_deref().map_or(Ok(()), check_writable)?;
+        let model = self.opening.open(self.model.as_deref(), self.quiet)?;
+        let prompt = self.prompt_tokens(&model, &question)?;
+        let mut session = Session::new(&model)?;
+        if let Some(path) = &self.logits {
+            let ids: Vec<i64> = prompt.iter().map(|&id| id.into()).collect();
+            let logits = session.logits(&prompt)?;
+            let ids = NDArray::new(&[ids.len()], &ids)?;
+            write_safetensors(path, &[("logits".to_owned(), logits), ("input_ids".to_owned(), ids)])?;
+        }
+        let mut options = self.flags.0.clone();
+        options.ignore_end = self.ignore_end;
+        options.continues = self.raw || !model.answers();
+        let progress = Progress::new(self.quiet || self.json);
+        let answer = session.answer(&prompt, &options, &mut |event| match event {
+            Event::Read(done, total) => progress.work("reading", done, total),
+            Event::Text(text) => {
+                progress.finish();
+                if !self.json {
+                    output::piece(text);
+                }
+            }
+            Event::Finished(..) => progress.finish(),
+        })?;
+        self.tell(&model, &prompt, &answer);
+        if answer.reason == Reason::Cancelled { Err(interrupt::cancelled()) } else { Ok(()) }
+    }
+
+    /// The question as the model wants it; as it is, if the model has learned no chats.
+    fn prompt_tokens(&self, model: &Model, question: &str) -> anyhow::Result<Vec<u32>> {
+        if self.raw || (self.system.is_none() && !model.answers()) {
+            return model.vocabulary().encode_whole(question, Controls::Meant).context("the question").map(
+                |mut ids| {
+                    // What is gone on with has not ended.
+                    while ids.len() > 1 && ids.last().is_some_and(|&id| model.vocabulary().is_end(id)) {
+                        ids.pop();
+                    }
+                    ids
+                },
+            );
+        }
+        let mut chat = Chat::new(model, self.system.as_deref())?;
+        chat.transcript.say(ondine_language::transcript::Role::User, question);
+        Ok(chat.prompt_tokens()?)
+    }
+
+    fn tell(&self, model: &Model, prompt: &[u32], answer: &Answer) {
+        let usage = &answer.usage;
+        if self.json {
+            let mut told = json!({
+                "text": answer.text,
+                "reason": answer.reason,
+                "model": model.name(),
+                "usage": {
+                    "prompt_tokens": usage.prompt_tokens,
+                    "cached_tokens": usage.cached_tokens,
+                    "output_tokens": usage.output_tokens,
+                    "context": model.context(),
+                    "prompt_seconds": usage.prompt_time.as_secs_f64(),
+                    "output_seconds": usage.output_time.as_secs_f64(),
+                },
+                "seed": self.flags.0.sampling.seed,
+            });
+            if self.tokens {
+                told["prompt_tokens"] = prompt.into();
+                told["output_tokens"] = answer.tokens.as_slice().into();
+            }
+            output::json(&told);
+            return;
+        }
+        if !answer.text.ends_with('\n') {
+            output::piece("\n");
+        }
+        if self.tokens {
+            let ids = |ids: &[u32]| ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
+            output::line(format_args!("prompt tokens: {}", ids(prompt)));
+            output::line(format_args!("output tokens: {}", ids(&answer.tokens)));
+        }
+        if !self.quiet {
+            output::remark(told(usage, answer.reason));
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! `ondine chat`: a conversation.
+
+use std::{
+    io::{BufRead, IsTerminal},
+    path::Path,
+};
+
+use clap::Args;
+use ondine_language::{Chat, Event, session::Options, transcript::Transcript};
+use ondine_runtime::file::write_whole;
+
+use super::language::{Flags, Opening, told};
+use crate::{interrupt, output};
+
+/// Hold a conversation.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  ondine chat
+  ondine chat model.gguf --system \"You are a patient teacher.\" --temperature 0.7
+  ondine chat qwen3/ --context 8192
+
+A line that ends with \\ goes on in the next one, and so does all between two lines of \"\"\". /help lists what else
+there is. Ctrl-C stops the answer and not the program. Nothing is kept unless /save is asked for.")]
+pub(super) struct ChatCommand {
+    /// Model: a GGUF file, a folder as transformers saves it, or a name from `ondine models list` [default:
+    /// smollm2-135m]
+    #[arg(value_name = "MODEL")]
+    model: Option<String>,
+
+    /// What the model is told to be
+    #[arg(short, long, value_name = "TEXT")]
+    system: Option<String>,
+
+    /// Begin with the conversation in this file, which /save wrote
+    #[arg(long, value_name = "FILE", conflicts_with = "system")]
+    load: Option<std::path::PathBuf>,
+
+    #[command(flatten)]
+    flags: Flags,
+
+    /// Print nothing but answers
+    #[arg(short, long)]
+    quiet: bool,
+
+    #[command(flatten)]
+    opening: Opening,
+}
+
+/// What can be asked for besides answers, and what it does.
+const COMMANDS: &[(&str, &str)] = &[
+    ("/help", "list these"),
+    ("/clear", "forget what was said"),
+    ("/system [TEXT]", "show what the model is told to be, or tell it so and begin anew"),
+    ("/undo", "forget the last question and its answer"),
+    ("/again", "answer the last question once more"),
+    ("/save FILE", "write the conversation to a file"),
+    ("/load FILE", "go on with the conversation in a file"),
+    ("/usage", "show how much of the context is used"),
+    ("/quit", "leave"),
+];
+
+/// What somebody has written.
+enum Said {
+    Question(String),
+    /// A command and what stands behind it.
+    Command(String, String),
+    Nothing,
+    Over,
+}
+
+impl ChatCommand {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let model = self.opening.open(self.model.as_deref(), self.quiet)?;
+        let mut chat = Chat::new(&model, self.system.as_deref())?;
+        if let Some(path) = &self.load {
+            chat.transcript = read(path)?;
+        }
+        let cancel = interrupt::in_conversation();
+        chat.session = chat.session.with_cancel(cancel);
+        let shown = !self.quiet && std::io::stdin().is_terminal();
+        if shown {
+            output::remark(format_args!(
+                "{}, a context of {} tokens; /help lists what there is",
+                model.name(),
+                model.context()
+            ));
+        }
+        let mut options = self.flags.0.clone();
+        loop {
+            match self.listen(shown)? {
+                Said::Over => return Ok(()),
+                Said::Nothing => {}
+                Said::Question(question) => self.answer(&mut chat, &question, &options),
+                Said::Command(name, rest) => {
+                    if !self.obey(&mut chat, &mut options, &name, &rest) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads what somebody writes: a line, or several.
+    fn listen(&self, shown: bool) -> anyhow::Result<Said> {
+        let mut lines = std::io::stdin().lock();
+        let mut read = |mark: &str| -> anyhow::Result<Option<String>> {
+            if shown {
+                output::piece(mark);
+            }
+            let mut line = String::new();
+            let len = lines.read_line(&mut line)?;
+            Ok((len > 0).then(|| line.trim_end_matches(['\n', '\r']).to_owned()))
+        };
+        let Some(mut text) = read("> ")? else { return Ok(Said::Over) };
+        if let Some((name, rest)) = command(&text) {
+            return Ok(Said::Command(name, rest));
+        }
+        if let Some(first) = text.trim_start().strip_prefix(QUOTE) {
+            let mut block = first.to_owned();
+            // A block may begin and end on one line.
+            while !block.trim_end().ends_with(QUOTE) {
+                let Some(line) = read("  ")? else { break };
+                if !block.is_empty() {
+                    block.push('\n');
+                }
+                block.push_str(&line);
+            }
+            let block = block.trim_end();
+            text = block.strip_suffix(QUOTE).unwrap_or(block).to_owned();
+        } else {
+            while let Some(start) = text.strip_suffix('\\') {
+                text = format!("{start}\n");
+                let Some(line) = read("  ")? else { break };
+                text.push_str(&line);
+            }
+        }
+        Ok(if text.trim().is_empty() { Said::Nothing } else { Said::Question(text) })
+    }
+
+    /// Answers a question. What fails is told, and the conversation goes on.
+    fn answer(&self, chat: &mut Chat, question: &str, options: &Options) {
+        interrupt::answering(true);
+        let mut ends_line = true;
+        let answer = chat.ask(question, options, &mut |event| {
+            if let Event::Text(text) = event {
+                ends_line = text.ends_with('\n');
+                output::piece(text);
+            }
+        });
+        interrupt::answering(false);
+        if !ends_line {
+            output::piece("\n");
+        }
+        match answer {
+            Ok(answer) if !self.quiet => {
+                let context = chat.session.model().context();
+                let used = chat.session.remembered().len();
+                output::remark(format_args!("[{}; {used} of {context} used]", told(&answer.usage, answer.reason)));
+            }
+            Ok(_) => {}
+            Err(error) => output::remark(format_args!("error: {error}; /clear or /undo makes room")),
+        }
+    }
+
+    /// Does what a command asks for; false, if it is to leave. What fails is told.
+    fn obey(&self, chat: &mut Chat, options: &mut Options, name: &str, rest: &str) -> bool {
+        let done = match (name, rest) {
+            ("/quit" | "/exit" | "/bye", _) => return false,
+            ("/help" | "/?", _) => {
+                COMMANDS.iter().for_each(|(name, what)| output::line(format_args!("{name:16} {what}")));
+                Ok(())
+            }
+            ("/clear", _) => {
+                chat.transcript.clear();
+                Ok(())
+            }
+            ("/system", "") => {
+                output::line(chat.transcript.system().unwrap_or("nothing"));
+                Ok(())
+            }
+            ("/system", text) => {
+                chat.transcript = Transcript::with_system(Some(text));
+                Ok(())
+            }
+            ("/undo", _) => {
+                last_question(&mut chat.transcript);
+                Ok(())
+            }
+            ("/again", _) => {
+                if let Some(question) = last_question(&mut chat.transcript) {
+                    // Another draw, not the same one.
+                    options.sampling.seed = options.sampling.seed.wrapping_add(1);
+                    self.answer(chat, &question, options);
+                }
+                Ok(())
+            }
+            ("/usage", _) => {
+                let (used, context) = (chat.session.remembered().len(), chat.session.model().context());
+                output::line(format_args!("{used} of {context} tokens"));
+                Ok(())
+            }
+            ("/save", file) if !file.is_empty() => write(Path::new(file), &chat.transcript),
+            ("/load", file) if !file.is_empty() => read(Path::new(file)).map(|read| chat.transcript = read),
+            _ => Err(anyhow::anyhow!("there is no such command; /help lists them, and a blank before / says it")),
+        };
+        if let Err(error) = done {
+            output::remark(format_args!("error: {name}: {error:#}"));
+        }
+        true
+    }
+}
+
+/// What begins and ends a text of several lines.
+const QUOTE: &str = "\"\"\"";
+
+/// The command in a line, and what stands behind it.
+fn command(line: &str) -> Option<(String, String)> {
+    line.starts_with('/').then(|| {
+        let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        (name.to_owned(), rest.trim().to_owned())
+    })
+}
+
+/// Takes the last question out of a conversation, with all that follows.
+fn last_question(transcript: &mut Transcript) -> Option<String> {
+    let is_question =
+        |message: &ondine_language::transcript::Message| message.role == ondine_language::transcript::Role::User;
+    let at = transcript.messages.iter().rposition(is_question)?;
+    let question = transcript.messages.drain(at..).next();
+    question.map(|message| message.content)
+}
+
+fn write(path: &Path, transcript: &Transcript) -> anyhow::Result<()> {
+    let json = transcript.to_json()?;
+    write_whole(path, |out| Ok(std::io::Write::write_all(out, json.as_bytes())?))?;
+    output::remark(format_args!("{}: written", path.display()));
+    Ok(())
+}
+
+fn read(path: &Path) -> anyhow::Result<Transcript> {
+    let text = std::fs::read_to_string(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    Transcript::from_json(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
+}
