@@ -213,7 +213,12 @@ fn coded(cpu: &'static Cpu, rows: usize) -> Call {
     let groups = OUTPUTS * CHANNELS.div_ceil(GROUP);
     let (scales, zeros) = (vec![0.25; groups], vec![f16::from_f32(0.25); groups]);
     let bytes = aligned(shape.packed_size(cpu));
-    pack_coded(cpu, &shape, &CodedSource { codes: &codes, scales: &scales, zeros: &zeros, table: &[] }, bytes);
+    pack_coded(
+        cpu,
+        &shape,
+        &CodedSource { codes: &codes, scales: &scales, zeros: &zeros, minima: &[], table: &[] },
+        bytes,
+    );
     let (weights, x, mut out): (&[u8], _, _) = (bytes, numbers(rows * CHANNELS), vec![0.0; rows * OUTPUTS]);
     Box::new(move || {
         let problem = CodedProblem {

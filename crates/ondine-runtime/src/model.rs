@@ -1,6 +1,9 @@
 //! The running stage: functions that can be called.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use ondine_graph::{Bindings, Context, DType, Graph, NDArray, Node, Op, Real, Result, Value, fail};
 
@@ -16,7 +19,7 @@ use crate::{
     plans::Plans,
     specialize::Specialized,
     state::{Outputs, State},
-    step::Plan,
+    step::{Plan, Sizes},
 };
 
 /// A loaded asset; clones are cheap and share the packed weights, as do all functions.
@@ -86,6 +89,8 @@ pub struct Function {
     lowered: Arc<Lowered>,
     /// The arguments that are sizes, by position, with the nodes that measure them.
     numbers: Arc<[(usize, Value)]>,
+    /// True once it was seen that calls have to be planned for exactly their numbers.
+    exact: Arc<AtomicBool>,
     plans: Arc<Mutex<Plans>>,
 }
 
@@ -117,7 +122,7 @@ impl Model {
         };
         let (name, lowered) = (name.clone(), lowered.clone());
         let numbers = numbers(&lowered.graph).into();
-        Ok(Function { model: self.clone(), name, lowered, numbers, plans: Arc::default() })
+        Ok(Function { model: self.clone(), name, lowered, numbers, exact: Arc::default(), plans: Arc::default() })
     }
 }
 
@@ -133,14 +138,39 @@ impl Function {
     /// # Errors
     /// If a symbol is missing or has no possible value.
     pub fn plan(&self, bindings: &Bindings) -> Result<Arc<Plan>> {
-        let known = self.plans().get(bindings);
-        known.map_or_else(|| self.plan_anew(bindings), Ok)
+        let sizes = Sizes::from(bindings);
+        let known = self.plans().get(&sizes);
+        known.map_or_else(|| self.plan_anew(sizes), Ok)
     }
 
-    fn plan_anew(&self, bindings: &Bindings) -> Result<Arc<Plan>> {
-        let plan = Arc::new(self.planner().plan(bindings)?);
-        self.plans().insert(bindings.clone(), plan.clone());
+    fn plan_anew(&self, sizes: Sizes) -> Result<Arc<Plan>> {
+        let plan = Arc::new(self.planner().plan(&sizes)?);
+        self.plans().insert(sizes, plan.clone());
         Ok(plan)
+    }
+
+    /// The plan of a call, which the call may change.
+    ///
+    /// A function with states is called again and again with numbers that grow, as that of the tokens which a
+    /// conversation has: it is planned for somewhat more, and brought to what the numbers are.
+    fn plan_call(&self, bindings: &Bindings, numbers: &[Arc<str>]) -> Result<Arc<Plan>> {
+        let begin = |sizes: Sizes| {
+            let known = self.plans().begin(&sizes);
+            known.map_or_else(|| self.plan_anew(sizes), Ok)
+        };
+        let exactly = Sizes::from(bindings);
+        if numbers.is_empty() || self.graph().states().is_empty() || self.exact.load(Ordering::Relaxed) {
+            return begin(exactly);
+        }
+        let mut sizes = exactly.clone();
+        for symbol in numbers {
+            sizes.most.extend(sizes.bound.remove_entry(symbol).map(|(symbol, number)| (symbol, roomy(number))));
+        }
+        begin(sizes).or_else(|_| {
+            // Not every size that speaks of a number tells how large it can be.
+            self.exact.store(true, Ordering::Relaxed);
+            begin(exactly)
+        })
     }
 
     fn plans(&self) -> MutexGuard<'_, Plans> {
@@ -158,7 +188,7 @@ impl Function {
     /// # Errors
     /// As [`Function::run`], of inputs that do not fit.
     pub fn bindings(&self, inputs: &[(&str, &NDArray)]) -> Result<Bindings> {
-        self.bind(&host(inputs)).map(|(_, bindings)| bindings)
+        self.bind(&host(inputs)).map(|(_, bindings, _)| bindings)
     }
 
     /// Calls the function with all its inputs by name, in any order; symbols take the sizes of the inputs.
@@ -220,9 +250,8 @@ impl Function {
 
     fn call(&self, inputs: &[(&str, Argument<'_>)], state: &mut State, watch: &mut Watch<'_>) -> Result<Kept> {
         let place = || format!("{}.{}", self.model.specialized.name, self.name);
-        let (arguments, bindings) = self.bind(inputs).at(place)?;
-        let known = self.plans().begin(&bindings);
-        let plan = known.map_or_else(|| self.plan_anew(&bindings), Ok).at(place)?;
+        let (arguments, bindings, numbers) = self.bind(inputs).at(place)?;
+        let plan = self.plan_call(&bindings, &numbers).at(place)?;
         let device = &self.model.specialized.device;
         let planner = self.planner();
         call::call(planner, &self.model.loaded, device, plan, &arguments, &bindings, state, watch).at(place)
@@ -234,8 +263,8 @@ impl Function {
         &self.model.specialized.device
     }
 
-    /// The inputs in the graph's order, and what they bind.
-    fn bind<'a>(&self, inputs: &[(&str, Argument<'a>)]) -> Result<(Vec<Argument<'a>>, Bindings)> {
+    /// The inputs in the graph's order, what they bind, and the symbols that only their numbers bind.
+    fn bind<'a>(&self, inputs: &[(&str, Argument<'a>)]) -> Result<(Vec<Argument<'a>>, Bindings, Vec<Arc<str>>)> {
         let graph = self.graph();
         let names = || graph.inputs().iter().map(|(name, _)| &**name).collect::<Vec<_>>().join(", ");
         let settled = graph.settled_inputs();
@@ -267,7 +296,7 @@ impl Function {
             }
             arguments.push(*array);
         }
-        self.bind_numbers(&arguments, &mut bindings)?;
+        let numbers = self.bind_numbers(&arguments, &mut bindings)?;
         graph.check(&bindings)?;
         for ((name, value), array) in graph.inputs().iter().zip(&arguments) {
             let signature = &graph.node(*value).signature;
@@ -276,11 +305,13 @@ impl Function {
                 fail!(Shape, "input `{name}` has shape {shape:?}, wanted {} with {bindings:?}", signature.shape);
             }
         }
-        Ok((arguments, bindings))
+        Ok((arguments, bindings, numbers))
     }
 
-    /// Binds the sizes that arguments are the numbers of, so that memory is planned for what they are.
-    fn bind_numbers(&self, arguments: &[Argument<'_>], bindings: &mut Bindings) -> Result<()> {
+    /// Binds the sizes that arguments are the numbers of, so that memory is planned for what they are; yields those
+    /// that nothing else binds.
+    fn bind_numbers(&self, arguments: &[Argument<'_>], bindings: &mut Bindings) -> Result<Vec<Arc<str>>> {
+        let mut numbers = Vec::new();
         for &(position, value) in &*self.numbers {
             let Op::Measure { size, most } = &self.graph().node(value).op else { continue };
             let Some(Argument::Host(array)) = arguments.get(position) else { continue };
@@ -289,11 +320,14 @@ impl Function {
             if let Ok(number) = usize::try_from(*number)
                 && let Some((symbol, value)) = size.solve(number)?
             {
-                bindings.entry(symbol.clone()).or_insert(value);
+                if !bindings.contains_key(symbol) {
+                    bindings.insert(symbol.clone(), value);
+                    numbers.push(symbol.clone());
+                }
             }
             check_planned(size, most, *number, bindings)?;
         }
-        Ok(())
+        Ok(numbers)
     }
 }
 
@@ -314,6 +348,12 @@ fn check_settled(name: &str, argument: &Argument<'_>, value: &Real) -> Result<()
         fail!(Shape, "the argument `{name}` was {value} when the model was made, and must be that in every call");
     }
     Ok(())
+}
+
+/// What is planned for where a number is likely to grow: an eighth more at most, or 16.
+fn roomy(number: usize) -> usize {
+    let step = (number / 16).next_power_of_two().max(16);
+    number.saturating_add(1).checked_next_multiple_of(step).unwrap_or(number)
 }
 
 /// The arguments that are numbers which a node measures.

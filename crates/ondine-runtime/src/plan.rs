@@ -13,17 +13,16 @@ use std::{
     },
 };
 
-use ondine_graph::{Bindings, Context, DType, Error, ErrorKind, Graph, Op, Result, Value, element_count, fail};
+use ondine_graph::{Bindings, Context, DType, Error, ErrorKind, Graph, Node, Op, Result, Value, element_count, fail};
 
 use crate::{
     backend::{Backend, Form, OperandShape, Prepared},
     lowered::{Entry, Lowered},
-    step::{Copy, Operand, Place, Plan, Region, Step},
+    step::{Copy, Operand, Place, Plan, Region, Sizes, Step},
 };
 use arrange::{Piece, arrange};
 use sizes::{agree, bind_shapes, depends, spans, spoken_of, unbounded};
 
-pub(crate) use settle::Change;
 pub(crate) use sizes::check_planned;
 
 /// What plans are made of: a function, the packed weights of its model, and who runs it.
@@ -35,11 +34,11 @@ pub(crate) struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// Plans a call for one binding of the symbols.
-    pub(crate) fn plan(&self, bindings: &Bindings) -> Result<Plan> {
+    /// Plans a call for what is known of its sizes.
+    pub(crate) fn plan(&self, sizes: &Sizes) -> Result<Plan> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let graph = &self.lowered.graph;
-        let mut part = self.part(graph, None, bindings)?;
+        let mut part = self.part(graph, None, sizes)?;
         let own = part.steps.len();
         let mut plan = Plan {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -63,13 +62,14 @@ impl Planner<'_> {
         }
         plan.steps = part.steps;
         plan.steps.append(&mut inner);
-        plan.changes = settle::changes(graph, &plan, bindings)?.into();
+        plan.changes = settle::changes(graph, &plan, sizes)?.into();
         Ok(plan)
     }
 
     /// Plans a graph: that of the function, or one of a loop, whose arguments have places already.
-    fn part(&self, graph: &Graph, inner: Option<&turns::Within>, bindings: &Bindings) -> Result<Part> {
-        let [least, most] = spans(graph, bindings)?;
+    fn part(&self, graph: &Graph, inner: Option<&turns::Within>, sizes: &Sizes) -> Result<Part> {
+        let bindings = &sizes.bound;
+        let [least, most] = spans(graph, sizes)?;
         let open = unbounded(&most);
         let measured: BTreeSet<_> = most.keys().filter(|symbol| !bindings.contains_key(*symbol)).cloned().collect();
         let shapes = bind_shapes(graph, &least, &most, &open)?;
@@ -79,7 +79,11 @@ impl Planner<'_> {
             }
         }
         let roots = roots(graph);
-        let order: Vec<Value> = graph.values().filter(|(_, node)| runs(&node.op)).map(|(value, _)| value).collect();
+        let order: Vec<Value> = graph
+            .values()
+            .filter(|(value, node)| runs(&node.op) && roots[value.index()] == *value)
+            .map(|(value, _)| value)
+            .collect();
         let mut draft = Draft { planner: self, graph, inner, bindings, measured, open, shapes, roots, order };
         draft.plan()
     }
@@ -376,7 +380,9 @@ impl Draft<'_> {
                 _ => None,
             };
             let known = |piece: &usize| results.iter().flatten().all(|(other, _)| other != piece);
-            let piece = piece.filter(known).filter(|&piece| pieces[piece].space == 0);
+            // The first rows of a state are less than what they lie in.
+            let whole = |piece: &usize| self.bytes(value).is_ok_and(|bytes| bytes == pieces[*piece].len);
+            let piece = piece.filter(known).filter(whole).filter(|&piece| pieces[piece].space == 0);
             results.push(piece.map(|piece| (piece, pieces[piece].len)));
         }
         results
@@ -431,13 +437,29 @@ fn runs(op: &Op) -> bool {
     !matches!(op, Op::Input | Op::Weight(_) | Op::Const(_) | Op::State(_) | Op::Reshape(_))
 }
 
+/// For each value the one whose bytes it is: itself, the source of a reshape, or a state of which it is the first rows.
 fn roots(graph: &Graph) -> Vec<Value> {
+    let reshaped = |roots: &[Value], value: Value, node: &Node| match node.op {
+        Op::Reshape(_) => roots[node.inputs[0].index()],
+        _ => value,
+    };
     let mut roots: Vec<Value> = Vec::with_capacity(graph.nodes().len());
     for (value, node) in graph.values() {
-        roots.push(match node.op {
-            Op::Reshape(_) => roots[node.inputs[0].index()],
-            _ => value,
-        });
+        roots.push(reshaped(&roots, value, node));
+    }
+    let mut kept = vec![false; roots.len()];
+    for (value, node) in graph.values() {
+        kept[value.index()] = matches!(node.op, Op::State(_));
+    }
+    for update in graph.states().iter().filter_map(|state| state.update) {
+        kept[roots[update.index()].index()] = true;
+    }
+    for (value, node) in graph.values() {
+        let first_rows = matches!(&node.op, Op::Slice { axis: 0, start, .. } if start.constant() == Some(0));
+        roots[value.index()] = match node.inputs.first().map(|input| roots[input.index()]) {
+            Some(source) if first_rows && kept[source.index()] => source,
+            _ => reshaped(&roots, value, node),
+        };
     }
     roots
 }
@@ -474,7 +496,7 @@ mod tests {
         }
 
         fn plan(&self, bindings: &Bindings) -> Result<Plan> {
-            self.planner().plan(bindings)
+            self.planner().plan(&bindings.into())
         }
     }
 
@@ -634,6 +656,33 @@ mod tests {
         assert_eq!(in_place, scatter.in_place == Some(0));
         assert_eq!(in_place, plan.updates.is_empty(), "{:?}", plan.updates);
         in_place
+    }
+
+    #[test]
+    fn the_first_rows_of_a_state_are_read_where_they_lie() {
+        let sum = |graph: &mut Graph, rows: Value| {
+            let first = graph.slice(rows, 0, 0, 2).unwrap();
+            let sum = graph.reduce(Reduce::Sum, first, &[0], false).unwrap();
+            graph.output("sum", sum);
+        };
+        let slices = |plan: &Plan| plan.steps.iter().filter(|step| matches!(step.op, Op::Slice { .. })).count();
+        let subject = Subject::new(cached(|graph, _, new| sum(graph, new)));
+        let plan = subject.plan(&Bindings::new()).unwrap();
+        assert_eq!((slices(&plan), plan.updates.len()), (0, 0));
+        let reduce = plan.steps.iter().find(|step| matches!(step.op, Op::Reduce { .. })).unwrap();
+        assert_eq!((reduce.reads[0].place, &*reduce.reads[0].shape), (Place::State(0), &[2, 16, 8][..]));
+        // As a result they are less than what they lie in, and copied.
+        let result = |graph: &mut Graph, _: Value, new: Value| {
+            let first = graph.slice(new, 0, 0, 2).unwrap();
+            graph.output("first", first);
+        };
+        let plan = Subject::new(cached(result)).plan(&Bindings::new()).unwrap();
+        assert_eq!((slices(&plan), &plan.results[..]), (0, &[None][..]));
+        // Rows of anything else are cut out.
+        let mut graph = Graph::new();
+        let x = graph.input("x", DType::F32, [4, 16, 8]);
+        sum(&mut graph, x);
+        assert_eq!(slices(&Subject::new(graph).plan(&Bindings::new()).unwrap()), 1);
     }
 
     #[test]

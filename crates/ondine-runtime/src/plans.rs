@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use ondine_graph::Bindings;
-
-use crate::step::Plan;
+use crate::step::{Plan, Sizes};
 
 /// How many are kept.
 const MOST: usize = 16;
@@ -15,7 +13,7 @@ pub(crate) struct Plans(Vec<Entry>);
 
 #[derive(Debug)]
 struct Entry {
-    sizes: Bindings,
+    sizes: Sizes,
     plan: Arc<Plan>,
     /// The plan with the sizes that the data of the last call made, until another call takes it.
     settled: Option<Arc<Plan>>,
@@ -23,14 +21,14 @@ struct Entry {
 
 impl Plans {
     /// The plan for these sizes, which becomes the one used last.
-    pub(crate) fn get(&mut self, bindings: &Bindings) -> Option<Arc<Plan>> {
-        self.find(bindings).map(|entry| entry.plan.clone())
+    pub(crate) fn get(&mut self, sizes: &Sizes) -> Option<Arc<Plan>> {
+        self.find(sizes).map(|entry| entry.plan.clone())
     }
 
     /// As [`Plans::get`], for a call that changes the plan as its data tells: the one that the last call left, if there
     /// is one, so that nothing is copied and only what differs is changed.
-    pub(crate) fn begin(&mut self, bindings: &Bindings) -> Option<Arc<Plan>> {
-        self.find(bindings).map(|entry| entry.settled.take().unwrap_or_else(|| entry.plan.clone()))
+    pub(crate) fn begin(&mut self, sizes: &Sizes) -> Option<Arc<Plan>> {
+        self.find(sizes).map(|entry| entry.settled.take().unwrap_or_else(|| entry.plan.clone()))
     }
 
     /// Keeps the plan that a call leaves.
@@ -40,18 +38,18 @@ impl Plans {
         }
     }
 
-    fn find(&mut self, bindings: &Bindings) -> Option<&mut Entry> {
-        let position = self.0.iter().rposition(|entry| entry.sizes == *bindings)?;
+    fn find(&mut self, sizes: &Sizes) -> Option<&mut Entry> {
+        let position = self.0.iter().rposition(|entry| entry.sizes == *sizes)?;
         self.0[position..].rotate_left(1);
         self.0.last_mut()
     }
 
     /// Keeps a plan; the one used longest ago goes if there are too many.
-    pub(crate) fn insert(&mut self, bindings: Bindings, plan: Arc<Plan>) {
+    pub(crate) fn insert(&mut self, sizes: Sizes, plan: Arc<Plan>) {
         if self.0.len() == MOST {
             self.0.remove(0);
         }
-        self.0.push(Entry { sizes: bindings, plan, settled: None });
+        self.0.push(Entry { sizes, plan, settled: None });
     }
 }
 
@@ -79,7 +77,7 @@ mod tests {
 
     #[test]
     fn the_one_used_longest_ago_goes() {
-        let sizes = |n: usize| Bindings::from([("n".into(), n)]);
+        let sizes = |n: usize| Sizes { bound: [("n".into(), n)].into(), ..Sizes::default() };
         let mut plans = Plans::default();
         for n in 0..MOST {
             plans.insert(sizes(n), plan(n as u64));

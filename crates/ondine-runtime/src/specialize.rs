@@ -111,7 +111,7 @@ impl Prepared {
     /// If there is no such function, or a symbol is missing or has no possible value.
     pub fn plan(&self, function: &str, bindings: &Bindings) -> Result<Plan> {
         let (lowered, entries, backend) = (self.function(function)?, &self.listing.entries, &**self.device.backend());
-        Planner { lowered, entries, backend }.plan(bindings).at(|| format!("{}.{function}", self.asset.name()))
+        Planner { lowered, entries, backend }.plan(&bindings.into()).at(|| format!("{}.{function}", self.asset.name()))
     }
 
     /// Floating-point operations of the products of a call, two for each multiplication with its addition.

@@ -2,9 +2,7 @@
 
 use std::{any::Any, fmt, ops::Range, sync::Arc};
 
-use ondine_graph::{DType, Op, Value};
-
-use crate::plan::Change;
+use ondine_graph::{Bindings, DType, Op, Value};
 
 /// A range of a workspace, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -135,6 +133,66 @@ pub(crate) struct Side {
     pub(crate) results: Vec<Copy>,
 }
 
+/// What is known of the sizes of a call when it is planned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    /// Sizes of symbols.
+    pub(crate) bound: Bindings,
+    /// The largest that sizes can be which the call measures.
+    pub(crate) most: Bindings,
+}
+
+impl From<&Bindings> for Sizes {
+    fn from(bound: &Bindings) -> Self {
+        Self { bound: bound.clone(), most: Bindings::new() }
+    }
+}
+
+/// What one measurement makes known of a plan: listed when the call is planned, so that it visits nothing else.
+#[derive(Debug)]
+pub(crate) struct Change {
+    /// The step that measures.
+    pub(crate) step: usize,
+    /// Values whose sizes speak of what is found, and of nothing that is unknown still.
+    pub(crate) values: Vec<LateValue>,
+    /// Values that lie where one of those does.
+    pub(crate) sharing: Vec<Value>,
+    /// Reshapes and slices that can be asked now whether they fit.
+    pub(crate) views: Vec<Value>,
+    /// Steps that can be bound and prepared now.
+    pub(crate) steps: Vec<LateStep>,
+    /// Steps that read or write what has its place only now.
+    pub(crate) moved: Vec<usize>,
+    /// Guards of the graph that can be asked now, by position.
+    pub(crate) guards: Vec<usize>,
+}
+
+/// A value whose sizes are found late.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LateValue {
+    pub(crate) value: Value,
+    /// The bytes of workspace that are planned for it; none if it has no place of its own there.
+    pub(crate) planned: Option<usize>,
+    /// True if nothing bounds it, so that nothing is planned.
+    pub(crate) open: bool,
+}
+
+/// A step whose sizes are found late.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LateStep {
+    pub(crate) index: usize,
+    /// The bytes of scratch that are planned for it.
+    pub(crate) planned: usize,
+    pub(crate) open: bool,
+}
+
+impl Change {
+    /// True if something of it has no memory before it is found.
+    pub(crate) fn is_open(&self) -> bool {
+        self.values.iter().any(|late| late.open) || self.steps.iter().any(|late| late.open)
+    }
+}
+
 /// The memory plan of one function for one binding of its symbols.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -142,7 +200,7 @@ pub struct Plan {
     pub(crate) id: u64,
     pub(crate) shapes: Vec<Vec<usize>>,
     pub(crate) places: Vec<Place>,
-    /// The node whose bytes the value's are: itself, or the source of a reshape.
+    /// The node whose bytes the value's are: itself, the source of a reshape, or a state whose first rows it is.
     pub(crate) roots: Vec<Value>,
     /// Those of the function, then those of its loops.
     pub(crate) steps: Vec<Step>,
@@ -211,7 +269,7 @@ impl Plan {
         self.own
     }
 
-    /// True if the plan of one call can become that of the next: the data decides sizes of it, all within what is planned.
+    /// True if the plan of one call can become that of the next: the data decides sizes of it, within what is planned.
     pub(crate) fn settles(&self) -> bool {
         !self.changes.is_empty() && !self.changes.iter().any(Change::is_open)
     }

@@ -99,8 +99,7 @@ fn a_linear_layer_multiplies_codes_of_every_format() {
                     let x = &x.view::<f32>().unwrap()[row * channels..][..channels];
                     for (weights, &got) in numbers.chunks_exact(channels).zip(got) {
                         let products = x.iter().zip(weights).map(|(&x, &w)| f64::from(x) * f64::from(w));
-                        let (wanted, size) =
-                            products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + f64::abs(p)));
+                        let (wanted, size) = products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + f64::abs(p)));
                         // Codes and minima are summed apart, and may be far from each other.
                         let off = (f64::from(got) - wanted).abs();
                         let allowed = relative * (8.0 * size + 1e-3);

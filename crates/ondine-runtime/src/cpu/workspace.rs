@@ -340,7 +340,15 @@ impl<'a> Others<'a> {
     where
         'a: 's,
     {
-        let bytes = if in_place { <&[u8]>::default() } else { self.at(read.place)? };
+        let bytes = match read.place {
+            _ if in_place => <&[u8]>::default(),
+            Place::Packed(_) => self.at(read.place)?,
+            // The first rows of a state are less than what they lie in.
+            place => {
+                let (all, len) = (self.at(place)?, read.dtype.size() * read.shape.iter().product::<usize>());
+                all.get(..len).unwrap_or(all)
+            }
+        };
         Ok(Operand { dtype: read.dtype, shape: &read.shape, bytes, format })
     }
 

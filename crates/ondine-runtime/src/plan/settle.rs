@@ -11,57 +11,12 @@ use super::{
     sizes::{agree, depends, spans, spoken_of, unbounded},
     turns,
 };
-use crate::step::{Operand, Place, Plan, Step};
-
-/// What one measurement makes known of a plan: listed once, when the call is planned, so that a call visits nothing else.
-#[derive(Debug)]
-pub(crate) struct Change {
-    /// The step that measures.
-    step: usize,
-    /// Values whose sizes speak of what is found, and of nothing that is unknown still.
-    values: Vec<LateValue>,
-    /// Values that lie where one of those does.
-    sharing: Vec<Value>,
-    /// Reshapes that can be asked now whether they fit.
-    reshapes: Vec<Value>,
-    /// Steps that can be bound and prepared now.
-    steps: Vec<LateStep>,
-    /// Steps that read or write what has its place only now.
-    moved: Vec<usize>,
-    /// Guards of the graph that can be asked now, by position.
-    guards: Vec<usize>,
-}
-
-/// A value whose sizes are found late.
-#[derive(Clone, Copy, Debug)]
-struct LateValue {
-    value: Value,
-    /// The bytes of workspace that are planned for it; none if it has no place of its own there.
-    planned: Option<usize>,
-    /// True if nothing bounds it, so that nothing is planned.
-    open: bool,
-}
-
-/// A step whose sizes are found late.
-#[derive(Clone, Copy, Debug)]
-struct LateStep {
-    index: usize,
-    /// The bytes of scratch that are planned for it.
-    planned: usize,
-    open: bool,
-}
-
-impl Change {
-    /// True if something of it has no memory before it is found.
-    pub(crate) fn is_open(&self) -> bool {
-        self.values.iter().any(|late| late.open) || self.steps.iter().any(|late| late.open)
-    }
-}
+use crate::step::{Change, LateStep, LateValue, Operand, Place, Plan, Sizes, Step};
 
 /// What the measurements of a plan make known, in the order of their steps.
-pub(super) fn changes(graph: &Graph, plan: &Plan, bindings: &Bindings) -> Result<Vec<Change>> {
-    let open = unbounded(&spans(graph, bindings)?[1]);
-    let mut known: BTreeSet<Arc<str>> = bindings.keys().cloned().collect();
+pub(super) fn changes(graph: &Graph, plan: &Plan, sizes: &Sizes) -> Result<Vec<Change>> {
+    let open = unbounded(&spans(graph, sizes)?[1]);
+    let mut known: BTreeSet<Arc<str>> = sizes.bound.keys().cloned().collect();
     let mut changes = Vec::new();
     for step in 0..plan.own {
         let Op::Measure { size, .. } = &graph.node(plan.steps[step].value).op else { continue };
@@ -92,7 +47,7 @@ impl Late<'_> {
             step,
             values: Vec::new(),
             sharing: Vec::new(),
-            reshapes: Vec::new(),
+            views: Vec::new(),
             steps: Vec::new(),
             moved: Vec::new(),
             guards: Vec::new(),
@@ -111,8 +66,10 @@ impl Late<'_> {
                 moved[value.index()] = planned.is_some();
                 change.values.push(LateValue { value, planned, open });
             }
-            if matches!(node.op, Op::Reshape(_)) && self.bound(|names| spoken_of(graph, node, names)).is_some() {
-                change.reshapes.push(value);
+            if matches!(node.op, Op::Reshape(_) | Op::Slice { .. })
+                && self.bound(|names| spoken_of(graph, node, names)).is_some()
+            {
+                change.views.push(value);
             }
         }
         let shares = |value: &Value| plan.roots[value.index()] != *value && moved[plan.roots[value.index()].index()];
@@ -196,7 +153,7 @@ impl Planner<'_> {
             found.values.extend(settle_value(plan, graph, bindings, *late)?);
         }
         share_places(plan, change);
-        for &value in &change.reshapes {
+        for &value in &change.views {
             agree(graph, value, &plan.shapes, bindings)?;
         }
         for late in &change.steps {

@@ -4,8 +4,11 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use ondine_graph::{Bindings, Context, Dim, Error, ErrorKind, Graph, Node, Op, Result, Value, element_count, fail};
 
-/// The smallest and largest values of all symbols: those of the call, and what the graph says of those it measures.
-pub(super) fn spans(graph: &Graph, bindings: &Bindings) -> Result<[Bindings; 2]> {
+use crate::step::Sizes;
+
+/// The smallest and largest values of all symbols: those of the call, and of those that it measures what the graph and
+/// its sizes say.
+pub(super) fn spans(graph: &Graph, Sizes { bound: bindings, most: known_most }: &Sizes) -> Result<[Bindings; 2]> {
     let (mut least, mut most) = (bindings.clone(), bindings.clone());
     for node in graph.nodes() {
         let Op::Measure { size, most: limit } = &node.op else { continue };
@@ -16,7 +19,8 @@ pub(super) fn spans(graph: &Graph, bindings: &Bindings) -> Result<[Bindings; 2]>
             let known = graph.limits().get(&symbol).copied().unwrap_or([0, usize::MAX]);
             // Only of a symbol itself does the limit of its size tell the limit.
             let own = if *size == Dim::from(&*symbol) { limit } else { usize::MAX };
-            let largest = known[1].min(own).min(most.get(&symbol).copied().unwrap_or(usize::MAX));
+            let told = known_most.get(&symbol).copied().unwrap_or(usize::MAX);
+            let largest = known[1].min(own).min(told).min(most.get(&symbol).copied().unwrap_or(usize::MAX));
             most.insert(symbol.clone(), largest);
             least.insert(symbol, known[0].min(largest));
         }

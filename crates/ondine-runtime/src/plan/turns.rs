@@ -5,7 +5,7 @@ use std::ops::Range;
 use ondine_graph::{Bindings, Context, Graph, Loop, Result, fail};
 
 use super::{Part, Planner, bytes};
-use crate::step::{Copy, Operand, Place, Region, Side, Step, Turns};
+use crate::step::{Copy, Operand, Place, Region, Side, Sizes, Step, Turns};
 
 /// Where a graph of a loop finds its arguments.
 pub(super) struct Within {
@@ -55,11 +55,12 @@ impl Draft {
                 }
             }
         }
+        let sizes = Sizes::from(&bindings);
         let offsets = inner.offsets().iter().map(|offset| offset.bind(&bindings)).collect::<Result<Vec<_>>>()?;
         let lens = step.reads[..inner.carried].iter().map(|read| bytes(read.dtype, &read.shape));
         let lens = lens.collect::<Result<Vec<_>>>()?;
         let within = Within { arguments: (0..step.reads.len()).map(argument).collect(), space };
-        let part = |graph: &Graph| planner.part(graph, Some(&within), &bindings);
+        let part = |graph: &Graph| planner.part(graph, Some(&within), &sizes);
         let condition = || part(&inner.condition).at(|| "the condition of a loop");
         let body = || part(&inner.body).at(|| "the body of a loop");
         let sides = [[condition()?, body()?], [condition()?, body()?]];
