@@ -202,20 +202,20 @@ mod tests {
 
     #[test]
     fn draws_follow_the_logits_and_the_settings() {
-        let drawn = Sampling { temperature: 1.0, ..Sampling::default() };
+        let drawn = || Sampling { temperature: 1.0, ..Sampling::default() };
         let near = |found: [usize; 4], wanted: [usize; 4]| {
             assert!(found.iter().zip(wanted).all(|(&a, b)| a.abs_diff(b) < 150 && (b > 0 || a == 0)), "{found:?}");
         };
-        near(shares(&drawn), [500, 1500, 0, 2000]);
-        near(shares(&Sampling { top_k: 2, ..drawn.clone() }), [0, 1714, 0, 2286]);
-        near(shares(&Sampling { top_p: 0.5, ..drawn.clone() }), [0, 0, 0, 4000]);
-        near(shares(&Sampling { top_p: 0.51, ..drawn.clone() }), [0, 1714, 0, 2286]);
-        near(shares(&Sampling { top_p: 0.0, ..drawn.clone() }), [0, 0, 0, 4000]);
-        near(shares(&Sampling { min_p: 0.3, ..drawn.clone() }), [0, 1714, 0, 2286]);
-        near(shares(&Sampling { temperature: 0.5, ..drawn.clone() }), [154, 1385, 0, 2461]);
+        near(shares(&drawn()), [500, 1500, 0, 2000]);
+        near(shares(&Sampling { top_k: 2, ..drawn() }), [0, 1714, 0, 2286]);
+        near(shares(&Sampling { top_p: 0.5, ..drawn() }), [0, 0, 0, 4000]);
+        near(shares(&Sampling { top_p: 0.51, ..drawn() }), [0, 1714, 0, 2286]);
+        near(shares(&Sampling { top_p: 0.0, ..drawn() }), [0, 0, 0, 4000]);
+        near(shares(&Sampling { min_p: 0.3, ..drawn() }), [0, 1714, 0, 2286]);
+        near(shares(&Sampling { temperature: 0.5, ..drawn() }), [154, 1385, 0, 2461]);
         assert_eq!(shares(&Sampling::default()), [0, 0, 0, 4000]);
-        assert_eq!(shares(&drawn), shares(&drawn.clone()));
-        assert_ne!(shares(&drawn), shares(&Sampling { seed: 43, ..drawn }));
+        assert_eq!(shares(&drawn()), shares(&drawn()));
+        assert_ne!(shares(&drawn()), shares(&Sampling { seed: 43, ..drawn() }));
     }
 
     #[test]

@@ -170,3 +170,25 @@ fn conversations_are_remembered_from_turn_to_turn() {
     assert!(chat.ask(&long, &tokens(2), &mut |_| {}).unwrap_err().to_string().contains("the context holds 64"));
     assert_eq!(chat.transcript.messages.len(), 11);
 }
+
+#[test]
+fn a_real_model_answers_as_it_does_elsewhere() {
+    let Some(path) = std::env::var_os("ONDINE_SMOLLM2") else {
+        eprintln!("skipped: ONDINE_SMOLLM2 names no file (SmolLM2-135M-Instruct, Q4_1)");
+        return;
+    };
+    let model = Model::open(Path::new(&path), Settings::default(), &Device::cpu(None).unwrap(), None).unwrap();
+    let mut chat = Chat::new(&model, None).unwrap();
+    let answer = chat.ask("What is the capital of France?", &Options::default(), &mut |_| {}).unwrap();
+    assert_eq!(answer.tokens, [504, 3575, 282, 4649, 314, 7042, 30, 2]);
+    assert_eq!((answer.text.as_str(), answer.reason), ("The capital of France is Paris.", Reason::End));
+    // As transformers writes and cuts it.
+    let wanted =
+        [1, 9690, 198, 2683, 359, 253, 5356, 5646, 11173, 3365, 3511, 308, 34519, 28, 7018, 411, 407, 19712, 8182];
+    let prompt = &chat.session.remembered()[..37];
+    assert_eq!(prompt[..19], wanted);
+    assert_eq!(prompt[19..], [2, 198, 1, 4093, 198, 1780, 314, 260, 3575, 282, 4649, 47, 2, 198, 1, 520, 9531, 198]);
+    let again = chat.ask("And of Portugal?", &Options::default(), &mut |_| {}).unwrap();
+    // All that was read is the beginning of what is read now; the token that ended the answer was not read.
+    assert_eq!(again.usage.cached_tokens, 37 + 7);
+}

@@ -16,6 +16,7 @@ struct Style {
 }
 
 /// The filter `tojson`, with the options that transformers gives it.
+#[expect(clippy::needless_pass_by_value, reason = "filters are handed their arguments so")]
 pub(super) fn tojson(
     value: &Value,
     ascii: Option<bool>,

@@ -13,12 +13,7 @@ use super::{
     draw::read_prompt,
     language::{Flags, Opening, told},
 };
-use crate::{
-    interrupt::{self},
-    output,
-    progress::Progress,
-    report::usage,
-};
+use crate::{interrupt, output, progress::Progress, report::usage};
 
 /// Answer a question.
 #[derive(Args)]
@@ -75,9 +70,12 @@ pub(super) struct Ask {
     opening: Opening,
 }
 
+/// More bytes than the longest context has tokens for.
+const LONGEST: usize = 256 << 20;
+
 impl Ask {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let question = if self.prompt == "-" { read_prompt()? } else { self.prompt.clone() };
+        let question = if self.prompt == "-" { read_prompt(LONGEST)? } else { self.prompt.clone() };
         if question.is_empty() {
             usage!("the question is empty");
         }

@@ -91,6 +91,9 @@ pub(super) struct Draw {
     running: Running,
 }
 
+/// More than any prompt of a picture may have.
+const LONGEST_PROMPT: usize = 1 << 20;
+
 fn parse_part(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
         Some((name, folder)) if !name.is_empty() && !folder.is_empty() => Ok((name.to_owned(), folder.into())),
@@ -190,7 +193,7 @@ impl Draw {
     }
 
     fn request(&self) -> anyhow::Result<Request> {
-        let prompt = if self.prompt == "-" { read_prompt()? } else { self.prompt.clone() };
+        let prompt = if self.prompt == "-" { read_prompt(LONGEST_PROMPT)? } else { self.prompt.clone() };
         let mut request = Request { keep_latents: self.dump.is_some(), ..self.flags.request(&prompt) };
         request.check().map_err(bad_usage)?;
         if let Some(path) = &self.noise {
@@ -282,12 +285,16 @@ impl Drawn {
     }
 }
 
-/// The prompt that somebody writes to standard input, without the end of its last line.
-pub(super) fn read_prompt() -> anyhow::Result<String> {
-    /// More than any prompt may have, so that an endless text is refused and not read to its end.
-    const LONGEST: u64 = 1 << 20;
-    let mut text = String::new();
-    std::io::stdin().lock().take(LONGEST).read_to_string(&mut text).context("the prompt on standard input")?;
+/// The prompt that somebody writes to standard input, without the end of its last line; one of more than `longest`
+/// bytes is refused, and not read to its end.
+pub(super) fn read_prompt(longest: usize) -> anyhow::Result<String> {
+    let mut text = Vec::new();
+    let limit = (longest as u64).saturating_add(1);
+    std::io::stdin().lock().take(limit).read_to_end(&mut text).context("the prompt on standard input")?;
+    if text.len() > longest {
+        usage!("the prompt on standard input has more than {longest} bytes; shorten it");
+    }
+    let text = String::from_utf8(text).context("the prompt on standard input")?;
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }
 
