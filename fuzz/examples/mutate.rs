@@ -20,9 +20,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         "archive" => (targets::archive, mutate::archive),
         "asset" => (targets::asset, mutate::asset),
         "built" => (targets::built, mutate::built),
+        "gguf" => (targets::gguf, mutate::bytes),
         "npy" => (targets::npy, mutate::bytes),
         "png" => (targets::png, mutate::bytes),
-        _ => return Err("the targets are archive, asset, built, npy and png".into()),
+        "template" => (targets::template, mutate::bytes),
+        "vocabulary" => (targets::vocabulary, mutate::bytes),
+        _ => return Err("the targets are archive, asset, built, gguf, npy, png, template and vocabulary".into()),
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let artifacts = root.join("artifacts").join(target);

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fs, path::Path};
 
-use ondine_graph::{Asset, Bytes, Conv2d, DType, Dim, Graph, Op, Shape, Tensor, Value, Weights};
+use ondine_graph::{Asset, Bytes, Conv2d, DType, Dim, Graph, Op, Shape, Tensor, Value, Weights, block::Block};
 use ondine_image::codec::Picture;
 use ondine_runtime::{Device, Options, Precision, Specialize};
 
@@ -18,7 +18,7 @@ const MAX_BYTES: usize = 1 << 16;
 /// # Errors
 /// If a file cannot be read or written.
 pub fn write(corpus: &Path, archives: &Path) -> Result<()> {
-    for target in ["asset", "built", "npy", "png"] {
+    for target in ["asset", "built", "gguf", "npy", "png", "template", "vocabulary"] {
         fs::create_dir_all(corpus.join(target))?;
     }
     let scratch = bundle::folder();
@@ -44,6 +44,7 @@ pub fn write(corpus: &Path, archives: &Path) -> Result<()> {
     }
     arrays(corpus)?;
     pictures(corpus)?;
+    language(corpus)?;
     Ok(fs::remove_dir_all(scratch)?)
 }
 
@@ -61,6 +62,78 @@ fn build(corpus: &Path, name: &str, asset: &Asset, scratch: &Path) -> Result<()>
         }
     }
     Ok(())
+}
+
+/// Models in GGUF files of a few types, vocabularies, and templates.
+fn language(corpus: &Path) -> Result<()> {
+    for block in [None, Some(Block::Q4_0), Some(Block::Q5_1), Some(Block::MXFP4)] {
+        let name = block.map_or("plain".to_owned(), |block| block.to_string());
+        put(corpus, "gguf", &name, &gguf(block))?;
+    }
+    let steps = r#"{"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "<s>": 3}, "merges": ["a b"]},
+"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false}, "decoder": {"type": "ByteLevel"},
+"added_tokens": [{"id": 3, "content": "<s>", "special": true}]}"#;
+    let options = r#"{"bos_token": "<s>", "chat_template": "{{ messages[0].content }}"}"#;
+    put(corpus, "vocabulary", "steps", &bundle::join(&[steps.as_bytes(), options.as_bytes(), br#"{"eos_token_id": [1]}"#]))?;
+    // Two pieces of SentencePiece: a text, a score, a type; and what kind of model it is.
+    let pieces = b"\x0a\x0c\x0a\x03\xe2\x96\x81\x15\0\0\x80\xbf\x18\x01\x0a\x0a\x0a\x01a\x15\0\0\0\xc0\x18\x01\x12\x02\x18\x02";
+    put(corpus, "vocabulary", "pieces", pieces)?;
+    let template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim }}{% endfor %}\
+{% if add_generation_prompt %}{{ bos_token + strftime_now('%Y') }}{% endif %}{{ tools | tojson(indent=2) }}";
+    put(corpus, "template", "chat", &bundle::join(&[template.as_bytes(), br#"[{"role": "user", "content": " a "}]"#]))
+}
+
+/// A model of one layer, its matrices in a block format or f32.
+fn gguf(block: Option<Block>) -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let number = |key: &str, value: u32| [text(key), 4_u32.to_le_bytes().into(), value.to_le_bytes().into()].concat();
+    let word = |key: &str, value: &str| [text(key), 8_u32.to_le_bytes().into(), text(value)].concat();
+    let list = |key: &str, kind: u32, items: Vec<Vec<u8>>| {
+        let head = [text(key), 9_u32.to_le_bytes().into(), kind.to_le_bytes().into()].concat();
+        [head, (items.len() as u64).to_le_bytes().into(), items.concat()].concat()
+    };
+    let tokens = ["<unk>", "<s>", "</s>", "\u{2581}", "a", "b", "\u{2581}a", "ab"];
+    let score = |index: usize| (-(index as f32)).to_le_bytes().to_vec();
+    let pairs = [
+        word("general.architecture", "llama"),
+        number("llama.block_count", 1),
+        number("llama.context_length", 32),
+        number("llama.embedding_length", 32),
+        number("llama.feed_forward_length", 32),
+        number("llama.attention.head_count", 4),
+        number("llama.attention.head_count_kv", 2),
+        [text("llama.attention.layer_norm_rms_epsilon"), 6_u32.to_le_bytes().into(), 1e-5_f32.to_le_bytes().into()]
+            .concat(),
+        word("tokenizer.ggml.model", "llama"),
+        list("tokenizer.ggml.tokens", 8, tokens.iter().map(|token| text(token)).collect()),
+        list("tokenizer.ggml.scores", 6, (0..tokens.len()).map(score).collect()),
+        list("tokenizer.ggml.token_type", 5, [2_i32, 3, 3, 1, 1, 1, 1, 1].iter().map(|x| x.to_le_bytes().into()).collect()),
+        number("tokenizer.ggml.bos_token_id", 1),
+        number("tokenizer.ggml.eos_token_id", 2),
+    ];
+    let mut tensors = vec![("token_embd.weight", 32, tokens.len()), ("output_norm.weight", 32, 0)];
+    tensors.extend([("blk.0.attn_norm.weight", 32, 0), ("blk.0.ffn_norm.weight", 32, 0)]);
+    tensors.extend([("blk.0.attn_q.weight", 32, 32), ("blk.0.attn_k.weight", 32, 16)]);
+    tensors.extend([("blk.0.attn_v.weight", 32, 16), ("blk.0.attn_output.weight", 32, 32)]);
+    tensors.extend([("blk.0.ffn_gate.weight", 32, 32), ("blk.0.ffn_up.weight", 32, 32)]);
+    tensors.push(("blk.0.ffn_down.weight", 32, 32));
+    let mut file = [&b"GGUF"[..], &3_u32.to_le_bytes(), &(tensors.len() as u64).to_le_bytes()].concat();
+    file.extend((pairs.len() as u64).to_le_bytes());
+    file.extend(pairs.concat());
+    let mut offset = 0_u64;
+    for &(name, columns, rows) in &tensors {
+        let block = block.filter(|_| rows > 0);
+        let sizes = if rows > 0 { vec![columns as u64, rows as u64] } else { vec![columns as u64] };
+        file.extend(text(name));
+        file.extend((sizes.len() as u32).to_le_bytes());
+        file.extend(sizes.iter().flat_map(|size| size.to_le_bytes()));
+        file.extend(block.map_or(0, Block::id).to_le_bytes());
+        file.extend(offset.to_le_bytes());
+        let row = block.and_then(|block| block.row_bytes(columns)).unwrap_or(4 * columns);
+        offset = (offset + (row * rows.max(1)) as u64).next_multiple_of(32);
+    }
+    file.resize(file.len().next_multiple_of(32) + offset as usize, 0x3c);
+    file
 }
 
 fn put(corpus: &Path, target: &str, name: &str, bytes: &[u8]) -> Result<()> {

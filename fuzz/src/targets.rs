@@ -1,11 +1,19 @@
 //! What the targets do with an input. What is not said to be an error here must not happen: a panic, an overflow, more
 //! memory or time than the input is worth.
 
-use std::{fs, io::Cursor, path::PathBuf, sync::LazyLock};
+use std::{collections::BTreeMap, fs, io::Cursor, path::PathBuf, sync::LazyLock};
 
 use ondine_graph::{Asset, Bytes, DType, NDArray, element_count};
 use ondine_image::{codec::Picture, infotext::Infotext};
+use ondine_language::template::{Chat, Now, Template};
+use ondine_models::{
+    Source,
+    gguf::Gguf,
+    transformer,
+    vocabulary::{Controls, Vocabulary},
+};
 use ondine_runtime::Specialized;
+use serde_json::{Value, json};
 
 use crate::{built, bundle, call, folder};
 
@@ -87,4 +95,68 @@ pub fn png(data: &[u8]) {
 fn read_text(text: &str) {
     let found = Infotext::parse(text);
     let _ = Infotext::parse(&found.to_string());
+}
+
+/// A GGUF file: an error, or a vocabulary that spells and functions that run.
+pub fn gguf(data: &[u8]) {
+    let Ok(gguf) = Gguf::parse("fuzzed", &Bytes::from(data)) else { return };
+    if let Ok(vocabulary) = Vocabulary::from_gguf(&gguf) {
+        spell(&vocabulary);
+    }
+    if let Ok(asset) = transformer::asset(&gguf) {
+        call::asset(&asset);
+    }
+}
+
+/// A vocabulary, as `tokenizer.json` or as pieces: an error, or one that spells.
+///
+/// # Panics
+/// If the temporary folder cannot be written.
+pub fn vocabulary(data: &[u8]) {
+    if let Ok(pieces) = Vocabulary::from_sentencepiece("fuzzed", &Bytes::from(data)) {
+        spell(&pieces);
+    }
+    let folder = FOLDER.join("vocabulary");
+    let files = bundle::split::<3>(data);
+    fs::create_dir_all(&folder).expect("the temporary folder can be written");
+    for (name, text) in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"].into_iter().zip(files) {
+        fs::write(folder.join(name), text).expect("the temporary folder can be written");
+    }
+    let source = Source::folder(&folder).expect("the temporary folder is there");
+    if let Ok(vocabulary) = Vocabulary::open(&source, "") {
+        spell(&vocabulary);
+    }
+}
+
+/// Writes texts in tokens and back, and every token alone.
+fn spell(vocabulary: &Vocabulary) {
+    for text in ["", " a  b\n\n12345", "na\u{ef}ve \u{1f431}\u{200d}\u{1f680} \u{4f60}\u{597d}", "<s></s><|im_end|>"] {
+        for controls in [Controls::Text, Controls::Meant] {
+            for ids in [vocabulary.encode(text, controls), vocabulary.encode_whole(text, controls)].into_iter().flatten() {
+                let _ = vocabulary.decode(&ids);
+            }
+        }
+    }
+    let mut decoder = vocabulary.decoder();
+    for id in (0..vocabulary.len().min(4096) as u32).chain([u32::MAX]) {
+        let _ = (vocabulary.spelled(id), decoder.push(id));
+    }
+    decoder.finish();
+}
+
+/// A template of chats and the messages that it writes: an error or a text.
+pub fn template(data: &[u8]) {
+    let [source, messages] = bundle::split::<2>(data);
+    let Ok(Ok(template)) = str::from_utf8(source).map(Template::new) else { return };
+    let messages: Vec<Value> = serde_json::from_slice(messages).unwrap_or_default();
+    let few = [json!({"role": "user", "content": "a"}), json!({"role": "assistant", "content": "b"})];
+    let options = BTreeMap::new();
+    for messages in [&messages[..], &few] {
+        for answer in [false, true] {
+            let now = Now::midday(2026, 11, 27);
+            let chat =
+                Chat { messages, tools: &few[..1], answer, begin: "<s>", end: "</s>", options: &options, now };
+            let _ = template.render(&chat);
+        }
+    }
 }
