@@ -38,6 +38,29 @@ pub(crate) struct CodedPanel {
     pub(crate) table: *const f32,
 }
 
+impl CodedPanel {
+    /// What is taken off the numbers of a group before they are scaled, and the scale.
+    ///
+    /// # Safety
+    /// The panel has the group and `LANES` columns from `column` on.
+    #[inline(always)]
+    pub(crate) unsafe fn grid<V: CodeVector>(&self, group: usize, column: usize) -> (V, V) {
+        let at = group * self.columns + column;
+        // SAFETY: as the caller says; scales and zeros have the panel's columns for each group.
+        unsafe {
+            let zero = match self.levels {
+                CodeLevels::Zeros => V::load_f16(self.zeros.add(at)).sub(V::splat(self.centre)),
+                _ => V::splat(self.symmetric_zero),
+            };
+            let scale = match self.wide {
+                true => V::load(self.scales.cast::<f32>().add(at)),
+                false => V::load_f16(self.scales.cast::<u16>().add(at)),
+            };
+            (zero, scale)
+        }
+    }
+}
+
 /// What a kernel does with a panel of codes.
 pub(crate) enum CodedWork {
     /// Multiplies up to [`FEW_ROWS`] rows, all pointers of which are valid.
@@ -175,27 +198,6 @@ impl<V: CodeVector, const BITS: u32, const TABLE: bool> Decoder<V, BITS, TABLE> 
         if TABLE { words.looked_up(shift, &self.table) } else { words.signed::<BITS>(shift) }
     }
 
-    /// What is taken off the numbers of a group before they are scaled, and the scale.
-    ///
-    /// # Safety
-    /// The panel has the group and `LANES` columns from `column` on.
-    #[inline(always)]
-    unsafe fn grid(&self, panel: &CodedPanel, group: usize, column: usize) -> (V, V) {
-        let at = group * panel.columns + column;
-        // SAFETY: as the caller says; scales and zeros have the panel's columns for each group.
-        unsafe {
-            let zero = match panel.levels {
-                CodeLevels::Zeros => V::load_f16(panel.zeros.add(at)).sub(V::splat(panel.centre)),
-                _ => V::splat(panel.symmetric_zero),
-            };
-            let scale = match panel.wide {
-                true => V::load(panel.scales.cast::<f32>().add(at)),
-                false => V::load_f16(panel.scales.cast::<u16>().add(at)),
-            };
-            (zero, scale)
-        }
-    }
-
     /// Writes the numbers of a vector of columns.
     ///
     /// # Safety
@@ -211,7 +213,7 @@ impl<V: CodeVector, const BITS: u32, const TABLE: bool> Decoder<V, BITS, TABLE> 
             unsafe {
                 let scaled = panel.levels != CodeLevels::Table;
                 let (zero, scale) =
-                    if scaled { self.grid(panel, group, column) } else { (V::splat(0.0), V::splat(1.0)) };
+                    if scaled { panel.grid::<V>(group, column) } else { (V::splat(0.0), V::splat(1.0)) };
                 for (index, _) in (channel..end).step_by(Self::PER_WORD).enumerate() {
                     let words = V::load(panel.words.add((word + index) * panel.columns + column).cast());
                     for code in 0..Self::PER_WORD.min(end - channel) {
@@ -297,7 +299,7 @@ impl<V: CodeVector, const BITS: u32, const TABLE: bool> Decoder<V, BITS, TABLE> 
                     continue;
                 }
                 for vector in 0..N {
-                    let (zero, scale) = self.grid(panel, group, column + vector * V::LANES);
+                    let (zero, scale) = panel.grid::<V>(group, column + vector * V::LANES);
                     for row in 0..R {
                         let offset = zero.mul(V::splat(*row_sums[row].add(group)));
                         totals[row][vector] = sums[row][vector].sub(offset).mul_add(scale, totals[row][vector]);

@@ -10,7 +10,10 @@ use ondine_graph::{
     rewrite::{Rewrite, rewrite, share::share, sweep},
 };
 
-use super::{coding::multiplies_codes, native::CpuOp};
+use super::{
+    coding::{multiplies_codes, multiplies_in_groups},
+    native::CpuOp,
+};
 
 /// The pass.
 pub(super) fn codes(graph: &Graph, weights: &Weights) -> Result<Graph> {
@@ -146,7 +149,8 @@ fn product(rewrite: &mut Rewrite<'_>, node: &Node, weights: &Weights) -> Result<
     let Op::Weight(id) = graph.node(*weight).op else { return Ok(None) };
     let info = graph.weight_info(id);
     let encoding = weights.encoding(&info.path)?;
-    if !encoding.is_some_and(|encoding| multiplies_codes(&encoding)) {
+    let linear = matches!(node.op, Op::Linear(_));
+    if !encoding.is_some_and(|of| multiplies_codes(&of) || linear && multiplies_in_groups(&of).is_some()) {
         return Ok(None);
     }
     let source = &graph.node(*x);
@@ -157,7 +161,7 @@ fn product(rewrite: &mut Rewrite<'_>, node: &Node, weights: &Weights) -> Result<
         Number::Of(value) => graph.shape(value).elements().fixed() == Some(1),
     };
     let depthwise = matches!(node.op, Op::Conv2d(conv, _) if conv.groups > 1 && info.shape[1] == 1);
-    let rows = graph.shape(inner).0.last() == graph.shape(*x).0.last() && matches!(node.op, Op::Linear(_));
+    let rows = graph.shape(inner).0.last() == graph.shape(*x).0.last() && linear;
     let in_reach = match zero {
         Number::Known(zero) => {
             let signed = graph.node(codes).signature.dtype == DType::I8;
