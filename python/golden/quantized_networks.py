@@ -14,6 +14,7 @@ what was rounded to them was from PyTorch's number.
 
 import argparse
 import copy
+import json
 import pathlib
 import re
 import resource
@@ -294,7 +295,8 @@ def nudged(stem):
 def of_calls(options, stem):
     """A call of Ondine, in ms: the median on the clock, or the processor's time where others use it, too."""
     if not options.processor:
-        return float(re.search(r"median ([\d.]+) ms", ondine(options, stem, "--repeat", str(options.calls)).stderr)[1])
+        seconds = json.loads(ondine(options, stem, "--repeat", str(options.calls + 1), "--json").stdout)["seconds"]
+        return statistics.median(seconds[1:]) * 1e3
 
     def taken(calls):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -116,7 +116,9 @@ impl CodedShape {
     #[must_use]
     pub fn multiplies_codes(&self) -> bool {
         let apart = self.group < self.channels;
-        self.levels != CodeLevels::Table && self.channels.is_multiple_of(CODES) && (!apart || self.group.is_multiple_of(CODES))
+        self.levels != CodeLevels::Table
+            && self.channels.is_multiple_of(CODES)
+            && (!apart || self.group.is_multiple_of(CODES))
     }
 
     fn plain(&self) -> WeightShape {

@@ -193,6 +193,7 @@ impl CodeRows<'_> {
 
 /// The sum of codes less as many codes of 0.
 pub(crate) fn sum_of_codes(codes: &[u8], zero: i32) -> f32 {
-    let sum: i64 = codes.chunks(1 << 16).map(|codes| i64::from(codes.iter().map(|&code| u32::from(code)).sum::<u32>())).sum();
+    let sum: i64 =
+        codes.chunks(1 << 16).map(|codes| i64::from(codes.iter().map(|&code| u32::from(code)).sum::<u32>())).sum();
     (sum - codes.len() as i64 * i64::from(zero)) as f32
 }

@@ -39,6 +39,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("dropout", identity).shared().back(all_back),
     Rule::new("feature_dropout", identity).shared().back(all_back),
     Rule::new("alpha_dropout", identity).shared().back(all_back),
+    Rule::new("feature_alpha_dropout", identity).shared().back(all_back),
+    Rule::new("native_dropout_backward", dropped_gradient),
     Rule::new("resolve_conj", identity).shared().complex().back(all_back),
     Rule::new("resolve_neg", identity).shared().complex().back(all_back),
     Rule::new("alias_copy", identity),
@@ -55,6 +57,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("mT", matrix_transpose).shared().on_complex(complex::turned).back(turned_back),
     Rule::new("numpy_T", matrix_transpose).shared().back(turned_back),
     Rule::new("adjoint", matrix_transpose).sharing(sharing::conjugated).on_complex(complex::turned),
+    Rule::new("matrix_H", matrix_transpose).sharing(sharing::conjugated).on_complex(complex::turned),
     Rule::new("mH", matrix_transpose).sharing(sharing::conjugated).on_complex(complex::turned),
     Rule::new("t_copy", matrix_transpose),
     Rule::new("movedim", movedim).shared().complex(),
@@ -176,6 +179,13 @@ fn native_dropout(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     Ok(x.into_iter().chain([Item::Tensor(kept)]).collect())
 }
 
+/// What reaches the argument of a dropout.
+fn dropped_gradient(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (gradient, mask) = (call.float_tensor(builder, "grad_output")?, call.float_tensor(builder, "mask")?);
+    let kept = builder.binary(Binary::Mul, &gradient, &mask)?;
+    one(builder.affine(&kept, call.float("scale", 1.0)?, 0.0)?)
+}
+
 fn same_elements(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
     one(builder.reshape(&x, &call.out_shape(0)?)?)
@@ -283,9 +293,11 @@ fn parts(call: &Call<'_>, axis: usize) -> Result<Vec<Cut>> {
 }
 
 pub(super) fn diagonal(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.tensor("self")?;
+    let of_matrices = call.op == "linalg_diagonal";
+    let (name, ends) = if of_matrices { ("A", [-2, -1]) } else { ("self", [0, 1]) };
+    let x = call.tensor(name)?;
     let offset = call.integer("offset", 0)?;
-    let (a, b) = (call.axis("dim1", 0, x.rank())?, call.axis("dim2", 1, x.rank())?);
+    let (a, b) = (call.axis("dim1", ends[0], x.rank())?, call.axis("dim2", ends[1], x.rank())?);
     let rest: Vec<usize> = (0..x.rank()).filter(|&axis| axis != a && axis != b).collect();
     let order: Vec<usize> = rest.iter().copied().chain([a, b]).collect();
     let (rows, columns) = (builder.dim(&x, a), builder.dim(&x, b));

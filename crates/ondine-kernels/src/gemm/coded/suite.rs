@@ -186,11 +186,21 @@ fn case() -> impl Strategy<Value = Case> {
     ];
     let group = prop_oneof![Just(usize::MAX), size()];
     let rows = prop_oneof![3 => 1_usize..10, 1 => proptest::sample::select(vec![13, 33, 195])];
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let flags =
+        (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     // Long rows take several steps when they are unpacked.
     let channels = prop_oneof![8 => size(), 1 => proptest::sample::select(vec![600_usize, 1100, 2050])];
     (coding, group, channels, size(), rows, flags, 0_usize..4, any::<u64>()).prop_map(
-        |((bits, levels), group, channels, outputs, rows, (glu, brain, bias, residual, relu, wide, codes), gap, seed)| {
+        |(
+            (bits, levels),
+            group,
+            channels,
+            outputs,
+            rows,
+            (glu, brain, bias, residual, relu, wide, codes),
+            gap,
+            seed,
+        )| {
             let (outputs, group) = (if glu { 2 * outputs } else { outputs }, group.min(channels));
             let group = if levels == CodeLevels::Table { channels } else { group };
             let shape = CodedShape { outputs, channels, bits, group, levels, wide, glu };
