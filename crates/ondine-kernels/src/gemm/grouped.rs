@@ -92,13 +92,13 @@ fn spread<const BITS: usize>(from: &[u32], part: usize, to: &mut [u32], sums: &m
                 let codes = (word >> (16 * part)) & 0xffff;
                 let codes = (codes | codes << 8) & 0x00ff_00ff;
                 let codes = (codes | codes << 4) & 0x0f0f_0f0f;
-                codes | (codes & 0x0808_0808) * 0x1e
+                codes | ((codes & 0x0808_0808) * 0x1e)
             }
             _ => {
                 let codes = (word >> (8 * part)) & 0xff;
                 let codes = (codes | codes << 12) & 0x000f_000f;
                 let codes = (codes | codes << 6) & 0x0303_0303;
-                codes | (codes & 0x0202_0202) * 0x7e
+                codes | ((codes & 0x0202_0202) * 0x7e)
             }
         };
         *to = bytes;

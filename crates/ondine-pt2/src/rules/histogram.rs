@@ -99,10 +99,10 @@ fn widths(builder: &mut Builder, edges: &Tensor) -> Result<Tensor> {
 }
 
 /// Sums by parts as parts of the whole, a unit of length, area or volume each.
-fn density(builder: &mut Builder, sums: Tensor, edges: &[Tensor]) -> Result<Tensor> {
+fn density(builder: &mut Builder, sums: &Tensor, edges: &[Tensor]) -> Result<Tensor> {
     let axes: Vec<usize> = (0..sums.rank()).collect();
-    let whole = reduce(builder, Reduce::Sum, &sums, &axes, false)?;
-    let mut sums = builder.binary(Binary::Div, &sums, &whole)?;
+    let whole = reduce(builder, Reduce::Sum, sums, &axes, false)?;
+    let mut sums = builder.binary(Binary::Div, sums, &whole)?;
     for (axis, edges) in edges.iter().enumerate() {
         let width = widths(builder, edges)?;
         let mut shape = vec![Dim::from(1); sums.rank()];
@@ -149,7 +149,7 @@ fn counted(builder: &mut Builder, call: &Call<'_>, points: &Tensor, edges: &[Ten
     let Some(sums) = sums else { fail!(Shape, "points of no dimensions") };
     let sums = reduce(builder, Reduce::Sum, &sums, &[0], false)?;
     let sums = builder.reshape(&sums, &shape)?;
-    if call.flag("density", false)? { density(builder, sums, edges) } else { Ok(sums) }
+    if call.flag("density", false)? { density(builder, &sums, edges) } else { Ok(sums) }
 }
 
 fn histogram(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {

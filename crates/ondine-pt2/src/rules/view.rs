@@ -91,6 +91,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("unfold", unfold).shared().repeats(windows_overlap).along(),
     Rule::new("as_strided", as_strided).shared().renames().repeats(strides_overlap),
     Rule::new("as_strided_copy", as_strided),
+    Rule::new("resize", resize).shared().renames(),
     Rule::new("broadcast_tensors", broadcast_tensors).sharing(sharing::of_a_list),
     Rule::new("atleast_1d", atleast_1d).sharing(sharing::unless_a_list).back(all_back),
     Rule::new("atleast_2d", atleast_1d).sharing(sharing::unless_a_list).back(all_back),
@@ -512,6 +513,20 @@ pub(super) fn as_strided(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<I
     let flat = builder.reshape(&x, &[all])?;
     let taken = builder.take(&flat, 0, &indices)?;
     one(builder.reshape(&taken, &sizes.iter().map(|&size| Dim::from_i64(size)).collect::<Vec<_>>())?)
+}
+
+/// As many of the first elements in memory as another shape has. What is behind them nobody has filled.
+fn resize(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let (shape, size) = (builder.shape(&x), call.dims("size")?);
+    let (there, wanted) = (elements(&shape), elements(&size));
+    let more = matches!((there.fixed(), wanted.fixed()), (Some(there), Some(wanted)) if there < wanted);
+    if more || there.fixed().is_none() && there != wanted {
+        fail!(Unsupported, "a tensor of {there} elements is made one of {wanted}, which nobody has filled");
+    }
+    let flat = builder.reshape(&x, &[there])?;
+    let first = builder.slice(&flat, 0, &0.into(), &wanted)?;
+    one(builder.reshape(&first, &size)?)
 }
 
 fn broadcast_tensors(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {

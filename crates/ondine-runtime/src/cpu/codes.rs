@@ -363,6 +363,31 @@ mod tests {
     }
 
     #[test]
+    fn a_product_with_weights_in_groups_or_with_zeros_reads_codes() {
+        let mut weights = weights();
+        let mut insert = |path: &str, dtype: DType, shape: &[usize], bytes: Vec<u8>| {
+            let tensor = Tensor { dtype, shape: shape.to_vec(), bytes: Bytes::from(&bytes[..]), file: "test".into() };
+            weights.insert(path, tensor);
+        };
+        insert("g", DType::U8, &[8, 8], (0..64).collect());
+        insert("g.encoding", DType::I64, &[4], [4_i64, 8, 8, 16].iter().flat_map(|n| n.to_le_bytes()).collect());
+        insert("g.scale", DType::F32, &[8, 2], [0.5_f32; 16].iter().flat_map(|n| n.to_le_bytes()).collect());
+        insert("odd", DType::U8, &[8, 8], (0..64).collect());
+        insert("odd.encoding", DType::I64, &[4], [4_i64, 2, 8, 16].iter().flat_map(|n| n.to_le_bytes()).collect());
+        insert("odd.scale", DType::F32, &[8, 8], [0.5_f32; 64].iter().flat_map(|n| n.to_le_bytes()).collect());
+        for (path, wanted) in [("g", "linear_codes"), ("odd", "linear")] {
+            let mut graph = Graph::new();
+            let x = graph.input("x", DType::F32, [6, 16]);
+            let [_, numbers] = quantized(&mut graph, x);
+            let weight = graph.weight(path, &[8, 16]).unwrap();
+            let y = graph.linear(numbers, weight, None).unwrap();
+            graph.output("y", y);
+            let coded = codes(&graph, &weights).unwrap();
+            assert_eq!(names(&coded).last().map(String::as_str), Some(wanted), "{coded}");
+        }
+    }
+
+    #[test]
     fn numbers_that_only_go_by_way_of_codes_are_rounded_at_once() {
         let mut graph = Graph::new();
         let x = graph.input("x", DType::F32, [2, 16]);

@@ -57,8 +57,8 @@ impl CodedGemm<'_> {
             let column_sums = room(&mut scratch.words, (step.end.div_ceil(group) - first) * columns).cast::<f32>();
             // SAFETY: the codes are those of a slice that has been checked, and there is room for the step.
             unsafe {
-                self.cpu.enter_raw(&UnpackCodes { panel: coded, channels: step.clone(), to: unpacked, column_sums })
-            };
+                self.cpu.enter_raw(&UnpackCodes { panel: coded, channels: step.clone(), to: unpacked, column_sums });
+            }
             for (tile, row) in rows.clone().step_by(tile_rows).enumerate() {
                 let work = Tiles {
                     codes,
