@@ -25,6 +25,37 @@ class Boxes(torch.nn.Module):
         return tuple(self.model(x).values())
 
 
+class Found(torch.nn.Module):
+    """What a whole detector finds in a picture."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return tuple(self.model([x])[0].values())
+
+
+def detector(name):
+    """A detector as torch 2.15 exports it: what its export refuses of torchvision is said otherwise.
+
+    `batched_nms` asks how many boxes there are before it moves those of each class apart, which is a question to the
+    data; and masks are pasted into the picture one by one, as many as the data says: they are yielded as they are.
+    """
+    import torchvision
+    from torchvision.models import detection
+
+    def batched_nms(boxes, scores, idxs, iou_threshold):
+        apart = idxs.to(boxes) * (boxes.max() + 1)
+        return torchvision.ops.nms(boxes + apart[:, None], scores, iou_threshold)
+
+    torchvision.ops.boxes.batched_nms = batched_nms
+    detection.transform.paste_masks_in_image = lambda masks, boxes, shape, padding=1: masks
+    few = {"rpn_pre_nms_top_n_test": 50, "rpn_post_nms_top_n_test": 20, "box_detections_per_img": 10, "box_score_thresh": 0.0}
+    model = getattr(detection, name)(weights=None, weights_backbone=None, num_classes=5, min_size=128, max_size=128, **few)
+    return Found(model.eval()), (torch.rand(3, 128, 128),)
+
+
 class Suppression(torch.nn.Module):
     """A head that keeps boxes above a score, in order: how many is for the data to decide."""
 
@@ -250,6 +281,7 @@ def networks():
     table |= {f"torchvision.{name}": functools.partial(video, name) for name in ["r3d_18", "mc3_18", "s3d"]}
     table |= {
         "torchvision.backbone": backbone, "torchvision.retina": retina,
+        "torchvision.faster_rcnn": lambda: detector("fasterrcnn_resnet50_fpn"), "torchvision.mask_rcnn": lambda: detector("maskrcnn_resnet50_fpn"),
         "torch.suppression": lambda: (Suppression(), (torch.randn(1, 3, 32, 32),)),
         "torch.regulated": lambda: (Regulated(), (ids(7, 50)[0],)),
         "torch.relaxation": lambda: (Relaxation(), (torch.randn(3, 12),)),

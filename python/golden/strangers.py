@@ -172,6 +172,35 @@ class Rare(torch.nn.Module):
     inputs = staticmethod(lambda: (torch.randn(3, 4), torch.randn(5, 3), torch.randint(0, 4, (3, 4))))
 
 
+class Counted(torch.nn.Module):
+    """How many fall where, parts of unlike length, equations of tensors, and what is true as it is spread."""
+
+    def forward(self, x, points, edges, lengths, matrix, truths, places, logits, target):
+        found = [torch.histc(x, 4, -1, 1), *torch.histogram(x, 5), *torch.histogram(x, 4, range=(-1.0, 2.0), weight=x.abs(), density=True)]
+        found += [*torch.histogram(x, edges), *torch.histogram(torch.full_like(x, 0.5), 3)]
+        hist, sides = torch.histogramdd(points, [2, 3], weight=points[:, 0].abs())
+        found += [hist, *sides, torch.histogramdd(points, [edges, edges], density=True)[0], torch.histogramdd(points, 3, range=[-1.0, 1.0, -2.0, 0.5])[0]]
+        for how in "sum", "mean", "max", "min", "prod":
+            found += [torch.segment_reduce(x, how, lengths=lengths, axis=0, unsafe=True), torch.segment_reduce(x, how, lengths=lengths, axis=0, initial=0.5, unsafe=True)]
+        found += [torch.segment_reduce(x, "sum", offsets=torch.tensor([0, 2, 2, 5]), axis=0)]
+        tensor = matrix.reshape(2, 3, 6)
+        found += [torch.linalg.tensorinv(tensor, 2), torch.linalg.tensorsolve(tensor, points[:6].reshape(2, 6)[:, :3].reshape(2, 3)), torch.linalg.diagonal(tensor, offset=1), tensor.mH, matrix.H]
+        found += [torch.linalg.pinv(matrix + matrix.T * 0.5, hermitian=True), torch.linalg.matrix_rank(matrix, hermitian=True), *torch.linalg.solve_ex(matrix, points[:6])]
+        x_far = torch.tensor([-30.0, -8.5, -2.1, -2.0, -0.3, 0.0, 0.7, 2.0, 2.1, 5.0, 9.0, 120.0])
+        found += [torch.special.airy_ai(x_far), F.poisson_nll_loss(x, points[:5] * 3, full=True), F.pad(x[None], (-2, 3), "replicate"), F.pad(x[None], (1, -1), "replicate")]
+        found += [truths.cummax(1), truths.cummin(0), truths.index_add(1, places, truths.flip(0)), truths.scatter_reduce(1, places.expand(3, 4), truths.flip(1), "prod"), truths.scatter_reduce(1, places.expand(3, 4), truths.flip(1), "amin")]
+        found += [F.feature_alpha_dropout(x, 0.3, False), torch.nonzero(x[0, 0], as_tuple=True)]
+        return found + [F.bilinear(x, x, matrix[:4].reshape(6, 2, 2)), F.cross_entropy(logits, target, reduction="none")]
+
+    decomposes = False
+    inputs = staticmethod(
+        lambda: (
+            torch.randn(5, 2), torch.randn(12, 2), torch.tensor([-1.5, -0.5, 0.25, 1.5]), torch.tensor([2, 0, 3]), torch.randn(6, 6),
+            torch.rand(3, 4) > 0.4, torch.tensor([2, 0, 2, 1]), torch.randn(3, 5), torch.tensor([4, 0, 2]),
+        )  # fmt: skip
+    )
+
+
 @torch.compiler.nested_compile_region
 def region(x):
     return x.sin() + x * 2

@@ -4,6 +4,7 @@ pub(crate) mod coded;
 pub(crate) mod decode;
 pub(crate) mod drive;
 pub(crate) mod epilogue;
+pub(crate) mod grouped;
 pub(crate) mod matmul;
 pub(crate) mod micro;
 pub(crate) mod operand;

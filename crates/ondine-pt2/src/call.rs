@@ -349,12 +349,15 @@ impl Call<'_> {
         strides.iter().map(|stride| dim_of(stride).ok()?.constant()).collect()
     }
 
-    /// Where in its memory argument `name` begins.
+    /// Where in its memory argument `name` begins; 0 if that is not known beforehand.
     pub(super) fn offset(&self, name: &str) -> i64 {
-        let Some(Argument::AsTensor(tensor)) = self.argument(name) else { return 0 };
-        let meta = self.graph.tensor_values.get(&tensor.name);
-        let offset = meta.and_then(|meta| dim_of(meta.storage_offset.as_ref()?).ok()?.constant());
-        offset.unwrap_or(0)
+        self.symbolic_offset(name).and_then(|offset| offset.constant()).unwrap_or(0)
+    }
+
+    /// Where in its memory argument `name` begins.
+    pub(super) fn symbolic_offset(&self, name: &str) -> Option<Dim> {
+        let Some(Argument::AsTensor(tensor)) = self.argument(name) else { return None };
+        dim_of(self.graph.tensor_values.get(&tensor.name)?.storage_offset.as_ref()?).ok()
     }
 
     /// The element type of result `index`.

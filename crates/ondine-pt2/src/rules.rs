@@ -1,5 +1,6 @@
 //! What is known of every operator, by name.
 
+mod airy;
 mod assertion;
 mod bag;
 mod choice;
@@ -11,6 +12,7 @@ mod elementwise;
 mod factor;
 mod fourier;
 mod function;
+mod histogram;
 mod index;
 mod linalg;
 mod loss;
@@ -67,6 +69,7 @@ const ATEN: &[&[Rule]] = &[
     convolve::RULES,
     spatial::RULES,
     sample::RULES,
+    histogram::RULES,
     index::RULES,
     choice::RULES,
     loss::RULES,
@@ -79,6 +82,7 @@ const ATEN: &[&[Rule]] = &[
     scalar::RULES,
     complex::RULES,
     special::RULES,
+    airy::RULES,
     factor::RULES,
     singular::RULES,
     rare::RULES,

@@ -1,7 +1,7 @@
 //! Names of operators in a program: `torch.ops.aten.add_.Tensor`.
 
 /// Libraries whose operators have rows of their own, by their full names.
-const LIBRARIES: [&str; 3] = ["quantized_decomposed.", "torchao.", "torchvision."];
+const LIBRARIES: [&str; 5] = ["quantized_decomposed.", "torchao.", "torchvision.", "torch_nn.", "prims."];
 
 /// `aten.add_.Tensor` of a target, as operator, overload, and whether it changes its first argument.
 pub(super) fn split_target(target: &str) -> (&str, &str, bool) {

@@ -92,6 +92,11 @@ fn factors_statistics_and_special_functions_as_exported() {
 }
 
 #[test]
+fn histograms_segments_and_truths_as_exported() {
+    check("counted", "counted");
+}
+
+#[test]
 fn a_region_that_is_compiled_once_runs_wherever_it_is_called() {
     check("regions", "regions");
 }

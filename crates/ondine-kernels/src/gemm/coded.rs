@@ -2,7 +2,8 @@
 //!
 //! A few rows are multiplied with the codes as they are read: such products wait for the memory, and codes are a
 //! quarter to a sixteenth of what f32 takes. For more rows a step of a panel is unpacked once, into memory that stays
-//! in the cache, and multiplied as any other.
+//! in the cache, and multiplied as any other. Rows of codes are multiplied with codes, see
+//! [`grouped`](crate::gemm::grouped).
 //!
 //! Panels are those of [`Layout`], of words that hold consecutive channels of one column, the first in the lowest bits.
 //! Each group of channels begins with a new word. Behind the words lie scales, f16 or f32, and zeros, f16, or minima,
@@ -21,6 +22,7 @@ use crate::{
     gemm::{
         decode::{CodeLevels, CodedCall, CodedPanel, CodedWork, FEW_ROWS},
         epilogue::{EpilogueCall, Target},
+        grouped::{CODES, CodeRows},
         micro::MicroCall,
         operand::{Epilogue, Input, Output, check_rows},
         rows::Line,
@@ -119,6 +121,15 @@ impl CodedShape {
             CodeLevels::Minima => self.scale_bytes(),
             CodeLevels::Symmetric | CodeLevels::Table => 0,
         }
+    }
+
+    /// True if rows of 8-bit codes are multiplied with the codes: those of a group are whole words of four.
+    #[must_use]
+    pub fn multiplies_codes(&self) -> bool {
+        let apart = self.group < self.channels;
+        self.levels != CodeLevels::Table
+            && self.channels.is_multiple_of(CODES)
+            && (!apart || self.group.is_multiple_of(CODES))
     }
 
     fn plain(&self) -> WeightShape {
@@ -225,7 +236,7 @@ pub fn pack_coded(cpu: &Cpu, shape: &CodedShape, source: &CodedSource<'_>, out: 
 pub struct CodedProblem<'a> {
     /// Rows of the input and of the result.
     pub rows: usize,
-    /// The input, f32 or bf16.
+    /// The input: f32, bf16, or u8 if [`CodedShape::multiplies_codes`].
     pub input: Input<'a>,
     /// Elements from one row of the input to the next, at least the channels.
     pub input_stride: usize,
@@ -242,8 +253,9 @@ pub struct CodedProblem<'a> {
 /// Computes a linear layer with weights in few bits.
 ///
 /// # Panics
-/// If the input is quantized, if a slice is too short for its rows and stride, or if the packed bytes have another
-/// length than [`CodedShape::packed_size`] or are not aligned to [`PACKED_ALIGN`].
+/// If the input is of codes that the shape does not multiply or of rows with their scales, if a slice is too short for
+/// its rows and stride, or if the packed bytes have another length than [`CodedShape::packed_size`] or are not aligned
+/// to [`PACKED_ALIGN`].
 #[expect(clippy::panic, reason = "said in its documentation")]
 pub fn gemm_coded(cpu: &Cpu, problem: &CodedProblem<'_>, mut out: Output<'_>) {
     let &CodedProblem { rows, input, input_stride, shape, weights, epilogue, out_stride } = problem;
@@ -263,10 +275,12 @@ pub fn gemm_coded(cpu: &Cpu, problem: &CodedProblem<'_>, mut out: Output<'_>) {
             (Input::F32(&converted), shape.channels)
         }
         Input::F32(_) | Input::Bf16(_) => (input, input_stride),
-        Input::U8 { .. } | Input::Rows8(_) => panic!("weights in few bits are not multiplied with quantized rows"),
+        Input::U8 { .. } if shape.multiplies_codes() => (input, input_stride),
+        Input::U8 { .. } | Input::Rows8(_) => panic!("{shape:?} is not multiplied with quantized rows"),
     };
     let dtype = input.weight_type();
     let group = shape.group.min(shape.channels);
+    let codes = codes::code_rows(problem, places.groups);
     let mut sums = Vec::new();
     if let (Input::F32(values), true) = (input, rows <= FEW_ROWS && shape.levels != CodeLevels::Table) {
         let row_sums = (0..rows).flat_map(|row| values[row * stride..][..shape.channels].chunks(group));
@@ -282,6 +296,7 @@ pub fn gemm_coded(cpu: &Cpu, problem: &CodedProblem<'_>, mut out: Output<'_>) {
         input: input.pointer(),
         row_bytes: stride * dtype.activation_bytes(),
         sums: &sums,
+        codes,
         epilogue: &epilogue,
         out: out.target(),
         out_stride,
@@ -305,6 +320,7 @@ struct Scratch {
     sums: Vec<Line>,
     panel: Vec<Line>,
     words: Vec<Line>,
+    products: Vec<Line>,
 }
 
 thread_local! {
@@ -332,6 +348,8 @@ struct CodedGemm<'a> {
     row_bytes: usize,
     /// Of the activations of each row and group; only for few rows.
     sums: &'a [f32],
+    /// Of rows of codes.
+    codes: Option<CodeRows<'a>>,
     epilogue: &'a Epilogue<'a>,
     out: Target,
     out_stride: usize,
@@ -356,10 +374,10 @@ impl CodedGemm<'_> {
             }
             SCRATCH.with_borrow_mut(|scratch| {
                 for panel in first..panels.min(first + per_task) {
-                    if self.rows <= FEW_ROWS {
-                        self.few(panel, scratch);
-                    } else {
-                        self.many(panel, rows.clone(), scratch);
+                    match &self.codes {
+                        Some(codes) => self.codes(codes, panel, rows.clone(), scratch),
+                        None if self.rows <= FEW_ROWS => self.few(panel, scratch),
+                        None => self.many(panel, rows.clone(), scratch),
                     }
                 }
             });
@@ -423,7 +441,7 @@ impl CodedGemm<'_> {
         let tile_words = tile_rows * width;
         let sums = room(&mut scratch.sums, rows.len().div_ceil(tile_rows) * tile_words);
         let codes = self.panel(panel);
-        for step in steps(self.shape, width) {
+        for step in steps(self.shape, STEP_BYTES / (width * WORD)) {
             let unpacked = room(&mut scratch.panel, step.len() * columns);
             let pairs = room(&mut scratch.words, step.len().div_ceil(2) * columns);
             let bf16 = self.dtype == WeightType::Bf16;
@@ -495,10 +513,9 @@ impl CodedGemm<'_> {
     }
 }
 
-/// The channels of each step: whole groups, or pieces of whole words of one.
-fn steps(shape: &CodedShape, width: usize) -> Vec<Range<usize>> {
+/// The channels of each step, at most about `most`: whole groups, or pieces of whole words of one.
+fn steps(shape: &CodedShape, most: usize) -> Vec<Range<usize>> {
     let group = shape.group.min(shape.channels);
-    let most = STEP_BYTES / (width * WORD);
     let mut steps = Vec::new();
     if group <= most {
         let length = most / group * group;
@@ -513,5 +530,6 @@ fn steps(shape: &CodedShape, width: usize) -> Vec<Range<usize>> {
     steps
 }
 
+mod codes;
 #[cfg(test)]
 mod suite;

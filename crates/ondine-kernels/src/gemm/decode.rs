@@ -42,6 +42,28 @@ pub(crate) struct CodedPanel {
 }
 
 impl CodedPanel {
+    /// What is taken off the numbers of a group before they are scaled, the scale, and what is added then.
+    ///
+    /// # Safety
+    /// The panel has the group and `LANES` columns from `column` on.
+    #[inline(always)]
+    pub(crate) unsafe fn grid<V: CodeVector>(&self, group: usize, column: usize) -> (V, V, V) {
+        let at = group * self.columns + column;
+        // SAFETY: as the caller says; scales, zeros and minima have the panel's columns for each group.
+        unsafe {
+            let zero = match self.levels {
+                CodeLevels::Zeros => V::load_f16(self.zeros.cast::<u16>().add(at)).sub(V::splat(self.centre)),
+                CodeLevels::Minima => V::splat(-self.centre),
+                CodeLevels::Symmetric | CodeLevels::Table => V::splat(self.symmetric_zero),
+            };
+            let minimum = match self.levels {
+                CodeLevels::Minima => self.number(self.zeros, at),
+                CodeLevels::Symmetric | CodeLevels::Zeros | CodeLevels::Table => V::splat(0.0),
+            };
+            (zero, self.number(self.scales, at), minimum)
+        }
+    }
+
     /// Numbers `at` and those that follow, of scales or minima.
     ///
     /// # Safety
@@ -195,29 +217,6 @@ impl<V: CodeVector, const BITS: u32, const TABLE: bool> Decoder<V, BITS, TABLE> 
         if TABLE { words.looked_up(shift, &self.table) } else { words.signed::<BITS>(shift) }
     }
 
-    /// What is taken off the numbers of a group before they are scaled, the scale, and what is added then.
-    ///
-    /// # Safety
-    /// The panel has the group and `LANES` columns from `column` on.
-    #[inline(always)]
-    unsafe fn grid(&self, panel: &CodedPanel, group: usize, column: usize) -> (V, V, V) {
-        let at = group * panel.columns + column;
-        // SAFETY: as the caller says; scales and zeros have the panel's columns for each group.
-        unsafe {
-            let zero = match panel.levels {
-                CodeLevels::Zeros => V::load_f16(panel.zeros.cast::<u16>().add(at)).sub(V::splat(panel.centre)),
-                CodeLevels::Minima => V::splat(-panel.centre),
-                CodeLevels::Symmetric | CodeLevels::Table => V::splat(panel.symmetric_zero),
-            };
-            let scale = panel.number(panel.scales, at);
-            let minimum = match panel.levels {
-                CodeLevels::Minima => panel.number(panel.zeros, at),
-                CodeLevels::Symmetric | CodeLevels::Zeros | CodeLevels::Table => V::splat(0.0),
-            };
-            (zero, scale, minimum)
-        }
-    }
-
     /// Writes the numbers of a vector of columns.
     ///
     /// # Safety
@@ -233,11 +232,8 @@ impl<V: CodeVector, const BITS: u32, const TABLE: bool> Decoder<V, BITS, TABLE> 
             unsafe {
                 let scaled = panel.levels != CodeLevels::Table;
                 let added = panel.levels == CodeLevels::Minima;
-                let (zero, scale, minimum) = if scaled {
-                    self.grid(panel, group, column)
-                } else {
-                    (V::splat(0.0), V::splat(1.0), V::splat(0.0))
-                };
+                let (zero, scale, minimum) =
+                    if scaled { panel.grid::<V>(group, column) } else { (V::splat(0.0), V::splat(1.0), V::splat(0.0)) };
                 for (index, _) in (channel..end).step_by(Self::PER_WORD).enumerate() {
                     let words = V::load(panel.words.add((word + index) * panel.columns + column).cast());
                     for code in 0..Self::PER_WORD.min(end - channel) {
@@ -324,7 +320,7 @@ impl<V: CodeVector, const BITS: u32, const TABLE: bool> Decoder<V, BITS, TABLE> 
                     continue;
                 }
                 for vector in 0..N {
-                    let (zero, scale, minimum) = self.grid(panel, group, column + vector * V::LANES);
+                    let (zero, scale, minimum) = panel.grid::<V>(group, column + vector * V::LANES);
                     for row in 0..R {
                         let row_sum = V::splat(*row_sums[row].add(group));
                         let total = sums[row][vector].sub(zero.mul(row_sum)).mul_add(scale, totals[row][vector]);

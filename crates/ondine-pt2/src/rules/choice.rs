@@ -46,7 +46,10 @@ fn masked_select(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 }
 
 fn nonzero_numpy(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.tensor("self")?;
+    let mut x = call.tensor("self")?;
+    if x.rank() == 0 {
+        x = builder.reshape(&x, &[1.into()])?;
+    }
     let columns = coordinates(builder, &x, call.out_shape(0)?.first())?;
     Ok(columns.into_iter().map(Item::Tensor).collect())
 }

@@ -141,7 +141,7 @@ pub(super) fn turned(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>
         return one(x);
     }
     let turned = Builder::swapped(&x, x.rank() - 3, x.rank() - 2);
-    one(if matches!(call.op, "adjoint" | "mH") { conjugate(builder, &turned)? } else { turned })
+    one(if matches!(call.op, "adjoint" | "mH" | "matrix_H") { conjugate(builder, &turned)? } else { turned })
 }
 
 pub(super) fn choice(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {

@@ -228,7 +228,7 @@ fn ormqr(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 
 /// Gauss's elimination with the largest pivot of each column: both triangles in one, and with what row each row is
 /// exchanged in its turn, from 1 on.
-fn eliminate(builder: &mut Builder, a: &Tensor, pivots: bool) -> Result<(Tensor, Tensor)> {
+pub(super) fn eliminate(builder: &mut Builder, a: &Tensor, pivots: bool) -> Result<(Tensor, Tensor)> {
     let [rows, columns] = sizes(builder, a)?;
     let steps = rows.min(columns);
     let (mut x, mut exchanged) = (a.clone(), Vec::new());

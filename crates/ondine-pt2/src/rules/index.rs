@@ -557,6 +557,8 @@ fn scan(builder: &mut Builder, call: &Call<'_>, how: Scan) -> Result<Vec<Item>> 
         return one(x);
     }
     let axis = call.axis("dim", 0, x.rank())?;
+    let truths = builder.dtype(&x) == DType::Bool;
+    let x = if truths { builder.cast(&x, DType::I64)? } else { x };
     let value = builder.graph.push(Op::Scan { axis: x.axes[axis], how }, &[x.value])?;
     let values = Tensor { value, axes: x.axes.clone() };
     if !matches!(how, Scan::Max | Scan::Min) {
@@ -575,6 +577,7 @@ fn scan(builder: &mut Builder, call: &Call<'_>, how: Scan) -> Result<Vec<Item>> 
     let none = builder.number(0.0, DType::I64)?;
     let places = builder.select(&here, &places, &none)?;
     let value = builder.graph.push(Op::Scan { axis: places.axes[axis], how: Scan::Max }, &[places.value])?;
+    let values = if truths { builder.cast(&values, DType::Bool)? } else { values };
     Ok(vec![Item::Tensor(values), Item::Tensor(Tensor { value, axes: places.axes })])
 }
 

@@ -3,11 +3,12 @@
 use ondine_graph::{Binary, DType, Dim, Elementary, Op, Result, Unary, fail};
 
 use super::{
+    factor::eliminate,
     product::matmul,
     rule::{Rule, one},
 };
 use crate::{
-    builder::{Builder, Tensor},
+    builder::{Builder, Tensor, elements},
     call::{Call, Item},
     formula::Formula,
 };
@@ -20,6 +21,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("linalg_solve", linalg_solve),
     Rule::new("linalg_solve_ex", linalg_solve),
     Rule::new("_linalg_solve_ex", linalg_solve),
+    Rule::new("linalg_tensorinv", linalg_tensorinv),
+    Rule::new("linalg_tensorsolve", linalg_tensorsolve),
     Rule::new("linalg_solve_triangular", linalg_solve_triangular),
     Rule::new("triangular_solve", triangular_solve),
     Rule::new("linalg_det", linalg_det),
@@ -127,7 +130,40 @@ fn linalg_solve(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = solve_beside(builder, &a, &b, vector || call.flag("left", true)?)?;
     let last = x.rank() - 1;
     let x = if vector { builder.without(&x, last)? } else { x };
-    with_info(builder, call, x)
+    if call.output_names().len() != 4 {
+        return with_info(builder, call, x);
+    }
+    // With the factors that it was found by.
+    let (factors, exchanged) = eliminate(builder, &a, true)?;
+    let zero = builder.number(0.0, call.out_dtype(3)?)?;
+    let info = builder.expand(&zero, &call.out_shape(3)?)?;
+    let exchanged = builder.cast(&exchanged, call.out_dtype(2)?)?;
+    Ok([x, factors, exchanged, info].into_iter().map(Item::Tensor).collect())
+}
+
+/// The inverse of a tensor whose first `ind` dimensions are as many elements as the others.
+fn linalg_tensorinv(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let a = call.float_tensor(builder, "self")?;
+    let shape = builder.shape(&a);
+    let first = usize::try_from(call.integer("ind", 2)?).unwrap_or(0).min(shape.len());
+    let (rows, columns) = (elements(&shape[..first]), elements(&shape[first..]));
+    let a = builder.reshape(&a, &[rows, columns])?;
+    let unit = unit(builder, &a)?;
+    let inverse = solve(builder, &a, &unit)?;
+    one(builder.reshape(&inverse, &call.out_shape(0)?)?)
+}
+
+/// The tensor whose product with `self`, over all its dimensions, is `other`.
+fn linalg_tensorsolve(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
+    let moved = call.axes("dims", a.rank())?;
+    let order: Vec<usize> = (0..a.rank()).filter(|axis| !moved.contains(axis)).chain(moved.iter().copied()).collect();
+    let a = Builder::permuted(&a, &order);
+    let size = elements(&builder.shape(&b));
+    let a = builder.reshape(&a, &[size.clone(), size.clone()])?;
+    let b = builder.reshape(&b, &[size, 1.into()])?;
+    let x = solve(builder, &a, &b)?;
+    one(builder.reshape(&x, &call.out_shape(0)?)?)
 }
 
 fn linalg_inv(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -178,6 +214,14 @@ pub(super) fn triangle(builder: &mut Builder, a: &Tensor, upper: bool) -> Result
     };
     let zero = builder.number(0.0, DType::F32)?;
     builder.select(&outside, &zero, a)
+}
+
+/// The symmetric matrix of which one triangle is read.
+pub(super) fn mirrored(builder: &mut Builder, a: &Tensor, upper: bool) -> Result<Tensor> {
+    let part = triangle(builder, a, upper)?;
+    let unit = unit(builder, a)?;
+    let other = Formula::of(&turned(&part)) * (1.0 - Formula::of(&unit));
+    (Formula::of(&part) + other).build(builder)
 }
 
 pub(super) fn solve(builder: &mut Builder, a: &Tensor, b: &Tensor) -> Result<Tensor> {

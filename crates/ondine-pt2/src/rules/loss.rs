@@ -5,12 +5,14 @@ use ondine_graph::{Binary, DType, Dim, Elementary, Reduce, Result, Unary, fail};
 use super::{
     elementwise::between,
     function::log_sigmoid,
+    product::linear_of,
     reduce::{log_sum, reduce},
     rule::{Rule, one},
 };
 use crate::{
-    builder::{Builder, Tensor},
+    builder::{Builder, Tensor, elements},
     call::{Call, Item},
+    formula::Formula,
 };
 
 /// The operators of this file.
@@ -27,6 +29,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("hinge_embedding_loss", pairwise),
     Rule::new("margin_ranking_loss", margin_ranking_loss),
     Rule::new("cross_entropy_loss", cross_entropy),
+    Rule::new("torch_nn._linear_cross_entropy_batch_chunked", linear_cross_entropy),
+    Rule::new("torch_nn._linear_cross_entropy_batch_chunked_no_reduction", linear_cross_entropy),
     Rule::new("nll_loss", nll_loss),
     Rule::new("nll_loss_nd", nll_loss),
     Rule::new("nll_loss2d", nll_loss),
@@ -49,10 +53,22 @@ fn margin_ranking_loss(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Ite
     one(reduced(builder, call, &loss)?)
 }
 
+/// 0 leaves the losses of elements, 1 asks for the mean, 2 for the sum.
+fn reduction(call: &Call<'_>) -> Result<i64> {
+    match call.text("reduction") {
+        Some("none") => Ok(0),
+        Some("mean") => Ok(1),
+        Some("sum") => Ok(2),
+        Some(other) => fail!(Unsupported, "a loss reduced by `{other}`"),
+        None if call.op.ends_with("_no_reduction") => Ok(0),
+        None => call.integer("reduction", 1),
+    }
+}
+
 /// The loss of each element as the call wants it: 0 leaves it, 1 asks for the mean, 2 for the sum.
 pub(super) fn reduced(builder: &mut Builder, call: &Call<'_>, loss: &Tensor) -> Result<Tensor> {
     let axes: Vec<usize> = (0..loss.rank()).collect();
-    match call.integer("reduction", 1)? {
+    match reduction(call)? {
         0 => Ok(loss.clone()),
         1 => reduce(builder, Reduce::Mean, loss, &axes, false),
         _ => reduce(builder, Reduce::Sum, loss, &axes, false),
@@ -103,9 +119,6 @@ fn pairwise(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
             builder.select(&positive, &x, &margin)?
         }
         "poisson_nll_loss" => {
-            if call.flag("full", false)? {
-                fail!(Unsupported, "poisson_nll_loss with Stirling's term");
-            }
             let (rate, log) = if call.flag("log_input", true)? {
                 (builder.unary(Unary::Exp, &x)?, x.clone())
             } else {
@@ -113,7 +126,16 @@ fn pairwise(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
                 (x.clone(), builder.unary(Unary::Log, &shifted)?)
             };
             let product = builder.binary(Binary::Mul, &y, &log)?;
-            builder.binary(Binary::Sub, &rate, &product)?
+            let loss = builder.binary(Binary::Sub, &rate, &product)?;
+            if call.flag("full", false)? {
+                // Stirling's approximation of the logarithm of the target's factorial.
+                let y = Formula::of(&y);
+                let term = &y * y.ln() - &y + (&y * std::f64::consts::TAU).ln() * 0.5;
+                let term = y.more(1.0).choose(term, 0.0).build(builder)?;
+                builder.binary(Binary::Add, &loss, &term)?
+            } else {
+                loss
+            }
         }
         "kl_div" => divergence(builder, call, &x, &y)?,
         _ => cross_of_two(builder, call, &x, &y)?,
@@ -172,8 +194,33 @@ fn class_weight(builder: &mut Builder, call: &Call<'_>, scores: &Tensor) -> Resu
     builder.reshape(&weight, &wide).map(Some)
 }
 
+/// The cross entropy of what a linear layer yields. Gradients, which the same call finds, are of size 0 where nobody
+/// learns; who asks for others is refused.
+fn linear_cross_entropy(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (x, weight) = (call.float_tensor(builder, "input")?, call.float_tensor(builder, "linear_weight")?);
+    let bias = call.try_tensor("linear_bias")?;
+    let scores = linear_of(builder, &x, &weight, bias.as_ref())?;
+    let mut items = cross_entropy_of(builder, call, &scores)?;
+    items.truncate(1);
+    for index in 1..call.output_names().len() {
+        let shape = call.out_shape(index)?;
+        if elements(&shape).fixed() != Some(0) {
+            break;
+        }
+        let zero = builder.number(0.0, DType::F32)?;
+        items.push(Item::Tensor(builder.expand(&zero, &shape)?));
+    }
+    Ok(items)
+}
+
 fn cross_entropy(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.float_tensor(builder, "self")?;
+    cross_entropy_of(builder, call, &x)
+}
+
+/// The cross entropy of scores.
+fn cross_entropy_of(builder: &mut Builder, call: &Call<'_>, x: &Tensor) -> Result<Vec<Item>> {
+    let x = x.clone();
     let axis = class_axis(&x);
     let total = log_sum(builder, &x, &[axis])?;
     let scores = builder.binary(Binary::Sub, &x, &total)?;
@@ -238,7 +285,7 @@ fn likelihood(builder: &mut Builder, call: &Call<'_>, scores: &Tensor) -> Result
     let loss = builder.unary(Unary::Neg, &sum)?;
     let all: Vec<usize> = (0..loss.rank()).collect();
     let share = reduce(builder, Reduce::Sum, &hot, &(0..hot.rank()).collect::<Vec<_>>(), false)?;
-    Ok(match call.integer("reduction", 1)? {
+    Ok(match reduction(call)? {
         0 => vec![Item::Tensor(loss)],
         1 => {
             let total = reduce(builder, Reduce::Sum, &loss, &all, false)?;

@@ -1,6 +1,6 @@
 //! Matrices: their diagonals and triangles, and products of them that are rare.
 
-use ondine_graph::{Binary, Dim, NDArray, Op, Reduce, Result, fail};
+use ondine_graph::{Binary, DType, Dim, NDArray, Op, Reduce, Result, fail};
 
 use super::{
     product::matmul,
@@ -173,7 +173,11 @@ fn bilinear(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let last = product.rank() - 1;
     let sum = reduce(builder, Reduce::Sum, &product, &[last], false)?;
     match call.try_tensor("bias")? {
-        Some(bias) => one(builder.binary(Binary::Add, &sum, &bias)?),
-        None => one(sum),
+        Some(bias) => {
+            let bias = builder.cast(&bias, DType::F32)?;
+            let sum = builder.binary(Binary::Add, &sum, &bias)?;
+            one(call.cast_out(builder, &sum)?)
+        }
+        None => one(call.cast_out(builder, &sum)?),
     }
 }

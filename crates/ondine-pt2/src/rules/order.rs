@@ -1,6 +1,6 @@
 //! Order statistics, and places among sorted numbers.
 
-use ondine_graph::{Binary, DType, Dim, Reduce, Result};
+use ondine_graph::{Binary, DType, Reduce, Result};
 
 use super::{
     index::ordered,
@@ -10,7 +10,6 @@ use super::{
 use crate::{
     builder::{Builder, elements},
     call::{Call, Item},
-    formula::Formula,
 };
 
 /// The operators of this file.
@@ -20,7 +19,6 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("median", rank_value).along(),
     Rule::new("kthvalue", rank_value).along(),
     Rule::new("isin", isin),
-    Rule::new("histc", histc),
 ];
 
 /// How many of the ascending boundaries are below each number.
@@ -93,34 +91,4 @@ fn isin(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let found = reduce(builder, Reduce::Max, &equal, &[shape.len() - 1], false)?;
     let found = builder.cast(&found, DType::Bool)?;
     one(if call.flag("invert", false)? { builder.not(&found)? } else { found })
-}
-
-/// How many numbers fall into each of the equal parts of a range.
-fn histc(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.float_tensor(builder, "self")?;
-    let bins = call.integer("bins", 100)?.max(1);
-    let (least, most) = (call.float("min", 0.0)?, call.float("max", 0.0)?);
-    let size = elements(&builder.shape(&x));
-    let x = builder.reshape(&x, &[size, 1.into()])?;
-    // A range of nothing is that of the data; of one number, a part to each side of it.
-    let (low, high) = if least == most {
-        let (low, high) =
-            (reduce(builder, Reduce::Min, &x, &[0, 1], false)?, reduce(builder, Reduce::Max, &x, &[0, 1], false)?);
-        let (low, high) = (Formula::of(&low), Formula::of(&high));
-        let one_number = low.equals(&high);
-        (one_number.choose(&low - 1.0, &low), one_number.choose(&high + 1.0, &high))
-    } else {
-        (least.into(), most.into())
-    };
-    let x = Formula::of(&x);
-    let place = ((&x - &low) / (&high - &low) * bins as f64).floor();
-    // The largest number belongs to the last part.
-    let place = x.equals(&high).choose((bins - 1) as f64, place);
-    let parts = builder.range(&0.into(), 1, &Dim::from_i64(bins))?;
-    let parts = builder.cast(&parts, DType::F32)?;
-    let inside = x.less(&low).or(x.more(&high)).not();
-    let hits = place.equals(Formula::of(&parts)).and(inside).build(builder)?;
-    let hits = builder.cast(&hits, DType::F32)?;
-    let counts = reduce(builder, Reduce::Sum, &hits, &[0], false)?;
-    one(call.cast_out(builder, &counts)?)
 }

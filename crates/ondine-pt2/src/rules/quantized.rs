@@ -31,6 +31,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("quantized_decomposed._choose_qparams_per_token_asymmetric_impl", choose_for_tokens_apart),
     Rule::new("quantized_decomposed.fake_quant_per_channel", fake_channels),
     Rule::new("quantized_decomposed.convert_element_type", convert),
+    Rule::new("prims.convert_element_type", convert),
     Rule::new("torchao.quantize_affine", quantize_affine),
     Rule::new("torchao.dequantize_affine", dequantize_affine),
     Rule::new("torchao.choose_qparams_affine", choose_affine),
@@ -380,7 +381,7 @@ fn fake_channels(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 }
 
 fn convert(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.tensor("input")?;
+    let x = call.tensor(if call.has("a") { "a" } else { "input" })?;
     one(call.cast_out(builder, &x)?)
 }
 

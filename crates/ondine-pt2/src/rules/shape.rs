@@ -23,7 +23,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("dstack", stack),
     Rule::new("column_stack", stack),
     Rule::new("pad", pad),
-    Rule::new("constant_pad_nd", pad),
+    Rule::new("constant_pad_nd", pad).on_complex(pad_complex),
     Rule::new("reflection_pad1d", pad),
     Rule::new("reflection_pad2d", pad),
     Rule::new("reflection_pad3d", pad),
@@ -169,6 +169,11 @@ fn pad(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     if mode != "constant" {
         for (i, pair) in amounts.chunks_exact(2).enumerate() {
             let Some(axis) = x.rank().checked_sub(i + 1) else { fail!(Shape, "more padding than dimensions") };
+            if mode == "replicate" {
+                // Of what a negative amount cuts off, the edge may still be repeated.
+                x = repeated_edges(builder, &x, axis, pair)?;
+                continue;
+            }
             x = cut(builder, &x, axis, pair)?;
             x = mirrored(
                 builder,
@@ -188,6 +193,38 @@ fn pad(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         x = cut(builder, &x, axis, pair)?;
     }
     constant_pad(builder, &x, &known, value).and_then(one)
+}
+
+/// Complex numbers with zeros around, or without as many: their parts are a dimension that stays.
+fn pad_complex(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let amounts = call.integers("pad", &[])?;
+    if call.has("value") && call.float("value", 0.0).ok() != Some(0.0) {
+        fail!(Unsupported, "padding of complex numbers by others than 0");
+    }
+    let amounts = [&[0, 0], &amounts[..]].concat();
+    let mut cut_off = x;
+    for (i, pair) in amounts.chunks_exact(2).enumerate() {
+        let Some(axis) = cut_off.rank().checked_sub(i + 1) else { fail!(Shape, "more padding than dimensions") };
+        let pair: Vec<Dim> = pair.iter().map(|&amount| Dim::from_i64(amount)).collect();
+        cut_off = cut(builder, &cut_off, axis, &pair)?;
+    }
+    constant_pad(builder, &cut_off, &amounts, 0.0).and_then(one)
+}
+
+/// `x` with its first and last element along `axis` repeated, or without as many elements as negative amounts say.
+fn repeated_edges(builder: &mut Builder, x: &Tensor, axis: usize, pair: &[Dim]) -> Result<Tensor> {
+    if pair.iter().all(|amount| amount.constant() == Some(0)) {
+        return Ok(x.clone());
+    }
+    let size = builder.dim(x, axis);
+    let whole = &(&size + &pair[0]) + &pair[1];
+    check_list(&[whole.fixed().unwrap_or(1)])?;
+    builder.at_most("padding by the edge", &1.into(), &size);
+    let places = builder.range(&(&Dim::from(0) - &pair[0]), 1, &whole)?;
+    let indices = builder.with_size(Binary::Max, &places, &0.into())?;
+    let indices = builder.with_size(Binary::Min, &indices, &(&size - 1))?;
+    builder.take(x, axis, &indices)
 }
 
 /// `x` without as many elements before and after along `axis` as negative amounts of padding say.
@@ -257,21 +294,17 @@ fn mirrored(builder: &mut Builder, x: &Tensor, axis: usize, [before, after]: [Di
     match mode {
         "reflect" => builder.at_most("padding by what is mirrored", &(&widest + 1), &size),
         "circular" => builder.at_most("padding by what comes round", &widest, &size),
-        _ => builder.at_most("padding by the edge", &1.into(), &size),
+        other => fail!(Unsupported, "padding by `{other}`"),
     }
     let places = builder.range(&(&Dim::from(0) - &before), 1, &whole)?;
     let indices = match mode {
         "circular" => builder.with_size(Binary::Remainder, &places, &size)?,
-        "reflect" => {
+        _ => {
             let right = builder.unary(Unary::Abs, &places)?;
             let end = builder.integer(&(&size - 1))?;
             let left = builder.binary(Binary::Sub, &end, &right)?;
             let left = builder.unary(Unary::Abs, &left)?;
             builder.binary(Binary::Sub, &end, &left)?
-        }
-        _ => {
-            let places = builder.with_size(Binary::Max, &places, &0.into())?;
-            builder.with_size(Binary::Min, &places, &(&size - 1))?
         }
     };
     builder.take(x, axis, &indices)

@@ -5,7 +5,7 @@ use ondine_graph::{Binary, DType, NDArray, Op, Reduce, Result, Unary, fail};
 use super::{
     factor::{sizes, tall, total, turned},
     index::ordered,
-    linalg::{solve, unit},
+    linalg::{mirrored, solve, unit},
     product::matmul,
     reduce::{length, reduce},
     rule::{Rule, one},
@@ -98,6 +98,11 @@ fn orthogonal_start(builder: &mut Builder, a: &Tensor, size: usize) -> Result<Te
     builder.expand(&unit, &shape)
 }
 
+/// The matrix as it is read: of one that the call says is symmetric, the lower triangle.
+fn read(builder: &mut Builder, call: &Call<'_>, a: Tensor) -> Result<Tensor> {
+    if call.flag("hermitian", false)? { mirrored(builder, &a, false) } else { Ok(a) }
+}
+
 /// The singular values in descending order.
 fn singular(builder: &mut Builder, a: &Tensor) -> Result<Tensor> {
     let (a, _) = tall(builder, a)?;
@@ -151,6 +156,11 @@ fn limit(builder: &mut Builder, call: &Call<'_>, a: &Tensor, most: &Formula) -> 
 
 fn matrix_rank(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let a = call.float_tensor(builder, if call.has("input") { "input" } else { "self" })?;
+    let a = read(builder, call, a)?;
+    if sizes(builder, &a)?.contains(&0) {
+        let none = builder.number(0.0, DType::I64)?;
+        return one(builder.expand(&none, &call.out_shape(0)?)?);
+    }
     let values = singular(builder, &a)?;
     let last = values.rank() - 1;
     let most = builder.slice(&values, last, &0.into(), &1.into())?;
@@ -163,6 +173,7 @@ fn matrix_rank(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 /// The pseudo-inverse, by singular values that count.
 fn pseudo_inverse(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let a = call.float_tensor(builder, "self")?;
+    let a = read(builder, call, a)?;
     let (high, flipped) = tall(builder, &a)?;
     let [columns, v] = orthogonal(builder, &high)?;
     let f = Formula::of(&columns);

@@ -5,7 +5,8 @@ use ondine_graph::{Reduce, Result, fail};
 use super::{
     factor::{sizes, tall, total, turned},
     index::{ordered, pick},
-    linalg::{triangle, unit},
+    linalg::{mirrored, unit},
+    product::matmul,
     reduce::reduce,
     rule::{Rule, one},
     singular::orthogonal,
@@ -24,6 +25,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("linalg_eigh", eigh),
     Rule::new("_linalg_eigh", eigh),
     Rule::new("linalg_eigvalsh", eigh),
+    Rule::new("linalg_matrix_sqrth", matrix_root),
+    Rule::new("linalg_polar", polar),
 ];
 
 /// Columns of matrices in the order of `values`, which are brought in that order.
@@ -65,20 +68,53 @@ fn svd(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     Ok([u, values, v].into_iter().map(Item::Tensor).collect())
 }
 
-/// Eigenvalues in ascending order and eigenvectors of symmetric matrices: made definite by a multiple of the unit
-/// matrix, their singular values are eigenvalues.
 fn eigh(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let a = call.float_tensor(builder, if call.has("A") { "A" } else { "self" })?;
+    let upper = call.text("UPLO").is_some_and(|side| side.starts_with(['U', 'u']));
+    let [values, vectors] = symmetric(builder, &a, upper)?;
+    if call.op == "linalg_eigvalsh" {
+        return one(values);
+    }
+    Ok(vec![Item::Tensor(values), Item::Tensor(vectors)])
+}
+
+/// The matrix whose square is a symmetric one.
+fn matrix_root(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let a = call.float_tensor(builder, "self")?;
+    let [values, vectors] = symmetric(builder, &a, false)?;
+    let mut shape = builder.shape(&values);
+    shape.insert(shape.len() - 1, 1.into());
+    let values = builder.reshape(&values, &shape)?;
+    let scaled = (Formula::of(&vectors) * Formula::of(&values).max(0.0).sqrt()).build(builder)?;
+    one(matmul(builder, &scaled, &turned(&vectors))?)
+}
+
+/// An orthogonal matrix and a symmetric one whose product is the matrix.
+fn polar(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let a = call.float_tensor(builder, "A")?;
     let [rows, columns] = sizes(builder, &a)?;
+    if rows < columns {
+        fail!(Unsupported, "a polar form of a matrix of {rows} by {columns}");
+    }
+    let [scaled, v] = orthogonal(builder, &a)?;
+    let f = Formula::of(&scaled);
+    let lengths = total(builder, &(&f * &f))?.sqrt();
+    let u = lengths.equals(0.0).choose(0.0, f / &lengths).build(builder)?;
+    let stretched = (Formula::of(&v) * lengths).build(builder)?;
+    let turn = matmul(builder, &u, &turned(&v))?;
+    Ok(vec![Item::Tensor(turn), Item::Tensor(matmul(builder, &stretched, &turned(&v))?)])
+}
+
+/// Eigenvalues in ascending order and eigenvectors of symmetric matrices, of which one triangle is read: made definite
+/// by a multiple of the unit matrix, their singular values are eigenvalues.
+fn symmetric(builder: &mut Builder, a: &Tensor, upper: bool) -> Result<[Tensor; 2]> {
+    let [rows, columns] = sizes(builder, a)?;
     if rows != columns {
         fail!(Shape, "eigenvalues of matrices of {rows} by {columns}");
     }
-    let part = triangle(builder, &a, call.text("UPLO").is_some_and(|side| side.starts_with(['U', 'u'])))?;
-    let unit = unit(builder, &a)?;
-    let (lower, unit) = (Formula::of(&part), Formula::of(&unit));
-    // One triangle says all.
-    let other = Formula::of(&turned(&part));
-    let whole = &lower + other * (1.0 - &unit);
+    let whole = mirrored(builder, a, upper)?;
+    let unit = unit(builder, a)?;
+    let (whole, unit) = (Formula::of(&whole), Formula::of(&unit));
     let squares = (&whole * &whole).build(builder)?;
     let rank = a.rank();
     let size = Formula::of(&reduce(builder, Reduce::Sum, &squares, &[rank - 2, rank - 1], true)?).sqrt();
@@ -92,8 +128,5 @@ fn eigh(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let mut vectors = [v];
     let values = in_order(builder, &values, &mut vectors, false)?;
     let [v] = vectors;
-    if call.op == "linalg_eigvalsh" {
-        return one(values);
-    }
-    Ok(vec![Item::Tensor(values), Item::Tensor(v)])
+    Ok([values, v])
 }

@@ -13,6 +13,7 @@ use crate::{
 pub(super) const RULES: &[Rule] = &[
     Rule::new("sym_size", size).complex(),
     Rule::new("sym_numel", count_of),
+    Rule::new("sym_storage_offset", offset),
     Rule::new("add", computed),
     Rule::new("sub", computed),
     Rule::new("mul", computed),
@@ -55,6 +56,14 @@ fn count_of(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.tensor("self")?;
     let shape = builder.shape(&x);
     Ok(vec![Item::Integer(shape.iter().fold(Dim::from(1), |product, dim| &product * dim))])
+}
+
+/// Where in its memory a tensor begins, as the program says.
+fn offset(_: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    match call.symbolic_offset("self") {
+        Some(offset) => Ok(vec![Item::Integer(offset)]),
+        None => fail!(Format, "the program does not say where a tensor begins"),
+    }
 }
 
 fn size(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {

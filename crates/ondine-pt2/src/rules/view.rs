@@ -39,6 +39,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("dropout", identity).shared().back(all_back),
     Rule::new("feature_dropout", identity).shared().back(all_back),
     Rule::new("alpha_dropout", identity).shared().back(all_back),
+    Rule::new("feature_alpha_dropout", identity).shared().back(all_back),
+    Rule::new("native_dropout_backward", dropped_gradient),
     Rule::new("resolve_conj", identity).shared().complex().back(all_back),
     Rule::new("resolve_neg", identity).shared().complex().back(all_back),
     Rule::new("alias_copy", identity),
@@ -55,6 +57,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("mT", matrix_transpose).shared().on_complex(complex::turned).back(turned_back),
     Rule::new("numpy_T", matrix_transpose).shared().back(turned_back),
     Rule::new("adjoint", matrix_transpose).sharing(sharing::conjugated).on_complex(complex::turned),
+    Rule::new("matrix_H", matrix_transpose).sharing(sharing::conjugated).on_complex(complex::turned),
     Rule::new("mH", matrix_transpose).sharing(sharing::conjugated).on_complex(complex::turned),
     Rule::new("t_copy", matrix_transpose),
     Rule::new("movedim", movedim).shared().complex(),
@@ -88,6 +91,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("unfold", unfold).shared().repeats(windows_overlap).along(),
     Rule::new("as_strided", as_strided).shared().renames().repeats(strides_overlap),
     Rule::new("as_strided_copy", as_strided),
+    Rule::new("resize", resize).shared().renames(),
     Rule::new("broadcast_tensors", broadcast_tensors).sharing(sharing::of_a_list),
     Rule::new("atleast_1d", atleast_1d).sharing(sharing::unless_a_list).back(all_back),
     Rule::new("atleast_2d", atleast_1d).sharing(sharing::unless_a_list).back(all_back),
@@ -174,6 +178,13 @@ fn native_dropout(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let kept = builder.number(1.0, DType::Bool)?;
     let kept = builder.expand(&kept, &call.out_shape(1)?)?;
     Ok(x.into_iter().chain([Item::Tensor(kept)]).collect())
+}
+
+/// What reaches the argument of a dropout.
+fn dropped_gradient(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let (gradient, mask) = (call.float_tensor(builder, "grad_output")?, call.float_tensor(builder, "mask")?);
+    let kept = builder.binary(Binary::Mul, &gradient, &mask)?;
+    one(builder.affine(&kept, call.float("scale", 1.0)?, 0.0)?)
 }
 
 fn same_elements(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -283,9 +294,11 @@ fn parts(call: &Call<'_>, axis: usize) -> Result<Vec<Cut>> {
 }
 
 pub(super) fn diagonal(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.tensor("self")?;
+    let of_matrices = call.op == "linalg_diagonal";
+    let (name, ends) = if of_matrices { ("A", [-2, -1]) } else { ("self", [0, 1]) };
+    let x = call.tensor(name)?;
     let offset = call.integer("offset", 0)?;
-    let (a, b) = (call.axis("dim1", 0, x.rank())?, call.axis("dim2", 1, x.rank())?);
+    let (a, b) = (call.axis("dim1", ends[0], x.rank())?, call.axis("dim2", ends[1], x.rank())?);
     let rest: Vec<usize> = (0..x.rank()).filter(|&axis| axis != a && axis != b).collect();
     let order: Vec<usize> = rest.iter().copied().chain([a, b]).collect();
     let (rows, columns) = (builder.dim(&x, a), builder.dim(&x, b));
@@ -500,6 +513,20 @@ pub(super) fn as_strided(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<I
     let flat = builder.reshape(&x, &[all])?;
     let taken = builder.take(&flat, 0, &indices)?;
     one(builder.reshape(&taken, &sizes.iter().map(|&size| Dim::from_i64(size)).collect::<Vec<_>>())?)
+}
+
+/// As many of the first elements in memory as another shape has. What is behind them nobody has filled.
+fn resize(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let x = call.tensor("self")?;
+    let (shape, size) = (builder.shape(&x), call.dims("size")?);
+    let (there, wanted) = (elements(&shape), elements(&size));
+    let more = matches!((there.fixed(), wanted.fixed()), (Some(there), Some(wanted)) if there < wanted);
+    if more || there.fixed().is_none() && there != wanted {
+        fail!(Unsupported, "a tensor of {there} elements is made one of {wanted}, which nobody has filled");
+    }
+    let flat = builder.reshape(&x, &[there])?;
+    let first = builder.slice(&flat, 0, &0.into(), &wanted)?;
+    one(builder.reshape(&first, &size)?)
 }
 
 fn broadcast_tensors(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {

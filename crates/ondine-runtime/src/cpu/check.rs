@@ -10,6 +10,7 @@ use super::{
     form::Format,
     native::{CpuOp, Prologue, quantized},
     products::prefers_winograd,
+    weights::coded,
 };
 use crate::{
     backend::Form,
@@ -146,9 +147,16 @@ fn own(graph: &Graph, node: &Node, op: CpuOp, formats: &[Option<Format>], option
             plain(0) && codes && typed && single(1) && single(2) && *graph.shape(node.inputs[0]) == held.shape
         }
         CpuOp::LinearCodes(epilogue) => {
-            weight == Some(Format::CodePanels { groups: 1, gate: epilogue.gate })
-                && plain(2)
-                && codes_fit(graph, node, &Op::Linear(epilogue))?
+            let form = match weight {
+                Some(Format::CodePanels { groups, gate }) => groups == 1 && gate == epilogue.gate,
+                Some(Format::Coded { coding, gate }) => {
+                    let shape = graph.shape(node.inputs[1]).fixed();
+                    let fits = |shape: Vec<usize>| shape.len() == 2 && coded(coding, gate, &shape).multiplies_codes();
+                    gate == epilogue.gate && shape.is_some_and(fits)
+                }
+                _ => false,
+            };
+            form && plain(2) && codes_fit(graph, node, &Op::Linear(epilogue))?
         }
         CpuOp::ConvCodes(conv, epilogue) => {
             weight == Some(Format::CodePanels { groups: conv.groups, gate: false })

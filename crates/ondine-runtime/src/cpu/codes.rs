@@ -10,7 +10,11 @@ use ondine_graph::{
     rewrite::{Rewrite, rewrite, share::share, sweep},
 };
 
-use super::{coding::multiplies_codes, native::CpuOp};
+use super::{
+    coding::{multiplies_codes, multiplies_in_groups},
+    native::CpuOp,
+};
+use crate::options::Precision;
 
 /// The pass.
 pub(super) fn codes(graph: &Graph, weights: &Weights) -> Result<Graph> {
@@ -146,7 +150,10 @@ fn product(rewrite: &mut Rewrite<'_>, node: &Node, weights: &Weights) -> Result<
     let Op::Weight(id) = graph.node(*weight).op else { return Ok(None) };
     let info = graph.weight_info(id);
     let encoding = weights.encoding(&info.path)?;
-    if !encoding.is_some_and(|encoding| multiplies_codes(&encoding)) {
+    let linear = matches!(node.op, Op::Linear(_));
+    if !encoding
+        .is_some_and(|of| multiplies_codes(&of) || linear && multiplies_in_groups(&of, Precision::F32).is_some())
+    {
         return Ok(None);
     }
     let source = &graph.node(*x);
@@ -157,7 +164,7 @@ fn product(rewrite: &mut Rewrite<'_>, node: &Node, weights: &Weights) -> Result<
         Number::Of(value) => graph.shape(value).elements().fixed() == Some(1),
     };
     let depthwise = matches!(node.op, Op::Conv2d(conv, _) if conv.groups > 1 && info.shape[1] == 1);
-    let rows = graph.shape(inner).0.last() == graph.shape(*x).0.last() && matches!(node.op, Op::Linear(_));
+    let rows = graph.shape(inner).0.last() == graph.shape(*x).0.last() && linear;
     let in_reach = match zero {
         Number::Known(zero) => {
             let signed = graph.node(codes).signature.dtype == DType::I8;
@@ -356,6 +363,31 @@ mod tests {
         assert_eq!(names(&coded), ["encode", "reshape", "linear_codes"], "{coded}");
         let encode = coded.nodes().iter().find(|node| node.op.name() == "encode").unwrap();
         assert_eq!(encode.signature.dtype, DType::U8, "kernels read codes without a sign");
+    }
+
+    #[test]
+    fn a_product_with_weights_in_groups_or_with_zeros_reads_codes() {
+        let mut weights = weights();
+        let mut insert = |path: &str, dtype: DType, shape: &[usize], bytes: Vec<u8>| {
+            let tensor = Tensor { dtype, shape: shape.to_vec(), bytes: Bytes::from(&bytes[..]), file: "test".into() };
+            weights.insert(path, tensor);
+        };
+        insert("g", DType::U8, &[8, 8], (0..64).collect());
+        insert("g.encoding", DType::I64, &[4], [4_i64, 8, 8, 16].iter().flat_map(|n| n.to_le_bytes()).collect());
+        insert("g.scale", DType::F32, &[8, 2], [0.5_f32; 16].iter().flat_map(|n| n.to_le_bytes()).collect());
+        insert("odd", DType::U8, &[8, 8], (0..64).collect());
+        insert("odd.encoding", DType::I64, &[4], [4_i64, 2, 8, 16].iter().flat_map(|n| n.to_le_bytes()).collect());
+        insert("odd.scale", DType::F32, &[8, 8], [0.5_f32; 64].iter().flat_map(|n| n.to_le_bytes()).collect());
+        for (path, wanted) in [("g", "linear_codes"), ("odd", "linear")] {
+            let mut graph = Graph::new();
+            let x = graph.input("x", DType::F32, [6, 16]);
+            let [_, numbers] = quantized(&mut graph, x);
+            let weight = graph.weight(path, &[8, 16]).unwrap();
+            let y = graph.linear(numbers, weight, None).unwrap();
+            graph.output("y", y);
+            let coded = codes(&graph, &weights).unwrap();
+            assert_eq!(names(&coded).last().map(String::as_str), Some(wanted), "{coded}");
+        }
     }
 
     #[test]

@@ -73,6 +73,16 @@ pub(super) fn coding(encoding: &Encoding, precision: Precision) -> Option<Coding
     }
 }
 
+/// How a linear layer of codes reads codes that [`multiplies_codes`] does not tell of: with zeros, or in groups of whole
+/// words.
+pub(super) fn multiplies_in_groups(encoding: &Encoding, precision: Precision) -> Option<Coding> {
+    let words = |count: usize| count.is_multiple_of(4);
+    let columns = encoding.size()[1];
+    coding(encoding, precision).filter(|coding| {
+        coding.levels != Levels::Table && words(columns) && (coding.group >= columns || words(coding.group))
+    })
+}
+
 /// True if the codes are integers of 8 bits at most around 0 with one scale for each row: such codes are multiplied
 /// with codes.
 pub(super) fn multiplies_codes(encoding: &Encoding) -> bool {

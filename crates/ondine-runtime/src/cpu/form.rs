@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use ondine_graph::{Epilogue, Error, ErrorKind, Op, Result, block::Block, encoding, fail};
 
 use super::{
-    coding::{Coding, Levels, coding},
+    coding::{Coding, Levels, coding, multiplies_codes, multiplies_in_groups},
     native::CpuOp,
 };
 use crate::{
@@ -144,7 +144,14 @@ fn own(op: CpuOp, reader: &Reader<'_>, shape: &[usize]) -> Result<Format> {
         CpuOp::Winograd(conv, _) => {
             Format::Winograd { precision: precision(shape, 1, reader.options), doubled: conv.upsample }
         }
-        CpuOp::LinearCodes(epilogue) => Format::CodePanels { groups: 1, gate: epilogue.gate },
+        CpuOp::LinearCodes(epilogue) => {
+            let gate = epilogue.gate;
+            let apart = reader
+                .encoding
+                .filter(|encoding| !multiplies_codes(encoding))
+                .and_then(|of| multiplies_in_groups(of, reader.options.precision));
+            apart.map_or(Format::CodePanels { groups: 1, gate }, |coding| Format::Coded { coding, gate })
+        }
         CpuOp::ConvCodes(conv, _) => Format::CodePanels { groups: conv.groups, gate: false },
         CpuOp::QuantizeRows { .. } | CpuOp::Attention8(_) => Format::Plain,
         CpuOp::Encode { .. } | CpuOp::Round { .. } | CpuOp::Decode => Format::Plain,

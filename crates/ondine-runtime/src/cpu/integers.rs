@@ -1,11 +1,13 @@
 //! Codes of 8 bits that the program computes with: numbers to codes and back, products of codes.
 
-use ondine_kernels::{self as k, ConvProblem, GemmProblem, Grid, Input, MatmulShape, RowScale};
+use ondine_kernels::{self as k, CodedProblem, ConvProblem, GemmProblem, Grid, Input, MatmulShape, RowScale};
 
 use super::{
+    form::Format,
     operand::{Operand, Target},
     processor::Processor,
     products::{conv_shape, finish, matmul_shape},
+    weights::coded,
 };
 use ondine_graph::{Conv2d, DType, Epilogue, Result, fail};
 
@@ -87,9 +89,23 @@ pub(super) fn linear(
         return Ok(());
     }
     let scales = row_scales(scale, zero)?;
+    let input = Input::U8 { values: x.bytes, scales: &scales };
+    if let Some(Format::Coded { coding, gate }) = weight.format {
+        let problem = CodedProblem {
+            rows: rows.iter().product(),
+            input,
+            input_stride,
+            shape: coded(coding, gate, weight.shape),
+            weights: weight.bytes,
+            epilogue: finish(epilogue, inputs, columns)?,
+            out_stride: columns,
+        };
+        k::gemm_coded(&device.cpu, &problem, out.output()?);
+        return Ok(());
+    }
     let problem = GemmProblem {
         rows: rows.iter().product(),
-        input: Input::U8 { values: x.bytes, scales: &scales },
+        input,
         input_stride,
         weights: weight.packed(device)?,
         epilogue: finish(epilogue, inputs, columns)?,

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     Activation, Values,
+    quant::RowScale,
     suite::{Aligned, Random, tiers},
 };
 
@@ -19,6 +20,8 @@ struct Case {
     bias: bool,
     residual: bool,
     relu: bool,
+    /// True if the input is of codes of 8 bits.
+    codes: bool,
     gap: usize,
     seed: u64,
 }
@@ -32,6 +35,9 @@ struct Numbers {
     table: Vec<f32>,
     bias: Vec<f32>,
     x: Vec<bf16>,
+    bytes: Vec<u8>,
+    /// Of each row of bytes.
+    row_scales: Vec<RowScale>,
     residual: Vec<bf16>,
 }
 
@@ -52,6 +58,7 @@ impl Case {
             let scale = 0.01 + 0.02 * x.abs();
             if self.shape.wide { scale } else { f16::from_f32(scale).to_f32() }
         };
+        let row_scale = |x: &f32| RowScale { scale: 0.005 + 0.01 * x.abs(), zero: ((x + 1.0) * 127.9) as i32 };
         let zero = |x: &f32| f16::from_f32((x + 1.0) / 2.0 * top);
         Numbers {
             codes,
@@ -64,6 +71,8 @@ impl Case {
             table: unit(if scaled { 0 } else { 1 << bits }),
             bias: unit(outputs),
             x: unit(rows * (channels + gap)).into_iter().map(bf16::from_f32).collect(),
+            bytes: unit(rows * (channels + gap)).iter().map(|x| ((x + 1.0) * 127.9) as u8).collect(),
+            row_scales: unit(rows).iter().map(row_scale).collect(),
             residual: unit(rows * (self.shape.columns() + gap)).into_iter().map(bf16::from_f32).collect(),
         }
     }
@@ -93,13 +102,19 @@ impl Case {
         let bias = if self.bias { f64::from(numbers.bias[output]) } else { 0.0 };
         let (mut value, mut magnitude, mut rounded) = (bias, bias.abs(), 0.0);
         for channel in 0..channels {
-            let x = numbers.x[row * (channels + self.gap) + channel].to_f64();
+            let at = row * (channels + self.gap) + channel;
+            let (mut x, mut most) = (numbers.x[at].to_f64(), numbers.x[at].to_f64().abs());
+            if self.codes {
+                let RowScale { scale, zero } = numbers.row_scales[row];
+                let (scale, code) = (f64::from(scale), f64::from(numbers.bytes[at]));
+                (x, most) = (scale * (code - f64::from(zero)), scale * (code + f64::from(zero)));
+            }
             let (weight, bound) = self.weight(numbers, output, channel);
             value += x * weight;
-            magnitude += x.abs() * bound;
+            magnitude += most * bound;
             rounded += (x * weight).abs();
         }
-        let brain = if self.brain && self.rows > FEW_ROWS { rounded / 256.0 } else { 0.0 };
+        let brain = if self.brain && !self.codes && self.rows > FEW_ROWS { rounded / 256.0 } else { 0.0 };
         (value, f64::from(f32::EPSILON) * (channels as f64 + 16.0) * magnitude + brain)
     }
 
@@ -130,7 +145,11 @@ impl Case {
             let residual = if self.brain { Values::Bf16(&numbers.residual) } else { Values::F32(&residual) };
             let problem = CodedProblem {
                 rows: self.rows,
-                input: if self.brain { Input::Bf16(&numbers.x) } else { Input::F32(&x) },
+                input: match (self.codes, self.brain) {
+                    (true, _) => Input::U8 { values: &numbers.bytes, scales: &numbers.row_scales },
+                    (false, true) => Input::Bf16(&numbers.x),
+                    (false, false) => Input::F32(&x),
+                },
                 input_stride: shape.channels + self.gap,
                 shape,
                 weights: packed.get(),
@@ -178,15 +197,26 @@ fn case() -> impl Strategy<Value = Case> {
     ];
     let group = prop_oneof![Just(usize::MAX), size()];
     let rows = prop_oneof![3 => 1_usize..10, 1 => proptest::sample::select(vec![13, 33, 195])];
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let flags =
+        (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     // Long rows take several steps when they are unpacked.
     let channels = prop_oneof![8 => size(), 1 => proptest::sample::select(vec![600_usize, 1100, 2050])];
     (coding, group, channels, size(), rows, flags, 0_usize..4, any::<u64>()).prop_map(
-        |((bits, levels), group, channels, outputs, rows, (glu, brain, bias, residual, relu, wide), gap, seed)| {
+        |(
+            (bits, levels),
+            group,
+            channels,
+            outputs,
+            rows,
+            (glu, brain, bias, residual, relu, wide, codes),
+            gap,
+            seed,
+        )| {
             let (outputs, group) = (if glu { 2 * outputs } else { outputs }, group.min(channels));
             let group = if levels == CodeLevels::Table { channels } else { group };
             let shape = CodedShape { outputs, channels, bits, group, levels, wide, glu };
-            Case { shape, rows, brain, bias, residual, relu, gap, seed }
+            let codes = codes && shape.multiplies_codes();
+            Case { shape, rows, brain, bias, residual, relu, codes, gap, seed }
         },
     )
 }
