@@ -11,21 +11,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ondine_fuzz::{mutate, targets};
+use ondine_fuzz::targets;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [target, seconds] = arguments.as_slice() else { return Err("give TARGET and SECONDS".into()) };
-    let (call, change): (fn(&[u8]), fn(&[u8], usize) -> Option<Vec<u8>>) = match &**target {
-        "archive" => (targets::archive, mutate::archive),
-        "asset" => (targets::asset, mutate::asset),
-        "built" => (targets::built, mutate::built),
-        "gguf" => (targets::gguf, mutate::bytes),
-        "npy" => (targets::npy, mutate::bytes),
-        "png" => (targets::png, mutate::bytes),
-        "template" => (targets::template, mutate::bytes),
-        "vocabulary" => (targets::vocabulary, mutate::bytes),
-        _ => return Err("the targets are archive, asset, built, gguf, npy, png, template and vocabulary".into()),
+    let Some(&(_, call, change)) = targets::CHANGED.iter().find(|(name, ..)| name == target) else {
+        return Err(format!("the targets are {:?}", targets::CHANGED.map(|(name, ..)| name)).into());
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let artifacts = root.join("artifacts").join(target);

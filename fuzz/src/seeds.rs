@@ -74,9 +74,15 @@ fn language(corpus: &Path) -> Result<()> {
 "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false}, "decoder": {"type": "ByteLevel"},
 "added_tokens": [{"id": 3, "content": "<s>", "special": true}]}"#;
     let options = r#"{"bos_token": "<s>", "chat_template": "{{ messages[0].content }}"}"#;
-    put(corpus, "vocabulary", "steps", &bundle::join(&[steps.as_bytes(), options.as_bytes(), br#"{"eos_token_id": [1]}"#]))?;
+    put(
+        corpus,
+        "vocabulary",
+        "steps",
+        &bundle::join(&[steps.as_bytes(), options.as_bytes(), br#"{"eos_token_id": [1]}"#]),
+    )?;
     // Two pieces of SentencePiece: a text, a score, a type; and what kind of model it is.
-    let pieces = b"\x0a\x0c\x0a\x03\xe2\x96\x81\x15\0\0\x80\xbf\x18\x01\x0a\x0a\x0a\x01a\x15\0\0\0\xc0\x18\x01\x12\x02\x18\x02";
+    let pieces =
+        b"\x0a\x0c\x0a\x03\xe2\x96\x81\x15\0\0\x80\xbf\x18\x01\x0a\x0a\x0a\x01a\x15\0\0\0\xc0\x18\x01\x12\x02\x18\x02";
     put(corpus, "vocabulary", "pieces", pieces)?;
     let template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim }}{% endfor %}\
 {% if add_generation_prompt %}{{ bos_token + strftime_now('%Y') }}{% endif %}{{ tools | tojson(indent=2) }}";
@@ -107,7 +113,11 @@ fn gguf(block: Option<Block>) -> Vec<u8> {
         word("tokenizer.ggml.model", "llama"),
         list("tokenizer.ggml.tokens", 8, tokens.iter().map(|token| text(token)).collect()),
         list("tokenizer.ggml.scores", 6, (0..tokens.len()).map(score).collect()),
-        list("tokenizer.ggml.token_type", 5, [2_i32, 3, 3, 1, 1, 1, 1, 1].iter().map(|x| x.to_le_bytes().into()).collect()),
+        list(
+            "tokenizer.ggml.token_type",
+            5,
+            [2_i32, 3, 3, 1, 1, 1, 1, 1].iter().map(|x| x.to_le_bytes().into()).collect(),
+        ),
         number("tokenizer.ggml.bos_token_id", 1),
         number("tokenizer.ggml.eos_token_id", 2),
     ];

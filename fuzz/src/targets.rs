@@ -15,7 +15,22 @@ use ondine_models::{
 use ondine_runtime::Specialized;
 use serde_json::{Value, json};
 
-use crate::{built, bundle, call, folder};
+use crate::{built, bundle, call, folder, mutate};
+
+/// Changes a seed by chance.
+type Change = fn(&[u8], usize) -> Option<Vec<u8>>;
+
+/// Targets whose seeds can be changed without a fuzzer, with what does.
+pub const CHANGED: [(&str, fn(&[u8]), Change); 8] = [
+    ("archive", archive, mutate::archive),
+    ("asset", asset, mutate::asset),
+    ("built", built, mutate::built),
+    ("gguf", gguf, mutate::bytes),
+    ("npy", npy, mutate::bytes),
+    ("png", png, mutate::bytes),
+    ("template", template, mutate::bytes),
+    ("vocabulary", vocabulary, mutate::bytes),
+];
 
 /// Where files lie that are read by their path.
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(bundle::folder);
@@ -132,7 +147,9 @@ pub fn vocabulary(data: &[u8]) {
 fn spell(vocabulary: &Vocabulary) {
     for text in ["", " a  b\n\n12345", "na\u{ef}ve \u{1f431}\u{200d}\u{1f680} \u{4f60}\u{597d}", "<s></s><|im_end|>"] {
         for controls in [Controls::Text, Controls::Meant] {
-            for ids in [vocabulary.encode(text, controls), vocabulary.encode_whole(text, controls)].into_iter().flatten() {
+            for ids in
+                [vocabulary.encode(text, controls), vocabulary.encode_whole(text, controls)].into_iter().flatten()
+            {
                 let _ = vocabulary.decode(&ids);
             }
         }
@@ -154,8 +171,7 @@ pub fn template(data: &[u8]) {
     for messages in [&messages[..], &few] {
         for answer in [false, true] {
             let now = Now::midday(2026, 11, 27);
-            let chat =
-                Chat { messages, tools: &few[..1], answer, begin: "<s>", end: "</s>", options: &options, now };
+            let chat = Chat { messages, tools: &few[..1], answer, begin: "<s>", end: "</s>", options: &options, now };
             let _ = template.render(&chat);
         }
     }

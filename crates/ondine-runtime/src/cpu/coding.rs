@@ -73,8 +73,8 @@ pub(super) fn coding(encoding: &Encoding, precision: Precision) -> Option<Coding
     }
 }
 
-/// How a linear layer of codes reads codes that [`multiplies_codes`] does not tell of: with zeros, or in groups of whole
-/// words.
+/// How a linear layer of codes reads codes that [`multiplies_codes`] does not tell of: with zeros or minima, or in
+/// groups of whole words.
 pub(super) fn multiplies_in_groups(encoding: &Encoding, precision: Precision) -> Option<Coding> {
     let words = |count: usize| count.is_multiple_of(4);
     let columns = encoding.size()[1];

@@ -3,10 +3,11 @@
 use ondine_graph::{DType, Op, Pooling, Result, fail};
 use ondine_kernels as k;
 
-use super::{form::Format, general, movement, native::CpuOp, processor::Processor, products, recurrent};
+use super::{form::Format, general, movement, native::CpuOp, processor::Processor, products, recurrent, weights};
 use crate::{
     backend::{OperandShape, Prepared},
     cost::cost,
+    step::Cost,
 };
 
 /// A bound operator.
@@ -82,9 +83,31 @@ impl Processor {
             kernel: std::sync::Arc::new(()),
             scratch: self.scratch_bytes(op, &kernel, operands, result),
             in_place: matches!(op, Op::Scatter(_)).then_some(0),
-            cost: cost(portable.as_ref().unwrap_or(op), operands, result),
+            cost: self.cost(portable.as_ref().unwrap_or(op), &kernel, operands, result)?,
         };
         Ok((kernel, prepared))
+    }
+
+    /// What an operator costs, its weights read as they are packed.
+    fn cost(
+        &self,
+        op: &Op,
+        kernel: &CpuKernel,
+        operands: &[OperandShape<'_>],
+        result: &OperandShape<'_>,
+    ) -> Result<Cost> {
+        let mut cost = cost(op, operands, result);
+        if matches!(op, Op::Gather) {
+            // Of a table only the rows are read that are looked up.
+            return Ok(cost);
+        }
+        for (operand, format) in operands.iter().zip(&kernel.formats) {
+            let Some(format) = *format else { continue };
+            let written_out = operand.dtype.size() * operand.shape.iter().product::<usize>();
+            let packed = weights::packed_bytes(format, operand.shape, self)?;
+            cost.bytes = cost.bytes.saturating_sub(written_out as u64).saturating_add(packed as u64);
+        }
+        Ok(cost)
     }
 
     /// Bytes that an operator needs beside its inputs and result.
