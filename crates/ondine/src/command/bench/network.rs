@@ -128,7 +128,7 @@ fn random_inputs(graph: &Graph, bindings: &Bindings) -> anyhow::Result<Vec<(Stri
         let count = element_count(&shape).context("an input is too large")?;
         let array = match signature.dtype {
             DType::I64 => NDArray::new(&shape, &(0..count as i64).collect::<Vec<_>>())?,
-            _ if &**name == "timestep" => NDArray::new(&shape, &vec![500.0; count])?,
+            _ if &**name == "timestep" => NDArray::new(&shape, &vec![500.0_f32; count])?,
             _ => {
                 let mut numbers = vec![0.0; count];
                 normals.fill(&mut numbers);
@@ -151,4 +151,26 @@ fn relative_error(found: &Outputs, wanted: &Outputs) -> anyhow::Result<f64> {
         (length > 0.0 && difference.is_finite()).then_some(()).with_context(|| format!("`{name}` is no result"))?;
     }
     Ok((difference / length).sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::bench::works::{WORKS, What};
+
+    #[test]
+    fn networks_are_called_with_what_they_take() {
+        for work in &WORKS {
+            let What::Network(network) = &work.what else { continue };
+            let sizes = GraphSizes { multiple: network.multiple, mask: false };
+            let functions = (find(network.class).unwrap().functions)(network.config, sizes).unwrap();
+            let (_, graph) = functions.iter().find(|(name, _)| *name == network.function).unwrap();
+            let bindings = network.bindings();
+            for ((_, value), (name, array)) in graph.inputs().iter().zip(random_inputs(graph, &bindings).unwrap()) {
+                let signature = &graph.node(*value).signature;
+                let wanted = (signature.dtype, signature.shape.bind(&bindings).unwrap());
+                assert_eq!((array.dtype(), array.shape().to_vec()), wanted, "{}: {name}", work.name);
+            }
+        }
+    }
 }
