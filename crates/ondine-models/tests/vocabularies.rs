@@ -57,6 +57,59 @@ fn small_vocabularies_of_every_kind_give_the_ids_of_others() {
     assert_eq!(kinds, 9);
 }
 
+/// What an altered file makes of a text, if it can be read at all.
+fn try_altered(name: &str, bytes: &[u8], text: &str) {
+    let read = match name {
+        "vocabulary.gguf" => Gguf::parse(name, &Bytes::from(bytes)).and_then(|gguf| Vocabulary::from_gguf(&gguf)),
+        "pieces.model" => Vocabulary::from_sentencepiece(name, &Bytes::from(bytes)),
+        _ => {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+            Vocabulary::open(&Source::folder(folder.path()).unwrap(), "")
+        }
+    };
+    let Ok(vocabulary) = read else { return };
+    for controls in [Controls::Text, Controls::Meant] {
+        if let Ok(ids) = vocabulary.encode_whole(text, controls) {
+            let _ = vocabulary.decode(&ids);
+        }
+    }
+}
+
+#[test]
+fn altered_files_are_errors_or_other_vocabularies() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vocabularies");
+    let times = std::env::var("ONDINE_ALTERED").map_or(40, |times| times.parse().unwrap());
+    let mut random = 1_u64;
+    let mut next = |below: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) as usize % below
+    };
+    for entry in std::fs::read_dir(root).unwrap() {
+        let folder = entry.unwrap().path();
+        for name in ["vocabulary.gguf", "pieces.model", "tokenizer.json"] {
+            let Ok(bytes) = std::fs::read(folder.join(name)) else { continue };
+            for _ in 0..times {
+                let mut altered = bytes.clone();
+                match next(4) {
+                    0 => altered.truncate(next(bytes.len())),
+                    1 => altered[next(bytes.len())] ^= 1 << next(8),
+                    2 => {
+                        let (from, len) = (next(bytes.len() - 40), 1 + next(40));
+                        altered.drain(from..from + len);
+                    }
+                    _ => {
+                        for _ in 0..20 {
+                            altered[next(bytes.len())] = next(256) as u8;
+                        }
+                    }
+                }
+                try_altered(name, &altered, "The quick <|turn|> déjà 12345 猫 \u{fb01}ne\n\n  u\u{308}");
+            }
+        }
+    }
+}
+
 /// The inputs and ids of a vocabulary of llama.cpp.
 fn vectors(gguf: &Path) -> Option<(Vec<String>, Vec<Vec<u32>>)> {
     let beside = |ending: &str| std::fs::read_to_string(format!("{}{ending}", gguf.display())).ok();
