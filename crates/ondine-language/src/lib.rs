@@ -8,6 +8,8 @@
 //! | offer all that can be asked for | [`option::OPTIONS`] |
 //! | open a model | [`model::Model`] |
 //! | write a conversation as a model wants it | [`template::Template`] |
+//! | measure how well a model knows a text | [`perplexity::perplexity`] |
+//! | compare what texts mean | [`embed::Embedder`] |
 //! | keep what was said | [`transcript::Transcript`] |
 //!
 //! Templates, sampling and texts that end answers know no model, and are tested alone. Errors are those of
@@ -16,9 +18,11 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
 pub mod chat;
+pub mod embed;
 pub mod model;
 mod network;
 pub mod option;
+pub mod perplexity;
 pub mod sample;
 pub mod session;
 pub mod stop;

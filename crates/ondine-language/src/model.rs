@@ -26,7 +26,7 @@ pub struct Plan {
     language: Language,
     prepared: Prepared,
     context: usize,
-    template: Option<Template>,
+    template: Option<Result<Template>>,
 }
 
 impl Plan {
@@ -39,7 +39,8 @@ impl Plan {
         let context = settings.context.unwrap_or_else(|| language.max_tokens.min(TYPICAL_CONTEXT));
         let options = Options { precision: settings.precision, ..Options::default() };
         let prepared = language.asset(context)?.prepare(&options, device)?;
-        let template = language.vocabulary.template(None).map(|source| Template::new(source)).transpose()?;
+        // One that cannot be read is an error of those who ask for it.
+        let template = language.vocabulary.template(None).map(|source| Template::new(source));
         Ok(Self { language, prepared, context, template })
     }
 
@@ -84,7 +85,7 @@ struct Parts {
     vocabulary: Vocabulary,
     max_tokens: usize,
     context: usize,
-    template: Option<Template>,
+    template: Option<Result<Template>>,
     network: Loaded,
 }
 
@@ -124,10 +125,11 @@ impl Model {
     /// How it wants conversations written.
     ///
     /// # Errors
-    /// If it has not learned any.
+    /// If it has not learned any, or its template is broken.
     pub fn template(&self) -> Result<&Template> {
         match &self.parts.template {
-            Some(template) => Ok(template),
+            Some(Ok(template)) => Ok(template),
+            Some(Err(error)) => fail!(Format, "{}: {error}", self.name()),
             None => fail!(
                 Unsupported,
                 "{}: the model has not learned to answer (it has no chat template); it can go on with a text",

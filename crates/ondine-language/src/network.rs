@@ -40,9 +40,9 @@ impl Network {
         }
     }
 
-    /// The logits after each of `ids`, the first tokens of a text: `[ids, vocabulary]`. Overwrites the states.
-    pub(crate) fn logits(&mut self, ids: &[u32], wish: &Wish) -> Result<NDArray> {
-        call(&self.logits, ids, 0, &mut self.state, wish)
+    /// Adds `ids` to the `past` tokens that the states hold, and yields the logits after each: `[ids, vocabulary]`.
+    pub(crate) fn logits(&mut self, ids: &[u32], past: usize, wish: &Wish) -> Result<NDArray> {
+        call(&self.logits, ids, past, &mut self.state, wish)
     }
 }
 

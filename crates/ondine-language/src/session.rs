@@ -228,12 +228,24 @@ impl Session {
     /// # Errors
     /// If there are no tokens, or more than the context holds.
     pub fn logits(&mut self, ids: &[u32]) -> Result<NDArray> {
-        let context = self.model.context();
-        if ids.is_empty() || ids.len() > context {
-            fail!(Argument, "{} tokens; the context holds 1 to {context}", ids.len());
+        self.logits_after(&[], ids)
+    }
+
+    /// The logits after each of `ids`, which stand behind `before`: `[ids, vocabulary]`. The session remembers both.
+    ///
+    /// # Errors
+    /// If there are no `ids`, or more tokens than the context holds.
+    pub fn logits_after(&mut self, before: &[u32], ids: &[u32]) -> Result<NDArray> {
+        let (context, all) = (self.model.context(), before.len() + ids.len());
+        if ids.is_empty() || all > context {
+            fail!(Argument, "{all} tokens; the context holds 1 to {context}");
         }
         self.read.clear();
-        let logits = self.network.logits(ids, &self.cancel.listen())?;
+        let wish = self.cancel.listen();
+        if !before.is_empty() {
+            self.extend(before, &wish, &mut |_| {})?;
+        }
+        let logits = self.network.logits(ids, before.len(), &wish)?;
         self.read.extend(ids);
         Ok(logits)
     }

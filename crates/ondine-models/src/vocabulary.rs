@@ -8,6 +8,7 @@
 //!
 //! What a file does not say is not guessed: a way to cut text that is not known is an error.
 
+mod characters;
 mod folder;
 mod gguf;
 mod pieces;
@@ -229,6 +230,12 @@ impl Vocabulary {
     #[must_use]
     pub fn ends(&self) -> &BTreeSet<u32> {
         &self.ends
+    }
+
+    /// What every text begins with.
+    #[must_use]
+    pub fn beginning(&self) -> &[u32] {
+        &self.around[0]
     }
 
     /// The text of the token that texts begin with, as templates of chats write it; empty if there is none.

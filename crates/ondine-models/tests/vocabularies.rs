@@ -2,7 +2,7 @@
 //!
 //! `tests/vocabularies/*` hold small ones of every kind, made by `python/golden/tokens.py`. Real ones are read from the
 //! folder that `ONDINE_VOCABULARIES` names: `NAME.gguf` with `NAME.gguf.inp` and `NAME.gguf.out`, as in the folder
-//! `models` of llama.cpp.
+//! `models` of llama.cpp, and folders like the small ones.
 
 use std::path::{Path, PathBuf};
 
@@ -30,31 +30,92 @@ fn open(folder: &Path) -> Vocabulary {
     }
 }
 
+/// Compares the vocabulary in a folder with its `cases.json`.
+fn check(folder: &Path) {
+    let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+    let cases: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("cases.json")).unwrap()).unwrap();
+    let vocabulary = open(folder);
+    for (text, wanted) in texts(&cases["texts"]).iter().zip(cases["ids"].as_array().unwrap()) {
+        let found = vocabulary.encode(text, Controls::Text).unwrap();
+        assert_eq!(found, ids(wanted), "{name}: {text:?}");
+        if cases["exact"] == true {
+            assert_eq!(&vocabulary.decode(&found).unwrap(), text, "{name}");
+        }
+    }
+    let text = cases["marked"]["text"].as_str().unwrap();
+    let found = vocabulary.encode(text, Controls::Meant).unwrap();
+    assert_eq!(found, ids(&cases["marked"]["ids"]), "{name}: {text:?}");
+    assert_ne!(found, vocabulary.encode(text, Controls::Text).unwrap(), "{name}");
+    let whole = vocabulary.encode_whole(&texts(&cases["texts"])[0], Controls::Text).unwrap();
+    assert_eq!(whole, ids(&cases["whole"]), "{name}");
+}
+
+/// The folders with cases in a folder.
+fn folders(root: &Path) -> Vec<PathBuf> {
+    let mut folders: Vec<_> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.retain(|folder| folder.join("cases.json").is_file());
+    folders.sort();
+    folders
+}
+
 #[test]
 fn small_vocabularies_of_every_kind_give_the_ids_of_others() {
+    let folders = folders(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vocabularies"));
+    folders.iter().for_each(|folder| check(folder));
+    assert_eq!(folders.len(), 9);
+}
+
+/// What an altered file makes of a text, if it can be read at all.
+fn try_altered(name: &str, bytes: &[u8], text: &str) {
+    let read = match name {
+        "vocabulary.gguf" => Gguf::parse(name, &Bytes::from(bytes)).and_then(|gguf| Vocabulary::from_gguf(&gguf)),
+        "pieces.model" => Vocabulary::from_sentencepiece(name, &Bytes::from(bytes)),
+        _ => {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+            Vocabulary::open(&Source::folder(folder.path()).unwrap(), "")
+        }
+    };
+    let Ok(vocabulary) = read else { return };
+    for controls in [Controls::Text, Controls::Meant] {
+        if let Ok(ids) = vocabulary.encode_whole(text, controls) {
+            let _ = vocabulary.decode(&ids);
+        }
+    }
+}
+
+#[test]
+fn altered_files_are_errors_or_other_vocabularies() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vocabularies");
-    let mut kinds = 0;
+    let times = std::env::var("ONDINE_ALTERED").map_or(40, |times| times.parse().unwrap());
+    let mut random = 1_u64;
+    let mut next = |below: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) as usize % below
+    };
     for entry in std::fs::read_dir(root).unwrap() {
         let folder = entry.unwrap().path();
-        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        let cases: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("cases.json")).unwrap()).unwrap();
-        let vocabulary = open(&folder);
-        for (text, wanted) in texts(&cases["texts"]).iter().zip(cases["ids"].as_array().unwrap()) {
-            let found = vocabulary.encode(text, Controls::Text).unwrap();
-            assert_eq!(found, ids(wanted), "{name}: {text:?}");
-            if cases["exact"] == true {
-                assert_eq!(&vocabulary.decode(&found).unwrap(), text, "{name}");
+        for name in ["vocabulary.gguf", "pieces.model", "tokenizer.json"] {
+            let Ok(bytes) = std::fs::read(folder.join(name)) else { continue };
+            for _ in 0..times {
+                let mut altered = bytes.clone();
+                match next(4) {
+                    0 => altered.truncate(next(bytes.len())),
+                    1 => altered[next(bytes.len())] ^= 1 << next(8),
+                    2 => {
+                        let (from, len) = (next(bytes.len() - 40), 1 + next(40));
+                        altered.drain(from..from + len);
+                    }
+                    _ => {
+                        for _ in 0..20 {
+                            altered[next(bytes.len())] = next(256) as u8;
+                        }
+                    }
+                }
+                try_altered(name, &altered, "The quick <|turn|> déjà 12345 猫 \u{fb01}ne\n\n  u\u{308}");
             }
         }
-        let text = cases["marked"]["text"].as_str().unwrap();
-        let found = vocabulary.encode(text, Controls::Meant).unwrap();
-        assert_eq!(found, ids(&cases["marked"]["ids"]), "{name}: {text:?}");
-        assert_ne!(found, vocabulary.encode(text, Controls::Text).unwrap(), "{name}");
-        let whole = vocabulary.encode_whole(&texts(&cases["texts"])[0], Controls::Text).unwrap();
-        assert_eq!(whole, ids(&cases["whole"]), "{name}");
-        kinds += 1;
     }
-    assert_eq!(kinds, 9);
 }
 
 /// The inputs and ids of a vocabulary of llama.cpp.
@@ -72,6 +133,7 @@ fn real_vocabularies_give_the_ids_of_llama_cpp() {
         eprintln!("skipped: ONDINE_VOCABULARIES names no folder");
         return;
     };
+    folders(Path::new(&folder)).iter().for_each(|folder| check(folder));
     let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "gguf"));
     paths.sort();
@@ -100,6 +162,5 @@ fn real_vocabularies_give_the_ids_of_llama_cpp() {
         }
     }
     assert!(wrong.is_empty(), "{} of {checked} vocabularies' texts:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(checked > 0);
     eprintln!("{checked} vocabularies");
 }

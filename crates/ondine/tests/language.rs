@@ -160,3 +160,31 @@ fn models_in_the_folder_of_models_have_names() {
     assert!(ondine(home.path(), &["models", "remove", "tiny"], "").0.status.success());
     assert!(!home.path().join("models/tiny").exists());
 }
+
+#[test]
+fn texts_are_measured_and_compared() {
+    let (model, home) = (folder(), tempfile::tempdir().unwrap());
+    let text = home.path().join("t.txt");
+    std::fs::write(&text, (0..100).map(|i| format!("t{} ", i * 7 % 42)).collect::<String>()).unwrap();
+    let words = ["eval", "perplexity", text.to_str().unwrap(), "-m", model.path().to_str().unwrap(), "--window", "16"];
+    let (output, out, err) = ondine(home.path(), &[&words[..], &["--json"]].concat(), "");
+    assert!(output.status.success(), "{err}");
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&told["tokens"], &told["windows"]), (&json!(6 * 7), &json!(6)));
+    assert!(told["perplexity"].as_f64().unwrap() > 1.0);
+    let (output, _, err) = ondine(home.path(), &[&words[..6], &["128"]].concat(), "");
+    assert!(!output.status.success() && err.contains("100 tokens fill no window of 128"), "{err}");
+
+    let (output, out, err) = ondine(home.path(), &["embed", "a cat", "a kitten", "a lorry"], "");
+    assert!(output.status.success(), "{err}");
+    let alike: Vec<f32> = out.lines().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect();
+    assert!(alike[0] > 0.6 && alike[1] < 0.5, "{out}");
+    let (_, out, _) = ondine(home.path(), &["embed", "-", "--json"], "a cat\n");
+    let told: Value = serde_json::from_str(&out).unwrap();
+    // [CLS] a cat [SEP]
+    assert_eq!(told["embeddings"][0]["tokens"], 4);
+    let numbers: Vec<f64> =
+        told["embeddings"][0]["embedding"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+    assert_eq!(numbers.len(), 384);
+    assert!((numbers.iter().map(|x| x * x).sum::<f64>() - 1.0).abs() < 1e-5);
+}

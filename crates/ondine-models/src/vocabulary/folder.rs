@@ -11,7 +11,7 @@ use super::{
     spelling::{Kind, Spellings, Writing},
 };
 use crate::{
-    config::{self, invalid},
+    config,
     weights::{Source, join},
 };
 
@@ -126,13 +126,15 @@ fn templates_of(value: &Value) -> Result<BTreeMap<String, std::sync::Arc<str>>> 
     }
 }
 
+/// What a `tokenizer.json` says besides how texts become ids: what is put around them and how ids become texts is read
+/// here; cutting and padding are the caller's.
+const NOT_STEPS: [&str; 4] = ["post_processor", "decoder", "padding", "truncation"];
+
 fn from_steps(json: &str) -> Result<Vocabulary> {
-    let steps: Steps = json
-        .parse()
-        .map_err(|error: tokenizers::Error| Error::new(ErrorKind::Format, format!("not a valid tokenizer: {error}")))?;
-    let mut options: Value =
-        serde_json::from_str(json).map_err(|error| Error::new(ErrorKind::Format, error.to_string()))?;
-    let decoder = options.get_mut("decoder").map(Value::take).unwrap_or_default();
+    let broken = |error: serde_json::Error| Error::new(ErrorKind::Format, format!("not a valid tokenizer: {error}"));
+    let mut whole: Map<String, Value> = serde_json::from_str(json).map_err(broken)?;
+    let [around, decoder, ..] = NOT_STEPS.map(|name| whole.remove(name).unwrap_or_default());
+    let steps: Steps = serde_json::from_value(Value::Object(whole)).map_err(broken)?;
     let decoder = Decoding::read(&decoder)?;
     let mut tokens: BTreeMap<u32, (String, Kind)> =
         steps.get_vocab(false).into_iter().map(|(text, id)| (id, (text, Kind::Text))).collect();
@@ -149,21 +151,58 @@ fn from_steps(json: &str) -> Result<Vocabulary> {
         let (text, kind) = tokens.remove(&id).unwrap_or_else(|| (String::new(), Kind::Text));
         spellings.push(&text, kind, decoder.writing);
     }
-    let around = around(&steps)?;
+    let around = ids_around(&around, count)?;
     let cutter = Cutter::Steps(Box::new(Stepped::new(steps)));
     let mut vocabulary = Vocabulary::new(cutter, spellings.with_leading_blank(decoder.leading_blank));
     vocabulary.around = around;
     Ok(vocabulary)
 }
 
-/// What is put before and after every text.
-fn around(steps: &Steps) -> Result<[Vec<u32>; 2]> {
-    const TEXT: &str = "a";
-    let ids = |marks| Ok::<_, Error>(steps.encode_fast(TEXT, marks).map_err(invalid)?.get_ids().to_vec());
-    let (plain, whole) = (ids(false)?, ids(true)?);
-    let at = whole.windows(plain.len().max(1)).position(|part| part == plain).unwrap_or_default();
-    let (before, rest) = whole.split_at(at);
-    Ok([before.to_vec(), rest.get(plain.len()..).unwrap_or_default().to_vec()])
+/// What is put before and after every text, of `count` tokens.
+fn ids_around(processor: &Value, count: u32) -> Result<[Vec<u32>; 2]> {
+    let kind = processor.get("type").and_then(Value::as_str);
+    let mut around = [Vec::new(), Vec::new()];
+    match kind {
+        None | Some("ByteLevel") => {}
+        Some("Sequence") => {
+            let steps = processor.get("processors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            for step in steps {
+                let [before, after] = ids_around(step, count)?;
+                // The last one stands outside.
+                around[0].splice(..0, before);
+                around[1].extend(after);
+            }
+        }
+        Some("TemplateProcessing") => {
+            let parts = processor.get("single").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            let mut behind = 0;
+            for part in parts {
+                if let Some(name) = part.pointer("/SpecialToken/id").and_then(Value::as_str) {
+                    let token = processor.get("special_tokens").and_then(|tokens| tokens.get(name));
+                    let ids = token.and_then(|token| token.get("ids")).and_then(Value::as_array);
+                    let ids = ids.and_then(|ids| ids.iter().map(|id| id_of(id, count)).collect::<Option<Vec<u32>>>());
+                    let Some(ids) = ids else { fail!(Format, "`post_processor`: {name:?} has no tokens") };
+                    around[behind].extend(ids);
+                } else {
+                    behind = 1;
+                }
+            }
+        }
+        Some("BertProcessing" | "RobertaProcessing") => {
+            for (place, name) in ["cls", "sep"].into_iter().enumerate() {
+                match processor.get(name).and_then(|pair| pair.get(1)).and_then(|id| id_of(id, count)) {
+                    Some(id) => around[place].push(id),
+                    None => fail!(Format, "`post_processor`: `{name}` is no token"),
+                }
+            }
+        }
+        Some(other) => fail!(Unsupported, "`post_processor` of type {other:?} is not known here"),
+    }
+    Ok(around)
+}
+
+fn id_of(value: &Value, count: u32) -> Option<u32> {
+    value.as_u64().and_then(|id| u32::try_from(id).ok()).filter(|&id| id < count)
 }
 
 /// How tokens spell text.

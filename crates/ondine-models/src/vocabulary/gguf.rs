@@ -15,6 +15,7 @@ use tokenizers::{
 
 use super::{
     Cutter, DEFAULT_TEMPLATE, Stepped, Vocabulary,
+    characters::Characters,
     pieces::{self, Normal, Scores},
     spelling::{BLANK, Kind, Writing},
     table::{Table, kind_of},
@@ -251,7 +252,7 @@ fn from_pieces(gguf: &Gguf, table: &Table, cutter: pieces::Cutter, habits: &Habi
         }
     };
     let normal = Normal {
-        characters: Normal::characters(&characters)?,
+        characters: Characters::read(&characters)?,
         single_blanks: gguf.flag("tokenizer.ggml.remove_extra_whitespaces")?.unwrap_or(habits.single_blanks),
         leading_blank: gguf.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(habits.leading_blank),
     };

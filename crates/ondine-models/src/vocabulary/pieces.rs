@@ -6,17 +6,20 @@ use std::{
 };
 
 use ondine_graph::{Result, fail};
-use tokenizers::{Model as _, models::unigram::Unigram, normalizers::Precompiled};
+use tokenizers::{Model as _, models::unigram::Unigram};
 
 use crate::config::invalid;
 
-use super::spelling::{BLANK, named_byte};
+use super::{
+    characters::Characters,
+    spelling::{BLANK, named_byte},
+};
 
 /// What is done to a text before it is cut into pieces.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Normal {
     /// Characters that are written as others.
-    pub(super) characters: Option<Precompiled>,
+    pub(super) characters: Option<Characters>,
     /// Several blanks are one, and none is at either end.
     pub(super) single_blanks: bool,
     /// A blank is put in front.
@@ -24,25 +27,9 @@ pub(super) struct Normal {
 }
 
 impl Normal {
-    /// Reads the characters that are written as others; none, if there are no bytes.
-    pub(super) fn characters(bytes: &[u8]) -> Result<Option<Precompiled>> {
-        if bytes.is_empty() {
-            return Ok(None);
-        }
-        // The reader of the table believes its length.
-        let trie = bytes.first_chunk().map(|&len| u32::from_le_bytes(len) as usize);
-        if trie.is_none_or(|len| len % 4 != 0 || len > bytes.len() - 4) {
-            fail!(Format, "the table of characters is cut off");
-        }
-        match Precompiled::from(bytes) {
-            Ok(table) => Ok(Some(table)),
-            Err(error) => fail!(Format, "the table of characters: {error}"),
-        }
-    }
-
     /// The text as pieces spell it.
     fn written(&self, text: &str) -> String {
-        let mapped = self.characters.as_ref().map(|table| table.normalize_string(text));
+        let mapped = self.characters.as_ref().map(|table| table.apply(text));
         let text = mapped.as_deref().unwrap_or(text);
         let mut written = String::with_capacity(text.len() + BLANK.len_utf8());
         if self.leading_blank && !text.is_empty() {
@@ -301,6 +288,5 @@ mod tests {
         assert_eq!(normal.written("  a   b "), "▁a▁b");
         assert_eq!(normal.written("  "), "");
         assert_eq!(Normal::default().written(" a  b"), "▁a▁▁b");
-        assert!(Normal::characters(&[9, 0, 0, 0, 1]).is_err() && Normal::characters(&[1]).is_err());
     }
 }

@@ -7,6 +7,7 @@ use crate::config::invalid;
 
 use super::{
     Vocabulary,
+    characters::Characters,
     pieces::{Cutter, Normal, Scores},
     spelling::named_byte,
     table::Table,
@@ -198,7 +199,7 @@ impl Model {
             }
             kind => fail!(Unsupported, "its pieces were learned in way {kind}; read are 1 (unigram) and 2 (BPE)"),
         };
-        let normal = Normal { characters: Normal::characters(&self.characters)?, ..self.normal };
+        let normal = Normal { characters: Characters::read(&self.characters)?, ..self.normal };
         let mut vocabulary = table.pieces(normal, cutter, false);
         let known = |id: &u32| (*id as usize) < table.tokens.len();
         vocabulary.begin = self.begin.filter(known);

@@ -81,6 +81,9 @@ impl Ask {
         }
         self.logits.as_deref().map_or(Ok(()), check_writable)?;
         let model = self.opening.open(self.model.as_deref(), self.quiet)?;
+        if !self.raw && !model.answers() && self.system.is_none() && !self.quiet {
+            output::remark("the model has not learned to answer (it has no chat template): it goes on with the text");
+        }
         let prompt = self.prompt_tokens(&model, &question)?;
         let mut session = Session::new(&model)?;
         if let Some(path) = &self.logits {

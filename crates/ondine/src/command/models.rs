@@ -53,7 +53,7 @@ enum Action {
         /// The model
         name: Option<String>,
     },
-    /// Remove a model that was fetched
+    /// Remove a model from the folder of models
     Remove {
         /// The model
         name: String,
