@@ -319,11 +319,10 @@ impl Function {
             let [number] = array.view::<i64>()? else { continue };
             if let Ok(number) = usize::try_from(*number)
                 && let Some((symbol, value)) = size.solve(number)?
+                && !bindings.contains_key(symbol)
             {
-                if !bindings.contains_key(symbol) {
-                    bindings.insert(symbol.clone(), value);
-                    numbers.push(symbol.clone());
-                }
+                bindings.insert(symbol.clone(), value);
+                numbers.push(symbol.clone());
             }
             check_planned(size, most, *number, bindings)?;
         }

@@ -580,7 +580,7 @@ mod tests {
             assert_eq!(format!("{:?}", kept.steps), format!("{:?}", wanted.steps), "{sizes:?}");
             assert_eq!((&kept.shapes, &kept.places, &kept.found), (&wanted.shapes, &wanted.places, &wanted.found));
         }
-        let mut none = fresh.clone();
+        let mut none = fresh;
         assert!(subject.planner().settle(&mut none, &mut Bindings::new(), 0, 17).is_err());
     }
 
