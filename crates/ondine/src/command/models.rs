@@ -10,7 +10,7 @@ use ondine::{
 use serde_json::json;
 
 use super::bytes::megabytes;
-use crate::{interrupt, output, progress::Progress};
+use crate::{interrupt, output, progress::Progress, report::usage};
 
 /// List, fetch and remove models, or say where they are.
 #[derive(Args)]
@@ -18,6 +18,7 @@ use crate::{interrupt, output, progress::Progress};
 Examples:
   ondine models list
   ondine models pull smollm2-135m
+  ondine models pull gemma-3-270m --accept
   ondine models path smollm2-135m
   ondine models remove smollm2-135m
 
@@ -41,6 +42,9 @@ enum Action {
         /// The model
         #[arg(value_parser = clap::builder::PossibleValuesParser::new(ENTRIES.iter().map(|entry| entry.name)))]
         name: String,
+        /// Accept the terms of a model that has some
+        #[arg(long)]
+        accept: bool,
         /// Fetch it although it is there
         #[arg(long)]
         again: bool,
@@ -64,7 +68,7 @@ impl Models {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self.action {
             Action::List { json } => list(json),
-            Action::Pull { name, again, quiet } => pull(&name, again, quiet),
+            Action::Pull { name, accept, again, quiet } => pull(&name, accept, again, quiet),
             Action::Path { name } => path(name.as_deref()),
             Action::Remove { name } => remove(&name),
         }
@@ -97,12 +101,15 @@ fn list(as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn pull(name: &str, again: bool, quiet: bool) -> anyhow::Result<()> {
+fn pull(name: &str, accept: bool, again: bool, quiet: bool) -> anyhow::Result<()> {
     let entry = catalog::find(name).with_context(|| format!("there is no model `{name}` to fetch"))?;
     let models = models_folder()?;
     if let Some(path) = installed_at(name).filter(|_| !again) {
         output::line(path.display());
         return Ok(());
+    }
+    if let Some(terms) = entry.terms.filter(|_| !accept) {
+        usage!("{name} comes under the {}, {terms}: read them, and say --accept if you do", entry.licence);
     }
     if !quiet {
         output::remark(format_args!("{}: {}, licence {}", entry.name, entry.about, entry.licence));
@@ -114,7 +121,7 @@ fn pull(name: &str, again: bool, quiet: bool) -> anyhow::Result<()> {
     let place = entry.pull(&models, &mut |step| {
         wish.check()?;
         let (unpacking, done, total) = match step {
-            Step::Fetched(done, total) => (false, mega(done), mega(total.unwrap_or(entry.size))),
+            Step::Fetched(done, total) => (false, mega(done), mega(total)),
             Step::Unpacked(done, total) => (true, mega(done), mega(total)),
         };
         if shown != (unpacking, done) {
@@ -126,7 +133,7 @@ fn pull(name: &str, again: bool, quiet: bool) -> anyhow::Result<()> {
     progress.finish();
     let place = place?;
     if !quiet {
-        output::remark(format_args!("the licence is {}", place.join("LICENSE").display()));
+        output::remark(format_args!("the licence is {}", entry.licence_of(&place).display()));
     }
     output::line(place.display());
     Ok(())
