@@ -55,8 +55,8 @@ pub(super) fn coding(encoding: &Encoding) -> Option<Coding> {
     (shape.len() == 2 && rank == 0).then_some(Coding { bits, group, levels, wide: levels != Levels::Table && !half })
 }
 
-/// How a linear layer of codes reads codes that [`multiplies_codes`] does not tell of: with zeros, or in groups of whole
-/// words.
+/// How a linear layer of codes reads codes that [`multiplies_codes`] does not tell of: with zeros, or in groups of
+/// whole words.
 pub(super) fn multiplies_in_groups(encoding: &Encoding) -> Option<Coding> {
     let words = |count: usize| count.is_multiple_of(4);
     let columns = encoding.size()[1];
