@@ -22,7 +22,7 @@ use crate::{
     gemm::{
         decode::{CodeLevels, CodedCall, CodedPanel, CodedWork, FEW_ROWS},
         epilogue::{EpilogueCall, Target},
-        grouped::{CODES, CodeRows},
+        grouped::{CODES, CodeRows, sum_of_codes},
         micro::MicroCall,
         operand::{Epilogue, Input, Output, check_rows},
         rows::Line,
@@ -280,7 +280,7 @@ pub fn gemm_coded(cpu: &Cpu, problem: &CodedProblem<'_>, mut out: Output<'_>) {
     };
     let dtype = input.weight_type();
     let group = shape.group.min(shape.channels);
-    let codes = codes::code_rows(problem, places.groups);
+    let codes = code_rows(problem, places.groups);
     let mut sums = Vec::new();
     if let (Input::F32(values), true) = (input, rows <= FEW_ROWS && shape.levels != CodeLevels::Table) {
         let row_sums = (0..rows).flat_map(|row| values[row * stride..][..shape.channels].chunks(group));
@@ -302,6 +302,22 @@ pub fn gemm_coded(cpu: &Cpu, problem: &CodedProblem<'_>, mut out: Output<'_>) {
         out_stride,
     };
     product.run();
+}
+
+/// What is known of rows of codes.
+fn code_rows<'a>(problem: &CodedProblem<'a>, groups: usize) -> Option<CodeRows<'a>> {
+    let &CodedProblem { rows, input, input_stride, shape, .. } = problem;
+    let (Some(scales), Input::U8 { values, .. }) = (input.scales(rows), input) else { return None };
+    let mut sums = Vec::new();
+    if shape.levels != CodeLevels::Symmetric || shape.centre().1 != 0.0 {
+        let group = shape.group.min(shape.channels);
+        let row = |row: usize| {
+            let codes = values[row * input_stride..][..shape.channels].chunks(group);
+            codes.map(move |codes| sum_of_codes(codes, scales.of(row).zero))
+        };
+        sums = (0..rows).flat_map(row).collect();
+    }
+    Some(CodeRows { scales, sums, groups })
 }
 
 /// The sum of a group's activations, in sixteen parts.

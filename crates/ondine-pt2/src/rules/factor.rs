@@ -4,7 +4,7 @@ use ondine_graph::{Binary, DType, Dim, NDArray, Op, Reduce, Result, fail};
 
 use super::{
     index::pick,
-    linalg::{solve, unit},
+    linalg::{linalg_solve, solve, unit},
     product::matmul,
     reduce::reduce,
     rule::{Rule, one},
@@ -30,6 +30,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("lu_unpack", lu_unpack),
     Rule::new("lu_solve", lu_solve),
     Rule::new("linalg_lu_solve", lu_solve),
+    Rule::new("_linalg_solve_ex", solve_and_factors),
     Rule::new("linalg_lstsq", least_squares),
     Rule::new("matrix_exp", matrix_exp),
     Rule::new("linalg_matrix_exp", matrix_exp),
@@ -228,7 +229,7 @@ fn ormqr(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 
 /// Gauss's elimination with the largest pivot of each column: both triangles in one, and with what row each row is
 /// exchanged in its turn, from 1 on.
-pub(super) fn eliminate(builder: &mut Builder, a: &Tensor, pivots: bool) -> Result<(Tensor, Tensor)> {
+fn eliminate(builder: &mut Builder, a: &Tensor, pivots: bool) -> Result<(Tensor, Tensor)> {
     let [rows, columns] = sizes(builder, a)?;
     let steps = rows.min(columns);
     let (mut x, mut exchanged) = (a.clone(), Vec::new());
@@ -356,6 +357,22 @@ fn lu_unpack(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let [lower, upper] = triangles(builder, &factors)?;
     let p = permutation(builder, &exchanged, rows)?;
     Ok([p, lower, upper].into_iter().map(Item::Tensor).collect())
+}
+
+/// The solution of equations with the factors that it is found by, and that nothing went wrong.
+fn solve_and_factors(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let a = call.float_tensor(builder, "A")?;
+    let mut items = linalg_solve(builder, call)?;
+    // Of large matrices there is the solution alone, which is what programs read.
+    if sizes(builder, &a).is_err() {
+        return Ok(items);
+    }
+    let (factors, exchanged) = eliminate(builder, &a, true)?;
+    let zero = builder.number(0.0, call.out_dtype(3)?)?;
+    let info = builder.expand(&zero, &call.out_shape(3)?)?;
+    let exchanged = builder.cast(&exchanged, call.out_dtype(2)?)?;
+    items.extend([factors, exchanged, info].map(Item::Tensor));
+    Ok(items)
 }
 
 fn lu_solve(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {

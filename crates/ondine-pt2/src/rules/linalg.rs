@@ -3,7 +3,6 @@
 use ondine_graph::{Binary, DType, Dim, Elementary, Op, Result, Unary, fail};
 
 use super::{
-    factor::eliminate,
     product::matmul,
     rule::{Rule, one},
 };
@@ -20,7 +19,6 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("linalg_inv_ex", linalg_inv),
     Rule::new("linalg_solve", linalg_solve),
     Rule::new("linalg_solve_ex", linalg_solve),
-    Rule::new("_linalg_solve_ex", linalg_solve),
     Rule::new("linalg_tensorinv", linalg_tensorinv),
     Rule::new("linalg_tensorsolve", linalg_tensorsolve),
     Rule::new("linalg_solve_triangular", linalg_solve_triangular),
@@ -118,7 +116,7 @@ fn solve_beside(builder: &mut Builder, a: &Tensor, b: &Tensor, left: bool) -> Re
     Ok(turned(&x))
 }
 
-fn linalg_solve(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+pub(super) fn linalg_solve(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (a, b) = (call.float_tensor(builder, "A")?, call.float_tensor(builder, "B")?);
     let vector = b.rank() == 1
         || b.rank() + 1 == a.rank() && b.rank() >= 1 && builder.shape(&b) == builder.shape(&a)[..b.rank()];
@@ -130,15 +128,7 @@ fn linalg_solve(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = solve_beside(builder, &a, &b, vector || call.flag("left", true)?)?;
     let last = x.rank() - 1;
     let x = if vector { builder.without(&x, last)? } else { x };
-    if call.output_names().len() != 4 {
-        return with_info(builder, call, x);
-    }
-    // With the factors that it was found by.
-    let (factors, exchanged) = eliminate(builder, &a, true)?;
-    let zero = builder.number(0.0, call.out_dtype(3)?)?;
-    let info = builder.expand(&zero, &call.out_shape(3)?)?;
-    let exchanged = builder.cast(&exchanged, call.out_dtype(2)?)?;
-    Ok([x, factors, exchanged, info].into_iter().map(Item::Tensor).collect())
+    with_info(builder, call, x)
 }
 
 /// The inverse of a tensor whose first `ind` dimensions are as many elements as the others.

@@ -2,32 +2,15 @@
 
 use std::ops::Range;
 
-use super::{CodedGemm, CodedProblem, STEP_BYTES, Scratch, room, steps};
+use super::{CodedGemm, STEP_BYTES, Scratch, room, steps};
 use crate::{
     arch::dot::{MAX_ROWS, Tile, WORD, WeightType},
     gemm::{
-        decode::{CodeLevels, CodedPanel},
-        grouped::{AddGroup, CODES, CodeRows, UnpackCodes, sum_of_codes},
+        decode::CodedPanel,
+        grouped::{AddGroup, CODES, CodeRows, UnpackCodes},
         micro::MicroCall,
-        operand::Input,
     },
 };
-
-/// What is known of rows of codes.
-pub(super) fn code_rows<'a>(problem: &CodedProblem<'a>, groups: usize) -> Option<CodeRows<'a>> {
-    let &CodedProblem { rows, input, input_stride, shape, .. } = problem;
-    let (Some(scales), Input::U8 { values, .. }) = (input.scales(rows), input) else { return None };
-    let mut sums = Vec::new();
-    if shape.levels != CodeLevels::Symmetric || shape.centre().1 != 0.0 {
-        let group = shape.group.min(shape.channels);
-        let row = |row: usize| {
-            let codes = values[row * input_stride..][..shape.channels].chunks(group);
-            codes.map(move |codes| sum_of_codes(codes, scales.of(row).zero))
-        };
-        sums = (0..rows).flat_map(row).collect();
-    }
-    Some(CodeRows { scales, sums, groups })
-}
 
 /// A tile of rows of codes, and where its sums are.
 struct Tiles<'a> {
