@@ -91,7 +91,7 @@ pub(crate) fn call(
     execution.advance(Wait::Yes)?;
     let (plan, copies, elapsed) = execution.finish();
     if let Some(profile) = profile {
-        profile.calls.push(elapsed);
+        profile.calls.extend(elapsed);
     }
     let values: Vec<_> = graph.outputs().iter().map(|&(_, value)| value).collect();
     let dtypes = values.iter().map(|&value| graph.node(value).signature.dtype).collect();

@@ -88,7 +88,8 @@ pub(crate) struct Execution<'c, 'w, 't> {
     frames: Vec<Frame>,
     waiting: Option<(Ticket, Then)>,
     copies: Vec<Option<NDArray>>,
-    begin: Instant,
+    /// When it began, if it is profiled: to ask the clock takes as long as a small operator.
+    begin: Option<Instant>,
 }
 
 impl<'c, 'w, 't> Execution<'c, 'w, 't> {
@@ -102,7 +103,8 @@ impl<'c, 'w, 't> Execution<'c, 'w, 't> {
         profile: Option<&'w mut Profile>,
     ) -> Result<Self> {
         let frames = vec![Frame::Steps(0, plan.own)];
-        let (bindings, running, begin) = (Cow::Borrowed(bindings), RefCell::new(running), Instant::now());
+        let (bindings, running) = (Cow::Borrowed(bindings), RefCell::new(running));
+        let begin = profile.is_some().then(Instant::now);
         let mut execution = Self {
             planner,
             plan,
@@ -305,14 +307,14 @@ impl<'c, 'w, 't> Execution<'c, 'w, 't> {
 
     /// Notes how long a step of the function took.
     fn measured(&mut self, step: usize, start: Option<Instant>) {
-        let (Some(profile), Some(start)) = (&mut self.profile, start) else { return };
+        let (Some(profile), Some(start), Some(begin)) = (&mut self.profile, start, self.begin) else { return };
         let step = &self.plan.steps[step];
         profile.samples.push(Sample {
             op: step.op.name().into(),
             scope: step.scope.clone(),
             value: step.value,
             call: profile.calls.len(),
-            start: start - self.begin,
+            start: start - begin,
             time: start.elapsed(),
             flops: step.cost.flops,
             bytes: step.cost.bytes,
@@ -326,9 +328,9 @@ impl<'c, 'w, 't> Execution<'c, 'w, 't> {
         tap.look(&Moment { graph, plan, value, fetch: &fetch })
     }
 
-    /// The plan as it was found, and how long the call took.
-    pub(crate) fn finish(self) -> (Arc<Plan>, Vec<Option<NDArray>>, Duration) {
-        (self.plan, self.copies, self.begin.elapsed())
+    /// The plan as it was found, copies of results, and how long the call took if it was profiled.
+    pub(crate) fn finish(self) -> (Arc<Plan>, Vec<Option<NDArray>>, Option<Duration>) {
+        (self.plan, self.copies, self.begin.map(|begin| begin.elapsed()))
     }
 }
 
