@@ -138,9 +138,8 @@ impl Function {
     /// # Errors
     /// If a symbol is missing or has no possible value.
     pub fn plan(&self, bindings: &Bindings) -> Result<Arc<Plan>> {
-        let sizes = Sizes::from(bindings);
-        let known = self.plans().get(&sizes);
-        known.map_or_else(|| self.plan_anew(sizes), Ok)
+        let known = self.plans().get(bindings);
+        known.map_or_else(|| self.plan_anew(bindings.into()), Ok)
     }
 
     fn plan_anew(&self, sizes: Sizes) -> Result<Arc<Plan>> {
@@ -154,22 +153,22 @@ impl Function {
     /// A function with states is called again and again with numbers that grow, as that of the tokens which a
     /// conversation has: it is planned for somewhat more, and brought to what the numbers are.
     fn plan_call(&self, bindings: &Bindings, numbers: &[Arc<str>]) -> Result<Arc<Plan>> {
-        let begin = |sizes: Sizes| {
-            let known = self.plans().begin(&sizes);
-            known.map_or_else(|| self.plan_anew(sizes), Ok)
+        let begin = |bound: &Bindings, most: &Bindings| {
+            let known = self.plans().begin(bound, most);
+            known.map_or_else(|| self.plan_anew(Sizes { bound: bound.clone(), most: most.clone() }), Ok)
         };
-        let exactly = Sizes::from(bindings);
+        let exactly = || begin(bindings, &Bindings::new());
         if numbers.is_empty() || self.graph().states().is_empty() || self.exact.load(Ordering::Relaxed) {
-            return begin(exactly);
+            return exactly();
         }
-        let mut sizes = exactly.clone();
+        let (mut bound, mut most) = (bindings.clone(), Bindings::new());
         for symbol in numbers {
-            sizes.most.extend(sizes.bound.remove_entry(symbol).map(|(symbol, number)| (symbol, roomy(number))));
+            most.extend(bound.remove_entry(symbol).map(|(symbol, number)| (symbol, roomy(number))));
         }
-        begin(sizes).or_else(|_| {
+        begin(&bound, &most).or_else(|_| {
             // Not every size that speaks of a number tells how large it can be.
             self.exact.store(true, Ordering::Relaxed);
-            begin(exactly)
+            exactly()
         })
     }
 
@@ -368,4 +367,50 @@ fn numbers(graph: &Graph) -> Vec<(usize, Value)> {
 /// Arguments in the program's memory.
 fn host<'a, 'n>(inputs: &[(&'n str, &'a NDArray)]) -> Vec<(&'n str, Argument<'a>)> {
     inputs.iter().map(|&(name, array)| (name, Argument::Host(array))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ondine_graph::{Asset, Dim, Reduce, Scatter, Shape, Weights};
+
+    use super::*;
+    use crate::{options::Options, specialize::Specialize};
+
+    /// Appends a row to a state and yields the sum of all rows, and as many numbers as `size` says.
+    fn appending(size: impl Fn(&Dim) -> Dim) -> Function {
+        let mut graph = Graph::new();
+        let count = graph.input("past", DType::I64, Shape::default());
+        let row = graph.input("row", DType::F32, [1, 2]);
+        let past = Dim::symbol("past");
+        graph.push(Op::Measure { size: past.clone(), most: 63.into() }, &[count]).unwrap();
+        let rows = graph.state("rows", DType::F32, [64, 2]);
+        let at = graph.push(Op::Range { start: past.clone(), step: 1, count: 1.into() }, &[]).unwrap();
+        let rows = graph.push(Op::Scatter(Scatter::Replace), &[rows, at, row]).unwrap();
+        graph.update_state("rows", rows).unwrap();
+        let known = graph.slice(rows, 0, 0, &past + 1).unwrap();
+        let sum = graph.reduce(Reduce::Sum, known, &[0], false).unwrap();
+        graph.output("sum", sum);
+        let range = graph.push(Op::Range { start: 0.into(), step: 1, count: size(&past) }, &[]).unwrap();
+        graph.output("range", range);
+        let asset = Asset::new("appending", [("main", graph)], Weights::default()).unwrap();
+        let specialized = asset.specialize(&Options::default(), &Device::cpu(None).unwrap(), None).unwrap();
+        specialized.load().unwrap().function("main").unwrap()
+    }
+
+    #[test]
+    fn a_number_that_grows_is_planned_for_once_in_a_while() {
+        let (function, mut state) = (appending(|past| past + 1), State::default());
+        for past in 0..40_i64 {
+            let row = NDArray::new(&[1, 2], &[1.0_f32, past as f32]).unwrap();
+            let inputs = [("past", &NDArray::scalar(past)), ("row", &row)];
+            let mut outputs = function.run(&inputs, &mut state).unwrap();
+            let sum = (past * (past + 1) / 2) as f32;
+            assert_eq!(outputs.take("sum").unwrap().view::<f32>().unwrap(), [past as f32 + 1.0, sum]);
+            assert_eq!(outputs.take("range").unwrap().shape(), [past as usize + 1]);
+        }
+        assert_eq!(function.plans().len(), 3, "for up to 16, 32 and 48");
+        assert!(!function.exact.load(Ordering::Relaxed));
+        let row = NDArray::zeros(DType::F32, &[1, 2]).unwrap();
+        assert!(function.run(&[("past", &NDArray::scalar(64_i64)), ("row", &row)], &mut state).is_err());
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ondine_graph::Bindings;
+
 use crate::step::{Plan, Sizes};
 
 /// How many are kept.
@@ -21,14 +23,14 @@ struct Entry {
 
 impl Plans {
     /// The plan for these sizes, which becomes the one used last.
-    pub(crate) fn get(&mut self, sizes: &Sizes) -> Option<Arc<Plan>> {
-        self.find(sizes).map(|entry| entry.plan.clone())
+    pub(crate) fn get(&mut self, bound: &Bindings) -> Option<Arc<Plan>> {
+        self.find(bound, &Bindings::new()).map(|entry| entry.plan.clone())
     }
 
     /// As [`Plans::get`], for a call that changes the plan as its data tells: the one that the last call left, if there
     /// is one, so that nothing is copied and only what differs is changed.
-    pub(crate) fn begin(&mut self, sizes: &Sizes) -> Option<Arc<Plan>> {
-        self.find(sizes).map(|entry| entry.settled.take().unwrap_or_else(|| entry.plan.clone()))
+    pub(crate) fn begin(&mut self, bound: &Bindings, most: &Bindings) -> Option<Arc<Plan>> {
+        self.find(bound, most).map(|entry| entry.settled.take().unwrap_or_else(|| entry.plan.clone()))
     }
 
     /// Keeps the plan that a call leaves.
@@ -38,8 +40,15 @@ impl Plans {
         }
     }
 
-    fn find(&mut self, sizes: &Sizes) -> Option<&mut Entry> {
-        let position = self.0.iter().rposition(|entry| entry.sizes == *sizes)?;
+    /// How many there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn find(&mut self, bound: &Bindings, most: &Bindings) -> Option<&mut Entry> {
+        let same = |entry: &Entry| entry.sizes.bound == *bound && entry.sizes.most == *most;
+        let position = self.0.iter().rposition(same)?;
         self.0[position..].rotate_left(1);
         self.0.last_mut()
     }
@@ -77,14 +86,15 @@ mod tests {
 
     #[test]
     fn the_one_used_longest_ago_goes() {
-        let sizes = |n: usize| Sizes { bound: [("n".into(), n)].into(), ..Sizes::default() };
+        let bound = |n: usize| Bindings::from([("n".into(), n)]);
+        let sizes = |n: usize| Sizes::from(&bound(n));
         let mut plans = Plans::default();
         for n in 0..MOST {
             plans.insert(sizes(n), plan(n as u64));
         }
-        assert_eq!(plans.get(&sizes(0)).map(|plan| plan.id), Some(0));
+        assert_eq!(plans.get(&bound(0)).map(|plan| plan.id), Some(0));
         plans.insert(sizes(MOST), plan(0));
-        assert!(plans.get(&sizes(0)).is_some() && plans.get(&sizes(1)).is_none());
+        assert!(plans.get(&bound(0)).is_some() && plans.get(&bound(1)).is_none());
         assert_eq!(plans.0.len(), MOST);
     }
 }
