@@ -1,5 +1,6 @@
 //! Matrix products with packed weights, and with two operands known only when the network runs.
 
+pub(crate) mod blocked;
 pub(crate) mod coded;
 pub(crate) mod decode;
 pub(crate) mod drive;
@@ -48,6 +49,7 @@ pub fn gemm(cpu: &Cpu, problem: &GemmProblem<'_>, mut out: Output<'_>) {
     let &GemmProblem { rows, input, input_stride, weights, epilogue, out_stride } = problem;
     let shape = weights.shape();
     assert_eq!(input.weight_type(), shape.dtype, "type of the input");
+    assert!(!matches!(input, Input::Blocks(_)), "rows in blocks for weights of 8 bits");
     assert!(shape.taps == 1 && shape.groups == 1 && shape.channels[1] == 0, "not a linear layer: {shape:?}");
     if let Input::Rows8(bytes) = input {
         let len = quantized_row_len(shape.channels[0]);

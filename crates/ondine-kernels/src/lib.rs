@@ -108,7 +108,9 @@ pub use number::{Float, Lane, Number, Total};
 pub use pixels::ConvShape;
 pub use pooling::{Fold, Sources, Windows, pool_windows, resample};
 pub use quant::{
-    RowScale, RowsOut, dequantize_rows, quantize_beside, quantize_rows, quantize_weights, quantized_row_len,
+    RowScale, RowsOut,
+    blocks::{BLOCK, blocked_row_len, quantize_blocks},
+    dequantize_rows, quantize_beside, quantize_rows, quantize_weights, quantized_row_len,
 };
 pub use recurrent::{RecurrentCell, RecurrentProblem, RecurrentShape, RecurrentWeights, recurrent};
 pub use reduce::{Reduce, argmax, reduce};

@@ -71,7 +71,7 @@ fn check_inputs(shape: &ConvShape, inputs: &[Input<'_>], dtype: WeightType) {
     assert!(inputs.len() == if shape.channels[1] == 0 { 1 } else { 2 }, "{} inputs for {shape:?}", inputs.len());
     for (input, channels) in inputs.iter().zip(shape.channels) {
         assert_eq!(input.weight_type(), dtype, "type of the input");
-        assert!(!matches!(input, Input::Rows8(_)), "pixels with a scale beside each");
+        assert!(!matches!(input, Input::Rows8(_) | Input::Blocks(_)), "pixels with a scale beside each");
         assert_eq!(input.len(), pixels * channels, "input of {shape:?}");
     }
     if let &[Input::U8 { scales: first, .. }, Input::U8 { scales: second, .. }] = inputs {

@@ -1,5 +1,8 @@
 //! 8-bit numbers: activations quantized row by row as the network runs, weights once and for all.
 
+pub(crate) mod blocks;
+
+use blocks::{block_row, blocked_row_len};
 use half::{bf16, f16};
 
 use crate::{
@@ -65,6 +68,8 @@ pub enum RowsOut<'a, T> {
     /// Quantized, each in [`quantized_row_len`] bytes: with this scale, beyond whose range numbers are cut off, or with
     /// one that spans the row.
     Quantized(&'a mut [u8], Option<RowScale>),
+    /// Quantized in blocks, each in [`blocked_row_len`](crate::blocked_row_len) bytes.
+    Blocks(&'a mut [u8]),
 }
 
 impl<'a, T> From<&'a mut [T]> for RowsOut<'a, T> {
@@ -89,6 +94,7 @@ impl<T: Float> RowsOut<'_, T> {
             Self::Plain(out) => (out.len(), width),
             Self::Bf16(out) => (out.len(), width),
             Self::Quantized(out, _) => (out.len(), quantized_row_len(width)),
+            Self::Blocks(out) => (out.len(), blocked_row_len(width)),
         };
         assert!(len == 0 || row > 0 && len.is_multiple_of(row), "the output is not rows of {width} elements");
         len.checked_div(row).unwrap_or(0)
@@ -103,6 +109,9 @@ impl<T: Float> RowsOut<'_, T> {
                 let len = quantized_row_len(width);
                 for_rows(pool, out, len, rows, |first, out| body(first, RowsOut::Quantized(out, scale)));
             }
+            Self::Blocks(out) => {
+                for_rows(pool, out, blocked_row_len(width), rows, |first, out| body(first, RowsOut::Blocks(out)));
+            }
         }
     }
 
@@ -114,7 +123,7 @@ impl<T: Float> RowsOut<'_, T> {
         let plain = first * width..first * width + scratch.len();
         fill(match self {
             Self::Plain(out) => T::lanes(&mut out[plain.clone()], scratch),
-            Self::Bf16(_) | Self::Quantized(..) => scratch,
+            Self::Bf16(_) | Self::Quantized(..) | Self::Blocks(_) => scratch,
         });
         match self {
             Self::Plain(out) => T::narrow_all(&mut out[plain], scratch),
@@ -123,6 +132,12 @@ impl<T: Float> RowsOut<'_, T> {
                 let len = quantized_row_len(width);
                 for (row, out) in scratch.chunks_exact(width).zip(out[first * len..].chunks_exact_mut(len)) {
                     quantize_into(row, *scale, out);
+                }
+            }
+            Self::Blocks(out) => {
+                let len = blocked_row_len(width);
+                for (row, out) in scratch.chunks_exact(width).zip(out[first * len..].chunks_exact_mut(len)) {
+                    block_row(row, out);
                 }
             }
         }

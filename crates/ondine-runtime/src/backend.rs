@@ -54,7 +54,7 @@ impl Identity {
     pub fn dtype(&self, precision: Precision) -> DType {
         match precision {
             Precision::F32 => DType::F32,
-            Precision::BF16 | Precision::Int8 => self.half,
+            Precision::BF16 | Precision::Int8 | Precision::A8 => self.half,
         }
     }
 }

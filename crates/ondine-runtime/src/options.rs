@@ -17,6 +17,16 @@ pub enum Precision {
     /// Weights in 8 bits with a scale per output, and what they are multiplied with in 8 bits too, scaled at run
     /// time; no calibration. Layers with few channels, and everything between the products, are as in [`Self::BF16`].
     Int8,
+    /// Weights that are stored as codes of 8, 4 or 2 bits in groups stay so (W8A8, W4A8, W2A8), and what they are
+    /// multiplied with is rounded to 8 bits in blocks of 32 numbers, each with a scale of its own. All else is as in
+    /// [`Self::BF16`].
+    A8,
+}
+
+impl Precision {
+    /// Every precision, with the name that people give it.
+    pub const ALL: [(&'static str, Self); 4] =
+        [("f32", Self::F32), ("bf16", Self::BF16), ("int8", Self::Int8), ("a8", Self::A8)];
 }
 
 impl std::fmt::Display for Precision {
@@ -25,6 +35,7 @@ impl std::fmt::Display for Precision {
             Self::F32 => "f32",
             Self::BF16 => "bf16",
             Self::Int8 => "int8",
+            Self::A8 => "a8",
         })
     }
 }
@@ -33,11 +44,9 @@ impl std::str::FromStr for Precision {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "f32" => Ok(Self::F32),
-            "bf16" => Ok(Self::BF16),
-            "int8" => Ok(Self::Int8),
-            _ => fail!(Unsupported, "there is no precision `{text}`; choose f32, bf16 or int8"),
+        match Self::ALL.into_iter().find(|(name, _)| *name == text) {
+            Some((_, precision)) => Ok(precision),
+            None => fail!(Unsupported, "there is no precision `{text}`; choose f32, bf16, int8 or a8"),
         }
     }
 }

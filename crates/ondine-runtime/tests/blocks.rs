@@ -88,7 +88,10 @@ fn a_linear_layer_multiplies_codes_of_every_format() {
             }
             let x: Vec<f32> = (0..rows * channels).map(|_| random.number()).collect();
             let x = NDArray::new(&[rows, channels], &x).unwrap();
-            for (precision, relative) in [(Precision::F32, 2e-6), (Precision::BF16, 1.0 / 128.0)] {
+            let mut all = Vec::new();
+            for (precision, relative) in
+                [(Precision::F32, 2e-6), (Precision::BF16, 1.0 / 128.0), (Precision::A8, 1.0 / 128.0)]
+            {
                 let mut graph = Graph::new();
                 let input = graph.input("x", DType::F32, [rows, channels]);
                 let weight = graph.weight("w", &[outputs, channels]).unwrap();
@@ -97,19 +100,29 @@ fn a_linear_layer_multiplies_codes_of_every_format() {
                 let (got, taken) = run(graph, weights(block, [outputs, channels], &bytes), precision, ("x", &x));
                 for (row, got) in got.chunks_exact(outputs).enumerate() {
                     let x = &x.view::<f32>().unwrap()[row * channels..][..channels];
+                    // Half of a step in each block, if it is rounded.
+                    let largest = |block: &[f32]| block.iter().fold(0.0, |most: f32, x| most.max(x.abs()));
+                    let steps: Vec<f32> = x.chunks(32).map(|block| largest(block) / 252.0).collect();
                     for (weights, &got) in numbers.chunks_exact(channels).zip(got) {
                         let products = x.iter().zip(weights).map(|(&x, &w)| f64::from(x) * f64::from(w));
                         let (wanted, size) = products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + f64::abs(p)));
                         // Codes and minima are summed apart, and may be far from each other.
                         let off = (f64::from(got) - wanted).abs();
-                        let allowed = relative * (8.0 * size + 1e-3);
+                        let rounded = weights.chunks(32).zip(&steps);
+                        let rounded: f32 = rounded.map(|(w, step)| step * w.iter().map(|w| w.abs()).sum::<f32>()).sum();
+                        let rounded = if precision == Precision::A8 { f64::from(rounded) } else { 0.0 };
+                        let scale = if precision == Precision::A8 { 1.0 } else { 8.0 };
+                        let allowed = relative * (scale * size + 1e-3) + rounded;
                         assert!(off <= allowed, "{block} {precision:?} {outputs}x{channels}: {got} for {wanted}");
                     }
                 }
                 // Whole panels of columns, and scales that may be wider than in the file.
                 let wide = outputs.next_multiple_of(64) * channels;
                 assert!(taken <= wide * 12 / 8, "{block} {precision:?}: {taken} bytes for {wide} numbers");
+                all.push((got, taken));
             }
+            // The same codes, but rounded activations.
+            assert!(all[1].0 != all[2].0 && all[1].1 == all[2].1, "{block}: activations are not rounded");
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::arch::{
     enter::enter,
     isa::Isa,
     product::Single,
-    vector::{CodeVector, MAX_LANES, Vector},
+    vector::{CodeVector, MAX_LANES, Vector, byte_masks},
 };
 
 /// AVX2, FMA and F16C.
@@ -76,6 +76,48 @@ impl CodeVector for F32x8 {
     unsafe fn load_f16(from: *const u16) -> Self {
         // SAFETY: as the trait says.
         unsafe { Self(_mm256_cvtph_ps(_mm_loadu_si128(from.cast()))) }
+    }
+
+    #[inline(always)]
+    fn bytes<const BITS: u32>(self, part: u32) -> Self {
+        let (mask, half) = byte_masks::<BITS>();
+        // SAFETY: as the trait says.
+        unsafe {
+            let words = _mm256_srlv_epi32(_mm256_castps_si256(self.0), _mm256_set1_epi32((part * BITS) as i32));
+            let codes = _mm256_and_si256(words, _mm256_set1_epi32(mask));
+            Self(_mm256_castsi256_ps(_mm256_xor_si256(codes, _mm256_set1_epi32(half))))
+        }
+    }
+
+    #[inline(always)]
+    fn dot_bytes<const BITS: u32>(sum: Self, bytes: Self, signed: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let (sum, bytes, signed) =
+                (_mm256_castps_si256(sum.0), _mm256_castps_si256(bytes.0), _mm256_castps_si256(signed.0));
+            let added = if BITS < 8 {
+                // Two products of 15 by 128 at most fit 16 bits.
+                _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, signed), _mm256_set1_epi16(1))
+            } else {
+                let even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(signed));
+                let even = _mm256_madd_epi16(_mm256_and_si256(bytes, _mm256_set1_epi16(0xff)), even);
+                let odd = _mm256_madd_epi16(_mm256_srli_epi16::<8>(bytes), _mm256_srai_epi16::<8>(signed));
+                _mm256_add_epi32(even, odd)
+            };
+            Self(_mm256_castsi256_ps(_mm256_add_epi32(sum, added)))
+        }
+    }
+
+    #[inline(always)]
+    fn number(self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm256_cvtepi32_ps(_mm256_castps_si256(self.0))) }
+    }
+
+    #[inline(always)]
+    fn prefetch(at: *const u8) {
+        // SAFETY: as the trait says; nothing is read.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
 }
 

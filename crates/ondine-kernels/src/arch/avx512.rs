@@ -7,7 +7,7 @@ use crate::arch::{
     enter::enter,
     isa::Isa,
     product::{Product, Single},
-    vector::{CodeVector, MAX_LANES, Vector},
+    vector::{CodeVector, MAX_LANES, Vector, byte_masks},
 };
 
 /// AVX-512 F, BW, DQ, VL, BF16 and VNNI, and all of AVX2, FMA and F16C.
@@ -75,6 +75,40 @@ impl CodeVector for F32x16 {
     unsafe fn load_f16(from: *const u16) -> Self {
         // SAFETY: as the trait says.
         unsafe { Self(_mm512_cvtph_ps(_mm256_loadu_si256(from.cast()))) }
+    }
+
+    #[inline(always)]
+    fn bytes<const BITS: u32>(self, part: u32) -> Self {
+        let (mask, half) = byte_masks::<BITS>();
+        // SAFETY: as the trait says.
+        unsafe {
+            let words = _mm512_srlv_epi32(_mm512_castps_si512(self.0), _mm512_set1_epi32((part * BITS) as i32));
+            // (words & mask) ^ half
+            let bytes =
+                _mm512_ternarylogic_epi32::<0b0110_1010>(words, _mm512_set1_epi32(mask), _mm512_set1_epi32(half));
+            Self(_mm512_castsi512_ps(bytes))
+        }
+    }
+
+    #[inline(always)]
+    fn dot_bytes<const BITS: u32>(sum: Self, bytes: Self, signed: Self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let (bytes, signed) = (_mm512_castps_si512(bytes.0), _mm512_castps_si512(signed.0));
+            Self(_mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_castps_si512(sum.0), bytes, signed)))
+        }
+    }
+
+    #[inline(always)]
+    fn number(self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm512_cvtepi32_ps(_mm512_castps_si512(self.0))) }
+    }
+
+    #[inline(always)]
+    fn prefetch(at: *const u8) {
+        // SAFETY: as the trait says; nothing is read.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
 }
 

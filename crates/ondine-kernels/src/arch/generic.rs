@@ -9,7 +9,7 @@ use crate::arch::{
     isa::Isa,
     lane::Lane,
     product::Product,
-    vector::{CodeVector, MAX_LANES, Vector},
+    vector::{CodeVector, MAX_LANES, Vector, byte_masks},
 };
 
 /// What every processor of the architecture can do.
@@ -105,6 +105,27 @@ impl CodeVector for F32x4 {
     unsafe fn load_f16(from: *const u16) -> Self {
         // SAFETY: as the caller says.
         Self(unsafe { from.cast::<[u16; 4]>().read_unaligned() }.map(f16_value))
+    }
+
+    #[inline(always)]
+    fn bytes<const BITS: u32>(self, part: u32) -> Self {
+        let (mask, half) = byte_masks::<BITS>();
+        self.map(|word| f32::from_bits(((word.to_bits() >> (part * BITS)) & mask as u32) ^ half as u32))
+    }
+
+    #[inline(always)]
+    fn dot_bytes<const BITS: u32>(sum: Self, bytes: Self, signed: Self) -> Self {
+        Self(std::array::from_fn(|i| {
+            let (bytes, signed) = (bytes.0[i].to_bits().to_ne_bytes(), signed.0[i].to_bits().to_ne_bytes());
+            let product = |k: usize| i32::from(bytes[k]) * i32::from(signed[k] as i8);
+            let added = product(0) + product(1) + product(2) + product(3);
+            f32::from_bits((sum.0[i].to_bits() as i32).wrapping_add(added) as u32)
+        }))
+    }
+
+    #[inline(always)]
+    fn number(self) -> Self {
+        self.map(|word| word.to_bits() as i32 as f32)
     }
 }
 

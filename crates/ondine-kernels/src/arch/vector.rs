@@ -175,4 +175,26 @@ pub(crate) trait CodeVector: Vector {
     /// # Safety
     /// The address is valid for that.
     unsafe fn load_f16(from: *const u16) -> Self;
+
+    /// The signed codes at bit `part * BITS` of each byte, each plus half of all codes: four bytes without a sign in
+    /// each lane.
+    fn bytes<const BITS: u32>(self, part: u32) -> Self;
+
+    /// Lanes of integers, each plus the products of four bytes without a sign, below `2^BITS`, with four that have one.
+    fn dot_bytes<const BITS: u32>(sum: Self, bytes: Self, signed: Self) -> Self;
+
+    /// Lanes of integers as numbers.
+    fn number(self) -> Self;
+
+    /// Asks for the cache line of an address, which may be any, to be brought near.
+    #[inline(always)]
+    fn prefetch(_at: *const u8) {}
+}
+
+/// In each byte, the bits of a code, and its highest one.
+#[inline(always)]
+pub(crate) const fn byte_masks<const BITS: u32>() -> (i32, i32) {
+    let byte = (1_u32 << BITS) - 1;
+    let half = 1_u32 << (BITS - 1);
+    ((byte * 0x0101_0101) as i32, (half * 0x0101_0101) as i32)
 }

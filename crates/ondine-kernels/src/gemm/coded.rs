@@ -11,6 +11,7 @@
 
 use std::{cell::RefCell, ops::Range};
 
+use blocks::Blocks;
 use half::f16;
 
 use crate::{
@@ -28,6 +29,7 @@ use crate::{
         rows::Line,
         weights::{Layout, PACKED_ALIGN, WeightShape},
     },
+    quant::blocks::{BLOCK, HALF_BLOCK, blocked_row_len},
 };
 
 /// Rows of a block, for which a step of a panel is unpacked once.
@@ -121,6 +123,15 @@ impl CodedShape {
             CodeLevels::Minima => self.scale_bytes(),
             CodeLevels::Symmetric | CodeLevels::Table => 0,
         }
+    }
+
+    /// True if rows in blocks ([`blocked_row_len`]) are multiplied with the codes: groups are blocks, or halves of them,
+    /// or consist of blocks.
+    #[must_use]
+    pub fn multiplies_blocks(&self) -> bool {
+        let group = self.group.min(self.channels);
+        let blocks = group == HALF_BLOCK || group.is_multiple_of(BLOCK);
+        self.levels != CodeLevels::Table && self.channels.is_multiple_of(BLOCK) && blocks
     }
 
     /// True if rows of 8-bit codes are multiplied with the codes: those of a group are whole words of four.
@@ -236,9 +247,9 @@ pub fn pack_coded(cpu: &Cpu, shape: &CodedShape, source: &CodedSource<'_>, out: 
 pub struct CodedProblem<'a> {
     /// Rows of the input and of the result.
     pub rows: usize,
-    /// The input: f32, bf16, or u8 if [`CodedShape::multiplies_codes`].
+    /// The input: f32, bf16, u8 if [`CodedShape::multiplies_codes`], or in blocks if [`CodedShape::multiplies_blocks`].
     pub input: Input<'a>,
-    /// Elements from one row of the input to the next, at least the channels.
+    /// Elements from one row of the input to the next, at least the channels; of rows in blocks their bytes.
     pub input_stride: usize,
     /// Of the weights.
     pub shape: CodedShape,
@@ -276,7 +287,14 @@ pub fn gemm_coded(cpu: &Cpu, problem: &CodedProblem<'_>, mut out: Output<'_>) {
         }
         Input::F32(_) | Input::Bf16(_) => (input, input_stride),
         Input::U8 { .. } if shape.multiplies_codes() => (input, input_stride),
-        Input::U8 { .. } | Input::Rows8(_) => panic!("{shape:?} is not multiplied with quantized rows"),
+        Input::Blocks(bytes) if shape.multiplies_blocks() => {
+            let len = blocked_row_len(shape.channels);
+            assert!(input_stride == len && bytes.len() == rows * len, "the input is not {rows} rows of {len} bytes");
+            (input, input_stride)
+        }
+        Input::U8 { .. } | Input::Rows8(_) | Input::Blocks(_) => {
+            panic!("{shape:?} is not multiplied with quantized rows")
+        }
     };
     let dtype = input.weight_type();
     let group = shape.group.min(shape.channels);
@@ -286,7 +304,7 @@ pub fn gemm_coded(cpu: &Cpu, problem: &CodedProblem<'_>, mut out: Output<'_>) {
         let row_sums = (0..rows).flat_map(|row| values[row * stride..][..shape.channels].chunks(group));
         sums = row_sums.map(sum_of).collect();
     }
-    let product = CodedGemm {
+    let mut product = CodedGemm {
         cpu,
         shape: &shape,
         places: &places,
@@ -297,10 +315,14 @@ pub fn gemm_coded(cpu: &Cpu, problem: &CodedProblem<'_>, mut out: Output<'_>) {
         row_bytes: stride * dtype.activation_bytes(),
         sums: &sums,
         codes,
+        blocks: None,
         epilogue: &epilogue,
         out: out.target(),
         out_stride,
     };
+    if let Input::Blocks(bytes) = input {
+        product.blocks = Some(Blocks::new(cpu, bytes, &product.panel(0)));
+    }
     product.run();
 }
 
@@ -366,6 +388,8 @@ struct CodedGemm<'a> {
     sums: &'a [f32],
     /// Of rows of codes.
     codes: Option<CodeRows<'a>>,
+    /// Of rows in blocks.
+    blocks: Option<Blocks<'a>>,
     epilogue: &'a Epilogue<'a>,
     out: Target,
     out_stride: usize,
@@ -390,10 +414,11 @@ impl CodedGemm<'_> {
             }
             SCRATCH.with_borrow_mut(|scratch| {
                 for panel in first..panels.min(first + per_task) {
-                    match &self.codes {
-                        Some(codes) => self.codes(codes, panel, rows.clone(), scratch),
-                        None if self.rows <= FEW_ROWS => self.few(panel, scratch),
-                        None => self.many(panel, rows.clone(), scratch),
+                    match (&self.codes, &self.blocks) {
+                        (Some(codes), _) => self.codes(codes, panel, rows.clone(), scratch),
+                        (None, Some(blocks)) => self.blocks(blocks, panel, rows.clone(), scratch),
+                        (None, None) if self.rows <= FEW_ROWS => self.few(panel, scratch),
+                        (None, None) => self.many(panel, rows.clone(), scratch),
                     }
                 }
             });
@@ -546,6 +571,7 @@ fn steps(shape: &CodedShape, most: usize) -> Vec<Range<usize>> {
     steps
 }
 
+mod blocks;
 mod codes;
 #[cfg(test)]
 mod suite;

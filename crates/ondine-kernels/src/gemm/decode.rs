@@ -64,6 +64,53 @@ impl CodedPanel {
         }
     }
 
+    /// True if a weight is a scale times a signed code.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.levels == CodeLevels::Symmetric && self.symmetric_zero == 0.0
+    }
+
+    /// What a code without its sign is multiplied with to be a weight, and what is added then; with `PLAIN`, of a code
+    /// around 0, the latter being 0.
+    ///
+    /// # Safety
+    /// As [`CodedPanel::grid`].
+    #[inline(always)]
+    pub(crate) unsafe fn affine<V: CodeVector, const PLAIN: bool>(&self, group: usize, column: usize) -> (V, V) {
+        let at = group * self.columns + column;
+        // SAFETY: as the caller says; scales, zeros and minima have the panel's columns for each group.
+        unsafe {
+            let scale: V = self.number(self.scales, at);
+            if PLAIN {
+                return (scale, V::splat(0.0));
+            }
+            let zero = match self.levels {
+                CodeLevels::Minima => return (scale, self.number(self.zeros, at)),
+                CodeLevels::Zeros => V::load_f16(self.zeros.cast::<u16>().add(at)),
+                CodeLevels::Symmetric | CodeLevels::Table => V::splat(self.symmetric_zero + self.centre),
+            };
+            (scale, V::splat(0.0).sub(zero.mul(scale)))
+        }
+    }
+
+    /// Asks for the scales, and what else there is, of `count` columns of a group, which may be beyond the last.
+    #[inline(always)]
+    pub(crate) fn prefetch<V: CodeVector>(&self, group: usize, column: usize, count: usize) {
+        const LINE: usize = 64;
+        let at = group * self.columns + column;
+        let ask = |from: *const u8, bytes: usize| {
+            for line in (0..count * bytes).step_by(LINE) {
+                V::prefetch(from.wrapping_add(at * bytes + line));
+            }
+        };
+        let bytes = if self.wide { size_of::<f32>() } else { size_of::<u16>() };
+        ask(self.scales, bytes);
+        match self.levels {
+            CodeLevels::Minima => ask(self.zeros, bytes),
+            CodeLevels::Zeros => ask(self.zeros, size_of::<u16>()),
+            CodeLevels::Symmetric | CodeLevels::Table => {}
+        }
+    }
+
     /// Numbers `at` and those that follow, of scales or minima.
     ///
     /// # Safety
@@ -373,7 +420,7 @@ impl<V: CodeVector, const BITS: u32, const TABLE: bool> Decoder<V, BITS, TABLE> 
 /// # Safety
 /// The address is valid for all their lanes.
 #[inline(always)]
-unsafe fn load<V: CodeVector, const N: usize>(words: *const u32) -> [V; N] {
+pub(crate) unsafe fn load<V: CodeVector, const N: usize>(words: *const u32) -> [V; N] {
     let mut vectors = [V::splat(0.0); N];
     for (index, vector) in vectors.iter_mut().enumerate() {
         // SAFETY: as the caller says.

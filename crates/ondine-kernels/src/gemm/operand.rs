@@ -30,6 +30,9 @@ pub enum Input<'a> {
     /// For weights of [`WeightType::S8`] of a linear layer: rows of [`quantized_row_len`](crate::quantized_row_len)
     /// bytes, each with its scale.
     Rows8(&'a [u8]),
+    /// For weights in few bits ([`gemm_coded`](crate::gemm_coded)): rows of
+    /// [`blocked_row_len`](crate::blocked_row_len) bytes.
+    Blocks(&'a [u8]),
 }
 
 impl<'a> Input<'a> {
@@ -40,7 +43,7 @@ impl<'a> Input<'a> {
             Self::F32(values) => values.len(),
             Self::Bf16(values) => values.len(),
             Self::U8 { values, .. } => values.len(),
-            Self::Rows8(bytes) => bytes.len(),
+            Self::Rows8(bytes) | Self::Blocks(bytes) => bytes.len(),
         }
     }
 
@@ -54,7 +57,7 @@ impl<'a> Input<'a> {
         match self {
             Self::F32(_) => WeightType::F32,
             Self::Bf16(_) => WeightType::Bf16,
-            Self::U8 { .. } | Self::Rows8(_) => WeightType::S8,
+            Self::U8 { .. } | Self::Rows8(_) | Self::Blocks(_) => WeightType::S8,
         }
     }
 
@@ -64,7 +67,7 @@ impl<'a> Input<'a> {
             Self::F32(values) => Values::F32(values).bytes(),
             Self::Bf16(values) => Values::Bf16(values).bytes(),
             Self::U8 { values, .. } => values,
-            Self::Rows8(bytes) => bytes,
+            Self::Rows8(bytes) | Self::Blocks(bytes) => bytes,
         }
     }
 
@@ -73,14 +76,14 @@ impl<'a> Input<'a> {
             Self::F32(values) => values.as_ptr().cast(),
             Self::Bf16(values) => values.as_ptr().cast(),
             Self::U8 { values, .. } => values.as_ptr(),
-            Self::Rows8(bytes) => bytes.as_ptr(),
+            Self::Rows8(bytes) | Self::Blocks(bytes) => bytes.as_ptr(),
         }
     }
 
     /// The scales, checked to be right for `rows` rows.
     pub(crate) fn scales(&self, rows: usize) -> Option<Scales<'a>> {
         match *self {
-            Self::F32(_) | Self::Bf16(_) => None,
+            Self::F32(_) | Self::Bf16(_) | Self::Blocks(_) => None,
             Self::U8 { scales, .. } => {
                 let divides = rows == 0 || (!scales.is_empty() && rows.is_multiple_of(scales.len()));
                 assert!(divides, "{} scales for {rows} rows", scales.len());

@@ -8,7 +8,7 @@ use ondine_graph::{
 
 use super::{
     form::Format,
-    native::{CpuOp, Prologue, quantized},
+    native::{CpuOp, Prologue, Rows, quantized, quantized_len},
     products::prefers_winograd,
     weights::coded,
 };
@@ -103,8 +103,11 @@ fn own(graph: &Graph, node: &Node, op: CpuOp, formats: &[Option<Format>], option
     let weight = formats.get(1).copied().flatten();
     let plain = |from: usize| formats.iter().skip(from).flatten().all(|format| *format == Format::Plain);
     let fits = match op {
-        CpuOp::QuantizeRows { prologue, range } => {
-            let known = range.is_none_or(|[low, high]| low.is_finite() && high.is_finite() && low <= high);
+        CpuOp::QuantizeRows { prologue, rows } => {
+            let known = match rows {
+                Rows::Within([low, high]) => low.is_finite() && high.is_finite() && low <= high,
+                Rows::Spanning | Rows::Blocks => true,
+            };
             let normed = match prologue {
                 Prologue::None => match node.inputs[..] {
                     [x] => graph.node(x).signature.clone(),
@@ -116,11 +119,23 @@ fn own(graph: &Graph, node: &Node, op: CpuOp, formats: &[Option<Format>], option
                     graph.infer(&Op::GroupNorm { groups, eps, activation }, &node.inputs)?
                 }
             };
-            known && float(normed.dtype) && plain(0) && quantized(&normed)? == *held
+            known && float(normed.dtype) && plain(0) && quantized(&normed, rows)? == *held
         }
         CpuOp::LinearRows(epilogue) => {
             let gated = Format::Panels { precision: Precision::Int8, groups: 1, gate: epilogue.gate };
-            weight == Some(gated) && dtype(0) == Some(DType::U8) && plain(2) && rows_fit(graph, node, epilogue)?
+            let typed = weight == Some(gated) && dtype(0) == Some(DType::U8) && plain(2);
+            typed && rows_fit(graph, node, epilogue, Rows::Spanning)?
+        }
+        CpuOp::LinearBlocks(epilogue) => {
+            let shape = node.inputs.get(1).and_then(|&weight| graph.shape(weight).fixed());
+            let form = match (weight, shape) {
+                (Some(Format::Coded { coding, gate }), Some(shape)) => {
+                    let fits = shape.len() == 2 && !shape.contains(&0) && gate == epilogue.gate;
+                    fits && coded(coding, gate, &shape).multiplies_blocks()
+                }
+                _ => false,
+            };
+            form && dtype(0) == Some(DType::U8) && plain(2) && rows_fit(graph, node, epilogue, Rows::Blocks)?
         }
         CpuOp::Winograd(conv, epilogue) => {
             let inferred = graph.infer(&Op::Conv2d(conv, epilogue), &node.inputs)?;
@@ -222,7 +237,7 @@ fn codes_fit(graph: &Graph, node: &Node, op: &Op) -> Result<bool> {
 }
 
 /// True if quantized rows and the other operands of a linear layer fit its weight and its value.
-fn rows_fit(graph: &Graph, node: &Node, epilogue: ondine_graph::Epilogue) -> Result<bool> {
+fn rows_fit(graph: &Graph, node: &Node, epilogue: ondine_graph::Epilogue, rows: Rows) -> Result<bool> {
     let signature = |position: usize| &graph.node(node.inputs[position]).signature;
     if node.inputs.len() < 2 || is_empty(graph, node.inputs[1]) {
         return Ok(false);
@@ -230,8 +245,8 @@ fn rows_fit(graph: &Graph, node: &Node, epilogue: ondine_graph::Epilogue) -> Res
     let Some(weight) = signature(1).shape.fixed() else { return Ok(false) };
     // As if the rows were numbers.
     let mut x = signature(0).clone();
-    let width = ondine_kernels::quantized_row_len(weight[1]);
-    if *x.shape.last()? != width.into() {
+    let Some(len) = quantized_len(weight[1], rows) else { return Ok(false) };
+    if *x.shape.last()? != len.into() {
         return Ok(false);
     }
     x.shape.0.pop();

@@ -6,7 +6,7 @@ use ondine_kernels as k;
 use super::{
     enums::activation as kernel_activation,
     general,
-    native::Prologue,
+    native::{Prologue, Rows},
     operand::{Operand, Target, dispatch},
     processor::Processor,
 };
@@ -184,11 +184,12 @@ pub(super) fn reduce(
     })
 }
 
-/// Where rows go that a norm yields: as numbers, or quantized with a scale that is known or to be found.
+/// Where rows go that a norm yields: as numbers, or quantized with a scale that is known or to be found, or in blocks.
 #[derive(Clone, Copy)]
 pub(super) enum RowsTo {
     Numbers,
     Quantized(Option<k::RowScale>),
+    Blocks,
 }
 
 pub(super) fn layer_norm(
@@ -244,18 +245,27 @@ pub(super) fn group_norm(
 
 pub(super) fn quantize(
     prologue: Prologue,
-    range: Option<[f32; 2]>,
+    rows: Rows,
     inputs: &[Operand<'_>],
     out: &mut Target<'_>,
     device: &Processor,
 ) -> Result<()> {
-    let scale = range.map(|[low, high]| k::RowScale::spanning(low, high));
-    let to = RowsTo::Quantized(scale);
+    let to = match rows {
+        Rows::Spanning => RowsTo::Quantized(None),
+        Rows::Within([low, high]) => RowsTo::Quantized(Some(k::RowScale::spanning(low, high))),
+        Rows::Blocks => RowsTo::Blocks,
+    };
     match prologue {
         Prologue::None => {
             let width = inputs[0].shape.last().copied().unwrap_or(1);
             dispatch!("quantization", inputs[0].dtype, [F32 => f32, BF16 => bf16], T => {
-                k::quantize_beside(&device.cpu, width, inputs[0].view::<T>(), scale, out.bytes);
+                match to {
+                    RowsTo::Blocks => k::quantize_blocks(&device.cpu, width, inputs[0].view::<T>(), out.bytes),
+                    RowsTo::Quantized(scale) => {
+                        k::quantize_beside(&device.cpu, width, inputs[0].view::<T>(), scale, out.bytes);
+                    }
+                    RowsTo::Numbers => {}
+                }
             })
         }
         Prologue::LayerNorm { eps } => layer_norm(eps, inputs, to, out, device),
@@ -271,6 +281,7 @@ impl Target<'_> {
     fn rows<T: Element>(&mut self, to: RowsTo) -> k::RowsOut<'_, T> {
         match to {
             RowsTo::Quantized(scale) => k::RowsOut::Quantized(self.bytes, scale),
+            RowsTo::Blocks => k::RowsOut::Blocks(self.bytes),
             RowsTo::Numbers if self.dtype == DType::BF16 && T::DTYPE != DType::BF16 => k::RowsOut::Bf16(self.view()),
             RowsTo::Numbers => k::RowsOut::Plain(self.view()),
         }

@@ -6,7 +6,8 @@ use ondine_graph::{Epilogue, Error, ErrorKind, Op, Result, block::Block, encodin
 
 use super::{
     coding::{Coding, Levels, coding, multiplies_codes, multiplies_in_groups},
-    native::CpuOp,
+    native::{CpuOp, Rows},
+    weights::coded,
 };
 use crate::{
     backend::{Form, Reader},
@@ -141,6 +142,12 @@ fn own(op: CpuOp, reader: &Reader<'_>, shape: &[usize]) -> Result<Format> {
     }
     Ok(match op {
         CpuOp::LinearRows(epilogue) => Format::Panels { precision: Precision::Int8, groups: 1, gate: epilogue.gate },
+        CpuOp::LinearBlocks(epilogue) => {
+            match reader.encoding.and_then(|encoding| coding(encoding, reader.options.precision)) {
+                Some(coding) => Format::Coded { coding, gate: epilogue.gate },
+                None => fail!(Format, "a weight of numbers where codes are multiplied"),
+            }
+        }
         CpuOp::Winograd(conv, _) => {
             Format::Winograd { precision: precision(shape, 1, reader.options), doubled: conv.upsample }
         }
@@ -173,11 +180,23 @@ fn precision(shape: &[usize], groups: usize, options: Options) -> Precision {
     let large = shape[..2].iter().all(|&channels| channels >= FEWEST_CHANNELS) && groups == 1;
     match options.precision {
         Precision::Int8 if !large => Precision::BF16,
+        Precision::A8 => Precision::BF16,
         precision => precision,
     }
 }
 
-/// True if a linear layer with a weight of this shape takes quantized rows of what it multiplies.
-pub(crate) fn reads_rows(epilogue: Epilogue, shape: &[usize], coding: Option<Coding>, options: Options) -> bool {
-    matches!(linear(epilogue, shape, coding, options), Format::Panels { precision: Precision::Int8, .. })
+/// How a linear layer with a weight of this shape takes quantized rows of what it multiplies, if it does.
+pub(crate) fn reads_rows(
+    epilogue: Epilogue,
+    shape: &[usize],
+    coding: Option<Coding>,
+    options: Options,
+) -> Option<Rows> {
+    match linear(epilogue, shape, coding, options) {
+        Format::Panels { precision: Precision::Int8, .. } => Some(Rows::Spanning),
+        Format::Coded { coding, gate } if options.precision == Precision::A8 => {
+            (!shape.contains(&0) && coded(coding, gate, shape).multiplies_blocks()).then_some(Rows::Blocks)
+        }
+        _ => None,
+    }
 }

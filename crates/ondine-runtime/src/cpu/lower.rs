@@ -12,8 +12,9 @@ use super::{
     coding::{Coding, coding},
     computed::computed,
     form::reads_rows,
+    native::Rows,
     processor::Processor,
-    quantize::{Rows, quantize},
+    quantize::quantize,
     run::evaluate,
 };
 use crate::{
@@ -30,7 +31,7 @@ impl Processor {
         let corrected = |weight: &Weight| match options.precision {
             // Panels of 8 bits are made of all that the weight stands for.
             Precision::Int8 => Ok(None),
-            Precision::F32 | Precision::BF16 => rank_beside_codes(weights, options, &weight.path),
+            Precision::F32 | Precision::BF16 | Precision::A8 => rank_beside_codes(weights, options, &weight.path),
         };
         let graph = low_rank(graph, corrected)?;
         let graph = fold(&graph, |node, inputs| evaluate(node, inputs, self))?;
@@ -40,8 +41,14 @@ impl Processor {
         let graph = layout(&algorithm(&graph)?)?;
         quantize(&graph, options.precision == Precision::Int8, |epilogue, weight| {
             let range = weights.input_range(&weight.path);
-            let reads = reads_rows(epilogue, &weight.shape, range.map(|_| Coding::ROWS8), options);
-            reads.then_some(Rows { range })
+            let coding = match (range, weights.encoding(&weight.path)?) {
+                (Some(_), _) => Some(Coding::ROWS8),
+                (None, encoding) => encoding.as_ref().and_then(|encoding| coding(encoding, options.precision)),
+            };
+            Ok(reads_rows(epilogue, &weight.shape, coding, options).map(|rows| match (rows, range) {
+                (Rows::Spanning, Some(range)) => Rows::Within(range),
+                (rows, _) => rows,
+            }))
         })
     }
 }

@@ -21,14 +21,26 @@ pub(crate) enum Prologue {
     GroupNorm { groups: usize, eps: f32, activation: Activation },
 }
 
+/// How numbers are quantized.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Rows {
+    /// With one scale for each row, which spans it; see [`ondine_kernels::quantized_row_len`].
+    Spanning,
+    /// As before, with the scale that spans from the lowest to the highest number that there are.
+    Within([f32; 2]),
+    /// With a scale for each block of a row; see [`ondine_kernels::blocked_row_len`].
+    Blocks,
+}
+
 /// An operator of this backend.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum CpuOp {
-    /// `x` in 8 bits, after the prologue: rows of the last dimension, each with its scale at the end, as U8. The scale
-    /// is that of the range, if there is one: the lowest and the highest number; else that of the row.
-    QuantizeRows { prologue: Prologue, range: Option<[f32; 2]> },
+    /// `x` in 8 bits, after the prologue: rows of the last dimension, each with its scales behind it, as U8.
+    QuantizeRows { prologue: Prologue, rows: Rows },
     /// [`Op::Linear`] of quantized rows with a weight of 8 bits.
     LinearRows(Epilogue),
+    /// [`Op::Linear`] of rows quantized in blocks with the codes of a weight.
+    LinearBlocks(Epilogue),
     /// [`Op::Conv2d`] by Winograd's algorithm, for which weights are packed in another form.
     Winograd(Conv2d, Epilogue),
     /// [`Op::Attention`] whose queries and keys are rounded to numbers of 8 bits.
@@ -57,7 +69,7 @@ impl CpuOp {
                 Prologue::RmsNorm { .. } => "rms_norm_8",
                 Prologue::GroupNorm { .. } => "group_norm_8",
             },
-            Self::LinearRows(_) => "linear",
+            Self::LinearRows(_) | Self::LinearBlocks(_) => "linear",
             Self::LinearCodes(_) => "linear_codes",
             Self::ConvCodes(..) => "conv2d_codes",
             Self::Encode { .. } => "encode",
@@ -89,23 +101,39 @@ impl CpuOp {
     pub(crate) fn portable(self) -> Option<Op> {
         match self {
             Self::QuantizeRows { .. } | Self::Encode { .. } | Self::Round { .. } | Self::Decode => None,
-            Self::LinearRows(epilogue) | Self::LinearCodes(epilogue) => Some(Op::Linear(epilogue)),
+            Self::LinearRows(epilogue) | Self::LinearBlocks(epilogue) | Self::LinearCodes(epilogue) => {
+                Some(Op::Linear(epilogue))
+            }
             Self::Winograd(conv, epilogue) | Self::ConvCodes(conv, epilogue) => Some(Op::Conv2d(conv, epilogue)),
             Self::Attention8(attention) => Some(Op::Attention(attention)),
         }
     }
 }
 
-/// Rows with the scale of each: see [`ondine_kernels::quantized_row_len`].
+/// Rows with their scales.
 ///
 /// # Errors
-/// If there are no rows of known length.
-pub(crate) fn quantized(normed: &Signature) -> Result<Signature> {
+/// If there are no rows of known length, or of whole blocks where they are needed.
+pub(crate) fn quantized(normed: &Signature, rows: Rows) -> Result<Signature> {
     let Some(width) = normed.shape.last()?.fixed().filter(|_| normed.dtype.is_float()) else {
         fail!(Shape, "{} {} has no rows to quantize", normed.dtype, normed.shape);
     };
     let mut dims = normed.shape.0.clone();
     dims.pop();
-    dims.push(ondine_kernels::quantized_row_len(width).into());
+    let Some(len) = quantized_len(width, rows) else {
+        fail!(Shape, "rows of {width} numbers are not whole blocks of {}", ondine_kernels::BLOCK);
+    };
+    dims.push(len.into());
     Ok(Signature::new(Shape(dims), DType::U8))
+}
+
+/// Bytes of a quantized row of `width` numbers, if they can be quantized so.
+pub(crate) fn quantized_len(width: usize, rows: Rows) -> Option<usize> {
+    match rows {
+        Rows::Spanning | Rows::Within(_) => Some(ondine_kernels::quantized_row_len(width)),
+        Rows::Blocks => {
+            let blocks = width > 0 && width.is_multiple_of(ondine_kernels::BLOCK);
+            blocks.then(|| ondine_kernels::blocked_row_len(width))
+        }
+    }
 }

@@ -72,7 +72,7 @@ impl Processor {
         let dtype = match precision {
             Precision::F32 => WeightType::F32,
             Precision::BF16 => WeightType::Bf16,
-            Precision::Int8 => WeightType::S8,
+            Precision::Int8 | Precision::A8 => WeightType::S8,
         };
         probe::peak(&self.cpu, dtype)
     }

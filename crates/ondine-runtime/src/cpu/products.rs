@@ -139,9 +139,10 @@ pub(super) fn linear(
         return Ok(());
     }
     if let Some(Format::Coded { coding, gate }) = weight.format {
+        let input = if x.dtype == DType::U8 { Input::Blocks(x.bytes) } else { x.input()? };
         let problem = CodedProblem {
             rows: rows.iter().product(),
-            input: x.input()?,
+            input,
             input_stride,
             shape: coded(coding, gate, weight.shape),
             weights: weight.bytes,

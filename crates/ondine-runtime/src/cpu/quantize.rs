@@ -6,21 +6,14 @@ use ondine_graph::{
     rewrite::{rewrite, share::share, sweep, uses},
 };
 
-use super::native::{CpuOp, Prologue, quantized};
-
-/// How an operator takes quantized rows.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Rows {
-    /// The lowest and the highest number of all rows, if that was found out before.
-    pub(crate) range: Option<[f32; 2]>,
-}
+use super::native::{CpuOp, Prologue, Rows, quantized};
 
 /// The pass; `reads_rows` says whether and how an operator with this weight takes quantized rows, `scores` whether
 /// attention may round what has no weights.
 pub(crate) fn quantize(
     graph: &Graph,
     scores: bool,
-    reads_rows: impl Fn(Epilogue, &Weight) -> Option<Rows>,
+    reads_rows: impl Fn(Epilogue, &Weight) -> Result<Option<Rows>>,
 ) -> Result<Graph> {
     let quantized = rewrite("quantize", graph, |rewrite, _, node| {
         if let Op::Attention(attention) = node.op {
@@ -33,12 +26,16 @@ pub(crate) fn quantize(
         }
         let (Op::Linear(epilogue), [x, weight, ..]) = (&node.op, &node.inputs[..]) else { return Ok(None) };
         let Op::Weight(id) = graph.node(*weight).op else { return Ok(None) };
-        let Some(Rows { range }) = reads_rows(*epilogue, graph.weight_info(id)) else { return Ok(None) };
+        let Some(rows) = reads_rows(*epilogue, graph.weight_info(id))? else { return Ok(None) };
         let mut inputs: Vec<_> = node.inputs.iter().map(|&input| rewrite.get(input)).collect();
-        let quantize = CpuOp::QuantizeRows { prologue: Prologue::None, range };
-        let rows = quantized(&rewrite.new.node(inputs[0]).signature)?;
-        inputs[0] = rewrite.new.push(quantize.op(rows)?, &[rewrite.get(*x)])?;
-        rewrite.new.push(CpuOp::LinearRows(*epilogue).op(node.signature.clone())?, &inputs).map(Some)
+        let quantize = CpuOp::QuantizeRows { prologue: Prologue::None, rows };
+        let result = quantized(&rewrite.new.node(inputs[0]).signature, rows)?;
+        inputs[0] = rewrite.new.push(quantize.op(result)?, &[rewrite.get(*x)])?;
+        let linear = match rows {
+            Rows::Spanning | Rows::Within(_) => CpuOp::LinearRows(*epilogue),
+            Rows::Blocks => CpuOp::LinearBlocks(*epilogue),
+        };
+        rewrite.new.push(linear.op(node.signature.clone())?, &inputs).map(Some)
     })?;
     sweep(&fuse_norms(&share(&quantized)?)?)
 }
@@ -47,7 +44,7 @@ fn fuse_norms(graph: &Graph) -> Result<Graph> {
     let uses = uses(graph);
     rewrite("quantize norms", graph, |rewrite, _, node| {
         let Op::Native(native) = &node.op else { return Ok(None) };
-        let CpuOp::QuantizeRows { prologue: Prologue::None, range } = CpuOp::of(native)? else { return Ok(None) };
+        let CpuOp::QuantizeRows { prologue: Prologue::None, rows } = CpuOp::of(native)? else { return Ok(None) };
         let Some(norm) = source(graph, &uses, node.inputs[0]) else { return Ok(None) };
         let prologue = match norm.op {
             Op::LayerNorm { eps } => Prologue::LayerNorm { eps },
@@ -58,8 +55,8 @@ fn fuse_norms(graph: &Graph) -> Result<Graph> {
         let inputs: Vec<_> = norm.inputs.iter().map(|&input| rewrite.get(input)).collect();
         rewrite.new.enter(norm.scope.clone());
         rewrite.new.trace(norm.origin.clone());
-        let rows = quantized(&norm.signature)?;
-        let rows = rewrite.new.push(CpuOp::QuantizeRows { prologue, range }.op(rows)?, &inputs)?;
+        let result = quantized(&norm.signature, rows)?;
+        let rows = rewrite.new.push(CpuOp::QuantizeRows { prologue, rows }.op(result)?, &inputs)?;
         let shape = &node.signature.shape;
         if rewrite.new.shape(rows) == shape {
             return Ok(Some(rows));
@@ -111,7 +108,7 @@ mod tests {
     fn rows_are_quantized_once_and_by_the_norm() {
         let mut graph = Graph::new();
         normed(&mut graph);
-        let quantized = quantize(&graph, true, |_, _| Some(Rows { range: None })).unwrap();
+        let quantized = quantize(&graph, true, |_, _| Ok(Some(Rows::Spanning))).unwrap();
         assert_eq!(names(&quantized), ["layer_norm_8", "reshape", "linear", "linear"], "{quantized}");
         let linear = quantized.node(quantized.outputs()[0].1);
         let (rows, _) = quantized.values().nth(5).unwrap();
@@ -124,7 +121,7 @@ mod tests {
         let mut graph = Graph::new();
         let (normed, _) = normed(&mut graph);
         graph.output("normed", normed);
-        let quantized = quantize(&graph, true, |_, _| Some(Rows { range: Some([-1.0, 2.0]) })).unwrap();
+        let quantized = quantize(&graph, true, |_, _| Ok(Some(Rows::Within([-1.0, 2.0])))).unwrap();
         assert_eq!(names(&quantized), ["layer_norm", "reshape", "quantize", "linear", "linear"], "{quantized}");
     }
 
@@ -133,7 +130,7 @@ mod tests {
         let mut graph = Graph::new();
         normed(&mut graph);
         let quantized =
-            quantize(&graph, true, |_, weight| (weight.shape[0] == 6).then_some(Rows { range: None })).unwrap();
+            quantize(&graph, true, |_, weight| Ok((weight.shape[0] == 6).then_some(Rows::Spanning))).unwrap();
         assert_eq!(names(&quantized), ["layer_norm", "reshape", "linear", "linear"], "{quantized}");
     }
 }

@@ -105,8 +105,8 @@ fn run_own(
     device: &Processor,
 ) -> Result<()> {
     match op {
-        CpuOp::QuantizeRows { prologue, range } => elementwise::quantize(prologue, range, inputs, out, device),
-        CpuOp::LinearRows(epilogue) => products::linear(epilogue, inputs, out, device),
+        CpuOp::QuantizeRows { prologue, rows } => elementwise::quantize(prologue, rows, inputs, out, device),
+        CpuOp::LinearRows(epilogue) | CpuOp::LinearBlocks(epilogue) => products::linear(epilogue, inputs, out, device),
         CpuOp::Winograd(conv, epilogue) => products::conv2d(conv, epilogue, inputs, out, scratch, device),
         CpuOp::Attention8(attention) => products::attention(&attention, true, inputs, out, scratch, device),
         CpuOp::Encode { ends, moved_first, shift } => integers::encode(ends, moved_first, shift, inputs, out, device),

@@ -24,7 +24,8 @@ const MOST_BYTES: usize = 64;
 pub(super) fn weight_type(precision: Precision) -> WeightType {
     match precision {
         Precision::F32 => WeightType::F32,
-        Precision::BF16 => WeightType::Bf16,
+        // Weights that are numbers are as in half precision.
+        Precision::BF16 | Precision::A8 => WeightType::Bf16,
         Precision::Int8 => WeightType::S8,
     }
 }

@@ -30,7 +30,7 @@ pub(super) struct Build {
     #[arg(long, value_name = "TIER")]
     cpu: Option<String>,
 
-    /// Type of weights and activations: f32, bf16 or int8
+    /// Type of weights and activations: f32, bf16, int8 or a8
     #[arg(long, value_name = "TYPE", value_parser = str::parse::<Precision>, default_value = "f32")]
     precision: Precision,
 

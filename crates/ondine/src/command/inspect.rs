@@ -37,7 +37,7 @@ pub(super) struct Inspect {
     #[arg(long, value_name = "NAME=N", visible_alias = "bind")]
     size: Vec<String>,
 
-    /// Type of weights and activations for which memory is predicted: f32, bf16 or int8
+    /// Type of weights and activations for which memory is predicted: f32, bf16, int8 or a8
     #[arg(long, value_name = "TYPE", value_parser = str::parse::<Precision>, default_value = "f32")]
     precision: Precision,
 

@@ -14,7 +14,7 @@ use crate::memory;
 #[derive(Args)]
 #[command(next_help_heading = "Running")]
 pub(super) struct Running {
-    /// Type of weights and activations: f32, bf16 or int8 [default: the model's own, else f32]
+    /// Type of weights and activations: f32, bf16, int8 or a8 [default: the model's own, else f32]
     #[arg(long, value_name = "TYPE", value_parser = str::parse::<Precision>)]
     pub(super) precision: Option<Precision>,
 

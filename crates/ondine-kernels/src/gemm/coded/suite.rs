@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     Activation, Values,
-    quant::RowScale,
+    quant::{RowScale, blocks::quantize_blocks},
     suite::{Aligned, Random, tiers},
 };
 
@@ -22,6 +22,8 @@ struct Case {
     relu: bool,
     /// True if the input is of codes of 8 bits.
     codes: bool,
+    /// True if it is in blocks.
+    blocks: bool,
     gap: usize,
     seed: u64,
 }
@@ -39,6 +41,9 @@ struct Numbers {
     /// Of each row of bytes.
     row_scales: Vec<RowScale>,
     residual: Vec<bf16>,
+    /// Rows in blocks, and what they stand for.
+    rows: Vec<u8>,
+    blocked: Vec<f64>,
 }
 
 impl Case {
@@ -60,7 +65,11 @@ impl Case {
         };
         let row_scale = |x: &f32| RowScale { scale: 0.005 + 0.01 * x.abs(), zero: ((x + 1.0) * 127.9) as i32 };
         let zero = |x: &f32| f16::from_f32((x + 1.0) / 2.0 * top);
+        let x: Vec<bf16> = unit(rows * (channels + gap)).into_iter().map(bf16::from_f32).collect();
+        let (rows_in_blocks, blocked) = if self.blocks { in_blocks(channels, gap, &x) } else { Default::default() };
         Numbers {
+            rows: rows_in_blocks,
+            blocked,
             codes,
             scales: unit(if scaled { count } else { 0 }).iter().map(scale).collect(),
             zeros: unit(if levels == CodeLevels::Zeros { count } else { 0 }).iter().map(zero).collect(),
@@ -70,7 +79,7 @@ impl Case {
                 .collect(),
             table: unit(if scaled { 0 } else { 1 << bits }),
             bias: unit(outputs),
-            x: unit(rows * (channels + gap)).into_iter().map(bf16::from_f32).collect(),
+            x,
             bytes: unit(rows * (channels + gap)).iter().map(|x| ((x + 1.0) * 127.9) as u8).collect(),
             row_scales: unit(rows).iter().map(row_scale).collect(),
             residual: unit(rows * (self.shape.columns() + gap)).into_iter().map(bf16::from_f32).collect(),
@@ -104,6 +113,10 @@ impl Case {
         for channel in 0..channels {
             let at = row * (channels + self.gap) + channel;
             let (mut x, mut most) = (numbers.x[at].to_f64(), numbers.x[at].to_f64().abs());
+            if self.blocks {
+                x = numbers.blocked[row * channels + channel];
+                most = x.abs();
+            }
             if self.codes {
                 let RowScale { scale, zero } = numbers.row_scales[row];
                 let (scale, code) = (f64::from(scale), f64::from(numbers.bytes[at]));
@@ -114,7 +127,8 @@ impl Case {
             magnitude += most * bound;
             rounded += (x * weight).abs();
         }
-        let brain = if self.brain && !self.codes && self.rows > FEW_ROWS { rounded / 256.0 } else { 0.0 };
+        let brain =
+            if self.brain && !self.codes && !self.blocks && self.rows > FEW_ROWS { rounded / 256.0 } else { 0.0 };
         (value, f64::from(f32::EPSILON) * (channels as f64 + 16.0) * magnitude + brain)
     }
 
@@ -132,6 +146,27 @@ impl Case {
         (value, error + 1e-6 * (value.abs() + 1.0))
     }
 
+    /// Each row alone is what it is among others, bit by bit.
+    fn check_alone(&self, cpu: &Cpu, problem: &CodedProblem<'_>, got: &[f32]) {
+        let Input::Blocks(rows) = problem.input else { return };
+        let (columns, stride) = (self.shape.columns(), self.shape.columns() + self.gap);
+        for row in 0..self.rows.min(3) {
+            let mut out = vec![0.0; stride];
+            let alone = CodedProblem {
+                rows: 1,
+                input: Input::Blocks(&rows[row * problem.input_stride..][..problem.input_stride]),
+                epilogue: Epilogue {
+                    residual: problem.epilogue.residual.map(|residual| residual.slice(row * stride, stride)),
+                    ..problem.epilogue
+                },
+                ..*problem
+            };
+            gemm_coded(cpu, &alone, Output::F32(&mut out));
+            let same = (0..columns).all(|column| out[column].to_bits() == got[row * stride + column].to_bits());
+            assert!(same, "row {row} alone, {}: {self:?}", cpu.tier());
+        }
+    }
+
     fn check(&self) {
         let numbers = self.numbers();
         let (columns, shape) = (self.shape.columns(), self.shape);
@@ -146,11 +181,12 @@ impl Case {
             let problem = CodedProblem {
                 rows: self.rows,
                 input: match (self.codes, self.brain) {
+                    _ if self.blocks => Input::Blocks(&numbers.rows),
                     (true, _) => Input::U8 { values: &numbers.bytes, scales: &numbers.row_scales },
                     (false, true) => Input::Bf16(&numbers.x),
                     (false, false) => Input::F32(&x),
                 },
-                input_stride: shape.channels + self.gap,
+                input_stride: if self.blocks { blocked_row_len(shape.channels) } else { shape.channels + self.gap },
                 shape,
                 weights: packed.get(),
                 epilogue: Epilogue {
@@ -171,6 +207,9 @@ impl Case {
             for threads in [2, 3] {
                 assert!(bits(&got) == bits(&run(threads)), "{threads} threads, {}: {self:?}", cpu.tier());
             }
+            if self.blocks {
+                self.check_alone(cpu, &problem, &got);
+            }
             for (row, got) in got.chunks(columns + self.gap).enumerate() {
                 for (column, &got) in got[..columns].iter().enumerate() {
                     let (want, error) = self.wanted(&numbers, row, column);
@@ -181,6 +220,22 @@ impl Case {
             }
         }
     }
+}
+
+/// Rows in blocks of the first `channels` of each row of `x`, and what they stand for.
+fn in_blocks(channels: usize, gap: usize, x: &[bf16]) -> (Vec<u8>, Vec<f64>) {
+    let x: Vec<f32> = x.chunks(channels + gap).flat_map(|row| &row[..channels]).map(|x| x.to_f32()).collect();
+    let len = blocked_row_len(channels);
+    let mut rows = vec![0; x.len() / channels * len];
+    let cpus = tiers().next().expect("a tier that every processor has");
+    quantize_blocks(&cpus[0], channels, &x, &mut rows);
+    let mut numbers = Vec::with_capacity(x.len());
+    for row in rows.chunks(len) {
+        let scales = row[channels..].as_chunks().0.iter().map(|&bytes| f64::from(f32::from_ne_bytes(bytes)));
+        let blocks = row[..channels].chunks(BLOCK).zip(scales);
+        numbers.extend(blocks.flat_map(|(codes, scale)| codes.iter().map(move |&x| f64::from(x as i8) * scale)));
+    }
+    (rows, numbers)
 }
 
 fn size() -> impl Strategy<Value = usize> {
@@ -216,9 +271,21 @@ fn case() -> impl Strategy<Value = Case> {
             let group = if levels == CodeLevels::Table { channels } else { group };
             let shape = CodedShape { outputs, channels, bits, group, levels, wide, glu };
             let codes = codes && shape.multiplies_codes();
-            Case { shape, rows, brain, bias, residual, relu, codes, gap, seed }
+            Case { shape, rows, brain, bias, residual, relu, codes, blocks: false, gap, seed }
         },
     )
+}
+
+/// Cases whose rows are in blocks.
+fn blocked_case() -> impl Strategy<Value = Case> {
+    let group = proptest::sample::select(vec![HALF_BLOCK, BLOCK, 2 * BLOCK, 4 * BLOCK, usize::MAX]);
+    let blocks = prop_oneof![8 => 1_usize..9, 1 => proptest::sample::select(vec![33_usize, 70])];
+    (case(), group, blocks).prop_filter_map("a table", |(mut case, group, blocks)| {
+        case.shape.channels = blocks * BLOCK;
+        case.shape.group = group.min(case.shape.channels);
+        (case.codes, case.blocks) = (false, true);
+        case.shape.multiplies_blocks().then_some(case)
+    })
 }
 
 proptest! {
@@ -226,6 +293,11 @@ proptest! {
 
     #[test]
     fn products_with_codes_are_right(case in case()) {
+        case.check();
+    }
+
+    #[test]
+    fn products_with_rows_in_blocks_are_right(case in blocked_case()) {
         case.check();
     }
 }

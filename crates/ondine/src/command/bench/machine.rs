@@ -43,7 +43,7 @@ impl Machine {
         match precision {
             Precision::F32 => self.f32,
             Precision::BF16 => self.bf16,
-            Precision::Int8 => self.int8,
+            Precision::Int8 | Precision::A8 => self.int8,
         }
     }
 

@@ -1,0 +1,321 @@
+//! Products of 8-bit activations in blocks with weights in few bits: four codes of a column times four of a row in one
+//! instruction, integer sums that are exact, which are scaled at the end of a block or a group and added up in f32.
+//!
+//! A word of a panel holds codes side by side, a byte of it two of 4 bits or four of 2. Taking the same part of each
+//! byte gives codes that lie apart in the row, so the codes of the row are put in that order once ([`order_codes`]),
+//! and codes of weights never have to be moved, only masked.
+
+use std::ops::Range;
+
+use crate::{
+    arch::{
+        dot::{MAX_ROWS, WORD},
+        enter::{Kernel, RawKernel},
+        isa::Isa,
+        vector::CodeVector,
+    },
+    gemm::decode::{CodedPanel, load},
+    quant::blocks::BLOCK,
+};
+
+/// Puts the codes of rows in the order in which words of `bits` bits a code are multiplied.
+pub(crate) struct OrderCodes<'a> {
+    pub(crate) bits: u32,
+    /// Whole blocks.
+    pub(crate) from: &'a [u8],
+    pub(crate) to: &'a mut [u8],
+}
+
+impl Kernel for OrderCodes<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        match self.bits {
+            8 => self.to.copy_from_slice(self.from),
+            4 => order::<2, 8>(self.from, self.to),
+            _ => order::<4, 16>(self.from, self.to),
+        }
+    }
+}
+
+/// Brings together every `STEP`th code of `SPAN`, which are `WORD * STEP`.
+#[inline(always)]
+fn order<const STEP: usize, const SPAN: usize>(from: &[u8], to: &mut [u8]) {
+    for (from, to) in from.as_chunks::<SPAN>().0.iter().zip(to.as_chunks_mut::<SPAN>().0) {
+        for (at, to) in to.iter_mut().enumerate() {
+            *to = from[at % WORD * STEP + at / WORD];
+        }
+    }
+}
+
+/// Writes the codes of a panel one in a byte, in the order that [`OrderCodes`] gives those of rows: as signed numbers,
+/// the least of which is -128.
+pub(crate) struct SpreadCodes {
+    pub(crate) bits: u32,
+    /// The first word.
+    pub(crate) from: *const u32,
+    /// Of one column after the other, and of one channel after the other.
+    pub(crate) words: usize,
+    pub(crate) columns: usize,
+    /// `8 / bits` times as many words.
+    pub(crate) to: *mut u32,
+}
+
+impl RawKernel for &SpreadCodes {
+    type Output = ();
+
+    /// See [`SpreadCodes`].
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        let &SpreadCodes { bits, from, words, columns, to } = self;
+        let (parts, byte) = (8 / bits, (1_u32 << bits) - 1);
+        let (mask, sign) = (byte * 0x0101_0101, ((1 << (bits - 1)) ^ 0x80) * 0x0101_0101);
+        for word in 0..words {
+            for part in 0..parts {
+                // SAFETY: the caller vouches for the words and the room.
+                let (from, to) = unsafe {
+                    let at = (word * parts as usize + part as usize) * columns;
+                    let from = std::slice::from_raw_parts(from.add(word * columns), columns);
+                    (from, std::slice::from_raw_parts_mut(to.add(at), columns))
+                };
+                for (to, &word) in to.iter_mut().zip(from) {
+                    *to = (word >> (part * bits) & mask) ^ sign;
+                }
+            }
+        }
+    }
+}
+
+/// Words of a column that are asked for before they are multiplied with few rows: the processor foresees the next words,
+/// but not scales between them, for which it would wait.
+const WORDS_AHEAD: usize = 24;
+
+/// Groups whose scales are.
+const GROUPS_AHEAD: usize = 16;
+
+/// Where a row of activations in blocks is.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockedRow {
+    /// Its codes, in order.
+    pub(crate) codes: *const u8,
+    /// Of its blocks.
+    pub(crate) scales: *const f32,
+    /// For each run, see [`beside`].
+    pub(crate) beside: *const u32,
+}
+
+/// What products of a run with plain codes begin at, since codes are read without their sign: an integer. With others,
+/// the sum of the run as a number, which meets what is added to each weight.
+pub(crate) fn beside(plain: bool, centre: i32, sum: i32, scale: f32) -> u32 {
+    if plain { (-centre * sum) as u32 } else { (sum as f32 * scale).to_bits() }
+}
+
+/// Multiplies some rows with a panel.
+pub(crate) struct BlockedCall<'a> {
+    pub(crate) panel: &'a CodedPanel,
+    /// True if scales are all that there is to codes around 0.
+    pub(crate) plain: bool,
+    /// Channels that are multiplied before sums are scaled: a block, or half of one.
+    pub(crate) run: usize,
+    /// Which of these.
+    pub(crate) runs: Range<usize>,
+    /// Bits of a code where they are read, and where the first of the channels is.
+    pub(crate) words: (u32, *const u32),
+    /// True if words come from memory, false if from a cache.
+    pub(crate) far: bool,
+    /// Valid up to the last.
+    pub(crate) rows: [BlockedRow; MAX_ROWS],
+    pub(crate) count: usize,
+    /// Row `i` at `i * width`; there is room for [`MAX_ROWS`].
+    pub(crate) totals: *mut f32,
+    pub(crate) width: usize,
+    /// True if totals begin at 0, false if at what is there.
+    pub(crate) clear: bool,
+}
+
+impl RawKernel for &BlockedCall<'_> {
+    type Output = ();
+
+    /// See [`BlockedCall`].
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        const { assert!(matches!(I::WIDE_COUNT, 1 | 2 | 4)) };
+        // SAFETY: as the caller says.
+        unsafe {
+            match I::WIDE_COUNT {
+                1 => self.of_bits::<I::Wide, 1>(),
+                2 => self.of_bits::<I::Wide, 2>(),
+                _ => self.of_bits::<I::Wide, 4>(),
+            }
+        }
+    }
+}
+
+impl BlockedCall<'_> {
+    /// # Safety
+    /// See [`RawKernel::run`].
+    #[inline(always)]
+    unsafe fn of_bits<V: CodeVector, const WIDE: usize>(&self) {
+        // SAFETY: as the caller says.
+        unsafe {
+            match (self.words.0, self.plain) {
+                (8, true) => self.of_rows::<V, 8, true, WIDE>(),
+                (8, false) => self.of_rows::<V, 8, false, WIDE>(),
+                (4, true) => self.of_rows::<V, 4, true, WIDE>(),
+                (4, false) => self.of_rows::<V, 4, false, WIDE>(),
+                _ => self.of_rows::<V, 2, false, WIDE>(),
+            }
+        }
+    }
+
+    /// As many rows at once as registers hold, beside `WIDE` vectors of columns.
+    ///
+    /// # Safety
+    /// See [`RawKernel::run`].
+    #[inline(always)]
+    unsafe fn of_rows<V: CodeVector, const BITS: u32, const PLAIN: bool, const WIDE: usize>(&self) {
+        let mut row = 0;
+        while row < self.count {
+            // SAFETY: as the caller says; rows beyond the last repeat it, and there is room for their totals.
+            row += unsafe {
+                match self.count - row {
+                    1 => self.columns::<V, BITS, PLAIN, 1, WIDE>(row),
+                    2 => self.columns::<V, BITS, PLAIN, 2, WIDE>(row),
+                    _ => self.columns::<V, BITS, PLAIN, 4, WIDE>(row),
+                }
+            };
+        }
+    }
+
+    /// `R` rows by all columns, `N` vectors at a time; yields `R`.
+    ///
+    /// # Safety
+    /// See [`RawKernel::run`].
+    #[inline(always)]
+    unsafe fn columns<V: CodeVector, const BITS: u32, const PLAIN: bool, const R: usize, const N: usize>(
+        &self,
+        row: usize,
+    ) -> usize {
+        let mut rows = [self.rows[row]; R];
+        for (index, at) in rows.iter_mut().enumerate() {
+            *at = self.rows[(row + index).min(self.count - 1)];
+        }
+        let totals = self.totals.wrapping_add(row * self.width);
+        let mut column = 0;
+        // SAFETY: as the caller says.
+        unsafe {
+            while column + N * V::LANES <= self.panel.columns {
+                self.tile::<V, BITS, PLAIN, R, N>(&rows, column, totals.add(column));
+                column += N * V::LANES;
+            }
+            while column < self.panel.columns {
+                self.tile::<V, BITS, PLAIN, R, 1>(&rows, column, totals.add(column));
+                column += V::LANES;
+            }
+        }
+        R
+    }
+
+    /// `R` rows by `N` vectors of columns.
+    ///
+    /// # Safety
+    /// See [`RawKernel::run`].
+    #[inline(always)]
+    unsafe fn tile<V: CodeVector, const BITS: u32, const PLAIN: bool, const R: usize, const N: usize>(
+        &self,
+        rows: &[BlockedRow; R],
+        column: usize,
+        out: *mut f32,
+    ) {
+        let Self { panel, run: length, width, .. } = self;
+        let runs_of_group = panel.group / length;
+        let words_of_run = length * BITS as usize / 32;
+        // SAFETY: rows hold all channels, panel and totals all columns, and words those of the runs.
+        unsafe {
+            let mut totals = [[V::splat(0.0); N]; R];
+            if !self.clear {
+                for (index, totals) in totals.iter_mut().enumerate() {
+                    for (vector, total) in totals.iter_mut().enumerate() {
+                        *total = V::load(out.add(index * width + vector * V::LANES));
+                    }
+                }
+            }
+            let mut from = self.words.1.add(column);
+            for run in self.runs.clone() {
+                let group = if runs_of_group <= 1 { run } else { (run / runs_of_group).min(panel.groups - 1) };
+                if self.far {
+                    panel.prefetch::<V>(group + GROUPS_AHEAD, column, N * V::LANES);
+                }
+                let sums = self.sums::<V, BITS, PLAIN, R, N>(rows, run, from);
+                from = from.add(words_of_run * panel.columns);
+                for (vector, sums) in sums.iter().enumerate() {
+                    let (scale, offset) = panel.affine::<V, PLAIN>(group, column + vector * V::LANES);
+                    for (index, sum) in sums.iter().enumerate() {
+                        let step = V::splat(rows[index].scales.add(run * length / BLOCK).read_unaligned());
+                        let mut total = sum.number().mul(step).mul_add(scale, totals[index][vector]);
+                        if !PLAIN {
+                            let sum = V::splat(rows[index].beside.add(run).cast::<f32>().read_unaligned());
+                            total = offset.mul_add(sum, total);
+                        }
+                        totals[index][vector] = total;
+                    }
+                }
+            }
+            for (index, totals) in totals.iter().enumerate() {
+                for (vector, total) in totals.iter().enumerate() {
+                    total.store(out.add(index * width + vector * V::LANES));
+                }
+            }
+        }
+    }
+
+    /// The sums of a run, integers, by vector and row.
+    ///
+    /// # Safety
+    /// See [`BlockedCall::tile`]; `from` is the first word of the run in the first column.
+    #[inline(always)]
+    unsafe fn sums<V: CodeVector, const BITS: u32, const PLAIN: bool, const R: usize, const N: usize>(
+        &self,
+        rows: &[BlockedRow; R],
+        run: usize,
+        mut from: *const u32,
+    ) -> [[V; R]; N] {
+        let parts = 8 / BITS;
+        let mut sums = [[V::splat(0.0); R]; N];
+        // SAFETY: as the caller says.
+        unsafe {
+            if PLAIN {
+                for (index, row) in rows.iter().enumerate() {
+                    let start = V::splat(row.beside.add(run).cast::<f32>().read_unaligned());
+                    for sums in &mut sums {
+                        sums[index] = start;
+                    }
+                }
+            }
+            let end = (run + 1) * self.run;
+            let mut channel = run * self.run;
+            while channel < end {
+                let words: [V; N] = load(from);
+                for vector in 0..if self.far { N } else { 0 } {
+                    V::prefetch(from.wrapping_add(WORDS_AHEAD * self.panel.columns + vector * V::LANES).cast());
+                }
+                from = from.add(self.panel.columns);
+                for part in 0..parts {
+                    let mut bytes = words;
+                    for bytes in &mut bytes {
+                        *bytes = bytes.bytes::<BITS>(part);
+                    }
+                    for (index, row) in rows.iter().enumerate() {
+                        let x = V::splat(row.codes.add(channel).cast::<f32>().read_unaligned());
+                        for (sums, &bytes) in sums.iter_mut().zip(&bytes) {
+                            sums[index] = V::dot_bytes::<BITS>(sums[index], bytes, x);
+                        }
+                    }
+                    channel += WORD;
+                }
+            }
+        }
+        sums
+    }
+}

@@ -1,0 +1,156 @@
+//! Rows of 8-bit activations in blocks, each with a scale of its own: `x = scale * code`, as what meets weights of few
+//! bits in groups.
+//!
+//! A scale of its own keeps an outlier from taking the digits of the rest of its row, and codes around 0 spare the
+//! sums of weights that another zero would need.
+
+use crate::{arch::enter::Kernel, arch::isa::Isa, cpu::Cpu, number::Float, rowwise::for_rows, rowwise::piece_rows};
+
+use super::ROUND;
+
+/// Elements of a block.
+pub const BLOCK: usize = 32;
+
+/// Elements whose codes are added up beside them: weights may come in groups of as few.
+pub(crate) const HALF_BLOCK: usize = BLOCK / 2;
+
+/// The largest code.
+const MOST: f32 = 127.0;
+
+/// Bytes of a row in blocks: `width` codes (i8), a scale (f32) for each block, the sum (i16) of the codes of each half of
+/// a block. Rows are whole blocks, see [`BLOCK`].
+#[must_use]
+pub fn blocked_row_len(width: usize) -> usize {
+    width + width / BLOCK * size_of::<f32>() + width / HALF_BLOCK * size_of::<i16>()
+}
+
+/// Where scales and sums of a row are, in bytes from its first.
+pub(crate) fn blocked_offsets(width: usize) -> (usize, usize) {
+    (width, width + width / BLOCK * size_of::<f32>())
+}
+
+/// Quantizes each row of `x`, of `width` elements, block by block to -127..=127, into rows of [`blocked_row_len`] bytes.
+///
+/// The error is at most half a scale, that is the largest magnitude of the block / 254. A block that holds NaN or an
+/// infinity gets the scale NaN: it stays wrong in what follows.
+///
+/// # Panics
+/// If rows are not whole blocks, `x` is not rows of `width` elements, or `out` not as many rows in blocks.
+pub fn quantize_blocks<T: Float>(cpu: &Cpu, width: usize, x: &[T], out: &mut [u8]) {
+    let len = blocked_row_len(width);
+    assert!(width > 0 && width.is_multiple_of(BLOCK), "rows of {width} elements are not whole blocks of {BLOCK}");
+    assert!(x.len().is_multiple_of(width), "the input is not rows of {width} elements");
+    assert_eq!(out.len(), x.len() / width * len, "the output is not as many rows in blocks");
+    for_rows(cpu.pool(), out, len, piece_rows(width), |first, out| {
+        let x = &x[first * width..][..out.len() / len * width];
+        cpu.enter(QuantizeBlocks { width, x, out });
+    });
+}
+
+/// A piece of [`quantize_blocks`].
+struct QuantizeBlocks<'a, T> {
+    width: usize,
+    x: &'a [T],
+    out: &'a mut [u8],
+}
+
+impl<T: Float> Kernel for QuantizeBlocks<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let rows = self.out.chunks_exact_mut(blocked_row_len(self.width));
+        for (x, out) in self.x.chunks_exact(self.width).zip(rows) {
+            block_row(x, out);
+        }
+    }
+}
+
+/// Quantizes a row of whole blocks into [`blocked_row_len`] bytes.
+#[inline(always)]
+pub(super) fn block_row<T: Float>(x: &[T], out: &mut [u8]) {
+    let (scales, sums) = blocked_offsets(x.len());
+    let (codes, rest) = out.split_at_mut(scales);
+    let (scales, sums) = rest.split_at_mut(sums - scales);
+    let blocks = x.as_chunks::<BLOCK>().0.iter().zip(codes.as_chunks_mut::<BLOCK>().0);
+    let beside = scales.as_chunks_mut::<4>().0.iter_mut().zip(sums.as_chunks_mut::<4>().0);
+    for ((x, codes), (scale, sums)) in blocks.zip(beside) {
+        let mut most = 0_u32;
+        for x in x {
+            // NaN is larger than an infinity, and that than all numbers.
+            most = most.max(x.widen().abs().to_bits());
+        }
+        let most = f32::from_bits(most);
+        let step = most / MOST;
+        let (step, inverse) = match () {
+            () if !most.is_finite() => (f32::NAN, 0.0),
+            () if step < f32::MIN_POSITIVE => (0.0, 0.0),
+            () => (step, MOST / most),
+        };
+        let mut halves = [0_i16; 2];
+        for (half, (x, codes)) in x.chunks_exact(HALF_BLOCK).zip(codes.chunks_exact_mut(HALF_BLOCK)).enumerate() {
+            let mut sum = 0_i16;
+            for (code, x) in codes.iter_mut().zip(x) {
+                // What is infinite or NaN times 0 is NaN, of whose bits any code will do.
+                let nearest = (x.widen() * inverse + ROUND).to_bits() as i8;
+                *code = nearest as u8;
+                sum += i16::from(nearest);
+            }
+            halves[half] = sum;
+        }
+        let ([a, b], [c, d]) = (halves[0].to_ne_bytes(), halves[1].to_ne_bytes());
+        (*scale, *sums) = (step.to_ne_bytes(), [a, b, c, d]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite::{Random, tiers};
+
+    fn read(row: &[u8], width: usize) -> (Vec<i8>, Vec<f32>, Vec<i16>) {
+        let (scales, sums) = blocked_offsets(width);
+        let codes = row[..width].iter().map(|&code| code as i8).collect();
+        let scales = row[scales..sums].as_chunks().0.iter().map(|&bytes| f32::from_ne_bytes(bytes)).collect();
+        (codes, scales, row[sums..].as_chunks().0.iter().map(|&bytes| i16::from_ne_bytes(bytes)).collect())
+    }
+
+    #[test]
+    fn blocks_are_within_half_a_step() {
+        let (width, rows) = (96, 7);
+        let mut x = Random(5).numbers(width * rows);
+        x[3 * width..][..BLOCK].fill(0.0);
+        x[3 * width + BLOCK] = 1e6;
+        x[4 * width] = 1e-40;
+        for cpus in tiers() {
+            let mut out = vec![0xaa; rows * blocked_row_len(width)];
+            quantize_blocks(&cpus[0], width, &x, &mut out);
+            for (x, row) in x.chunks(width).zip(out.chunks(blocked_row_len(width))) {
+                let (codes, scales, sums) = read(row, width);
+                for (index, &x) in x.iter().enumerate() {
+                    let (scale, code) = (f64::from(scales[index / BLOCK]), f64::from(codes[index]));
+                    let off = (scale * code - f64::from(x)).abs();
+                    assert!(off <= scale * 0.5001 + 1e-36, "{x} became {} on {}", scale * code, cpus[0].tier());
+                }
+                for (half, &sum) in sums.iter().enumerate() {
+                    let codes = &codes[half * HALF_BLOCK..][..HALF_BLOCK];
+                    assert_eq!(codes.iter().map(|&code| i16::from(code)).sum::<i16>(), sum);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_stays_none() {
+        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut x = vec![1.0_f32; 64];
+            x[40] = wrong;
+            for cpus in tiers() {
+                let mut out = vec![0; blocked_row_len(64)];
+                quantize_blocks(&cpus[0], 64, &x, &mut out);
+                let (codes, scales, _) = read(&out, 64);
+                assert!(scales[1].is_nan() && scales[0] > 0.0 && codes[..32].iter().all(|&code| code == 127));
+            }
+        }
+    }
+}
