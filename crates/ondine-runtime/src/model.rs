@@ -371,7 +371,7 @@ fn host<'a, 'n>(inputs: &[(&'n str, &'a NDArray)]) -> Vec<(&'n str, Argument<'a>
 
 #[cfg(test)]
 mod tests {
-    use ondine_graph::{Asset, Dim, Reduce, Scatter, Shape, Weights};
+    use ondine_graph::{Asset, Attention, Dim, Mask, Reduce, Scatter, Shape, Weights};
 
     use super::*;
     use crate::{options::Options, specialize::Specialize};
@@ -412,5 +412,38 @@ mod tests {
         assert!(!function.exact.load(Ordering::Relaxed));
         let row = NDArray::zeros(DType::F32, &[1, 2]).unwrap();
         assert!(function.run(&[("past", &NDArray::scalar(64_i64)), ("row", &row)], &mut state).is_err());
+    }
+
+    #[test]
+    fn attention_to_keys_that_grow_has_its_memory_at_every_precision() {
+        for (_, precision) in crate::options::Precision::ALL {
+            let mut graph = Graph::new();
+            let count = graph.input("past", DType::I64, Shape::default());
+            let row = graph.input("row", DType::F32, [1, 64]);
+            let past = Dim::symbol("past");
+            graph.push(Op::Measure { size: past.clone(), most: 255.into() }, &[count]).unwrap();
+            let rows = graph.state("rows", DType::F32, [256, 64]);
+            let at = graph.push(Op::Range { start: past.clone(), step: 1, count: 1.into() }, &[]).unwrap();
+            let rows = graph.push(Op::Scatter(Scatter::Replace), &[rows, at, row]).unwrap();
+            graph.update_state("rows", rows).unwrap();
+            let known = graph.slice(rows, 0, 0, &past + 1).unwrap();
+            let keys = graph.reshape(known, Shape(vec![1.into(), &past + 1, 64.into()])).unwrap();
+            let query = graph.reshape(row, [1, 1, 64]).unwrap();
+            let attention = Attention { heads: 1, kv_heads: 1, scale: 0.125, causal: false, mask: Mask::None };
+            let y = graph.push(Op::Attention(attention), &[query, keys, keys]).unwrap();
+            graph.output("y", y);
+            let asset = Asset::new("attending", [("main", graph)], Weights::default()).unwrap();
+            let options = Options { precision, ..Options::default() };
+            let specialized = asset.specialize(&options, &Device::cpu(None).unwrap(), None).unwrap();
+            let (function, mut state) = (specialized.load().unwrap().function("main").unwrap(), State::default());
+            for past in 0..200_i64 {
+                let row = NDArray::new(&[1, 64], &[1.0_f32; 64]).unwrap();
+                let mut outputs = function.run(&[("past", &NDArray::scalar(past)), ("row", &row)], &mut state).unwrap();
+                let y = outputs.take("y").unwrap();
+                let mean = y.view::<f32>().unwrap().iter().all(|y| (y - 1.0).abs() < 0.01);
+                assert!(mean, "{precision}, {past}: {y:?}");
+            }
+            assert!(!function.exact.load(Ordering::Relaxed), "{precision}");
+        }
     }
 }

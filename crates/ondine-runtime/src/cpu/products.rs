@@ -28,7 +28,11 @@ pub(super) fn scratch_bytes(
 ) -> usize {
     let attention = |attention: &Attention, eight_bit: bool| {
         let dtype = if dtype == DType::BF16 { WeightType::Bf16 } else { WeightType::F32 };
-        k::attention_scratch_bytes(&device.cpu, &attention_shape(attention, eight_bit, inputs), dtype)
+        let shape = attention_shape(attention, eight_bit, inputs);
+        // What is planned for many keys has to do for the few that a conversation begins with.
+        let plain = AttentionShape { eight_bit: false, ..shape };
+        let bytes = |shape: &AttentionShape| k::attention_scratch_bytes(&device.cpu, shape, dtype);
+        bytes(&shape).max(bytes(&plain))
     };
     match (op, own) {
         (_, Some(CpuOp::Winograd(conv, _))) => {
