@@ -9,9 +9,11 @@ pub mod share;
 use std::collections::BTreeSet;
 
 use crate::{
+    dtype::DType,
     error::{Context, Result, fail},
-    graph::{Graph, Node, Value},
+    graph::{Graph, Node, StateSlot, Value},
     op::Op,
+    signature::Signature,
 };
 
 /// A new graph in the making, and where the values of the old one went.
@@ -26,6 +28,11 @@ pub struct Rewrite<'a> {
 impl<'a> Rewrite<'a> {
     /// Starts a rewrite; arguments and states are carried over at once.
     pub fn new(old: &'a Graph) -> Self {
+        Self::with_states(old, |slot| slot.signature.dtype)
+    }
+
+    /// As [`Rewrite::new`], with states held in the types that `dtype` says: what reads and updates them has to follow.
+    pub fn with_states(old: &'a Graph, dtype: impl Fn(&StateSlot) -> DType) -> Self {
         let mut rewrite = Self { old, new: Graph::new(), map: vec![None; old.nodes().len()] };
         for (symbol, &size) in old.typical() {
             rewrite.new.expect(symbol, size);
@@ -36,7 +43,8 @@ impl<'a> Rewrite<'a> {
             rewrite.set(*value, input);
         }
         for slot in old.states() {
-            rewrite.new.declare_state(slot);
+            let signature = Signature::new(slot.signature.shape.clone(), dtype(slot));
+            rewrite.new.declare_state(&StateSlot { signature, ..slot.clone() });
         }
         for (symbol, &[least, most]) in old.limits() {
             rewrite.new.limit(symbol, least, most);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ondine_graph::{Asset, Bindings, Bytes, Context, Graph, Result};
+use ondine_graph::{Asset, Bindings, Bytes, Context, DType, Graph, Result};
 
 use crate::{
     backend::{Packed, PackedWeight},
@@ -10,7 +10,10 @@ use crate::{
     lowered::{Entry, Known, Listing, Lowered},
     options::Options,
     pack::{pack_in_memory, repacked, total, write_packed},
-    pass::materialize::materialize,
+    pass::{
+        caches::{caches, narrow},
+        materialize::materialize,
+    },
     plan::Planner,
     step::Plan,
     store::{
@@ -68,9 +71,12 @@ impl Prepared {
             let ranged = !options.as_written && weights.input_range(path).is_some();
             Ok(Known { encoding: stored, ranged })
         };
+        let held = if options.as_written { DType::F32 } else { backend.identity().dtype(options.precision) };
+        let caches = caches(asset.functions().values());
         let (mut listing, mut functions) = (Listing::default(), BTreeMap::new());
         for (name, graph) in asset.functions() {
-            let lowering = materialize(graph).and_then(|graph| backend.lower(&graph, options, weights)).at(|| name)?;
+            let lower = |graph: &Graph| backend.lower(&narrow(&materialize(graph)?, &caches, held)?, options, weights);
+            let lowering = lower(graph).at(|| name)?;
             let lowered = Lowered::new(lowering, options, backend, &mut listing, known).at(|| name)?;
             functions.insert(name.clone(), Arc::new(lowered));
         }

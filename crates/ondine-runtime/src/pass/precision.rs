@@ -128,6 +128,12 @@ fn raise_node(rewrite: &mut Rewrite<'_>, value: Value, node: &Node, lowered: &[b
     if !node.inputs.iter().any(|input| lowered[input.index()]) {
         return rewrite.keep(value);
     }
+    if let (Op::Cast(dtype), [input]) = (&node.op, &node.inputs[..])
+        && rewrite.new.node(rewrite.get(*input)).signature.dtype == *dtype
+    {
+        // It is held so already.
+        return Ok(rewrite.get(*input));
+    }
     let mut inputs = Vec::with_capacity(node.inputs.len());
     for &input in &node.inputs {
         let new = rewrite.get(input);
