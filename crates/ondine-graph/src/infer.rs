@@ -73,6 +73,7 @@ pub fn infer(op: &Op, inputs: &[&Signature], supposed: &mut Supposed) -> Result<
             *dim_mut(&mut signature.shape, *axis)? = size.clone();
             Ok(signature)
         }
+        Op::Rotate { .. } => rotate(inputs, supposed),
         Op::GroupedMatMul { transposed } => product::grouped_matmul(inputs, *transposed, supposed),
         Op::Recurrent { cell, .. } => product::recurrent(*cell, inputs, supposed),
         Op::Solve => product::solve(inputs[0], inputs[1], supposed),
@@ -93,6 +94,27 @@ pub fn infer(op: &Op, inputs: &[&Signature], supposed: &mut Supposed) -> Result<
         Op::Unpack { signature, .. } => Ok(signature.clone()),
         Op::Native(native) => Ok(native.result.clone()),
     }
+}
+
+fn rotate(inputs: &[&Signature], supposed: &mut Supposed) -> Result<Signature> {
+    let [x, cos, sin] = inputs else { fail!(Shape, "a rotation takes 3 inputs") };
+    let fits = match (&x.shape.0[..], &cos.shape.0[..]) {
+        ([before @ .., _, width], [tables @ .., one, pairs]) => {
+            let enough = match (width.fixed(), pairs.fixed()) {
+                (Some(width), Some(pairs)) => pairs.checked_mul(2).is_some_and(|turned| turned <= width),
+                _ => false,
+            };
+            enough && *one == Dim::from(1) && supposed.all_equal(before, tables)
+        }
+        _ => false,
+    };
+    if !fits || !supposed.all_equal(&cos.shape.0, &sin.shape.0) {
+        fail!(Shape, "heads {} are not turned by cosines {} and sines {}", x.shape, cos.shape, sin.shape);
+    }
+    typed("a head", x, &[DType::F32, DType::BF16])?;
+    typed("a cosine", cos, &[DType::F32])?;
+    typed("a sine", sin, &[DType::F32])?;
+    Ok((*x).clone())
 }
 
 fn suppress(boxes: &Signature) -> Result<Signature> {
@@ -142,7 +164,7 @@ fn arity(op: &Op) -> Option<usize> {
         Op::Range { .. } => Some(0),
         Op::Scan { .. } | Op::ArgSort { .. } | Op::Pool(_) | Op::Interpolate { .. } => Some(1),
         Op::Take { .. } => Some(2),
-        Op::Scatter(_) | Op::GroupedMatMul { .. } => Some(3),
+        Op::Scatter(_) | Op::GroupedMatMul { .. } | Op::Rotate { .. } => Some(3),
         Op::Recurrent { .. } => Some(4),
         Op::Measure { .. } | Op::Assert { .. } | Op::Unpack { .. } | Op::Cholesky | Op::Determinant => Some(1),
         Op::Solve | Op::Regions(_) => Some(2),

@@ -197,6 +197,13 @@ pub enum Op {
         /// By what rule.
         how: Interpolation,
     },
+    /// `x` `[.., heads, width]`, `cos` and `sin` (F32) `[.., 1, pairs]`, `2 * pairs <= width`: pairs `(a, b)` of the
+    /// features of each head become `(a cos - b sin, b cos + a sin)`; features beyond the pairs stay. Rotary positions
+    /// (Su et al. 2021).
+    Rotate {
+        /// True if neighbours are a pair, false if a feature and the one `pairs` further are.
+        interleaved: bool,
+    },
     /// `x` `[rows, k]`, `weight` `[groups, k, n]` (or `[groups, n, k]` if `transposed`), `ends` `[groups]`: rows up to
     /// `ends[0]` times the first matrix, from there up to `ends[1]` times the second, and so on; later rows are 0.
     GroupedMatMul {
@@ -301,7 +308,7 @@ impl Op {
             Self::Attention(_) | Self::Glu(_) | Self::Take { .. } | Self::Scatter(_) | Self::Scan { .. } => {
                 self.clone()
             }
-            Self::GroupedMatMul { .. } | Self::Recurrent { .. } => self.clone(),
+            Self::GroupedMatMul { .. } | Self::Recurrent { .. } | Self::Rotate { .. } => self.clone(),
             Self::Solve | Self::Cholesky | Self::Determinant | Self::Bits(_) => self.clone(),
             Self::Suppress { .. } | Self::Regions(_) => self.clone(),
         })
@@ -343,7 +350,7 @@ impl Op {
             Self::Reduce { .. } | Self::Softmax | Self::LayerNorm { .. } | Self::RmsNorm { .. } => Vec::new(),
             Self::GroupNorm { .. } | Self::Linear(_) | Self::Conv2d(..) | Self::MatMul { .. } => Vec::new(),
             Self::Attention(_) | Self::Glu(_) | Self::Take { .. } | Self::Scatter(_) | Self::Scan { .. } => Vec::new(),
-            Self::GroupedMatMul { .. } | Self::Recurrent { .. } => Vec::new(),
+            Self::GroupedMatMul { .. } | Self::Recurrent { .. } | Self::Rotate { .. } => Vec::new(),
             Self::Solve | Self::Cholesky | Self::Determinant => Vec::new(),
             Self::Suppress { .. } | Self::Regions(_) => Vec::new(),
         }
@@ -389,6 +396,7 @@ impl Op {
             Self::ArgSort { .. } => "argsort",
             Self::Pool(_) => "pool",
             Self::Interpolate { .. } => "interpolate",
+            Self::Rotate { .. } => "rotate",
             Self::GroupedMatMul { .. } => "grouped_matmul",
             Self::Recurrent { .. } => "recurrent",
             Self::Solve => "solve",

@@ -29,7 +29,13 @@ pub fn is_evaluable(op: &Op) -> bool {
         Op::Linear(_) | Op::Conv2d(..) | Op::Attention(_) => false,
         Op::Weight(_) | Op::Const(_) | Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Cast(_) | Op::Bits(_) => true,
         Op::Reshape(_) | Op::Permute(_) | Op::Expand(_) | Op::Slice { .. } | Op::Concat { .. } | Op::Pad { .. } => true,
-        Op::Gather | Op::TakeRow | Op::Take { .. } | Op::Scatter(_) | Op::ArgMax | Op::ArgSort { .. } => true,
+        Op::Rotate { .. }
+        | Op::Gather
+        | Op::TakeRow
+        | Op::Take { .. }
+        | Op::Scatter(_)
+        | Op::ArgMax
+        | Op::ArgSort { .. } => true,
         Op::Reduce { .. } | Op::Softmax | Op::Scan { .. } | Op::Glu(_) | Op::Unpack { .. } => true,
         Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::GroupNorm { .. } | Op::Recurrent { .. } => true,
         Op::MatMul { .. } | Op::GroupedMatMul { .. } | Op::Solve | Op::Cholesky | Op::Determinant => true,

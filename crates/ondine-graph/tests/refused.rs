@@ -67,7 +67,7 @@ fn builders_take_the_element_types_that_operators_read() {
     let cell = Op::Recurrent { cell: Cell::Tanh, reverse: false };
     let bias = Epilogue { bias: true, ..Default::default() };
     let residual = Epilogue { residual: true, ..Default::default() };
-    let refused: [(Op, &[Input<'_>]); 21] = [
+    let refused: [(Op, &[Input<'_>]); 24] = [
         (Op::LayerNorm { eps }, &[(F32, rows), (BF16, row), (F32, row)]),
         (Op::LayerNorm { eps }, &[(I64, rows), (F32, row), (F32, row)]),
         (Op::RmsNorm { eps }, &[(F32, rows), (BF16, row)]),
@@ -89,6 +89,9 @@ fn builders_take_the_element_types_that_operators_read() {
         (attention(Mask::None), &[(F32, tokens), (F32, tokens), (BF16, tokens)]),
         (Op::Solve, &[(F32, square), (I64, square)]),
         (Op::Pad { amounts: vec![[usize::MAX, usize::MAX]] }, &[(F32, row)]),
+        (Op::Rotate { interleaved: true }, &[(F32, tokens), (F32, &[1, 1, 3]), (F32, &[1, 1, 3])]),
+        (Op::Rotate { interleaved: true }, &[(F32, tokens), (F32, &[1, 1, 1]), (BF16, &[1, 1, 1])]),
+        (Op::Rotate { interleaved: false }, &[(F32, row), (F32, row), (F32, row)]),
     ];
     for (op, inputs) in refused {
         let graph = pushed(op.clone(), inputs);

@@ -69,6 +69,7 @@ mod recurrent;
 mod reduce;
 mod region;
 mod resize;
+mod rotate;
 mod rowwise;
 mod softmax;
 mod strided;
@@ -116,6 +117,7 @@ pub use recurrent::{RecurrentCell, RecurrentProblem, RecurrentShape, RecurrentWe
 pub use reduce::{Reduce, argmax, reduce};
 pub use region::{RegionKind, RegionShape, regions, suppress};
 pub use resize::{Size, resize_bilinear, resize_nearest};
+pub use rotate::{Rotation, rotate};
 pub use softmax::softmax;
 pub use strided::{Strided, broadcast_strides, dense_strides};
 pub use threads::Pool;

@@ -4,6 +4,9 @@
 
 use crate::arch::{isa::Isa, lane::Lane, vector::Vector};
 
+/// 1.5 * 2^23: added to a number below 2^22, it leaves the nearest integer, ties to even, in the low bits.
+pub(crate) const ROUND: f32 = 12_582_912.0;
+
 /// A function applied to each element of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Activation {
@@ -31,10 +34,6 @@ pub enum Activation {
     /// `x` times [`Activation::HardSigmoid`] of it.
     HardSwish,
 }
-
-/// 1.5 * 2^23: adding it to a number leaves the nearest integer in the low bits.
-const ROUND: f32 = 12_582_912.0;
-
 /// A polynomial, the highest power first.
 #[inline(always)]
 fn horner<V: Vector, const N: usize>(coefficients: &[f32; N], x: V) -> V {

@@ -8,13 +8,11 @@ use half::{bf16, f16};
 use crate::{
     arch::{dot::WORD, enter::Kernel, isa::Isa},
     cpu::Cpu,
+    math::ROUND,
     number::Float,
     rowwise::{for_pieces, for_rows, max, min, piece_rows},
     threads::Pool,
 };
-
-/// 1.5 * 2^23: added to a number below 2^22, it leaves the nearest integer, ties to even, in the low bits.
-const ROUND: f32 = 12_582_912.0;
 
 /// How to read a row of quantized activations: `x = scale * (q - zero)`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

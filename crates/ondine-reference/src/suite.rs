@@ -121,6 +121,7 @@ kinds! {
     Op::ArgSort { .. } => "argsort",
     Op::Pool(_) => "pool",
     Op::Interpolate { .. } => "interpolate",
+    Op::Rotate { .. } => "rotate",
     Op::GroupedMatMul { .. } => "grouped_matmul",
     Op::Recurrent { .. } => "recurrent",
     Op::Solve => "solve",

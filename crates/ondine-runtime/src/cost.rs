@@ -34,6 +34,7 @@ fn flops(op: &Op, operands: &[OperandShape<'_>], result: &[usize]) -> u64 {
         | Op::Bits(_)
         | Op::Slice { .. }
         | Op::Concat { .. } => 0,
+        Op::Rotate { .. } => product(result),
         Op::Pad { .. } | Op::Gather | Op::TakeRow | Op::Take { .. } | Op::Scatter(_) | Op::ArgMax => 0,
         Op::Reduce { .. } | Op::Softmax | Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::GroupNorm { .. } => 0,
         Op::Glu(_) | Op::Resize { .. } | Op::Range { .. } | Op::Scan { .. } | Op::ArgSort { .. } | Op::Pool(_) => 0,

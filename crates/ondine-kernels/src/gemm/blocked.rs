@@ -14,8 +14,9 @@ use crate::{
         isa::Isa,
         vector::CodeVector,
     },
+    cpu::Cpu,
     gemm::decode::{CodedPanel, load},
-    quant::blocks::BLOCK,
+    quant::blocks::{BLOCK, HALF_BLOCK, blocked_offsets, blocked_row_len},
 };
 
 /// Puts the codes of rows in the order in which words of `bits` bits a code are multiplied.
@@ -87,8 +88,8 @@ impl RawKernel for &SpreadCodes {
     }
 }
 
-/// Words of a column that are asked for before they are multiplied with few rows: the processor foresees the next words,
-/// but not scales between them, for which it would wait.
+/// Words of a column that are asked for before they are multiplied with few rows: the processor foresees the next
+/// words, but not scales between them, for which it would wait.
 const WORDS_AHEAD: usize = 24;
 
 /// Groups whose scales are.
@@ -103,6 +104,59 @@ pub(crate) struct BlockedRow {
     pub(crate) scales: *const f32,
     /// For each run, see [`beside`].
     pub(crate) beside: *const u32,
+}
+
+/// Rows of activations in blocks.
+pub(crate) struct BlockedRows<'a> {
+    bytes: &'a [u8],
+    channels: usize,
+    /// The codes of each row in the order of words, if that is another.
+    ordered: Vec<u8>,
+    /// For each row and run.
+    beside: Vec<u32>,
+    pub(crate) plain: bool,
+    /// Channels that are multiplied before sums are scaled.
+    pub(crate) run: usize,
+}
+
+impl<'a> BlockedRows<'a> {
+    /// `rows` rows for codes of `shape`, of which a panel is `panel`.
+    pub(crate) fn new(cpu: &Cpu, bytes: &'a [u8], panel: &CodedPanel) -> Self {
+        let &CodedPanel { bits, channels, centre, .. } = panel;
+        let plain = panel.is_plain();
+        let run = if panel.group.is_multiple_of(BLOCK) { BLOCK } else { HALF_BLOCK };
+        let rows = bytes.chunks_exact(blocked_row_len(channels));
+        let (first_scale, first_sum) = blocked_offsets(channels);
+        let (mut ordered, mut besides) = (Vec::new(), Vec::with_capacity(rows.len() * channels / run));
+        if bits < 8 {
+            ordered.resize(rows.len() * channels, 0);
+            for (row, to) in rows.clone().zip(ordered.chunks_exact_mut(channels)) {
+                cpu.enter(OrderCodes { bits, from: &row[..channels], to });
+            }
+        }
+        for row in rows {
+            let (scales, sums) = row[first_scale..].split_at(first_sum - first_scale);
+            for (index, sums) in sums.chunks_exact(run / HALF_BLOCK * size_of::<i16>()).enumerate() {
+                let sum = sums.as_chunks().0.iter().map(|&sum| i32::from(i16::from_ne_bytes(sum))).sum();
+                let scale = scales.as_chunks().0[index * run / BLOCK];
+                besides.push(beside(plain, centre as i32, sum, f32::from_ne_bytes(scale)));
+            }
+        }
+        Self { bytes, channels, ordered, beside: besides, plain, run }
+    }
+
+    fn row(&self, index: usize) -> BlockedRow {
+        let row = &self.bytes[index * blocked_row_len(self.channels)..][..blocked_row_len(self.channels)];
+        let (scales, _) = blocked_offsets(self.channels);
+        let codes = if self.ordered.is_empty() { row } else { &self.ordered[index * self.channels..][..self.channels] };
+        let beside = self.beside[index * (self.channels / self.run)..].as_ptr();
+        BlockedRow { codes: codes.as_ptr(), scales: row[scales..].as_ptr().cast(), beside }
+    }
+
+    /// The rows from `first` on, the last of `count` repeated.
+    pub(crate) fn rows(&self, first: usize, count: usize) -> [BlockedRow; MAX_ROWS] {
+        std::array::from_fn(|index| self.row(first + index.min(count - 1)))
+    }
 }
 
 /// What products of a run with plain codes begin at, since codes are read without their sign: an integer. With others,

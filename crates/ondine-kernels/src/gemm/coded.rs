@@ -11,7 +11,6 @@
 
 use std::{cell::RefCell, ops::Range};
 
-use blocks::Blocks;
 use half::f16;
 
 use crate::{
@@ -21,6 +20,7 @@ use crate::{
     },
     cpu::Cpu,
     gemm::{
+        blocked::BlockedRows,
         decode::{CodeLevels, CodedCall, CodedPanel, CodedWork, FEW_ROWS},
         epilogue::{EpilogueCall, Target},
         grouped::{CODES, CodeRows, sum_of_codes},
@@ -125,7 +125,7 @@ impl CodedShape {
         }
     }
 
-    /// True if rows in blocks ([`blocked_row_len`]) are multiplied with the codes: groups are blocks, or halves of them,
+    /// True if rows in blocks ([`blocked_row_len`]) are multiplied with the codes: groups are blocks, halves of them,
     /// or consist of blocks.
     #[must_use]
     pub fn multiplies_blocks(&self) -> bool {
@@ -321,7 +321,7 @@ pub fn gemm_coded(cpu: &Cpu, problem: &CodedProblem<'_>, mut out: Output<'_>) {
         out_stride,
     };
     if let Input::Blocks(bytes) = input {
-        product.blocks = Some(Blocks::new(cpu, bytes, &product.panel(0)));
+        product.blocks = Some(BlockedRows::new(cpu, bytes, &product.panel(0)));
     }
     product.run();
 }
@@ -389,7 +389,7 @@ struct CodedGemm<'a> {
     /// Of rows of codes.
     codes: Option<CodeRows<'a>>,
     /// Of rows in blocks.
-    blocks: Option<Blocks<'a>>,
+    blocks: Option<BlockedRows<'a>>,
     epilogue: &'a Epilogue<'a>,
     out: Target,
     out_stride: usize,

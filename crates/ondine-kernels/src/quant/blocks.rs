@@ -4,9 +4,13 @@
 //! A scale of its own keeps an outlier from taking the digits of the rest of its row, and codes around 0 spare the
 //! sums of weights that another zero would need.
 
-use crate::{arch::enter::Kernel, arch::isa::Isa, cpu::Cpu, number::Float, rowwise::for_rows, rowwise::piece_rows};
-
-use super::ROUND;
+use crate::{
+    arch::{enter::Kernel, isa::Isa},
+    cpu::Cpu,
+    math::ROUND,
+    number::Float,
+    rowwise::{for_rows, piece_rows},
+};
 
 /// Elements of a block.
 pub const BLOCK: usize = 32;
@@ -17,8 +21,8 @@ pub(crate) const HALF_BLOCK: usize = BLOCK / 2;
 /// The largest code.
 const MOST: f32 = 127.0;
 
-/// Bytes of a row in blocks: `width` codes (i8), a scale (f32) for each block, the sum (i16) of the codes of each half of
-/// a block. Rows are whole blocks, see [`BLOCK`].
+/// Bytes of a row in blocks: `width` codes (i8), a scale (f32) for each block, the sum (i16) of the codes of each half
+/// of a block. Rows are whole blocks, see [`BLOCK`].
 #[must_use]
 pub fn blocked_row_len(width: usize) -> usize {
     width + width / BLOCK * size_of::<f32>() + width / HALF_BLOCK * size_of::<i16>()
@@ -29,7 +33,8 @@ pub(crate) fn blocked_offsets(width: usize) -> (usize, usize) {
     (width, width + width / BLOCK * size_of::<f32>())
 }
 
-/// Quantizes each row of `x`, of `width` elements, block by block to -127..=127, into rows of [`blocked_row_len`] bytes.
+/// Quantizes each row of `x`, of `width` elements, block by block to -127..=127, into rows of [`blocked_row_len`]
+/// bytes.
 ///
 /// The error is at most half a scale, that is the largest magnitude of the block / 254. A block that holds NaN or an
 /// infinity gets the scale NaN: it stays wrong in what follows.

@@ -2,7 +2,7 @@
 
 use std::f64::consts::TAU;
 
-use ondine_graph::{Binary, DType, Dim, NDArray, Result, Unary, Value, fail};
+use ondine_graph::{DType, NDArray, Op, Result, Unary, Value, fail};
 use serde::Deserialize;
 
 use crate::{blocks::Module, config::bounded};
@@ -36,44 +36,7 @@ impl Rotary {
 
     /// `x` `[tokens, heads, head_dim]`, turned.
     pub(super) fn turn(&self, m: &mut Module<'_>, x: Value, [cos, sin]: [Value; 2]) -> Result<Value> {
-        let (pairs, head_dim) = (self.inverse_frequencies.len(), m.width(x)?);
-        let turned = if 2 * pairs == head_dim { x } else { m.slice(x, 2, 0, 2 * pairs)? };
-        let shape = m.shape(turned).clone();
-        let (a, b) = if self.interleaved {
-            let mut split = shape.0.clone();
-            split.pop();
-            split.extend([Dim::from(pairs), 2.into()]);
-            let split = m.reshape(turned, split)?;
-            let mut one = |index: usize| {
-                let x = m.slice(split, 3, index, index + 1)?;
-                let mut flat = shape.0.clone();
-                flat.pop();
-                flat.push(pairs.into());
-                m.reshape(x, flat)
-            };
-            (one(0)?, one(1)?)
-        } else {
-            (m.slice(turned, 2, 0, pairs)?, m.slice(turned, 2, pairs, 2 * pairs)?)
-        };
-        let (a_cos, b_sin) = (m.mul(a, cos)?, m.mul(b, sin)?);
-        let first = m.binary(Binary::Sub, a_cos, b_sin)?;
-        let (b_cos, a_sin) = (m.mul(b, cos)?, m.mul(a, sin)?);
-        let second = m.add(b_cos, a_sin)?;
-        let turned = if self.interleaved {
-            let mut column = shape.0.clone();
-            column.pop();
-            column.extend([Dim::from(pairs), 1.into()]);
-            let (first, second) = (m.reshape(first, column.clone())?, m.reshape(second, column)?);
-            let both = m.concat(&[first, second], 3)?;
-            m.reshape(both, shape)?
-        } else {
-            m.concat(&[first, second], 2)?
-        };
-        if 2 * pairs == head_dim {
-            return Ok(turned);
-        }
-        let rest = m.slice(x, 2, 2 * pairs, head_dim)?;
-        m.concat(&[turned, rest], 2)
+        m.push(Op::Rotate { interleaved: self.interleaved }, &[x, cos, sin])
     }
 }
 

@@ -229,6 +229,28 @@ pub(super) fn cast<R: Real>(to: DType, x: &Tensor<R>) -> Result<Tensor<R>> {
     Tensor::new(to, x.shape(), elements)
 }
 
+/// Pairs of the features of heads, turned; see [`ondine_graph::Op::Rotate`].
+pub(super) fn rotate<R: Real>(interleaved: bool, [x, cos, sin]: [&Tensor<R>; 3]) -> Result<Tensor<R>> {
+    let (&[.., heads, width], &[.., pairs]) = (x.shape(), cos.shape()) else {
+        return Err(misfit("heads of rank 1".to_owned()));
+    };
+    let (numbers, cos, sin) = (x.reals()?, cos.reals()?, sin.reals()?);
+    let turned = numbers.iter().enumerate().map(|(at, &number)| {
+        let (row, feature) = (at / width, at % width);
+        if feature >= 2 * pairs {
+            return number;
+        }
+        let (pair, second) =
+            if interleaved { (feature / 2, feature % 2 == 1) } else { (feature % pairs, feature >= pairs) };
+        let apart = if interleaved { 1 } else { pairs };
+        let other = numbers[if second { at - apart } else { at + apart }];
+        let angle = row / heads * pairs + pair;
+        let (kept, turned) = (number.times(cos[angle]), other.times(sin[angle]));
+        if second { kept.plus(turned) } else { kept.minus(turned) }
+    });
+    Tensor::real(x.dtype(), x.shape(), turned.collect())
+}
+
 pub(super) fn glu<R: Real>(activation: Activation, x: &Tensor<R>, shape: &[usize]) -> Result<Tensor<R>> {
     let (numbers, (_, width)) = (x.reals()?, rows(shape));
     let gated = |at: usize| {

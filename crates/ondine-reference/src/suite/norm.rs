@@ -55,6 +55,20 @@ fn norms(floats: &[DType]) -> Vec<Case> {
     cases
 }
 
+fn rotations(floats: &[DType]) -> Vec<Case> {
+    let shapes: [(&[usize], usize); 6] =
+        [(&[1, 1, 2], 1), (&[3, 2, 8], 4), (&[5, 1, 7], 2), (&[2, 4, 3, 66], 33), (&[0, 2, 4], 1), (&[40, 9, 64], 32)];
+    let mut cases = Vec::new();
+    for (&dtype, (shape, pairs)) in floats.iter().flat_map(|dtype| shapes.map(|shape| (dtype, shape))) {
+        let angles = [&shape[..shape.len() - 2], &[1, pairs]].concat();
+        for interleaved in [false, true] {
+            let inputs: [(DType, &[usize]); 3] = [(dtype, shape), (DType::F32, &angles), (DType::F32, &angles)];
+            cases.push(Case::of(Op::Rotate { interleaved }, &inputs));
+        }
+    }
+    cases
+}
+
 fn group_norms(floats: &[DType]) -> Vec<Case> {
     let shapes: [(&[usize], usize); 6] = [
         (&[1, 1, 1, 2], 1),
@@ -79,5 +93,5 @@ fn group_norms(floats: &[DType]) -> Vec<Case> {
 }
 
 pub(super) fn cases(floats: &[DType]) -> Vec<Case> {
-    [softmaxes(floats), norms(floats), group_norms(floats)].into_iter().flatten().collect()
+    [softmaxes(floats), norms(floats), group_norms(floats), rotations(floats)].into_iter().flatten().collect()
 }

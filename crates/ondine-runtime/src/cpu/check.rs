@@ -10,7 +10,6 @@ use super::{
     form::Format,
     native::{CpuOp, Prologue, Rows, quantized, quantized_len},
     products::prefers_winograd,
-    weights::coded,
 };
 use crate::{
     backend::Form,
@@ -45,7 +44,7 @@ pub(super) fn check(graph: &Graph, value: Value, forms: &[Option<Form>], options
         Op::Slice { .. } | Op::Concat { .. } | Op::Pad { .. } | Op::TakeRow | Op::Take { .. } => as_inferred()?,
         Op::Scatter(_) | Op::ArgMax | Op::ArgSort { .. } | Op::Reduce { .. } | Op::Softmax => as_inferred()?,
         Op::Scan { .. } | Op::Glu(_) | Op::Resize { .. } | Op::Interpolate { .. } | Op::Pool(_) => as_inferred()?,
-        Op::Suppress { .. } | Op::Regions(_) => as_inferred()?,
+        Op::Suppress { .. } | Op::Regions(_) | Op::Rotate { .. } => as_inferred()?,
         Op::Range { .. } | Op::GroupedMatMul { .. } | Op::Recurrent { .. } | Op::Solve => as_inferred()?,
         Op::Cholesky | Op::Determinant | Op::Measure { .. } | Op::Loop(_) | Op::Unpack { .. } => as_inferred()?,
         Op::Assert { .. } | Op::Bits(_) => as_inferred()?,
@@ -103,24 +102,7 @@ fn own(graph: &Graph, node: &Node, op: CpuOp, formats: &[Option<Format>], option
     let weight = formats.get(1).copied().flatten();
     let plain = |from: usize| formats.iter().skip(from).flatten().all(|format| *format == Format::Plain);
     let fits = match op {
-        CpuOp::QuantizeRows { prologue, rows } => {
-            let known = match rows {
-                Rows::Within([low, high]) => low.is_finite() && high.is_finite() && low <= high,
-                Rows::Spanning | Rows::Blocks => true,
-            };
-            let normed = match prologue {
-                Prologue::None => match node.inputs[..] {
-                    [x] => graph.node(x).signature.clone(),
-                    _ => fail!(Format, "rows of {} values", node.inputs.len()),
-                },
-                Prologue::LayerNorm { eps } => graph.infer(&Op::LayerNorm { eps }, &node.inputs)?,
-                Prologue::RmsNorm { eps } => graph.infer(&Op::RmsNorm { eps }, &node.inputs)?,
-                Prologue::GroupNorm { groups, eps, activation } => {
-                    graph.infer(&Op::GroupNorm { groups, eps, activation }, &node.inputs)?
-                }
-            };
-            known && float(normed.dtype) && plain(0) && quantized(&normed, rows)? == *held
-        }
+        CpuOp::QuantizeRows { prologue, rows } => plain(0) && quantizes(graph, node, prologue, rows)?,
         CpuOp::LinearRows(epilogue) => {
             let gated = Format::Panels { precision: Precision::Int8, groups: 1, gate: epilogue.gate };
             let typed = weight == Some(gated) && dtype(0) == Some(DType::U8) && plain(2);
@@ -131,7 +113,7 @@ fn own(graph: &Graph, node: &Node, op: CpuOp, formats: &[Option<Format>], option
             let form = match (weight, shape) {
                 (Some(Format::Coded { coding, gate }), Some(shape)) => {
                     let fits = shape.len() == 2 && !shape.contains(&0) && gate == epilogue.gate;
-                    fits && coded(coding, gate, &shape).multiplies_blocks()
+                    fits && coding.shape(gate, &shape).multiplies_blocks()
                 }
                 _ => false,
             };
@@ -166,7 +148,7 @@ fn own(graph: &Graph, node: &Node, op: CpuOp, formats: &[Option<Format>], option
                 Some(Format::CodePanels { groups, gate }) => groups == 1 && gate == epilogue.gate,
                 Some(Format::Coded { coding, gate }) => {
                     let shape = graph.shape(node.inputs[1]).fixed();
-                    let fits = |shape: Vec<usize>| shape.len() == 2 && coded(coding, gate, &shape).multiplies_codes();
+                    let fits = |shape: Vec<usize>| shape.len() == 2 && coding.shape(gate, &shape).multiplies_codes();
                     gate == epilogue.gate && shape.is_some_and(fits)
                 }
                 _ => false,
@@ -190,6 +172,27 @@ fn own(graph: &Graph, node: &Node, op: CpuOp, formats: &[Option<Format>], option
         fail!(Format, "`{}` as no pass leaves it", node.op);
     }
     Ok(())
+}
+
+/// True if rows are quantized as they say.
+fn quantizes(graph: &Graph, node: &Node, prologue: Prologue, rows: Rows) -> Result<bool> {
+    let known = match rows {
+        Rows::Within([low, high]) => low.is_finite() && high.is_finite() && low <= high,
+        Rows::Spanning | Rows::Blocks => true,
+    };
+    let normed = match prologue {
+        Prologue::None => match node.inputs[..] {
+            [x] => graph.node(x).signature.clone(),
+            _ => fail!(Format, "rows of {} values", node.inputs.len()),
+        },
+        Prologue::LayerNorm { eps } => graph.infer(&Op::LayerNorm { eps }, &node.inputs)?,
+        Prologue::RmsNorm { eps } => graph.infer(&Op::RmsNorm { eps }, &node.inputs)?,
+        Prologue::GroupNorm { groups, eps, activation } => {
+            graph.infer(&Op::GroupNorm { groups, eps, activation }, &node.inputs)?
+        }
+    };
+    let float = matches!(normed.dtype, DType::F32 | DType::BF16);
+    Ok(known && float && quantized(&normed, rows)? == node.signature)
 }
 
 /// True if codes reach from one end to the other within what a byte holds.

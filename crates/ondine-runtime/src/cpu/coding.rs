@@ -1,5 +1,6 @@
 //! Which codes of few bits kernels read as they are.
 
+use ondine_kernels::{CodeLevels, CodedShape};
 use serde::{Deserialize, Serialize};
 
 use ondine_graph::{
@@ -24,6 +25,18 @@ pub(crate) struct Coding {
 impl Coding {
     /// Of weights whose activations have 8 bits, too.
     pub(crate) const ROWS8: Self = Self { bits: 8, group: 1, levels: Levels::Rows8, wide: false };
+
+    /// What the kernels call a weight `[out, in]` of such codes.
+    pub(crate) fn shape(self, gate: bool, shape: &[usize]) -> CodedShape {
+        let levels = match self.levels {
+            Levels::Symmetric => CodeLevels::Symmetric,
+            Levels::Zeros => CodeLevels::Zeros,
+            Levels::Minima => CodeLevels::Minima,
+            Levels::Table | Levels::Rows8 => CodeLevels::Table,
+        };
+        let Self { bits, group, wide, .. } = self;
+        CodedShape { outputs: shape[0], channels: shape[1], bits, group, levels, wide, glu: gate }
+    }
 
     /// True if kernels read such codes, which a file may not be believed.
     pub(crate) fn is_known(self) -> bool {

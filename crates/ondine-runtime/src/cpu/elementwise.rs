@@ -184,6 +184,23 @@ pub(super) fn reduce(
     })
 }
 
+pub(super) fn rotate(
+    interleaved: bool,
+    inputs: &[Operand<'_>],
+    out: &mut Target<'_>,
+    device: &Processor,
+) -> Result<()> {
+    let [x, cos, sin] = inputs else { fail!(Shape, "a rotation takes 3 inputs") };
+    let (&[.., heads, width], &[.., pairs]) = (x.shape, cos.shape) else { fail!(Shape, "heads of rank 1") };
+    if out.bytes.is_empty() {
+        return Ok(());
+    }
+    let rotation = k::Rotation { heads, width, pairs, interleaved, cos: cos.view(), sin: sin.view() };
+    dispatch!("rotation", x.dtype, [F32 => f32, BF16 => bf16], T => {
+        k::rotate(&device.cpu, &rotation, x.view::<T>(), out.view());
+    })
+}
+
 /// Where rows go that a norm yields: as numbers, or quantized with a scale that is known or to be found, or in blocks.
 #[derive(Clone, Copy)]
 pub(super) enum RowsTo {

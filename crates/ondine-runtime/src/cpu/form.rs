@@ -7,7 +7,6 @@ use ondine_graph::{Epilogue, Error, ErrorKind, Op, Result, block::Block, encodin
 use super::{
     coding::{Coding, Levels, coding, multiplies_codes, multiplies_in_groups},
     native::{CpuOp, Rows},
-    weights::coded,
 };
 use crate::{
     backend::{Form, Reader},
@@ -195,7 +194,7 @@ pub(crate) fn reads_rows(
     match linear(epilogue, shape, coding, options) {
         Format::Panels { precision: Precision::Int8, .. } => Some(Rows::Spanning),
         Format::Coded { coding, gate } if options.precision == Precision::A8 => {
-            (!shape.contains(&0) && coded(coding, gate, shape).multiplies_blocks()).then_some(Rows::Blocks)
+            (!shape.contains(&0) && coding.shape(gate, shape).multiplies_blocks()).then_some(Rows::Blocks)
         }
         _ => None,
     }

@@ -7,7 +7,6 @@ use super::{
     operand::{Operand, Target},
     processor::Processor,
     products::{conv_shape, finish, matmul_shape},
-    weights::coded,
 };
 use ondine_graph::{Conv2d, DType, Epilogue, Result, fail};
 
@@ -95,7 +94,7 @@ pub(super) fn linear(
             rows: rows.iter().product(),
             input,
             input_stride,
-            shape: coded(coding, gate, weight.shape),
+            shape: coding.shape(gate, weight.shape),
             weights: weight.bytes,
             epilogue: finish(epilogue, inputs, columns)?,
             out_stride: columns,

@@ -12,7 +12,7 @@ use super::{
     native::CpuOp,
     operand::{Operand, Target, dispatch},
     processor::Processor,
-    weights::{coded, panels, weight_type},
+    weights::{panels, weight_type},
 };
 use crate::options::Precision;
 use ondine_graph::{Attention, Conv2d, DType, Epilogue, Mask, Op, Result, fail};
@@ -148,7 +148,7 @@ pub(super) fn linear(
             rows: rows.iter().product(),
             input,
             input_stride,
-            shape: coded(coding, gate, weight.shape),
+            shape: coding.shape(gate, weight.shape),
             weights: weight.bytes,
             epilogue: finish(epilogue, inputs, columns)?,
             out_stride: columns,

@@ -68,6 +68,7 @@ pub(super) fn run(
             Table::Sources(sources) => general::interpolate(*axis, sources, inputs[0], out, device),
             Table::None | Table::Windows(_) => fail!(Unsupported, "resampling without its sources"),
         },
+        Op::Rotate { interleaved } => elementwise::rotate(*interleaved, inputs, out, device),
         Op::GroupedMatMul { transposed } => products::grouped_matmul(*transposed, inputs, out, scratch, device),
         Op::Recurrent { cell, reverse } => recurrent::recurrent(*cell, *reverse, inputs, out, scratch, device),
         Op::Solve => general::solve(inputs, out, device),

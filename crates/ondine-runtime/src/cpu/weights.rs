@@ -5,16 +5,9 @@ use ondine_graph::{
     Result, element_count, fail,
     weights::encoded::{Encoded, Unpacked},
 };
-use ondine_kernels::{
-    self as k, CodeLevels, CodedShape, CodedSource, WeightShape, WeightSource, WeightType, WinogradShape,
-};
+use ondine_kernels::{self as k, CodedSource, WeightShape, WeightSource, WeightType, WinogradShape};
 
-use super::{
-    coding::{Coding, Levels},
-    form::Format,
-    processor::Processor,
-    rows,
-};
+use super::{form::Format, processor::Processor, rows};
 use crate::options::Precision;
 
 /// More bytes than an element takes in any form, and than fit an address with all that is added.
@@ -41,18 +34,6 @@ pub(super) fn panels(precision: Precision, groups: usize, gate: bool, shape: &[u
     WeightShape { taps, groups, glu: gate, ..WeightShape::linear(weight_type(precision), shape[0], shape[1] * groups) }
 }
 
-/// What the kernels call a weight `[out, in]` of codes.
-pub(super) fn coded(coding: Coding, gate: bool, shape: &[usize]) -> CodedShape {
-    let levels = match coding.levels {
-        Levels::Symmetric => CodeLevels::Symmetric,
-        Levels::Zeros => CodeLevels::Zeros,
-        Levels::Minima => CodeLevels::Minima,
-        Levels::Table | Levels::Rows8 => CodeLevels::Table,
-    };
-    let Coding { bits, group, wide, .. } = coding;
-    CodedShape { outputs: shape[0], channels: shape[1], bits, group, levels, wide, glu: gate }
-}
-
 /// Bytes of a packed weight.
 ///
 /// # Errors
@@ -72,7 +53,7 @@ pub(super) fn packed_bytes(format: Format, shape: &[usize], device: &Processor) 
         Format::Plain => shape.iter().product::<usize>() * size_of::<f32>(),
         Format::Panels { precision, groups, gate } => panels(precision, groups, gate, shape).packed_size(&device.cpu),
         Format::CodePanels { groups, gate } => panels(Precision::Int8, groups, gate, shape).packed_size(&device.cpu),
-        Format::Coded { coding, gate } => coded(coding, gate, shape).packed_size(&device.cpu),
+        Format::Coded { coding, gate } => coding.shape(gate, shape).packed_size(&device.cpu),
         Format::Rows { coding } => rows::packed_rows(coding, [shape[0], shape[1]]),
         Format::Blocks { block } => match block.row_bytes(shape[1]) {
             Some(row) => shape[0] * row,
@@ -141,6 +122,6 @@ pub(super) fn pack_codes(
     let zeros: Vec<f16> = encoded.zeros.iter().map(|&x| f16::from_f32(x)).collect();
     let Unpacked { codes, scales, minima } = encoded.unpacked();
     let source = CodedSource { codes: &codes, scales: &scales, zeros: &zeros, minima: &minima, table: &encoded.tables };
-    k::pack_coded(&device.cpu, &coded(coding, gate, shape), &source, out);
+    k::pack_coded(&device.cpu, &coding.shape(gate, shape), &source, out);
     Ok(())
 }

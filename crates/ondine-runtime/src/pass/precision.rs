@@ -149,6 +149,7 @@ fn is_activation(op: &Op, position: usize) -> bool {
         Op::Linear(epilogue) | Op::Conv2d(_, epilogue) => position == 0 || position > 1 + usize::from(epilogue.bias),
         Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::GroupNorm { .. } => position == 0,
         Op::Attention(_) => position < 3,
+        Op::Rotate { .. } => position == 0,
         Op::Gather => false,
         _ => true,
     }
