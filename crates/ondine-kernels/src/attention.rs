@@ -4,6 +4,7 @@
 //! each lane of a few vectors; [`tile`] says what happens to a strip when a tile goes by, [`pack`] how operands are
 //! laid out. The order of all sums depends on the shape alone.
 
+pub(crate) mod few;
 mod lanes;
 mod pack;
 pub(crate) mod quantize;
@@ -21,6 +22,7 @@ use crate::{
         isa::Isa,
         product::Product,
     },
+    attention::few::{FewRows, are_few},
     attention::shape::{Attention, AttentionMask, AttentionShape, Packing, STRIP_VECTORS, Scratch, TASK_STRIPS},
     cpu::Cpu,
     gemm::{
@@ -92,6 +94,13 @@ pub fn attention(
         // that pack have ended.
         SCRATCH.with_borrow_mut(|scratch| unsafe { cpu.enter_raw(Task { work, part, scratch }) });
     };
+    if are_few(shape) {
+        pool.run(batch * kv_heads, &|head| {
+            // SAFETY: the lengths have been checked, and each task writes the rows of its own head.
+            SCRATCH.with_borrow_mut(|scratch| unsafe { cpu.enter_raw(FewRows { work, head, scratch }) });
+        });
+        return;
+    }
     let tiles = packing.tiles;
     pool.run(batch * kv_heads * tiles, &|task| run(Part::Pack { head: task / tiles, tile: task % tiles }));
     // A strip's results depend on no other strip, so their share of a task may depend on the number of threads.

@@ -403,6 +403,28 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn attention_of_few_queries_is_right(
+        shape in attention_shape(),
+        (queries, repeat) in proptest::sample::select(vec![(1_usize, 1_usize), (1, 3), (1, 5), (1, 8), (2, 4), (3, 2), (8, 1)]),
+        mask in mask_kind(),
+        dtype in float(),
+        out in float(),
+        seed: u64,
+    ) {
+        let heads = shape.kv_heads * repeat;
+        let gap = shape.strides[0] - shape.heads * shape.head_dim;
+        let strides = [heads * shape.head_dim + gap, shape.strides[1], shape.strides[2]];
+        let out_stride = shape.out_stride + heads * shape.value_dim - shape.heads * shape.value_dim;
+        let shape = AttentionShape { heads, queries, strides, out_stride, ..shape };
+        assert!(attention::few::are_few(&shape));
+        check_attention(&shape, mask, dtype, out, seed);
+    }
+}
+
 fn check_attention(shape: &AttentionShape, mask: MaskKind, dtype: WeightType, out: WeightType, seed: u64) {
     let &AttentionShape { batch, heads, queries, keys, value_dim, strides, out_stride, .. } = shape;
     let mut random = Random(seed);
@@ -424,7 +446,9 @@ fn check_attention(shape: &AttentionShape, mask: MaskKind, dtype: WeightType, ou
         let cpu = &cpus[0];
         let mut numbers = operands.each_ref().map(Tensor::numbers);
         if dtype == WeightType::Bf16 {
-            attention::quantize::tests::round_operands(cpu, shape, &mut numbers);
+            // Few queries are multiplied as they are.
+            let eight_bit = shape.eight_bit && !attention::few::are_few(shape);
+            attention::quantize::tests::round_operands(cpu, &AttentionShape { eight_bit, ..*shape }, &mut numbers);
         }
         let wanted = naive::attention(shape, numbers.each_ref().map(Vec::as_slice), mask);
         let run = |threads: usize| {
@@ -454,11 +478,18 @@ fn check_attention(shape: &AttentionShape, mask: MaskKind, dtype: WeightType, ou
 
 #[test]
 fn queries_that_see_no_key_get_zeros() {
+    // Few queries, and more than that.
+    for queries in [3, 20] {
+        check_unseen(queries);
+    }
+}
+
+fn check_unseen(queries: usize) {
     let shape = AttentionShape {
         batch: 2,
         heads: 1,
         kv_heads: 1,
-        queries: 3,
+        queries,
         keys: 5,
         head_dim: 2,
         value_dim: 2,
@@ -469,16 +500,16 @@ fn queries_that_see_no_key_get_zeros() {
         eight_bit: false,
     };
     let seen: Vec<bool> = (0..10).map(|i| i >= 5).collect();
-    let x = vec![1.5; 20];
+    let (x, half) = (vec![1.5; 80], 2 * queries);
     for cpus in tiers() {
         let cpu = &cpus[0];
         let mut scratch = vec![0; attention_scratch_bytes(cpu, &shape, WeightType::F32)];
-        let mut out = vec![-7.0; 12];
-        let operands = [&x[..12], &x, &x].map(Values::F32);
+        let mut out = vec![-7.0; 2 * half];
+        let operands = [&x[..2 * half], &x[..20], &x[..20]].map(Values::F32);
         let mask = AttentionMask::Keys(&seen);
         attention(cpu, &shape, operands, mask, Output::F32(&mut out), &mut scratch);
-        assert_eq!(out[..6], [0.0; 6]);
-        assert!(out[6..].iter().all(|x| (x - 1.5).abs() < 1e-6));
+        assert!(out[..half].iter().all(|&x| x == 0.0));
+        assert!(out[half..].iter().all(|x| (x - 1.5).abs() < 1e-6));
     }
 }
 

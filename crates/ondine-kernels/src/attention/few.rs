@@ -1,0 +1,339 @@
+//! Few queries, as those of the token that a conversation is at: keys and values are read once, where they lie, since
+//! bringing them into another order would take as long as all that is computed with them.
+//!
+//! A key is multiplied with all rows of its head in vectors of its elements, whose lanes are added up for as many keys
+//! at once as a vector has lanes; then softmax over the whole row, then the sum of the values.
+
+use crate::{
+    arch::{
+        enter::RawKernel,
+        isa::Isa,
+        vector::{CodeVector, MAX_LANES, Vector},
+    },
+    attention::shape::{Attention, AttentionMask, AttentionShape, Scratch},
+    gemm::{
+        epilogue::{Target, store},
+        operand::Values,
+    },
+    math,
+};
+
+/// The most rows of a head of keys and values: queries times the query heads that it serves.
+pub(super) const FEW_ROWS: usize = 8;
+
+/// Rows whose sums stay in registers.
+const TILE_ROWS: usize = 4;
+
+/// Vectors of a value whose sums do.
+const TILE_VECTORS: usize = 4;
+
+/// True if there are so few queries that nothing is packed.
+pub(crate) fn are_few(shape: &AttentionShape) -> bool {
+    shape.queries * (shape.heads / shape.kv_heads) <= FEW_ROWS
+}
+
+/// All rows of a head.
+pub(super) struct FewRows<'a> {
+    pub(super) work: &'a Attention<'a>,
+    /// Counted through all sequences.
+    pub(super) head: usize,
+    pub(super) scratch: &'a mut Scratch,
+}
+
+impl RawKernel for FewRows<'_> {
+    type Output = ();
+
+    /// See [`Attention`]; no other task writes the same rows.
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        // SAFETY: as the caller says.
+        unsafe {
+            match self.work.operands {
+                [Values::F32(_), ..] => self.attend::<I::Wide, false>(),
+                [Values::Bf16(_), ..] => self.attend::<I::Wide, true>(),
+            }
+        }
+    }
+}
+
+/// A row of keys or values: its first element in a head, and how many elements lie between rows.
+#[derive(Clone, Copy)]
+struct RowsOf {
+    first: *const u8,
+    stride: usize,
+    /// Elements of a row.
+    dim: usize,
+}
+
+impl FewRows<'_> {
+    /// # Safety
+    /// See [`RawKernel::run`]; `BF16` says what the operands are.
+    #[inline(always)]
+    unsafe fn attend<V: CodeVector, const BF16: bool>(self) {
+        let Self { work, head, scratch } = self;
+        let &AttentionShape { kv_heads, queries, keys, head_dim, value_dim, strides, scale, .. } = work.shape;
+        let rows = queries * (work.shape.heads / kv_heads);
+        let (width, all) = (head_dim.next_multiple_of(V::LANES), keys.next_multiple_of(V::LANES).max(V::LANES));
+        let sizes = [rows * width, rows * all, TILE_ROWS * V::LANES * V::LANES, V::LANES * V::LANES];
+        let [of_queries, scores, products, sums] = scratch.get(sizes);
+        let (batch, of_batch) = (head / kv_heads, head % kv_heads);
+        let bytes = if BF16 { size_of::<u16>() } else { size_of::<f32>() };
+        let place = |operand: usize, row: usize, column: usize| {
+            work.operands[operand].pointer().wrapping_add((row * strides[operand] + column) * bytes)
+        };
+        of_queries[..rows * width].fill(0.0);
+        for (row, to) in of_queries.chunks_exact_mut(width).take(rows).enumerate() {
+            let (batch, query_head, query) = work.locate(head, row);
+            let from = place(0, batch * queries + query, query_head * head_dim);
+            for (at, to) in (0..head_dim).step_by(V::LANES).zip(to.chunks_exact_mut(V::LANES)) {
+                // SAFETY: the row has the elements.
+                unsafe { read::<V, BF16>(from, at, head_dim).mul(V::splat(scale)).store(to.as_mut_ptr()) };
+            }
+        }
+        let keys_of =
+            RowsOf { first: place(1, batch * keys, of_batch * head_dim), stride: strides[1] * bytes, dim: head_dim };
+        let values_of =
+            RowsOf { first: place(2, batch * keys, of_batch * value_dim), stride: strides[2] * bytes, dim: value_dim };
+        for first in (0..keys).step_by(V::LANES) {
+            let count = V::LANES.min(keys - first);
+            for row in (0..rows).step_by(TILE_ROWS) {
+                let queries = &of_queries[row * width..];
+                // SAFETY: keys have their elements; there is room for the products of a vector of keys.
+                unsafe {
+                    match rows - row {
+                        1 => score::<V, BF16, 1>(&keys_of, first, count, queries, width, products),
+                        2 => score::<V, BF16, 2>(&keys_of, first, count, queries, width, products),
+                        3 => score::<V, BF16, 3>(&keys_of, first, count, queries, width, products),
+                        _ => score::<V, BF16, 4>(&keys_of, first, count, queries, width, products),
+                    }
+                }
+                for tile_row in 0..TILE_ROWS.min(rows - row) {
+                    let products = &products[tile_row * V::LANES * V::LANES..][..V::LANES * V::LANES];
+                    let to = &mut scores[(row + tile_row) * all + first..][..V::LANES];
+                    // SAFETY: as many lines of lanes as lanes.
+                    unsafe { add_lanes::<V>(products, sums).store(to.as_mut_ptr()) };
+                }
+            }
+        }
+        for row in 0..rows {
+            weigh::<V>(work, head, row, &mut scores[row * all..][..keys]);
+        }
+        for row in (0..rows).step_by(TILE_ROWS) {
+            let weights = &scores[row * all..];
+            // SAFETY: values have their elements; the rows of the result are this task's.
+            unsafe {
+                match rows - row {
+                    1 => blend::<V, BF16, 1>(work, head, row, &values_of, weights, all),
+                    2 => blend::<V, BF16, 2>(work, head, row, &values_of, weights, all),
+                    3 => blend::<V, BF16, 3>(work, head, row, &values_of, weights, all),
+                    _ => blend::<V, BF16, 4>(work, head, row, &values_of, weights, all),
+                }
+            }
+        }
+    }
+}
+
+/// Elements of a row from `at` on, those beyond `dim` as 0.
+///
+/// # Safety
+/// The row has `dim` elements.
+#[inline(always)]
+unsafe fn read<V: Vector, const BF16: bool>(row: *const u8, at: usize, dim: usize) -> V {
+    let count = V::LANES.min(dim - at);
+    // SAFETY: as the caller says.
+    unsafe {
+        match (BF16, count == V::LANES) {
+            (true, true) => V::load_bf16(row.cast::<u16>().add(at)),
+            (true, false) => V::load_bf16_some(row.cast::<u16>().add(at), count),
+            (false, true) => V::load(row.cast::<f32>().add(at)),
+            (false, false) => V::load_some(row.cast::<f32>().add(at), count),
+        }
+    }
+}
+
+/// Products of `R` queries with keys, still apart in the lanes: row by row, key by key.
+///
+/// # Safety
+/// The keys have their elements, and there is room for `R` rows of `LANES` keys.
+#[inline(always)]
+unsafe fn score<V: Vector, const BF16: bool, const R: usize>(
+    keys: &RowsOf,
+    first: usize,
+    count: usize,
+    queries: &[f32],
+    width: usize,
+    products: &mut [f32],
+) {
+    for key in 0..V::LANES {
+        // Those beyond the last repeat it, to be cut off later.
+        let row = keys.first.wrapping_add((first + key.min(count - 1)) * keys.stride);
+        let mut sums = [V::splat(0.0); R];
+        // SAFETY: as the caller says; queries are padded to whole vectors.
+        unsafe {
+            for at in (0..keys.dim).step_by(V::LANES) {
+                let elements = read::<V, BF16>(row, at, keys.dim);
+                for (index, sum) in sums.iter_mut().enumerate() {
+                    *sum = elements.mul_add(V::load(queries.as_ptr().add(index * width + at)), *sum);
+                }
+            }
+            for (index, sum) in sums.iter().enumerate() {
+                sum.store(products.as_mut_ptr().add((index * V::LANES + key) * V::LANES));
+            }
+        }
+    }
+}
+
+/// The sums of the lanes of as many vectors as there are lanes.
+///
+/// # Safety
+/// Both have `LANES * LANES` numbers.
+#[inline(always)]
+unsafe fn add_lanes<V: Vector>(vectors: &[f32], turned: &mut [f32]) -> V {
+    let mut rows = [vectors.as_ptr(); MAX_LANES];
+    for (index, row) in rows.iter_mut().enumerate().take(V::LANES) {
+        *row = vectors.as_ptr().wrapping_add(index * V::LANES);
+    }
+    // SAFETY: as the caller says.
+    unsafe {
+        V::transpose(&rows, 0, turned.as_mut_ptr(), V::LANES);
+        let mut sum = V::load(turned.as_ptr());
+        for lane in 1..V::LANES {
+            sum = sum.add(V::load(turned.as_ptr().add(lane * V::LANES)));
+        }
+        sum
+    }
+}
+
+/// From the scores of a row to weights whose sum is 1, or 0 if no key is seen.
+#[inline(always)]
+fn weigh<V: Vector>(work: &Attention<'_>, head: usize, row: usize, scores: &mut [f32]) {
+    let &AttentionShape { queries, keys, causal, heads, .. } = work.shape;
+    let (batch, query_head, query) = work.locate(head, row);
+    if causal {
+        // Query `i` sees keys up to `i + keys - queries`.
+        let seen = (query + 1 + keys).saturating_sub(queries).min(keys);
+        scores[seen..].fill(f32::NEG_INFINITY);
+    }
+    match work.mask {
+        AttentionMask::None => {}
+        AttentionMask::Keys(seen) => {
+            for (score, &seen) in scores.iter_mut().zip(&seen[batch * keys..]) {
+                *score = if seen { *score } else { f32::NEG_INFINITY };
+            }
+        }
+        AttentionMask::Additive { values, batch: per_batch, heads: per_head } => {
+            let batch = if per_batch { batch } else { 0 };
+            let plane = if per_head { batch * heads + query_head } else { batch };
+            for (score, value) in scores.iter_mut().zip(&values[(plane * queries + query) * keys..][..keys]) {
+                *score += value;
+            }
+        }
+    }
+    let mut largest = f32::NEG_INFINITY;
+    for &score in &*scores {
+        largest = if score > largest { score } else { largest };
+    }
+    if largest == f32::NEG_INFINITY {
+        scores.iter_mut().for_each(|score| *score = if score.is_nan() { f32::NAN } else { 0.0 });
+        return;
+    }
+    let (vectors, rest) = scores.split_at_mut(scores.len() / V::LANES * V::LANES);
+    let (mut lanes, mut total) = (V::splat(0.0), 0.0_f64);
+    for chunk in vectors.chunks_exact_mut(V::LANES) {
+        // SAFETY: a chunk is a vector.
+        unsafe {
+            let power = math::exp_lanes(V::load(chunk.as_ptr()).sub(V::splat(largest)));
+            lanes = lanes.add(power);
+            power.store(chunk.as_mut_ptr());
+        }
+    }
+    let mut sums = [0.0_f32; MAX_LANES];
+    // SAFETY: no vector has more lanes.
+    unsafe { lanes.store(sums.as_mut_ptr()) };
+    for &sum in &sums[..V::LANES] {
+        total += f64::from(sum);
+    }
+    if !rest.is_empty() {
+        let mut last = [f32::NEG_INFINITY; MAX_LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        // SAFETY: no vector has more lanes.
+        unsafe {
+            math::exp_lanes(V::load(last.as_ptr()).sub(V::splat(largest))).store(last.as_mut_ptr());
+        }
+        rest.copy_from_slice(&last[..rest.len()]);
+        total += rest.iter().map(|&power| f64::from(power)).sum::<f64>();
+    }
+    let inverse = (1.0 / total) as f32;
+    for weight in scores {
+        *weight *= inverse;
+    }
+}
+
+/// Sums of values for `R` rows of a head, written where they go.
+///
+/// # Safety
+/// The values have their elements, the result has the rows, and no other task writes them.
+#[inline(always)]
+unsafe fn blend<V: Vector, const BF16: bool, const R: usize>(
+    work: &Attention<'_>,
+    head: usize,
+    row: usize,
+    values: &RowsOf,
+    weights: &[f32],
+    all: usize,
+) {
+    let mut at = 0;
+    // SAFETY: as the caller says.
+    unsafe {
+        while at + TILE_VECTORS * V::LANES <= values.dim {
+            blend_columns::<V, BF16, R, TILE_VECTORS>(work, head, row, values, weights, all, at);
+            at += TILE_VECTORS * V::LANES;
+        }
+        while at < values.dim {
+            blend_columns::<V, BF16, R, 1>(work, head, row, values, weights, all, at);
+            at += V::LANES;
+        }
+    }
+}
+
+/// `N` vectors of [`blend`], from element `at` on.
+///
+/// # Safety
+/// As [`blend`].
+#[inline(always)]
+unsafe fn blend_columns<V: Vector, const BF16: bool, const R: usize, const N: usize>(
+    work: &Attention<'_>,
+    head: usize,
+    row: usize,
+    values: &RowsOf,
+    weights: &[f32],
+    all: usize,
+    at: usize,
+) {
+    let &AttentionShape { queries, keys, value_dim, out_stride, .. } = work.shape;
+    let mut sums = [[V::splat(0.0); N]; R];
+    // SAFETY: as the caller says.
+    unsafe {
+        for key in 0..keys {
+            let from = values.first.wrapping_add(key * values.stride);
+            let mut elements = [V::splat(0.0); N];
+            for (vector, elements) in elements.iter_mut().enumerate() {
+                *elements = read::<V, BF16>(from, at + vector * V::LANES, values.dim);
+            }
+            for (index, sums) in sums.iter_mut().enumerate() {
+                let weight = V::splat(*weights.as_ptr().add(index * all + key));
+                for (sum, &elements) in sums.iter_mut().zip(&elements) {
+                    *sum = elements.mul_add(weight, *sum);
+                }
+            }
+        }
+        for (index, sums) in sums.iter().enumerate() {
+            let (batch, query_head, query) = work.locate(head, row + index);
+            let to: Target = work.out.add((batch * queries + query) * out_stride + query_head * value_dim + at);
+            for (vector, &sum) in sums.iter().enumerate() {
+                let count = V::LANES.min(values.dim - at - vector * V::LANES);
+                store(sum, count, to.add(vector * V::LANES));
+            }
+        }
+    }
+}
