@@ -27,6 +27,12 @@ const TILE_ROWS: usize = 4;
 /// Vectors of a value whose sums do.
 const TILE_VECTORS: usize = 4;
 
+/// Rows that are asked for before they are read: those of one head lie too far from each other to be foreseen.
+const ROWS_AHEAD: usize = 24;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// True if there are so few queries that nothing is packed.
 pub(crate) fn are_few(shape: &AttentionShape) -> bool {
     shape.queries * (shape.heads / shape.kv_heads) <= FEW_ROWS
@@ -63,6 +69,17 @@ struct RowsOf {
     stride: usize,
     /// Elements of a row.
     dim: usize,
+}
+
+impl RowsOf {
+    /// Asks for the row that many rows behind this one.
+    #[inline(always)]
+    fn ask<V: CodeVector, const BF16: bool>(&self, row: *const u8) {
+        let bytes = if BF16 { size_of::<u16>() } else { size_of::<f32>() };
+        for at in (0..self.dim * bytes).step_by(LINE) {
+            V::prefetch(row.wrapping_add(ROWS_AHEAD * self.stride + at));
+        }
+    }
 }
 
 impl FewRows<'_> {
@@ -156,7 +173,7 @@ unsafe fn read<V: Vector, const BF16: bool>(row: *const u8, at: usize, dim: usiz
 /// # Safety
 /// The keys have their elements, and there is room for `R` rows of `LANES` keys.
 #[inline(always)]
-unsafe fn score<V: Vector, const BF16: bool, const R: usize>(
+unsafe fn score<V: CodeVector, const BF16: bool, const R: usize>(
     keys: &RowsOf,
     first: usize,
     count: usize,
@@ -167,6 +184,7 @@ unsafe fn score<V: Vector, const BF16: bool, const R: usize>(
     for key in 0..V::LANES {
         // Those beyond the last repeat it, to be cut off later.
         let row = keys.first.wrapping_add((first + key.min(count - 1)) * keys.stride);
+        keys.ask::<V, BF16>(row);
         let mut sums = [V::splat(0.0); R];
         // SAFETY: as the caller says; queries are padded to whole vectors.
         unsafe {
@@ -274,7 +292,7 @@ fn weigh<V: Vector>(work: &Attention<'_>, head: usize, row: usize, scores: &mut 
 /// # Safety
 /// The values have their elements, the result has the rows, and no other task writes them.
 #[inline(always)]
-unsafe fn blend<V: Vector, const BF16: bool, const R: usize>(
+unsafe fn blend<V: CodeVector, const BF16: bool, const R: usize>(
     work: &Attention<'_>,
     head: usize,
     row: usize,
@@ -301,7 +319,7 @@ unsafe fn blend<V: Vector, const BF16: bool, const R: usize>(
 /// # Safety
 /// As [`blend`].
 #[inline(always)]
-unsafe fn blend_columns<V: Vector, const BF16: bool, const R: usize, const N: usize>(
+unsafe fn blend_columns<V: CodeVector, const BF16: bool, const R: usize, const N: usize>(
     work: &Attention<'_>,
     head: usize,
     row: usize,
@@ -316,6 +334,9 @@ unsafe fn blend_columns<V: Vector, const BF16: bool, const R: usize, const N: us
     unsafe {
         for key in 0..keys {
             let from = values.first.wrapping_add(key * values.stride);
+            if at == 0 {
+                values.ask::<V, BF16>(from);
+            }
             let mut elements = [V::splat(0.0); N];
             for (vector, elements) in elements.iter_mut().enumerate() {
                 *elements = read::<V, BF16>(from, at + vector * V::LANES, values.dim);
