@@ -3,6 +3,8 @@
 use std::ops::Range;
 
 use crate::{
+    arch::{enter::Kernel, isa::Isa},
+    cpu::Cpu,
     rowwise::{for_rows, piece_rows},
     threads::Pool,
 };
@@ -40,51 +42,82 @@ impl Windows {
 ///
 /// # Panics
 /// If a length does not fit, or a window reaches out of its dimension.
-pub fn pool_windows(pool: &Pool, how: Fold, axes: &[Windows; 3], channels: usize, x: &[f32], out: &mut [f32]) {
+pub fn pool_windows(cpu: &Cpu, how: Fold, axes: &[Windows; 3], channels: usize, x: &[f32], out: &mut [f32]) {
     let [depth, height, width] = axes;
     let volume = depth.size * height.size * width.size * channels;
     let [rows, columns] = [height.windows.len(), width.windows.len()];
     let row = columns * channels;
     assert_eq!(out.len() * volume, x.len() * depth.windows.len() * rows * row, "the output does not fit the input");
-    for_rows(pool, out, row, piece_rows(row * 4), |first, out| {
-        for (index, out) in (first..).zip(out.chunks_exact_mut(row)) {
+    for_rows(cpu.pool(), out, row, piece_rows(row * 4), |first, out| {
+        cpu.enter(PoolRows { how, axes, channels, x, first, out });
+    });
+}
+
+/// A piece of [`pool_windows`]: rows of the output from `first` on.
+struct PoolRows<'a> {
+    how: Fold,
+    axes: &'a [Windows; 3],
+    channels: usize,
+    x: &'a [f32],
+    first: usize,
+    out: &'a mut [f32],
+}
+
+impl Kernel for PoolRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        match self.how {
+            Fold::Max => self.fold::<true>(),
+            Fold::Average => self.fold::<false>(),
+        }
+    }
+}
+
+impl PoolRows<'_> {
+    /// Folds to the largest, or else to the average.
+    #[inline(always)]
+    fn fold<const MAX: bool>(self) {
+        let Self { axes: [depth, height, width], channels, x, first, out, .. } = self;
+        let rows = height.windows.len();
+        for (index, out) in (first..).zip(out.chunks_exact_mut(width.windows.len() * channels)) {
             let (image, plane) = (index / rows / depth.windows.len(), index / rows % depth.windows.len());
             let (plane, line) = (depth.windows[plane], height.windows[index % rows]);
             for (&column, out) in width.windows.iter().zip(out.chunks_exact_mut(channels)) {
-                out.fill(if how == Fold::Max { f32::NEG_INFINITY } else { 0.0 });
+                out.fill(if MAX { f32::NEG_INFINITY } else { 0.0 });
                 for d in elements(plane, depth.dilation) {
                     for h in elements(line, height.dilation) {
                         let start = (image * depth.size + d) * height.size + h;
                         for w in elements(column, width.dilation) {
-                            fold_into(how, &x[(start * width.size + w) * channels..][..channels], out);
+                            fold_into::<MAX>(&x[(start * width.size + w) * channels..][..channels], out);
                         }
                     }
                 }
-                if how == Fold::Average {
+                if !MAX {
                     let divisor = (plane.2 * line.2 * column.2) as f32;
-                    out.iter_mut().for_each(|sum| *sum /= divisor);
+                    for sum in out {
+                        *sum /= divisor;
+                    }
                 }
             }
         }
-    });
+    }
 }
 
+#[inline(always)]
 fn elements((first, count, _): (usize, usize, usize), dilation: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |i| first + i * dilation)
 }
 
-fn fold_into(how: Fold, x: &[f32], out: &mut [f32]) {
-    match how {
-        Fold::Max => {
-            for (out, &x) in out.iter_mut().zip(x) {
-                *out = if x > *out || x.is_nan() { x } else { *out };
-            }
-        }
-        Fold::Average => {
-            for (out, &x) in out.iter_mut().zip(x) {
-                *out += x;
-            }
-        }
+#[inline(always)]
+fn fold_into<const MAX: bool>(x: &[f32], out: &mut [f32]) {
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out = match MAX {
+            true if x > *out || x.is_nan() => x,
+            true => *out,
+            false => *out + x,
+        };
     }
 }
 
@@ -129,7 +162,7 @@ mod tests {
         let axes = [Windows::one(), height.clone(), width.clone()];
         for how in [Fold::Max, Fold::Average] {
             let mut out = vec![0.0; 2 * 2 * 3 * 3];
-            pool_windows(&Pool::new(2), how, &axes, 3, &x, &mut out);
+            pool_windows(&Cpu::new(2).unwrap(), how, &axes, 3, &x, &mut out);
             for (i, &found) in out.iter().enumerate() {
                 let (c, w, h, n) = (i % 3, i / 3 % 3, i / 9 % 2, i / 18);
                 let (h, w) = (height.windows[h], width.windows[w]);

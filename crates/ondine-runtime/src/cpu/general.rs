@@ -251,7 +251,7 @@ pub(super) fn pool(
         return Ok(());
     }
     dispatch!("pooling", x.dtype, [F32 => f32], T => {
-        k::pool_windows(device.cpu.pool(), fold(pooling.fold), axes, channels, x.view::<T>(), out.view::<T>());
+        k::pool_windows(&device.cpu, fold(pooling.fold), axes, channels, x.view::<T>(), out.view::<T>());
     })
 }
 
