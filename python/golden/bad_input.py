@@ -315,7 +315,7 @@ def try_case(ondine, folders, case):
 
 def try_interrupt(ondine, folders, seconds):
     """Ctrl-C in the middle of a long drawing: a prompt end, nothing written."""
-    case = Case(f"Ctrl-C after {seconds} s", arguments=("--steps", "1000", "--width", "256", "--height", "256", "--dump", "d.safetensors"))
+    case = Case(f"Ctrl-C after {seconds} s", arguments=("--steps", "900", "--width", "256", "--height", "256", "--dump", "d.safetensors"))
     with scratch() as place:
         before = files(place)
         answer = execute(command(ondine, case, folders / "sd15"), place, seconds)
