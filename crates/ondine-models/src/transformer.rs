@@ -1,7 +1,8 @@
 //! Decoder-only transformers: the language models of transformers' `...ForCausalLM` classes and of GGUF files.
 //!
 //! One definition serves all: families differ in the properties that [`Config`] holds (norms and where they stand,
-//! rotary positions, windows, biases, scales, soft caps) and in nothing else. Weights are named as in transformers.
+//! rotary positions, windows, biases, scales, soft caps, experts, keys that layers share) and in nothing else. Weights
+//! are named as in transformers.
 //!
 //! Every function takes `input_ids` I64 `[tokens]` and `past` (I64, one number): how many tokens the states hold
 //! already. It appends the keys and values of its tokens to the states `keys.N` and `values.N`
