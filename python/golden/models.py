@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from diffusers.utils import logging
 from safetensors.torch import save_file
-from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
 from weights import prefix_keys, randomize, rescale, rounded, scrub
 
@@ -157,6 +157,24 @@ def vae_tiny():
                        decoded=model.decode(latent).sample)
 
 
+def t5(mask, **changes):
+    """A T5 encoder on rows longer than half of the distances that it tells apart, one of them padded if `mask`."""
+    config = T5Config(**(dict(vocab_size=40, d_model=20, d_kv=6, d_ff=28, num_layers=2, num_heads=3) | changes))
+    model = randomize(T5EncoderModel(config), 17)
+    for name, parameter in model.named_parameters():
+        if "relative_attention_bias" in name:
+            parameter.data.mul_(4)
+        if "norm" in name:
+            parameter.data.add_(1)
+    ids = torch.randint(0, config.vocab_size, (2, 70), generator=torch.Generator().manual_seed(6))
+    golden = dict(input_ids=ids)
+    if mask:
+        golden["attention_mask"] = torch.ones(2, 70, dtype=torch.long)
+        golden["attention_mask"][0, 41:] = 0
+    golden["last_hidden_state"] = model(**golden).last_hidden_state
+    return model, golden
+
+
 MODELS = {
     "clip_quick_gelu": (lambda: clip("quick_gelu"), torch.float32),
     "clip_gelu": (lambda: clip("gelu"), torch.float32),
@@ -166,6 +184,9 @@ MODELS = {
     "vae_kl": (vae_kl, torch.bfloat16),
     "vae_kl_plain": (lambda: vae_kl(use_quant_conv=False, use_post_quant_conv=False, mid_block_add_attention=False),
                      torch.bfloat16),
+    "t5_gated": (lambda: t5(True, feed_forward_proj="gated-gelu"), torch.float32),
+    "t5_plain": (lambda: t5(False, relative_attention_num_buckets=16, relative_attention_max_distance=40),
+                 torch.float32),
     "vae_tiny": (vae_tiny, torch.float16),
 }
 

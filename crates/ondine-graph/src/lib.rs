@@ -4,7 +4,7 @@
 //! - [`Weights`]: the tensors of a checkpoint, mapped, in whatever type the file holds ([`encoding`] for few bits)
 //! - [`Recipes`](recipe::Recipes): weights that are computed from those of the checkpoint, as data
 //! - [`sample`]: inputs for a graph of which nothing else is known
-//! - [`rewrite`]: how a graph becomes another one; passes, gradients and adapters are built on it
+//! - [`rewrite`]: how a graph becomes another one; passes, gradients and adapters ([`adapt`]) are built on it
 //! - [`Asset`]: named functions over one checkpoint, the one thing that importers hand to whoever runs them; as a
 //!   folder on the disk by [`Asset::save`] and [`Asset::open`]
 //!
@@ -34,6 +34,7 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
+pub mod adapt;
 mod asset;
 pub mod block;
 mod build;

@@ -4,6 +4,7 @@
 //! new node goes through shape inference.
 
 pub mod layout;
+pub mod low_rank;
 pub mod share;
 
 use std::collections::BTreeSet;

@@ -35,7 +35,14 @@ impl Plan {
     /// # Errors
     /// If it is no language model that is known here, is broken, or is not made for such a context.
     pub fn new(path: &Path, settings: Settings, device: &Device) -> Result<Self> {
-        let language = Language::open(path)?;
+        Self::of(Language::open(path)?, settings, device)
+    }
+
+    /// As [`Plan::new`], for a model that is open, and may have been adapted.
+    ///
+    /// # Errors
+    /// If the model is not made for such a context.
+    pub fn of(language: Language, settings: Settings, device: &Device) -> Result<Self> {
         let context = settings.context.unwrap_or_else(|| language.max_tokens.min(TYPICAL_CONTEXT));
         let options = Options { precision: settings.precision, ..Options::default() };
         let prepared = language.asset(context)?.prepare(&options, device)?;

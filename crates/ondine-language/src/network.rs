@@ -10,13 +10,15 @@ pub(crate) const PIECE: usize = 512;
 #[derive(Debug)]
 pub(crate) struct Network {
     next: Function,
+    extend: Function,
     logits: Function,
     state: State,
 }
 
 impl Network {
     pub(crate) fn new(model: &Model) -> Result<Self> {
-        Ok(Self { next: model.function("next")?, logits: model.function("logits")?, state: State::default() })
+        let [next, extend, logits] = ["next", "extend", "logits"].map(|name| model.function(name));
+        Ok(Self { next: next?, extend: extend?, logits: logits?, state: State::default() })
     }
 
     /// Adds `ids` to the `past` tokens that the states hold, and yields the logits of what comes next. `done` hears how
@@ -28,26 +30,33 @@ impl Network {
         wish: &Wish,
         done: &mut dyn FnMut(usize),
     ) -> Result<Vec<f32>> {
-        let mut last = None;
-        for piece in ids.chunks(PIECE) {
-            last = Some(call(&self.next, piece, past, &mut self.state, wish)?);
+        let mut pieces = ids.chunks(PIECE);
+        let Some(last) = pieces.next_back() else { fail!(Internal, "there is no token to go on from") };
+        for piece in pieces {
+            call(&self.extend, "past", piece, past, &mut self.state, wish)?;
             past += piece.len();
             done(past);
         }
-        match last {
-            Some(logits) => Ok(logits.to_f32()),
-            None => fail!(Internal, "there is no token to go on from"),
-        }
+        let logits = call(&self.next, "logits", last, past, &mut self.state, wish)?;
+        done(past + last.len());
+        Ok(logits.to_f32())
     }
 
     /// Adds `ids` to the `past` tokens that the states hold, and yields the logits after each: `[ids, vocabulary]`.
     pub(crate) fn logits(&mut self, ids: &[u32], past: usize, wish: &Wish) -> Result<NDArray> {
-        call(&self.logits, ids, past, &mut self.state, wish)
+        call(&self.logits, "logits", ids, past, &mut self.state, wish)
     }
 }
 
-fn call(function: &Function, ids: &[u32], past: usize, state: &mut State, wish: &Wish) -> Result<NDArray> {
+fn call(
+    function: &Function,
+    output: &str,
+    ids: &[u32],
+    past: usize,
+    state: &mut State,
+    wish: &Wish,
+) -> Result<NDArray> {
     let ids: Vec<i64> = ids.iter().map(|&id| id.into()).collect();
     let (ids, past) = (NDArray::new(&[ids.len()], &ids)?, NDArray::scalar(past as i64));
-    function.run_until(&[("input_ids", &ids), ("past", &past)], state, wish)?.take("logits")
+    function.run_until(&[("input_ids", &ids), ("past", &past)], state, wish)?.take(output)
 }

@@ -1,6 +1,6 @@
 //! What an architecture is: how its graphs are built, what its checkpoints hold, and the facts that pipelines ask for.
 
-use ondine_graph::{Graph, Result};
+use ondine_graph::{Graph, Result, Weights, recipe::Recipes};
 
 use crate::weights::Rename;
 
@@ -31,8 +31,9 @@ pub enum Role {
     Denoiser(fn(&str) -> Result<DenoiserFacts>),
     /// Turns pictures into latents and back.
     Autoencoder(fn(&str) -> Result<LatentSpace>),
-    /// Says which token may come next.
-    Language(fn(&str) -> Result<TextFacts>),
+    /// Says which token may come next. Some of its weights may be in another form in checkpoints than its functions ask
+    /// for: the second function says how they are computed.
+    Language(fn(&str) -> Result<TextFacts>, fn(&str, &mut Weights) -> Result<Recipes>),
 }
 
 /// What is known of the sizes of the inputs when a graph is built.

@@ -2,9 +2,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use ondine_graph::{Asset, Context, Result, Weights, fail};
+use ondine_graph::{Asset, Context, Result, Weights, fail, recipe::Recipes};
 
 use crate::{
+    adapter::{Adapter, Applied, Rows},
     architecture::Role,
     gguf::{self, Gguf},
     network::Network,
@@ -24,10 +25,14 @@ pub struct Language {
     pub max_tokens: usize,
     config: Config,
     weights: Arc<Weights>,
+    recipes: Recipes,
+    /// True if rows of queries and keys are neighbours that are turned together, and are not in transformers.
+    neighbours: bool,
+    adapters: Vec<(Adapter, f32)>,
 }
 
-/// The functions that go on with a text: `next` and `logits` of [`transformer`].
-const FUNCTIONS: [&str; 2] = ["next", "logits"];
+/// The functions that go on with a text: `next`, `extend` and `logits` of [`transformer`].
+const FUNCTIONS: [&str; 3] = ["next", "extend", "logits"];
 
 impl Language {
     /// Opens a GGUF file, or a folder as transformers saves it.
@@ -48,24 +53,58 @@ impl Language {
         let gguf = Gguf::open(path)?;
         let (config, weights) = Config::from_gguf(&gguf).at(|| &gguf.file)?;
         let vocabulary = Vocabulary::from_gguf(&gguf)?;
-        Self::new(gguf.file.to_string(), vocabulary, config, Arc::new(weights))
+        let neighbours = config.rotaries.first().is_some_and(|rotary| rotary.interleaved);
+        let opened = Self::new(gguf.file.to_string(), vocabulary, config, Arc::new(weights), Recipes::default())?;
+        Ok(Self { neighbours, ..opened })
     }
 
     fn from_folder(source: &Source) -> Result<Self> {
         let network = Network::open(source, "", None)?;
-        let Role::Language(_) = network.architecture.role else {
+        let Role::Language(..) = network.architecture.role else {
             fail!(Unsupported, "{}: a {} is no language model", network.name, network.architecture.class);
         };
         let config = Config::from_json(&network.config).at(|| &network.name)?;
         let vocabulary = Vocabulary::open(source, "")?;
-        Self::new(network.name, vocabulary, config, network.weights)
+        Self::new(network.name, vocabulary, config, network.weights, network.recipes)
     }
 
-    fn new(name: String, vocabulary: Vocabulary, config: Config, weights: Arc<Weights>) -> Result<Self> {
+    fn new(
+        name: String,
+        vocabulary: Vocabulary,
+        config: Config,
+        weights: Arc<Weights>,
+        recipes: Recipes,
+    ) -> Result<Self> {
         if vocabulary.is_empty() {
             fail!(Format, "{name}: its vocabulary has no tokens");
         }
-        Ok(Self { name, vocabulary, max_tokens: config.max_positions, config, weights })
+        Ok(Self {
+            name,
+            vocabulary,
+            max_tokens: config.max_positions,
+            config,
+            weights,
+            recipes,
+            neighbours: false,
+            adapters: vec![],
+        })
+    }
+
+    /// Changes the model by an adapter, times `weight`; several add up.
+    ///
+    /// # Errors
+    /// As [`Adapter::open`] and [`Adapter::apply`].
+    pub fn adapt(&mut self, path: &Path, weight: f32) -> Result<Applied> {
+        let adapter = Adapter::open(path)?;
+        let (_, applied) = adapter.apply(&self.plain(1)?, weight, self.rows())?;
+        self.adapters.push((adapter, weight));
+        Ok(applied)
+    }
+
+    /// How rows lie in the model, as [`Adapter::apply`] asks.
+    #[must_use]
+    pub fn rows(&self) -> Rows {
+        Rows::of(&self.config, self.neighbours)
     }
 
     /// The functions that go on with a text of up to `context` tokens, ready to be specialized.
@@ -73,9 +112,17 @@ impl Language {
     /// # Errors
     /// If the context is longer than the model was made for, or weights are missing or of other shapes.
     pub fn asset(&self, context: usize) -> Result<Asset> {
+        let rows = self.rows();
+        self.adapters.iter().try_fold(self.plain(context)?, |asset, (adapter, weight)| {
+            adapter.apply(&asset, *weight, rows).map(|(adapted, _)| adapted)
+        })
+    }
+
+    /// As [`Language::asset`], without adapters.
+    fn plain(&self, context: usize) -> Result<Asset> {
         let mut functions = transformer::functions(&self.config, Some(context)).at(|| &self.name)?;
         functions.retain(|(name, _)| FUNCTIONS.contains(name));
-        weights::check(&self.weights, functions.iter().map(|(_, graph)| graph), transformer::IGNORED)?;
-        Asset::new(self.name.as_str(), functions, self.weights.clone())
+        weights::check(&self.weights, &self.recipes, functions.iter().map(|(_, graph)| graph), transformer::IGNORED)?;
+        Asset::with_recipes(self.name.as_str(), functions, self.weights.clone(), self.recipes.clone())
     }
 }

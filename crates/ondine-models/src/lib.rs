@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`clip_text`] | `CLIPTextModel`, `CLIPTextModelWithProjection` |
 //! | [`bert`] | `BertModel` |
+//! | [`t5`] | `T5EncoderModel` |
 //! | [`transformer`] | `LlamaForCausalLM` and other decoders |
 //! | [`unet`] | `UNet2DConditionModel` |
 //! | [`autoencoder::kl`] | `AutoencoderKL` |
@@ -17,7 +18,8 @@
 //!
 //! [`Pipeline`] reads a folder of such networks from the disk or from the program itself ([`Source`]),
 //! [`registry`] knows the architectures by class name, [`Tokenizer`] turns prompts of pictures into token ids,
-//! [`Vocabulary`] text of language models into ids and back, [`gguf`] reads files of ggml.
+//! [`Vocabulary`] text of language models into ids and back, [`gguf`] reads files of ggml, [`Adapter`] changes language
+//! models by factors of low rank.
 //!
 //! ```
 //! use ondine_models::unet;
@@ -37,6 +39,7 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
+pub mod adapter;
 pub mod architecture;
 pub mod autoencoder;
 pub mod bert;
@@ -48,12 +51,14 @@ pub mod gguf;
 mod language;
 mod network;
 pub mod registry;
+pub mod t5;
 mod tokenizer;
 pub mod transformer;
 pub mod unet;
 pub mod vocabulary;
 pub mod weights;
 
+pub use adapter::Adapter;
 pub use architecture::{Architecture, DenoiserFacts, Functions, GraphSizes, LatentSpace, Role, TextFacts};
 pub use config::{PerLevel, class_of};
 pub use folder::{Component, Pipeline};

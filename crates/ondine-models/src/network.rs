@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ondine_graph::{Asset, Context, Result, Weights, fail};
+use ondine_graph::{Asset, Context, Result, Weights, fail, recipe::Recipes};
 
 use crate::{
     architecture::{Architecture, DenoiserFacts, Functions, GraphSizes, LatentSpace, Role, TextFacts},
@@ -25,6 +25,8 @@ pub struct Network {
     pub config: String,
     /// Its weights, mapped, under the names that its graphs use.
     pub weights: Arc<Weights>,
+    /// How weights are computed that the checkpoint holds in another form.
+    pub recipes: Recipes,
 }
 
 impl Network {
@@ -59,8 +61,12 @@ impl Network {
         let name = weights_source.describe(weights_folder);
         let mut weights = weights::load(weights_source, weights_folder)?;
         weights::rename(&mut weights, architecture.renames).at(|| &name)?;
-        weights::check(&weights, functions.iter().map(|(_, graph)| graph), architecture.ignored)?;
-        Ok(Self { name, architecture, config, weights: Arc::new(weights) })
+        let recipes = match architecture.role {
+            Role::Language(_, recipes) => recipes(&config, &mut weights).at(|| &name)?,
+            Role::TextEncoder(_) | Role::Denoiser(_) | Role::Autoencoder(_) => Recipes::default(),
+        };
+        weights::check(&weights, &recipes, functions.iter().map(|(_, graph)| graph), architecture.ignored)?;
+        Ok(Self { name, architecture, config, weights: Arc::new(weights), recipes })
     }
 
     /// All its functions, with all sizes symbolic.
@@ -76,7 +82,8 @@ impl Network {
     /// # Errors
     /// None that [`Network::open`] would not have met.
     pub fn asset(&self, sizes: GraphSizes) -> Result<Asset> {
-        Asset::new(self.name.as_str(), (self.architecture.functions)(&self.config, sizes)?, self.weights.clone())
+        let functions = (self.architecture.functions)(&self.config, sizes)?;
+        Asset::with_recipes(self.name.as_str(), functions, self.weights.clone(), self.recipes.clone())
     }
 
     /// The facts of a text encoder.

@@ -5,7 +5,7 @@ use ondine_graph::{Result, fail};
 use crate::{
     architecture::Architecture,
     autoencoder::{kl, tiny},
-    bert, clip_text, transformer, unet,
+    bert, clip_text, t5, transformer, unet,
 };
 
 /// Every architecture but the language models, which [`transformer::ARCHITECTURES`] lists.
@@ -13,6 +13,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     clip_text::ARCHITECTURE,
     clip_text::WITH_PROJECTION,
     bert::ARCHITECTURE,
+    t5::ARCHITECTURE,
     unet::ARCHITECTURE,
     kl::ARCHITECTURE,
     tiny::ARCHITECTURE,

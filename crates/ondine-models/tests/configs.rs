@@ -4,7 +4,7 @@ use ondine_graph::{Error, ErrorKind};
 use ondine_models::{
     Role,
     autoencoder::{kl, tiny},
-    bert, class_of, clip_text, registry, unet,
+    bert, class_of, clip_text, registry, t5, transformer, unet,
 };
 
 use ErrorKind::{Format, Missing, Shape, Unsupported};
@@ -174,12 +174,60 @@ fn options_that_change_nothing_are_no_reason_to_refuse() {
 }
 
 #[test]
+fn encoders_of_t5() {
+    let build = |json: &str| t5::build(&t5::Config::from_json(json)?, &t5::Options::default());
+    check(
+        build,
+        &[
+            (r#"{"num_heads": 0}"#, Shape, "`num_heads`"),
+            (r#"{"d_kv": 18446744073709551615}"#, Shape, "`d_kv * num_heads`"),
+            (r#"{"relative_attention_num_buckets": 3}"#, Shape, "`relative_attention_num_buckets / 4`"),
+            (r#"{"relative_attention_max_distance": 0}"#, Shape, "`relative_attention_max_distance`"),
+            (r#"{"feed_forward_proj": "gated-step"}"#, Unsupported, "`feed_forward_proj` = \"step\""),
+            (r#"{"is_decoder": true}"#, Unsupported, "`is_decoder`"),
+        ],
+    );
+}
+
+#[test]
+fn language_models_of_experts() {
+    let sizes = r#""vocab_size": 9, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2"#;
+    let build = |options: &str| {
+        let (class, options) = options.split_once(':').unwrap();
+        let json = format!(r#"{{"architectures": ["{class}ForCausalLM"], {sizes}, {options}}}"#);
+        transformer::functions(&transformer::Config::from_json(&json)?, None)
+    };
+    check(
+        build,
+        &[
+            (r#"Mixtral:"num_local_experts": 4"#, Missing, "`num_experts_per_tok`"),
+            (r#"Mixtral:"num_local_experts": 4, "num_experts_per_tok": 5"#, Shape, "`num_experts_per_tok` is 5"),
+            (r#"Qwen3Moe:"num_experts": 5000, "num_experts_per_tok": 2"#, Shape, "`num_experts` is 5000"),
+            (
+                r#"Qwen3Moe:"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 0"#,
+                Shape,
+                "`moe_intermediate_size`",
+            ),
+            (
+                r#"GptOss:"num_local_experts": 4, "num_experts_per_tok": 2, "swiglu_limit": -1"#,
+                Shape,
+                "bounded by no number above 0",
+            ),
+            (r#"Olmoe:"num_experts": 4, "num_experts_per_tok": 2, "clip_qkv": 0"#, Shape, "`clip_qkv`"),
+            (r#"Afm:"num_kv_reuse_layers": 2"#, Shape, "`num_kv_reuse_layers`"),
+        ],
+    );
+    assert!(build(r#"Mixtral:"num_local_experts": 4, "num_experts_per_tok": 4"#).is_ok());
+    assert!(build(r#"Afm:"num_kv_reuse_layers": 1"#).is_ok());
+}
+
+#[test]
 fn classes() {
     assert_eq!(class_of(r#"{"_class_name": "A", "architectures": ["B"]}"#).unwrap(), "A");
     assert_eq!(class_of(r#"{"architectures": ["B"]}"#).unwrap(), "B");
     assert_eq!(class_of("{}").unwrap_err().kind(), Missing);
-    let error = registry::find("T5EncoderModel").unwrap_err();
-    assert!(error.to_string().starts_with("class `T5EncoderModel` is not supported; supported: CLIPTextModel,"));
+    let error = registry::find("GPT2Model").unwrap_err();
+    assert!(error.to_string().starts_with("class `GPT2Model` is not supported; supported: CLIPTextModel,"));
 }
 
 #[test]

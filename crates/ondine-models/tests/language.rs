@@ -72,7 +72,7 @@ fn every_family_computes_what_transformers_computes() -> Result<()> {
         }
         families += 1;
     }
-    assert!(families >= 14);
+    assert!(families >= 22);
     Ok(())
 }
 
@@ -95,6 +95,46 @@ fn a_text_in_pieces_is_the_same_text_and_can_be_taken_back() -> Result<()> {
             assert!(wrong < TOLERANCE, "{}: after {past} tokens {wrong:.1e} off", golden.name);
         }
     }
+    Ok(())
+}
+
+#[test]
+fn states_that_were_extended_go_on_as_if_every_token_had_been_asked_for() -> Result<()> {
+    for folder in folders() {
+        let golden = open(&folder)?;
+        let (extend, next) = (golden.model.function("extend")?, golden.model.function("next")?);
+        let wanted = golden.tensors.to_f32("logits")?;
+        let (count, width) = (golden.ids.len(), wanted.len() / golden.ids.len());
+        let mut state = State::default();
+        let mut past = 0;
+        for piece in [1, 13, count - 16] {
+            let held = call(&extend, &golden.ids[past..past + piece], past, &mut state, "past")?;
+            past += piece;
+            assert_eq!(held.view::<i64>()?, [past as i64]);
+        }
+        let logits = call(&next, &golden.ids[past..], past, &mut state, "logits")?;
+        let wrong = error(&logits.to_f32(), &wanted[(count - 1) * width..]);
+        assert!(wrong < TOLERANCE, "{}: {wrong:.1e} off", golden.name);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_foundation_model_is_as_large_as_reported_and_extends_its_first_block_alone() -> Result<()> {
+    let config = transformer::Config::from_json(transformer::ON_DEVICE)?;
+    let functions = transformer::functions(&config, Some(4096))?;
+    let graph = |name: &str| &functions.iter().find(|(known, _)| *known == name).unwrap().1;
+    let count = |shape: &[usize]| shape.iter().product::<usize>();
+    let scales = |path: &str| path.ends_with("_scale");
+    let weights = graph("next").weights().iter().filter(|weight| !scales(&weight.path));
+    assert_eq!(weights.map(|weight| count(&weight.shape)).sum::<usize>(), 3_111_368_064);
+    let read = |name: &str, layer: usize| {
+        let place = format!("model.layers.{layer}.");
+        graph(name).weights().iter().any(|weight| weight.path.starts_with(&place))
+    };
+    assert!(read("next", 55) && read("extend", 34) && !read("extend", 35));
+    let bytes = graph("extend").states().iter().map(|slot| slot.signature.dtype.size() * 2 * 128).sum::<usize>();
+    assert_eq!(bytes, 17_920, "of keys and values a token");
     Ok(())
 }
 

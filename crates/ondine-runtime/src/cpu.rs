@@ -105,13 +105,18 @@ impl Backend for Processor {
         match (Format::of(form)?, source) {
             (
                 format @ (Format::Coded { .. }
+                | Format::CodedStack { .. }
                 | Format::CodePanels { .. }
                 | Format::Rows { .. }
                 | Format::Blocks { .. }),
                 Source::Codes(encoded),
             ) => weights::pack_codes(format, shape, encoded, out, self),
             (
-                Format::Coded { .. } | Format::CodePanels { .. } | Format::Rows { .. } | Format::Blocks { .. },
+                Format::Coded { .. }
+                | Format::CodedStack { .. }
+                | Format::CodePanels { .. }
+                | Format::Rows { .. }
+                | Format::Blocks { .. },
                 Source::Numbers(_),
             ) => fail!(Format, "a weight that has no codes"),
             (format, Source::Numbers(values)) => weights::pack(format, shape, values, out, self),
@@ -122,7 +127,11 @@ impl Backend for Processor {
     fn takes_codes(&self, form: &Form) -> bool {
         matches!(
             Format::of(form),
-            Ok(Format::Coded { .. } | Format::CodePanels { .. } | Format::Rows { .. } | Format::Blocks { .. })
+            Ok(Format::Coded { .. }
+                | Format::CodedStack { .. }
+                | Format::CodePanels { .. }
+                | Format::Rows { .. }
+                | Format::Blocks { .. })
         )
     }
 

@@ -34,7 +34,7 @@ pub(super) fn grouped_matmul(inputs: &[&Signature], transposed: bool, supposed: 
     if !supposed.equal(&k, &inner) || !supposed.equal(&groups, &count) || ends.dtype != DType::I64 {
         fail!(Shape, "cannot multiply {} by {} in groups that end at {}", x.shape, weight.shape, ends.shape);
     }
-    typed("a factor", x, &[DType::F32])?;
+    typed("a factor", x, &[DType::F32, DType::BF16])?;
     typed("a factor", weight, &[DType::F32])?;
     Ok(Signature::new(vec![rows, columns], x.dtype))
 }

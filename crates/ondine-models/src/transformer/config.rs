@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{
     families::{Family, Windows, by_class},
-    properties::{Bias, Norms, QkNorm},
+    properties::{Bias, Clamp, Experts, Norms, QkNorm},
     rotary::{RopeParameters, Rotary},
 };
 use crate::config::{MAX_DEPTH, MAX_ROWS, MAX_WIDTH, activation, all_bounded, class_of, divides, epsilon, parse};
@@ -39,6 +39,10 @@ pub struct Layer {
     pub window: Option<usize>,
     /// Which of [`Config::rotaries`] turns queries and keys; none if they know no positions.
     pub rotary: Option<usize>,
+    /// The layer whose keys and values it reads; it has its own if there is none.
+    pub keys_of: Option<usize>,
+    /// True if its feed-forward is that of [`Config::experts`].
+    pub sparse: bool,
 }
 
 /// A decoder-only transformer.
@@ -74,6 +78,14 @@ pub struct Config {
     pub qk_norm: QkNorm,
     /// Layers with a bias.
     pub bias: Bias,
+    /// The experts of layers that have some.
+    pub experts: Option<Experts>,
+    /// True if keys and values are kept in 8 bits, with one scale of each for a layer.
+    pub coded_keys: bool,
+    /// True if each head has a score that is given to no token.
+    pub sinks: bool,
+    /// The bounds of queries, keys and values, in both directions.
+    pub clip: Option<f32>,
     /// What things are multiplied by.
     pub scales: Scales,
     /// What keeps numbers small.
@@ -121,6 +133,18 @@ pub(super) struct Raw {
     pub(super) attention_multiplier: Option<f32>,
     pub(super) residual_multiplier: Option<f32>,
     pub(super) logits_scaling: Option<f32>,
+    pub(super) num_kv_reuse_layers: Option<usize>,
+    pub(super) clip_qkv: Option<f32>,
+    pub(super) num_experts: Option<usize>,
+    pub(super) num_local_experts: Option<usize>,
+    pub(super) num_experts_per_tok: Option<usize>,
+    pub(super) moe_intermediate_size: Option<usize>,
+    pub(super) shared_expert_intermediate_size: Option<usize>,
+    pub(super) norm_topk_prob: Option<bool>,
+    pub(super) decoder_sparse_step: Option<usize>,
+    pub(super) mlp_only_layers: Option<Vec<usize>>,
+    pub(super) swiglu_alpha: Option<f32>,
+    pub(super) swiglu_limit: Option<f32>,
 }
 
 /// Rotary positions: by kind of layer, or of all.
@@ -140,7 +164,8 @@ impl Config {
     /// # Errors
     /// If it is no valid config, of an unknown class, or asks for something absurd or unknown.
     pub fn from_json(json: &str) -> Result<Self> {
-        Self::new(by_class(&class_of(json)?)?, &parse(json)?, false)
+        let family = by_class(&class_of(json)?)?;
+        Self::new(family, &parse(json)?, family.adjacent)
     }
 
     /// The model of a family; `interleaved` says how its heads are ordered.
@@ -174,6 +199,10 @@ impl Config {
             norms: family.norms,
             qk_norm: family.qk_norm,
             bias: Bias { qkv: family.bias.qkv || bias, out, mlp: family.bias.mlp || raw.mlp_bias.unwrap_or(false) },
+            experts: experts(family, raw)?,
+            coded_keys: family.coded_keys,
+            sinks: family.sinks,
+            clip: raw.clip_qkv,
             scales: scales(family, raw, head_dim),
             soft_caps: SoftCaps { attention: raw.attn_logit_softcapping, logits: raw.final_logit_softcapping },
             rotaries,
@@ -206,11 +235,51 @@ impl Config {
         if caps.into_iter().any(|cap| !(cap.is_finite() && cap > 0.0)) {
             fail!(Shape, "a soft cap is no number above 0: {:?}", self.soft_caps);
         }
+        if let Some(experts) = &self.experts {
+            experts.check()?;
+        }
+        if self.clip.is_some_and(|clip| !(clip.is_finite() && clip > 0.0)) {
+            fail!(Shape, "`clip_qkv` is no number above 0: {:?}", self.clip);
+        }
+        let lent = |(index, layer): (usize, &Layer)| {
+            layer.keys_of.is_some_and(|other| other >= index || self.layers[other].keys_of.is_some())
+        };
+        if self.layers.iter().enumerate().any(lent) {
+            fail!(Shape, "a layer reads keys of one that has none before it");
+        }
         if self.layers.iter().any(|layer| layer.window == Some(0)) {
             fail!(Shape, "`sliding_window` is 0");
         }
         Ok(())
     }
+}
+
+/// The experts, if there are some.
+fn experts(family: &Family, raw: &Raw) -> Result<Option<Experts>> {
+    let Some(count) = raw.num_local_experts.or(raw.num_experts).filter(|&count| count > 0) else { return Ok(None) };
+    let Some(chosen) = raw.num_experts_per_tok else {
+        fail!(Missing, "there are {count} experts, and no `num_experts_per_tok`");
+    };
+    let clamp = family.clamp.map(|Clamp { limit, slope }| Clamp {
+        limit: raw.swiglu_limit.unwrap_or(limit),
+        slope: raw.swiglu_alpha.unwrap_or(slope),
+    });
+    Ok(Some(Experts {
+        count,
+        chosen,
+        width: raw.moe_intermediate_size.unwrap_or(raw.intermediate_size),
+        normalized: raw.norm_topk_prob.unwrap_or(family.normalized),
+        shared: raw.shared_expert_intermediate_size.filter(|&width| width > 0),
+        clamp,
+        interleaved: clamp.is_some(),
+    }))
+}
+
+/// True for layers whose feed-forward is one of experts, if there are some.
+fn is_sparse(raw: &Raw, index: usize) -> bool {
+    let count = raw.num_local_experts.or(raw.num_experts).unwrap_or(0);
+    let dense = raw.mlp_only_layers.as_ref().is_some_and(|layers| layers.contains(&index));
+    count > 0 && !dense && (index + 1).is_multiple_of(raw.decoder_sparse_step.unwrap_or(1).max(1))
 }
 
 fn scales(family: &Family, raw: &Raw, head_dim: usize) -> Scales {
@@ -269,13 +338,22 @@ fn layers(
     if let Some(list) = raw.no_rope_layers.as_ref().filter(|list| list.len() != windows.len()) {
         fail!(Shape, "`no_rope_layers` lists {} layers of {}", list.len(), windows.len());
     }
+    let own_keys = windows.len().checked_sub(raw.num_kv_reuse_layers.unwrap_or(0)).filter(|&own| own > 0);
+    let Some(own) = own_keys else {
+        fail!(Shape, "`num_kv_reuse_layers` is {:?} of {} layers", raw.num_kv_reuse_layers, windows.len());
+    };
     let turns = |index: usize| match (&raw.no_rope_layers, family.nope_interval) {
         (Some(list), _) => list[index] != 0,
         (None, 0) => true,
         (None, interval) => !(index + 1).is_multiple_of(interval),
     };
-    let own = |window: Option<usize>| if window.is_some() { rotaries.len() - 1 } else { 0 };
-    let layer = |(index, &window): (usize, _)| Layer { window, rotary: turns(index).then(|| own(window)) };
+    let rotation = |window: Option<usize>| if window.is_some() { rotaries.len() - 1 } else { 0 };
+    let layer = |(index, &window): (usize, _)| Layer {
+        window,
+        rotary: turns(index).then(|| rotation(window)),
+        keys_of: (index >= own).then(|| own - 1),
+        sparse: is_sparse(raw, index),
+    };
     let layers = windows.iter().enumerate().map(layer).collect();
     Ok((rotaries, layers, most))
 }

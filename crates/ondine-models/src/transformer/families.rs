@@ -2,7 +2,7 @@
 
 use ondine_graph::{Result, fail};
 
-use super::properties::{Bias, Norms, QkNorm};
+use super::properties::{Bias, Clamp, Norms, QkNorm};
 
 /// Which layers see a window only, where the config does not list them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,10 @@ pub struct Family {
     pub norm_offset: f32,
     /// Layers with a bias, whatever the config says.
     pub bias: Bias,
+    /// True if neighbours are turned together in checkpoints of the class, too.
+    pub adjacent: bool,
+    /// True if keys and values are kept in 8 bits.
+    pub coded_keys: bool,
     /// True if projections of one input are one matrix.
     pub fused: bool,
     /// True if tokens are embedded times the root of their width.
@@ -48,6 +52,14 @@ pub struct Family {
     pub window_theta: Option<f64>,
     /// Every so-manieth layer has no positions, where the config lists none; 0 if all have.
     pub nope_interval: usize,
+    /// True if the shares of the experts that a token uses add up to 1, where files do not say it.
+    pub normalized: bool,
+    /// How the gates of experts are bounded, if they are, where files do not say it.
+    pub clamp: Option<Clamp>,
+    /// True if each head has a score that is given to no token.
+    pub sinks: bool,
+    /// True if the bounds between which YaRN mixes frequencies are whole numbers, where files do not say it.
+    pub whole_bounds: bool,
 }
 
 const NO_BIAS: Bias = Bias { qkv: false, out: false, mlp: false };
@@ -60,6 +72,8 @@ const LLAMA: Family = Family {
     qk_norm: QkNorm::None,
     norm_offset: 0.0,
     bias: NO_BIAS,
+    adjacent: false,
+    coded_keys: false,
     fused: false,
     scaled_embedding: false,
     tied: false,
@@ -68,6 +82,10 @@ const LLAMA: Family = Family {
     windows: Windows::All,
     window_theta: None,
     nope_interval: 0,
+    normalized: true,
+    clamp: None,
+    sinks: false,
+    whole_bounds: true,
 };
 
 const GEMMA2: Family = Family {
@@ -84,26 +102,48 @@ const GEMMA2: Family = Family {
     ..LLAMA
 };
 
+const QWEN2: Family = Family {
+    class: "Qwen2ForCausalLM",
+    gguf: "qwen2",
+    interleaved: false,
+    bias: Bias { qkv: true, ..NO_BIAS },
+    positions: 32_768,
+    windows: Windows::Upper,
+    ..LLAMA
+};
+
+const QWEN3: Family =
+    Family { class: "Qwen3ForCausalLM", gguf: "qwen3", qk_norm: QkNorm::BeforeRotary, bias: NO_BIAS, ..QWEN2 };
+
 /// All families.
 pub const FAMILIES: &[Family] = &[
     LLAMA,
     Family { class: "MistralForCausalLM", gguf: "mistral", positions: 131_072, ..LLAMA },
+    QWEN2,
+    Family { class: "Qwen2MoeForCausalLM", gguf: "qwen2moe", normalized: false, ..QWEN2 },
+    QWEN3,
+    Family { class: "Qwen3MoeForCausalLM", gguf: "qwen3moe", ..QWEN3 },
+    // GGUF files call it `llama`, too.
+    Family { class: "MixtralForCausalLM", gguf: "mixtral", positions: 131_072, ..LLAMA },
     Family {
-        class: "Qwen2ForCausalLM",
-        gguf: "qwen2",
+        class: "OlmoeForCausalLM",
+        gguf: "olmoe",
         interleaved: false,
-        bias: Bias { qkv: true, ..NO_BIAS },
-        positions: 32_768,
-        windows: Windows::Upper,
+        qk_norm: QkNorm::Whole,
+        positions: 4096,
+        normalized: false,
         ..LLAMA
     },
     Family {
-        class: "Qwen3ForCausalLM",
-        gguf: "qwen3",
+        class: "GptOssForCausalLM",
+        gguf: "gpt-oss",
         interleaved: false,
-        qk_norm: QkNorm::BeforeRotary,
-        positions: 32_768,
-        windows: Windows::Upper,
+        bias: Bias { qkv: true, out: true, mlp: true },
+        positions: 131_072,
+        windows: Windows::AllBut(2),
+        clamp: Some(Clamp { limit: 7.0, slope: 1.702 }),
+        sinks: true,
+        whole_bounds: false,
         ..LLAMA
     },
     GEMMA2,
@@ -125,7 +165,18 @@ pub const FAMILIES: &[Family] = &[
         qk_norm: QkNorm::Whole,
         ..LLAMA
     },
+    Family {
+        class: "AfmForCausalLM",
+        gguf: "afm",
+        qk_norm: QkNorm::AfterRotary,
+        adjacent: true,
+        coded_keys: true,
+        tied: true,
+        positions: 65_536,
+        ..LLAMA
+    },
     Family { class: "GraniteForCausalLM", gguf: "granite", ..LLAMA },
+    Family { class: "GraniteMoeForCausalLM", gguf: "granitemoe", ..LLAMA },
     Family { class: "SmolLM3ForCausalLM", gguf: "smollm3", tied: true, positions: 32_768, nope_interval: 4, ..LLAMA },
 ];
 

@@ -1,6 +1,8 @@
 //! Language models in GGUF files: the config from their metadata, and their names in the words of transformers.
 
-use ondine_graph::{DType, Result, Weights, fail};
+use std::sync::Arc;
+
+use ondine_graph::{DType, Result, Tensor, Weights, fail};
 
 use super::{
     config::{Config, Raw},
@@ -20,7 +22,7 @@ const OUTSIDE: [(&str, &str); 3] =
     [("token_embd.", "model.embed_tokens."), ("output_norm.", "model.norm."), ("output.", "lm_head.")];
 
 /// Names inside a layer; those of norms depend on where they stand.
-const INSIDE: [(&str, &str); 12] = [
+const INSIDE: [(&str, &str); 21] = [
     ("attn_q.", "self_attn.q_proj."),
     ("attn_k.", "self_attn.k_proj."),
     ("attn_v.", "self_attn.v_proj."),
@@ -31,6 +33,15 @@ const INSIDE: [(&str, &str); 12] = [
     ("ffn_gate.", "mlp.gate_proj."),
     ("ffn_up.", "mlp.up_proj."),
     ("ffn_down.", "mlp.down_proj."),
+    ("ffn_gate_inp.", "mlp.gate."),
+    ("ffn_gate_exps.", "mlp.experts.gate_proj."),
+    ("ffn_up_exps.", "mlp.experts.up_proj."),
+    ("ffn_down_exps.", "mlp.experts.down_proj."),
+    ("ffn_gate_inp_shexp.", "mlp.shared_expert_gate."),
+    ("ffn_gate_shexp.", "mlp.shared_expert.gate_proj."),
+    ("ffn_up_shexp.", "mlp.shared_expert.up_proj."),
+    ("ffn_down_shexp.", "mlp.shared_expert.down_proj."),
+    ("attn_sinks.weight", "self_attn.sinks"),
     ("attn_norm.", "input_layernorm."),
     ("post_ffw_norm.", "post_feedforward_layernorm."),
 ];
@@ -42,18 +53,54 @@ impl Config {
     /// # Errors
     /// If the file is of an unknown architecture, lacks what the config needs, or asks for something absurd.
     pub fn from_gguf(gguf: &Gguf) -> Result<(Self, Weights)> {
-        let Some(architecture) = gguf.text("general.architecture")? else {
-            fail!(Missing, "{}: the file does not say its `general.architecture`", gguf.file);
-        };
-        let family = by_gguf(architecture)?;
+        let Names { family, .. } = gguf_names(gguf)?;
         let mut weights = gguf.weights.clone();
-        let raw = raw(gguf, family, architecture)?;
+        let raw = raw(gguf, family, family.gguf)?;
         let mut config = Self::new(family, &raw, family.interleaved)?;
         // What transformers adds to the weights of norms has been added to them in the file.
         config.norm_offset = 0.0;
         weights.retain(|path| path != ROPE_FREQS && !ROPE_FACTORS.contains(&path));
         weights.rename(|path| Some(name(family, path)))?;
+        as_matrices(&mut weights);
         Ok((config, weights))
+    }
+}
+
+/// How a GGUF file names the tensors of a model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Names {
+    family: &'static Family,
+    /// True if rows of queries and keys are neighbours there that are turned together, and are not in transformers.
+    pub(crate) neighbours: bool,
+}
+
+impl Names {
+    /// The name of the tensor `path` in transformers.
+    pub(crate) fn of(&self, path: &str) -> String {
+        name(self.family, path)
+    }
+}
+
+/// The names of a file, which may be an adapter.
+///
+/// # Errors
+/// If its architecture is unknown.
+pub(crate) fn gguf_names(gguf: &Gguf) -> Result<Names> {
+    let Some(architecture) = gguf.text("general.architecture")? else {
+        fail!(Missing, "{}: the file does not say its `general.architecture`", gguf.file);
+    };
+    let family = by_gguf(architecture)?;
+    Ok(Names { family, neighbours: family.interleaved })
+}
+
+/// Gives matrices of one row two dimensions, of which files keep only the one that is not 1.
+fn as_matrices(weights: &mut Weights) {
+    let single = |(path, tensor): (&Arc<str>, &Tensor)| {
+        let row = path.ends_with(".mlp.shared_expert_gate.weight") && tensor.shape.len() == 1;
+        row.then(|| (path.clone(), Tensor { shape: vec![1, tensor.shape[0]], ..tensor.clone() }))
+    };
+    for (path, tensor) in weights.iter().filter_map(single).collect::<Vec<_>>() {
+        weights.insert(&path, tensor);
     }
 }
 
@@ -98,7 +145,7 @@ fn raw(gguf: &Gguf, family: &Family, architecture: &str) -> Result<Raw> {
         fail!(Unsupported, "{}: keys of {key_length:?} features, values of {value_length:?}", gguf.file);
     }
     let head_dim = key_length.unwrap_or(hidden_size / heads.max(1));
-    let rope = rope(gguf, architecture, head_dim)?;
+    let rope = RopeParameters { truncate: Some(family.whole_bounds), ..rope(gguf, architecture, head_dim)? };
     Ok(Raw {
         vocab_size: vocabulary(gguf)?,
         hidden_size,
@@ -123,6 +170,12 @@ fn raw(gguf: &Gguf, family: &Family, architecture: &str) -> Result<Raw> {
         attention_multiplier: number("attention.scale")?.filter(|&scale| scale != 0.0),
         residual_multiplier: number("residual_scale")?.filter(|&scale| scale != 0.0),
         logits_scaling: number("logit_scale")?.filter(|&scale| scale != 0.0),
+        clip_qkv: number("attention.clamp_kqv")?.filter(|&clip| clip != 0.0),
+        num_experts: size("expert_count")?,
+        num_experts_per_tok: size("expert_used_count")?,
+        moe_intermediate_size: size("expert_feed_forward_length")?,
+        shared_expert_intermediate_size: size("expert_shared_feed_forward_length")?,
+        norm_topk_prob: gguf.flag(&key("expert_weights_norm"))?,
         ..Raw::default()
     })
 }

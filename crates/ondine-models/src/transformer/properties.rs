@@ -1,5 +1,9 @@
 //! Properties in which families differ.
 
+use ondine_graph::{Result, fail};
+
+use crate::config::{MAX_WIDTH, all_bounded};
+
 /// Where the norms of a layer stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Norms {
@@ -61,4 +65,54 @@ pub struct Bias {
     pub out: bool,
     /// Those of the feed-forward.
     pub mlp: bool,
+}
+
+/// The most experts that a layer may have.
+const MAX_EXPERTS: usize = 4096;
+
+/// The experts of a model, and how they are chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Experts {
+    /// How many there are.
+    pub count: usize,
+    /// How many each token uses.
+    pub chosen: usize,
+    /// Width inside one.
+    pub width: usize,
+    /// True if the shares of those that a token uses add up to 1.
+    pub normalized: bool,
+    /// Width inside the expert that every token uses besides, if there is one; a gate of its own says how much.
+    pub shared: Option<usize>,
+    /// How gates are bounded, if they are.
+    pub clamp: Option<Clamp>,
+    /// True if checkpoints hold fused matrices as `[in, out]`, with the outputs of gate and up in turn.
+    pub interleaved: bool,
+}
+
+impl Experts {
+    /// Refuses what is absurd.
+    ///
+    /// # Errors
+    /// Names the first option that is.
+    pub(super) fn check(&self) -> Result<()> {
+        all_bounded([
+            ("num_experts", self.count, MAX_EXPERTS),
+            ("num_experts_per_tok", self.chosen, self.count),
+            ("moe_intermediate_size", self.width, MAX_WIDTH),
+            ("shared_expert_intermediate_size", self.shared.unwrap_or(1), MAX_WIDTH),
+        ])?;
+        if self.clamp.is_some_and(|Clamp { limit, slope }| !(limit > 0.0 && limit.is_finite() && slope.is_finite())) {
+            fail!(Shape, "gates are bounded by no number above 0: {:?}", self.clamp);
+        }
+        Ok(())
+    }
+}
+
+/// A gate of bounded numbers (gpt-oss): `(up + 1) * gate * sigmoid(slope * gate)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Clamp {
+    /// The most of the gate, and of `up` in both directions.
+    pub limit: f32,
+    /// What gates are multiplied by inside the sigmoid.
+    pub slope: f32,
 }

@@ -2,22 +2,35 @@
 
 use std::collections::BTreeSet;
 
-use ondine_graph::{Graph, Result, Weights, fail};
+use ondine_graph::{Graph, Result, Weights, fail, recipe::Recipes};
 
 /// Buffers that checkpoints of any architecture may carry and no network reads.
 const IGNORED: &[&str] = &["position_ids", "num_batches_tracked"];
 
 /// Makes sure that `weights` hold what the functions of a network ask for, and nothing else.
 ///
-/// Tensors whose name contains one of `ignored` may be there.
+/// Weights with a recipe are computed from others, which then must be there. Tensors whose name contains one of
+/// `ignored` may be there.
 ///
 /// # Errors
 /// Names the first tensor that is missing or has another shape, and the first few that nothing uses.
-pub fn check<'a>(weights: &Weights, graphs: impl Iterator<Item = &'a Graph>, ignored: &[&str]) -> Result<()> {
+pub fn check<'a>(
+    weights: &Weights,
+    recipes: &'a Recipes,
+    graphs: impl Iterator<Item = &'a Graph>,
+    ignored: &[&str],
+) -> Result<()> {
     let mut used = BTreeSet::new();
     for weight in graphs.flat_map(Graph::weights) {
-        weights.expect(&weight.path, &weight.shape)?;
-        used.insert(&*weight.path);
+        match recipes.get(&weight.path) {
+            Some(recipe) if recipe.shape() == weight.shape => {
+                used.extend(recipe.weights().iter().map(|weight| &*weight.path));
+            }
+            _ => {
+                weights.expect(&weight.path, &weight.shape)?;
+                used.insert(&*weight.path);
+            }
+        }
     }
     let ignored = |path: &str| IGNORED.iter().chain(ignored).any(|part| path.contains(part));
     let extra: Vec<_> = weights.paths().filter(|path| !used.contains(&***path) && !ignored(path)).collect();

@@ -7,6 +7,7 @@ use ondine_graph::{
 };
 
 use super::{
+    coding::Coding,
     form::Format,
     native::{CpuOp, Prologue, Rows, quantized, quantized_len},
     products::prefers_winograd,
@@ -45,7 +46,8 @@ pub(super) fn check(graph: &Graph, value: Value, forms: &[Option<Form>], options
         Op::Scatter(_) | Op::ArgMax | Op::ArgSort { .. } | Op::Reduce { .. } | Op::Softmax => as_inferred()?,
         Op::Scan { .. } | Op::Glu(_) | Op::Resize { .. } | Op::Interpolate { .. } | Op::Pool(_) => as_inferred()?,
         Op::Suppress { .. } | Op::Regions(_) | Op::Rotate { .. } => as_inferred()?,
-        Op::Range { .. } | Op::GroupedMatMul { .. } | Op::Recurrent { .. } | Op::Solve => as_inferred()?,
+        Op::GroupedMatMul { .. } => held == first && multiplies_groups(first, formats.get(1).copied().flatten()),
+        Op::Range { .. } | Op::Recurrent { .. } | Op::Solve => as_inferred()?,
         Op::Cholesky | Op::Determinant | Op::Measure { .. } | Op::Loop(_) | Op::Unpack { .. } => as_inferred()?,
         Op::Assert { .. } | Op::Bits(_) => as_inferred()?,
     };
@@ -61,6 +63,12 @@ fn forms_fit(graph: &Graph, node: &Node, formats: &[Option<Format>]) -> bool {
         let Some(format) = format else { return true };
         let direct = matches!(graph.node(node.inputs[position]).op, Op::Weight(_));
         let Some(shape) = graph.shape(node.inputs[position]).fixed() else { return false };
+        if let Format::PanelStack { .. } | Format::CodedStack { .. } = format {
+            let stack = matches!((&node.op, position), (Op::GroupedMatMul { transposed: true }, 1));
+            let whole = |coding: &Coding| shape.last().is_some_and(|&columns| coding.group <= columns);
+            let fits = if let Format::CodedStack { coding } = format { whole(coding) } else { true };
+            return stack && direct && shape.len() == 3 && fits;
+        }
         match (&node.op, position, format) {
             (_, _, Format::Plain) => !(matches!(node.op, Op::Linear(_) | Op::Conv2d(..)) && position == 1),
             (Op::Linear(epilogue), 1, Format::Panels { groups, gate, .. }) => {
@@ -91,6 +99,15 @@ fn multiplies(graph: &Graph, node: &Node, dtype: DType, formats: &[Option<Format
         (Some(Format::Panels { precision: Precision::Int8, .. }), Op::Conv2d(..)) => float,
         (Some(Format::Coded { .. }), Op::Linear(_)) => float,
         _ => false,
+    }
+}
+
+/// As [`multiplies`], of a stack of matrices.
+fn multiplies_groups(dtype: DType, format: Option<Format>) -> bool {
+    match format {
+        Some(Format::PanelStack { precision: Precision::BF16 }) => dtype == DType::BF16,
+        Some(Format::CodedStack { .. }) => matches!(dtype, DType::F32 | DType::BF16),
+        _ => dtype == DType::F32,
     }
 }
 

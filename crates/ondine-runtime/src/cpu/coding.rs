@@ -86,6 +86,16 @@ pub(super) fn coding(encoding: &Encoding, precision: Precision) -> Option<Coding
     }
 }
 
+/// As [`coding`], of the matrices of a stack `[matrices, out, in]`: of block formats alone, whose blocks never reach
+/// from one row of a matrix into the next.
+pub(super) fn coding_of_stack(encoding: &Encoding, precision: Precision) -> Option<Coding> {
+    let (encoding::Levels::Blocks(block), &[_, rows, columns]) = (encoding.levels, &encoding.shape[..]) else {
+        return None;
+    };
+    let whole = columns.is_multiple_of(block.elements());
+    whole.then(|| coding(&Encoding { shape: vec![rows, columns], ..encoding.clone() }, precision))?
+}
+
 /// How a linear layer of codes reads codes that [`multiplies_codes`] does not tell of: with zeros or minima, or in
 /// groups of whole words.
 pub(super) fn multiplies_in_groups(encoding: &Encoding, precision: Precision) -> Option<Coding> {

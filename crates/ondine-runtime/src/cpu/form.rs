@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use ondine_graph::{Epilogue, Error, ErrorKind, Op, Result, block::Block, encoding, fail};
 
 use super::{
-    coding::{Coding, Levels, coding, multiplies_codes, multiplies_in_groups},
+    coding::{Coding, Levels, coding, coding_of_stack, multiplies_codes, multiplies_in_groups},
     native::{CpuOp, Rows},
 };
 use crate::{
@@ -33,6 +33,16 @@ pub(crate) enum Format {
         coding: Coding,
         /// As above.
         gate: bool,
+    },
+    /// Panels of each matrix of a stack `[matrices, out, in]`, one after the other.
+    PanelStack {
+        /// As above.
+        precision: Precision,
+    },
+    /// As that, of codes.
+    CodedStack {
+        /// As above.
+        coding: Coding,
     },
     /// Panels of the very codes of the file, for products with codes.
     CodePanels {
@@ -78,7 +88,8 @@ impl Format {
     pub(crate) fn of(form: &Form) -> Result<Self> {
         let format: Option<Self> = serde_json::from_str(&form.0).ok();
         let known = |format: &Self| match format {
-            Self::Coded { coding, .. } => coding.is_known(),
+            Self::Coded { coding, .. } | Self::CodedStack { coding } => coding.is_known(),
+            Self::PanelStack { precision } => *precision != Precision::Int8,
             Self::Rows { coding } => coding.is_known() && coding.levels != Levels::Minima,
             Self::Panels { groups, .. } | Self::CodePanels { groups, .. } => *groups > 0,
             Self::Plain | Self::Blocks { .. } | Self::Winograd { .. } => true,
@@ -113,6 +124,9 @@ pub(crate) fn format(reader: &Reader<'_>) -> Result<Format> {
     };
     if let Op::Native(native) = &node.op {
         return own(CpuOp::of(native)?, reader, shape);
+    }
+    if matches!((&node.op, reader.position), (Op::GroupedMatMul { transposed: true }, 1)) {
+        return Ok(stack(reader));
     }
     Ok(match (&node.op, reader.position) {
         (Op::Linear(epilogue), 1) => linear(*epilogue, shape, coding, reader.options),
@@ -171,6 +185,17 @@ fn linear(epilogue: Epilogue, shape: &[usize], coding: Option<Coding>, options: 
         Some(Coding { levels: Levels::Rows8, .. }) => Format::Panels { precision: Precision::Int8, groups: 1, gate },
         Some(coding) if options.precision != Precision::Int8 => Format::Coded { coding, gate },
         _ => Format::Panels { precision: precision(shape, 1, options), groups: 1, gate },
+    }
+}
+
+/// The form of a stack of matrices, of which each is multiplied with the rows of its group.
+fn stack(reader: &Reader<'_>) -> Format {
+    let precision = reader.options.precision;
+    match reader.encoding.and_then(|encoding| coding_of_stack(encoding, precision)) {
+        Some(coding) => Format::CodedStack { coding },
+        None if precision == Precision::F32 => Format::PanelStack { precision },
+        // Rows come in their order of groups from a table, and are not quantized there.
+        None => Format::PanelStack { precision: Precision::BF16 },
     }
 }
 

@@ -104,7 +104,11 @@ impl Processor {
         for (operand, format) in operands.iter().zip(&kernel.formats) {
             let Some(format) = *format else { continue };
             let written_out = operand.dtype.size() * operand.shape.iter().product::<usize>();
-            let packed = weights::packed_bytes(format, operand.shape, self)?;
+            let mut packed = weights::packed_bytes(format, operand.shape, self)?;
+            if let (Format::PanelStack { .. } | Format::CodedStack { .. }, [x, ..]) = (format, operands) {
+                // No more matrices are read than there are rows.
+                packed = packed / operand.shape[0].max(1) * operand.shape[0].min(x.shape[0]);
+            }
             cost.bytes = cost.bytes.saturating_sub(written_out as u64).saturating_add(packed as u64);
         }
         Ok(cost)

@@ -1,5 +1,7 @@
 //! Operators that multiply: linear layers, convolutions, matrix products, attention.
 
+use std::ops::Range;
+
 use half::bf16;
 use ondine_kernels::{
     self as k, AttentionMask, AttentionShape, CodedProblem, ConvProblem, ConvShape, GemmProblem, Input, MatmulShape,
@@ -12,7 +14,7 @@ use super::{
     native::CpuOp,
     operand::{Operand, Target, dispatch},
     processor::Processor,
-    weights::{panels, weight_type},
+    weights::{panels, stack_stride, weight_type},
 };
 use crate::options::Precision;
 use ondine_graph::{Attention, Conv2d, DType, Epilogue, Mask, Op, Result, fail};
@@ -49,6 +51,11 @@ pub(super) fn scratch_bytes(
         // Integers are multiplied as they lie.
         (Op::MatMul { .. }, None) if !dtype.is_float() => 0,
         (Op::MatMul { transposed }, None) => matmul_shape(*transposed, inputs).scratch_bytes(&device.cpu),
+        (Op::GroupedMatMul { .. }, None)
+            if matches!(weight, Some(Format::PanelStack { .. } | Format::CodedStack { .. })) =>
+        {
+            0
+        }
         (Op::GroupedMatMul { transposed }, None) => {
             group_shape(*transposed, inputs, inputs[0][0]).scratch_bytes(&device.cpu)
         }
@@ -287,6 +294,9 @@ pub(super) fn grouped_matmul(
     device: &Processor,
 ) -> Result<()> {
     let [x, weight, ends] = inputs else { fail!(Shape, "a grouped product takes 3 inputs") };
+    if let Some(format @ (Format::PanelStack { .. } | Format::CodedStack { .. })) = weight.format {
+        return stacked(format, inputs, out, device);
+    }
     if x.dtype != DType::F32 {
         fail!(Unsupported, "grouped products of {} numbers", x.dtype);
     }
@@ -295,21 +305,64 @@ pub(super) fn grouped_matmul(
     let (inner, columns) = (shape.inner, shape.columns);
     let out = out.view::<f32>();
     out.fill(0.0);
-    let mut first = 0;
+    for (group, rows) in groups(ends, x.shape[0])?.into_iter().filter(|_| inner > 0) {
+        let operands = [
+            Values::F32(&x_values[rows.start * inner..rows.end * inner]),
+            Values::F32(&weights[group * inner * columns..][..inner * columns]),
+        ];
+        let shape = MatmulShape { rows: rows.len(), ..shape };
+        let out = Output::F32(&mut out[rows.start * columns..rows.end * columns]);
+        k::matmul(&device.cpu, &shape, operands, out, scratch);
+    }
+    Ok(())
+}
+
+/// The groups that have rows, with these.
+fn groups(ends: &Operand<'_>, count: usize) -> Result<Vec<(usize, Range<usize>)>> {
+    let (mut first, mut groups) = (0, Vec::new());
     for (group, &end) in ends.view::<i64>().iter().enumerate() {
-        let Some(end) = usize::try_from(end).ok().filter(|&end| end >= first && end <= x.shape[0]) else {
-            fail!(Shape, "group {group} ends at {end}, after {first} of {} rows", x.shape[0]);
+        let Some(end) = usize::try_from(end).ok().filter(|&end| end >= first && end <= count) else {
+            fail!(Shape, "group {group} ends at {end}, after {first} of {count} rows");
         };
-        if end > first && inner > 0 {
-            let operands = [
-                Values::F32(&x_values[first * inner..end * inner]),
-                Values::F32(&weights[group * inner * columns..][..inner * columns]),
-            ];
-            let shape = MatmulShape { rows: end - first, ..shape };
-            let rows = Output::F32(&mut out[first * columns..end * columns]);
-            k::matmul(&device.cpu, &shape, operands, rows, scratch);
+        if end > first {
+            groups.push((group, first..end));
         }
         first = end;
+    }
+    Ok(groups)
+}
+
+/// Rows in groups times packed matrices; those that no row asks for are not read.
+fn stacked(format: Format, inputs: &[Operand<'_>], out: &mut Target<'_>, device: &Processor) -> Result<()> {
+    let [x, weight, ends] = inputs else { fail!(Shape, "a grouped product takes 3 inputs") };
+    let (input_stride, matrix) = (x.shape[1], &weight.shape[1..]);
+    let (columns, stride) = (matrix[0], stack_stride(format, matrix, device));
+    let (input_row, out_row) = (input_stride * x.dtype.size(), columns * out.dtype.size());
+    let dtype = out.dtype;
+    out.bytes.fill(0);
+    for (group, rows) in groups(ends, x.shape[0])? {
+        let bytes = &x.bytes[rows.start * input_row..rows.end * input_row];
+        let input = Operand { bytes, ..*x }.input()?;
+        let bytes = &mut out.bytes[rows.start * out_row..rows.end * out_row];
+        let mut target = Target { dtype, shape: out.shape, bytes };
+        let (epilogue, packed) = (k::Epilogue::default(), &weight.bytes[group * stride..]);
+        match format {
+            Format::CodedStack { coding } => {
+                let shape = coding.shape(false, matrix);
+                let weights = &packed[..shape.packed_size(&device.cpu)];
+                let (rows, out_stride) = (rows.len(), columns);
+                let problem = CodedProblem { rows, input, input_stride, shape, weights, epilogue, out_stride };
+                k::gemm_coded(&device.cpu, &problem, target.output()?);
+            }
+            Format::PanelStack { precision } => {
+                let shape = panels(precision, 1, false, matrix);
+                let weights = PackedWeights::new(&device.cpu, shape, &packed[..shape.packed_size(&device.cpu)]);
+                let (rows, out_stride) = (rows.len(), columns);
+                let problem = GemmProblem { rows, input, input_stride, weights, epilogue, out_stride };
+                k::gemm(&device.cpu, &problem, target.output()?);
+            }
+            _ => fail!(Unsupported, "a stack of matrices in another form"),
+        }
     }
     Ok(())
 }

@@ -34,6 +34,16 @@ pub(super) fn panels(precision: Precision, groups: usize, gate: bool, shape: &[u
     WeightShape { taps, groups, glu: gate, ..WeightShape::linear(weight_type(precision), shape[0], shape[1] * groups) }
 }
 
+/// Bytes from one matrix of a stack to the next.
+pub(super) fn stack_stride(format: Format, matrix: &[usize], device: &Processor) -> usize {
+    let size = match format {
+        Format::CodedStack { coding } => coding.shape(false, matrix).packed_size(&device.cpu),
+        Format::PanelStack { precision } => panels(precision, 1, false, matrix).packed_size(&device.cpu),
+        _ => 0,
+    };
+    size.next_multiple_of(k::PACKED_ALIGN)
+}
+
 /// Bytes of a packed weight.
 ///
 /// # Errors
@@ -44,6 +54,7 @@ pub(super) fn packed_bytes(format: Format, shape: &[usize], device: &Processor) 
         Format::Plain => 0..=usize::MAX,
         Format::Panels { .. } | Format::CodePanels { .. } => 2..=usize::MAX,
         Format::Coded { .. } | Format::Rows { .. } | Format::Blocks { .. } => 2..=2,
+        Format::PanelStack { .. } | Format::CodedStack { .. } => 3..=3,
         Format::Winograd { .. } => 4..=4,
     };
     if count.is_none() || !rank.contains(&shape.len()) {
@@ -54,6 +65,7 @@ pub(super) fn packed_bytes(format: Format, shape: &[usize], device: &Processor) 
         Format::Panels { precision, groups, gate } => panels(precision, groups, gate, shape).packed_size(&device.cpu),
         Format::CodePanels { groups, gate } => panels(Precision::Int8, groups, gate, shape).packed_size(&device.cpu),
         Format::Coded { coding, gate } => coding.shape(gate, shape).packed_size(&device.cpu),
+        Format::PanelStack { .. } | Format::CodedStack { .. } => shape[0] * stack_stride(format, &shape[1..], device),
         Format::Rows { coding } => rows::packed_rows(coding, [shape[0], shape[1]]),
         Format::Blocks { block } => match block.row_bytes(shape[1]) {
             Some(row) => shape[0] * row,
@@ -74,9 +86,20 @@ pub(super) fn pack(format: Format, shape: &[usize], values: &[f32], out: &mut [u
             let shape = panels(precision, groups, gate, shape);
             k::pack(&device.cpu, &shape, WeightSource::F32(values), out);
         }
-        Format::Coded { .. } | Format::CodePanels { .. } | Format::Rows { .. } | Format::Blocks { .. } => {
-            fail!(Format, "codes are not packed from numbers")
+        Format::PanelStack { precision } => {
+            let (matrix, stride) =
+                (panels(precision, 1, false, &shape[1..]), stack_stride(format, &shape[1..], device));
+            let matrices = values.chunks_exact(shape[1] * shape[2]).zip(out.chunks_exact_mut(stride));
+            for (values, out) in matrices {
+                let out = &mut out[..matrix.packed_size(&device.cpu)];
+                k::pack(&device.cpu, &matrix, WeightSource::F32(values), out);
+            }
         }
+        Format::Coded { .. }
+        | Format::CodePanels { .. }
+        | Format::CodedStack { .. }
+        | Format::Rows { .. }
+        | Format::Blocks { .. } => fail!(Format, "codes are not packed from numbers"),
         Format::Winograd { precision, doubled } => {
             k::pack_winograd(&device.cpu, &winograd(precision, doubled, shape), values, out);
         }
@@ -97,6 +120,10 @@ pub(super) fn pack_codes(
 ) -> Result<()> {
     let (coding, gate) = match format {
         Format::Coded { coding, gate } => (coding, gate),
+        Format::CodedStack { coding } => {
+            pack_code_stack(coding, shape, encoded, out, device);
+            return Ok(());
+        }
         Format::CodePanels { groups, gate } => {
             let middle = 1_i16 << (encoded.encoding.bits - 1);
             let Unpacked { codes, scales, .. } = encoded.unpacked();
@@ -115,7 +142,7 @@ pub(super) fn pack_codes(
             }
             return Ok(());
         }
-        Format::Plain | Format::Panels { .. } | Format::Winograd { .. } => {
+        Format::Plain | Format::Panels { .. } | Format::PanelStack { .. } | Format::Winograd { .. } => {
             fail!(Format, "no format of codes: {format:?}")
         }
     };
@@ -124,4 +151,22 @@ pub(super) fn pack_codes(
     let source = CodedSource { codes: &codes, scales: &scales, zeros: &zeros, minima: &minima, table: &encoded.tables };
     k::pack_coded(&device.cpu, &coding.shape(gate, shape), &source, out);
     Ok(())
+}
+
+/// Packs the blocks of a stack of matrices, whose rows are whole blocks.
+fn pack_code_stack(coding: Coding, shape: &[usize], encoded: &Encoded<'_>, out: &mut [u8], device: &Processor) {
+    let stride = stack_stride(Format::CodedStack { coding }, &shape[1..], device);
+    let matrix = coding.shape(false, &shape[1..]);
+    let Unpacked { codes, scales, minima } = encoded.unpacked();
+    let [numbers, of_scales, of_minima] = [codes.len(), scales.len(), minima.len()].map(|len| len / shape[0]);
+    for (index, out) in out.chunks_exact_mut(stride).enumerate() {
+        let source = CodedSource {
+            codes: &codes[index * numbers..][..numbers],
+            scales: &scales[index * of_scales..][..of_scales],
+            zeros: &[],
+            minima: &minima[index * of_minima..][..of_minima],
+            table: &[],
+        };
+        k::pack_coded(&device.cpu, &matrix, &source, &mut out[..matrix.packed_size(&device.cpu)]);
+    }
 }

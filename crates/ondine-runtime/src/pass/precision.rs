@@ -39,13 +39,15 @@ fn mark(graph: &Graph) -> Vec<bool> {
     for (i, node) in graph.nodes().iter().enumerate() {
         let float = node.signature.dtype == DType::F32;
         let weighted = match node.op {
+            // Matrices that are no weight, or lie the other way round, are multiplied as they are.
+            Op::GroupedMatMul { transposed } => transposed && matches!(graph.node(node.inputs[1]).op, Op::Weight(_)),
             Op::Linear(_) | Op::Conv2d(..) | Op::Gather => true,
             Op::GroupNorm { .. } | Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::Attention(_) => true,
             Op::Weight(_) | Op::Input | Op::Const(_) | Op::State(_) => false,
             Op::Unary(Unary::Sin | Unary::Cos | Unary::Exp | Unary::Log | Unary::Function(_)) => false,
             // Kernels of the generic tier compute in 32 bits.
             Op::Scatter(_) | Op::Scan { .. } | Op::ArgSort { .. } | Op::Pool(_) => false,
-            Op::Interpolate { .. } | Op::Recurrent { .. } | Op::Range { .. } | Op::GroupedMatMul { .. } => false,
+            Op::Interpolate { .. } | Op::Recurrent { .. } | Op::Range { .. } => false,
             Op::Binary(Binary::Remainder | Binary::Fmod | Binary::FloorDiv | Binary::Atan2) => false,
             Op::Reduce { how: Reduce::Product, .. } => false,
             Op::Measure { .. } | Op::Assert { .. } | Op::Loop(_) | Op::Unpack { .. } | Op::Bits(_) => false,
@@ -149,7 +151,7 @@ fn is_activation(op: &Op, position: usize) -> bool {
         Op::Linear(epilogue) | Op::Conv2d(_, epilogue) => position == 0 || position > 1 + usize::from(epilogue.bias),
         Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::GroupNorm { .. } => position == 0,
         Op::Attention(_) => position < 3,
-        Op::Rotate { .. } => position == 0,
+        Op::Rotate { .. } | Op::GroupedMatMul { .. } => position == 0,
         Op::Gather => false,
         _ => true,
     }

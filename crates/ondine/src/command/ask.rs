@@ -24,6 +24,7 @@ Examples:
   ondine ask \"Once upon a time\" --raw --model stories.gguf --max-tokens 100
   ondine ask \"Sum this up.\" --model qwen3/ --json --tokens
   cat letter.txt | ondine ask - --stop END
+  ondine ask \"Write a line.\" --model qwen3/ --lora poet/ --lora short.gguf:0.5
 
 Without --model it takes smollm2-135m, which `ondine models pull smollm2-135m` fetches. At temperature 0 the answer is
 the same every time. Ctrl-C stops it.")]

@@ -9,12 +9,16 @@ use std::{
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use ondine::model::{self, Opened};
+use ondine_models::{Adapter, Language};
 use ondine_runtime::{
     Bindings, Device, Function, Graph, NDArray, Options, Plan, Precision, Specialize, Weights, element_count,
     sample::{self, Arguments},
 };
 
-use super::running::Running;
+use super::{
+    language::{Lora, parse_lora, tell_applied},
+    running::Running,
+};
 use crate::report::{bad_usage, usage};
 
 /// A function of a model on the command line.
@@ -27,15 +31,37 @@ pub(super) struct Callee {
     /// Function to call [default: the only one]
     #[arg(long, value_name = "NAME")]
     pub(super) function: Option<String>,
+
+    /// Adapter that changes a language model (LoRA): a folder of peft or a GGUF file, times WEIGHT [default: 1]; can be
+    /// given several times
+    #[arg(long, value_name = "FILE[:WEIGHT]", value_parser = parse_lora)]
+    lora: Vec<Lora>,
 }
 
 impl Callee {
     /// The model with that function alone, and its name.
     pub(super) fn open(&self, device: &Device) -> anyhow::Result<(Opened, Arc<str>)> {
-        let opened = model::open(&self.model, device)?;
+        let opened = self.adapted(model::open(&self.model, device)?)?;
         let chosen = opened.choose(self.function.as_deref());
         let name = chosen.map_err(|error| bad_usage(error.at(&self.model)))?;
         Ok((opened.only(&name)?, name))
+    }
+
+    /// The model with its adapters.
+    fn adapted(&self, opened: Opened) -> anyhow::Result<Opened> {
+        if self.lora.is_empty() {
+            return Ok(opened);
+        }
+        let Opened::Asset(mut asset) = opened else {
+            usage!("{}: a model that is built takes no adapters; give what it was built from", self.model);
+        };
+        let rows = Language::open(&model::language(&self.model)?)?.rows();
+        for Lora { path, weight } in &self.lora {
+            let (adapted, applied) = Adapter::open(path)?.apply(&asset, *weight, rows)?;
+            tell_applied(&applied);
+            asset = adapted;
+        }
+        Ok(Opened::Asset(asset))
     }
 
     /// Makes a function ready for a call: refuses what `running` has no memory for, and only then packs weights and

@@ -1,6 +1,6 @@
 //! What `ask` and `chat` share: the model, and the options of an answer.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, error::Error, value_parser};
 use ondine::{catalog, model::language};
@@ -10,10 +10,11 @@ use ondine_language::{
     option::{Kind, OPTIONS, Setting},
     session::{Options, Reason, Usage},
 };
+use ondine_models::{Language, adapter::Applied};
 use ondine_runtime::Device;
 
 use super::running::Running;
-use crate::{interrupt, progress::Progress};
+use crate::{interrupt, output, progress::Progress};
 
 /// The model on the command line.
 #[derive(Args)]
@@ -22,8 +23,41 @@ pub(super) struct Opening {
     #[arg(long, value_name = "N", value_parser = super::running::parse_count)]
     context: Option<usize>,
 
+    /// Adapter that changes the model (LoRA): a folder of peft or a GGUF file, times WEIGHT [default: 1]; can be given
+    /// several times
+    #[arg(long, value_name = "FILE[:WEIGHT]", value_parser = parse_lora)]
+    lora: Vec<Lora>,
+
     #[command(flatten)]
     pub(super) running: Running,
+}
+
+/// An adapter on the command line.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Lora {
+    pub(super) path: PathBuf,
+    pub(super) weight: f32,
+}
+
+/// Reads `FILE[:WEIGHT]`; what follows a colon and is no number is part of the name.
+pub(super) fn parse_lora(text: &str) -> Result<Lora, String> {
+    let (path, weight) = match text.rsplit_once(':').map(|(path, weight)| (path, weight.parse::<f32>())) {
+        Some((path, Ok(weight))) => (path, weight),
+        _ => (text, 1.0),
+    };
+    if path.is_empty() || !weight.is_finite() {
+        return Err("write FILE or FILE:WEIGHT, such as poet/:0.8".to_owned());
+    }
+    Ok(Lora { path: path.into(), weight })
+}
+
+/// Tells what became of an adapter, on the standard error.
+pub(super) fn tell_applied(Applied { name, applied, total, unapplied }: &Applied) {
+    let rest = match &unapplied[..] {
+        [] => String::new(),
+        names => format!("; the model has no place for {}", names.join(", ")),
+    };
+    output::remark(format_args!("{name}: applied {applied} of {total}{rest}"));
 }
 
 impl Opening {
@@ -34,7 +68,14 @@ impl Opening {
         let settings = Settings { context: self.context, precision: self.running.precision.unwrap_or_default() };
         let progress = Progress::new(quiet);
         progress.stage("opening");
-        let plan = Plan::new(&language(name)?, settings, &device)?;
+        let mut opened = Language::open(&language(name)?)?;
+        for Lora { path, weight } in &self.lora {
+            let applied = opened.adapt(path, *weight)?;
+            if !quiet || !applied.unapplied.is_empty() {
+                tell_applied(&applied);
+            }
+        }
+        let plan = Plan::of(opened, settings, &device)?;
         self.running.allow(name, || Ok(plan.bytes()?))?;
         progress.stage("loading");
         let model = plan.load(self.running.cache().as_ref());
@@ -112,4 +153,19 @@ pub(super) fn told(usage: &Usage, reason: Reason) -> String {
         seconds(usage.output_time),
         usage.tokens_per_second()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_a_colon_is_a_weight_if_it_is_a_number() {
+        let lora = |path: &str, weight| Ok(Lora { path: path.into(), weight });
+        assert_eq!(parse_lora("poet"), lora("poet", 1.0));
+        assert_eq!(parse_lora("poet/:0.5"), lora("poet/", 0.5));
+        assert_eq!(parse_lora("poet.gguf:-1"), lora("poet.gguf", -1.0));
+        assert_eq!(parse_lora("C:\\poet"), lora("C:\\poet", 1.0));
+        assert!(parse_lora(":0.5").is_err() && parse_lora("poet:inf").is_err());
+    }
 }
