@@ -1,6 +1,6 @@
 """The letters that a model picks for questions of MMLU, as transformers runs it, asked as lm-evaluation-harness does.
 
-    python mmlu.py MODEL.gguf DATA OUT [--limit 2] [--shots 5] [--subject NAME ...]
+    python mmlu.py MODEL.gguf DATA OUT [--limit 2] [--shots 5] [--subject NAME ...] [--digits]
 
 DATA holds `test/SUBJECT_test.csv` and `dev/SUBJECT_dev.csv`. Compare OUT with what `ondine eval mmlu --results` writes:
 
@@ -32,6 +32,11 @@ def ask(arguments):
     torch.set_num_threads(2)
     file = pathlib.Path(arguments.model)
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    if arguments.digits:
+        from tokenizers import pre_tokenizers as steps
+
+        both = [steps.Digits(individual_digits=True), steps.ByteLevel(add_prefix_space=False)]
+        tokenizer.backend_tokenizer.pre_tokenizer = steps.Sequence(both)
     model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).eval()
     data = pathlib.Path(arguments.data)
     names = sorted(path.name.removesuffix("_test.csv") for path in (data / "test").glob("*_test.csv"))
@@ -79,6 +84,8 @@ def main():
     parser.add_argument("--limit", type=int)
     parser.add_argument("--shots", type=int, default=5)
     parser.add_argument("--subject", action="append")
+    # SmolLM cuts digits one by one before anything else, which is lost when transformers reads a GGUF file.
+    parser.add_argument("--digits", action="store_true")
     parser.add_argument("--compare", action="store_true")
     arguments = parser.parse_args()
     if arguments.compare:

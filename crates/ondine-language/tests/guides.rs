@@ -125,7 +125,7 @@ fn check(vocabulary: &Arc<Vocabulary>, name: &str, seeds: u64) -> [usize; 2] {
     let mut all = 0;
     for schema in schemas() {
         let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
-        // What a vocabulary has no bytes for is refused before an answer begins.
+        // What cannot be held is refused before an answer begins.
         let grammar = Grammar::Schema(schema.clone());
         let mut guide = match guides.start(&grammar) {
             Ok(guide) => guide,
