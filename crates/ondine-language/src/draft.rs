@@ -1,7 +1,8 @@
 //! Tokens that may come next, guessed cheaply: the model checks several at once, so that a right guess saves a call.
 //!
-//! Guesses never change an answer. Every token is chosen from the logits of the model with the random numbers of its
-//! place, as without guesses, and a guess that is another one is thrown away.
+//! A guess is kept only if it is what the model chooses: every token comes from its logits, with the random numbers of
+//! its place, as without guesses. So answers are the same as far as the logits of a token are the same alone and among
+//! others.
 
 use std::fmt;
 

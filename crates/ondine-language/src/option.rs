@@ -157,7 +157,7 @@ pub const OPTIONS: &[Setting] = &[
     Setting {
         name: "draft-tokens",
         value: "N",
-        help: "Guess up to so many tokens where the text repeats itself, and check them together: the same answer, sooner; 0 is not",
+        help: "Guess up to so many tokens where the text repeats itself, and keep what the model chooses; 0 is not",
         kind: Kind::Whole {
             range: 0..=64,
             get: |options| Some(options.draft_tokens as u64),

@@ -34,7 +34,8 @@ pub struct Options {
     pub ignore_end: bool,
     /// True if the answer is a part of the text that the prompt begins: a blank at its beginning is one of the text.
     pub continues: bool,
-    /// The most tokens that are guessed at once, and checked by the model together: the answer is the same. 0 is none.
+    /// The most tokens that are guessed at once; those that the model chooses are kept ([`draft`](crate::draft)). 0 is
+    /// none.
     pub draft_tokens: usize,
     /// The form of the answer: it ends where it is whole, and tokens that do not fit are not chosen.
     pub grammar: Option<Arc<Grammar>>,
