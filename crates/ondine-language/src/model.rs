@@ -1,12 +1,15 @@
 //! A language model, ready for conversations.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use ondine_graph::{Result, fail};
 use ondine_models::{Language, Vocabulary};
 use ondine_runtime::{Bindings, Cache, Device, Model as Loaded, Options, Precision, Prepared, Specialize};
 
-use crate::{network::PIECE, template::Template};
+use crate::{guide::Guides, network::PIECE, template::Template};
 
 /// The most tokens of a text if nobody says how many, as far as the model was made for them.
 const TYPICAL_CONTEXT: usize = 4096;
@@ -76,7 +79,9 @@ impl Plan {
         let Self { language, prepared, context, template } = self;
         let network = prepared.specialize(cache)?.load()?;
         let Language { name, vocabulary, max_tokens, .. } = language;
-        Ok(Model { parts: Arc::new(Parts { name, vocabulary, max_tokens, context, template, network }) })
+        let vocabulary = Arc::new(vocabulary);
+        let guides = OnceLock::new();
+        Ok(Model { parts: Arc::new(Parts { name, vocabulary, max_tokens, context, template, guides, network }) })
     }
 }
 
@@ -89,10 +94,12 @@ pub struct Model {
 #[derive(Debug)]
 struct Parts {
     name: String,
-    vocabulary: Vocabulary,
+    vocabulary: Arc<Vocabulary>,
     max_tokens: usize,
     context: usize,
     template: Option<Result<Template>>,
+    /// Made when they are first asked for.
+    guides: OnceLock<Result<Guides>>,
     network: Loaded,
 }
 
@@ -142,6 +149,17 @@ impl Model {
                 "{}: the model has not learned to answer (it has no chat template); it can go on with a text",
                 self.name()
             ),
+        }
+    }
+
+    /// What grammars know of its tokens.
+    ///
+    /// # Errors
+    /// If they cannot be known.
+    pub fn guides(&self) -> Result<&Guides> {
+        match self.parts.guides.get_or_init(|| Guides::new(&self.parts.vocabulary)) {
+            Ok(guides) => Ok(guides),
+            Err(error) => fail!(Unsupported, "{}: {error}", self.name()),
         }
     }
 

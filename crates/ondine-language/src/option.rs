@@ -155,6 +155,16 @@ pub const OPTIONS: &[Setting] = &[
         },
     },
     Setting {
+        name: "draft-tokens",
+        value: "N",
+        help: "Guess up to so many tokens where the text repeats itself, and keep what the model chooses; 0 is not",
+        kind: Kind::Whole {
+            range: 0..=64,
+            get: |options| Some(options.draft_tokens as u64),
+            set: |options, count| options.draft_tokens = usize::try_from(count).unwrap_or_default(),
+        },
+    },
+    Setting {
         name: "stop",
         value: "TEXT",
         help: "End the answer where this text would come; can be given several times",

@@ -4,7 +4,7 @@ use ondine_graph::{Result, fail};
 use ondine_models::vocabulary::Controls;
 use serde::Serialize;
 
-use crate::session::Session;
+use crate::session::{Session, likelihood};
 
 /// How well a model knows a text.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -55,21 +55,11 @@ pub fn perplexity(
         let known = session.model().vocabulary().len().min(width);
         let numbers = logits.to_f32();
         for (row, &next) in numbers.chunks_exact(width).zip(rest.get(1..).unwrap_or_default()) {
-            sums.add(unlikelihood(row.get(..known).unwrap_or_default(), next)?);
+            sums.add(-likelihood(row.get(..known).unwrap_or_default(), next)?);
         }
         done(sums.perplexity(index + 1), count);
     }
     Ok(sums.perplexity(count))
-}
-
-/// The negative logarithm of the likelihood of a token.
-fn unlikelihood(logits: &[f32], id: u32) -> Result<f64> {
-    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&logit| f64::from(logit - most).exp()).sum();
-    match logits.get(id as usize) {
-        Some(&logit) if sum.is_finite() => Ok(sum.ln() - f64::from(logit - most)),
-        _ => fail!(Internal, "the model yields no likelihood of token {id}; are its weights whole?"),
-    }
 }
 
 /// Sums over tokens.
@@ -104,8 +94,8 @@ mod tests {
     #[test]
     fn likelihoods_are_those_of_softmax() {
         let row = [0.0, 3_f32.ln(), 1000.0_f32.ln()];
-        assert!((unlikelihood(&row, 1).unwrap() - (1004.0_f64 / 3.0).ln()).abs() < 1e-6);
-        assert!(unlikelihood(&row, 3).is_err() && unlikelihood(&[f32::NAN], 0).is_err());
+        assert!((likelihood(&row, 1).unwrap() + (1004.0_f64 / 3.0).ln()).abs() < 1e-6);
+        assert!(likelihood(&row, 3).is_err() && likelihood(&[f32::NAN], 0).is_err());
         let mut sums = Sums::default();
         sums.add(1.0);
         sums.add(3.0);

@@ -110,6 +110,14 @@ impl Sampler {
         }
     }
 
+    /// Notes a token that was not chosen of several: what comes after it is as if it had been.
+    pub fn note(&mut self, id: u32) {
+        if self.settings.temperature != 0.0 {
+            self.random.share();
+        }
+        *self.said.entry(id).or_default() += 1;
+    }
+
     fn punish(&self, logits: &mut [f32]) {
         let Sampling { repetition_penalty, frequency_penalty, presence_penalty, .. } = self.settings;
         if (repetition_penalty, frequency_penalty, presence_penalty) == (1.0, 0.0, 0.0) {

@@ -3,13 +3,18 @@
 //! A session remembers the tokens that the model has read. A prompt that begins as what it remembers is read from where
 //! it parts: how many tokens that has saved is reported, to the token.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ondine_graph::{NDArray, Result, fail};
-use ondine_runtime::{Cancel, ErrorKind};
+use ondine_runtime::{Cancel, ErrorKind, Wish};
 use serde::Serialize;
 
 use crate::{
+    draft::{Drafter, LookUp, Pace},
+    guide::{Grammar, Guide},
     model::Model,
     network::Network,
     sample::{Sampler, Sampling},
@@ -29,6 +34,11 @@ pub struct Options {
     pub ignore_end: bool,
     /// True if the answer is a part of the text that the prompt begins: a blank at its beginning is one of the text.
     pub continues: bool,
+    /// The most tokens that are guessed at once; those that the model chooses are kept ([`draft`](crate::draft)). 0 is
+    /// none.
+    pub draft_tokens: usize,
+    /// The form of the answer: it ends where it is whole, and tokens that do not fit are not chosen.
+    pub grammar: Option<Arc<Grammar>>,
 }
 
 /// Why an answer ended.
@@ -56,6 +66,12 @@ pub struct Usage {
     pub cached_tokens: usize,
     /// Tokens of the answer, with the one that ended it.
     pub output_tokens: usize,
+    /// How many of them the form left no choice for, so that they were read together with others.
+    pub forced_tokens: usize,
+    /// How many tokens were guessed.
+    pub drafted_tokens: usize,
+    /// How many of them came true.
+    pub accepted_tokens: usize,
     /// Time until the prompt was read.
     pub prompt_time: Duration,
     /// Time from then to the end.
@@ -90,6 +106,8 @@ pub struct Answer {
     pub tokens: Vec<u32>,
     /// Why it ended.
     pub reason: Reason,
+    /// False if a form was asked for, and the answer was cut before it had it.
+    pub complete: bool,
     /// What it took.
     pub usage: Usage,
 }
@@ -102,6 +120,8 @@ pub struct Session {
     /// The tokens that the states hold.
     read: Vec<u32>,
     cancel: Cancel,
+    /// Guesses what comes next.
+    drafter: Box<dyn Drafter>,
 }
 
 impl Session {
@@ -111,7 +131,15 @@ impl Session {
     /// If the model lacks a function, which none that was opened here does.
     pub fn new(model: &Model) -> Result<Self> {
         let network = Network::new(model.network())?;
-        Ok(Self { model: model.clone(), network, read: Vec::new(), cancel: Cancel::default() })
+        let drafter = Box::new(LookUp);
+        Ok(Self { model: model.clone(), network, read: Vec::new(), cancel: Cancel::default(), drafter })
+    }
+
+    /// The same, with tokens guessed by `drafter` where [`Options::draft_tokens`] asks for guesses; if nobody says,
+    /// they are looked up in the text ([`LookUp`]).
+    #[must_use]
+    pub fn with_drafter(self, drafter: Box<dyn Drafter>) -> Self {
+        Self { drafter, ..self }
     }
 
     /// The same, stopped by `cancel`: an answer that is under way ends with [`Reason::Cancelled`], and the next one is
@@ -151,69 +179,125 @@ impl Session {
             let needed = prompt.len() + 1;
             fail!(Argument, "the prompt and one token of the answer take {needed} tokens, the context holds {context}");
         }
-        let mut sampler = Sampler::new(&options.sampling, prompt)?;
+        let model = self.model.clone();
+        let mut writer = Writer::new(&model, prompt, options)?;
         let begun = Instant::now();
         let wish = self.cancel.listen();
         // At least one token is read, for what comes after it.
         let same = self.read.iter().zip(prompt).take_while(|(a, b)| a == b).count().min(prompt.len() - 1);
         self.read.truncate(same);
-        let model = self.model.clone();
-        let mut out = Output::new(&model, options);
-        let mut usage = Usage {
-            prompt_tokens: prompt.len(),
-            cached_tokens: same,
-            output_tokens: 0,
-            prompt_time: Duration::ZERO,
-            output_time: Duration::ZERO,
-        };
         let rest = prompt.get(same..).unwrap_or_default();
         let read = self.extend(rest, &wish, &mut |count| on(Event::Read(count, prompt.len())));
-        usage.prompt_time = begun.elapsed();
+        let prompt_time = begun.elapsed();
         let reason = match read {
             Err(error) if error.kind() == ErrorKind::Cancelled => Reason::Cancelled,
             Err(error) => return Err(error),
-            Ok(logits) => self.go_on(logits, &mut sampler, &mut out, &wish, on)?,
+            Ok(logits) => self.go_on(logits, &mut writer, &wish, on)?,
         };
-        let rest = out.finish(reason);
+        let rest = writer.out.finish(reason);
         if !rest.is_empty() {
             on(Event::Text(&rest));
         }
-        usage.output_tokens = out.tokens.len();
-        usage.output_time = begun.elapsed().saturating_sub(usage.prompt_time);
+        let usage = Usage {
+            prompt_tokens: prompt.len(),
+            cached_tokens: same,
+            output_tokens: writer.out.tokens.len(),
+            forced_tokens: writer.forced,
+            drafted_tokens: writer.drafted,
+            accepted_tokens: writer.accepted,
+            prompt_time,
+            output_time: begun.elapsed().saturating_sub(prompt_time),
+        };
         on(Event::Finished(reason, usage));
-        Ok(Answer { text: out.text, tokens: out.tokens, reason, usage })
+        let complete = writer.is_complete(reason);
+        Ok(Answer { text: writer.out.text, tokens: writer.out.tokens, reason, complete, usage })
     }
 
     /// Token by token, until the answer is over.
     fn go_on(
         &mut self,
-        mut logits: Vec<f32>,
-        sampler: &mut Sampler,
-        out: &mut Output<'_>,
-        wish: &ondine_runtime::Wish,
+        logits: Vec<f32>,
+        writer: &mut Writer<'_>,
+        wish: &Wish,
         on: &mut dyn FnMut(Event<'_>),
     ) -> Result<Reason> {
+        // The logits after the last token that is certain, and after each of the guesses that were read with it.
+        let mut rows = vec![logits];
+        let mut drafted: Vec<u32> = Vec::new();
         loop {
-            // Some models have more logits than tokens.
-            logits.truncate(self.model.vocabulary().len());
-            let id = sampler.choose(&mut logits)?;
-            let over = out.push(id, on)?;
-            if let Some(reason) = over {
-                return Ok(reason);
+            let certain = self.read.len() - drafted.len();
+            let mut next = None;
+            for (at, logits) in rows.iter_mut().enumerate() {
+                let id = writer.choose(logits)?;
+                if let Some(reason) = self.push(id, certain + at, writer, on)? {
+                    self.read.truncate(certain + at);
+                    writer.note_drafts(drafted.len(), at);
+                    return Ok(reason);
+                }
+                if drafted.get(at) != Some(&id) {
+                    next = Some((id, at));
+                    break;
+                }
             }
-            if self.read.len() + 1 >= self.model.context() {
-                return Ok(Reason::ContextFull);
+            let Some((id, accepted)) = next else { fail!(Internal, "guesses have no end") };
+            self.read.truncate(certain + accepted);
+            writer.note_drafts(drafted.len(), accepted);
+            let mut step = vec![id];
+            // What must come next is known without the model.
+            while let Some(id) = writer.forced()? {
+                if let Some(reason) = self.push(id, self.read.len() + step.len(), writer, on)? {
+                    return Ok(reason);
+                }
+                step.push(id);
             }
-            logits = match self.extend(&[id], wish, &mut |_| {}) {
-                Ok(logits) => logits,
+            drafted = self.draft(&step, writer)?;
+            rows = match self.read_on(&step, &drafted, wish) {
+                Ok(rows) => rows,
                 Err(error) if error.kind() == ErrorKind::Cancelled => return Ok(Reason::Cancelled),
                 Err(error) => return Err(error),
             };
         }
     }
 
+    /// Adds a token that stands behind `before` others; a reason, if the answer is over.
+    fn push(
+        &self,
+        id: u32,
+        before: usize,
+        writer: &mut Writer<'_>,
+        on: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Option<Reason>> {
+        let reason = writer.push(id, on)?;
+        Ok(reason.or((before + 1 >= self.model.context()).then_some(Reason::ContextFull)))
+    }
+
+    /// Guesses what follows what was read and `step`.
+    fn draft(&mut self, step: &[u32], writer: &mut Writer<'_>) -> Result<Vec<u32>> {
+        let room = self.model.context() - self.read.len() - step.len();
+        let most = writer.most_drafts().min(room);
+        if most == 0 {
+            return Ok(Vec::new());
+        }
+        let tokens = [&self.read, step].concat();
+        let mut drafted = self.drafter.draft(&tokens, most)?;
+        drafted.truncate(most);
+        Ok(drafted)
+    }
+
+    /// Reads tokens that are certain, and guesses behind them: the logits after the last certain one and each guess.
+    fn read_on(&mut self, step: &[u32], drafted: &[u32], wish: &Wish) -> Result<Vec<Vec<f32>>> {
+        if drafted.is_empty() {
+            return Ok(vec![self.extend(step, wish, &mut |_| {})?]);
+        }
+        let ids = [step, drafted].concat();
+        let logits = self.network.logits(&ids, self.read.len(), wish)?;
+        self.read.extend(&ids);
+        let width = logits.shape().last().copied().unwrap_or_default().max(1);
+        Ok(logits.to_f32().chunks_exact(width).skip(step.len() - 1).map(<[f32]>::to_vec).collect())
+    }
+
     /// Reads tokens after those that are remembered.
-    fn extend(&mut self, ids: &[u32], wish: &ondine_runtime::Wish, done: &mut dyn FnMut(usize)) -> Result<Vec<f32>> {
+    fn extend(&mut self, ids: &[u32], wish: &Wish, done: &mut dyn FnMut(usize)) -> Result<Vec<f32>> {
         let past = self.read.len();
         let read = &mut self.read;
         // What a call that failed has written lies behind what is remembered, and is overwritten by the next one.
@@ -231,7 +315,8 @@ impl Session {
         self.logits_after(&[], ids)
     }
 
-    /// The logits after each of `ids`, which stand behind `before`: `[ids, vocabulary]`. The session remembers both.
+    /// The logits after each of `ids`, which stand behind `before`: `[ids, vocabulary]`. The session remembers both;
+    /// what it remembers of `before` already is not read again.
     ///
     /// # Errors
     /// If there are no `ids`, or more tokens than the context holds.
@@ -240,14 +325,135 @@ impl Session {
         if ids.is_empty() || all > context {
             fail!(Argument, "{all} tokens; the context holds 1 to {context}");
         }
-        self.read.clear();
+        let same = self.read.iter().zip(before).take_while(|(a, b)| a == b).count();
+        self.read.truncate(same);
         let wish = self.cancel.listen();
-        if !before.is_empty() {
-            self.extend(before, &wish, &mut |_| {})?;
+        if let Some(rest) = before.get(same..).filter(|rest| !rest.is_empty()) {
+            self.extend(rest, &wish, &mut |_| {})?;
         }
         let logits = self.network.logits(ids, before.len(), &wish)?;
         self.read.extend(ids);
         Ok(logits)
+    }
+
+    /// The logarithm of the likelihood of each of several continuations of a text.
+    ///
+    /// # Errors
+    /// If the text or a continuation has no tokens, or both have more than the context holds.
+    pub fn likelihoods(&mut self, before: &[u32], continuations: &[Vec<u32>]) -> Result<Vec<f64>> {
+        let Some((&last, head)) = before.split_last() else { fail!(Argument, "there is no text to go on from") };
+        let known = self.model.vocabulary().len();
+        let mut likelihoods = Vec::with_capacity(continuations.len());
+        let mut first = None;
+        for continuation in continuations {
+            let Some((_, inner)) = continuation.split_last() else { fail!(Argument, "a continuation has no tokens") };
+            // What comes first is as likely after the text whatever follows it.
+            if inner.is_empty() && first.is_none() {
+                first = Some(self.logits_after(head, &[last])?);
+            }
+            let own;
+            let logits = match &first {
+                Some(first) if inner.is_empty() => first,
+                _ => {
+                    own = self.logits_after(head, &[&[last], inner].concat())?;
+                    &own
+                }
+            };
+            let width = logits.shape().last().copied().unwrap_or_default().max(1);
+            let numbers = logits.to_f32();
+            let mut sum = 0.0;
+            for (row, &id) in numbers.chunks_exact(width).zip(continuation) {
+                sum += likelihood(row.get(..known.min(width)).unwrap_or_default(), id)?;
+            }
+            likelihoods.push(sum);
+        }
+        Ok(likelihoods)
+    }
+}
+
+/// The logarithm of the likelihood of a token.
+pub(crate) fn likelihood(logits: &[f32], id: u32) -> Result<f64> {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&logit| f64::from(logit - most).exp()).sum();
+    match logits.get(id as usize) {
+        Some(&logit) if sum.is_finite() => Ok(f64::from(logit - most) - sum.ln()),
+        _ => fail!(Internal, "the model yields no likelihood of token {id}; are its weights whole?"),
+    }
+}
+
+/// What chooses the tokens of an answer, and makes it of them.
+struct Writer<'a> {
+    sampler: Sampler,
+    guide: Option<Guide>,
+    out: Output<'a>,
+    /// Tokens that the form left no choice for.
+    forced: usize,
+    pace: Pace,
+    /// Tokens that were guessed, and those of them that came true.
+    drafted: usize,
+    accepted: usize,
+}
+
+impl<'a> Writer<'a> {
+    fn new(model: &'a Model, prompt: &[u32], options: &Options) -> Result<Self> {
+        if options.grammar.is_some() && options.ignore_end {
+            fail!(Argument, "an answer of a form ends where the form does: it cannot go on after its end");
+        }
+        let guide = options.grammar.as_deref().map(|grammar| model.guides()?.start(grammar)).transpose()?;
+        let sampler = Sampler::new(&options.sampling, prompt)?;
+        let (out, pace) = (Output::new(model, options), Pace::new(options.draft_tokens));
+        Ok(Self { sampler, guide, out, forced: 0, pace, drafted: 0, accepted: 0 })
+    }
+
+    /// How many tokens are guessed now: none that would be too many for the answer.
+    fn most_drafts(&mut self) -> usize {
+        self.pace.next().min((self.out.max_tokens - self.out.tokens.len()).saturating_sub(1))
+    }
+
+    /// Notes how many of the guesses came true.
+    fn note_drafts(&mut self, drafted: usize, accepted: usize) {
+        self.pace.note(drafted, accepted);
+        self.drafted += drafted;
+        self.accepted += accepted;
+    }
+
+    /// The next token, of the logits of all.
+    fn choose(&mut self, logits: &mut Vec<f32>) -> Result<u32> {
+        // Some models have more logits than tokens.
+        logits.truncate(self.out.model.vocabulary().len());
+        if let Some(guide) = &mut self.guide {
+            guide.mask(logits)?;
+        }
+        self.sampler.choose(logits)
+    }
+
+    /// The next token, if the form leaves no choice.
+    fn forced(&mut self) -> Result<Option<u32>> {
+        let Some(guide) = &mut self.guide else { return Ok(None) };
+        let only = guide.only()?;
+        if let Some(id) = only {
+            self.sampler.note(id);
+            self.forced += 1;
+        }
+        Ok(only)
+    }
+
+    /// Adds a token; a reason, if the answer is over.
+    fn push(&mut self, id: u32, on: &mut dyn FnMut(Event<'_>)) -> Result<Option<Reason>> {
+        let before = self.out.tokens.len();
+        let reason = self.out.push(id, on)?;
+        let Some(guide) = self.guide.as_mut().filter(|_| self.out.tokens.len() > before) else { return Ok(reason) };
+        guide.push(id)?;
+        Ok(if guide.is_over() || (guide.is_whole() && self.out.model.vocabulary().ends().is_empty()) {
+            Some(Reason::End)
+        } else {
+            reason
+        })
+    }
+
+    fn is_complete(&mut self, reason: Reason) -> bool {
+        // What ends at a text is not what the guide has seen.
+        self.guide.as_mut().is_none_or(|guide| reason != Reason::Stop && guide.is_whole())
     }
 }
 
@@ -267,7 +473,8 @@ impl<'a> Output<'a> {
         let decoder = model.vocabulary().decoder();
         Self {
             model,
-            decoder: if options.continues { decoder.inside() } else { decoder },
+            // A grammar is asked about every byte.
+            decoder: if options.continues || options.grammar.is_some() { decoder.inside() } else { decoder },
             stop: Stop::at(&options.stop),
             max_tokens: options.max_tokens.unwrap_or(usize::MAX),
             ignore_end: options.ignore_end,

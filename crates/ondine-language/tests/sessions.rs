@@ -1,9 +1,14 @@
 //! Sessions with a tiny model of random weights, whose tokens are words `t0`, `t1`, ...
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use ondine_language::{
     Chat, Event, Model, Session,
+    draft_model::DraftModel,
+    guide::Grammar,
     model::Settings,
     sample::Sampling,
     session::{Options, Reason},
@@ -14,6 +19,11 @@ use serde_json::{Map, Value, json};
 
 /// The folder of a model of `ondine-models` with a vocabulary.
 fn folder(ends: &[u32]) -> tempfile::TempDir {
+    folder_of(&|id| format!("t{id}"), ends)
+}
+
+/// The same, with tokens of these texts.
+fn folder_of(token: &dyn Fn(u64) -> String, ends: &[u32]) -> tempfile::TempDir {
     let network = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../ondine-models/tests/data/language/llama");
     let folder = tempfile::tempdir().unwrap();
     for file in ["config.json", "model.safetensors"] {
@@ -21,13 +31,13 @@ fn folder(ends: &[u32]) -> tempfile::TempDir {
     }
     let config: Value = serde_json::from_str(&std::fs::read_to_string(network.join("config.json")).unwrap()).unwrap();
     let words: Map<String, Value> =
-        (0..config["vocab_size"].as_u64().unwrap()).map(|id| (format!("t{id}"), id.into())).collect();
+        (0..config["vocab_size"].as_u64().unwrap()).map(|id| (token(id), id.into())).collect();
     let write = |name: &str, value: Value| std::fs::write(folder.path().join(name), value.to_string()).unwrap();
     let tokenizer = json!({
         "version": "1.0",
         "added_tokens": [],
         "pre_tokenizer": {"type": "WhitespaceSplit"},
-        "model": {"type": "WordLevel", "vocab": words, "unk_token": "t0"},
+        "model": {"type": "WordLevel", "vocab": words, "unk_token": token(0)},
     });
     write("tokenizer.json", tokenizer);
     let template = "{% for message in messages %}t1 {{ message.content }} {% endfor %}t2";
@@ -149,6 +159,96 @@ fn draws_are_those_of_their_seed() {
     };
     assert_eq!(drawn(1), drawn(1));
     assert_ne!(drawn(1), drawn(2));
+}
+
+#[test]
+fn guesses_change_no_answer() {
+    let folder = folder(&[]);
+    let model = model(folder.path(), 64);
+    let prompt: Vec<u32> = [5, 6, 7, 8, 9].iter().cycle().take(22).copied().collect();
+    for temperature in [0.0, 0.4, 1.0] {
+        for seed in 0..6 {
+            let sampling = Sampling { temperature, seed, presence_penalty: 0.1, ..Sampling::default() };
+            let plain = Options { sampling, ..tokens(38) };
+            let wanted = Session::new(&model).unwrap().answer(&prompt, &plain, &mut |_| {}).unwrap();
+            for draft_tokens in [1, 4, 16] {
+                let options = Options { draft_tokens, ..plain.clone() };
+                let mut heard = String::new();
+                let mut on = |event: Event<'_>| {
+                    if let Event::Text(text) = event {
+                        heard.push_str(text);
+                    }
+                };
+                let looked = Session::new(&model).unwrap().answer(&prompt, &options, &mut on).unwrap();
+                assert_eq!(
+                    (&looked.tokens, &looked.text, looked.reason),
+                    (&wanted.tokens, &wanted.text, wanted.reason)
+                );
+                assert_eq!(heard, wanted.text);
+                let small = Box::new(DraftModel::new(&model, &model).unwrap());
+                let mut session = Session::new(&model).unwrap().with_drafter(small);
+                let drafted = session.answer(&prompt, &options, &mut |_| {}).unwrap();
+                assert_eq!(drafted.tokens, wanted.tokens, "{draft_tokens} tokens, seed {seed} at {temperature}");
+                let usage = drafted.usage;
+                assert!(usage.drafted_tokens > 0 && usage.accepted_tokens <= usage.drafted_tokens);
+                if temperature == 0.0 {
+                    // The same model guesses what it says, but where penalties make it say something else.
+                    assert!(usage.accepted_tokens * 4 >= usage.drafted_tokens, "{usage:?}");
+                }
+                // What was wrong has left no trace.
+                let again = session.answer(&prompt, &options, &mut |_| {}).unwrap();
+                assert_eq!(again.tokens, wanted.tokens);
+            }
+        }
+    }
+}
+
+/// Tokens that JSON can be written with. The last one ends answers, and so do the second and the third by the config.
+const JSON_TOKENS: [&str; 42] = [
+    "{", "-", "true", "}", "[", "]", "\"", ",", " ", ":", ".", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "a",
+    "b", "c", "d", "e", "f", "g", "i", "k", "l", "m", "n", "r", "s", "t", "u", "z", "\": ", ", \"", "null", "<end>",
+];
+
+#[test]
+fn answers_of_a_schema_are_whole_or_say_that_they_are_not() {
+    let folder = folder_of(&|id| JSON_TOKENS[id as usize].to_owned(), &[41]);
+    let model = model(folder.path(), 64);
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "pattern": "^[a-f]{2,6}$"},
+            "sizes": {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 99}, "minItems": 1, "maxItems": 3},
+            "kind": {"enum": ["tree", "grass", null]},
+        },
+        "required": ["name", "kind"],
+        "additionalProperties": false,
+    });
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let grammar = Some(Arc::new(Grammar::Schema(schema)));
+    for seed in 0..12 {
+        let sampling = Sampling { temperature: if seed == 0 { 0.0 } else { 1.0 }, seed, ..Sampling::default() };
+        let options = Options { sampling, grammar: grammar.clone(), ..Options::default() };
+        let answer =
+            |options: &Options| Session::new(&model).unwrap().answer(&[20, 21, 22], options, &mut |_| {}).unwrap();
+        let whole = answer(&options);
+        assert_eq!((whole.reason, whole.complete), (Reason::End, true));
+        let value: Value = serde_json::from_str(&whole.text).unwrap();
+        assert!(validator.is_valid(&value), "{}", whole.text);
+        assert!(whole.usage.forced_tokens > 0);
+        // Guesses are checked under the same form.
+        let drafted = answer(&Options { draft_tokens: 8, ..options.clone() });
+        assert_eq!(drafted.tokens, whole.tokens);
+        let cut = answer(&Options { max_tokens: Some(whole.tokens.len() / 2), ..options.clone() });
+        assert_eq!((cut.reason, cut.complete), (Reason::MaxTokens, false));
+        assert_eq!(cut.tokens, whole.tokens[..cut.tokens.len()]);
+        let stopped = answer(&Options { stop: vec!["kind".into()], ..options.clone() });
+        assert_eq!((stopped.reason, stopped.complete), (Reason::Stop, false));
+    }
+    let endless = Options { grammar, ignore_end: true, ..Options::default() };
+    assert!(Session::new(&model).unwrap().answer(&[20], &endless, &mut |_| {}).is_err());
+    let refused = Options { grammar: Some(Arc::new(Grammar::schema("{\"not\": {}}").unwrap())), ..Options::default() };
+    let told = Session::new(&model).unwrap().answer(&[20], &refused, &mut |_| {}).unwrap_err().to_string();
+    assert!(told.contains("\"not\""), "{told}");
 }
 
 #[test]

@@ -220,6 +220,14 @@ impl Vocabulary {
         Ok(self.spellings.of(id)?.0)
     }
 
+    /// True if a token says something about the text and is no part of it.
+    ///
+    /// # Errors
+    /// If there is no such token.
+    pub fn is_control(&self, id: u32) -> Result<bool> {
+        Ok(self.spellings.of(id)?.1 == Kind::Control)
+    }
+
     /// True if nothing follows after `id`: the answer is over.
     #[must_use]
     pub fn is_end(&self, id: u32) -> bool {

@@ -7,7 +7,7 @@ use ondine_graph::{
 };
 use ondine_kernels::{self as k, CodedSource, WeightShape, WeightSource, WeightType, WinogradShape};
 
-use super::{form::Format, processor::Processor, rows};
+use super::{coding::Coding, form::Format, processor::Processor, rows};
 use crate::options::Precision;
 
 /// More bytes than an element takes in any form, and than fit an address with all that is added.

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
-use ondine_language::{Answer, Chat, Event, Model, Session, session::Reason};
+use ondine_language::{Answer, Chat, Event, Model, Session, draft_model::DraftModel, session::Reason};
 use ondine_models::vocabulary::Controls;
 use ondine_runtime::{NDArray, file::check_writable, write_safetensors};
 use serde_json::json;
 
 use super::{
     draw::read_prompt,
-    language::{Flags, Opening, told},
+    language::{Flags, Form, Opening, cut, told},
 };
 use crate::{interrupt, output, progress::Progress, report::usage};
 
@@ -23,11 +23,14 @@ Examples:
   ondine ask \"Name three animals.\" --system \"You are a poet.\" --temperature 0.7 --seed 7
   ondine ask \"Once upon a time\" --raw --model stories.gguf --max-tokens 100
   ondine ask \"Sum this up.\" --model qwen3/ --json --tokens
+  ondine ask \"Describe a cat.\" --schema animal.json
+  ondine ask \"Is water wet?\" --regex \"yes|no\"
   cat letter.txt | ondine ask - --stop END
   ondine ask \"Write a line.\" --model qwen3/ --lora poet/ --lora short.gguf:0.5
 
 Without --model it takes smollm2-135m, which `ondine models pull smollm2-135m` fetches. At temperature 0 the answer is
-the same every time. Ctrl-C stops it.")]
+the same every time. With --schema, --grammar or --regex the answer has that form as a whole, or the command fails.
+Ctrl-C stops it.")]
 pub(super) struct Ask {
     /// The question; - reads it from standard input
     prompt: String,
@@ -43,12 +46,20 @@ pub(super) struct Ask {
     #[command(flatten)]
     flags: Flags,
 
+    #[command(flatten)]
+    form: Form,
+
     /// Go on with the text as it is, without the model's template of chats
     #[arg(long, conflicts_with = "system")]
     raw: bool,
 
+    /// A smaller model with the same tokens, which guesses what this one will say; --draft-tokens says how many at once
+    /// [default: 4]
+    #[arg(long, value_name = "MODEL")]
+    draft: Option<String>,
+
     /// Go on after tokens that end answers
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["schema", "grammar", "regex"])]
     ignore_end: bool,
 
     /// Print the ids of the prompt and of the answer, too
@@ -71,6 +82,9 @@ pub(super) struct Ask {
     opening: Opening,
 }
 
+/// Tokens that a smaller model guesses at once if nobody says.
+const TYPICAL_DRAFT: usize = 4;
+
 /// More bytes than the longest context has tokens for.
 const LONGEST: usize = 256 << 20;
 
@@ -81,12 +95,17 @@ impl Ask {
             usage!("the question is empty");
         }
         self.logits.as_deref().map_or(Ok(()), check_writable)?;
+        let grammar = self.form.read()?;
         let model = self.opening.open(self.model.as_deref(), self.quiet)?;
         if !self.raw && !model.answers() && self.system.is_none() && !self.quiet {
             output::remark("the model has not learned to answer (it has no chat template): it goes on with the text");
         }
         let prompt = self.prompt_tokens(&model, &question)?;
         let mut session = Session::new(&model)?;
+        if let Some(draft) = &self.draft {
+            let small = self.opening.open(Some(draft), self.quiet)?;
+            session = session.with_drafter(Box::new(DraftModel::new(&small, &model)?));
+        }
         if let Some(path) = &self.logits {
             let ids: Vec<i64> = prompt.iter().map(|&id| id.into()).collect();
             let logits = session.logits(&prompt)?;
@@ -95,6 +114,10 @@ impl Ask {
         }
         let mut options = self.flags.0.clone();
         options.ignore_end = self.ignore_end;
+        options.grammar = grammar;
+        if self.draft.is_some() && options.draft_tokens == 0 {
+            options.draft_tokens = TYPICAL_DRAFT;
+        }
         options.continues = self.raw || !model.answers();
         let progress = Progress::new(self.quiet || self.json);
         let answer = session.answer(&prompt, &options, &mut |event| match event {
@@ -108,6 +131,9 @@ impl Ask {
             Event::Finished(..) => progress.finish(),
         })?;
         self.tell(&model, &prompt, &answer);
+        if let Some(why) = cut(&answer) {
+            anyhow::bail!(why);
+        }
         if answer.reason == Reason::Cancelled { Err(interrupt::cancelled()) } else { Ok(()) }
     }
 
@@ -135,11 +161,15 @@ impl Ask {
             let mut told = json!({
                 "text": answer.text,
                 "reason": answer.reason,
+                "complete": answer.complete,
                 "model": model.name(),
                 "usage": {
                     "prompt_tokens": usage.prompt_tokens,
                     "cached_tokens": usage.cached_tokens,
                     "output_tokens": usage.output_tokens,
+                    "forced_tokens": usage.forced_tokens,
+                    "drafted_tokens": usage.drafted_tokens,
+                    "accepted_tokens": usage.accepted_tokens,
                     "context": model.context(),
                     "prompt_seconds": usage.prompt_time.as_secs_f64(),
                     "output_seconds": usage.output_time.as_secs_f64(),

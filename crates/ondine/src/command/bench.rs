@@ -8,16 +8,19 @@ mod models;
 mod network;
 mod options;
 mod picture;
+mod quant;
 mod report;
+mod text;
 pub(super) mod weights;
 mod works;
 
 use anyhow::Context;
-use ondine_runtime::Cancel;
+use ondine_runtime::{Cancel, Device};
 
 use crate::{output, report::usage};
 use machine::Machine;
 use options::folder;
+use report::Told;
 use works::{WORKS, What, Work};
 
 pub(super) use options::Bench;
@@ -30,8 +33,10 @@ impl Bench {
         let works = self.works()?;
         let device = self.running.device(Cancel::default())?;
         for work in &works {
-            if let What::Network(network) = &work.what {
-                network::check_memory(&self, work.name, network, &device)?;
+            match &work.what {
+                What::Network(network) => network::check_memory(&self, work.name, network, &device)?,
+                What::Text(text) => text::check_memory(&self, work.name, text, &device)?,
+                What::Picture(_) => {}
             }
         }
         let machine = Machine::measure(device.processor()?);
@@ -39,11 +44,7 @@ impl Bench {
             output::line(&machine);
         }
         for work in works {
-            let report = match &work.what {
-                What::Network(network) => network::measure(&self, work.name, network, &device),
-                What::Picture(picture) => picture::measure(&self, work.name, picture, &machine),
-            };
-            let report = report.with_context(|| work.name)?;
+            let report = self.measure(work, &device, &machine).with_context(|| work.name)?;
             if self.json {
                 output::json(&report.to_json(&machine));
             } else {
@@ -51,6 +52,14 @@ impl Bench {
             }
         }
         Ok(())
+    }
+
+    fn measure(&self, work: &Work, device: &Device, machine: &Machine) -> anyhow::Result<Box<dyn Told>> {
+        Ok(match &work.what {
+            What::Network(network) => Box::new(network::measure(self, work.name, network, device)?),
+            What::Picture(picture) => Box::new(picture::measure(self, work.name, picture, machine)?),
+            What::Text(text) => Box::new(text::measure(self, work.name, text, device)?),
+        })
     }
 
     fn works(&self) -> anyhow::Result<Vec<&'static Work>> {

@@ -9,7 +9,7 @@ use clap::Args;
 use ondine_language::{Chat, Event, session::Options, transcript::Transcript};
 use ondine_runtime::file::write_whole;
 
-use super::language::{Flags, Opening, told};
+use super::language::{Flags, Form, Opening, cut, told};
 use crate::{interrupt, output};
 
 /// Hold a conversation.
@@ -38,6 +38,9 @@ pub(super) struct ChatCommand {
 
     #[command(flatten)]
     flags: Flags,
+
+    #[command(flatten)]
+    form: Form,
 
     /// Print nothing but answers
     #[arg(short, long)]
@@ -71,7 +74,11 @@ enum Said {
 
 impl ChatCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        let grammar = self.form.read()?;
         let model = self.opening.open(self.model.as_deref(), self.quiet)?;
+        if let Some(grammar) = &grammar {
+            model.guides()?.start(grammar)?;
+        }
         let mut chat = Chat::new(&model, self.system.as_deref())?;
         if let Some(path) = &self.load {
             chat.transcript = read(path)?;
@@ -87,6 +94,7 @@ impl ChatCommand {
             ));
         }
         let mut options = self.flags.0.clone();
+        options.grammar = grammar;
         loop {
             match self.listen(shown)? {
                 Said::Over => return Ok(()),
@@ -151,6 +159,9 @@ impl ChatCommand {
         interrupt::answering(false);
         if !ends_line {
             output::piece("\n");
+        }
+        if let Some(why) = answer.as_ref().ok().and_then(cut) {
+            output::remark(format_args!("error: {why}"));
         }
         match answer {
             Ok(answer) if !self.quiet => {

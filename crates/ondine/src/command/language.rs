@@ -1,11 +1,14 @@
 //! What `ask` and `chat` share: the model, and the options of an answer.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, error::Error, value_parser};
 use ondine::{catalog, model::language};
 use ondine_language::{
-    Model,
+    Answer, Model,
+    guide::Grammar,
     model::{Plan, Settings},
     option::{Kind, OPTIONS, Setting},
     session::{Options, Reason, Usage},
@@ -133,6 +136,52 @@ fn flag(setting: &'static Setting) -> Arg {
         }
         Kind::Texts { .. } => flag.action(ArgAction::Append),
     }
+}
+
+/// The form of answers.
+#[derive(Args)]
+#[group(multiple = false)]
+pub(super) struct Form {
+    /// Answer with JSON that the schema in this file describes, on one line
+    #[arg(long, value_name = "FILE")]
+    schema: Option<PathBuf>,
+
+    /// Answer with a text of the grammar in this file, written as Lark with the rule `start`
+    #[arg(long, value_name = "FILE")]
+    grammar: Option<PathBuf>,
+
+    /// Answer with a text that this regular expression matches as a whole
+    #[arg(long, value_name = "EXPRESSION")]
+    regex: Option<String>,
+}
+
+impl Form {
+    /// Reads what the form is.
+    pub(super) fn read(&self) -> anyhow::Result<Option<Arc<Grammar>>> {
+        let text = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| path.display().to_string());
+        let grammar = if let Some(path) = &self.schema {
+            Grammar::schema(&text(path)?).with_context(|| path.display().to_string())?
+        } else if let Some(path) = &self.grammar {
+            Grammar::Lark(text(path)?)
+        } else if let Some(expression) = &self.regex {
+            Grammar::Regex(expression.clone())
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Arc::new(grammar)))
+    }
+}
+
+/// Why an answer has not the form that was asked for, if it has not.
+pub(super) fn cut(answer: &Answer) -> Option<String> {
+    let why = match answer.reason {
+        _ if answer.complete => return None,
+        Reason::MaxTokens => "the most tokens came first; raise --max-tokens",
+        Reason::ContextFull => "the context was full first; raise --context",
+        Reason::Stop => "a text of --stop came first",
+        Reason::End | Reason::Cancelled => return None,
+    };
+    Some(format!("the answer is cut after {} tokens and has not the form: {why}", answer.usage.output_tokens))
 }
 
 /// What an answer took, as people read it.

@@ -6,6 +6,7 @@ use clap::Args;
 use ondine::folders;
 use ondine_runtime::Precision;
 
+use super::quant::Quant;
 use crate::command::running::{Running, parse_count};
 
 /// Time networks and pictures of well-known shapes.
@@ -17,10 +18,13 @@ Examples:
   ondine bench unet-sd15 --precision int8 --profile
   ondine bench unet-sd15 --precision int8 --against f32
   ondine bench picture-sd15 --json
+  ondine bench llama-1b --quant Q4_K_M --depth 4096
 
 Networks: unet-sd15, unet-sdxl, vae-sd, taesd, clip-l; at f32 unless --precision says otherwise.
 Pictures, process start to file: picture-default, picture-sd15 (2 GB on the disk for the model and as much for its
 cache), picture-sdxl (7 GB and as much), start-sd15 (to the first step); at int8, the default model at its own precision.
+Language models: smollm2, llama-1b, llama-3b: a prompt of 512 tokens, and an answer behind --depth tokens, with weights
+as --quant says.
 Models for pictures are written once, into the cache folder; --clean removes them.")]
 pub(in crate::command) struct Bench {
     /// Works, or `all` [default: those that need no model on the disk, without unet-sdxl, which takes 6 GB]
@@ -42,6 +46,14 @@ pub(in crate::command) struct Bench {
     /// Show how far the results of a network are from those at this precision
     #[arg(long, value_name = "TYPE", value_parser = str::parse::<Precision>)]
     pub(super) against: Option<Precision>,
+
+    /// How the weights of a language model are stored: F16, Q4_K_M, or a block format of GGUF files such as Q8_0
+    #[arg(long, value_name = "FORMAT", default_value = "Q4_K_M")]
+    pub(super) quant: Quant,
+
+    /// Tokens that stand before the answer of a language model
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) depth: usize,
 
     /// Print one JSON object per work
     #[arg(long)]

@@ -8,6 +8,14 @@ use serde_json::{Map, Value, json};
 use super::{super::bytes::megabytes, machine::Machine};
 use crate::output;
 
+/// A result of a work, as programs and people read it.
+pub(super) trait Told {
+    fn to_json(&self, machine: &Machine) -> Value;
+
+    /// Prints to a person.
+    fn print(&self, machine: &Machine);
+}
+
 /// Seconds of several runs.
 pub(super) struct Times {
     pub(super) median: f64,
@@ -59,7 +67,27 @@ impl Report {
         Some(self.gflops()? * 1e9 / machine.peak(self.precision))
     }
 
-    pub(super) fn to_json(&self, machine: &Machine) -> Value {
+    fn rows<'a>(&'a self, machine: &'a Machine) -> impl Iterator<Item = OpRow<'a>> + 'a {
+        let total: f64 = self.profile.iter().map(|(_, share)| share.time.as_secs_f64()).sum();
+        self.profile.iter().map(move |(op, share)| {
+            let seconds = share.time.as_secs_f64();
+            let (flops, bytes) = (share.flops as f64 / seconds, share.bytes as f64 / seconds);
+            OpRow {
+                op,
+                share: seconds / total,
+                seconds: seconds / self.times.count as f64,
+                calls: share.count / self.times.count,
+                speed: match share.flops {
+                    0 => Speed::Bytes { per_second: bytes, fraction: bytes / machine.bandwidth },
+                    _ => Speed::Flops { per_second: flops, fraction: flops / machine.peak(self.precision) },
+                },
+            }
+        })
+    }
+}
+
+impl Told for Report {
+    fn to_json(&self, machine: &Machine) -> Value {
         let mut facts = json!({
             "work": self.work,
             "precision": self.precision.to_string(),
@@ -88,8 +116,7 @@ impl Report {
         facts
     }
 
-    /// Prints to a person.
-    pub(super) fn print(&self, machine: &Machine) {
+    fn print(&self, machine: &Machine) {
         let precision = self.precision.to_string();
         let mut first = format!("{:15} {precision:4}  {:8.4} s", self.work, self.times.median);
         if let (Some(gflops), Some(fraction)) = (self.gflops(), self.fraction(machine)) {
@@ -106,24 +133,6 @@ impl Report {
             output::line(format_args!("  first start {:.3} s; then {}", drawn.first, Stages(&drawn.stages)));
         }
         self.rows(machine).for_each(|row| output::line(format_args!("  {row}")));
-    }
-
-    fn rows<'a>(&'a self, machine: &'a Machine) -> impl Iterator<Item = OpRow<'a>> + 'a {
-        let total: f64 = self.profile.iter().map(|(_, share)| share.time.as_secs_f64()).sum();
-        self.profile.iter().map(move |(op, share)| {
-            let seconds = share.time.as_secs_f64();
-            let (flops, bytes) = (share.flops as f64 / seconds, share.bytes as f64 / seconds);
-            OpRow {
-                op,
-                share: seconds / total,
-                seconds: seconds / self.times.count as f64,
-                calls: share.count / self.times.count,
-                speed: match share.flops {
-                    0 => Speed::Bytes { per_second: bytes, fraction: bytes / machine.bandwidth },
-                    _ => Speed::Flops { per_second: flops, fraction: flops / machine.peak(self.precision) },
-                },
-            }
-        })
     }
 }
 

@@ -14,6 +14,15 @@ pub(super) struct Work {
 pub(super) enum What {
     Network(Network),
     Picture(Picture),
+    Text(Text),
+}
+
+/// A language model.
+pub(super) struct Text {
+    /// As transformers writes it.
+    pub(super) config: &'static str,
+    /// Ids below this are tokens.
+    pub(super) tokens: i64,
 }
 
 /// A call of a network with the sizes of its inputs.
@@ -117,8 +126,26 @@ const SDXL: Model = Model {
     ],
 };
 
+/// Llama 3.2 1B.
+const LLAMA_1B: &str = r#"{"architectures": ["LlamaForCausalLM"], "vocab_size": 128256, "hidden_size": 2048,
+    "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8,
+    "head_dim": 64, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "rope_theta": 500000.0,
+    "tie_word_embeddings": true}"#;
+
+/// Llama 3.2 3B.
+const LLAMA_3B: &str = r#"{"architectures": ["LlamaForCausalLM"], "vocab_size": 128256, "hidden_size": 3072,
+    "intermediate_size": 8192, "num_hidden_layers": 28, "num_attention_heads": 24, "num_key_value_heads": 8,
+    "head_dim": 128, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "rope_theta": 500000.0,
+    "tie_word_embeddings": true}"#;
+
+/// SmolLM2 135M, with a context that is long enough to be timed in.
+const SMOLLM2: &str = r#"{"architectures": ["LlamaForCausalLM"], "vocab_size": 49152, "hidden_size": 576,
+    "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+    "head_dim": 64, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "rope_theta": 100000.0,
+    "tie_word_embeddings": true}"#;
+
 /// Every work.
-pub(super) const WORKS: [Work; 9] = [
+pub(super) const WORKS: [Work; 12] = [
     Work {
         name: "unet-sd15",
         large: false,
@@ -217,4 +244,7 @@ pub(super) const WORKS: [Work; 9] = [
             until: Until::FirstStep,
         }),
     },
+    Work { name: "smollm2", large: true, what: What::Text(Text { config: SMOLLM2, tokens: 49152 }) },
+    Work { name: "llama-1b", large: true, what: What::Text(Text { config: LLAMA_1B, tokens: 128_256 }) },
+    Work { name: "llama-3b", large: true, what: What::Text(Text { config: LLAMA_3B, tokens: 128_256 }) },
 ];

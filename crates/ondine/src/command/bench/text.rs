@@ -1,0 +1,284 @@
+//! Language models of well-known shapes with random weights: how fast a prompt is read, and how fast an answer comes.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use anyhow::{Context, anyhow};
+use ondine_graph::{
+    block::Block,
+    encoding::{BLOCKS, ENCODING},
+};
+use ondine_models::transformer::{self, Config};
+use ondine_runtime::{
+    Asset, Bindings, Bytes, DType, Device, Function, Graph, NDArray, Options, Precision, Specialize, State, Tensor,
+    Weight, Weights, sample::Random,
+};
+use serde_json::{Value, json};
+
+use super::{
+    machine::Machine,
+    options::Bench,
+    quant::Quant,
+    report::{Times, Told},
+    works::Text,
+};
+use crate::{
+    command::{bytes::megabytes, callee::call_bytes},
+    memory::{forget_peak, peak_rss},
+    output,
+};
+
+/// Tokens of the prompt that is read.
+const PROMPT: usize = 512;
+
+/// Tokens of an answer that are timed together.
+const ANSWER: usize = 8;
+
+/// A model that is ready to be timed.
+struct Ready {
+    function: Function,
+    /// Bytes of weights that are read for each token.
+    weights: usize,
+    /// Bytes that each token before adds to that.
+    before: usize,
+}
+
+/// Refuses a model that takes more than `--memory` allows.
+pub(super) fn check_memory(bench: &Bench, name: &'static str, text: &Text, device: &Device) -> anyhow::Result<()> {
+    bench.running.allow(name, || {
+        let (asset, _) = text.asset(name, bench)?;
+        let options = Options { precision: bench.running.precision.unwrap_or_default(), ..Options::default() };
+        let prepared = asset.prepare(&options, device)?;
+        let plan = prepared.plan(FUNCTION, &sizes(PROMPT))?;
+        let call = call_bytes(prepared.graph(FUNCTION)?, &plan, &sizes(PROMPT))?;
+        Ok(call + prepared.weight_bytes() as u64)
+    })
+}
+
+/// The function that goes on with a text.
+const FUNCTION: &str = "next";
+
+fn sizes(tokens: usize) -> Bindings {
+    [("tokens".into(), tokens)].into()
+}
+
+/// Times a prompt and an answer.
+pub(super) fn measure(bench: &Bench, name: &'static str, text: &Text, device: &Device) -> anyhow::Result<Report> {
+    let (asset, weights) = text.asset(name, bench)?;
+    let precision = bench.running.precision.unwrap_or_default();
+    let prepared = asset.prepare(&Options { precision, ..Options::default() }, device)?;
+    drop(asset);
+    let function = prepared.specialize(None)?.load()?.function(FUNCTION)?;
+    let before = function.graph().states().iter().map(|slot| {
+        let width = slot.signature.shape.bind(&sizes(1)).map(|shape| shape.last().copied().unwrap_or_default());
+        anyhow::Ok(width? * slot.signature.dtype.size())
+    });
+    let before = before.sum::<anyhow::Result<usize>>()?;
+    let ready = Ready { function, weights, before };
+    forget_peak();
+    let mut state = State::default();
+    let mut run = |tokens: usize, past: usize| {
+        let ids: Vec<i64> = (0..tokens as i64).map(|at| at * 37 % text.tokens).collect();
+        let (ids, past) = (NDArray::new(&[tokens], &ids)?, NDArray::scalar(past as i64));
+        let start = Instant::now();
+        ready.function.run(&[("input_ids", &ids), ("past", &past)], &mut state)?;
+        anyhow::Ok(start.elapsed().as_secs_f64())
+    };
+    run(PROMPT, 0)?;
+    let prompt = Times::of(bench.repeat, || run(PROMPT, 0))?;
+    run(1, bench.depth)?;
+    // What the states hold of a text that was not read are zeros, which are read as anything else.
+    let answer = Times::of(bench.repeat, || {
+        let steps = (0..ANSWER).map(|at| run(1, bench.depth + at));
+        Ok(steps.sum::<anyhow::Result<f64>>()? / ANSWER as f64)
+    })?;
+    let flops = ready.function.plan(&sizes(PROMPT))?.cost().flops as f64;
+    Ok(Report {
+        work: name,
+        quant: bench.quant,
+        precision,
+        threads: device.processor()?.threads(),
+        depth: bench.depth,
+        flops,
+        bytes: (ready.weights + ready.before * (bench.depth + ANSWER / 2)) as f64,
+        prompt,
+        answer,
+        peak_rss: peak_rss(),
+    })
+}
+
+impl Text {
+    /// The model, and the bytes of weights that are read for each token.
+    fn asset(&self, name: &str, bench: &Bench) -> anyhow::Result<(Asset, usize)> {
+        let config = Config::from_json(self.config)?;
+        let context = (bench.depth + ANSWER).max(PROMPT).next_multiple_of(256);
+        let mut functions = transformer::functions(&config, Some(context))?;
+        functions.retain(|(name, _)| *name == FUNCTION);
+        let (_, graph) = functions.first().context("the model has no function that goes on with a text")?;
+        let (weights, bytes) = random(graph, bench.quant, config.layers.len())?;
+        Ok((Asset::new(name, functions, weights)?, bytes))
+    }
+}
+
+/// Weights of a graph cut from one block of random bytes for each format, and the bytes of those that are multiplied.
+fn random(graph: &Graph, quant: Quant, layers: usize) -> anyhow::Result<(Weights, usize)> {
+    let mut weights = Weights::default();
+    let mut blocks: BTreeMap<String, Bytes> = BTreeMap::new();
+    let mut bytes = 0;
+    for (at, weight) in graph.weights().iter().enumerate() {
+        let Weight { path, shape, .. } = weight;
+        let layer = path.split('.').find_map(|part| part.parse().ok());
+        let tensor = |dtype, shape: Vec<usize>, bytes| Tensor { dtype, shape, bytes, file: "random".into() };
+        let [rows, columns] = shape[..] else {
+            let numbers = NDArray::new(shape, &vec![1.0_f32; shape.iter().product()])?;
+            weights.insert(path, tensor(DType::F32, shape.clone(), Bytes::from(numbers.bytes())));
+            continue;
+        };
+        let block = quant.block(path, layer, layers, columns);
+        let unit = block.map_or(2, Block::bytes);
+        let needed = block.map_or(Some(2 * columns), |block| block.row_bytes(columns)).map(|row| row * rows);
+        let needed = needed.ok_or_else(|| anyhow!("{path}: rows of {columns} are no blocks"))?;
+        let pool = blocks.entry(block.map_or_else(|| "F16".into(), |block| block.to_string()));
+        let largest = graph.weights().iter().map(|weight| weight.shape.iter().product::<usize>()).max().unwrap_or(0);
+        let pool = pool.or_insert_with(|| Bytes::from(noise(block, largest).as_slice()));
+        // Weights that share a block begin at other places of it.
+        let spare = (pool.len() - needed) / unit;
+        let from = at * 7919 % spare.max(1) * unit;
+        let data = pool.slice(from, needed).ok_or_else(|| anyhow!("{path}: it exceeds its block"))?;
+        bytes += needed;
+        match block {
+            None => weights.insert(path, tensor(DType::F16, shape.clone(), data)),
+            Some(block) => {
+                let header = [BLOCKS + block.id() as usize, block.elements(), rows, columns].map(|size| size as i64);
+                let header = Bytes::from(NDArray::new(&[4], &header)?.bytes());
+                weights.insert(&format!("{path}{ENCODING}"), tensor(DType::I64, vec![4], header));
+                weights.insert(path, tensor(DType::U8, vec![rows, needed / rows], data));
+            }
+        }
+    }
+    Ok((weights, bytes))
+}
+
+/// Random codes with small scales, so that numbers stay what numbers of a network are.
+fn noise(block: Option<Block>, elements: usize) -> Vec<u8> {
+    let mut random = Random::new(5);
+    let mut fill =
+        |len: usize| -> Vec<u8> { (0..len.div_ceil(8)).flat_map(|_| random.next().to_le_bytes()).take(len).collect() };
+    let small = half::f16::from_f32(1.0 / 1024.0).to_le_bytes();
+    let Some(block) = block else {
+        // Exponents from 2^-11 to 2^-8.
+        let mut bytes = fill(2 * elements);
+        bytes.chunks_exact_mut(2).for_each(|two| two[1] = (two[1] & 0x8f) | 0x10);
+        return bytes;
+    };
+    // Where a block holds numbers of two bytes.
+    let (size, places): (usize, &[usize]) = match block {
+        Block::Q4_1 | Block::Q5_1 | Block::Q4_K | Block::Q5_K => (block.bytes(), &[0, 2]),
+        Block::Q2_K => (block.bytes(), &[80, 82]),
+        Block::Q3_K => (block.bytes(), &[108]),
+        Block::Q6_K => (block.bytes(), &[208]),
+        Block::Q4_0 | Block::Q5_0 | Block::Q8_0 | Block::IQ4_NL | Block::IQ4_XS => (block.bytes(), &[0]),
+        Block::MXFP4 => (block.bytes(), &[]),
+    };
+    let mut bytes = fill(elements.div_ceil(block.elements()) * size);
+    for one in bytes.chunks_exact_mut(size) {
+        places.iter().for_each(|&at| one[at..at + 2].copy_from_slice(&small));
+        if block == Block::MXFP4 {
+            one[0] = 127 - 8;
+        }
+    }
+    bytes
+}
+
+/// How fast a model is.
+pub(super) struct Report {
+    work: &'static str,
+    quant: Quant,
+    precision: Precision,
+    threads: usize,
+    depth: usize,
+    /// Operations of the prompt's products.
+    flops: f64,
+    /// Bytes that a token of the answer must read.
+    bytes: f64,
+    prompt: Times,
+    answer: Times,
+    peak_rss: Option<u64>,
+}
+
+impl Told for Report {
+    fn to_json(&self, machine: &Machine) -> Value {
+        let ops = self.flops / self.prompt.median;
+        let read = self.bytes / self.answer.median;
+        json!({
+            "work": self.work,
+            "quant": self.quant.to_string(),
+            "precision": self.precision.to_string(),
+            "threads": self.threads,
+            "prefill": {
+                "tokens": PROMPT,
+                "median_s": self.prompt.median,
+                "fastest_s": self.prompt.fastest,
+                "tokens_per_s": PROMPT as f64 / self.prompt.median,
+                "gop": self.flops / 1e9,
+                "gops": ops / 1e9,
+                "fraction_of_int8_peak": ops / machine.peak(Precision::Int8),
+            },
+            "decode": {
+                "depth": self.depth,
+                "median_s": self.answer.median,
+                "fastest_s": self.answer.fastest,
+                "tokens_per_s": 1.0 / self.answer.median,
+                "bytes": self.bytes,
+                "gb_s": read / 1e9,
+                "fraction_of_bandwidth": read / machine.bandwidth,
+            },
+            "peak_rss_bytes": self.peak_rss,
+            "machine": machine.to_json(),
+        })
+    }
+
+    fn print(&self, machine: &Machine) {
+        let (ops, read) = (self.flops / self.prompt.median, self.bytes / self.answer.median);
+        let most = self.peak_rss.map(|bytes| format!("  {} at most", megabytes(bytes))).unwrap_or_default();
+        output::line(format_args!("{:15} {} {}{most}", self.work, self.quant, self.precision));
+        output::line(format_args!(
+            "  prefill of {PROMPT} tokens    {:8.1} a second, {:6.0} GOP/s, {:4.1} % of the int8 peak",
+            PROMPT as f64 / self.prompt.median,
+            ops / 1e9,
+            100.0 * ops / machine.peak(Precision::Int8)
+        ));
+        output::line(format_args!(
+            "  decode behind {:6} tokens {:8.1} a second, {:6.1} GB/s of {} each, {:4.1} % of memory's",
+            self.depth,
+            1.0 / self.answer.median,
+            read / 1e9,
+            megabytes(self.bytes as u64),
+            100.0 * read / machine.bandwidth
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_weights_of_every_format_are_numbers() {
+        let mut graph = Graph::new();
+        graph.weight("model.layers.0.mlp.down_proj.weight", &[8, 512]).unwrap();
+        graph.weight("model.layers.0.self_attn.q_proj.weight", &[4, 96]).unwrap();
+        let all = Block::ALL.map(Quant::Blocks).into_iter().chain([Quant::F16, Quant::Q4KM]);
+        for quant in all {
+            let (weights, bytes) = random(&graph, quant, 1).unwrap();
+            assert!(bytes > 0);
+            for path in ["model.layers.0.mlp.down_proj.weight", "model.layers.0.self_attn.q_proj.weight"] {
+                let numbers = match weights.encoded(path).unwrap() {
+                    Some(encoded) => encoded.decode(),
+                    None => weights.to_f32(path).unwrap().into_owned(),
+                };
+                assert!(numbers.iter().all(|x| x.is_finite() && x.abs() < 100.0), "{quant} {path}");
+                assert!(numbers.iter().any(|x| *x != numbers[0]), "{quant} {path}");
+            }
+        }
+    }
+}
