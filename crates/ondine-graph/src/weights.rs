@@ -87,6 +87,15 @@ impl Weights {
             );
         }
         let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| describe(&error, bytes.len()))?;
+        let whole =
+            metadata.tensors().values().map(|info| info.data_offsets.1).max().unwrap_or(0).saturating_add(start);
+        if whole > bytes.len() {
+            fail!(
+                Format,
+                "the file has {} bytes of {whole}: it was cut, as by a download that was broken off; fetch it again",
+                bytes.len()
+            );
+        }
         let file: Arc<str> = name.into();
         let mut tensors = BTreeMap::new();
         for (path, info) in metadata.tensors() {
@@ -291,6 +300,13 @@ impl Weights {
 
 fn decode<const N: usize>(bytes: &[u8], element: impl Fn([u8; N]) -> f32) -> Vec<f32> {
     bytes.as_chunks::<N>().0.iter().map(|&chunk| element(chunk)).collect()
+}
+
+/// The notes that stand in the header of a safetensors file, by key; none if it is no such file.
+#[must_use]
+pub fn notes(bytes: &[u8]) -> BTreeMap<String, String> {
+    let notes = SafeTensors::read_metadata(bytes).ok().and_then(|(_, metadata)| metadata.metadata().clone());
+    notes.into_iter().flatten().collect()
 }
 
 /// The element type that a type of the format is, if it is one of ours.

@@ -43,11 +43,15 @@ pub struct GraphSizes {
     pub multiple: usize,
     /// True if some text tokens are padding that must not be seen.
     pub mask: bool,
+    /// Numbers about the picture's size, for networks that take them: 6, or 5 for the refiner of `SDXL`.
+    pub time_ids: usize,
+    /// Layers at the end of a text encoder whose states are not the text ("clip skip", counted from 0).
+    pub skip: usize,
 }
 
 impl Default for GraphSizes {
     fn default() -> Self {
-        Self { multiple: 1, mask: false }
+        Self { multiple: 1, mask: false, time_ids: 6, skip: 0 }
     }
 }
 

@@ -37,10 +37,12 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
+mod adapter;
 pub mod architecture;
 pub mod autoencoder;
 pub mod bert;
 pub mod blocks;
+mod checkpoint;
 pub mod clip_text;
 mod config;
 mod folder;
@@ -49,12 +51,15 @@ mod language;
 mod network;
 pub mod registry;
 mod tokenizer;
+pub mod torch_file;
 pub mod transformer;
 pub mod unet;
 pub mod vocabulary;
 pub mod weights;
 
+pub use adapter::{Adapter, Applied};
 pub use architecture::{Architecture, DenoiserFacts, Functions, GraphSizes, LatentSpace, Role, TextFacts};
+pub use checkpoint::Finding;
 pub use config::{PerLevel, class_of};
 pub use folder::{Component, Pipeline};
 pub use language::Language;

@@ -1,7 +1,10 @@
 //! `ondine draw`: text to picture.
 
+mod adapters;
 mod destination;
+mod edit;
 mod flags;
+mod parts;
 
 use std::{
     io::Read,
@@ -11,13 +14,17 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
-use ondine::{genmoji, model::find};
+use ondine::{
+    genmoji,
+    model::{pipeline, replace},
+};
 use ondine_image::{
     codec::PARAMETERS,
     pipeline::{Drawing, Event, Pictures, TextToImage},
+    prompt::compose,
     request::Request,
 };
-use ondine_models::{Pipeline, Source};
+use ondine_models::{Applied, Finding, Source};
 use ondine_runtime::{CacheEntry, ErrorKind, NDArray, Precision, Weights, file::check_writable, write_safetensors};
 use serde_json::{Map, Value, json};
 
@@ -29,8 +36,11 @@ use crate::{
     progress::Progress,
     report::{bad_usage, usage},
 };
+use adapters::Adapters;
 use destination::Destination;
+use edit::Edit;
 use flags::Flags;
+use parts::Parts;
 
 /// Draw pictures from a text.
 #[derive(Args)]
@@ -39,6 +49,11 @@ Examples:
   ondine draw \"a laughing cat\"
   ondine draw \"a red heart, noto style\" --seed 7 --count 4 --output heart.png
   ondine draw \"a lighthouse\" --model stable-diffusion-v1-5/ --steps 20 --sampler \"DPM++ 2M\" --schedule karras
+  ondine draw \"a lighthouse\" --model dreamshaper.safetensors --vae vae-ft-mse.safetensors
+  ondine draw \"a lighthouse, (night:1.2)\" --model dreamshaper.safetensors --lora ink.safetensors:0.8
+  ondine draw \"a lighthouse at night\" --init day.jpg --strength 0.6
+  ondine draw \"a red boat\" --init sea.png --mask here.png --mask-blur 4
+  ondine draw \"the sea\" --init photo.png --outpaint left=128,right=128
   ondine draw \"a lighthouse\" --negative blurry --width 768 --height 512 --memory 3GB --json
   echo \"a green dog\" | ondine draw - --seed -1 -o - > dog.png
 
@@ -47,13 +62,13 @@ pub(super) struct Draw {
     /// What the picture shows; - reads it from standard input
     prompt: String,
 
-    /// Model: a name from `ondine models list`, or a diffusers folder
+    /// Model: a name from `ondine models list`, a diffusers folder, or a checkpoint in one file (.safetensors, .ckpt,
+    /// .gguf, .dduf)
     #[arg(short, long, value_name = "MODEL", default_value = "genmoji")]
     model: String,
 
-    /// Take a network of the model from another folder, such as unet=small.ondine of `ondine compress`
-    #[arg(long = "part", value_name = "NAME=FOLDER", value_parser = parse_part)]
-    parts: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    parts: Parts,
 
     /// Where the picture goes: a .png, .jpg or .webp, or - for standard output; with several, a number is added to the
     /// name [default: ondine.png, or the first of ondine-2.png, ondine-3.png, ... that is not there yet]
@@ -62,6 +77,12 @@ pub(super) struct Draw {
 
     #[command(flatten)]
     flags: Flags,
+
+    #[command(flatten)]
+    edit: Edit,
+
+    #[command(flatten)]
+    adapters: Adapters,
 
     /// Start from the tensor `noise` of this safetensors file instead of the seed's noise
     #[arg(long, value_name = "FILE")]
@@ -94,29 +115,27 @@ pub(super) struct Draw {
 /// More than any prompt of a picture may have.
 const LONGEST_PROMPT: usize = 1 << 20;
 
-fn parse_part(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once('=') {
-        Some((name, folder)) if !name.is_empty() && !folder.is_empty() => Ok((name.to_owned(), folder.into())),
-        _ => Err("write the name of a network and a folder, such as unet=small.ondine".to_owned()),
-    }
-}
-
 impl Draw {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let start = Instant::now();
-        let request = self.request()?;
+        let mut request = self.request()?;
+        let edit = self.edit.read()?;
         let destination = self.destination(&request)?;
         let device = self.running.device(interrupt::wish())?;
-        let source = find(&self.model)?;
-        let unpacked = self.unpacked(&source);
-        let embedded = matches!(source, Source::Embedded(_));
-        let mut pipeline = Pipeline::open(source)?;
-        for (name, folder) in &self.parts {
-            pipeline.replace(name, Source::folder(folder)?)?;
+        let mut pipeline = pipeline(&self.model, self.parts.config())?;
+        let unpacked = self.unpacked(&pipeline.source);
+        let embedded = matches!(pipeline.source, Source::Embedded(_));
+        for (name, path) in self.parts.replaced() {
+            replace(&mut pipeline, name, path)?;
         }
+        self.say_findings(&pipeline.findings);
         let mut model = TextToImage::of_pipeline(&pipeline, device, self.running.cache())?;
         if embedded {
             model.set_name(genmoji::NAME);
+        }
+        let adapters = self.adapters.apply(&mut request.prompt, &mut model)?;
+        if !self.quiet {
+            adapters.iter().for_each(|applied| output::remark(applied));
         }
         if let Some(precision) = self.running.precision {
             model.set_precision(precision);
@@ -124,6 +143,9 @@ impl Draw {
         if let Some(memory) = self.running.memory {
             model.set_memory(memory);
             model.set_memory_besides(besides() + unpacked);
+        }
+        if let Some(edit) = edit {
+            edit.begin(&mut request, &model, self.quiet)?;
         }
         let drawing = self.prepare(&model, &request)?;
         if self.plan {
@@ -155,7 +177,8 @@ impl Draw {
         let pictures = pictures?;
         let files = self.write(&pictures, &destination)?;
         let seconds = start.elapsed().as_secs_f64();
-        let drawn = Drawn { files, pictures, stages, precision, planned, seconds };
+        let findings = std::mem::take(&mut pipeline.findings);
+        let drawn = Drawn { files, pictures, stages, precision, planned, seconds, findings, adapters };
         self.say(&drawn, destination.is_stream());
         Ok(())
     }
@@ -195,6 +218,8 @@ impl Draw {
     fn request(&self) -> anyhow::Result<Request> {
         let prompt = if self.prompt == "-" { read_prompt(LONGEST_PROMPT)? } else { self.prompt.clone() };
         let mut request = Request { keep_latents: self.dump.is_some(), ..self.flags.request(&prompt) };
+        request.prompt = compose::chosen(&request.prompt, request.seed);
+        request.negative = request.negative.map(|negative| compose::chosen(&negative, request.seed));
         request.check().map_err(bad_usage)?;
         if let Some(path) = &self.noise {
             request.noise = Some(read_noise(path)?);
@@ -231,6 +256,14 @@ impl Draw {
         Ok(())
     }
 
+    /// What was found out about a checkpoint, and why.
+    fn say_findings(&self, findings: &[Finding]) {
+        if !self.quiet && !self.json && !findings.is_empty() {
+            let said: Vec<_> = findings.iter().map(Finding::to_string).collect();
+            output::remark(format_args!("{}: {}", self.model, said.join(", ")));
+        }
+    }
+
     fn say(&self, drawn: &Drawn, streamed: bool) {
         if self.json {
             output::json(&drawn.to_json());
@@ -254,6 +287,10 @@ struct Drawn {
     /// Bytes that the plan promised not to exceed.
     planned: u64,
     seconds: f64,
+    /// What was found out about the model.
+    findings: Vec<Finding>,
+    /// What became of its adapters.
+    adapters: Vec<Applied>,
 }
 
 impl Drawn {
@@ -267,6 +304,8 @@ impl Drawn {
             "prompt": text.prompt,
             "negative": text.negative_prompt,
             "model": text.model,
+            "adapters": self.adapters.iter().map(adapter_json).collect::<Vec<_>>(),
+            "found": self.findings.iter().map(|found| json!({"what": found.what, "why": found.why})).collect::<Vec<_>>(),
             "width": size.width,
             "height": size.height,
             "size": [size.width, size.height],
@@ -283,6 +322,11 @@ impl Drawn {
             "peak_rss_bytes": peak_rss(),
         })
     }
+}
+
+fn adapter_json(applied: &Applied) -> Value {
+    let Applied { name, applied, total, left } = applied;
+    json!({"name": name, "applied": applied, "total": total, "left_out": left})
 }
 
 /// The prompt that somebody writes to standard input, without the end of its last line; one of more than `longest`

@@ -98,6 +98,22 @@ mod tests {
             "karras",
             "--eta",
             "0.5",
+            "--strength",
+            "0.25",
+            "--image-guidance",
+            "1.75",
+            "--variation-seed",
+            "11",
+            "--variation-strength",
+            "0.125",
+            "--like",
+            "comfyui",
+            "--clip-skip",
+            "2",
+            "--prediction",
+            "v",
+            "--zero-snr",
+            "on",
             "--rng",
             "nv",
         ];
@@ -110,7 +126,9 @@ mod tests {
             Kind::Choice { get, .. } => get(&request).unwrap(),
         };
         let found: Vec<_> = OPTIONS.iter().map(get).collect();
-        let given = ["dog", "7", "-2.500", "0.700", "9", "64", "32", "3", "Euler a", "karras", "0.500", "philox"];
+        let given = ["dog", "7", "-2.500", "0.700", "9", "64", "32", "3", "Euler a", "karras", "0.500"];
+        let given =
+            [&given[..], &["0.250", "1.750", "11", "0.125", "comfy", "2", "v_prediction", "on", "philox"]].concat();
         assert_eq!(found, given);
         assert_eq!(request.prompt, "a cat");
         assert_eq!(request.check().unwrap_err().to_string(), "guidance is -2.5; give a number from 0 to 1000");
