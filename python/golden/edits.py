@@ -65,7 +65,10 @@ def theirs(pipe, case):
     form = StableDiffusionInstructPix2PixPipeline if channels == 8 else kinds[xl, bool(case.get("mask"))]
     parts = {name: part for name, part in pipe.components.items() if name not in ("image_encoder", "feature_extractor", "safety_checker")}
     if xl:
-        edit = form(**parts)
+        options = dict(force_zeros_for_empty_prompt=pipe.config["force_zeros_for_empty_prompt"])
+        if not case.get("mask"):
+            options["requires_aesthetics_score"] = pipe.config.get("requires_aesthetics_score", False)
+        edit = form(**parts, **options)
     else:
         edit = form(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
     edit.scheduler = kind.from_config(pipe.published, **extra)

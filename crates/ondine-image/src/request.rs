@@ -4,6 +4,8 @@
 //! the table in the README are made of it, and so is every other front door: an option is added by a field of
 //! [`Request`] and a row.
 
+mod recall;
+
 use std::{fmt, ops::RangeInclusive};
 
 use ondine_graph::{NDArray, Result, fail};
@@ -359,7 +361,7 @@ pub static OPTIONS: &[Setting] = &[
         help: "Seed of a noise that is mixed into the seed's, for pictures that are like it",
         otherwise: "none",
         kind: Kind::Whole {
-            range: 0..=u64::MAX,
+            range: 1..=0xFFFF_FFFF,
             get: |r| r.variation.map(|(seed, _)| seed),
             set: |r, seed| r.variation = Some((seed, r.variation.map_or(DEFAULT_VARIATION, |(_, strength)| strength))),
         },

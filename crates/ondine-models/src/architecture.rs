@@ -31,6 +31,8 @@ pub enum Role {
     Denoiser(fn(&str) -> Result<DenoiserFacts>),
     /// Turns pictures into latents and back.
     Autoencoder(fn(&str) -> Result<LatentSpace>),
+    /// Makes pictures larger.
+    Upscaler(fn(&str) -> Result<UpscalerFacts>),
     /// Says which token may come next.
     Language(fn(&str) -> Result<TextFacts>),
 }
@@ -60,6 +62,15 @@ impl Default for GraphSizes {
 pub struct TextFacts {
     /// The longest sequence that it can read.
     pub max_tokens: usize,
+}
+
+/// The facts of a network that makes pictures larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpscalerFacts {
+    /// How many times as wide and high the result is.
+    pub scale: usize,
+    /// Channels of pictures.
+    pub channels: usize,
 }
 
 /// The facts of a denoiser.

@@ -18,7 +18,8 @@ use ondine_graph::{Context, Result, Weights, fail};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    network::CONFIG,
+    network::{CONFIG, Network},
+    upscaler,
     weights::{Files, Source},
 };
 use container::Contents;
@@ -279,6 +280,17 @@ impl Checkpoint {
 pub(crate) fn tensors_of(path: &Path) -> Result<(Weights, BTreeMap<String, String>)> {
     let Contents { weights, notes, .. } = container::open(path)?;
     Ok((weights, notes))
+}
+
+/// Opens a network that makes pictures larger, of the ESRGAN family, in a file of any format and dialect.
+///
+/// # Errors
+/// If the file is damaged, or holds none.
+pub fn open_upscaler(path: &Path) -> Result<Network> {
+    let name = path.display().to_string();
+    let (mut weights, _) = tensors_of(path)?;
+    let (class, config) = upscaler::open(&mut weights).at(|| &name)?;
+    Network::of(&name, class, config, weights)
 }
 
 /// Reads the part of a pipeline that a file holds: it alone, or beside others.

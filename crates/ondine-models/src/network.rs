@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ondine_graph::{Asset, Context, Graph, Op, Result, Value, Weights, fail, recipe::Recipes};
 
 use crate::{
-    architecture::{Architecture, DenoiserFacts, Functions, GraphSizes, LatentSpace, Role, TextFacts},
+    architecture::{Architecture, DenoiserFacts, Functions, GraphSizes, LatentSpace, Role, TextFacts, UpscalerFacts},
     config::class_of,
     registry::find,
     weights::{self, Source, join},
@@ -145,6 +145,17 @@ impl Network {
         match self.architecture.role {
             Role::Denoiser(facts) => self.facts(facts),
             _ => self.is_no("denoiser"),
+        }
+    }
+
+    /// The facts of a network that makes pictures larger.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn upscaler(&self) -> Result<UpscalerFacts> {
+        match self.architecture.role {
+            Role::Upscaler(facts) => self.facts(facts),
+            _ => self.is_no("network that makes pictures larger"),
         }
     }
 

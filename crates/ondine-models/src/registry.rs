@@ -5,7 +5,7 @@ use ondine_graph::{Result, fail};
 use crate::{
     architecture::Architecture,
     autoencoder::{kl, tiny},
-    bert, clip_text, transformer, unet,
+    bert, clip_text, transformer, unet, upscaler,
 };
 
 /// Every architecture but the language models, which [`transformer::ARCHITECTURES`] lists.
@@ -16,6 +16,8 @@ pub const ARCHITECTURES: &[Architecture] = &[
     unet::ARCHITECTURE,
     kl::ARCHITECTURE,
     tiny::ARCHITECTURE,
+    upscaler::DENSE,
+    upscaler::COMPACT,
 ];
 
 /// The architecture of `class`.

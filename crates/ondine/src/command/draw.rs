@@ -12,19 +12,21 @@ use std::{
     time::Instant,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use ondine::{
     genmoji,
     model::{pipeline, replace},
 };
 use ondine_image::{
-    codec::PARAMETERS,
+    codec::{PARAMETERS, Picture},
+    infotext::Infotext,
     pipeline::{Drawing, Event, Pictures, TextToImage},
     prompt::compose,
     request::Request,
+    upscale::{Tiles, Upscaler},
 };
-use ondine_models::{Applied, Finding, Source};
+use ondine_models::{Applied, Finding, Source, open_upscaler};
 use ondine_runtime::{CacheEntry, ErrorKind, NDArray, Precision, Weights, file::check_writable, write_safetensors};
 use serde_json::{Map, Value, json};
 
@@ -39,6 +41,7 @@ use crate::{
 use adapters::Adapters;
 use destination::Destination;
 use edit::Edit;
+pub(super) use edit::bytes;
 use flags::Flags;
 use parts::Parts;
 
@@ -54,13 +57,19 @@ Examples:
   ondine draw \"a lighthouse at night\" --init day.jpg --strength 0.6
   ondine draw \"a red boat\" --init sea.png --mask here.png --mask-blur 4
   ondine draw \"the sea\" --init photo.png --outpaint left=128,right=128
+  ondine draw --from shared.png --model dreamshaper.safetensors --seed 8
   ondine draw \"a lighthouse\" --negative blurry --width 768 --height 512 --memory 3GB --json
   echo \"a green dog\" | ondine draw - --seed -1 -o - > dog.png
 
 Ctrl-C and SIGTERM stop within a second, a second one at once; nothing half-written stays.")]
 pub(super) struct Draw {
     /// What the picture shows; - reads it from standard input
-    prompt: String,
+    #[arg(required_unless_present = "from")]
+    prompt: Option<String>,
+
+    /// Take prompt and settings from this picture, as A1111 and others write them; flags that are given count more
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
 
     /// Model: a name from `ondine models list`, a diffusers folder, or a checkpoint in one file (.safetensors, .ckpt,
     /// .gguf, .dduf)
@@ -87,6 +96,10 @@ pub(super) struct Draw {
     /// Start from the tensor `noise` of this safetensors file instead of the seed's noise
     #[arg(long, value_name = "FILE")]
     noise: Option<PathBuf>,
+
+    /// Make the picture larger by this network of the ESRGAN family, as `ondine upscale` does
+    #[arg(long, value_name = "FILE")]
+    upscale: Option<PathBuf>,
 
     /// Write embeddings, timesteps, latents after each step and the picture to this safetensors file
     #[arg(long, value_name = "FILE")]
@@ -175,7 +188,8 @@ impl Draw {
         });
         progress.finish();
         let pictures = pictures?;
-        let files = self.write(&pictures, &destination)?;
+        let upscaler = self.upscaler()?;
+        let files = self.write(&pictures, &destination, upscaler.as_ref())?;
         let seconds = start.elapsed().as_secs_f64();
         let findings = std::mem::take(&mut pipeline.findings);
         let drawn = Drawn { files, pictures, stages, precision, planned, seconds, findings, adapters };
@@ -216,8 +230,14 @@ impl Draw {
     }
 
     fn request(&self) -> anyhow::Result<Request> {
-        let prompt = if self.prompt == "-" { read_prompt(LONGEST_PROMPT)? } else { self.prompt.clone() };
+        let prompt = match self.prompt.as_deref() {
+            Some("-") => read_prompt(LONGEST_PROMPT)?,
+            prompt => prompt.unwrap_or_default().to_owned(),
+        };
         let mut request = Request { keep_latents: self.dump.is_some(), ..self.flags.request(&prompt) };
+        if let Some(path) = &self.from {
+            self.recall(path, &mut request)?;
+        }
         request.prompt = compose::chosen(&request.prompt, request.seed);
         request.negative = request.negative.map(|negative| compose::chosen(&negative, request.seed));
         request.check().map_err(bad_usage)?;
@@ -227,14 +247,49 @@ impl Draw {
         Ok(request)
     }
 
+    /// What makes the pictures larger, if that is asked for.
+    fn upscaler(&self) -> anyhow::Result<Option<Upscaler>> {
+        let Some(path) = &self.upscale else { return Ok(None) };
+        let device = self.running.device(interrupt::wish())?;
+        let precision = self.running.precision.unwrap_or_default();
+        Ok(Some(Upscaler::new(&open_upscaler(path)?, precision, device, self.running.cache())?))
+    }
+
+    /// Takes over what a picture tells of itself.
+    fn recall(&self, path: &Path, request: &mut Request) -> anyhow::Result<()> {
+        let picture = Picture::read(&bytes(path)?).with_context(|| path.display().to_string())?.picture;
+        let Some(text) = picture.text(PARAMETERS) else {
+            let others: Vec<_> = picture.texts.iter().map(|(keyword, _)| keyword.as_str()).collect();
+            let others = if others.is_empty() { "none at all".to_owned() } else { others.join(", ") };
+            bail!("{}: has no text `{PARAMETERS}` that tells how it was made; it has {others}", path.display());
+        };
+        let text = Infotext::parse(text);
+        let left =
+            request.recall(&text, &|name| if name == "prompt" { self.prompt.is_some() } else { self.flags.has(name) });
+        if !self.quiet {
+            let by = text.model.map_or_else(String::new, |model| format!(", made by the model {model}"));
+            let left = if left.is_empty() { String::new() } else { format!("; not taken over: {}", left.join(", ")) };
+            output::remark(format_args!("{}: prompt and settings taken over{by}{left}", path.display()));
+        }
+        Ok(())
+    }
+
     /// Writes pictures and dump; whatever fails, no file is left half-written.
-    fn write(&self, pictures: &Pictures, destination: &Destination) -> anyhow::Result<Vec<PathBuf>> {
+    fn write(
+        &self,
+        pictures: &Pictures,
+        destination: &Destination,
+        upscaler: Option<&Upscaler>,
+    ) -> anyhow::Result<Vec<PathBuf>> {
         if let Some(path) = &self.dump {
             write_safetensors(path, &pictures.dump()?)?;
         }
         let mut files = Vec::new();
         for i in 0..pictures.count() {
             let mut picture = pictures.picture(i)?;
+            if let Some(upscaler) = upscaler {
+                picture = upscaler.enlarge(&picture, Tiles::default(), &mut |_, _| {})?;
+            }
             if !self.no_metadata {
                 picture = picture.with_text(PARAMETERS, pictures.infotext(i).to_string());
             }

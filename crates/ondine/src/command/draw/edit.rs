@@ -122,7 +122,7 @@ impl Edit {
 }
 
 /// The bytes of a picture; a file of more than a GiB is none.
-pub(super) fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
+pub(in crate::command) fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
     let length = path.metadata().with_context(|| path.display().to_string())?.len();
     anyhow::ensure!(length <= 1 << 30, "{}: {length} bytes are too many for a picture", path.display());
     std::fs::read(path).with_context(|| path.display().to_string())
