@@ -376,7 +376,7 @@ pub static OPTIONS: &[Setting] = &[
         kind: Kind::Number {
             range: 0.0..=1.0,
             get: |r| r.variation.map(|(_, strength)| strength),
-            set: |r, strength| r.variation = Some((r.variation.map_or(0, |(seed, _)| seed), strength)),
+            set: |r, strength| r.variation = Some((r.variation.map_or(1, |(seed, _)| seed), strength)),
         },
     },
     Setting {

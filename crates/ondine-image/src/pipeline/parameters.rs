@@ -46,6 +46,12 @@ impl TextToImage {
 }
 
 impl TextToImage {
+    /// Pixels that a latent stands for, along each side: what sizes are multiples of.
+    #[must_use]
+    pub fn latent_factor(&self) -> usize {
+        self.latents.factor
+    }
+
     /// The size to draw at if a picture of `width` times `height` is begun with: its own, in whole latents, or one of
     /// the same shape with as many pixels as the model was made for, if it has less than a quarter or more than twice
     /// of these.

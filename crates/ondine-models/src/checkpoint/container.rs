@@ -32,6 +32,11 @@ pub(super) fn open(path: &Path) -> Result<Contents> {
 }
 
 fn read(name: &str, path: &Path, bytes: &Bytes) -> Result<Contents> {
+    // The length that such a file begins with may read like the beginning of any other.
+    if is_safetensors(bytes) {
+        let weights = Weights::from_safetensors(name, bytes)?;
+        return Ok(Contents { kind: "safetensors", notes: notes(bytes), weights, ..Contents::default() });
+    }
     if let Some(what) = is_no_model(bytes) {
         fail!(Format, "{what}, no model: fetch the file again");
     }
@@ -53,14 +58,20 @@ fn read(name: &str, path: &Path, bytes: &Bytes) -> Result<Contents> {
         }
         return Ok(Contents { kind: "torch.save", weights, numbers, ..Contents::default() });
     }
-    if bytes.starts_with(b"PK") {
+    if bytes.starts_with(b"PK\x03\x04") {
         fail!(Format, "a zip archive that is no checkpoint of torch.save, or was cut; copy it again");
     }
     if bytes.starts_with(b"\x80\x02") || bytes.starts_with(b"\x80\x04") {
         fail!(Unsupported, "a pickle that is no checkpoint of torch.save; save the model as safetensors");
     }
-    let weights = Weights::from_safetensors(name, bytes)?;
-    Ok(Contents { kind: "safetensors", notes: notes(bytes), weights, ..Contents::default() })
+    fail!(Format, "neither safetensors nor a checkpoint of torch.save nor GGUF; was it cut, or is it something else?");
+}
+
+/// True if a length and a JSON object behind it begin the file.
+fn is_safetensors(bytes: &[u8]) -> bool {
+    const LONGEST: u64 = 100 << 20;
+    let length = bytes.first_chunk::<8>().map(|length| u64::from_le_bytes(*length));
+    length.is_some_and(|length| (2..=LONGEST).contains(&length)) && bytes.get(8) == Some(&b'{')
 }
 
 /// What bytes are that are often found in the place of a model.
@@ -114,7 +125,13 @@ mod tests {
             let error = open(file.path()).unwrap_err().to_string();
             assert!(error.contains(what) && error.starts_with(&file.path().display().to_string()), "{error}");
         }
-        let head = 2_u64.to_le_bytes();
-        assert_eq!(is_no_model(&[&head[..], b"{}"].concat()), None);
+        // Lengths whose bytes read `PK`, `{` and `[`.
+        for length in [2_u64, 0x4b50, 0x7b, 0x5b] {
+            let mut text = b"{}".to_vec();
+            text.resize(length as usize, b' ');
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), [&length.to_le_bytes()[..], &text].concat()).unwrap();
+            assert_eq!(open(file.path()).unwrap().kind, "safetensors", "{length:#x}");
+        }
     }
 }

@@ -4,6 +4,7 @@ mod adapters;
 mod destination;
 mod edit;
 mod flags;
+mod hires;
 mod parts;
 
 use std::{
@@ -43,6 +44,7 @@ use destination::Destination;
 use edit::Edit;
 pub(super) use edit::bytes;
 use flags::Flags;
+use hires::Hires;
 use parts::Parts;
 
 /// Draw pictures from a text.
@@ -58,6 +60,7 @@ Examples:
   ondine draw \"a red boat\" --init sea.png --mask here.png --mask-blur 4
   ondine draw \"the sea\" --init photo.png --outpaint left=128,right=128
   ondine draw --from shared.png --model dreamshaper.safetensors --seed 8
+  ondine draw \"a lighthouse\" --model sd15 --hires 2 --hires-strength 0.5 --upscale RealESRGAN_x4plus.pth
   ondine draw \"a lighthouse\" --negative blurry --width 768 --height 512 --memory 3GB --json
   echo \"a green dog\" | ondine draw - --seed -1 -o - > dog.png
 
@@ -89,6 +92,9 @@ pub(super) struct Draw {
 
     #[command(flatten)]
     edit: Edit,
+
+    #[command(flatten)]
+    hires: Hires,
 
     #[command(flatten)]
     adapters: Adapters,
@@ -174,7 +180,8 @@ impl Draw {
         }
         let progress = Progress::new(self.quiet);
         let mut stages = Map::new();
-        let pictures = drawing.draw(&mut |event| match event {
+        let upscaler = self.upscaler()?;
+        let mut hear = |event: Event<'_>| match event {
             Event::Stage(name) => {
                 stages.insert(name.to_owned(), start.elapsed().as_secs_f64().into());
                 progress.stage(name);
@@ -185,10 +192,16 @@ impl Draw {
                     output::remark(format_args!("warning: {text}"));
                 }
             }
-        });
+        };
+        let mut pictures = drawing.draw(&mut hear);
+        if let (true, Ok(first)) = (self.hires.asked(), &pictures) {
+            let second = self.hires.request(first, &request, &model, upscaler.as_ref())?;
+            pictures = self.prepare(&model, &second)?.draw(&mut hear);
+        }
         progress.finish();
         let pictures = pictures?;
-        let upscaler = self.upscaler()?;
+        // A network that enlarged between two goes does not enlarge once more.
+        let upscaler = upscaler.filter(|_| !self.hires.asked());
         let files = self.write(&pictures, &destination, upscaler.as_ref())?;
         let seconds = start.elapsed().as_secs_f64();
         let findings = std::mem::take(&mut pipeline.findings);
