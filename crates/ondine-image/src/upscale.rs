@@ -75,7 +75,7 @@ impl Upscaler {
     /// # Errors
     /// If the tiles are too large.
     pub fn memory(&self, width: usize, height: usize, tiles: Tiles) -> Result<u64> {
-        let side = |length: usize| length.min(tiles.side).next_multiple_of(self.multiple) / self.multiple;
+        let side = |length: usize| length.min(tiles.side).div_ceil(self.multiple);
         let sizes = [("batch", 1), ("height", side(height)), ("width", side(width))];
         let sizes = Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size)));
         let plan = self.prepared.plan("main", &sizes)?;

@@ -253,7 +253,7 @@ impl Checkpoint {
                 Some(configs) => configs.text(file)?,
                 None => said.to_string(),
             };
-            files.insert(file, text);
+            files.insert(file, &text);
             if facts.sizes {
                 options.insert("force_zeros_for_empty_prompt".to_owned(), (!facts.refiner).into());
                 options.insert("requires_aesthetics_score".to_owned(), facts.refiner.into());
@@ -361,7 +361,6 @@ impl Reader<'_> {
 
     /// Gives the tensors their names in diffusers; yields class and config, if one can be told. What is wrong with a
     /// config comes after the tensors have their names.
-    #[expect(clippy::type_complexity, reason = "the class is known even where the config is not")]
     fn convert(
         &self,
         weights: &mut Weights,

@@ -38,13 +38,12 @@ impl Reader {
     fn step<'t>(&mut self, text: &'t str, first: char) -> &'t str {
         let rest = &text[first.len_utf8()..];
         match first {
-            '\\' => match rest.chars().next() {
-                Some(escaped @ ('(' | ')' | '[' | ']' | '\\')) => {
+            '\\' => {
+                if let Some(escaped @ ('(' | ')' | '[' | ']' | '\\')) = rest.chars().next() {
                     self.add(&rest[..escaped.len_utf8()]);
                     return &rest[escaped.len_utf8()..];
                 }
-                _ => {}
-            },
+            }
             '(' => self.round.push(self.spans.len()),
             '[' => self.square.push(self.spans.len()),
             ')' => match self.round.pop() {

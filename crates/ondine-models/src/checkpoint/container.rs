@@ -28,17 +28,10 @@ const STATE: &str = "state_dict.";
 pub(super) fn open(path: &Path) -> Result<Contents> {
     let name = path.display().to_string();
     let bytes = Bytes::map(path)?;
-    read(&name, path, &bytes).at(|| &name)
-}
-
-fn read(name: &str, path: &Path, bytes: &Bytes) -> Result<Contents> {
     // The length that such a file begins with may read like the beginning of any other.
-    if is_safetensors(bytes) {
-        let weights = Weights::from_safetensors(name, bytes)?;
-        return Ok(Contents { kind: "safetensors", notes: notes(bytes), weights, ..Contents::default() });
-    }
-    if let Some(what) = is_no_model(bytes) {
-        fail!(Format, "{what}, no model: fetch the file again");
+    if is_safetensors(&bytes) {
+        let weights = Weights::from_safetensors(&name, &bytes)?;
+        return Ok(Contents { kind: "safetensors", notes: notes(&bytes), weights, ..Contents::default() });
     }
     if bytes.starts_with(b"GGUF") {
         let gguf = Gguf::open(path)?;
@@ -48,6 +41,13 @@ fn read(name: &str, path: &Path, bytes: &Bytes) -> Result<Contents> {
         };
         let notes = gguf.metadata.iter().filter_map(text).collect();
         return Ok(Contents { kind: "GGUF", weights: gguf.weights, notes, ..Contents::default() });
+    }
+    read(&name, &bytes).at(|| &name)
+}
+
+fn read(name: &str, bytes: &Bytes) -> Result<Contents> {
+    if let Some(what) = is_no_model(bytes) {
+        fail!(Format, "{what}, no model: fetch the file again");
     }
     if torch_file::is_one(bytes) {
         let torch_file::TorchFile { mut weights, numbers } = torch_file::parse(name, bytes)?;

@@ -62,7 +62,7 @@ fn insert(weights: &mut Weights, path: &str, file: &std::sync::Arc<str>, shape: 
 }
 
 /// Cuts a tensor into three of a third of its rows each, which get names of their own.
-pub(super) fn split_in_three(weights: &mut Weights, path: &str, names: [String; 3]) -> Result<()> {
+pub(super) fn split_in_three(weights: &mut Weights, path: &str, names: &[String; 3]) -> Result<()> {
     let Some(tensor) = weights.get(path).cloned() else { return Ok(()) };
     let shape = shape(weights, path).unwrap_or_default();
     let rows = shape.first().copied().unwrap_or(0);
@@ -133,11 +133,11 @@ mod tests {
     fn rows_are_cut_and_matrices_swapped() {
         let mut weights = Weights::default();
         weights.insert("in_proj", tensor(&[6, 2]));
-        split_in_three(&mut weights, "in_proj", ["q", "k", "v"].map(str::to_owned)).unwrap();
+        split_in_three(&mut weights, "in_proj", &["q", "k", "v"].map(str::to_owned)).unwrap();
         assert_eq!(&*weights.to_f32("k").unwrap(), [4.0, 5.0, 6.0, 7.0]);
         assert!(weights.get("in_proj").is_none());
         weights.insert("odd", tensor(&[4, 2]));
-        assert!(split_in_three(&mut weights, "odd", ["q", "k", "v"].map(str::to_owned)).is_err());
+        assert!(split_in_three(&mut weights, "odd", &["q", "k", "v"].map(str::to_owned)).is_err());
         transpose(&mut weights, "odd", "swapped").unwrap();
         assert_eq!(weights.get("swapped").unwrap().shape, [2, 4]);
         assert_eq!(&*weights.to_f32("swapped").unwrap(), [0.0, 2.0, 4.0, 6.0, 1.0, 3.0, 5.0, 7.0]);

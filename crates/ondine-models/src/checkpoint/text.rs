@@ -106,7 +106,7 @@ fn rename_open_clip(weights: &mut Weights, purpose: Use, wanted: Option<usize>) 
         let (from, to) = (format!("transformer.resblocks.{i}"), format!("text_model.encoder.layers.{i}"));
         for end in ["weight", "bias"] {
             let parts = ["q_proj", "k_proj", "v_proj"].map(|part| format!("{to}.self_attn.{part}.{end}"));
-            split_in_three(weights, &format!("{from}.attn.in_proj_{end}"), parts)?;
+            split_in_three(weights, &format!("{from}.attn.in_proj_{end}"), &parts)?;
         }
         for (old, new) in LAYERS {
             names.prefix(format!("{from}.{old}."), format!("{to}.{new}."));

@@ -19,19 +19,19 @@ pub(super) fn add(files: &mut Files, folder: &str, pad: &str, configs: Option<&S
         let names = configs.list(folder)?;
         for name in &names {
             let path = format!("{folder}/{name}");
-            files.insert(&path, configs.text(&path)?);
+            files.insert(&path, &configs.text(&path)?);
         }
         if !names.is_empty() {
             return Ok(());
         }
     }
-    files.insert(&format!("{folder}/vocab.json"), vocabulary());
-    files.insert(&format!("{folder}/merges.txt"), MERGES.to_owned());
+    files.insert(&format!("{folder}/vocab.json"), &vocabulary());
+    files.insert(&format!("{folder}/merges.txt"), MERGES);
     let config = json!({
         "bos_token": START, "eos_token": END, "unk_token": END, "pad_token": pad, "model_max_length": 77,
         "tokenizer_class": "CLIPTokenizer",
     });
-    files.insert(&format!("{folder}/tokenizer_config.json"), config.to_string());
+    files.insert(&format!("{folder}/tokenizer_config.json"), &config.to_string());
     Ok(())
 }
 

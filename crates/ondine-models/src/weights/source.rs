@@ -25,7 +25,7 @@ pub struct Files(BTreeMap<String, Bytes>);
 
 impl Files {
     /// Adds or replaces a text.
-    pub(crate) fn insert(&mut self, name: &str, text: String) {
+    pub(crate) fn insert(&mut self, name: &str, text: &str) {
         self.0.insert(name.to_owned(), Bytes::from(text.as_bytes()));
     }
 

@@ -15,11 +15,11 @@ pub(super) struct Hires {
     /// Draw the picture, enlarge it so many times (1.1 to 8) and draw over it; --upscale names a network that enlarges
     /// it, without one it is scaled
     #[arg(long = "hires", value_name = "TIMES", value_parser = parse_times)]
-    times: Option<f64>,
+    hires: Option<f64>,
 
     /// How much of the enlarged picture is drawn anew, 0 to 1
-    #[arg(long = "hires-strength", value_name = "0..1", default_value_t = 0.5, requires = "times")]
-    strength: f64,
+    #[arg(long = "hires-strength", value_name = "0..1", default_value_t = 0.5, requires = "hires")]
+    hires_strength: f64,
 }
 
 fn parse_times(text: &str) -> Result<f64, String> {
@@ -32,7 +32,7 @@ fn parse_times(text: &str) -> Result<f64, String> {
 impl Hires {
     /// True if there is a second go.
     pub(super) fn asked(&self) -> bool {
-        self.times.is_some()
+        self.hires.is_some()
     }
 
     /// The request of the second go, for the pictures of the first.
@@ -44,7 +44,7 @@ impl Hires {
         upscaler: Option<&Upscaler>,
     ) -> anyhow::Result<Request> {
         let Size { width, height } = first.size();
-        let times = self.times.unwrap_or(1.0);
+        let times = self.hires.unwrap_or(1.0);
         let factor = model.latent_factor();
         let side = |pixels: usize| ((pixels as f64 * times / factor as f64).round() as usize).max(1) * factor;
         let (columns, rows) = (side(width), side(height));
@@ -59,7 +59,7 @@ impl Hires {
         let image = NDArray::new(&[first.count(), 3, rows, columns], &planes)?;
         Ok(Request {
             init: Some(Init { image, mask: None }),
-            strength: Some(self.strength),
+            strength: Some(self.hires_strength),
             width: Some(columns),
             height: Some(rows),
             noise: None,
