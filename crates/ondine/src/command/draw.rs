@@ -154,7 +154,7 @@ impl Draw {
         }
         let adapters = self.adapters.apply(&mut request.prompt, &mut model)?;
         if !self.quiet {
-            adapters.iter().for_each(|applied| output::remark(applied));
+            adapters.iter().for_each(output::remark);
         }
         if let Some(precision) = self.running.precision {
             model.set_precision(precision);
