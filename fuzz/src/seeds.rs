@@ -18,7 +18,7 @@ const MAX_BYTES: usize = 1 << 16;
 /// # Errors
 /// If a file cannot be read or written.
 pub fn write(corpus: &Path, archives: &Path) -> Result<()> {
-    for target in ["asset", "built", "gguf", "npy", "png", "template", "vocabulary"] {
+    for target in ["asset", "built", "gguf", "npy", "picture", "png", "template", "torch", "vocabulary"] {
         fs::create_dir_all(corpus.join(target))?;
     }
     let scratch = bundle::folder();
@@ -43,6 +43,12 @@ pub fn write(corpus: &Path, archives: &Path) -> Result<()> {
         put(corpus, "asset", &format!("{name}-edited"), text.replace(from, to).as_bytes())?;
     }
     arrays(corpus)?;
+    let checkpoints = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/ondine-models/tests/data/torch");
+    for entry in fs::read_dir(checkpoints)? {
+        let path = entry?.path();
+        put(corpus, "torch", &path.file_stem().unwrap_or_default().to_string_lossy(), &fs::read(&path)?)?;
+    }
+    put(corpus, "picture", "prompt", b"a (b:1.2) [c:d:0.5] [e|f] {g|h} <lora:i:0.7> BREAK j AND k :0.5")?;
     pictures(corpus)?;
     language(corpus)?;
     Ok(fs::remove_dir_all(scratch)?)

@@ -4,12 +4,16 @@
 use std::{collections::BTreeMap, fs, io::Cursor, path::PathBuf, sync::LazyLock};
 
 use ondine_graph::{Asset, Bytes, DType, NDArray, element_count};
-use ondine_image::{codec::Picture, infotext::Infotext};
+use ondine_image::{
+    codec::Picture,
+    infotext::Infotext,
+    prompt::{attention, compose, schedule},
+};
 use ondine_language::template::{Chat, Now, Template};
 use ondine_models::{
     Source,
     gguf::Gguf,
-    transformer,
+    torch_file, transformer,
     vocabulary::{Controls, Vocabulary},
 };
 use ondine_runtime::Specialized;
@@ -21,14 +25,16 @@ use crate::{built, bundle, call, folder, mutate};
 type Change = fn(&[u8], usize) -> Option<Vec<u8>>;
 
 /// Targets whose seeds can be changed without a fuzzer, with what does.
-pub const CHANGED: [(&str, fn(&[u8]), Change); 8] = [
+pub const CHANGED: [(&str, fn(&[u8]), Change); 10] = [
     ("archive", archive, mutate::archive),
     ("asset", asset, mutate::asset),
     ("built", built, mutate::built),
     ("gguf", gguf, mutate::bytes),
     ("npy", npy, mutate::bytes),
+    ("picture", picture, mutate::bytes),
     ("png", png, mutate::bytes),
     ("template", template, mutate::bytes),
+    ("torch", torch, mutate::bytes),
     ("vocabulary", vocabulary, mutate::bytes),
 ];
 
@@ -103,6 +109,38 @@ pub fn png(data: &[u8]) {
     if picture.write_png(&mut written).is_ok() {
         let again = Picture::read_png(Cursor::new(&written)).expect("what was written is a picture");
         assert_eq!((again.width, again.height, again.rgb), (picture.width, picture.height, picture.rgb));
+    }
+}
+
+/// A picture of any format, as one to begin with: an error or a whole picture.
+///
+/// # Panics
+/// If the picture is not whole.
+pub fn picture(data: &[u8]) {
+    if let Ok(text) = str::from_utf8(data) {
+        read_prompt(text);
+    }
+    let Ok(opened) = Picture::read(data) else { return };
+    let picture = opened.picture;
+    assert_eq!(picture.rgb.len(), 3 * picture.width as usize * picture.height as usize);
+    picture.texts.iter().for_each(|(_, text)| read_text(text));
+}
+
+/// Reads a text as a prompt with marks.
+fn read_prompt(text: &str) {
+    let (text, _) = compose::adapters(&compose::chosen(text, 7));
+    for (part, _) in compose::composed(&text) {
+        for (_, text) in schedule::texts(&part, 3) {
+            let _ = attention::spans(&text);
+        }
+    }
+}
+
+/// A checkpoint of `torch.save`: an error or tensors that can be read.
+pub fn torch(data: &[u8]) {
+    let Ok(read) = torch_file::parse("fuzzed", &Bytes::from(data)) else { return };
+    for path in read.weights.paths() {
+        let _ = read.weights.to_f32(path);
     }
 }
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from diffusers import (AutoencoderKL, AutoencoderTiny, DDIMScheduler, DPMSolverMultistepScheduler,
                        EulerDiscreteScheduler, LatentConsistencyModelPipeline, LCMScheduler, PNDMScheduler,
-                       StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel)
+                       StableDiffusionInpaintPipeline, StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline,
+                       StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline, UNet2DConditionModel)
 from diffusers.utils import logging
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
@@ -140,6 +141,18 @@ RECIPES = {
                           "euler-leading", StableDiffusionXLPipeline, dtype=torch.float16),
 }
 
+RECIPES |= {
+    # Those that take more than text.
+    "inpaint": Recipe(unet((32, 48, 64), 8, 48, in_channels=9, **levels(CROSS, CROSS, PLAIN)), kl(16, 32, 32, 32), [text(48, 4)],
+                      "pndm", StableDiffusionInpaintPipeline),
+    "pix2pix": Recipe(unet((32, 48, 64), 8, 48, in_channels=8, **levels(CROSS, CROSS, PLAIN)), kl(16, 32, 32, 32), [text(48, 4)],
+                      "euler-leading", StableDiffusionInstructPix2PixPipeline),
+    "refiner": Recipe(unet((32, 64, 96), (2, 4, 6), 40, transformer_layers_per_block=(1, 2, 3), **levels(PLAIN, CROSS, CROSS),
+                           **dict(XL, projection_class_embeddings_input_dim=5 * 8 + 20)),
+                      kl(16, 32, 32, 32, scaling=0.13025, force_upcast=True), [text(40, 5, "gelu", projection_dim=20)],
+                      "euler-leading", StableDiffusionXLImg2ImgPipeline),
+}
+
 EMOJI_UNET = unet((24, 40, 48), (3, 5, 6), 32, layers_per_block=1, use_linear_projection=True,
                   resnet_time_scale_shift="scale_shift", class_embed_type="simple_projection",
                   projection_class_embeddings_input_dim=32, **levels(PLAIN, CROSS, PLAIN))
@@ -164,11 +177,11 @@ def healthy_unet(config, seed):
     """A random U-Net whose output has deviation one."""
     model = randomize(UNet2DConditionModel(**config), seed)
     draw = lambda *shape: torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    inputs = dict(sample=draw(1, 4, 8, 8), timestep=500, encoder_hidden_states=draw(1, 9, config["cross_attention_dim"]))
+    inputs = dict(sample=draw(1, config.get("in_channels", 4), 8, 8), timestep=500, encoder_hidden_states=draw(1, 9, config["cross_attention_dim"]))
     if config.get("class_embed_type"):
         inputs["class_labels"] = draw(1, config["projection_class_embeddings_input_dim"])
     if config.get("addition_embed_type"):
-        inputs["added_cond_kwargs"] = dict(text_embeds=draw(1, 20), time_ids=torch.full((1, 6), 64.0))
+        inputs["added_cond_kwargs"] = dict(text_embeds=draw(1, 20), time_ids=torch.full((1, (config["projection_class_embeddings_input_dim"] - 20) // 8), 64.0))
     rescale(model.conv_out, model(**inputs).sample, 1.0)
     return model
 
@@ -188,15 +201,17 @@ def healthy_vae(config, seed):
 def networks(recipe):
     """The parts of a recipe's pipeline that hold weights, by their names in the folder."""
     parts = {"unet": healthy_unet(recipe.unet, 1), "vae": healthy_vae(recipe.vae, 2)}
+    refines = recipe.pipeline is StableDiffusionXLImg2ImgPipeline
     for i, config in enumerate(recipe.texts):
-        parts["text_encoder" + ("_2" if i else "")] = randomize(text_encoder(config), 3 + i)
+        parts["text_encoder" + ("_2" if i or refines else "")] = randomize(text_encoder(config), 3 + i)
     return {name: part.to(recipe.dtype) for name, part in parts.items()}
 
 
 def write_tokenizers(folder, recipe, bpe):
     """One tokenizer folder per text encoder."""
-    names = ["tokenizer", "tokenizer_2"][:len(recipe.texts)]
-    for name, pad in zip(names, recipe.pads):
+    refines = recipe.pipeline is StableDiffusionXLImg2ImgPipeline
+    names = ["tokenizer_2"] if refines else ["tokenizer", "tokenizer_2"][:len(recipe.texts)]
+    for name, pad in zip(names, recipe.pads[1:] if refines else recipe.pads):
         write_clip(folder / name, bpe, pad, recipe.modern)
     return {name: CLIPTokenizer.from_pretrained(folder / name) for name in names}
 
@@ -204,7 +219,9 @@ def write_tokenizers(folder, recipe, bpe):
 def write_small(folder, recipe, bpe):
     """A small pipeline, saved by diffusers, then put into the dialect that published folders speak."""
     parts = networks(recipe) | write_tokenizers(folder, recipe, bpe)
-    if recipe.pipeline is not StableDiffusionXLPipeline:
+    if recipe.pipeline is StableDiffusionXLImg2ImgPipeline:
+        parts |= dict(tokenizer=None, text_encoder=None, requires_aesthetics_score=True, force_zeros_for_empty_prompt=False)
+    elif recipe.pipeline is not StableDiffusionXLPipeline:
         parts |= dict(safety_checker=None, feature_extractor=None, requires_safety_checker=False)
     recipe.pipeline(scheduler=SCHEDULES[recipe.schedule], **parts).save_pretrained(folder, **recipe.save)
     scrub(folder)

@@ -35,6 +35,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
 pub mod adapt;
+pub mod archive;
 mod asset;
 pub mod block;
 mod build;

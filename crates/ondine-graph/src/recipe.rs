@@ -80,6 +80,13 @@ impl Recipe {
         &self.graph
     }
 
+    /// A hash of everything that the result depends on but the checkpoint: operators with their attributes, constants,
+    /// names.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.graph)
+    }
+
     /// The weights that it is computed from.
     #[must_use]
     pub fn weights(&self) -> &[Weight] {

@@ -293,12 +293,24 @@ fn decode<const N: usize>(bytes: &[u8], element: impl Fn([u8; N]) -> f32) -> Vec
     bytes.as_chunks::<N>().0.iter().map(|&chunk| element(chunk)).collect()
 }
 
+/// The notes that stand in the header of a safetensors file, by key; none if it is no such file.
+#[must_use]
+pub fn notes(bytes: &[u8]) -> BTreeMap<String, String> {
+    let notes = SafeTensors::read_metadata(bytes).ok().and_then(|(_, metadata)| metadata.metadata().clone());
+    notes.into_iter().flatten().collect()
+}
+
 /// The element type that a type of the format is, if it is one of ours.
 fn dtype_of(dtype: Dtype) -> Option<DType> {
     DType::ALL.into_iter().find(|&known| file_dtype(known) == dtype)
 }
 
 fn describe(error: &safetensors::SafeTensorError, len: usize) -> Error {
+    if matches!(error, safetensors::SafeTensorError::MetadataIncompleteBuffer) {
+        let words = "the tensors that its header lists do not end where the file does";
+        let advice = "it was cut, as by a download that was broken off; fetch it again";
+        return Error::new(ErrorKind::Format, format!("{words}, at {len} bytes: {advice}"));
+    }
     Error::new(ErrorKind::Format, format!("no valid safetensors file ({error}, {len} bytes); copy or export it again"))
 }
 

@@ -1,6 +1,8 @@
 //! Pictures as bytes and files: rounding to 8 bits, PNG with its text, other formats.
 
+mod exif;
 pub mod format;
+pub mod read;
 
 use std::io::{BufRead, Seek, Write};
 

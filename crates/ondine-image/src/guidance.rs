@@ -18,6 +18,38 @@ pub fn guide(conditional: &mut [f32], unconditional: &[f32], scale: f32) -> Resu
     Ok(())
 }
 
+/// Adds a further prompt to a guided prediction, in place: `g <- g + scale * (c - u)` (Liu et al. 2022).
+///
+/// # Errors
+/// As [`guide`].
+pub fn compose(guided: &mut [f32], conditional: &[f32], unconditional: &[f32], scale: f32) -> Result<()> {
+    if !scale.is_finite() {
+        fail!(Argument, "guidance scale is {scale}; give a finite number");
+    }
+    same_length(guided, conditional)?;
+    same_length(guided, unconditional)?;
+    for ((g, &c), &u) in guided.iter_mut().zip(conditional).zip(unconditional) {
+        *g += scale * (c - u);
+    }
+    Ok(())
+}
+
+/// Guidance by text and picture (`InstructPix2Pix`, Brooks et al. 2023, eq. 3):
+/// `none + picture (image - none) + text (both - image)`, of the predictions with both, with the picture alone, and
+/// with none.
+///
+/// # Errors
+/// A scale that is not finite, or predictions of different length.
+pub fn guide_by_picture([both, image, none]: [&[f32]; 3], text: f32, picture: f32) -> Result<Vec<f32>> {
+    if !(text.is_finite() && picture.is_finite()) {
+        fail!(Argument, "guidance scales are {text} and {picture}; give finite numbers");
+    }
+    same_length(both, image)?;
+    same_length(both, none)?;
+    let parts = both.iter().zip(image).zip(none);
+    Ok(parts.map(|((both, image), none)| none + text * (both - image) + picture * (image - none)).collect())
+}
+
 /// Brings guided predictions back to the spread of the prompt's own ones, in place:
 /// `g <- phi * g * std(c) / std(g) + (1 - phi) * g` (Lin et al., section 3.4), against the
 /// overexposure of strong guidance.

@@ -58,3 +58,4 @@ pub mod prompt;
 pub mod request;
 pub mod sampler;
 pub mod schedule;
+pub mod upscale;

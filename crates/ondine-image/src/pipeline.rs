@@ -5,9 +5,11 @@
 //! [`TextToImage::prepare`] makes a [`Drawing`] of a request: every choice made, every graph fitted to this machine,
 //! and the memory known, while no weight is loaded. [`Drawing::draw`] does the rest.
 
+mod beside;
 mod decode;
 mod denoise;
 mod drawing;
+mod edit;
 mod encode;
 mod event;
 mod fit;
@@ -17,6 +19,7 @@ mod networks;
 mod parameters;
 mod part;
 mod pictures;
+mod prompts;
 
 pub use drawing::Drawing;
 pub use event::Event;

@@ -1,4 +1,10 @@
-//! What stands in a prompt besides words: emoji, and the marks of other tools.
+//! What stands in a prompt besides words: emoji, and marks that weigh, change and compose texts.
+
+pub mod attention;
+pub mod chunks;
+pub mod compose;
+pub mod emphasis;
+pub mod schedule;
 
 use std::{borrow::Cow, fmt::Write};
 
@@ -106,7 +112,7 @@ pub fn about_marks(text: &str) -> Option<String> {
         // Writing to a string cannot fail.
         let _ = write!(line, ", `{mark}`");
     }
-    Some(format!("{line} in the prompt: such marks of other tools are not supported yet and are read as plain letters"))
+    Some(format!("{line} in the prompt: this model reads such marks as plain letters"))
 }
 
 #[cfg(test)]

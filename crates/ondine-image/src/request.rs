@@ -4,13 +4,17 @@
 //! the table in the README are made of it, and so is every other front door: an option is added by a field of
 //! [`Request`] and a row.
 
+mod recall;
+
 use std::{fmt, ops::RangeInclusive};
 
 use ondine_graph::{NDArray, Result, fail};
 
 use crate::{
     noise::Generator,
+    prompt::emphasis::Emphasis,
     sampler::{sampler_entries, schedule_entries},
+    schedule::Prediction,
 };
 
 /// What to draw. `None` leaves a choice to the model.
@@ -40,13 +44,43 @@ pub struct Request {
     pub schedule: Option<String>,
     /// Share of fresh noise in each step, for samplers that have it.
     pub eta: Option<f64>,
+    /// How marks in prompts are read, and weights act.
+    pub emphasis: Emphasis,
+    /// The layer whose states are the text, counted from the last as 1, as A1111 counts.
+    pub clip_skip: Option<usize>,
+    /// What the network predicts, if the model's files say it wrongly or not at all.
+    pub prediction: Option<Prediction>,
+    /// Whether the last timestep of training is noise alone (Lin et al. 2024), if the model's files say it wrongly.
+    pub zero_snr: Option<bool>,
     /// Where noise comes from.
     pub generator: Generator,
+    /// A picture to begin with.
+    pub init: Option<Init>,
+    /// How much of the picture to begin with is drawn anew, 0 to 1; 0.8 if it is not said, and 1 with a mask.
+    pub strength: Option<f64>,
+    /// Scale of guidance by the picture, of models that change one (Brooks et al. 2023).
+    pub image_guidance: Option<f32>,
+    /// Noise that is mixed into the seed's, and how much of it, 0 to 1: another picture that is like it.
+    pub variation: Option<(u64, f64)>,
     /// Unit noise to start from, `[count, channels, height / 8, width / 8]`, instead of the seed's.
     pub noise: Option<NDArray>,
     /// True to keep the latents of every step for [`Pictures::dump`](crate::pipeline::Pictures::dump).
     pub keep_latents: bool,
 }
+
+/// A picture to begin with.
+#[derive(Clone, Debug)]
+pub struct Init {
+    /// `[n, 3, height, width]`, red, green and blue in 0..1, of the size to draw; one for all pictures, or one for
+    /// each.
+    pub image: NDArray,
+    /// `[1, 1, height, width]` in 0..1: how much of each pixel is drawn anew. Where it is 0 the pixel stays, to the
+    /// bit.
+    pub mask: Option<NDArray>,
+}
+
+/// The share of a variation's noise that is mixed in if it is not said.
+const DEFAULT_VARIATION: f64 = 0.1;
 
 /// The largest prompt, in bytes; encoders read a few hundred.
 const MAX_PROMPT: usize = 16 << 10;
@@ -70,7 +104,15 @@ impl Request {
             sampler: None,
             schedule: None,
             eta: None,
+            emphasis: Emphasis::default(),
+            clip_skip: None,
+            prediction: None,
+            zero_snr: None,
             generator: Generator::default(),
+            init: None,
+            strength: None,
+            image_guidance: None,
+            variation: None,
             noise: None,
             keep_latents: false,
         }
@@ -288,6 +330,119 @@ pub static OPTIONS: &[Setting] = &[
         help: "Share of fresh noise in each step, for samplers that have it",
         otherwise: "the sampler's",
         kind: Kind::Number { range: 0.0..=1.0, get: |r| r.eta, set: |r, share| r.eta = Some(share) },
+    },
+    Setting {
+        name: "strength",
+        short: None,
+        aliases: &["denoising-strength"],
+        value: "0..1",
+        help: "How much of the picture of --init is drawn anew",
+        otherwise: "0.8, or 1 with a mask",
+        kind: Kind::Number { range: 0.0..=1.0, get: |r| r.strength, set: |r, strength| r.strength = Some(strength) },
+    },
+    Setting {
+        name: "image-guidance",
+        short: None,
+        aliases: &["image-cfg-scale"],
+        value: "SCALE",
+        help: "How closely models that change a picture keep to it",
+        otherwise: "1.5",
+        kind: Kind::Number {
+            range: 0.0..=1000.0,
+            get: |r| r.image_guidance.map(f64::from),
+            set: |r, scale| r.image_guidance = Some(scale as f32),
+        },
+    },
+    Setting {
+        name: "variation-seed",
+        short: None,
+        aliases: &["subseed"],
+        value: "N",
+        help: "Seed of a noise that is mixed into the seed's, for pictures that are like it",
+        otherwise: "none",
+        kind: Kind::Whole {
+            range: 1..=0xFFFF_FFFF,
+            get: |r| r.variation.map(|(seed, _)| seed),
+            set: |r, seed| r.variation = Some((seed, r.variation.map_or(DEFAULT_VARIATION, |(_, strength)| strength))),
+        },
+    },
+    Setting {
+        name: "variation-strength",
+        short: None,
+        aliases: &["subseed-strength"],
+        value: "0..1",
+        help: "How much of the variation's noise is mixed in",
+        otherwise: "0.1 with --variation-seed",
+        kind: Kind::Number {
+            range: 0.0..=1.0,
+            get: |r| r.variation.map(|(_, strength)| strength),
+            set: |r, strength| r.variation = Some((r.variation.map_or(1, |(seed, _)| seed), strength)),
+        },
+    },
+    Setting {
+        name: "like",
+        short: None,
+        aliases: &["emphasis"],
+        value: "TOOL",
+        help: "Whose marks prompts have: (more:1.2), BREAK, [a:b:0.5], AND of a1111 or comfy, or plain letters as in diffusers",
+        otherwise: MODEL,
+        kind: Kind::Choice {
+            names: || Emphasis::names().collect(),
+            get: |r| Some(r.emphasis.to_string()),
+            set: |r, name| {
+                r.emphasis = name.parse()?;
+                Ok(())
+            },
+        },
+    },
+    Setting {
+        name: "clip-skip",
+        short: None,
+        aliases: &[],
+        value: "N",
+        help: "Layer of the text encoder to read, from the last: 1 is the last, 2 the one before",
+        otherwise: MODEL,
+        kind: Kind::Whole {
+            range: 1..=64,
+            get: |r| r.clip_skip.map(|n| n as u64),
+            set: |r, n| r.clip_skip = Some(n as usize),
+        },
+    },
+    Setting {
+        name: "prediction",
+        short: None,
+        aliases: &["parameterization"],
+        value: "NAME",
+        help: "What the network predicts: epsilon, v_prediction or sample",
+        otherwise: MODEL,
+        kind: Kind::Choice {
+            names: || Prediction::NAMES.map(|(name, _)| name).to_vec(),
+            get: |r| r.prediction.map(|prediction| prediction.name().to_owned()),
+            set: |r, name| {
+                r.prediction = Some(name.parse()?);
+                Ok(())
+            },
+        },
+    },
+    Setting {
+        name: "zero-snr",
+        short: None,
+        aliases: &["ztsnr"],
+        value: "on|off",
+        help: "Whether training ended at noise alone (zero terminal SNR)",
+        otherwise: MODEL,
+        kind: Kind::Choice {
+            names: || vec!["on", "off"],
+            get: |r| r.zero_snr.map(|on| if on { "on" } else { "off" }.to_owned()),
+            set: |r, word| {
+                r.zero_snr = Some(match word {
+                    "on" => true,
+                    "off" => false,
+                    _ => fail!(Argument, "{word:?} is neither on nor off"),
+                });
+                Ok(())
+            },
+        },
     },
     Setting {
         name: "rng",

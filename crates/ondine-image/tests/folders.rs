@@ -3,8 +3,12 @@
 use std::path::Path;
 
 use ondine_graph::{Error, ErrorKind, NDArray, write_safetensors};
-use ondine_image::{pipeline::TextToImage, request::Request};
-use ondine_models::{Functions, GraphSizes, Pipeline, Source, registry::find};
+use ondine_image::{
+    pipeline::TextToImage,
+    prompt::emphasis::Emphasis,
+    request::{Init, Request},
+};
+use ondine_models::{Functions, GraphSizes, Pipeline, Source, lora::Adapter, registry::find};
 use ondine_runtime::Device;
 use serde_json::{Value, json};
 
@@ -117,11 +121,11 @@ fn networks_that_take_more_than_text_are_told_what_they_are() {
     let none = || json!({});
     for (parts, more, message) in [
         (
-            parts(json!({"in_channels": 9}), none()),
+            parts(json!({"in_channels": 7}), none()),
             none(),
-            "takes 9 channels, the latents of the autoencoder (vae) have 4",
+            "takes 7 channels, the latents of the autoencoder (vae) have 4",
         ),
-        (parts(json!({"in_channels": 8}), none()), none(), "inpainting, editing, depth or upscaling"),
+        (parts(json!({"in_channels": 5}), none()), none(), "a model for depth or upscaling"),
         (
             parts(json!({"out_channels": 8}), none()),
             none(),
@@ -134,8 +138,8 @@ fn networks_that_take_more_than_text_are_told_what_they_are() {
         (parts(json!({"cross_attention_dim": 12}), none()), none(), "text of width 12, the text encoders yield 8"),
         (parts(none(), json!({"out_channels": 1})), none(), "pictures of 1 channels"),
         (parts(none(), json!({"in_channels": 1, "out_channels": 1})), none(), "pictures of 1 channels"),
-        (xl_parts(26), none(), "vectors of 2 for the whole text, the text encoder yields 6; if it is a refiner"),
-        (xl_parts(30), json!({"requires_aesthetics_score": true}), "a refiner (`requires_aesthetics_score`)"),
+        (xl_parts(26), none(), "vectors of 2 for the whole text, the text encoder yields 6"),
+        (xl_parts(30), json!({"requires_aesthetics_score": true}), "vectors of 10 for the whole text"),
         (
             parts(none(), none()),
             json!({"controlnet": ["diffusers", "ControlNetModel"]}),
@@ -150,6 +154,101 @@ fn networks_that_take_more_than_text_are_told_what_they_are() {
         open(&parts(none(), none()), json!({"image_encoder": ["transformers", "X"], "safety_checker": [null, null]}))
             .is_ok()
     );
+}
+
+/// A picture of one colour to begin with, its left half to be drawn anew.
+fn init(masked: bool) -> Init {
+    let mask: Vec<f32> = (0..64).map(|i| f32::from(u8::from(i % 8 < 4))).collect();
+    let mask = masked.then(|| NDArray::new(&[1, 1, 8, 8], &mask).unwrap());
+    Init { image: NDArray::new(&[1, 3, 8, 8], &[0.25_f32; 192]).unwrap(), mask }
+}
+
+#[test]
+fn models_that_take_pictures_are_drawn_with() {
+    for (channels, needs) in [(4, false), (9, false), (8, true)] {
+        let model = open(&parts(json!({"in_channels": channels}), json!({})), json!({})).unwrap();
+        let draw = |request: &Request| model.draw(request, &mut |_| {}).map(|drawn| drawn.images().to_f32());
+        let plain = draw(&request());
+        assert_eq!(plain.as_ref().err().map(Error::kind), needs.then_some(ErrorKind::Argument), "{channels} channels");
+        let begun = draw(&Request { init: Some(init(false)), ..request() }).unwrap();
+        assert!(plain.map_or(true, |plain| plain != begun), "{channels} channels: the picture makes no difference");
+        let masked = draw(&Request { init: Some(init(true)), ..request() }).unwrap();
+        for (i, x) in masked.iter().enumerate() {
+            assert!(i % 8 < 4 || *x == 0.25, "{channels} channels: pixel {i} is outside the mask and became {x}");
+        }
+        assert!(masked.iter().enumerate().any(|(i, x)| i % 8 < 4 && *x != 0.25), "{channels} channels");
+    }
+    let refiner = open(&xl_parts(26), json!({"requires_aesthetics_score": true})).unwrap();
+    let error = refiner.draw(&request(), &mut |_| {}).unwrap_err();
+    assert!(error.kind() == ErrorKind::Argument && error.to_string().contains("refiner"), "{error}");
+    assert!(refiner.draw(&Request { init: Some(init(false)), ..request() }, &mut |_| {}).is_ok());
+}
+
+#[test]
+fn pictures_to_begin_with_must_fit() {
+    let model = open(&parts(json!({}), json!({})), json!({})).unwrap();
+    let kind = |request: Request| model.draw(&request, &mut |_| {}).unwrap_err().kind();
+    assert_eq!(kind(Request { init: Some(init(false)), width: Some(16), ..request() }), ErrorKind::Shape);
+    let mask = Some(NDArray::new(&[1, 1, 4, 4], &[1.0_f32; 16]).unwrap());
+    assert_eq!(kind(Request { init: Some(Init { mask, ..init(false) }), ..request() }), ErrorKind::Shape);
+    assert_eq!(kind(Request { init: Some(init(false)), strength: Some(0.3), ..request() }), ErrorKind::Argument);
+}
+
+#[test]
+fn marks_of_prompts_change_what_is_drawn() {
+    let model = open(&parts(json!({}), json!({})), json!({})).unwrap();
+    let draw = |prompt: &str, emphasis| {
+        let request = Request { emphasis, steps: Some(4), ..Request::new(prompt) };
+        model.draw(&request, &mut |_| {}).unwrap().images().to_f32()
+    };
+    let original = Emphasis::Original;
+    let plain = draw("a b", original);
+    assert_eq!(draw("(a b:1.0)", original), plain, "a weight of 1 is none");
+    for prompt in ["(a:1.5) b", "[a:b:2]", "a AND b", "a BREAK b", "[a|b]"] {
+        assert!(draw(prompt, original) != plain, "{prompt}");
+    }
+    assert!(draw("(a:1.5) b", Emphasis::Comfy) != draw("(a:1.5) b", original));
+    assert_eq!(draw("[a:b:4]", original), draw("a", original), "what comes after the last step is not drawn");
+    assert_eq!(draw("b AND a :0", original), draw("b", original), "a weight of 0 is nothing");
+}
+
+#[test]
+fn adapters_change_the_model_or_say_why_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, tensors: &[(&str, &[usize])]| {
+        let tensors: Vec<_> = tensors
+            .iter()
+            .map(|(name, shape)| {
+                let values: Vec<f32> = (0..shape.iter().product::<usize>()).map(|i| 0.3 * (i as f32).sin()).collect();
+                ((*name).to_owned(), NDArray::new(shape, &values).unwrap())
+            })
+            .collect();
+        let path = folder.path().join(name);
+        write_safetensors(&path, &tensors).unwrap();
+        Adapter::open(&path)
+    };
+    let to_q = "down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q";
+    let [down, up] = ["lora_down", "lora_up"].map(|end| format!("lora_unet_{to_q}.{end}.weight"));
+    let good = write("good.safetensors", &[(&down, &[2, 8]), (&up, &[8, 2])]).unwrap();
+    let open = || open(&parts(json!({}), json!({})), json!({})).unwrap();
+    let (mut model, plain) = (open(), drawn(&open()));
+    let applied = model.adapt(&good, 1.0, 1.0).unwrap();
+    assert_eq!((applied.applied, applied.total, applied.left.len()), (1, 1, 0));
+    let changed = drawn(&model);
+    assert!(changed != plain);
+    model.adapt(&good, -1.0, 1.0).unwrap();
+    let back = drawn(&model);
+    assert!(back.iter().zip(&plain).all(|(a, b)| (a - b).abs() < 1e-4), "what is taken back is gone");
+
+    let other = write("other.safetensors", &[(&down, &[2, 12]), (&up, &[12, 2])]).unwrap();
+    let error = open().adapt(&other, 1.0, 1.0).unwrap_err().to_string();
+    assert!(error.contains("none of its 1 changes fit this model") && error.contains("[12, 12]"), "{error}");
+    let half = write("half.safetensors", &[(&down, &[2, 8]), (&up, &[8, 2]), ("lora_unet_x.diff", &[3])]).unwrap();
+    let mut model = open();
+    let applied = model.adapt(&half, 1.0, 1.0).unwrap();
+    assert_eq!(applied.to_string(), "half: applied 1 of 2; left out: `unet: x`: the model has no such module");
+    assert_eq!(drawn(&model), changed);
+    assert!(write("none.safetensors", &[("weight", &[1])]).is_err());
 }
 
 #[test]

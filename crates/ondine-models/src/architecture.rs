@@ -31,6 +31,8 @@ pub enum Role {
     Denoiser(fn(&str) -> Result<DenoiserFacts>),
     /// Turns pictures into latents and back.
     Autoencoder(fn(&str) -> Result<LatentSpace>),
+    /// Makes pictures larger.
+    Upscaler(fn(&str) -> Result<UpscalerFacts>),
     /// Says which token may come next. Some of its weights may be in another form in checkpoints than its functions ask
     /// for: the second function says how they are computed.
     Language(fn(&str) -> Result<TextFacts>, fn(&str, &mut Weights) -> Result<Recipes>),
@@ -44,11 +46,15 @@ pub struct GraphSizes {
     pub multiple: usize,
     /// True if some text tokens are padding that must not be seen.
     pub mask: bool,
+    /// Numbers about the picture's size, for networks that take them: 6, or 5 for the refiner of `SDXL`.
+    pub time_ids: usize,
+    /// Layers at the end of a text encoder whose states are not the text ("clip skip", counted from 0).
+    pub skip: usize,
 }
 
 impl Default for GraphSizes {
     fn default() -> Self {
-        Self { multiple: 1, mask: false }
+        Self { multiple: 1, mask: false, time_ids: 6, skip: 0 }
     }
 }
 
@@ -57,6 +63,15 @@ impl Default for GraphSizes {
 pub struct TextFacts {
     /// The longest sequence that it can read.
     pub max_tokens: usize,
+}
+
+/// The facts of a network that makes pictures larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpscalerFacts {
+    /// How many times as wide and high the result is.
+    pub scale: usize,
+    /// Channels of pictures.
+    pub channels: usize,
 }
 
 /// The facts of a denoiser.

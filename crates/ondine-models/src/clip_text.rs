@@ -232,13 +232,14 @@ fn facts(json: &str) -> Result<TextFacts> {
     Ok(TextFacts { max_tokens: Config::from_json(json)?.max_position_embeddings })
 }
 
-fn functions(json: &str, _: GraphSizes) -> Result<Functions> {
-    Ok(vec![("main", build(&Config::from_json(json)?, &Options::default())?)])
+fn functions(json: &str, sizes: GraphSizes) -> Result<Functions> {
+    let options = Options { skip: sizes.skip, ..Options::default() };
+    Ok(vec![("main", build(&Config::from_json(json)?, &options)?)])
 }
 
-fn functions_with_projection(json: &str, _: GraphSizes) -> Result<Functions> {
+fn functions_with_projection(json: &str, sizes: GraphSizes) -> Result<Functions> {
     let outputs = vec![Output::LastHiddenState, Output::Penultimate, Output::TextEmbeds];
-    Ok(vec![("main", build(&Config::from_json(json)?, &Options { outputs, ..Options::default() })?)])
+    Ok(vec![("main", build(&Config::from_json(json)?, &Options { outputs, skip: sizes.skip, ..Options::default() })?)])
 }
 
 /// `CLIPTextModel`.

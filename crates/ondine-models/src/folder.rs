@@ -1,10 +1,13 @@
-//! Folders in the layout of diffusers: `model_index.json` and a folder per component.
+//! Pipelines: folders in the layout of diffusers, `model_index.json` and a folder per component, and files that hold
+//! all.
+
+use std::{collections::BTreeMap, path::Path};
 
 use ondine_graph::{Context, Result, fail};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 
 use crate::{
+    checkpoint::{self, Checkpoint, Finding, Part},
     config,
     network::{CONFIG, Network},
     weights::{Source, plain_name},
@@ -21,7 +24,7 @@ pub struct Component {
     pub class: String,
 }
 
-/// A folder with a `model_index.json`: the parts of a pipeline, none of which is opened before it is asked for.
+/// The parts of a pipeline, none of which is checked before it is asked for.
 #[derive(Clone, Debug)]
 pub struct Pipeline {
     /// Where the files are.
@@ -32,8 +35,12 @@ pub struct Pipeline {
     pub components: Vec<Component>,
     /// The other entries, such as `force_zeros_for_empty_prompt`.
     pub options: Map<String, Value>,
+    /// What was found out about a checkpoint in one file, each with its reason.
+    pub findings: Vec<Finding>,
     /// Where the weights of some networks are, in place of their own.
     replaced: BTreeMap<String, Source>,
+    /// Networks that were read from files that hold several, or one without a config.
+    given: BTreeMap<String, Part>,
 }
 
 const INDEX: &str = "model_index.json";
@@ -61,7 +68,54 @@ impl Pipeline {
                 }
             }
         }
-        Ok(Self { source, class, components, options, replaced: BTreeMap::new() })
+        Ok(Self { source, class, components, options, ..Self::empty() })
+    }
+
+    fn empty() -> Self {
+        Self {
+            source: Source::Embedded(&[]),
+            class: None,
+            components: Vec::new(),
+            options: Map::new(),
+            findings: Vec::new(),
+            replaced: BTreeMap::new(),
+            given: BTreeMap::new(),
+        }
+    }
+
+    /// Reads a model in one file: a checkpoint of latent diffusion (safetensors, `torch.save`, GGUF), or an archive of
+    /// a folder (DDUF). Configs in `configs`, a folder as diffusers saves it, count in place of those that are found
+    /// out.
+    ///
+    /// # Errors
+    /// If the file is damaged, of another kind, or is not built like those that are known.
+    pub fn open_file(path: &Path, configs: Option<&Source>) -> Result<Self> {
+        if is_archive(path)
+            && let source = Source::archive(path)?
+            && source.exists(INDEX)
+        {
+            return Self::open(source);
+        }
+        let Checkpoint { findings, parts, files, options } = Checkpoint::open(path, configs)?;
+        let component = |(name, part): (&&str, &Part)| Component {
+            name: (*name).to_owned(),
+            library: "checkpoint".to_owned(),
+            class: part.class.clone(),
+        };
+        let mut components: Vec<_> = parts.iter().map(component).collect();
+        let source = files.source(&path.display().to_string());
+        for (name, file) in [
+            ("tokenizer", "tokenizer/tokenizer_config.json"),
+            ("tokenizer_2", "tokenizer_2/tokenizer_config.json"),
+            ("scheduler", "scheduler/scheduler_config.json"),
+        ] {
+            if source.exists(file) {
+                let (library, class) = ("checkpoint".to_owned(), name.to_owned());
+                components.push(Component { name: name.to_owned(), library, class });
+            }
+        }
+        let given = parts.into_iter().map(|(name, part)| (name.to_owned(), part)).collect();
+        Ok(Self { source, components, options, findings, given, ..Self::empty() })
     }
 
     /// The component `name`, if it is there.
@@ -79,6 +133,14 @@ impl Pipeline {
             Some(component) => Ok(component),
             None => {
                 let names: Vec<_> = self.components.iter().map(|component| component.name.as_str()).collect();
+                if matches!(&self.source, Source::Inside(..)) && self.class.is_none() {
+                    let place = self.source.describe("");
+                    fail!(
+                        Missing,
+                        "{place}: holds no `{name}`, but {}; name a file or folder of one",
+                        names.join(", ")
+                    );
+                }
                 let (place, class) = (self.source.describe(INDEX), self.class.as_deref().unwrap_or("pipeline"));
                 fail!(Missing, "{place}: the {class} has no component `{name}`; it has: {}", names.join(", "))
             }
@@ -91,8 +153,35 @@ impl Pipeline {
     /// # Errors
     /// If there is no such component.
     pub fn replace(&mut self, name: &str, part: Source) -> Result<()> {
-        self.component(name)?;
+        if self.get(name).is_none() && self.findings.is_empty() {
+            self.component(name)?;
+        }
+        if self.get(name).is_none() {
+            let class = config::class_of(&part.text(CONFIG)?).at(|| part.describe(CONFIG))?;
+            self.components.push(Component { name: name.to_owned(), library: "folder".to_owned(), class });
+        }
         self.replaced.insert(name.to_owned(), part);
+        Ok(())
+    }
+
+    /// Takes the network `name` from a file that holds it, alone or beside others; a pipeline without such a part gets
+    /// it. A file without configs takes that of the part which it replaces, where shapes do not say enough.
+    ///
+    /// # Errors
+    /// If the file holds no such part, is damaged or of another kind.
+    pub fn replace_by_file(&mut self, name: &str, path: &Path) -> Result<()> {
+        let config = match (self.given.get(name), self.get(name)) {
+            (Some(part), _) => part.config.clone(),
+            (None, Some(_)) => Some(self.source.text(&format!("{name}/{CONFIG}"))?),
+            (None, None) => None,
+        };
+        let part = checkpoint::part(path, name, config.as_deref())?;
+        if self.get(name).is_none() {
+            let (library, class) = ("checkpoint".to_owned(), part.class.clone());
+            self.components.push(Component { name: name.to_owned(), library, class });
+        }
+        self.replaced.remove(name);
+        self.given.insert(name.to_owned(), part);
         Ok(())
     }
 
@@ -102,13 +191,32 @@ impl Pipeline {
     /// As [`Network::open`], and if there is no such component.
     pub fn network(&self, name: &str) -> Result<Network> {
         let Component { name, class, .. } = self.component(name)?;
+        let replaced = self.replaced.get(name);
+        if let (Some(part), None) = (self.given.get(name), replaced) {
+            let Some(config) = part.config.clone() else {
+                fail!(
+                    Missing,
+                    "{}: has the names of diffusers, and no config that says how it is built; give the configs with \
+                     --config FOLDER",
+                    part.name
+                );
+            };
+            return Network::of(&part.name, &part.class, config, part.weights.clone());
+        }
         let (source, class) = (&self.source, Some(&**class));
-        match self.replaced.get(name) {
+        match replaced {
             None => Network::open(source, name, class),
             Some(part) if part.exists(CONFIG) => Network::open(part, "", class),
             Some(part) => Network::open_with(source, name, class, part, ""),
         }
     }
+}
+
+/// True for a zip archive.
+fn is_archive(path: &Path) -> bool {
+    let mut start = [0; 4];
+    let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut start));
+    read.is_ok() && start == *b"PK\x03\x04"
 }
 
 fn component(name: &str, list: &[Value]) -> Result<Component> {

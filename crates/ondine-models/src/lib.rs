@@ -15,6 +15,7 @@
 //! | [`unet`] | `UNet2DConditionModel` |
 //! | [`autoencoder::kl`] | `AutoencoderKL` |
 //! | [`autoencoder::tiny`] | `AutoencoderTiny` |
+//! | [`upscaler`] | `RRDBNet`, `SRVGGNetCompact` |
 //!
 //! [`Pipeline`] reads a folder of such networks from the disk or from the program itself ([`Source`]),
 //! [`registry`] knows the architectures by class name, [`Tokenizer`] turns prompts of pictures into token ids,
@@ -44,22 +45,29 @@ pub mod architecture;
 pub mod autoencoder;
 pub mod bert;
 pub mod blocks;
+mod checkpoint;
 pub mod clip_text;
 mod config;
 mod folder;
 pub mod gguf;
 mod language;
+pub mod lora;
 mod network;
 pub mod registry;
 pub mod t5;
 mod tokenizer;
+pub mod torch_file;
 pub mod transformer;
 pub mod unet;
+pub mod upscaler;
 pub mod vocabulary;
 pub mod weights;
 
 pub use adapter::Adapter;
-pub use architecture::{Architecture, DenoiserFacts, Functions, GraphSizes, LatentSpace, Role, TextFacts};
+pub use architecture::{
+    Architecture, DenoiserFacts, Functions, GraphSizes, LatentSpace, Role, TextFacts, UpscalerFacts,
+};
+pub use checkpoint::{Finding, open_upscaler};
 pub use config::{PerLevel, class_of};
 pub use folder::{Component, Pipeline};
 pub use language::Language;

@@ -5,7 +5,7 @@ use ondine_graph::{Result, fail};
 use crate::{
     architecture::Architecture,
     autoencoder::{kl, tiny},
-    bert, clip_text, t5, transformer, unet,
+    bert, clip_text, t5, transformer, unet, upscaler,
 };
 
 /// Every architecture but the language models, which [`transformer::ARCHITECTURES`] lists.
@@ -17,6 +17,8 @@ pub const ARCHITECTURES: &[Architecture] = &[
     unet::ARCHITECTURE,
     kl::ARCHITECTURE,
     tiny::ARCHITECTURE,
+    upscaler::DENSE,
+    upscaler::COMPACT,
 ];
 
 /// The architecture of `class`.

@@ -101,6 +101,24 @@ impl Tokenizer {
         Ok(Encoding { len: ids.len(), ids, truncated: encoded.len().saturating_sub(room), all_unknown })
     }
 
+    /// The ids of `text` alone, all of them, without special tokens.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn ids(&self, text: &str) -> Result<Vec<i64>> {
+        let encoded = self.inner.encode_fast(&*self.expanded(text)?, false).map_err(invalid)?;
+        Ok(encoded.get_ids().iter().map(|&id| i64::from(id)).collect())
+    }
+
+    /// Ids between the special tokens, padded to the longest sequence; those that do not fit are dropped.
+    #[must_use]
+    pub fn framed(&self, ids: &[i64]) -> Vec<i64> {
+        let kept = ids.iter().copied().take(self.max_length - 2);
+        let mut framed: Vec<i64> = std::iter::once(self.start.into()).chain(kept).chain([self.end.into()]).collect();
+        framed.resize(self.max_length, self.pad.into());
+        framed
+    }
+
     /// True if the vocabulary can spell any text, byte by byte, as that of CLIP can.
     #[must_use]
     pub fn spells_everything(&self) -> bool {

@@ -269,7 +269,8 @@ fn facts(json: &str) -> Result<DenoiserFacts> {
 
 fn functions(json: &str, sizes: GraphSizes) -> Result<Functions> {
     let side = |name: &str| &Dim::symbol(name) * sizes.multiple;
-    let options = Options { height: side("height"), width: side("width"), mask: sizes.mask, ..Options::default() };
+    let GraphSizes { mask, time_ids, .. } = sizes;
+    let options = Options { height: side("height"), width: side("width"), mask, time_ids, ..Options::default() };
     let config = Config::from_json(json)?;
     let mut graph = build(&config, &options)?;
     for (symbol, side) in ["height", "width"].into_iter().zip(config.facts().native) {

@@ -8,5 +8,5 @@ mod source;
 pub use check::check;
 pub use files::{load, weight_files};
 pub use rename::{Rename, rename};
-pub use source::Source;
+pub use source::{Files, Source};
 pub(crate) use source::{join, plain_name};

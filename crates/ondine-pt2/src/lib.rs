@@ -13,7 +13,6 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
-mod archive;
 mod builder;
 mod call;
 mod codes;
@@ -31,7 +30,7 @@ mod types;
 
 use std::{path::Path, sync::Arc};
 
-use ondine_graph::{Asset, Bytes, Context, Error, ErrorKind, Result, Weights, fail, recipe::Recipes};
+use ondine_graph::{Asset, Bytes, Context, Error, ErrorKind, Result, Weights, archive::Archive, fail, recipe::Recipes};
 
 pub use names::names;
 
@@ -40,7 +39,7 @@ pub use names::names;
 pub fn is_archive(path: &Path) -> bool {
     let Ok(bytes) = Bytes::map(path) else { return false };
     bytes.starts_with(b"PK\x03\x04")
-        && archive::Archive::read(&bytes).is_ok_and(|archive| archive.get("archive_format").is_some())
+        && Archive::read(&bytes).is_ok_and(|archive| archive.get("archive_format").is_some())
 }
 
 /// Reads an archive and compares every entry with the sum that was written with it.
@@ -49,7 +48,7 @@ pub fn is_archive(path: &Path) -> bool {
 /// If the file is no whole archive, or an entry is not as it was written.
 pub fn check(path: &Path) -> Result<()> {
     let name = path.display().to_string();
-    let archive = archive::Archive::read(&Bytes::map(path)?).at(|| &name)?;
+    let archive = Archive::read(&Bytes::map(path)?).at(|| &name)?;
     let seals = archive.paths().filter_map(|entry| archive.seal(entry, entry));
     seals.collect::<Vec<_>>().iter().try_for_each(|seal| seal.check()).at(|| &name)
 }
@@ -88,7 +87,7 @@ pub fn read(name: &str, bytes: &Bytes) -> Result<Asset> {
 }
 
 fn import(name: &str, bytes: &Bytes, fold: freeze::Fold) -> Result<Asset> {
-    let archive = archive::Archive::read(bytes)?;
+    let archive = Archive::read(bytes)?;
     let models: Vec<&str> =
         archive.paths().filter_map(|path| path.strip_prefix("models/")?.strip_suffix(".json")).collect();
     if models.is_empty() {

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use ondine_graph::{Bytes, Context, Result, file::parse};
+use ondine_graph::{Bytes, Context, Result, archive::Archive, file::parse};
 use serde_json::Value;
 
-use crate::{archive::Archive, source::calls};
+use crate::source::calls;
 
 /// The names of all nodes, of their values, and of all modules that are called (`layers.0`, `layers.0@1` in the second
 /// call), whatever becomes of them when the archive is imported.

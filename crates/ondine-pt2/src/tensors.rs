@@ -3,14 +3,13 @@
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use super::{
-    archive::Archive,
     schema::{Payloads, SymInt, TensorMeta},
     types::{BFLOAT16, DOUBLE, FLOAT8_E4M3, FLOAT8_E5M2, HALF, dtype_of},
 };
 use half::f16;
 use ondine_graph::{
-    AlignedBytes, Bytes, Context, DType, Error, ErrorKind, NDArray, Result, Tensor, Weights, element_count, fail,
-    weights::seal::Seal,
+    AlignedBytes, Bytes, Context, DType, Error, ErrorKind, NDArray, Result, Tensor, Weights, archive::Archive,
+    element_count, fail, weights::seal::Seal,
 };
 
 /// All tensors by the name that the signature gives them.

@@ -192,7 +192,7 @@ impl Prepared {
         let mut hasher = blake3::Hasher::new();
         hasher.update(format!("{} {} {:?} {entries:?}", about.engine, about.tier, about.precision).as_bytes());
         for (path, recipe) in self.asset.recipes().iter() {
-            hasher.update(format!("{path:?} {}", recipe.graph()).as_bytes());
+            hasher.update(format!("{path:?} {}", recipe.fingerprint()).as_bytes());
         }
         let mut files = BTreeMap::new();
         for (path, tensor) in self.asset.weights().iter() {

@@ -23,6 +23,7 @@ mod models;
 mod profile;
 mod run;
 mod running;
+mod upscale;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -38,6 +39,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Draw pictures from a text
     Draw(Box<draw::Draw>),
+    /// Make a picture larger
+    Upscale(Box<upscale::Upscale>),
     /// Answer a question
     Ask(Box<ask::Ask>),
     /// Hold a conversation
@@ -81,6 +84,7 @@ impl Cli {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Draw(draw) => draw.run(),
+            Command::Upscale(upscale) => upscale.run(),
             Command::Ask(ask) => ask.run(),
             Command::Chat(chat) => chat.run(),
             Command::Embed(embed) => embed.run(),

@@ -163,6 +163,31 @@ impl Opened {
     }
 }
 
+/// The pipeline that `name` names: a folder, built in or at a path or in the folder of models, or a checkpoint in one
+/// file, for which `configs` counts if it is given.
+///
+/// # Errors
+/// If there is no such model, or it is damaged or of another kind.
+pub fn pipeline(name: &str, configs: Option<&Path>) -> Result<Pipeline> {
+    let configs = configs.map(Source::folder).transpose()?;
+    let path = Path::new(name);
+    if path.is_file() {
+        return Pipeline::open_file(path, configs.as_ref());
+    }
+    if configs.is_some() {
+        fail!(Argument, "{name}: configs are for checkpoints in one file, and this has its own");
+    }
+    Pipeline::open(find(name)?)
+}
+
+/// Takes a network of a pipeline from elsewhere: a folder, or a file that holds it.
+///
+/// # Errors
+/// If there is none there, or it is of another kind.
+pub fn replace(pipeline: &mut Pipeline, part: &str, path: &Path) -> Result<()> {
+    if path.is_file() { pipeline.replace_by_file(part, path) } else { pipeline.replace(part, Source::folder(path)?) }
+}
+
 /// The files of a pipeline or network: built in, at a path, or in the folder of models.
 ///
 /// # Errors
@@ -176,7 +201,7 @@ pub fn find(name: &str) -> Result<Source> {
         return Ok(Source::Folder(path.to_path_buf()));
     }
     if path.is_file() {
-        fail!(Unsupported, "{name}: single-file models cannot be read yet; give the folder that diffusers saves");
+        fail!(Unsupported, "{name}: a file, where a folder is needed, such as one that diffusers saves");
     }
     match installed().into_iter().find(|(known, _)| known == name) {
         Some((_, path)) => Ok(Source::Folder(path)),

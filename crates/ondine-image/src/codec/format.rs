@@ -6,7 +6,7 @@ use image_webp::{ColorType, WebPEncoder};
 use jpeg_encoder::{Encoder, SamplingFactor};
 use ondine_graph::{Error, ErrorKind, Result, fail};
 
-use super::{PARAMETERS, Picture};
+use super::{Picture, exif};
 
 /// The quality of JPEG, of 100: differences are hard to see, and the file is a fifth of a PNG.
 const QUALITY: u8 = 95;
@@ -76,7 +76,7 @@ impl Picture {
         };
         let mut encoder = Encoder::new(out, QUALITY);
         encoder.set_sampling_factor(SamplingFactor::F_1_1);
-        if let Some(exif) = self.exif() {
+        if let Some(exif) = exif::of(self) {
             encoder.add_exif_metadata(&exif).map_err(|error| failed(Format::Jpeg, &error))?;
         }
         encoder.encode(rgb, columns, rows, jpeg_encoder::ColorType::Rgb).map_err(|error| failed(Format::Jpeg, &error))
@@ -85,29 +85,11 @@ impl Picture {
     fn write_webp(&self, out: impl Write) -> Result<()> {
         self.check()?;
         let mut encoder = WebPEncoder::new(out);
-        if let Some(exif) = self.exif() {
+        if let Some(exif) = exif::of(self) {
             encoder.set_exif_metadata(exif);
         }
         let encoded = encoder.encode(&self.rgb, self.width, self.height, ColorType::Rgb8);
         encoded.map_err(|error| failed(Format::WebP, &error))
-    }
-
-    /// The infotext as Exif data: a TIFF header, and in its Exif directory the user comment in UTF-16.
-    fn exif(&self) -> Option<Vec<u8>> {
-        /// Directories begin behind the header; each has one entry of 12 bytes, a count before it and a link after it.
-        const HEADER: u32 = 8;
-        const DIRECTORY: u32 = 2 + 12 + 4;
-        let text = self.text(PARAMETERS)?;
-        let comment: Vec<u8> =
-            b"UNICODE\0".iter().copied().chain(text.encode_utf16().flat_map(u16::to_be_bytes)).collect();
-        let directory = |tag: u16, kind: u16, count: u32, value: u32| {
-            let entry = [tag.to_be_bytes(), kind.to_be_bytes()].concat();
-            [&[0, 1], &entry[..], &count.to_be_bytes(), &value.to_be_bytes(), &[0; 4]].concat()
-        };
-        let (exif_pointer, user_comment, long, undefined) = (0x8769, 0x9286, 4, 7);
-        let main = directory(exif_pointer, long, 1, HEADER + DIRECTORY);
-        let exif = directory(user_comment, undefined, u32::try_from(comment.len()).ok()?, HEADER + 2 * DIRECTORY);
-        Some([b"MM\0*".as_slice(), &HEADER.to_be_bytes(), &main, &exif, &comment].concat())
     }
 }
 
@@ -121,7 +103,7 @@ mod tests {
 
     use image_webp::WebPDecoder;
 
-    use super::*;
+    use super::{super::PARAMETERS, *};
 
     fn picture() -> Picture {
         let planes: Vec<f32> = (0..3 * 24 * 16).map(|i| (i % 100) as f32 / 99.0).collect();
@@ -132,17 +114,6 @@ mod tests {
         let mut bytes = Vec::new();
         picture().write(format, &mut bytes).expect("it can be written");
         bytes
-    }
-
-    /// The user comment, found as a reader finds it.
-    fn comment(exif: &[u8]) -> String {
-        let number = |at: usize| u32::from_be_bytes(exif[at..at + 4].try_into().expect("four bytes")) as usize;
-        let main = number(4);
-        let exif_directory = number(main + 2 + 8);
-        let (count, at) = (number(exif_directory + 2 + 4), number(exif_directory + 2 + 8));
-        let text = exif[at..at + count].strip_prefix(b"UNICODE\0").expect("the comment says how it is coded");
-        let units: Vec<u16> = text.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
-        String::from_utf16(&units).expect("it is UTF-16")
     }
 
     #[test]
@@ -160,8 +131,8 @@ mod tests {
         let mut rgb = vec![0; decoder.output_buffer_size().expect("a size")];
         decoder.read_image(&mut rgb).expect("pixels");
         assert_eq!(rgb, picture().rgb);
-        let exif = decoder.exif_metadata().expect("no error").expect("it has Exif data");
-        assert_eq!(comment(&exif), "a cat 猫\nSteps: 2");
+        let data = decoder.exif_metadata().expect("no error").expect("it has Exif data");
+        assert_eq!(exif::comment(&data).expect("a comment"), "a cat 猫\nSteps: 2");
     }
 
     #[test]
@@ -172,8 +143,8 @@ mod tests {
         // The frame: its length, 8 bits, height, width, three components.
         let frame = find(&[0xFF, 0xC0]);
         assert_eq!(bytes[frame + 4..frame + 10], [8, 0, 16, 0, 24, 3]);
-        let exif = find(b"Exif\0\0");
-        assert_eq!(comment(&bytes[exif + 6..]), "a cat 猫\nSteps: 2");
+        let exif_at = find(b"Exif\0\0");
+        assert_eq!(exif::comment(&bytes[exif_at + 6..]).expect("a comment"), "a cat 猫\nSteps: 2");
     }
 
     #[test]

@@ -7,7 +7,8 @@ use ondine_runtime::{Cancel, Precision, Wish};
 
 use super::{
     decode::decode,
-    denoise::denoise,
+    denoise::{PerPicture, Task, denoise},
+    edit::{Encoder, Start, put_back, start},
     encode::{Conditioning, encode},
     event::Event,
     memory::MemoryPlan,
@@ -104,7 +105,7 @@ impl Drawing<'_> {
     /// # Errors
     /// If the prompt cannot be read.
     pub fn flops(&self) -> Result<u64> {
-        self.networks.flops(&self.parameters, &self.parameters.texts(self.request))
+        self.networks.flops(&self.parameters, &self.parameters.texts())
     }
 
     /// The same drawing, which ends with [`ErrorKind::Cancelled`](ondine_graph::ErrorKind::Cancelled) if `cancel` is
@@ -133,26 +134,47 @@ impl Drawing<'_> {
         let narrowed = (precision != wanted)
             .then(|| format!("drawn at {precision} instead of {wanted}, to fit into the memory that is allowed"));
         let size = parameters.size.warning(model.size());
-        for warning in [narrowed, size, prompt::about_marks(&request.prompt)].into_iter().flatten() {
+        let marks = if parameters.marks { None } else { prompt::about_marks(&request.prompt) };
+        for warning in [narrowed, size, marks].into_iter().flatten() {
             warn(&warning);
         }
-        let texts = parameters.texts(request);
-        let mut prompts = encode(&networks.encoders, &texts, networks.wants, terms, &mut warn)?;
-        if parameters.passes == 2 && request.negative.is_none() && model.zero_without_negative {
-            prompts[0] = prompts[1].zeros_like()?;
+        let texts = parameters.texts();
+        let mut texts = encode(&networks.encoders, &texts, request.emphasis, networks.wants, terms, &mut warn)?;
+        if request.negative.is_none() && model.zero_without_negative {
+            for (index, text) in texts.iter_mut().enumerate() {
+                if parameters.prompts.is_negative(index) {
+                    *text = text.zeros_like()?;
+                }
+            }
         }
+
+        let mut noise = PerPicture::new(request);
+        let start = match &networks.image_encoder {
+            None => Start::default(),
+            Some(part) => {
+                observe(Event::Stage("reading the picture"));
+                let encoder =
+                    Encoder { function: part.function(terms)?, space: &model.latents, terms, count: request.count };
+                start(&encoder, request, &parameters, &mut noise)?
+            }
+        };
 
         observe(Event::Stage("loading the U-Net"));
         let unet = networks.unet.function(terms)?;
-        let rows: Vec<&Conditioning> = prompts.iter().collect();
         let guidance_width = model.denoiser.guidance_width;
-        let denoised = denoise(&unet, &rows, request, &mut parameters, guidance_width, wish, observe)?;
+        let task = Task { texts: &texts, request, start, guidance_width, time_ids: model.time_ids };
+        let denoised = denoise(&unet, &task, &mut parameters, &mut noise, wish, observe)?;
         drop(unet);
 
         observe(Event::Stage("decoding"));
         let decoder = networks.autoencoder.function(terms)?;
-        let images = decode(&decoder, &denoised.latents, &model.latents, terms)?;
-        Pictures::new(&model.name, request, &parameters, prompts, denoised, &images)
+        let mut images = decode(&decoder, &denoised.latents, &model.latents, terms)?;
+        if let Some(init) = &request.init {
+            put_back(&mut images, init)?;
+        }
+        let first: Vec<Conditioning> =
+            parameters.prompts.at(0).into_iter().take(2).map(|text| texts[text].clone()).collect();
+        Pictures::new(model, request, &parameters, first, denoised, &images)
     }
 }
 

@@ -10,7 +10,12 @@ use super::{
     memory::{Resident, StagePlan},
     part::{Part, Terms},
 };
-use crate::prompt;
+use crate::prompt::{
+    self,
+    attention::spans,
+    chunks::{Chunk, chunks},
+    emphasis::Emphasis,
+};
 
 /// A tokenizer with the network that reads its tokens.
 #[derive(Debug)]
@@ -45,6 +50,13 @@ pub(super) struct Wants {
 impl Wants {
     pub(super) fn of(unet: &Graph) -> Self {
         Self { text_embeds: takes(unet, "text_embeds"), class_labels: takes(unet, "class_labels") }
+    }
+}
+
+impl Wants {
+    /// The output of a text encoder that is the text.
+    fn states(self) -> &'static str {
+        if self.text_embeds { "penultimate" } else { "last_hidden_state" }
     }
 }
 
@@ -106,6 +118,70 @@ impl<'a> TextEncoder<'a> {
         let mut state = State::default();
         encodings.iter().map(|encoding| run(&function, encoding, &mut state, terms.wish)).collect()
     }
+
+    /// True if texts are read in chunks, with the weights of their tokens.
+    pub(super) fn weighs(&self, emphasis: Emphasis) -> bool {
+        !self.takes_mask && emphasis != Emphasis::Off
+    }
+
+    /// The chunks of texts, as many for each, and the most tokens that one has.
+    pub(super) fn chunks(&self, texts: &[&str]) -> Result<(Vec<Vec<Chunk>>, usize)> {
+        let mut all = Vec::new();
+        let mut most = 0;
+        for text in texts {
+            let (chunks, count) = chunks(self.tokenizer, &spans(text))?;
+            most = most.max(count);
+            all.push(chunks);
+        }
+        let longest = all.iter().map(Vec::len).max().unwrap_or(1);
+        let (empty, _) = chunks(self.tokenizer, &[])?;
+        for chunks in &mut all {
+            while chunks.len() < longest {
+                chunks.extend(empty.iter().take(1).cloned());
+            }
+        }
+        Ok((all, most))
+    }
+
+    /// Encodes texts chunk by chunk: their states one after the other, the vector of the whole text from the first.
+    fn encode_chunks(
+        &self,
+        texts: &[Vec<Chunk>],
+        emphasis: Emphasis,
+        wants: Wants,
+        terms: &Terms<'_>,
+    ) -> Result<Vec<(NDArray, Option<NDArray>)>> {
+        let function = self.part.function(terms)?;
+        let name = wants.states();
+        let mut state = State::default();
+        let mut read = |ids: &[i64]| -> Result<Outputs> {
+            let encoding = Encoding { ids: ids.to_vec(), len: ids.len(), truncated: 0, all_unknown: false };
+            run(&function, &encoding, &mut state, terms.wish)
+        };
+        let weighed = texts.iter().flatten().any(|chunk| chunk.weights.iter().any(|&weight| weight != 1.0));
+        let empty = if emphasis == Emphasis::Comfy && weighed {
+            Some(read(&self.tokenizer.framed(&[]))?.take(name)?)
+        } else {
+            None
+        };
+        let empty = empty.as_ref().map(|empty| empty.view::<f32>()).transpose()?;
+        let mut encoded = Vec::new();
+        for chunks in texts {
+            let (mut states, mut pooled, mut width) = (Vec::new(), None, 0);
+            for (i, chunk) in chunks.iter().enumerate() {
+                let mut outputs = read(&chunk.ids)?;
+                let mut of_chunk = outputs.take(name)?;
+                width = of_chunk.shape().last().copied().unwrap_or(0);
+                emphasis.weigh(of_chunk.view_mut::<f32>()?, &chunk.weights, empty);
+                states.extend_from_slice(of_chunk.view::<f32>()?);
+                if i == 0 && wants.text_embeds {
+                    pooled = outputs.take("text_embeds").ok();
+                }
+            }
+            encoded.push((NDArray::new(&[1, states.len() / width.max(1), width], &states)?, pooled));
+        }
+        Ok(encoded)
+    }
 }
 
 fn run(function: &Function, encoding: &Encoding, state: &mut State, wish: &Wish) -> Result<Outputs> {
@@ -123,12 +199,27 @@ fn run(function: &Function, encoding: &Encoding, state: &mut State, wish: &Wish)
 pub(super) fn encode(
     encoders: &[TextEncoder<'_>],
     texts: &[&str],
+    emphasis: Emphasis,
     wants: Wants,
     terms: &Terms<'_>,
     warn: &mut dyn FnMut(&str),
 ) -> Result<Vec<Conditioning>> {
     let mut rows = vec![Conditioning::default(); texts.len()];
     for (position, encoder) in encoders.iter().enumerate() {
+        if encoder.weighs(emphasis) {
+            let (chunks, tokens) = encoder.chunks(texts)?;
+            let pieces = chunks.first().map_or(1, Vec::len);
+            if position == 0 && pieces > 1 {
+                let room = encoder.tokenizer.max_length() - 2;
+                warn(&format!("the prompt has {tokens} tokens: the model reads it in {pieces} pieces of up to {room}"));
+            }
+            for (row, (states, pooled)) in rows.iter_mut().zip(encoder.encode_chunks(&chunks, emphasis, wants, terms)?)
+            {
+                row.add_states(states)?;
+                row.pooled = pooled.or(row.pooled.take());
+            }
+            continue;
+        }
         let encodings = texts.iter().map(|text| encoder.tokens(text)).collect::<Result<Vec<_>>>()?;
         if let Some((text, _)) = texts.iter().zip(&encodings).find(|(_, encoding)| encoding.all_unknown) {
             fail!(Argument, "the model knows no word of the prompt {text:?}; describe it in words");
@@ -159,11 +250,7 @@ pub(super) fn encode(
 impl Conditioning {
     /// Adds what one encoder made of the prompt.
     fn add(&mut self, encoding: &Encoding, outputs: &mut Outputs, wants: Wants) -> Result<()> {
-        let states = outputs.take(if wants.text_embeds { "penultimate" } else { "last_hidden_state" })?;
-        self.hidden = Some(match self.hidden.take() {
-            None => states,
-            Some(first) => side_by_side(&first, &states)?,
-        });
+        self.add_states(outputs.take(wants.states())?)?;
         if let (true, Ok(pooled)) = (wants.text_embeds, outputs.take("text_embeds")) {
             self.pooled = Some(pooled);
         }
@@ -171,6 +258,15 @@ impl Conditioning {
             self.pooled = Some(scaled_to_unit_variance(&outputs.take("sentence_embedding")?)?);
             self.mask = Some(encoding.attention_mask());
         }
+        Ok(())
+    }
+
+    /// Adds the states of a further encoder.
+    fn add_states(&mut self, states: NDArray) -> Result<()> {
+        self.hidden = Some(match self.hidden.take() {
+            None => states,
+            Some(first) => side_by_side(&first, &states)?,
+        });
         Ok(())
     }
 

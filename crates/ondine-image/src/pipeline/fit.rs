@@ -1,8 +1,9 @@
-//! Whether the networks of a folder make a pipeline that draws from text alone: seen when it is opened.
+//! Whether the networks of a pipeline fit each other: seen when it is opened.
 
 use ondine_graph::{DType, Graph, Result, fail};
-use ondine_models::{DenoiserFacts, LatentSpace, Network, Pipeline, Tokenizer};
-use serde_json::Value;
+use ondine_models::{DenoiserFacts, GraphSizes, LatentSpace, Network, Pipeline, Tokenizer};
+
+use super::beside::Beside;
 
 /// Components that drawing from text needs, or can do without as diffusers does.
 const COMPONENTS: &[&str] = &[
@@ -22,9 +23,6 @@ const COMPONENTS: &[&str] = &[
 /// Refuses folders with parts that take part in the drawing, but not here.
 pub(super) fn parts(pipeline: &Pipeline) -> Result<()> {
     let place = || pipeline.source.describe("model_index.json");
-    if pipeline.options.get("requires_aesthetics_score").and_then(Value::as_bool) == Some(true) {
-        fail!(Unsupported, "{}: a refiner (`requires_aesthetics_score`) {FROM_PICTURES}", place());
-    }
     match pipeline.components.iter().find(|component| !COMPONENTS.contains(&&*component.name)) {
         Some(other) => fail!(
             Unsupported,
@@ -38,23 +36,22 @@ pub(super) fn parts(pipeline: &Pipeline) -> Result<()> {
     }
 }
 
-const FROM_PICTURES: &str = "makes pictures of pictures, and cannot draw from text alone";
-
 /// Refuses networks that do not fit each other, or want more than a text, by what they are.
 pub(super) fn networks(
     encoders: &[(Tokenizer, Network)],
     unet: &Network,
     denoiser: &DenoiserFacts,
     latents: &LatentSpace,
-) -> Result<()> {
+    time_ids: usize,
+) -> Result<Beside> {
     let (takes, predicts, channels) = (denoiser.channels, denoiser.predicted, latents.channels);
-    if takes != channels {
+    let Some(beside) = Beside::of(takes, channels) else {
         fail!(
             Unsupported,
-            "the U-Net takes {takes} channels, the latents of the autoencoder (vae) have {channels}: a model for inpainting, \
-             editing, depth or upscaling {FROM_PICTURES}"
+            "the U-Net takes {takes} channels, the latents of the autoencoder (vae) have {channels}: a model for depth or \
+             upscaling is not supported yet"
         );
-    }
+    };
     if predicts != channels {
         let what = if predicts == 2 * channels {
             ": it predicts variances besides the noise, which no sampler takes"
@@ -76,12 +73,14 @@ pub(super) fn networks(
             "the U-Net takes the number of one of {classes} classes (`num_class_embeds`), which no text says"
         );
     }
-    let texts = encoders.iter().map(|(_, network)| graph(network)).collect::<Result<Vec<_>>>()?;
-    texts_fit(&texts, &graph(unet)?)
+    let sizes = GraphSizes { time_ids, ..GraphSizes::default() };
+    let texts = encoders.iter().map(|(_, network)| graph(network, sizes)).collect::<Result<Vec<_>>>()?;
+    texts_fit(&texts, &graph(unet, sizes)?)?;
+    Ok(beside)
 }
 
-fn graph(network: &Network) -> Result<Graph> {
-    match network.functions()?.into_iter().next() {
+fn graph(network: &Network, sizes: GraphSizes) -> Result<Graph> {
+    match (network.architecture.functions)(&network.config, sizes)?.into_iter().next() {
         Some((_, graph)) => Ok(graph),
         None => fail!(Internal, "{}: a network without a function", network.name),
     }
@@ -115,8 +114,7 @@ fn texts_fit(texts: &[Graph], unet: &Graph) -> Result<()> {
         {
             fail!(
                 Unsupported,
-                "the U-Net takes vectors of {wanted} for the whole text, the text encoder yields {given}; if it is a \
-                 refiner, it {FROM_PICTURES}"
+                "the U-Net takes vectors of {wanted} for the whole text, the text encoder yields {given}"
             );
         }
     }

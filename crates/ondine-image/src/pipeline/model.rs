@@ -1,12 +1,17 @@
 //! A model folder, opened: its networks, and the facts that drawing depends on.
 
-use ondine_graph::{Context, Error, ErrorKind, Result};
-use ondine_models::{DenoiserFacts, LatentSpace, Network, Pipeline, Source, Tokenizer};
+use std::path::Path;
+
+use ondine_graph::{Context, Error, ErrorKind, Result, fail};
+use ondine_models::{
+    DenoiserFacts, LatentSpace, Network, Pipeline, Source, Tokenizer,
+    lora::{Adapter, Applied},
+};
 use ondine_runtime::{Cache, Device, Precision};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{fit, part::Kept};
+use super::{beside::Beside, fit, part::Kept};
 use crate::schedule::SchedulerConfig;
 
 /// Pictures from text. Networks are loaded when their stage begins and dropped when it ends, unless
@@ -15,10 +20,18 @@ use crate::schedule::SchedulerConfig;
 pub struct TextToImage {
     pub(super) name: String,
     pub(super) encoders: Vec<(Tokenizer, Network)>,
+    /// The components that they are.
+    encoder_names: Vec<&'static str>,
+    /// The adapters that changed the networks, and by how much.
+    pub(super) adapters: Vec<(String, f32)>,
     pub(super) unet: Network,
     pub(super) autoencoder: Network,
     pub(super) denoiser: DenoiserFacts,
     pub(super) latents: LatentSpace,
+    /// What the U-Net takes beside the latents.
+    pub(super) beside: Beside,
+    /// Numbers about the picture's size that the U-Net takes, if it does: six, or five with a score of beauty.
+    pub(super) time_ids: usize,
     /// True if no negative prompt means embeddings of zeros.
     pub(super) zero_without_negative: bool,
     pub(super) scheduler: SchedulerConfig,
@@ -57,28 +70,34 @@ impl TextToImage {
     /// As [`TextToImage::open`].
     pub fn of_pipeline(pipeline: &Pipeline, device: Device, cache: Option<Cache>) -> Result<Self> {
         fit::parts(pipeline)?;
-        let mut encoders = Vec::new();
-        for suffix in ["", "_2"] {
-            let (tokenizer, encoder) = (format!("tokenizer{suffix}"), format!("text_encoder{suffix}"));
-            if pipeline.get(&encoder).is_some() {
-                pipeline.component(&tokenizer)?;
-                let network = pipeline.network(&encoder)?;
-                let tokenizer = Tokenizer::open(&pipeline.source, &tokenizer, network.text()?.max_tokens)?;
+        let (mut encoders, mut encoder_names) = (Vec::new(), Vec::new());
+        for (tokenizer, encoder) in [("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")] {
+            if pipeline.get(encoder).is_some() {
+                pipeline.component(tokenizer)?;
+                let network = pipeline.network(encoder)?;
+                let tokenizer = Tokenizer::open(&pipeline.source, tokenizer, network.text()?.max_tokens)?;
                 encoders.push((tokenizer, network));
+                encoder_names.push(encoder);
             }
         }
         let unet = pipeline.network("unet")?;
         let autoencoder = pipeline.network("vae")?;
         let (denoiser, latents) = (unet.denoiser()?, autoencoder.latent_space()?);
-        fit::networks(&encoders, &unet, &denoiser, &latents)?;
+        let scored = pipeline.options.get("requires_aesthetics_score").and_then(Value::as_bool) == Some(true);
+        let time_ids = if scored { 5 } else { 6 };
+        let beside = fit::networks(&encoders, &unet, &denoiser, &latents, time_ids)?;
         let zero = pipeline.options.get("force_zeros_for_empty_prompt").and_then(Value::as_bool);
         Ok(Self {
             name: name(&pipeline.source),
             encoders,
+            encoder_names,
+            adapters: Vec::new(),
             unet,
             autoencoder,
             denoiser,
             latents,
+            beside,
+            time_ids,
             zero_without_negative: zero.unwrap_or(false),
             scheduler: scheduler(pipeline)?,
             defaults: defaults(pipeline)?,
@@ -90,6 +109,25 @@ impl TextToImage {
             device,
             cache,
         })
+    }
+
+    /// Changes the networks by an adapter (LoRA and its kin), the U-Net by a share of it, and text encoders by
+    /// another. What was changed before stays so.
+    ///
+    /// # Errors
+    /// If nothing of the adapter fits the model; what of it does not is in the report.
+    pub fn adapt(&mut self, adapter: &Adapter, unet: f32, text: f32) -> Result<Applied> {
+        if !(unet.is_finite() && text.is_finite()) {
+            fail!(Argument, "{}: strengths are {unet} and {text}; give numbers", adapter.name);
+        }
+        let mut networks: Vec<(&str, f32, &mut Network)> = vec![("unet", unet, &mut self.unet)];
+        for (name, (_, network)) in self.encoder_names.iter().zip(&mut self.encoders) {
+            networks.push((name, text, network));
+        }
+        let applied = adapter.apply(&mut networks)?;
+        self.kept.only(&[], false);
+        self.adapters.push((adapter.name.clone(), unet));
+        Ok(applied)
     }
 
     /// Chooses the name by which pictures tell what drew them, instead of that of the model's folder.
@@ -129,7 +167,13 @@ impl TextToImage {
 
 /// What a model is called: by its folder, whose place is nobody's business.
 fn name(source: &Source) -> String {
-    let Source::Folder(folder) = source else { return source.describe("") };
+    let folder = match source {
+        Source::Folder(folder) => folder,
+        Source::Inside(file, _) => {
+            return Path::new(&**file).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        }
+        Source::Embedded(_) => return source.describe(""),
+    };
     let whole = folder.canonicalize().unwrap_or_else(|_| folder.clone());
     let mut parts = whole.components().rev().map(|part| part.as_os_str().to_string_lossy());
     match [parts.next(), parts.next(), parts.next()] {

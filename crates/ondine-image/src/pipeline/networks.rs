@@ -19,6 +19,8 @@ pub(super) struct Networks<'a> {
     pub(super) encoders: Vec<TextEncoder<'a>>,
     pub(super) wants: Wants,
     pub(super) unet: Arc<Part>,
+    /// Makes latents of pictures, if there are some to begin with or the U-Net takes some.
+    pub(super) image_encoder: Option<Arc<Part>>,
     pub(super) autoencoder: Arc<Part>,
     /// What the sides of the U-Net's graph are multiples of.
     multiple: usize,
@@ -30,7 +32,7 @@ impl<'a> Networks<'a> {
         let mut encoders = Vec::new();
         let part = |which, sizes| Purpose { which, precision, sizes };
         for (position, (tokenizer, network)) in model.encoders.iter().enumerate() {
-            let sizes = GraphSizes::default();
+            let sizes = GraphSizes { skip: parameters.skip, ..GraphSizes::default() };
             let purpose = part(Which::Encoder(position), sizes);
             let network = model.kept.part(purpose, || network.asset(sizes)?.prepare(&options, device))?;
             encoders.push(TextEncoder::new(tokenizer, network)?);
@@ -40,20 +42,23 @@ impl<'a> Networks<'a> {
         let divisor = model.denoiser.divisor;
         let whole = parameters.latents[1..].iter().all(|side| side % divisor == 0);
         let multiple = if whole { divisor } else { 1 };
-        let sizes = GraphSizes { multiple, mask };
+        let sizes = GraphSizes { multiple, mask, time_ids: model.time_ids, ..GraphSizes::default() };
         let prepare = || model.unet.asset(sizes)?.prepare(&options, device);
         let unet = model.kept.part(part(Which::Denoiser, sizes), prepare)?;
         let wants = Wants::of(unet.prepared.graph(unet.name())?);
         let sizes = GraphSizes::default();
+        let needed = parameters.begins_with_picture();
+        let prepare = || model.autoencoder.asset(sizes)?.only("encode")?.prepare(&options, device);
+        let image_encoder = needed.then(|| model.kept.part(part(Which::ImageEncoder, sizes), prepare)).transpose()?;
         let prepare = || model.autoencoder.asset(sizes)?.only("decode")?.prepare(&options, device);
         let autoencoder = model.kept.part(part(Which::Decoder, sizes), prepare)?;
-        Ok(Self { encoders, wants, unet, autoencoder, multiple })
+        Ok(Self { encoders, wants, unet, image_encoder, autoencoder, multiple })
     }
 
     /// All of them.
     pub(super) fn parts(&self) -> Vec<Arc<Part>> {
         let encoders = self.encoders.iter().map(|encoder| &encoder.part);
-        encoders.chain([&self.unet, &self.autoencoder]).cloned().collect()
+        encoders.chain(&self.image_encoder).chain([&self.unet, &self.autoencoder]).cloned().collect()
     }
 
     /// The memory of every stage, if each gives back what it took; `cached` if weights that are let go come back from a
@@ -70,7 +75,11 @@ impl<'a> Networks<'a> {
     fn plan(&self, parameters: &Parameters, decoder_keeps: Resident, kept: bool) -> Result<MemoryPlan> {
         let tokens = self.encoders.iter().map(|encoder| encoder.tokenizer.max_length()).max().unwrap_or(1);
         let mut stages = self.encoders.iter().map(|encoder| encoder.plan(tokens)).collect::<Result<Vec<_>>>()?;
-        let unet = self.unet_plan(parameters, tokens)?;
+        if let Some(encoder) = &self.image_encoder {
+            let plan = Self::picture_plan(encoder, parameters)?;
+            stages.push(StagePlan::new("image encoder", encoder, &plan, Resident::All)?);
+        }
+        let unet = self.unet_plan(parameters, tokens * parameters.pieces)?;
         stages.push(StagePlan::new("U-Net", &self.unet, &unet, Resident::All)?);
         stages.push(StagePlan::new("decoder", &self.autoencoder, &self.decoder_plan(parameters)?, decoder_keeps)?);
         Ok(MemoryPlan { stages, kept })
@@ -83,8 +92,11 @@ impl<'a> Networks<'a> {
             let (flops, most) = encoder.flops(texts)?;
             (total, tokens) = (total + flops, tokens.max(most));
         }
-        let calls = parameters.sampler.timesteps().len() as u64;
-        total += calls * self.unet_plan(parameters, tokens)?.cost().flops;
+        if let Some(encoder) = &self.image_encoder {
+            total += Self::picture_plan(encoder, parameters)?.cost().flops;
+        }
+        let calls = parameters.calls() as u64;
+        total += calls * self.unet_plan(parameters, tokens * parameters.pieces)?.cost().flops;
         Ok(total + parameters.count as u64 * self.decoder_plan(parameters)?.cost().flops)
     }
 
@@ -92,6 +104,12 @@ impl<'a> Networks<'a> {
         let [_, height, width] = parameters.latents.map(|side| side / self.multiple);
         let sizes = [("batch", parameters.batch()), ("tokens", tokens), ("height", height), ("width", width)];
         self.unet.prepared.plan(self.unet.name(), &Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size))))
+    }
+
+    /// The plan of encoding a picture.
+    fn picture_plan(encoder: &Part, parameters: &Parameters) -> Result<Plan> {
+        let sizes = [("batch", 1), ("height", parameters.size.height), ("width", parameters.size.width)];
+        encoder.prepared.plan(encoder.name(), &Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size))))
     }
 
     fn decoder_plan(&self, parameters: &Parameters) -> Result<Plan> {

@@ -2,10 +2,11 @@
 
 use ondine_graph::{Result, fail};
 
-use super::model::TextToImage;
+use super::{beside::Beside, model::TextToImage, prompts::Prompts};
 use crate::{
-    request::{MAX_SIDE, Request},
-    sampler::{self, Sampler},
+    prompt::{attention::spans, chunks::chunks, emphasis::Emphasis},
+    request::{Init, MAX_SIDE, Request},
+    sampler::{self, Sampler, sampler_entries},
     schedule::{SchedulerClass, SchedulerConfig},
 };
 
@@ -37,9 +38,38 @@ impl Size {
 
 impl TextToImage {
     /// The size that the model was made for.
-    pub(super) fn size(&self) -> Size {
+    #[must_use]
+    pub fn size(&self) -> Size {
         let [height, width] = self.denoiser.native.map(|side| side.saturating_mul(self.latents.factor));
         Size { width, height }
+    }
+}
+
+impl TextToImage {
+    /// Pixels that a latent stands for, along each side: what sizes are multiples of.
+    #[must_use]
+    pub fn latent_factor(&self) -> usize {
+        self.latents.factor
+    }
+
+    /// The size to draw at if a picture of `width` times `height` is begun with: its own, in whole latents, or one of
+    /// the same shape with as many pixels as the model was made for, if it has less than a quarter or more than twice
+    /// of these.
+    #[must_use]
+    pub fn size_for(&self, width: usize, height: usize) -> Size {
+        let native = self.size();
+        let area = |size: &Size| size.width as f64 * size.height as f64;
+        let own = Size { width: width.max(1), height: height.max(1) };
+        let share = area(&own) / area(&native).max(1.0);
+        let scale = if (0.25..=2.0).contains(&share) { 1.0 } else { (1.0 / share).sqrt() };
+        let factor = self.latents.factor;
+        let most = MAX_SIDE / factor * factor;
+        let side = |pixels: usize| {
+            let scaled = pixels as f64 * scale;
+            // As diffusers does with pictures that need no scaling: rounded down.
+            ((scaled / factor as f64 + 1e-9) as usize * factor).clamp(factor, most)
+        };
+        Size { width: side(own.width), height: side(own.height) }
     }
 }
 
@@ -52,8 +82,26 @@ pub(super) struct Parameters {
     pub(super) latents: [usize; 3],
     pub(super) steps: usize,
     pub(super) guidance: f32,
-    /// 2 with guidance: the negative prompt's pass and the prompt's.
+    /// Scale of guidance by the picture, of U-Nets that take one beside the latents.
+    pub(super) image_guidance: f32,
+    /// With guidance one for the negative prompt and one for each that is composed; 3 with guidance by a picture, too.
     pub(super) passes: usize,
+    /// The texts, and when they guide.
+    pub(super) prompts: Prompts,
+    /// True if marks in prompts mean something to this model.
+    pub(super) marks: bool,
+    /// Layers of text encoders that are left out at the end.
+    pub(super) skip: usize,
+    /// Pieces in which texts are read.
+    pub(super) pieces: usize,
+    /// What the U-Net takes beside the latents.
+    pub(super) beside: Beside,
+    /// The first call of the sampler: those before it are left out if there is a picture to begin with.
+    pub(super) first: usize,
+    /// True if there is a picture to begin with.
+    pub(super) picture: bool,
+    /// How much of it is drawn anew.
+    pub(super) strength: f64,
     pub(super) scheduler: SchedulerConfig,
     pub(super) sampler: Box<dyn Sampler>,
 }
@@ -76,11 +124,63 @@ impl Parameters {
             (false, false, false) => 7.5,
         };
         let guidance = request.guidance.or(model.defaults.guidance).unwrap_or(usual);
-        let passes = if guidance > 1.0 && !embedded { 2 } else { 1 };
+        let beside = model.beside;
+        let image_guidance = request.image_guidance.unwrap_or(1.5);
+        let guided = guidance > 1.0 && !embedded;
+        let marks =
+            !model.encoders.is_empty() && model.encoders.iter().all(|(tokenizer, _)| tokenizer.spells_everything());
+        let prompts = Prompts::new(request, steps, guided, marks);
+        let composed = prompts.weights().len();
+        let passes = match (guided, beside) {
+            (false, _) => 1,
+            (true, Beside::Picture) if composed > 1 => {
+                fail!(
+                    Argument,
+                    "models that change a picture take one prompt, and this is composed of {composed} with AND"
+                )
+            }
+            (true, Beside::Picture) if image_guidance >= 1.0 => 3,
+            (true, _) => 1 + composed,
+        };
+        // Of networks that know the picture's size the text is the states before the last layer, which others count as
+        // 2.
+        let skip = match (request.clip_skip, model.denoiser.text_and_sizes) {
+            (None, _) => 0,
+            (Some(layer), true) => layer.saturating_sub(2),
+            (Some(layer), false) => layer - 1,
+        };
+        let pieces = pieces(model, request, &prompts, marks)?;
         let size = size(model, request)?;
+        let masked = request.init.as_ref().is_some_and(|init| init.mask.is_some());
+        let strength = request.strength.unwrap_or(if masked { 1.0 } else { 0.8 });
+        let first = match &request.init {
+            Some(init) => {
+                check_init(init, request.count, size)?;
+                first_call(&scheduler, sampler.as_ref(), steps, if beside == Beside::Picture { 1.0 } else { strength })?
+            }
+            None => without_picture(model).map(|()| 0)?,
+        };
         let [height, width] = [size.height, size.width].map(|side| side / model.latents.factor);
         let latents = [model.latents.channels, height, width];
-        Ok(Self { size, count: request.count, latents, steps, guidance, passes, scheduler, sampler })
+        Ok(Self {
+            size,
+            count: request.count,
+            latents,
+            steps,
+            guidance,
+            image_guidance,
+            passes,
+            prompts,
+            marks,
+            skip,
+            pieces,
+            beside,
+            first,
+            picture: request.init.is_some(),
+            strength,
+            scheduler,
+            sampler,
+        })
     }
 
     /// Latents in one call of the denoiser.
@@ -88,16 +188,89 @@ impl Parameters {
         self.passes * self.count
     }
 
-    /// The texts to encode: the negative prompt, if guidance needs it, and the prompt.
-    pub(super) fn texts<'a>(&self, request: &'a Request) -> Vec<&'a str> {
-        let texts = [request.negative.as_deref().unwrap_or_default(), request.prompt.as_str()];
-        texts[2 - self.passes..].to_vec()
+    /// The texts to encode.
+    pub(super) fn texts(&self) -> Vec<&str> {
+        self.prompts.texts.iter().map(String::as_str).collect()
     }
+
+    /// True if a picture guides, too.
+    pub(super) fn by_picture(&self) -> bool {
+        self.beside == Beside::Picture && self.passes == 3
+    }
+
+    /// True if pictures are encoded before anything is drawn.
+    pub(super) fn begins_with_picture(&self) -> bool {
+        self.picture || self.beside != Beside::Nothing
+    }
+
+    /// The calls of the denoiser.
+    pub(super) fn calls(&self) -> usize {
+        self.sampler.timesteps().len() - self.first
+    }
+}
+
+/// In how many pieces the model reads the longest text.
+fn pieces(model: &TextToImage, request: &Request, prompts: &Prompts, marks: bool) -> Result<usize> {
+    let Some((tokenizer, _)) = model.encoders.first().filter(|_| marks && request.emphasis != Emphasis::Off) else {
+        return Ok(1);
+    };
+    let mut most = 1;
+    for text in &prompts.texts {
+        most = most.max(chunks(tokenizer, &spans(text))?.0.len());
+    }
+    Ok(most)
+}
+
+/// Refuses pictures to begin with that are not of the size to draw.
+fn check_init(init: &Init, count: usize, size: Size) -> Result<()> {
+    let Size { width, height } = size;
+    match init.image.shape() {
+        [n, 3, h, w] if (*h, *w) == (height, width) && (*n == 1 || *n == count) => {}
+        shape => {
+            fail!(Shape, "the picture to begin with has shape {shape:?}, not [1 or {count}, 3, {height}, {width}]")
+        }
+    }
+    match init.mask.as_ref().map(ondine_graph::NDArray::shape) {
+        None => Ok(()),
+        Some([1, 1, h, w]) if (*h, *w) == (height, width) => Ok(()),
+        Some(shape) => fail!(Shape, "the mask has shape {shape:?}, not [1, 1, {height}, {width}]"),
+    }
+}
+
+/// Refuses models that make pictures of pictures alone.
+fn without_picture(model: &TextToImage) -> Result<()> {
+    if model.beside == Beside::Picture {
+        fail!(Argument, "the model changes a picture: give one with --init FILE");
+    }
+    if model.time_ids < 6 {
+        fail!(Argument, "the model is a refiner, which makes a picture of a picture: give one with --init FILE");
+    }
+    Ok(())
+}
+
+/// The call that a drawing of so much strength begins with: of so many steps, the share that is not left out, rounded
+/// down, as in diffusers.
+fn first_call(scheduler: &SchedulerConfig, sampler: &dyn Sampler, steps: usize, strength: f64) -> Result<usize> {
+    let kept = ((steps as f64 * strength) as usize).min(steps);
+    if kept == 0 {
+        fail!(
+            Argument,
+            "strength {strength} of {steps} steps is no step at all; give at least {:.3}, or more steps",
+            1.0 / steps as f64
+        );
+    }
+    let first = (steps - kept) * scheduler.class.calls_per_step();
+    Ok(first.min(sampler.timesteps().len() - 1))
 }
 
 fn size(model: &TextToImage, request: &Request) -> Result<Size> {
     let (factor, native) = (model.latents.factor, model.size());
-    let (height, width) = (request.height.unwrap_or(native.height), request.width.unwrap_or(native.width));
+    let own = request.init.as_ref().and_then(|init| match init.image.shape() {
+        [_, _, height, width] => Some(Size { width: *width, height: *height }),
+        _ => None,
+    });
+    let usual = own.unwrap_or(native);
+    let (height, width) = (request.height.unwrap_or(usual.height), request.width.unwrap_or(usual.width));
     for (name, side) in [("height", height), ("width", width)] {
         if side == 0 || side % factor != 0 || side > MAX_SIDE {
             let near = (side / factor * factor).clamp(factor, MAX_SIDE / factor * factor);
@@ -109,11 +282,27 @@ fn size(model: &TextToImage, request: &Request) -> Result<Size> {
 
 fn scheduler(model: &TextToImage, request: &Request) -> Result<SchedulerConfig> {
     let mut scheduler = model.scheduler.clone();
+    if let Some(prediction) = request.prediction {
+        scheduler = scheduler.with_prediction(prediction)?;
+    }
+    if let Some(zero) = request.zero_snr {
+        scheduler = scheduler.with_zero_snr(zero)?;
+    }
     if let Some(name) = &request.sampler {
         scheduler = scheduler.with_sampler(name)?;
     }
     if let Some(name) = &request.schedule {
         scheduler = scheduler.with_schedule(name)?;
+    }
+    if request.zero_snr == Some(true) && !scheduler.class.takes_zero_snr() {
+        let able: Vec<_> =
+            sampler_entries().iter().filter(|entry| entry.class.takes_zero_snr()).map(|entry| entry.id).collect();
+        fail!(
+            Argument,
+            "{} cannot begin at noise alone, as a model with zero terminal SNR must; choose another sampler, such as {}",
+            scheduler.class,
+            able.join(", ")
+        );
     }
     Ok(scheduler)
 }

@@ -12,6 +12,8 @@ pub(super) enum Which {
     /// The text encoder of this number.
     Encoder(usize),
     Denoiser,
+    /// Pictures to latents.
+    ImageEncoder,
     Decoder,
 }
 
@@ -36,6 +38,7 @@ impl Part {
     pub(super) fn name(&self) -> &'static str {
         match self.purpose.which {
             Which::Encoder(_) | Which::Denoiser => "main",
+            Which::ImageEncoder => "encode",
             Which::Decoder => "decode",
         }
     }

@@ -5,11 +5,13 @@ use ondine_graph::{NDArray, Result, fail};
 use super::{
     denoise::Denoised,
     encode::Conditioning,
+    model::TextToImage,
     parameters::{Parameters, Size},
 };
 use crate::{
     codec::Picture,
     infotext::Infotext,
+    prompt::emphasis::Emphasis,
     request::Request,
     sampler::{SamplerEntry, ScheduleEntry},
 };
@@ -29,7 +31,7 @@ pub struct Pictures {
 
 impl Pictures {
     pub(super) fn new(
-        model: &str,
+        model: &TextToImage,
         request: &Request,
         parameters: &Parameters,
         prompts: Vec<Conditioning>,
@@ -105,9 +107,32 @@ impl Pictures {
     }
 }
 
-fn infotext(model: &str, request: &Request, parameters: &Parameters) -> Infotext {
+fn infotext(model: &TextToImage, request: &Request, parameters: &Parameters) -> Infotext {
     let sampler = SamplerEntry::of(&parameters.scheduler);
     let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
+    let mut extra: Vec<(String, String)> = Vec::new();
+    let mut add = |key: &str, value: String| extra.push((key.to_owned(), value));
+    if let Some((seed, strength)) = request.variation {
+        add("Variation seed", seed.to_string());
+        add("Variation seed strength", strength.to_string());
+    }
+    if parameters.picture && !parameters.by_picture() {
+        add("Denoising strength", parameters.strength.to_string());
+    }
+    if parameters.by_picture() {
+        add("Image CFG scale", parameters.image_guidance.to_string());
+    }
+    if let Some(layer) = request.clip_skip.filter(|layer| *layer > 1) {
+        add("Clip skip", layer.to_string());
+    }
+    if parameters.marks && request.emphasis != Emphasis::Original {
+        add("Emphasis", request.emphasis.to_string());
+    }
+    if !model.adapters.is_empty() {
+        let named: Vec<_> = model.adapters.iter().map(|(name, strength)| format!("{name}:{strength}")).collect();
+        add("Lora", named.join(", "));
+    }
+    add("RNG", request.generator.a1111().to_owned());
     Infotext {
         prompt: request.prompt.clone(),
         negative_prompt: request.negative.clone().unwrap_or_default(),
@@ -118,8 +143,8 @@ fn infotext(model: &str, request: &Request, parameters: &Parameters) -> Infotext
         cfg_scale: parameters.guidance.to_string().parse().ok(),
         seed: Some(request.seed),
         size: Some((side(parameters.size.width), side(parameters.size.height))),
-        model: Some(model.to_owned()),
-        extra: vec![("RNG".to_owned(), request.generator.a1111().to_owned())],
+        model: Some(model.name.clone()),
+        extra,
         version: Some(concat!("Ondine ", env!("CARGO_PKG_VERSION")).to_owned()),
         ..Infotext::default()
     }

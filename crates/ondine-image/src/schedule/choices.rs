@@ -1,5 +1,9 @@
 //! What a scheduler can be told: how it predicts, spaces, curves and steps.
 
+use std::str::FromStr;
+
+use ondine_graph::{Error, Result, fail};
+
 /// What the network predicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prediction {
@@ -9,6 +13,36 @@ pub enum Prediction {
     Velocity,
     /// The clean latents `x0`.
     Sample,
+}
+
+impl Prediction {
+    /// All of them by their names in diffusers.
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("epsilon", Self::Epsilon), ("v_prediction", Self::Velocity), ("sample", Self::Sample)];
+
+    /// Its name in diffusers.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, prediction)| *prediction == self).map_or("", |(name, _)| name)
+    }
+}
+
+impl FromStr for Prediction {
+    type Err = Error;
+
+    /// Reads a name of diffusers, or one of the short names that other tools have.
+    fn from_str(name: &str) -> Result<Self> {
+        let full = match name {
+            "eps" | "noise" => "epsilon",
+            "v" | "velocity" | "v-prediction" => "v_prediction",
+            "x0" => "sample",
+            name => name,
+        };
+        match Self::NAMES.iter().find(|(known, _)| *known == full) {
+            Some((_, prediction)) => Ok(*prediction),
+            None => fail!(Argument, "prediction {name:?} is not known; known are epsilon, v_prediction, sample"),
+        }
+    }
 }
 
 /// How the timesteps of a run are spread over the training schedule.

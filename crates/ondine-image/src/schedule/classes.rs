@@ -246,6 +246,21 @@ impl SchedulerClass {
         self.facts().takes("timestep_spacing")
     }
 
+    /// How often a step calls the network, but for the last: twice in methods of second order.
+    #[must_use]
+    pub fn calls_per_step(self) -> usize {
+        match self {
+            Self::Heun | Self::Kdpm2 | Self::Kdpm2Ancestral | Self::FlowHeun => 2,
+            _ => 1,
+        }
+    }
+
+    /// Whether the class can end at noise alone (zero terminal SNR).
+    #[must_use]
+    pub fn takes_zero_snr(self) -> bool {
+        self.facts().takes("rescale_betas_zero_snr")
+    }
+
     /// The class a `_class_name` stands for.
     ///
     /// # Errors

@@ -109,6 +109,24 @@ impl SchedulerConfig {
         Self::resolve(self.class, given)
     }
 
+    /// The same model, whose network predicts something else than its files say.
+    ///
+    /// # Errors
+    /// If the sampler does not take that.
+    pub fn with_prediction(&self, prediction: Prediction) -> Result<Self> {
+        self.with_key("prediction_type", prediction.name().into())
+    }
+
+    /// The same model with or without zero terminal SNR, spaced so that the first step is at the last timestep if it
+    /// has that (Lin et al. 2024).
+    ///
+    /// # Errors
+    /// None that the config did not have.
+    pub fn with_zero_snr(&self, zero: bool) -> Result<Self> {
+        let config = self.with_key("rescale_betas_zero_snr", zero.into())?;
+        if zero { config.with_key("timestep_spacing", "trailing".into()) } else { Ok(config) }
+    }
+
     /// The same config with another curve of noise levels.
     ///
     /// # Errors

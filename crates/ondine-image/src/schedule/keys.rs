@@ -17,8 +17,6 @@ pub(super) const FINAL_SIGMAS: [(&str, FinalSigma); 2] =
 pub(super) const TIMESTEP_TYPES: [(&str, bool); 2] = [("discrete", false), ("continuous", true)];
 pub(super) const VARIANCES: [(&str, Variance); 2] =
     [("fixed_small", Variance::FixedSmall), ("fixed_large", Variance::FixedLarge)];
-const PREDICTIONS: [(&str, Prediction); 3] =
-    [("epsilon", Prediction::Epsilon), ("v_prediction", Prediction::Velocity), ("sample", Prediction::Sample)];
 pub(super) const SIGMA_FLAGS: [(&str, SigmaSchedule); 3] = [
     ("use_karras_sigmas", SigmaSchedule::Karras),
     ("use_exponential_sigmas", SigmaSchedule::Exponential),
@@ -121,7 +119,7 @@ impl<'a> Keys<'a> {
 
     pub(super) fn prediction(&self) -> Result<Prediction> {
         let facts = self.facts;
-        let known = if facts.sample_prediction { &PREDICTIONS[..] } else { &PREDICTIONS[..2] };
+        let known = if facts.sample_prediction { &Prediction::NAMES[..] } else { &Prediction::NAMES[..2] };
         self.choice("prediction_type", "epsilon", known).at(|| facts.name)
     }
 

@@ -1,8 +1,12 @@
 //! Where the files of a model come from.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use ondine_graph::{Bytes, Context, Result, fail};
+use ondine_graph::{Bytes, Context, Result, archive::Archive, fail};
 
 /// Where the files of a model come from. Names are relative and use `/`, such as `unet/config.json`.
 #[derive(Clone, Debug)]
@@ -11,9 +15,39 @@ pub enum Source {
     Folder(PathBuf),
     /// Files that are part of the program, by name.
     Embedded(&'static [(&'static str, &'static [u8])]),
+    /// Files inside another one, under its name.
+    Inside(Arc<str>, Arc<Files>),
+}
+
+/// Files inside another one, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Files(BTreeMap<String, Bytes>);
+
+impl Files {
+    /// Adds or replaces a text.
+    pub(crate) fn insert(&mut self, name: &str, text: &str) {
+        self.0.insert(name.to_owned(), Bytes::from(text.as_bytes()));
+    }
+
+    /// The files as those of a model; `name` stands for the file that they are in.
+    pub(crate) fn source(self, name: &str) -> Source {
+        Source::Inside(name.into(), Arc::new(self))
+    }
 }
 
 impl Source {
+    /// The files of a model in a zip archive that stores them as they are, in the folders of diffusers: a DDUF file.
+    ///
+    /// # Errors
+    /// If it is no such archive.
+    pub fn archive(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let archive = Archive::read_whole(&Bytes::map(path)?).at(|| &name)?;
+        let file = |path: &str| Some((path.to_owned(), archive.get(path)?.clone()));
+        let files = archive.paths().filter_map(file).collect();
+        Ok(Files(files).source(&name))
+    }
+
     /// The files of the folder `path`.
     ///
     /// # Errors
@@ -31,6 +65,8 @@ impl Source {
         match self {
             Self::Folder(folder) => folder.join(name).display().to_string(),
             Self::Embedded(_) => format!("built-in {name}").trim_end().to_owned(),
+            Self::Inside(file, _) if name.is_empty() => file.to_string(),
+            Self::Inside(file, _) => format!("{file}: {name}"),
         }
     }
 
@@ -40,6 +76,7 @@ impl Source {
         match self {
             Self::Folder(folder) => folder.join(name).is_file(),
             Self::Embedded(files) => files.iter().any(|(file, _)| *file == name),
+            Self::Inside(_, files) => files.0.contains_key(name),
         }
     }
 
@@ -57,6 +94,7 @@ impl Source {
                 .iter()
                 .find(|(file, _)| *file == name)
                 .map_or_else(|| Bytes::from_static(&[]), |(_, bytes)| Bytes::from_static(bytes))),
+            Self::Inside(_, files) => Ok(files.0.get(name).cloned().unwrap_or_else(|| Bytes::from_static(&[]))),
         }
     }
 
@@ -80,17 +118,21 @@ impl Source {
         let mut names = match self {
             Self::Folder(root) if root.join(folder).is_dir() => file_names(&root.join(folder))?,
             Self::Folder(_) => Vec::new(),
-            Self::Embedded(files) => {
-                let inside = files.iter().filter_map(|(name, _)| match folder {
-                    "" => Some(*name),
-                    _ => name.strip_prefix(folder)?.strip_prefix('/'),
-                });
-                inside.filter(|name| !name.contains('/')).map(str::to_owned).collect()
-            }
+            Self::Embedded(files) => directly_in(folder, files.iter().map(|(name, _)| *name)),
+            Self::Inside(_, files) => directly_in(folder, files.0.keys().map(String::as_str)),
         };
         names.sort_unstable();
         Ok(names)
     }
+}
+
+/// Of names with folders, those directly in one.
+fn directly_in<'n>(folder: &str, names: impl Iterator<Item = &'n str>) -> Vec<String> {
+    let inside = names.filter_map(|name| match folder {
+        "" => Some(name),
+        _ => name.strip_prefix(folder)?.strip_prefix('/'),
+    });
+    inside.filter(|name| !name.contains('/')).map(str::to_owned).collect()
 }
 
 fn file_names(folder: &Path) -> Result<Vec<String>> {

@@ -1,7 +1,11 @@
 //! `ondine draw`: text to picture.
 
+mod adapters;
 mod destination;
+mod edit;
 mod flags;
+mod hires;
+mod parts;
 
 use std::{
     io::Read,
@@ -9,15 +13,21 @@ use std::{
     time::Instant,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
-use ondine::{genmoji, model::find};
-use ondine_image::{
-    codec::PARAMETERS,
-    pipeline::{Drawing, Event, Pictures, TextToImage},
-    request::Request,
+use ondine::{
+    genmoji,
+    model::{pipeline, replace},
 };
-use ondine_models::{Pipeline, Source};
+use ondine_image::{
+    codec::{PARAMETERS, Picture},
+    infotext::Infotext,
+    pipeline::{Drawing, Event, Pictures, TextToImage},
+    prompt::compose,
+    request::Request,
+    upscale::{Tiles, Upscaler},
+};
+use ondine_models::{Finding, Source, lora::Applied, open_upscaler};
 use ondine_runtime::{CacheEntry, ErrorKind, NDArray, Precision, Weights, file::check_writable, write_safetensors};
 use serde_json::{Map, Value, json};
 
@@ -29,8 +39,13 @@ use crate::{
     progress::Progress,
     report::{bad_usage, usage},
 };
+use adapters::Adapters;
 use destination::Destination;
+use edit::Edit;
+pub(super) use edit::bytes;
 use flags::Flags;
+use hires::Hires;
+use parts::Parts;
 
 /// Draw pictures from a text.
 #[derive(Args)]
@@ -39,21 +54,33 @@ Examples:
   ondine draw \"a laughing cat\"
   ondine draw \"a red heart, noto style\" --seed 7 --count 4 --output heart.png
   ondine draw \"a lighthouse\" --model stable-diffusion-v1-5/ --steps 20 --sampler \"DPM++ 2M\" --schedule karras
+  ondine draw \"a lighthouse\" --model dreamshaper.safetensors --vae vae-ft-mse.safetensors
+  ondine draw \"a lighthouse, (night:1.2)\" --model dreamshaper.safetensors --lora ink.safetensors:0.8
+  ondine draw \"a lighthouse at night\" --init day.jpg --strength 0.6
+  ondine draw \"a red boat\" --init sea.png --mask here.png --mask-blur 4
+  ondine draw \"the sea\" --init photo.png --outpaint left=128,right=128
+  ondine draw --from shared.png --model dreamshaper.safetensors --seed 8
+  ondine draw \"a lighthouse\" --model sd15 --hires 2 --hires-strength 0.5 --upscale RealESRGAN_x4plus.pth
   ondine draw \"a lighthouse\" --negative blurry --width 768 --height 512 --memory 3GB --json
   echo \"a green dog\" | ondine draw - --seed -1 -o - > dog.png
 
 Ctrl-C and SIGTERM stop within a second, a second one at once; nothing half-written stays.")]
 pub(super) struct Draw {
     /// What the picture shows; - reads it from standard input
-    prompt: String,
+    #[arg(required_unless_present = "from")]
+    prompt: Option<String>,
 
-    /// Model: a name from `ondine models list`, or a diffusers folder
+    /// Take prompt and settings from this picture, as A1111 and others write them; flags that are given count more
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+
+    /// Model: a name from `ondine models list`, a diffusers folder, or a checkpoint in one file (.safetensors, .ckpt,
+    /// .gguf, .dduf)
     #[arg(short, long, value_name = "MODEL", default_value = "genmoji")]
     model: String,
 
-    /// Take a network of the model from another folder, such as unet=small.ondine of `ondine compress`
-    #[arg(long = "part", value_name = "NAME=FOLDER", value_parser = parse_part)]
-    parts: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    parts: Parts,
 
     /// Where the picture goes: a .png, .jpg or .webp, or - for standard output; with several, a number is added to the
     /// name [default: ondine.png, or the first of ondine-2.png, ondine-3.png, ... that is not there yet]
@@ -63,9 +90,22 @@ pub(super) struct Draw {
     #[command(flatten)]
     flags: Flags,
 
+    #[command(flatten)]
+    edit: Edit,
+
+    #[command(flatten)]
+    hires: Hires,
+
+    #[command(flatten)]
+    adapters: Adapters,
+
     /// Start from the tensor `noise` of this safetensors file instead of the seed's noise
     #[arg(long, value_name = "FILE")]
     noise: Option<PathBuf>,
+
+    /// Make the picture larger by this network of the ESRGAN family, as `ondine upscale` does
+    #[arg(long, value_name = "FILE")]
+    upscale: Option<PathBuf>,
 
     /// Write embeddings, timesteps, latents after each step and the picture to this safetensors file
     #[arg(long, value_name = "FILE")]
@@ -94,29 +134,27 @@ pub(super) struct Draw {
 /// More than any prompt of a picture may have.
 const LONGEST_PROMPT: usize = 1 << 20;
 
-fn parse_part(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once('=') {
-        Some((name, folder)) if !name.is_empty() && !folder.is_empty() => Ok((name.to_owned(), folder.into())),
-        _ => Err("write the name of a network and a folder, such as unet=small.ondine".to_owned()),
-    }
-}
-
 impl Draw {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let start = Instant::now();
-        let request = self.request()?;
+        let mut request = self.request()?;
+        let edit = self.edit.read()?;
         let destination = self.destination(&request)?;
         let device = self.running.device(interrupt::wish())?;
-        let source = find(&self.model)?;
-        let unpacked = self.unpacked(&source);
-        let embedded = matches!(source, Source::Embedded(_));
-        let mut pipeline = Pipeline::open(source)?;
-        for (name, folder) in &self.parts {
-            pipeline.replace(name, Source::folder(folder)?)?;
+        let mut pipeline = pipeline(&self.model, self.parts.config())?;
+        let unpacked = self.unpacked(&pipeline.source);
+        let embedded = matches!(pipeline.source, Source::Embedded(_));
+        for (name, path) in self.parts.replaced() {
+            replace(&mut pipeline, name, path)?;
         }
+        self.say_findings(&pipeline.findings);
         let mut model = TextToImage::of_pipeline(&pipeline, device, self.running.cache())?;
         if embedded {
             model.set_name(genmoji::NAME);
+        }
+        let adapters = self.adapters.apply(&mut request.prompt, &mut model)?;
+        if !self.quiet {
+            adapters.iter().for_each(output::remark);
         }
         if let Some(precision) = self.running.precision {
             model.set_precision(precision);
@@ -124,6 +162,9 @@ impl Draw {
         if let Some(memory) = self.running.memory {
             model.set_memory(memory);
             model.set_memory_besides(besides() + unpacked);
+        }
+        if let Some(edit) = edit {
+            edit.begin(&mut request, &model, self.quiet)?;
         }
         let drawing = self.prepare(&model, &request)?;
         if self.plan {
@@ -139,7 +180,8 @@ impl Draw {
         }
         let progress = Progress::new(self.quiet);
         let mut stages = Map::new();
-        let pictures = drawing.draw(&mut |event| match event {
+        let upscaler = self.upscaler()?;
+        let mut hear = |event: Event<'_>| match event {
             Event::Stage(name) => {
                 stages.insert(name.to_owned(), start.elapsed().as_secs_f64().into());
                 progress.stage(name);
@@ -150,12 +192,20 @@ impl Draw {
                     output::remark(format_args!("warning: {text}"));
                 }
             }
-        });
+        };
+        let mut pictures = drawing.draw(&mut hear);
+        if let (true, Ok(first)) = (self.hires.asked(), &pictures) {
+            let second = self.hires.request(first, &request, &model, upscaler.as_ref())?;
+            pictures = self.prepare(&model, &second)?.draw(&mut hear);
+        }
         progress.finish();
         let pictures = pictures?;
-        let files = self.write(&pictures, &destination)?;
+        // A network that enlarged between two goes does not enlarge once more.
+        let upscaler = upscaler.filter(|_| !self.hires.asked());
+        let files = self.write(&pictures, &destination, upscaler.as_ref())?;
         let seconds = start.elapsed().as_secs_f64();
-        let drawn = Drawn { files, pictures, stages, precision, planned, seconds };
+        let findings = std::mem::take(&mut pipeline.findings);
+        let drawn = Drawn { files, pictures, stages, precision, planned, seconds, findings, adapters };
         self.say(&drawn, destination.is_stream());
         Ok(())
     }
@@ -193,8 +243,16 @@ impl Draw {
     }
 
     fn request(&self) -> anyhow::Result<Request> {
-        let prompt = if self.prompt == "-" { read_prompt(LONGEST_PROMPT)? } else { self.prompt.clone() };
+        let prompt = match self.prompt.as_deref() {
+            Some("-") => read_prompt(LONGEST_PROMPT)?,
+            prompt => prompt.unwrap_or_default().to_owned(),
+        };
         let mut request = Request { keep_latents: self.dump.is_some(), ..self.flags.request(&prompt) };
+        if let Some(path) = &self.from {
+            self.recall(path, &mut request)?;
+        }
+        request.prompt = compose::chosen(&request.prompt, request.seed);
+        request.negative = request.negative.map(|negative| compose::chosen(&negative, request.seed));
         request.check().map_err(bad_usage)?;
         if let Some(path) = &self.noise {
             request.noise = Some(read_noise(path)?);
@@ -202,14 +260,49 @@ impl Draw {
         Ok(request)
     }
 
+    /// What makes the pictures larger, if that is asked for.
+    fn upscaler(&self) -> anyhow::Result<Option<Upscaler>> {
+        let Some(path) = &self.upscale else { return Ok(None) };
+        let device = self.running.device(interrupt::wish())?;
+        let precision = self.running.precision.unwrap_or_default();
+        Ok(Some(Upscaler::new(&open_upscaler(path)?, precision, device, self.running.cache())?))
+    }
+
+    /// Takes over what a picture tells of itself.
+    fn recall(&self, path: &Path, request: &mut Request) -> anyhow::Result<()> {
+        let picture = Picture::read(&bytes(path)?).with_context(|| path.display().to_string())?.picture;
+        let Some(text) = picture.text(PARAMETERS) else {
+            let others: Vec<_> = picture.texts.iter().map(|(keyword, _)| keyword.as_str()).collect();
+            let others = if others.is_empty() { "none at all".to_owned() } else { others.join(", ") };
+            bail!("{}: has no text `{PARAMETERS}` that tells how it was made; it has {others}", path.display());
+        };
+        let text = Infotext::parse(text);
+        let left =
+            request.recall(&text, &|name| if name == "prompt" { self.prompt.is_some() } else { self.flags.has(name) });
+        if !self.quiet {
+            let by = text.model.map_or_else(String::new, |model| format!(", made by the model {model}"));
+            let left = if left.is_empty() { String::new() } else { format!("; not taken over: {}", left.join(", ")) };
+            output::remark(format_args!("{}: prompt and settings taken over{by}{left}", path.display()));
+        }
+        Ok(())
+    }
+
     /// Writes pictures and dump; whatever fails, no file is left half-written.
-    fn write(&self, pictures: &Pictures, destination: &Destination) -> anyhow::Result<Vec<PathBuf>> {
+    fn write(
+        &self,
+        pictures: &Pictures,
+        destination: &Destination,
+        upscaler: Option<&Upscaler>,
+    ) -> anyhow::Result<Vec<PathBuf>> {
         if let Some(path) = &self.dump {
             write_safetensors(path, &pictures.dump()?)?;
         }
         let mut files = Vec::new();
         for i in 0..pictures.count() {
             let mut picture = pictures.picture(i)?;
+            if let Some(upscaler) = upscaler {
+                picture = upscaler.enlarge(&picture, Tiles::default(), &mut |_, _| {})?;
+            }
             if !self.no_metadata {
                 picture = picture.with_text(PARAMETERS, pictures.infotext(i).to_string());
             }
@@ -229,6 +322,14 @@ impl Draw {
             output::line(format_args!("arithmetic: {gflop:.0} GFLOP"));
         }
         Ok(())
+    }
+
+    /// What was found out about a checkpoint, and why.
+    fn say_findings(&self, findings: &[Finding]) {
+        if !self.quiet && !self.json && !findings.is_empty() {
+            let said: Vec<_> = findings.iter().map(Finding::to_string).collect();
+            output::remark(format_args!("{}: {}", self.model, said.join(", ")));
+        }
     }
 
     fn say(&self, drawn: &Drawn, streamed: bool) {
@@ -254,6 +355,10 @@ struct Drawn {
     /// Bytes that the plan promised not to exceed.
     planned: u64,
     seconds: f64,
+    /// What was found out about the model.
+    findings: Vec<Finding>,
+    /// What became of its adapters.
+    adapters: Vec<Applied>,
 }
 
 impl Drawn {
@@ -267,6 +372,8 @@ impl Drawn {
             "prompt": text.prompt,
             "negative": text.negative_prompt,
             "model": text.model,
+            "adapters": self.adapters.iter().map(adapter_json).collect::<Vec<_>>(),
+            "found": self.findings.iter().map(|found| json!({"what": found.what, "why": found.why})).collect::<Vec<_>>(),
             "width": size.width,
             "height": size.height,
             "size": [size.width, size.height],
@@ -283,6 +390,11 @@ impl Drawn {
             "peak_rss_bytes": peak_rss(),
         })
     }
+}
+
+fn adapter_json(applied: &Applied) -> Value {
+    let Applied { name, applied, total, left } = applied;
+    json!({"name": name, "applied": applied, "total": total, "left_out": left})
 }
 
 /// The prompt that somebody writes to standard input, without the end of its last line; one of more than `longest`

@@ -92,7 +92,7 @@ pub(super) fn measure(bench: &Bench, name: &'static str, network: &Network, devi
 impl Network {
     fn asset(&self, name: &str) -> anyhow::Result<Asset> {
         let architecture: &Architecture = find(self.class)?;
-        let sizes = GraphSizes { multiple: self.multiple, mask: false };
+        let sizes = GraphSizes { multiple: self.multiple, ..GraphSizes::default() };
         let functions = (architecture.functions)(self.config, sizes)?;
         let weights = weights::shared(functions.iter().map(|(_, graph)| graph))?;
         Ok(Asset::new(name, functions, weights)?.only(self.function)?)
@@ -162,7 +162,7 @@ mod tests {
     fn networks_are_called_with_what_they_take() {
         for work in &WORKS {
             let What::Network(network) = &work.what else { continue };
-            let sizes = GraphSizes { multiple: network.multiple, mask: false };
+            let sizes = GraphSizes { multiple: network.multiple, ..GraphSizes::default() };
             let functions = (find(network.class).unwrap().functions)(network.config, sizes).unwrap();
             let (_, graph) = functions.iter().find(|(name, _)| *name == network.function).unwrap();
             let bindings = network.bindings();

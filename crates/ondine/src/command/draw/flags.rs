@@ -8,12 +8,21 @@ use clap::{
 use ondine_image::request::{Kind, OPTIONS, Request, Setting, parse_seed};
 
 /// What the flags ask for; the prompt is still to come.
-pub(super) struct Flags(Request);
+pub(super) struct Flags {
+    request: Request,
+    /// The names of the flags that were given.
+    given: Vec<&'static str>,
+}
 
 impl Flags {
     /// The request for pictures of `prompt`.
     pub(super) fn request(&self, prompt: &str) -> Request {
-        Request { prompt: prompt.to_owned(), ..self.0.clone() }
+        Request { prompt: prompt.to_owned(), ..self.request.clone() }
+    }
+
+    /// True if the flag of this name was given.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.given.contains(&name)
     }
 }
 
@@ -29,14 +38,17 @@ impl Args for Flags {
 
 impl FromArgMatches for Flags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        let mut flags = Self(Request::new(""));
+        let mut flags = Self { request: Request::new(""), given: Vec::new() };
         flags.update_from_arg_matches(matches)?;
         Ok(flags)
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
-        let request = &mut self.0;
+        let request = &mut self.request;
         for Setting { name, kind, .. } in OPTIONS {
+            if matches.contains_id(name) {
+                self.given.push(name);
+            }
             match kind {
                 Kind::Text { set, .. } => _ = matches.get_one(name).cloned().map(|text| set(request, text)),
                 Kind::Seed { set, .. } => _ = matches.get_one(name).map(|&seed| set(request, seed)),
@@ -98,6 +110,22 @@ mod tests {
             "karras",
             "--eta",
             "0.5",
+            "--strength",
+            "0.25",
+            "--image-guidance",
+            "1.75",
+            "--variation-seed",
+            "11",
+            "--variation-strength",
+            "0.125",
+            "--like",
+            "comfyui",
+            "--clip-skip",
+            "2",
+            "--prediction",
+            "v",
+            "--zero-snr",
+            "on",
             "--rng",
             "nv",
         ];
@@ -110,7 +138,9 @@ mod tests {
             Kind::Choice { get, .. } => get(&request).unwrap(),
         };
         let found: Vec<_> = OPTIONS.iter().map(get).collect();
-        let given = ["dog", "7", "-2.500", "0.700", "9", "64", "32", "3", "Euler a", "karras", "0.500", "philox"];
+        let given = ["dog", "7", "-2.500", "0.700", "9", "64", "32", "3", "Euler a", "karras", "0.500"];
+        let given =
+            [&given[..], &["0.250", "1.750", "11", "0.125", "comfy", "2", "v_prediction", "on", "philox"]].concat();
         assert_eq!(found, given);
         assert_eq!(request.prompt, "a cat");
         assert_eq!(request.check().unwrap_err().to_string(), "guidance is -2.5; give a number from 0 to 1000");

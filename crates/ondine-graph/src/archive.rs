@@ -1,15 +1,16 @@
-//! The archive of `torch.export.save`: a zip file whose entries are stored, so that tensors are read in place.
+//! Zip files whose entries are stored, so that tensors are read in place: what PyTorch saves, and DDUF.
 
 use std::collections::BTreeMap;
 
-use ondine_graph::{
-    Bytes, Result, fail,
+use crate::{
+    bytes::Bytes,
+    error::{Result, fail},
     weights::seal::{Seal, Sum},
 };
 
-/// The entries of an archive by their path inside the archive's one folder.
+/// The entries of a zip file by their path.
 #[derive(Debug)]
-pub(super) struct Archive {
+pub struct Archive {
     entries: BTreeMap<String, Entry>,
 }
 
@@ -32,25 +33,36 @@ const LOCAL: &[u8; 4] = b"PK\x03\x04";
 const MAX_ENTRIES: u64 = 1 << 20;
 
 impl Archive {
+    /// Reads the directory of a zip file that PyTorch wrote, where everything lies in one folder, named like the file
+    /// was then: paths are those inside it.
+    ///
+    /// # Errors
+    /// As [`Archive::read_whole`], and if two folders hold the same path.
+    pub fn read(bytes: &Bytes) -> Result<Self> {
+        Self::read_named(bytes, |name| name.split_once('/').map_or(name, |(_, inside)| inside))
+    }
+
     /// Reads the directory of a zip file; the entries are ranges of `bytes`.
     ///
     /// # Errors
     /// If the file is no whole zip file, or an entry is compressed, encrypted, doubled or outside the file.
-    pub(super) fn read(bytes: &Bytes) -> Result<Self> {
+    pub fn read_whole(bytes: &Bytes) -> Result<Self> {
+        Self::read_named(bytes, |name| name)
+    }
+
+    fn read_named(bytes: &Bytes, path: impl Fn(&str) -> &str) -> Result<Self> {
         let (mut at, count) = directory(bytes)?;
         let mut entries = BTreeMap::new();
         for _ in 0..count {
             let record = Fields { bytes, start: at };
             if record.get(0, 4) != Some(RECORD) {
-                fail!(Format, "the directory of the archive is damaged at byte {at}; export it again");
+                fail!(Format, "the directory of the archive is damaged at byte {at}; copy or write it again");
             }
             let (name_len, extra_len, comment_len) = (record.u16(28)?, record.u16(30)?, record.u16(32)?);
             let Some(name) = record.get(46, name_len) else { fail!(Format, "the directory of the archive is cut off") };
             let name = String::from_utf8_lossy(name).into_owned();
             let entry = entry(bytes, &record, name_len, extra_len, &name)?;
-            // Everything lies in one folder, named like the file was when it was written.
-            let inside = name.split_once('/').map_or(name.as_str(), |(_, inside)| inside).to_owned();
-            if entries.insert(inside, entry).is_some() {
+            if entries.insert(path(&name).to_owned(), entry).is_some() {
                 fail!(Format, "the archive holds `{name}` twice");
             }
             at = at.saturating_add(46 + name_len + extra_len + comment_len);
@@ -59,7 +71,8 @@ impl Archive {
     }
 
     /// The entry at `path`, if there is one, as it is: whoever has read it may look at its [`Archive::seal`].
-    pub(super) fn get(&self, path: &str) -> Option<&Bytes> {
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<&Bytes> {
         self.entries.get(path).map(|entry| &entry.bytes)
     }
 
@@ -67,13 +80,14 @@ impl Archive {
     ///
     /// # Errors
     /// If the bytes are not those that were written.
-    pub(super) fn read_entry(&self, path: &str) -> Result<Option<&Bytes>> {
+    pub fn read_entry(&self, path: &str) -> Result<Option<&Bytes>> {
         self.seal(path, path).map_or(Ok(()), |seal| seal.check())?;
         Ok(self.get(path))
     }
 
     /// The seal on the entry at `path`, which messages call `place`, if it has one.
-    pub(super) fn seal(&self, path: &str, place: &str) -> Option<Seal> {
+    #[must_use]
+    pub fn seal(&self, path: &str, place: &str) -> Option<Seal> {
         let entry = self.entries.get(path)?;
         Some(Seal::new(place, entry.bytes.clone(), entry.sum?))
     }
@@ -82,7 +96,7 @@ impl Archive {
     ///
     /// # Errors
     /// If there is none.
-    pub(super) fn expect(&self, path: &str) -> Result<&Bytes> {
+    pub fn expect(&self, path: &str) -> Result<&Bytes> {
         match self.get(path) {
             Some(bytes) => Ok(bytes),
             None => fail!(Missing, "the archive has no `{path}`; is it from torch.export.save?"),
@@ -90,7 +104,7 @@ impl Archive {
     }
 
     /// The paths of all entries, sorted.
-    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
 }
@@ -126,7 +140,7 @@ fn entry(bytes: &Bytes, record: &Fields<'_>, name_len: usize, extra_len: usize, 
     // None was taken where it is 0, as good as always.
     let sum = u32::try_from(record.u32(16)?).ok().filter(|&sum| sum != 0).map(Sum::Crc32);
     if record.u16(10)? != 0 {
-        fail!(Unsupported, "`{name}` is compressed; torch.export.save stores entries as they are");
+        fail!(Unsupported, "`{name}` is compressed, and is read only as it is; write it again without compression");
     }
     if record.u16(8)? & 1 != 0 {
         fail!(Unsupported, "`{name}` is encrypted");
@@ -202,7 +216,7 @@ impl<'a> Fields<'a> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
     use proptest::prelude::*;
 

@@ -1,0 +1,102 @@
+//! A request made again of what a picture tells of itself.
+
+use super::Request;
+use crate::{
+    infotext::Infotext,
+    noise::Generator,
+    sampler::{SamplerEntry, schedule_entries},
+};
+
+impl Request {
+    /// Takes over what an infotext says, but for options whose names `given` knows: prompts, steps, sampler, schedule,
+    /// guidance, seed, size, noise, variation, clip skip. Yields what of it cannot be taken over, for people.
+    ///
+    /// A text of A1111 that names no noise was made with that of a graphics card.
+    pub fn recall(&mut self, text: &Infotext, given: &dyn Fn(&str) -> bool) -> Vec<String> {
+        let mut left = Vec::new();
+        let wanted = |name: &str| !given(name);
+        if wanted("prompt") {
+            self.prompt.clone_from(&text.prompt);
+        }
+        if wanted("negative") && !text.negative_prompt.is_empty() {
+            self.negative = Some(text.negative_prompt.clone());
+        }
+        if wanted("steps") {
+            self.steps = text.steps.map(|steps| steps as usize).or(self.steps);
+        }
+        if wanted("guidance") {
+            self.guidance = text.cfg_scale.map(|scale| scale as f32).or(self.guidance);
+        }
+        if wanted("seed") {
+            self.seed = text.seed.unwrap_or(self.seed);
+        }
+        if let Some((width, height)) = text.size {
+            self.width = if wanted("width") { Some(width as usize) } else { self.width };
+            self.height = if wanted("height") { Some(height as usize) } else { self.height };
+        }
+        if let Some(name) = text.sampler.as_ref().filter(|_| wanted("sampler")) {
+            match SamplerEntry::find(name) {
+                Ok(_) => self.sampler = Some(name.clone()),
+                Err(_) => left.push(format!("sampler {name}")),
+            }
+        }
+        if let Some(name) = text.schedule.as_ref().filter(|_| wanted("schedule")) {
+            match schedule_entries().iter().find(|entry| entry.label.eq_ignore_ascii_case(name)) {
+                Some(entry) => self.schedule = Some(entry.id.to_owned()),
+                None => left.push(format!("schedule {name}")),
+            }
+        }
+        self.recall_noise(text, given);
+        for (key, value) in &text.extra {
+            match (key.as_str(), value.parse::<f64>().ok()) {
+                ("Clip skip", Some(layer)) if wanted("clip-skip") => self.clip_skip = Some(layer as usize),
+                ("Variation seed", Some(seed)) if wanted("variation-seed") => {
+                    self.variation = Some((seed as u64, self.variation.map_or(0.0, |(_, strength)| strength)));
+                }
+                ("Variation seed strength", Some(strength)) if wanted("variation-strength") => {
+                    self.variation = Some((self.variation.map_or(0, |(seed, _)| seed), strength));
+                }
+                (
+                    "Denoising strength" | "Hires upscale" | "Hires upscaler" | "Lora hashes" | "Lora" | "Mask blur",
+                    _,
+                ) => {
+                    left.push(key.clone());
+                }
+                _ => {}
+            }
+        }
+        left
+    }
+
+    fn recall_noise(&mut self, text: &Infotext, given: &dyn Fn(&str) -> bool) {
+        if given("rng") {
+            return;
+        }
+        let named = text.extra.iter().find(|(key, _)| key == "RNG").map(|(_, value)| value.as_str());
+        self.generator = match named {
+            Some(name) => name.parse().unwrap_or(self.generator),
+            None => Generator::Philox,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_a_picture_come_back() {
+        let text = "a cat\nNegative prompt: dog\nSteps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7.5, Seed: 9, \
+            Size: 512x768, Clip skip: 2, Denoising strength: 0.4, Version: v1.10.1";
+        let mut request = Request { seed: 3, ..Request::new("kept") };
+        let left = request.recall(&Infotext::parse(text), &|name| name == "seed");
+        assert_eq!((request.prompt.as_str(), request.negative.as_deref()), ("a cat", Some("dog")));
+        assert_eq!((request.steps, request.guidance, request.seed), (Some(20), Some(7.5), 3));
+        assert_eq!((request.width, request.height, request.clip_skip), (Some(512), Some(768), Some(2)));
+        assert_eq!((request.sampler.as_deref(), request.schedule.as_deref()), (Some("DPM++ 2M"), Some("karras")));
+        assert_eq!((request.generator, left), (Generator::Philox, vec!["Denoising strength".to_owned()]));
+        let mut request = Request::new("");
+        let left = request.recall(&Infotext::parse("a\nSteps: 1, Sampler: Nothing, Seed: 2, RNG: CPU"), &|_| false);
+        assert_eq!((request.generator, left), (Generator::TorchCpu, vec!["sampler Nothing".to_owned()]));
+    }
+}

@@ -1,0 +1,85 @@
+//! The autoencoder of a checkpoint of latent diffusion (Rombach et al. 2022).
+
+use ondine_graph::{Result, Weights, fail};
+use serde_json::{Value, json};
+
+use super::{
+    tensors::{Names, linear, shape},
+    unet::groups,
+};
+
+/// What a block's tensors are called, and are called in diffusers.
+const RESNET: [(&str, &str); 5] =
+    [("norm1", "norm1"), ("conv1", "conv1"), ("norm2", "norm2"), ("conv2", "conv2"), ("nin_shortcut", "conv_shortcut")];
+const ATTENTION: [(&str, &str); 5] =
+    [("norm", "group_norm"), ("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("proj_out", "to_out.0")];
+
+/// Gives the tensors the names and shapes that they have in diffusers, and yields the config; that it
+/// cannot be told is found out after.
+pub(super) fn convert(weights: &mut Weights, scaling: f64) -> Result<Value> {
+    let config = config(weights, scaling);
+    let mut names = Names::default();
+    for (way, blocks) in [("encoder", "down"), ("decoder", "up")] {
+        let levels = count(weights, |i| format!("{way}.{blocks}.{i}.block.0.conv1.weight"));
+        for i in 0..levels {
+            // The decoder counts its levels from the outside, and runs them from the inside.
+            let number = if way == "encoder" { i } else { levels - 1 - i };
+            let (from, to) = (format!("{way}.{blocks}.{i}"), format!("{way}.{blocks}_blocks.{number}"));
+            for j in 0..count(weights, |j| format!("{from}.block.{j}.conv1.weight")) {
+                block(&mut names, &format!("{from}.block.{j}"), &format!("{to}.resnets.{j}"), &RESNET);
+            }
+            names.prefix(format!("{from}.downsample.conv."), format!("{to}.downsamplers.0.conv."));
+            names.prefix(format!("{from}.upsample.conv."), format!("{to}.upsamplers.0.conv."));
+        }
+        for (old, new) in [("block_1", "resnets.0"), ("block_2", "resnets.1")] {
+            block(&mut names, &format!("{way}.mid.{old}"), &format!("{way}.mid_block.{new}"), &RESNET);
+        }
+        let attention = format!("{way}.mid.attn_1");
+        for (layer, _) in &ATTENTION[1..] {
+            linear(weights, &format!("{attention}.{layer}.weight"));
+        }
+        block(&mut names, &attention, &format!("{way}.mid_block.attentions.0"), &ATTENTION);
+        names.prefix(format!("{way}.norm_out."), format!("{way}.conv_norm_out."));
+    }
+    names.apply(weights)?;
+    config
+}
+
+fn block(names: &mut Names, from: &str, to: &str, layers: &[(&str, &str)]) {
+    for (old, new) in layers {
+        names.prefix(format!("{from}.{old}."), format!("{to}.{new}."));
+    }
+}
+
+fn count(weights: &Weights, path: impl Fn(usize) -> String) -> usize {
+    (0..).take_while(|&i| weights.get(&path(i)).is_some()).count()
+}
+
+fn config(weights: &Weights, scaling: f64) -> Result<Value> {
+    let first = |path: &str| shape(weights, path);
+    let (Some(conv_in), Some(latents), Some(conv_out)) =
+        (first("encoder.conv_in.weight"), first("decoder.conv_in.weight"), first("decoder.conv_out.weight"))
+    else {
+        fail!(Missing, "the autoencoder (first_stage_model) has no encoder or no decoder; is the file whole?");
+    };
+    let levels = count(weights, |i| format!("encoder.down.{i}.block.0.conv1.weight"));
+    let channels: Vec<usize> = (0..levels)
+        .filter_map(|i| first(&format!("encoder.down.{i}.block.0.conv1.weight")))
+        .map(|shape| shape[0])
+        .collect();
+    Ok(json!({
+        "_class_name": "AutoencoderKL",
+        "in_channels": conv_in.get(1),
+        "out_channels": conv_out[0],
+        "latent_channels": latents.get(1),
+        "block_out_channels": channels,
+        "down_block_types": vec!["DownEncoderBlock2D"; levels],
+        "up_block_types": vec!["UpDecoderBlock2D"; levels],
+        "layers_per_block": count(weights, |j| format!("encoder.down.0.block.{j}.conv1.weight")),
+        "norm_num_groups": groups(&channels)?,
+        "scaling_factor": scaling,
+        "use_quant_conv": weights.get("quant_conv.weight").is_some(),
+        "use_post_quant_conv": weights.get("post_quant_conv.weight").is_some(),
+        "mid_block_add_attention": weights.get("encoder.mid.attn_1.norm.weight").is_some(),
+    }))
+}

@@ -1,0 +1,145 @@
+//! The tensors of a part: their shapes, and the names and forms that they have in diffusers.
+
+use ondine_graph::{AlignedBytes, DType, Result, Tensor, Weights, fail};
+
+/// The shape of a tensor, if there is one with at least a dimension; of one in few bits that of its numbers.
+pub(super) fn shape(weights: &Weights, path: &str) -> Option<Vec<usize>> {
+    let stored = &weights.get(path)?.shape;
+    let encoded = weights.encoding(path).ok().flatten();
+    let shape = encoded.map_or_else(|| stored.clone(), |encoding| encoding.shape);
+    (!shape.is_empty()).then_some(shape)
+}
+
+/// How beginnings of names change; the longest that fits counts.
+#[derive(Debug, Default)]
+pub(super) struct Names(Vec<(String, String)>);
+
+impl Names {
+    /// Names that begin with `from` begin with `to` instead.
+    pub(super) fn prefix(&mut self, from: String, to: String) {
+        self.0.push((from, to));
+    }
+
+    /// Gives all tensors their new names.
+    pub(super) fn apply(&mut self, weights: &mut Weights) -> Result<()> {
+        // Sorted, the names that fit are neighbours of the place where a name would stand.
+        self.0.sort();
+        weights.rename(|name| self.found(name))
+    }
+
+    fn found(&self, name: &str) -> Option<String> {
+        let end = self.0.partition_point(|(from, _)| &**from <= name);
+        let (from, to) = self.0[..end].iter().rev().find(|(from, _)| name.starts_with(&**from))?;
+        Some(format!("{to}{}", &name[from.len()..]))
+    }
+}
+
+/// Drops sides of 1 behind the first two dimensions: a 1x1 convolution as the linear layer that it is.
+pub(super) fn linear(weights: &mut Weights, path: &str) {
+    if let Some(tensor) = weights.get(path)
+        && matches!(tensor.shape[..], [_, _, 1, 1] | [_, _, 1])
+    {
+        let tensor = Tensor { shape: tensor.shape[..2].to_vec(), ..tensor.clone() };
+        weights.insert(path, tensor);
+    }
+}
+
+/// The numbers of a tensor in single precision, for those that are rewritten.
+fn numbers(weights: &Weights, path: &str) -> Result<(Vec<f32>, Vec<usize>)> {
+    match shape(weights, path) {
+        Some(shape) => Ok((weights.to_f32(path)?.into_owned(), shape)),
+        None => fail!(Missing, "tensor `{path}` is missing"),
+    }
+}
+
+fn insert(weights: &mut Weights, path: &str, file: &std::sync::Arc<str>, shape: &[usize], values: &[f32]) {
+    let mut bytes = AlignedBytes::zeroed(4 * values.len());
+    for (out, value) in bytes.as_mut_slice().chunks_exact_mut(4).zip(values) {
+        out.copy_from_slice(&value.to_le_bytes());
+    }
+    let tensor = Tensor { dtype: DType::F32, shape: shape.to_vec(), bytes: bytes.into(), file: file.clone() };
+    weights.insert(path, tensor);
+}
+
+/// Cuts a tensor into three of a third of its rows each, which get names of their own.
+pub(super) fn split_in_three(weights: &mut Weights, path: &str, names: &[String; 3]) -> Result<()> {
+    let Some(tensor) = weights.get(path).cloned() else { return Ok(()) };
+    let shape = shape(weights, path).unwrap_or_default();
+    let rows = shape.first().copied().unwrap_or(0);
+    if rows == 0 || !rows.is_multiple_of(3) {
+        fail!(Shape, "{}: `{path}` {shape:?} is not queries, keys and values", tensor.file);
+    }
+    let third = [&[rows / 3], &shape[1..]].concat();
+    if weights.is_encoded(path) {
+        let (values, _) = numbers(weights, path)?;
+        for (name, part) in names.iter().zip(values.chunks(values.len() / 3)) {
+            insert(weights, name, &tensor.file, &third, part);
+        }
+    } else {
+        let len = tensor.bytes.len() / 3;
+        for (i, name) in names.iter().enumerate() {
+            let Some(bytes) = tensor.bytes.slice(i * len, len) else { fail!(Format, "`{path}` is not whole") };
+            weights.insert(name, Tensor { shape: third.clone(), bytes, ..tensor.clone() });
+        }
+    }
+    weights.remove_encoding(path);
+    weights.retain(|name| name != path);
+    Ok(())
+}
+
+/// Swaps the dimensions of a matrix, which gets another name.
+pub(super) fn transpose(weights: &mut Weights, path: &str, name: &str) -> Result<()> {
+    let Some(file) = weights.get(path).map(|tensor| tensor.file.clone()) else { return Ok(()) };
+    let (values, shape) = numbers(weights, path)?;
+    let [rows, columns] = shape[..] else { fail!(Shape, "{file}: `{path}` {shape:?} is no matrix") };
+    let swapped: Vec<f32> = (0..columns)
+        .flat_map(|column| (0..rows).map(move |row| (row, column)))
+        .map(|(row, column)| values[row * columns + column])
+        .collect();
+    weights.remove_encoding(path);
+    weights.retain(|other| other != path);
+    insert(weights, name, &file, &[columns, rows], &swapped);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(shape: &[usize]) -> Tensor {
+        let values: Vec<u8> = (0..shape.iter().product::<usize>()).flat_map(|i| (i as f32).to_le_bytes()).collect();
+        Tensor { dtype: DType::F32, shape: shape.to_vec(), bytes: values.as_slice().into(), file: "memory".into() }
+    }
+
+    #[test]
+    fn the_longest_beginning_counts() {
+        let mut names = Names::default();
+        for (from, to) in [("a.", "x."), ("a.1.", "y."), ("a.10.", "z."), ("b.", "w.")] {
+            names.prefix(from.to_owned(), to.to_owned());
+        }
+        names.0.sort();
+        for (name, new) in [
+            ("a.1.w", Some("y.w")),
+            ("a.10.w", Some("z.w")),
+            ("a.2.w", Some("x.2.w")),
+            ("a.100.w", Some("x.100.w")),
+            ("c", None),
+        ] {
+            assert_eq!(names.found(name).as_deref(), new, "{name}");
+        }
+    }
+
+    #[test]
+    fn rows_are_cut_and_matrices_swapped() {
+        let mut weights = Weights::default();
+        weights.insert("in_proj", tensor(&[6, 2]));
+        split_in_three(&mut weights, "in_proj", &["q", "k", "v"].map(str::to_owned)).unwrap();
+        assert_eq!(&*weights.to_f32("k").unwrap(), [4.0, 5.0, 6.0, 7.0]);
+        assert!(weights.get("in_proj").is_none());
+        weights.insert("odd", tensor(&[4, 2]));
+        assert!(split_in_three(&mut weights, "odd", &["q", "k", "v"].map(str::to_owned)).is_err());
+        transpose(&mut weights, "odd", "swapped").unwrap();
+        assert_eq!(weights.get("swapped").unwrap().shape, [2, 4]);
+        assert_eq!(&*weights.to_f32("swapped").unwrap(), [0.0, 2.0, 4.0, 6.0, 1.0, 3.0, 5.0, 7.0]);
+    }
+}

@@ -1,0 +1,145 @@
+//! `ondine upscale`: larger pictures.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::Context;
+use clap::Args;
+use ondine_image::{
+    codec::{Picture, format::Format},
+    upscale::{Tiles, Upscaler},
+};
+use ondine_models::open_upscaler;
+use ondine_runtime::{
+    Precision,
+    file::{check_writable, write_whole},
+};
+use serde_json::json;
+
+use super::{bytes::megabytes, running::Running};
+use crate::{interrupt, output, progress::Progress, report::usage};
+
+/// Make a picture larger with a network of the ESRGAN family.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  ondine upscale cat.png --model RealESRGAN_x4plus.pth
+  ondine upscale photo.jpg --model 4x-UltraSharp.safetensors --output large.png --tile 256
+  ondine upscale cat.png --model realesr-animevideov3.pth --precision int8 --json
+
+What the file says of how it was made stays in the larger one.")]
+pub(super) struct Upscale {
+    /// The picture: PNG, JPEG or WebP
+    file: PathBuf,
+
+    /// The network: an RRDBNet or SRVGGNetCompact in a .pth or .safetensors file
+    #[arg(short, long, value_name = "FILE")]
+    model: PathBuf,
+
+    /// Where the larger picture goes [default: the name with -x4 or what the network makes of it]
+    #[arg(short, long, value_name = "FILE", visible_alias = "out")]
+    output: Option<PathBuf>,
+
+    /// The longest side of a tile in pixels; larger pictures are cut into tiles, which are mixed where they meet
+    #[arg(long, value_name = "PIXELS", default_value_t = 192)]
+    tile: usize,
+
+    /// Print one JSON object about what was made
+    #[arg(long)]
+    json: bool,
+
+    /// Print nothing but errors
+    #[arg(short, long)]
+    quiet: bool,
+
+    #[command(flatten)]
+    running: Running,
+}
+
+impl Upscale {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let start = Instant::now();
+        let opened =
+            Picture::read(&super::draw::bytes(&self.file)?).with_context(|| self.file.display().to_string())?;
+        let device = self.running.device(interrupt::wish())?;
+        let network = open_upscaler(&self.model)?;
+        let precision = self.running.precision.unwrap_or(Precision::F32);
+        let upscaler = Upscaler::new(&network, precision, device, self.running.cache())?;
+        let path = self.output.clone().unwrap_or_else(|| named(&self.file, upscaler.scale()));
+        let format = match Format::of(&path) {
+            Ok(format) => format,
+            Err(error) => usage!("{error}"),
+        };
+        check_writable(&path)?;
+        let tiles = Tiles { side: self.tile, ..Tiles::default() };
+        let (width, height) = (opened.picture.width as usize, opened.picture.height as usize);
+        let memory = upscaler.memory(width, height, tiles)?;
+        if let Some(limit) = self.running.memory.filter(|limit| memory > *limit) {
+            usage!(
+                "tiles of {} pixels take {}, {} are allowed; give a smaller --tile",
+                self.tile,
+                megabytes(memory),
+                megabytes(limit)
+            );
+        }
+        if !self.quiet && !self.json {
+            let changes = opened.changes.iter().map(|change| format!(", {change}")).collect::<String>();
+            output::remark(format_args!("memory: {} at most{changes}", megabytes(memory)));
+        }
+        let progress = Progress::new(self.quiet);
+        progress.stage("enlarging");
+        let mut last = Instant::now();
+        let larger = upscaler.enlarge(&opened.picture, tiles, &mut |done, total| {
+            progress.step(done, total, last.elapsed());
+            last = Instant::now();
+        });
+        progress.finish();
+        let larger = larger?;
+        let mut bytes = Vec::new();
+        larger.write(format, &mut bytes)?;
+        write_whole(&path, |file| Ok(file.write_all(&bytes)?))?;
+        let seconds = start.elapsed().as_secs_f64();
+        if self.json {
+            output::json(&json!({
+                "file": path.display().to_string(),
+                "width": larger.width,
+                "height": larger.height,
+                "scale": upscaler.scale(),
+                "network": network.architecture.class,
+                "precision": precision.to_string(),
+                "planned_peak_bytes": memory,
+                "seconds": seconds,
+            }));
+        } else if !self.quiet {
+            output::line(path.display());
+            output::remark(format_args!("{}x{} in {seconds:.2} s", larger.width, larger.height));
+        }
+        Ok(())
+    }
+}
+
+/// `cat.png` becomes `cat-x4.png`; what no picture is written as becomes a PNG.
+fn named(path: &Path, scale: usize) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = match Format::of(path) {
+        Ok(_) => path.extension().unwrap_or_default().to_string_lossy().into_owned(),
+        Err(_) => "png".to_owned(),
+    };
+    let extension = if extension.is_empty() { "png".to_owned() } else { extension };
+    path.with_file_name(format!("{stem}-x{scale}.{extension}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn larger_pictures_are_named_after_the_others() {
+        for (name, larger) in [("a/cat.png", "a/cat-x4.png"), ("cat.gif", "cat-x4.png"), ("cat", "cat-x4.png")] {
+            assert_eq!(named(Path::new(name), 4), Path::new(larger));
+        }
+    }
+}
