@@ -41,7 +41,7 @@ impl Bench {
         }
         let machine = Machine::measure(device.processor()?);
         if !self.json {
-            output::line(&machine);
+            machine.to_string().lines().for_each(output::line);
         }
         for work in works {
             let report = self.measure(work, &device, &machine).with_context(|| work.name)?;
