@@ -88,7 +88,7 @@ mod tests {
     fn files_may_have_weights() {
         for (text, path, weight) in [
             ("a.safetensors", "a.safetensors", 1.0),
-            ("a:0.8", "a", 0.8),
+            ("ink:0.8", "ink", 0.8),
             ("C:/x:-1", "C:/x", -1.0),
             ("C:5", "C:5", 1.0),
         ] {
