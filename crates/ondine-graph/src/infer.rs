@@ -111,7 +111,7 @@ fn rotate(inputs: &[&Signature], supposed: &mut Supposed) -> Result<Signature> {
     if !fits || !supposed.all_equal(&cos.shape.0, &sin.shape.0) {
         fail!(Shape, "heads {} are not turned by cosines {} and sines {}", x.shape, cos.shape, sin.shape);
     }
-    typed("a head", x, &[DType::F32, DType::BF16])?;
+    typed("a head", x, &[DType::F32, DType::BF16, DType::F16])?;
     typed("a cosine", cos, &[DType::F32])?;
     typed("a sine", sin, &[DType::F32])?;
     Ok((*x).clone())

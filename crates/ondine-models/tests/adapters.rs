@@ -83,8 +83,9 @@ fn adapters_change_models_as_peft_does() -> Result<()> {
 #[test]
 fn a_base_in_fewer_bits_keeps_its_format() -> Result<()> {
     for base in [folder()?, file()?] {
-        let (asset, _) = adapted(&base, &[("rooted", 1.0)])?;
-        let wrong = error(&asset, "rooted", Precision::BF16)?;
+        // The other adapter turns everything round, and so what rounding makes of it.
+        let (asset, _) = adapted(&base, &[("patterns", 1.0)])?;
+        let wrong = error(&asset, "patterns", Precision::BF16)?;
         assert!(wrong < 0.15, "{wrong:.1e} off");
         assert!(error(&asset, "plain", Precision::BF16)? > 3.0 * wrong, "the adapter changes something");
     }

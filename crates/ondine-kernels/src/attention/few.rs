@@ -19,7 +19,10 @@ use crate::{
 };
 
 /// The most rows of a head of keys and values: queries times the query heads that it serves.
-pub(super) const FEW_ROWS: usize = 8;
+///
+/// Whatever their number, a row comes out the same to the bit: tokens that are guessed and then checked together are
+/// looked at as they would be one by one.
+pub(super) const FEW_ROWS: usize = 32;
 
 /// Rows whose sums stay in registers.
 const TILE_ROWS: usize = 4;
