@@ -1,6 +1,6 @@
 //! Adapters of other networks' weights: LoRA (Hu et al. 2021) and its kin in all dialects that people share.
 //!
-//! A file says for modules of a network how their weights change ([`change`]): by a product of two narrow matrices
+//! A file says for modules of a network how their weights change: by a product of two narrow matrices
 //! (LoRA, for convolutions `LoCon`), a product of two such products (`LoHa`, Hyeon-Woo et al. 2021), a Kronecker
 //! product (`LoKr`), a difference; and all with the length of rows or columns learned apart (`DoRA`, Liu et al. 2024).
 //! The changed weights are [`Recipes`](ondine_graph::recipe::Recipes): computed when they are packed, so an adapter
