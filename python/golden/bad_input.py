@@ -200,8 +200,8 @@ def request_cases():
              ("--noise", "nowhere.safetensors", "nowhere.safetensors"), ("--memory", "1MB", ""), ("--nonsense", "1", "nonsense")]
     cases = [Case(f"{flag} {value}", arguments=(flag, value), words=(word,), codes=REFUSED) for flag, value, word in flags]
     return cases + [
-        Case("a prompt of 100 kB", prompt="cat " * 25_000, codes=EITHER),
-        Case("a prompt of one word of 100 kB", prompt="c" * 100_000, codes=EITHER),
+        Case("a prompt of 100 kB", prompt="cat " * 25_000, codes=REFUSED),
+        Case("a prompt of one word of 100 kB", prompt="c" * 100_000, codes=REFUSED),
         Case("a prompt of emoji", prompt="😀🐈🦊🎃", codes=EITHER),
         Case("an empty prompt", prompt="", codes=EITHER),
         Case("a prompt of control characters", prompt="\x01\x02\t\n\x7f", codes=EITHER),
