@@ -120,7 +120,7 @@ pub(crate) struct BlockedRows<'a> {
 }
 
 impl<'a> BlockedRows<'a> {
-    /// `rows` rows for codes of `shape`, of which a panel is `panel`.
+    /// The rows in `bytes`, prepared for codes as those of `panel`.
     pub(crate) fn new(cpu: &Cpu, bytes: &'a [u8], panel: &CodedPanel) -> Self {
         let &CodedPanel { bits, channels, centre, .. } = panel;
         let plain = panel.is_plain();

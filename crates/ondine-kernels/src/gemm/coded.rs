@@ -3,7 +3,7 @@
 //! A few rows are multiplied with the codes as they are read: such products wait for the memory, and codes are a
 //! quarter to a sixteenth of what f32 takes. For more rows a step of a panel is unpacked once, into memory that stays
 //! in the cache, and multiplied as any other. Rows of codes are multiplied with codes, see
-//! [`grouped`](crate::gemm::grouped).
+//! [`grouped`](crate::gemm::grouped), and those with a scale for each block too, see [`blocked`](crate::gemm::blocked).
 //!
 //! Panels are those of [`Layout`], of words that hold consecutive channels of one column, the first in the lowest bits.
 //! Each group of channels begins with a new word. Behind the words lie scales, f16 or f32, and zeros, f16, or minima,

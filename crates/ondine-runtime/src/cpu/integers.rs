@@ -1,12 +1,11 @@
 //! Codes of 8 bits that the program computes with: numbers to codes and back, products of codes.
 
-use ondine_kernels::{self as k, CodedProblem, ConvProblem, GemmProblem, Grid, Input, MatmulShape, RowScale};
+use ondine_kernels::{self as k, ConvProblem, Grid, Input, MatmulShape, RowScale};
 
 use super::{
-    form::Format,
     operand::{Operand, Target},
     processor::Processor,
-    products::{conv_shape, finish, matmul_shape},
+    products::{conv_shape, finish, linear_of, matmul_shape},
 };
 use ondine_graph::{Conv2d, DType, Epilogue, Result, fail};
 
@@ -80,38 +79,12 @@ pub(super) fn linear(
     device: &Processor,
 ) -> Result<()> {
     let [inputs @ .., scale, zero] = inputs else { fail!(Shape, "codes have a scale and a zero") };
-    let [x, weight, ..] = inputs else { fail!(Shape, "linear needs an input and a weight") };
-    let (Some((&input_stride, rows)), Some(&columns)) = (x.shape.split_last(), out.shape.last()) else {
-        fail!(Shape, "linear of a single number");
-    };
+    let [x, ..] = inputs else { fail!(Shape, "linear needs an input and a weight") };
     if out.bytes.is_empty() {
         return Ok(());
     }
     let scales = row_scales(scale, zero)?;
-    let input = Input::U8 { values: x.bytes, scales: &scales };
-    if let Some(Format::Coded { coding, gate }) = weight.format {
-        let problem = CodedProblem {
-            rows: rows.iter().product(),
-            input,
-            input_stride,
-            shape: coding.shape(gate, weight.shape),
-            weights: weight.bytes,
-            epilogue: finish(epilogue, inputs, columns)?,
-            out_stride: columns,
-        };
-        k::gemm_coded(&device.cpu, &problem, out.output()?);
-        return Ok(());
-    }
-    let problem = GemmProblem {
-        rows: rows.iter().product(),
-        input,
-        input_stride,
-        weights: weight.packed(device)?,
-        epilogue: finish(epilogue, inputs, columns)?,
-        out_stride: columns,
-    };
-    k::gemm(&device.cpu, &problem, out.output()?);
-    Ok(())
+    linear_of(Input::U8 { values: x.bytes, scales: &scales }, epilogue, inputs, out, device)
 }
 
 pub(super) fn conv2d(

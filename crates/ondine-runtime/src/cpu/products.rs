@@ -143,34 +143,36 @@ pub(super) fn linear(
     device: &Processor,
 ) -> Result<()> {
     let [x, weight, ..] = inputs else { fail!(Shape, "linear needs an input and a weight") };
+    let input = match (weight.format, x.dtype) {
+        (Some(Format::Coded { .. }), DType::U8) => Input::Blocks(x.bytes),
+        _ => x.input()?,
+    };
+    linear_of(input, epilogue, inputs, out, device)
+}
+
+/// A linear layer of the first of `inputs`, as `input` says that it is read.
+pub(super) fn linear_of(
+    input: Input<'_>,
+    epilogue: Epilogue,
+    inputs: &[Operand<'_>],
+    out: &mut Target<'_>,
+    device: &Processor,
+) -> Result<()> {
+    let [x, weight, ..] = inputs else { fail!(Shape, "linear needs an input and a weight") };
     let (Some((&input_stride, rows)), Some(&columns)) = (x.shape.split_last(), out.shape.last()) else {
         fail!(Shape, "linear of a single number");
     };
     if out.bytes.is_empty() {
         return Ok(());
     }
+    let (rows, epilogue, out_stride) = (rows.iter().product(), finish(epilogue, inputs, columns)?, columns);
     if let Some(Format::Coded { coding, gate }) = weight.format {
-        let input = if x.dtype == DType::U8 { Input::Blocks(x.bytes) } else { x.input()? };
-        let problem = CodedProblem {
-            rows: rows.iter().product(),
-            input,
-            input_stride,
-            shape: coding.shape(gate, weight.shape),
-            weights: weight.bytes,
-            epilogue: finish(epilogue, inputs, columns)?,
-            out_stride: columns,
-        };
+        let shape = coding.shape(gate, weight.shape);
+        let problem = CodedProblem { rows, input, input_stride, shape, weights: weight.bytes, epilogue, out_stride };
         k::gemm_coded(&device.cpu, &problem, out.output()?);
         return Ok(());
     }
-    let problem = GemmProblem {
-        rows: rows.iter().product(),
-        input: x.input()?,
-        input_stride,
-        weights: weight.packed(device)?,
-        epilogue: finish(epilogue, inputs, columns)?,
-        out_stride: columns,
-    };
+    let problem = GemmProblem { rows, input, input_stride, weights: weight.packed(device)?, epilogue, out_stride };
     k::gemm(&device.cpu, &problem, out.output()?);
     Ok(())
 }
