@@ -60,14 +60,15 @@ fn builders_take_the_element_types_that_operators_read() {
     use DType::{BF16, Bool, F32, I64};
     let (row, rows, square): (&[usize], &[usize], &[usize]) = (&[4], &[2, 4], &[2, 2]);
     let (tokens, maps, kernel): (&[usize], &[usize], &[usize]) = (&[1, 3, 4], &[1, 5, 5, 4], &[4, 4, 3, 3]);
-    let attention = |mask| Op::Attention(Attention { heads: 2, kv_heads: 2, scale: 1.0, causal: false, mask });
+    let attention =
+        |mask| Op::Attention(Attention { heads: 2, kv_heads: 2, scale: 1.0, causal: false, window: None, mask });
     let eps = 1e-5;
     let group_norm = Op::GroupNorm { groups: 2, eps, activation: Default::default() };
     let conv = |conv: Conv2d| Op::Conv2d(conv, Default::default());
     let cell = Op::Recurrent { cell: Cell::Tanh, reverse: false };
     let bias = Epilogue { bias: true, ..Default::default() };
     let residual = Epilogue { residual: true, ..Default::default() };
-    let refused: [(Op, &[Input<'_>]); 24] = [
+    let refused: [(Op, &[Input<'_>]); 26] = [
         (Op::LayerNorm { eps }, &[(F32, rows), (BF16, row), (F32, row)]),
         (Op::LayerNorm { eps }, &[(I64, rows), (F32, row), (F32, row)]),
         (Op::RmsNorm { eps }, &[(F32, rows), (BF16, row)]),
@@ -85,6 +86,8 @@ fn builders_take_the_element_types_that_operators_read() {
         (Op::GroupedMatMul { transposed: false }, &[(F32, rows), (BF16, &[1, 4, 4]), (I64, &[1])]),
         (cell, &[(F32, &[2, 1, 4]), (BF16, &[4, 4]), (F32, row), (F32, &[1, 4])]),
         (attention(Mask::Keys), &[(F32, tokens), (F32, tokens), (F32, tokens), (I64, &[1, 3])]),
+        (attention(Mask::Lengths), &[(F32, tokens), (F32, tokens), (F32, tokens), (I64, &[2])]),
+        (attention(Mask::Lengths), &[(F32, tokens), (F32, tokens), (F32, tokens), (F32, &[1])]),
         (attention(Mask::Additive), &[(F32, tokens), (F32, tokens), (F32, tokens), (Bool, &[1, 1, 3, 3])]),
         (attention(Mask::None), &[(F32, tokens), (F32, tokens), (BF16, tokens)]),
         (Op::Solve, &[(F32, square), (I64, square)]),

@@ -287,6 +287,7 @@ fn attentions(cpu: &'static Cpu, dtype: WeightType) -> Call {
         out_stride: HEADS * DIM,
         scale: 0.16,
         causal: false,
+        window: None,
         eight_bit: false,
     };
     let operands = [(); 3].map(|()| Tensor::new(ROWS * HEADS * DIM));

@@ -157,6 +157,7 @@ impl Bench<'_> {
             out_stride: width,
             scale: (dim as f32).powf(-0.5),
             causal: false,
+            window: None,
             eight_bit: self.dtype == WeightType::S8,
         };
         let single = [queries, keys, keys].map(|rows| numbers(rows * width));

@@ -69,6 +69,11 @@ pub fn attention(
     }
     check_rows("output", out.len(), batch * queries, heads * value_dim, shape.out_stride);
     mask.check(shape);
+    if let AttentionMask::Lengths(lengths) = mask
+        && !are_few(shape)
+    {
+        return one_by_one(cpu, shape, operands, lengths, out, scratch);
+    }
     if batch * queries * heads * value_dim == 0 {
         return;
     }
@@ -116,6 +121,24 @@ pub fn attention(
         let first = index * task_rows;
         run(Part::Attend { head, rows: first..rows.min(first + task_rows) });
     });
+}
+
+/// Attention of many queries in sequences of several lengths.
+fn one_by_one(
+    cpu: &Cpu,
+    shape: &AttentionShape,
+    operands: [Values<'_>; 3],
+    lengths: &[usize],
+    mut out: Output<'_>,
+    scratch: &mut [u8],
+) {
+    for (index, &keys) in lengths.iter().enumerate() {
+        let one = AttentionShape { batch: 1, keys, ..*shape };
+        let starts = [shape.queries, shape.keys, shape.keys];
+        let own = [0, 1, 2].map(|i| operands[i].from(index * starts[i] * shape.strides[i]));
+        let first = index * shape.queries * shape.out_stride;
+        attention(cpu, &one, own, AttentionMask::None, out.from(first), scratch);
+    }
 }
 
 thread_local! {

@@ -65,8 +65,7 @@ fn pixel(shape: &ConvShape, inputs: &[Vec<f64>], image: usize, [y, x]: [usize; 2
 
 /// `[batch, queries, heads, value_dim]` of an attention; operands as [`AttentionShape`] says.
 pub(crate) fn attention(shape: &AttentionShape, [q, k, v]: [&[f64]; 3], mask: AttentionMask<'_>) -> Vec<f64> {
-    let &AttentionShape { batch, heads, kv_heads, queries, keys, head_dim, value_dim, strides, scale, causal, .. } =
-        shape;
+    let &AttentionShape { batch, heads, kv_heads, queries, keys, head_dim, value_dim, strides, scale, .. } = shape;
     let mut out = Vec::new();
     for (b, i, h) in (0..batch).flat_map(|b| (0..queries).flat_map(move |i| (0..heads).map(move |h| (b, i, h)))) {
         let kv = h / (heads / kv_heads);
@@ -74,10 +73,14 @@ pub(crate) fn attention(shape: &AttentionShape, [q, k, v]: [&[f64]; 3], mask: At
             let query = &q[(b * queries + i) * strides[0] + h * head_dim..][..head_dim];
             let key = &k[(b * keys + j) * strides[1] + kv * head_dim..][..head_dim];
             let score = f64::from(scale) * query.iter().zip(key).map(|(q, k)| q * k).sum::<f64>();
-            let hidden = causal && j + queries > i + keys;
+            // The keys that the sequence has, and the place of the query among them.
+            let length = if let AttentionMask::Lengths(lengths) = mask { lengths[b] } else { keys };
+            let place = (i + length) as isize - queries as isize;
+            let early = shape.window.is_some_and(|window| j as isize <= place - window as isize);
+            let hidden = j >= length || early || (shape.causal && j as isize > place);
             match mask {
                 _ if hidden => f64::NEG_INFINITY,
-                AttentionMask::None => score,
+                AttentionMask::None | AttentionMask::Lengths(_) => score,
                 AttentionMask::Keys(seen) => {
                     if seen[b * keys + j] {
                         score

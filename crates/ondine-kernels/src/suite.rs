@@ -341,6 +341,7 @@ proptest! {
 enum MaskKind {
     None,
     Keys,
+    Lengths,
     Additive(bool, bool),
 }
 
@@ -358,9 +359,10 @@ fn attention_shape() -> impl Strategy<Value = AttentionShape> {
         0_usize..2,
         -0.5_f32..2.0,
         [any::<bool>(), any::<bool>()],
+        proptest::option::of(prop_oneof![1_usize..20, 100_usize..200]),
     )
         .prop_map(
-            |((batch, kv_heads, repeat), queries, keys, head_dim, value_dim, gaps, out_gap, scale, flags)| {
+            |((batch, kv_heads, repeat), queries, keys, head_dim, value_dim, gaps, out_gap, scale, flags, window)| {
                 let heads = kv_heads * repeat;
                 let widths = [heads * head_dim, kv_heads * head_dim, kv_heads * value_dim];
                 let strides = [0, 1, 2].map(|i| widths[i] + gaps[i]);
@@ -377,6 +379,7 @@ fn attention_shape() -> impl Strategy<Value = AttentionShape> {
                     out_stride,
                     scale,
                     causal: flags[0],
+                    window,
                     eight_bit: flags[1],
                 }
             },
@@ -385,7 +388,7 @@ fn attention_shape() -> impl Strategy<Value = AttentionShape> {
 
 fn mask_kind() -> impl Strategy<Value = MaskKind> {
     let additive = (any::<bool>(), any::<bool>()).prop_map(|(batch, heads)| MaskKind::Additive(batch, heads));
-    prop_oneof![Just(MaskKind::None), Just(MaskKind::Keys), additive]
+    prop_oneof![Just(MaskKind::None), Just(MaskKind::Keys), Just(MaskKind::Lengths), additive]
 }
 
 proptest! {
@@ -431,12 +434,14 @@ fn check_attention(shape: &AttentionShape, mask: MaskKind, dtype: WeightType, ou
     let rows = [queries, keys, keys];
     let operands = [0, 1, 2].map(|i| Tensor::new(dtype, &mut random, batch * rows[i] * strides[i], 1));
     let seen: Vec<bool> = (0..batch * keys).map(|_| random.number() > -0.3).collect();
+    let lengths: Vec<usize> = (0..batch).map(|i| keys.saturating_sub(i * (seed as usize % 50))).collect();
     let additive: Vec<f32> = (0..batch * heads * queries * keys)
         .map(|i| if i % 5 == 0 { f32::NEG_INFINITY } else { 3.0 * random.number() })
         .collect();
     let mask = match mask {
         MaskKind::None => AttentionMask::None,
         MaskKind::Keys => AttentionMask::Keys(&seen),
+        MaskKind::Lengths => AttentionMask::Lengths(&lengths),
         MaskKind::Additive(batch, heads) => {
             let count = if batch { shape.batch } else { 1 } * if heads { shape.heads } else { 1 };
             AttentionMask::Additive { values: &additive[..count * queries * keys], batch, heads }
@@ -497,6 +502,7 @@ fn check_unseen(queries: usize) {
         out_stride: 2,
         scale: 1.0,
         causal: false,
+        window: None,
         eight_bit: false,
     };
     let seen: Vec<bool> = (0..10).map(|i| i >= 5).collect();

@@ -2,6 +2,7 @@
 //!
 //! | to | use |
 //! |---|---|
+//! | go on with several texts at once | [`batch::Batch`] |
 //! | hold a conversation | [`chat::Chat`] |
 //! | go on with any text, remember what was read of it | [`session::Session`] |
 //! | choose how tokens are drawn | [`sample::Sampling`] |
@@ -20,6 +21,7 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
+pub mod batch;
 pub mod chat;
 pub mod draft;
 pub mod draft_model;
@@ -36,6 +38,7 @@ pub mod stop;
 pub mod template;
 pub mod transcript;
 
+pub use batch::Batch;
 pub use chat::Chat;
 pub use model::Model;
 pub use session::{Answer, Event, Session};

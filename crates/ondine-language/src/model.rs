@@ -21,6 +21,9 @@ pub struct Settings {
     pub context: Option<usize>,
     /// Type of weights and activations.
     pub precision: Precision,
+    /// The most texts that are gone on with at once ([`batch`](crate::batch)), each of up to `context` tokens; 0 if it
+    /// is one.
+    pub texts: usize,
 }
 
 /// A language model of which nothing has been loaded: what it will take is known.
@@ -29,6 +32,7 @@ pub struct Plan {
     language: Language,
     prepared: Prepared,
     context: usize,
+    texts: usize,
     template: Option<Result<Template>>,
 }
 
@@ -48,10 +52,10 @@ impl Plan {
     pub fn of(language: Language, settings: Settings, device: &Device) -> Result<Self> {
         let context = settings.context.unwrap_or_else(|| language.max_tokens.min(TYPICAL_CONTEXT));
         let options = Options { precision: settings.precision, ..Options::default() };
-        let prepared = language.asset(context)?.prepare(&options, device)?;
+        let prepared = language.asset(context, settings.texts)?.prepare(&options, device)?;
         // One that cannot be read is an error of those who ask for it.
         let template = language.vocabulary.template(None).map(|source| Template::new(source));
-        Ok(Self { language, prepared, context, template })
+        Ok(Self { language, prepared, context, texts: settings.texts, template })
     }
 
     /// Bytes that the model takes at most while it answers: weights, states and workspace.
@@ -62,11 +66,14 @@ impl Plan {
         let sizes: Bindings = [("tokens".into(), PIECE.min(self.context))].into();
         let plan = self.prepared.plan("next", &sizes)?;
         let mut bytes = (self.prepared.weight_bytes() as u64).saturating_add(plan.arena_bytes() as u64);
-        for slot in self.prepared.graph("next")?.states() {
-            let shape = slot.signature.shape.bind(&sizes)?;
-            let elements =
-                shape.iter().fold(slot.signature.dtype.size() as u64, |all, &size| all.saturating_mul(size as u64));
-            bytes = bytes.saturating_add(elements);
+        // States of one text, and of several.
+        for function in ["next", "batch"].into_iter().filter_map(|name| self.prepared.graph(name).ok()) {
+            for slot in function.states() {
+                let shape = slot.signature.shape.bind(&sizes)?;
+                let elements =
+                    shape.iter().fold(slot.signature.dtype.size() as u64, |all, &size| all.saturating_mul(size as u64));
+                bytes = bytes.saturating_add(elements);
+            }
         }
         Ok(bytes)
     }
@@ -76,12 +83,12 @@ impl Plan {
     /// # Errors
     /// If a weight cannot be read, or there is no memory for it.
     pub fn load(self, cache: Option<&Cache>) -> Result<Model> {
-        let Self { language, prepared, context, template } = self;
+        let Self { language, prepared, context, texts, template } = self;
         let network = prepared.specialize(cache)?.load()?;
         let Language { name, vocabulary, max_tokens, .. } = language;
         let vocabulary = Arc::new(vocabulary);
         let guides = OnceLock::new();
-        Ok(Model { parts: Arc::new(Parts { name, vocabulary, max_tokens, context, template, guides, network }) })
+        Ok(Model { parts: Arc::new(Parts { name, vocabulary, max_tokens, context, texts, template, guides, network }) })
     }
 }
 
@@ -97,6 +104,7 @@ struct Parts {
     vocabulary: Arc<Vocabulary>,
     max_tokens: usize,
     context: usize,
+    texts: usize,
     template: Option<Result<Template>>,
     /// Made when they are first asked for.
     guides: OnceLock<Result<Guides>>,
@@ -128,6 +136,12 @@ impl Model {
     #[must_use]
     pub fn context(&self) -> usize {
         self.parts.context
+    }
+
+    /// How many texts can be gone on with at once; 0 if nobody has asked for more than one.
+    #[must_use]
+    pub fn texts(&self) -> usize {
+        self.parts.texts
     }
 
     /// The longest text that the model was made for, in tokens.

@@ -12,13 +12,47 @@ pub(crate) struct Network {
     next: Function,
     extend: Function,
     logits: Function,
+    together: Option<Together>,
     state: State,
+}
+
+/// What goes on with several texts in one call.
+#[derive(Debug)]
+struct Together {
+    batch: Function,
+    seat: Function,
 }
 
 impl Network {
     pub(crate) fn new(model: &Model) -> Result<Self> {
         let [next, extend, logits] = ["next", "extend", "logits"].map(|name| model.function(name));
-        Ok(Self { next: next?, extend: extend?, logits: logits?, state: State::default() })
+        let together = match [model.function("batch"), model.function("seat")] {
+            [Ok(batch), Ok(seat)] => Some(Together { batch, seat }),
+            _ => None,
+        };
+        Ok(Self { next: next?, extend: extend?, logits: logits?, together, state: State::default() })
+    }
+
+    /// True if several texts can be gone on with in one call.
+    pub(crate) fn batches(&self) -> bool {
+        self.together.is_some()
+    }
+
+    /// Makes the first `count` tokens of the states those of text `text`.
+    pub(crate) fn seat(&mut self, text: usize, count: usize, wish: &Wish) -> Result<()> {
+        let Some(Together { seat, .. }) = &self.together else { fail!(Internal, "texts are gone on with one by one") };
+        let [text, count] = [text, count].map(|number| NDArray::scalar(number as i64));
+        seat.run_until(&[("text", &text), ("count", &count)], &mut self.state, wish).map(|_| ())
+    }
+
+    /// Adds one token to each of the first texts, which have `past` tokens, and yields the logits of what comes next:
+    /// `[texts, vocabulary]`.
+    pub(crate) fn batch(&mut self, ids: &[u32], past: &[usize], wish: &Wish) -> Result<NDArray> {
+        let Some(Together { batch, .. }) = &self.together else { fail!(Internal, "texts are gone on with one by one") };
+        let ids: Vec<i64> = ids.iter().map(|&id| id.into()).collect();
+        let past: Vec<i64> = past.iter().map(|&past| past as i64).collect();
+        let (ids, past) = (NDArray::new(&[ids.len()], &ids)?, NDArray::new(&[past.len()], &past)?);
+        batch.run_until(&[("input_ids", &ids), ("past", &past)], &mut self.state, wish)?.take("logits")
     }
 
     /// Adds `ids` to the `past` tokens that the states hold, and yields the logits of what comes next. `done` hears how

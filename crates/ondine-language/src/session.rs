@@ -116,10 +116,10 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Session {
     model: Model,
-    network: Network,
+    pub(crate) network: Network,
     /// The tokens that the states hold.
     read: Vec<u32>,
-    cancel: Cancel,
+    pub(crate) cancel: Cancel,
     /// Guesses what comes next.
     drafter: Box<dyn Drafter>,
 }
@@ -171,46 +171,39 @@ impl Session {
     /// # Errors
     /// If the prompt is empty or longer than the context, a setting means nothing, or the model fails.
     pub fn answer(&mut self, prompt: &[u32], options: &Options, on: &mut dyn FnMut(Event<'_>)) -> Result<Answer> {
-        let context = self.model.context();
-        if prompt.is_empty() {
-            fail!(Argument, "the prompt has no tokens");
-        }
-        if prompt.len() >= context {
-            let needed = prompt.len() + 1;
-            fail!(Argument, "the prompt and one token of the answer take {needed} tokens, the context holds {context}");
-        }
+        check_prompt(prompt, self.model.context())?;
         let model = self.model.clone();
         let mut writer = Writer::new(&model, prompt, options)?;
         let begun = Instant::now();
         let wish = self.cancel.listen();
-        // At least one token is read, for what comes after it.
-        let same = self.read.iter().zip(prompt).take_while(|(a, b)| a == b).count().min(prompt.len() - 1);
-        self.read.truncate(same);
-        let rest = prompt.get(same..).unwrap_or_default();
-        let read = self.extend(rest, &wish, &mut |count| on(Event::Read(count, prompt.len())));
+        let (same, read) = self.read_prompt(prompt, 1, &wish, &mut |count| on(Event::Read(count, prompt.len())));
         let prompt_time = begun.elapsed();
         let reason = match read {
             Err(error) if error.kind() == ErrorKind::Cancelled => Reason::Cancelled,
             Err(error) => return Err(error),
             Ok(logits) => self.go_on(logits, &mut writer, &wish, on)?,
         };
-        let rest = writer.out.finish(reason);
-        if !rest.is_empty() {
-            on(Event::Text(&rest));
-        }
-        let usage = Usage {
-            prompt_tokens: prompt.len(),
-            cached_tokens: same,
-            output_tokens: writer.out.tokens.len(),
-            forced_tokens: writer.forced,
-            drafted_tokens: writer.drafted,
-            accepted_tokens: writer.accepted,
-            prompt_time,
-            output_time: begun.elapsed().saturating_sub(prompt_time),
-        };
-        on(Event::Finished(reason, usage));
-        let complete = writer.is_complete(reason);
-        Ok(Answer { text: writer.out.text, tokens: writer.out.tokens, reason, complete, usage })
+        let output_time = begun.elapsed().saturating_sub(prompt_time);
+        let taken = Taken { prompt_tokens: prompt.len(), cached_tokens: same, prompt_time, output_time };
+        Ok(writer.end(reason, taken, on))
+    }
+
+    /// Reads what is not remembered of a prompt: how many tokens were, and the logits of what comes next. What is
+    /// remembered counts in steps of so many tokens.
+    pub(crate) fn read_prompt(
+        &mut self,
+        prompt: &[u32],
+        step: usize,
+        wish: &Wish,
+        done: &mut dyn FnMut(usize),
+    ) -> (usize, Result<Vec<f32>>) {
+        // At least one token is read, for what comes after it.
+        let most = prompt.len().saturating_sub(1);
+        let same = self.read.iter().zip(prompt).take_while(|(a, b)| a == b).count().min(most);
+        let same = same - same % step;
+        self.read.truncate(same);
+        let rest = prompt.get(same..).unwrap_or_default();
+        (same, self.extend(rest, wish, done))
     }
 
     /// Token by token, until the answer is over.
@@ -381,8 +374,28 @@ pub(crate) fn likelihood(logits: &[f32], id: u32) -> Result<f64> {
     }
 }
 
+/// Makes sure that a prompt leaves room for an answer.
+pub(crate) fn check_prompt(prompt: &[u32], context: usize) -> Result<()> {
+    if prompt.is_empty() {
+        fail!(Argument, "the prompt has no tokens");
+    }
+    if prompt.len() >= context {
+        let needed = prompt.len() + 1;
+        fail!(Argument, "the prompt and one token of the answer take {needed} tokens, the context holds {context}");
+    }
+    Ok(())
+}
+
+/// What reading a prompt and answering it took.
+pub(crate) struct Taken {
+    pub(crate) prompt_tokens: usize,
+    pub(crate) cached_tokens: usize,
+    pub(crate) prompt_time: Duration,
+    pub(crate) output_time: Duration,
+}
+
 /// What chooses the tokens of an answer, and makes it of them.
-struct Writer<'a> {
+pub(crate) struct Writer<'a> {
     sampler: Sampler,
     guide: Option<Guide>,
     out: Output<'a>,
@@ -395,7 +408,7 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn new(model: &'a Model, prompt: &[u32], options: &Options) -> Result<Self> {
+    pub(crate) fn new(model: &'a Model, prompt: &[u32], options: &Options) -> Result<Self> {
         if options.grammar.is_some() && options.ignore_end {
             fail!(Argument, "an answer of a form ends where the form does: it cannot go on after its end");
         }
@@ -418,7 +431,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The next token, of the logits of all.
-    fn choose(&mut self, logits: &mut Vec<f32>) -> Result<u32> {
+    pub(crate) fn choose(&mut self, logits: &mut Vec<f32>) -> Result<u32> {
         // Some models have more logits than tokens.
         logits.truncate(self.out.model.vocabulary().len());
         if let Some(guide) = &mut self.guide {
@@ -428,7 +441,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The next token, if the form leaves no choice.
-    fn forced(&mut self) -> Result<Option<u32>> {
+    pub(crate) fn forced(&mut self) -> Result<Option<u32>> {
         let Some(guide) = &mut self.guide else { return Ok(None) };
         let only = guide.only()?;
         if let Some(id) = only {
@@ -439,7 +452,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Adds a token; a reason, if the answer is over.
-    fn push(&mut self, id: u32, on: &mut dyn FnMut(Event<'_>)) -> Result<Option<Reason>> {
+    pub(crate) fn push(&mut self, id: u32, on: &mut dyn FnMut(Event<'_>)) -> Result<Option<Reason>> {
         let before = self.out.tokens.len();
         let reason = self.out.push(id, on)?;
         let Some(guide) = self.guide.as_mut().filter(|_| self.out.tokens.len() > before) else { return Ok(reason) };
@@ -449,6 +462,28 @@ impl<'a> Writer<'a> {
         } else {
             reason
         })
+    }
+
+    /// The answer, which is over.
+    pub(crate) fn end(mut self, reason: Reason, taken: Taken, on: &mut dyn FnMut(Event<'_>)) -> Answer {
+        let rest = self.out.finish(reason);
+        if !rest.is_empty() {
+            on(Event::Text(&rest));
+        }
+        let Taken { prompt_tokens, cached_tokens, prompt_time, output_time } = taken;
+        let usage = Usage {
+            prompt_tokens,
+            cached_tokens,
+            output_tokens: self.out.tokens.len(),
+            forced_tokens: self.forced,
+            drafted_tokens: self.drafted,
+            accepted_tokens: self.accepted,
+            prompt_time,
+            output_time,
+        };
+        on(Event::Finished(reason, usage));
+        let complete = self.is_complete(reason);
+        Answer { text: self.out.text, tokens: self.out.tokens, reason, complete, usage }
     }
 
     fn is_complete(&mut self, reason: Reason) -> bool {

@@ -206,7 +206,7 @@ fn attention(m: &mut Module<'_>, x: Value, bias: Value, config: &Config) -> Resu
     let v = linear(&mut m.at("v"), x, width, false)?;
     // The scale is part of what queries are initialized with.
     let (heads, kv_heads) = (config.num_heads, config.num_heads);
-    let attention = Attention { heads, kv_heads, scale: 1.0, causal: false, mask: Mask::Additive };
+    let attention = Attention { heads, kv_heads, scale: 1.0, causal: false, window: None, mask: Mask::Additive };
     let mixed = m.attention(attention, [q, k, v], Some(bias))?;
     linear(&mut m.at("o"), mixed, config.d_model, false)
 }

@@ -4,12 +4,13 @@
 //! rotary positions, windows, biases, scales, soft caps, experts, keys that layers share) and in nothing else. Weights
 //! are named as in transformers.
 //!
-//! Every function takes `input_ids` I64 `[tokens]` and `past` (I64, one number): how many tokens the states hold
-//! already. It appends the keys and values of its tokens to the states `keys.N` and `values.N`
+//! Every function of one text takes `input_ids` I64 `[tokens]` and `past` (I64, one number): how many tokens the states
+//! hold already. It appends the keys and values of its tokens to the states `keys.N` and `values.N`
 //! `[context, kv_heads * head_dim]`, which are written where they lie. The next call may name a smaller `past`: what
-//! lies behind it is then overwritten, which is how a conversation is rewound.
+//! lies behind it is then overwritten, which is how a conversation is rewound. [`together`] goes on with several texts.
 
 mod attention;
+mod batch;
 mod config;
 mod experts;
 mod families;
@@ -49,6 +50,9 @@ pub enum Output {
     Extend,
     /// `logits` `[tokens, vocab_size]` of every token.
     All,
+    /// `logits` `[texts, vocab_size]` of one token each of several texts: `input_ids` and `past` are I64 `[texts]`, and
+    /// the states have room for the most of them.
+    Batch(usize),
     /// `last_hidden_state` `[tokens, hidden_size]`, after the final norm, and `hidden_states.N`
     /// `[tokens, hidden_size]`: what enters layer N.
     States,
@@ -74,12 +78,19 @@ pub fn build(config: &Config, options: Options) -> Result<Graph> {
         fail!(Argument, "a context of {} tokens; the model was made for 1 to {most}", options.context);
     }
     let mut graph = Graph::new();
-    graph.expect("tokens", 1);
-    graph.limit("tokens", 1, options.context);
+    let (symbol, most) =
+        if let Output::Batch(texts) = options.output { ("texts", texts) } else { ("tokens", options.context) };
+    graph.expect(symbol, 1);
+    graph.limit(symbol, 1, most);
     let root = &mut Module::root(&mut graph);
-    let tokens = Dim::symbol("tokens");
+    let tokens = Dim::symbol(symbol);
     let ids = root.input("input_ids", DType::I64, [tokens.clone()]);
-    let mut sequence = Sequence::new(root, config, tokens, options.context)?;
+    let mut sequence = if let Output::Batch(texts) = options.output {
+        batch::check(config, texts)?;
+        Sequence::several(root, config, tokens, options.context, texts)?
+    } else {
+        Sequence::new(root, config, tokens, options.context)?
+    };
 
     let m = &mut root.at("model");
     let mut x = embedding(&mut m.at("embed_tokens"), ids, [config.vocab_size, config.hidden_size])?;
@@ -103,10 +114,12 @@ pub fn build(config: &Config, options: Options) -> Result<Graph> {
                 Output::Extend => break,
                 Output::Next => {
                     let (start, end) = (&sequence.tokens - 1, sequence.tokens.clone());
-                    [h, x] = [m.slice(h, 0, start.clone(), end.clone())?, m.slice(x, 0, start, end)?];
+                    x = m.slice(x, 0, start, end)?;
+                    // Once more for this token: a norm that products alone read is rounded for these as it is computed.
+                    h = normed(m, x, config, config.norms.names().before_attention)?;
                     sequence = sequence.last(m)?;
                 }
-                Output::All | Output::States => {}
+                Output::All | Output::Batch(_) | Output::States => {}
             }
         }
         x = decoder_layer(m, [x, h], kept[index], config, layer, &sequence)?;
@@ -197,6 +210,19 @@ pub fn functions(config: &Config, context: Option<usize>) -> Result<Functions> {
         .into_iter()
         .map(|(name, output)| Ok((name, build(config, Options { context, output })?)))
         .collect()
+}
+
+/// The functions that go on with up to `texts` texts together: `batch` and `seat`, see [`batch`]; none for a model that
+/// reads them one by one.
+///
+/// # Errors
+/// As [`build`], and if `texts` is 0 or too many.
+pub fn together(config: &Config, context: usize, texts: usize) -> Result<Functions> {
+    if !config.batches() {
+        return Ok(Vec::new());
+    }
+    let output = Output::Batch(texts);
+    Ok(vec![("batch", build(config, Options { context, output })?), ("seat", batch::seat(config, context, texts)?)])
 }
 
 /// A GGUF file of a language model, ready to be specialized.

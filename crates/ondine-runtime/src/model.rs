@@ -429,7 +429,8 @@ mod tests {
             let known = graph.slice(rows, 0, 0, &past + 1).unwrap();
             let keys = graph.reshape(known, Shape(vec![1.into(), &past + 1, 64.into()])).unwrap();
             let query = graph.reshape(row, [1, 1, 64]).unwrap();
-            let attention = Attention { heads: 1, kv_heads: 1, scale: 0.125, causal: false, mask: Mask::None };
+            let attention =
+                Attention { heads: 1, kv_heads: 1, scale: 0.125, causal: false, window: None, mask: Mask::None };
             let y = graph.push(Op::Attention(attention), &[query, keys, keys]).unwrap();
             graph.output("y", y);
             let asset = Asset::new("attending", [("main", graph)], Weights::default()).unwrap();

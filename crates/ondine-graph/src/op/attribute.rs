@@ -17,6 +17,9 @@ pub enum Mask {
     None,
     /// A truth value per key, `[batch, keys]`; false hides the key.
     Keys,
+    /// How many keys a sequence has, I64 `[batch]`, at least 0 and at most `keys`: what lies behind them is not seen,
+    /// and for `causal` and `window` a sequence has no more.
+    Lengths,
     /// A number added to the scores, `[batch or 1, heads or 1, queries, keys]`.
     Additive,
 }
@@ -33,6 +36,9 @@ pub struct Attention {
     pub scale: f32,
     /// True if query `i` sees keys `0..=i + keys - queries` only.
     pub causal: bool,
+    /// How many of the keys up to `i + keys - queries` query `i` sees, the last ones, if not all: a sliding window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<usize>,
     /// The mask input, if any.
     pub mask: Mask,
 }

@@ -4,6 +4,8 @@
 //! A key is multiplied with all rows of its head in vectors of its elements, whose lanes are added up for as many keys
 //! at once as a vector has lanes; then softmax over the whole row, then the sum of the values.
 
+use std::ops::Range;
+
 use crate::{
     arch::{
         enter::RawKernel,
@@ -85,18 +87,29 @@ impl RowsOf {
     }
 }
 
+/// What the values of a sequence are multiplied by: rows of a number for each key, `stride` apart, and the keys whose
+/// numbers are not 0.
+struct Weights<'a> {
+    rows: &'a [f32],
+    stride: usize,
+    keys: Range<usize>,
+}
+
 impl FewRows<'_> {
     /// # Safety
     /// See [`RawKernel::run`]; `BF16` says what the operands are.
     #[inline(always)]
     unsafe fn attend<V: CodeVector, const BF16: bool>(self) {
         let Self { work, head, scratch } = self;
-        let &AttentionShape { kv_heads, queries, keys, head_dim, value_dim, strides, scale, .. } = work.shape;
+        let &AttentionShape { kv_heads, queries, head_dim, value_dim, strides, scale, .. } = work.shape;
         let rows = queries * (work.shape.heads / kv_heads);
+        let (batch, of_batch) = (head / kv_heads, head % kv_heads);
+        // Keys of the sequence, and those that no query sees.
+        let (keys, apart) = (work.keys_of(batch), work.shape.keys);
+        let unseen = work.shape.seen(0, keys).start / V::LANES * V::LANES;
         let (width, all) = (head_dim.next_multiple_of(V::LANES), keys.next_multiple_of(V::LANES).max(V::LANES));
         let sizes = [rows * width, rows * all, TILE_ROWS * V::LANES * V::LANES, V::LANES * V::LANES];
         let [of_queries, scores, products, sums] = scratch.get(sizes);
-        let (batch, of_batch) = (head / kv_heads, head % kv_heads);
         let bytes = if BF16 { size_of::<u16>() } else { size_of::<f32>() };
         let place = |operand: usize, row: usize, column: usize| {
             work.operands[operand].pointer().wrapping_add((row * strides[operand] + column) * bytes)
@@ -111,10 +124,10 @@ impl FewRows<'_> {
             }
         }
         let keys_of =
-            RowsOf { first: place(1, batch * keys, of_batch * head_dim), stride: strides[1] * bytes, dim: head_dim };
+            RowsOf { first: place(1, batch * apart, of_batch * head_dim), stride: strides[1] * bytes, dim: head_dim };
         let values_of =
-            RowsOf { first: place(2, batch * keys, of_batch * value_dim), stride: strides[2] * bytes, dim: value_dim };
-        for first in (0..keys).step_by(V::LANES) {
+            RowsOf { first: place(2, batch * apart, of_batch * value_dim), stride: strides[2] * bytes, dim: value_dim };
+        for first in (unseen..keys).step_by(V::LANES) {
             let count = V::LANES.min(keys - first);
             for row in (0..rows).step_by(TILE_ROWS) {
                 let queries = &of_queries[row * width..];
@@ -136,17 +149,17 @@ impl FewRows<'_> {
             }
         }
         for row in 0..rows {
-            weigh::<V>(work, head, row, &mut scores[row * all..][..keys]);
+            weigh::<V>(work, head, row, unseen, &mut scores[row * all..][..keys]);
         }
         for row in (0..rows).step_by(TILE_ROWS) {
-            let weights = &scores[row * all..];
+            let weights = Weights { rows: &scores[row * all..], stride: all, keys: unseen..keys };
             // SAFETY: values have their elements; the rows of the result are this task's.
             unsafe {
                 match rows - row {
-                    1 => blend::<V, BF16, 1>(work, head, row, &values_of, weights, all),
-                    2 => blend::<V, BF16, 2>(work, head, row, &values_of, weights, all),
-                    3 => blend::<V, BF16, 3>(work, head, row, &values_of, weights, all),
-                    _ => blend::<V, BF16, 4>(work, head, row, &values_of, weights, all),
+                    1 => blend::<V, BF16, 1>(work, head, row, &values_of, &weights),
+                    2 => blend::<V, BF16, 2>(work, head, row, &values_of, &weights),
+                    3 => blend::<V, BF16, 3>(work, head, row, &values_of, &weights),
+                    _ => blend::<V, BF16, 4>(work, head, row, &values_of, &weights),
                 }
             }
         }
@@ -225,27 +238,27 @@ unsafe fn add_lanes<V: Vector>(vectors: &[f32], turned: &mut [f32]) -> V {
     }
 }
 
-/// From the scores of a row to weights whose sum is 1, or 0 if no key is seen.
+/// From the scores of a row to weights whose sum is 1, or 0 if no key is seen. Of the first `unseen` keys, whole
+/// vectors of them, there are no scores, and no weights are made: they would be 0.
 #[inline(always)]
-fn weigh<V: Vector>(work: &Attention<'_>, head: usize, row: usize, scores: &mut [f32]) {
-    let &AttentionShape { queries, keys, causal, heads, .. } = work.shape;
+fn weigh<V: Vector>(work: &Attention<'_>, head: usize, row: usize, unseen: usize, scores: &mut [f32]) {
+    let &AttentionShape { queries, keys, heads, .. } = work.shape;
     let (batch, query_head, query) = work.locate(head, row);
-    if causal {
-        // Query `i` sees keys up to `i + keys - queries`.
-        let seen = (query + 1 + keys).saturating_sub(queries).min(keys);
-        scores[seen..].fill(f32::NEG_INFINITY);
-    }
+    let seen = work.shape.seen(query, scores.len());
+    scores[seen.end.max(unseen)..].fill(f32::NEG_INFINITY);
+    scores[unseen..seen.start.max(unseen)].fill(f32::NEG_INFINITY);
+    let scores = &mut scores[unseen..];
     match work.mask {
-        AttentionMask::None => {}
+        AttentionMask::None | AttentionMask::Lengths(_) => {}
         AttentionMask::Keys(seen) => {
-            for (score, &seen) in scores.iter_mut().zip(&seen[batch * keys..]) {
+            for (score, &seen) in scores.iter_mut().zip(&seen[batch * keys + unseen..]) {
                 *score = if seen { *score } else { f32::NEG_INFINITY };
             }
         }
         AttentionMask::Additive { values, batch: per_batch, heads: per_head } => {
             let batch = if per_batch { batch } else { 0 };
             let plane = if per_head { batch * heads + query_head } else { batch };
-            for (score, value) in scores.iter_mut().zip(&values[(plane * queries + query) * keys..][..keys]) {
+            for (score, value) in scores.iter_mut().zip(&values[(plane * queries + query) * keys..][unseen..keys]) {
                 *score += value;
             }
         }
@@ -300,18 +313,17 @@ unsafe fn blend<V: CodeVector, const BF16: bool, const R: usize>(
     head: usize,
     row: usize,
     values: &RowsOf,
-    weights: &[f32],
-    all: usize,
+    weights: &Weights<'_>,
 ) {
     let mut at = 0;
     // SAFETY: as the caller says.
     unsafe {
         while at + TILE_VECTORS * V::LANES <= values.dim {
-            blend_columns::<V, BF16, R, TILE_VECTORS>(work, head, row, values, weights, all, at);
+            blend_columns::<V, BF16, R, TILE_VECTORS>(work, head, row, values, weights, at);
             at += TILE_VECTORS * V::LANES;
         }
         while at < values.dim {
-            blend_columns::<V, BF16, R, 1>(work, head, row, values, weights, all, at);
+            blend_columns::<V, BF16, R, 1>(work, head, row, values, weights, at);
             at += V::LANES;
         }
     }
@@ -327,15 +339,14 @@ unsafe fn blend_columns<V: CodeVector, const BF16: bool, const R: usize, const N
     head: usize,
     row: usize,
     values: &RowsOf,
-    weights: &[f32],
-    all: usize,
+    weights: &Weights<'_>,
     at: usize,
 ) {
-    let &AttentionShape { queries, keys, value_dim, out_stride, .. } = work.shape;
+    let &AttentionShape { queries, value_dim, out_stride, .. } = work.shape;
     let mut sums = [[V::splat(0.0); N]; R];
     // SAFETY: as the caller says.
     unsafe {
-        for key in 0..keys {
+        for key in weights.keys.clone() {
             let from = values.first.wrapping_add(key * values.stride);
             if at == 0 {
                 values.ask::<V, BF16>(from);
@@ -345,7 +356,7 @@ unsafe fn blend_columns<V: CodeVector, const BF16: bool, const R: usize, const N
                 *elements = read::<V, BF16>(from, at + vector * V::LANES, values.dim);
             }
             for (index, sums) in sums.iter_mut().enumerate() {
-                let weight = V::splat(*weights.as_ptr().add(index * all + key));
+                let weight = V::splat(*weights.rows.as_ptr().add(index * weights.stride + key));
                 for (sum, &elements) in sums.iter_mut().zip(&elements) {
                     *sum = elements.mul_add(weight, *sum);
                 }

@@ -49,6 +49,8 @@ pub struct AttentionShape {
     pub scale: f32,
     /// True if query `i` sees keys `0..=i + keys - queries` only.
     pub causal: bool,
+    /// How many of the keys up to `i + keys - queries` query `i` sees, the last ones, if not all (a sliding window).
+    pub window: Option<usize>,
     /// True if queries and keys of bf16 may be rounded to numbers of 8 bits with a scale for each query and for every
     /// few keys, where a tier multiplies those faster. Values and their weights are not.
     pub eight_bit: bool,
@@ -61,6 +63,9 @@ pub enum AttentionMask<'a> {
     None,
     /// `[batch, keys]`: false hides the key.
     Keys(&'a [bool]),
+    /// `[batch]`: how many keys a sequence has, at most `keys`; what lies behind them is never read. For it, that many
+    /// is what [`AttentionShape::keys`] says to `causal` and `window`.
+    Lengths(&'a [usize]),
     /// `[batch or 1, heads or 1, queries, keys]`, added to the scaled scores.
     Additive {
         /// The numbers.
@@ -78,6 +83,10 @@ impl AttentionMask<'_> {
         match *self {
             Self::None => {}
             Self::Keys(seen) => assert_eq!(seen.len(), batch * keys, "mask of {shape:?}"),
+            Self::Lengths(lengths) => {
+                assert_eq!(lengths.len(), batch, "mask of {shape:?}");
+                assert!(lengths.iter().all(|&length| length <= keys), "lengths of {shape:?}");
+            }
             Self::Additive { values, batch: per_batch, heads: per_head } => {
                 let count = if per_batch { batch } else { 1 } * if per_head { heads } else { 1 };
                 assert_eq!(values.len(), count * queries * keys, "mask of {shape:?}");
@@ -170,6 +179,17 @@ pub(super) struct Attention<'a> {
 // parts.
 unsafe impl Sync for Attention<'_> {}
 
+impl AttentionShape {
+    /// The keys that a query sees, of a sequence that has `keys` of them.
+    #[inline(always)]
+    pub(super) fn seen(&self, query: usize, keys: usize) -> Range<usize> {
+        // The key at the place of the query, and those before it.
+        let reached = (query + 1 + keys).saturating_sub(self.queries);
+        let first = self.window.map_or(0, |window| reached.saturating_sub(window));
+        first.min(keys)..if self.causal { reached.min(keys) } else { keys }
+    }
+}
+
 impl Attention<'_> {
     /// The sequence, the query head and the query of a row of a head.
     #[inline(always)]
@@ -182,6 +202,15 @@ impl Attention<'_> {
     #[inline(always)]
     pub(super) fn next(&self, (batch, head, query): (usize, usize, usize)) -> (usize, usize, usize) {
         if query + 1 < self.shape.queries { (batch, head, query + 1) } else { (batch, head + 1, 0) }
+    }
+
+    /// How many keys a sequence has.
+    #[inline(always)]
+    pub(super) fn keys_of(&self, batch: usize) -> usize {
+        match self.mask {
+            AttentionMask::Lengths(lengths) => lengths[batch],
+            _ => self.shape.keys,
+        }
     }
 
     /// The packed tile of a head.

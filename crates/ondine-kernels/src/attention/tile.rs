@@ -95,14 +95,15 @@ impl Attention<'_> {
     #[inline(always)]
     fn pass<P: Product, const R: usize, const N: usize>(&self, tile: usize, strip: &mut Strip<'_>, scores: &mut [f32]) {
         let mut keys = self.keys(tile);
-        let mut causal = false;
-        if self.shape.causal {
+        let mut limited = false;
+        if self.shape.causal || self.shape.window.is_some() {
             let [(_, first_head, first), (_, last_head, last)] =
                 [strip.row, strip.row + strip.count - 1].map(|row| self.locate(strip.head, row));
             let [least, most] = if first_head == last_head { [first, last] } else { [0, self.shape.queries - 1] };
-            causal = self.seen(least) < keys.end;
-            keys.end = keys.end.min(self.seen(most));
-            if keys.is_empty() {
+            let [by_first, by_last] = [least, most].map(|query| self.shape.seen(query, self.shape.keys));
+            limited = by_first.end < keys.end || by_last.start > keys.start;
+            keys.end = keys.end.min(by_last.end);
+            if keys.is_empty() || by_first.start >= keys.end {
                 return;
             }
         }
@@ -110,12 +111,12 @@ impl Attention<'_> {
         assert!(scores.len() >= keys.len().next_multiple_of(R) * N * lanes, "scores of a tile");
         assert!(strip.queries.len() >= self.packing.key_words * N * lanes, "words of queries");
         let (packed, scores) = (self.tile(strip.head, tile), scores.as_mut_ptr());
-        let plain = self.shape.scale > 0.0 && !causal && matches!(self.mask, AttentionMask::None);
+        let plain = self.shape.scale > 0.0 && !limited && matches!(self.mask, AttentionMask::None);
         // SAFETY: the lengths of queries and scores have been checked; a packed tile is whole panels of keys, of which
         // `R` divides the number, and words of values for all keys.
         unsafe {
             if !(plain && self.weigh::<P, R, N>(strip, packed, keys.len(), scores)) {
-                self.weigh_masked::<P, R, N>(strip, packed, keys.clone(), causal, scores);
+                self.weigh_masked::<P, R, N>(strip, packed, keys.clone(), limited, scores);
             }
             let values = packed.add(self.packing.tile_key_words);
             self.add_values::<P, R, N>(strip, scores, values, keys.len().div_ceil(P::PER_WORD));
@@ -183,7 +184,7 @@ impl Attention<'_> {
         strip: &mut Strip<'_>,
         packed: *const f32,
         keys: Range<usize>,
-        causal: bool,
+        limited: bool,
         scores: *mut f32,
     ) {
         let mut max = [P::Vector::splat(f32::NEG_INFINITY); N];
@@ -201,7 +202,7 @@ impl Attention<'_> {
                 }
                 store_rows(scores.add(key * N * P::Vector::LANES), &sums);
             }
-            let scaled = self.mask::<P, N>(strip, keys.clone(), causal, scores, &mut max);
+            let scaled = self.mask::<P, N>(strip, keys.clone(), limited, scores, &mut max);
             let factor = [P::Vector::splat(if scaled { LOG2_E } else { self.shape.scale * LOG2_E }); N];
             rescale::<P::Vector, N>(strip, &factor, &max);
             let mut softmax = Softmax::<P::Vector, N>::new(strip, factor);
@@ -269,12 +270,6 @@ impl Attention<'_> {
         }
     }
 
-    /// How many keys a query sees if attention is causal.
-    #[inline(always)]
-    fn seen(&self, query: usize) -> usize {
-        (query + 1 + self.shape.keys).saturating_sub(self.shape.queries)
-    }
-
     /// Hides scores and finds the largest of the others. Returns true if scores are multiplied by the scale.
     ///
     /// # Safety
@@ -284,7 +279,7 @@ impl Attention<'_> {
         &self,
         strip: &Strip<'_>,
         keys: Range<usize>,
-        causal: bool,
+        limited: bool,
         scores: *mut f32,
         max: &mut [P::Vector; N],
     ) -> bool {
@@ -320,25 +315,29 @@ impl Attention<'_> {
                         self.add_mask::<P>(strip, keys.clone(), j * lanes, row(keys.start, j), N * lanes);
                     }
                 }
-                AttentionMask::None => {}
+                AttentionMask::None | AttentionMask::Lengths(_) => {}
             }
             *max = [hidden; N];
             let mut place = self.locate(strip.head, strip.row);
             for (j, max) in max.iter_mut().enumerate() {
-                // As many keys as each query sees; lanes without a query see all.
-                let mut limits = [f32::MAX; MAX_LANES];
-                if causal {
+                // The keys that each query sees; lanes without a query see all.
+                let (mut starts, mut ends) = ([0.0_f32; MAX_LANES], [f32::MAX; MAX_LANES]);
+                if limited {
                     let queries = strip.count.saturating_sub(j * lanes).min(lanes);
-                    for limit in &mut limits[..queries] {
-                        *limit = self.seen(place.2).saturating_sub(keys.start).min(TILE_KEYS) as f32;
+                    for (start, end) in starts.iter_mut().zip(&mut ends).take(queries) {
+                        let seen = self.shape.seen(place.2, self.shape.keys);
+                        let within = |key: usize| key.saturating_sub(keys.start).min(TILE_KEYS) as f32;
+                        (*start, *end) = (within(seen.start), within(seen.end));
                         place = self.next(place);
                     }
                 }
-                let limits = P::Vector::load(limits.as_ptr());
+                let [starts, ends] = [starts, ends].map(|keys| P::Vector::load(keys.as_ptr()));
                 for (index, key) in keys.clone().enumerate() {
                     let mut score = P::Vector::load(row(key, j));
-                    if causal {
-                        score = limits.if_greater(P::Vector::splat(index as f32), score, hidden);
+                    if limited {
+                        let index = P::Vector::splat(index as f32);
+                        score = ends.if_greater(index, score, hidden);
+                        score = starts.if_greater(index, hidden, score);
                         score.store(row(key, j));
                     }
                     *max = score.max(*max);

@@ -121,6 +121,14 @@ impl Output<'_> {
         self.len() == 0
     }
 
+    /// The elements from this one on.
+    pub(crate) fn from(&mut self, first: usize) -> Output<'_> {
+        match self {
+            Self::F32(values) => Output::F32(&mut values[first..]),
+            Self::Bf16(values) => Output::Bf16(&mut values[first..]),
+        }
+    }
+
     pub(crate) fn target(&mut self) -> Target {
         match self {
             Self::F32(values) => Target::F32(values.as_mut_ptr()),
@@ -139,6 +147,14 @@ pub enum Values<'a> {
 }
 
 impl<'a> Values<'a> {
+    /// The elements from this one on.
+    pub(crate) fn from(&self, first: usize) -> Self {
+        match *self {
+            Self::F32(values) => Self::F32(&values[first..]),
+            Self::Bf16(values) => Self::Bf16(&values[first..]),
+        }
+    }
+
     /// Number of elements.
     #[must_use]
     pub fn len(&self) -> usize {

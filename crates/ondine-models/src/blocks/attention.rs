@@ -58,6 +58,7 @@ pub fn attention(m: &mut Module<'_>, x: Value, context: Option<Value>, spec: &At
         kv_heads: spec.heads,
         scale: 1.0 / ((width / spec.heads) as f32).sqrt(),
         causal: spec.causal,
+        window: None,
         mask: if spec.mask.is_some() { Mask::Keys } else { Mask::None },
     };
     let mixed = m.attention(attention, [q, k, v], spec.mask)?;

@@ -10,18 +10,34 @@ use super::{
 };
 use crate::blocks::{Module, linear, rms_norm};
 
+/// What the names of the states of several sequences begin with.
+pub(super) const SEVERAL: &str = "batch.";
+
 /// What all layers share of a call.
 pub(super) struct Sequence {
     pub(super) tokens: Dim,
-    /// Tokens in the states, with those of this call.
+    /// Rows of a state that attention reads for a sequence: the tokens that it holds with those of this call, or room
+    /// for as many as it can hold.
     pub(super) keys: Dim,
-    context: usize,
     /// I64 `[tokens]`.
     positions: Value,
+    states: States,
     /// Cosines and sines of each of [`Config::rotaries`].
     rotaries: Vec<[Value; 2]>,
     /// What is added to scores, by window: `[1, 1, tokens, keys]`.
     masks: Vec<(Option<usize>, Value)>,
+}
+
+/// The states of a call.
+struct States {
+    /// What their names begin with.
+    prefix: &'static str,
+    /// Rows of each.
+    rows: usize,
+    /// I64 `[tokens]`: the row that a token is written into.
+    places: Value,
+    /// If each token is one of a sequence of its own, how many tokens that has then: I64 `[tokens]`.
+    lengths: Option<Value>,
 }
 
 impl Sequence {
@@ -31,16 +47,44 @@ impl Sequence {
         m.push(Op::Measure { size: past.clone(), most: &Dim::from(context) - &tokens }, &[count])?;
         let keys = &past + &tokens;
         let positions = m.push(Op::Range { start: past, step: 1, count: tokens.clone() }, &[])?;
-        let rotaries = config.rotaries.iter().map(|rotary| rotary.tables(m, positions)).collect::<Result<_>>()?;
-        let mut sequence = Self { tokens, keys, context, positions, rotaries, masks: Vec::new() };
-        for layer in &config.layers {
-            let seen = sequence.masks.iter().any(|(window, _)| *window == layer.window);
-            if needs_mask(config, layer) && !seen {
+        let states = States { prefix: "", rows: context, places: positions, lengths: None };
+        let mut sequence = Self::at(m, config, tokens, keys, positions, states)?;
+        for layer in config.layers.iter().filter(|_| config.scores()) {
+            if !sequence.masks.iter().any(|(window, _)| *window == layer.window) {
                 let mask = sequence.mask(m, layer.window)?;
                 sequence.masks.push((layer.window, mask));
             }
         }
         Ok(sequence)
+    }
+
+    /// One token each of several sequences, `context` rows of the states for each.
+    pub(super) fn several(
+        m: &mut Module<'_>,
+        config: &Config,
+        tokens: Dim,
+        context: usize,
+        most: usize,
+    ) -> Result<Self> {
+        let positions = m.input("past", DType::I64, [tokens.clone()]);
+        let starts = m.push(Op::Range { start: 0.into(), step: context as i64, count: tokens.clone() }, &[])?;
+        let places = m.add(starts, positions)?;
+        let one = m.constant(NDArray::scalar(1_i64));
+        let lengths = Some(m.add(positions, one)?);
+        let states = States { prefix: SEVERAL, rows: most * context, places, lengths };
+        Self::at(m, config, tokens, context.into(), positions, states)
+    }
+
+    fn at(
+        m: &mut Module<'_>,
+        config: &Config,
+        tokens: Dim,
+        keys: Dim,
+        positions: Value,
+        states: States,
+    ) -> Result<Self> {
+        let rotaries = config.rotaries.iter().map(|rotary| rotary.tables(m, positions)).collect::<Result<_>>()?;
+        Ok(Self { tokens, keys, positions, states, rotaries, masks: Vec::new() })
     }
 
     /// 0 where a token sees a key: itself and those before it, of which a window takes the last; else minus infinity.
@@ -70,17 +114,14 @@ impl Sequence {
         let masks =
             self.masks.iter().map(|&(window, mask)| Ok((window, m.slice(mask, 2, start(), self.tokens.clone())?)));
         let masks = masks.collect::<Result<_>>()?;
-        Ok(Self { tokens: 1.into(), keys: self.keys.clone(), context: self.context, positions, rotaries, masks })
+        let States { prefix, rows, lengths, .. } = self.states;
+        let states = States { prefix, rows, places: positions, lengths };
+        Ok(Self { tokens: 1.into(), keys: self.keys.clone(), positions, states, rotaries, masks })
     }
 
     fn mask_of(&self, window: Option<usize>) -> Option<Value> {
         self.masks.iter().find(|(known, _)| *known == window).map(|(_, mask)| *mask)
     }
-}
-
-/// True if the order of tokens alone does not say what a token sees, or scores are changed before they are masked.
-fn needs_mask(config: &Config, layer: &Layer) -> bool {
-    layer.window.is_some() || config.soft_caps.attention.is_some() || config.sinks
 }
 
 pub(super) fn norm(m: &mut Module<'_>, x: Value, config: &Config) -> Result<Value> {
@@ -119,25 +160,25 @@ pub(super) fn self_attention(
     let q = projection(m, x, config, Part::Queries)?;
     let q = position_heads(&mut m.at("q_norm"), q, heads, config, layer, sequence)?;
     let mixed = match config.soft_caps.attention {
-        cap if cap.is_some() || config.sinks => {
+        cap if config.scores() => {
             scored_attention(m, [q, keys, values], config, cap, sequence.mask_of(layer.window), sequence)?
         }
         _ => {
-            let mask = sequence.mask_of(layer.window);
-            let attention = Attention {
-                heads,
-                kv_heads,
-                scale: config.scales.attention,
-                causal: mask.is_none(),
-                mask: if mask.is_some() { Mask::Additive } else { Mask::None },
+            let lengths = sequence.states.lengths;
+            let mask = if lengths.is_some() { Mask::Lengths } else { Mask::None };
+            let scale = config.scales.attention;
+            let attention = Attention { heads, kv_heads, scale, causal: true, window: layer.window, mask };
+            let (batch, queries) = match lengths {
+                Some(_) => (sequence.tokens.clone(), 1.into()),
+                None => (1.into(), sequence.tokens.clone()),
             };
-            let batch = |m: &mut Module<'_>, x: Value, rows: &Dim, width: usize| {
-                m.reshape(x, vec![1.into(), rows.clone(), width.into()])
+            let split = |m: &mut Module<'_>, x: Value, rows: &Dim, width: usize| {
+                m.reshape(x, vec![batch.clone(), rows.clone(), width.into()])
             };
-            let q = batch(m, q, &sequence.tokens, heads * head_dim)?;
-            let keys = batch(m, keys, &sequence.keys, kv_heads * head_dim)?;
-            let values = batch(m, values, &sequence.keys, kv_heads * head_dim)?;
-            m.attention(attention, [q, keys, values], mask)?
+            let q = split(m, q, &queries, heads * head_dim)?;
+            let keys = split(m, keys, &sequence.keys, kv_heads * head_dim)?;
+            let values = split(m, values, &sequence.keys, kv_heads * head_dim)?;
+            m.attention(attention, [q, keys, values], lengths)?
         }
     };
     let mixed = m.reshape(mixed, vec![sequence.tokens.clone(), (heads * head_dim).into()])?;
@@ -201,18 +242,20 @@ fn clipped(m: &mut Module<'_>, x: Value, config: &Config) -> Result<Value> {
     m.binary(Binary::Max, x, least)
 }
 
-/// Writes the rows of this call into a state, and yields all that it holds then: `[keys, width]`.
+/// Writes the rows of this call into a state, and yields what attention reads of it: `[keys, width]`, of several
+/// sequences one after the other.
 fn remembered(m: &mut Module<'_>, name: &str, rows: Value, sequence: &Sequence) -> Result<Value> {
-    let width = m.width(rows)?;
-    let state = m.state(name, DType::F32, [Dim::from(sequence.context), width.into()]);
-    let state = m.push(Op::Scatter(Scatter::Replace), &[state, sequence.positions, rows])?;
-    m.update_state(name, state)?;
-    m.slice(state, 0, 0, sequence.keys.clone())
+    let (width, States { prefix, rows: held, places, lengths }) = (m.width(rows)?, &sequence.states);
+    let (name, dtype) = (format!("{prefix}{name}"), m.node(rows).signature.dtype);
+    let state = m.state(&name, dtype, [Dim::from(*held), width.into()]);
+    let state = m.push(Op::Scatter(Scatter::Replace), &[state, *places, rows])?;
+    m.update_state(&name, state)?;
+    let sequences = if lengths.is_some() { sequence.tokens.clone() } else { 1.into() };
+    m.slice(state, 0, 0, &sequences * &sequence.keys)
 }
 
 /// As [`remembered`], in 8 bits: the integers next to the numbers over one scale for all of them.
 fn coded(m: &mut Module<'_>, name: &str, scale: &str, rows: Value, sequence: &Sequence) -> Result<Value> {
-    let width = m.width(rows)?;
     let scale = m.tensor(scale, &[1])?;
     let (least, most) = (m.scalar(-128.0), m.scalar(127.0));
     let steps = m.binary(Binary::Div, rows, scale)?;
@@ -220,10 +263,7 @@ fn coded(m: &mut Module<'_>, name: &str, scale: &str, rows: Value, sequence: &Se
     let steps = m.binary(Binary::Max, steps, least)?;
     let steps = m.binary(Binary::Min, steps, most)?;
     let codes = m.cast(steps, DType::I8)?;
-    let state = m.state(name, DType::I8, [Dim::from(sequence.context), width.into()]);
-    let state = m.push(Op::Scatter(Scatter::Replace), &[state, sequence.positions, codes])?;
-    m.update_state(name, state)?;
-    let codes = m.slice(state, 0, 0, sequence.keys.clone())?;
+    let codes = remembered(m, name, codes, sequence)?;
     let numbers = m.cast(codes, DType::F32)?;
     m.mul(numbers, scale)
 }

@@ -212,6 +212,18 @@ impl Config {
         Ok(config)
     }
 
+    /// True if scores are changed before softmax: each layer computes them as a matrix then.
+    #[must_use]
+    pub fn scores(&self) -> bool {
+        self.soft_caps.attention.is_some() || self.sinks
+    }
+
+    /// True if several texts can be gone on with in one call: attention reads keys and values of each where they lie.
+    #[must_use]
+    pub fn batches(&self) -> bool {
+        !self.scores() && !self.coded_keys
+    }
+
     /// Refuses what is absurd.
     ///
     /// # Errors

@@ -287,7 +287,7 @@ fn attention(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         inputs.push(additive_mask(builder, &mask, &out, apart, &keys)?);
         kind = Mask::Additive;
     }
-    let attention = Attention { heads, kv_heads, scale: scale as f32, causal, mask: kind };
+    let attention = Attention { heads, kv_heads, scale: scale as f32, causal, window: None, mask: kind };
     let value = builder.graph.push(Op::Attention(attention), &inputs)?;
     let value_dim = builder.dim(&v, 3);
     let value = builder.graph.reshape(value, vec![batch.0[0].clone(), queries, heads.into(), value_dim])?;

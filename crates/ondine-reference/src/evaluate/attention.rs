@@ -57,6 +57,7 @@ fn check_mask<R: Real>(attention: &Attention, sizes: &Sizes, batch: usize, mask:
     match (attention.mask, mask) {
         (Mask::None, None) => Ok(()),
         (Mask::Keys, Some(mask)) if mask.shape() == [batch, sizes.keys] => Ok(()),
+        (Mask::Lengths, Some(mask)) if mask.shape() == [batch] => Ok(()),
         (Mask::Additive, Some(mask))
             if mask.shape().len() == 4
                 && (0..4).all(|i| mask.shape()[i] == wanted[i] || i < 2 && mask.shape()[i] == 1) =>
@@ -81,11 +82,17 @@ fn scores<R: Real>(
     let (batch, query) = (row / sizes.queries, row % sizes.queries);
     let own = &queries[row * sizes.widths[0] + head * sizes.head..][..sizes.head];
     let hidden = R::exact(f64::NEG_INFINITY);
+    let length = match (attention.mask, mask) {
+        (Mask::Lengths, Some(mask)) => mask.integers()?[batch].clamp(0, sizes.keys as i64) as usize,
+        _ => sizes.keys,
+    };
     (0..sizes.keys)
         .map(|key| {
             let start = (batch * sizes.keys + key) * sizes.widths[1] + head / sizes.sharing * sizes.head;
             let score = R::dot(own, &keys[start..][..sizes.head]).times(R::exact(attention.scale.into()));
-            if attention.causal && key + sizes.queries > query + sizes.keys {
+            let late = key >= length || (attention.causal && key + sizes.queries > query + length);
+            let early = attention.window.is_some_and(|window| key + window + sizes.queries <= query + length);
+            if late || early {
                 return Ok(hidden);
             }
             Ok(match (attention.mask, mask) {

@@ -8,7 +8,7 @@ use super::{
     every::every,
 };
 
-every!(MASKS: Mask = [Mask::None, Mask::Keys, Mask::Additive]);
+every!(MASKS: Mask = [Mask::None, Mask::Keys, Mask::Lengths, Mask::Additive]);
 
 /// A linear layer with everything that its epilogue asks for.
 fn linear(epilogue: Epilogue, shape: &[usize], outputs: usize) -> Case {
@@ -124,9 +124,15 @@ fn grouped() -> Vec<Case> {
 /// Sizes of an attention: sequences, heads, those of keys, queries, keys, elements of a head, and of a value.
 type Sizes = [usize; 7];
 
-fn attention(sizes: Sizes, causal: bool, mask: Mask, shared: [bool; 2], dtype: DType) -> Case {
+fn attention(
+    sizes: Sizes,
+    (causal, window): (bool, Option<usize>),
+    mask: Mask,
+    shared: [bool; 2],
+    dtype: DType,
+) -> Case {
     let [batch, heads, kv_heads, queries, keys, head, value] = sizes;
-    let name = format!("attention {sizes:?} of {dtype}, causal {causal}, mask {mask:?} {shared:?}");
+    let name = format!("attention {sizes:?} of {dtype}, causal {causal}, window {window:?}, mask {mask:?} {shared:?}");
     Case::new(name, |case| {
         let q = case.random(dtype, &[batch, queries, heads * head]);
         let k = case.random(dtype, &[batch, keys, kv_heads * head]);
@@ -135,6 +141,11 @@ fn attention(sizes: Sizes, causal: bool, mask: Mask, shared: [bool; 2], dtype: D
         match mask {
             Mask::None => {}
             Mask::Keys => inputs.push(case.random(DType::Bool, &[batch, keys])),
+            Mask::Lengths => {
+                // Beyond both ends as well.
+                let lengths: Vec<i64> = (0..batch).map(|i| keys as i64 + 1 - (i * keys) as i64 * 2 / 3).collect();
+                inputs.push(case.input(array(DType::I64, &[batch], &lengths)));
+            }
             Mask::Additive => {
                 let shape = [if shared[0] { 1 } else { batch }, if shared[1] { 1 } else { heads }, queries, keys];
                 let numbers: Vec<f64> = (0..shape.iter().product())
@@ -144,7 +155,7 @@ fn attention(sizes: Sizes, causal: bool, mask: Mask, shared: [bool; 2], dtype: D
             }
         }
         let scale = 1.0 / (head as f32).sqrt();
-        let attention = Attention { heads, kv_heads, scale, causal, mask };
+        let attention = Attention { heads, kv_heads, scale, causal, window, mask };
         case.push(Op::Attention(attention), &inputs)
     })
 }
@@ -167,18 +178,19 @@ fn attentions(floats: &[DType]) -> Vec<Case> {
         for &mask in MASKS {
             let shared: &[[bool; 2]] = match mask {
                 Mask::Additive => &[[false, false], [true, false], [false, true], [true, true]],
-                Mask::None | Mask::Keys => &[[false, false]],
+                Mask::None | Mask::Keys | Mask::Lengths => &[[false, false]],
             };
             for &shared in shared {
-                cases.push(attention(size, false, mask, shared, dtype));
-                cases.push(attention(size, true, mask, shared, dtype));
+                cases.push(attention(size, (false, None), mask, shared, dtype));
+                cases.push(attention(size, (true, None), mask, shared, dtype));
+                cases.push(attention(size, (true, Some(1 + size[4] / 3)), mask, shared, dtype));
             }
         }
     }
     cases.push(Case::new("queries that see no key", |case| {
         let [q, k, v] = [(); 3].map(|()| case.random(DType::F32, &[2, 3, 4]));
         let mask = case.input(array(DType::Bool, &[2, 3], &[0, 0, 0, 1, 0, 1]));
-        let attention = Attention { heads: 2, kv_heads: 2, scale: 0.7, causal: false, mask: Mask::Keys };
+        let attention = Attention { heads: 2, kv_heads: 2, scale: 0.7, causal: false, window: None, mask: Mask::Keys };
         case.push(Op::Attention(attention), &[q, k, v, mask])
     }));
     cases

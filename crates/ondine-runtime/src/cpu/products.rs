@@ -386,6 +386,7 @@ fn attention_shape(attention: &Attention, eight_bit: bool, inputs: &[&[usize]]) 
         out_stride: attention.heads * (v[2] / attention.kv_heads),
         scale: attention.scale,
         causal: attention.causal,
+        window: attention.window,
         eight_bit: eight_bit && k[1] >= FEWEST_KEYS,
     }
 }
@@ -403,11 +404,16 @@ pub(super) fn attention(
     if out.bytes.is_empty() {
         return Ok(());
     }
-    let seen: Vec<bool>;
+    let (seen, lengths): (Vec<bool>, Vec<usize>);
     let mask = match (attention.mask, mask) {
         (Mask::Keys, [mask]) => {
             seen = mask.bytes.iter().map(|&byte| byte != 0).collect();
             AttentionMask::Keys(&seen)
+        }
+        (Mask::Lengths, [mask]) => {
+            let most = shape.keys as i64;
+            lengths = mask.view::<i64>().iter().map(|&length| length.clamp(0, most) as usize).collect();
+            AttentionMask::Lengths(&lengths)
         }
         (Mask::Additive, [mask]) => {
             let wanted = [shape.batch, shape.heads, shape.queries, shape.keys];

@@ -75,7 +75,7 @@ fn mark_sums(graph: &Graph, lowered: &[bool]) -> Vec<bool> {
     for (value, node) in graph.values() {
         let (Op::Linear(epilogue) | Op::Conv2d(_, epilogue)) = node.op else { continue };
         let Some(&(mut start)) = node.inputs.last().filter(|_| epilogue.residual && fits(value)) else { continue };
-        while let Op::Reshape(_) = graph.node(start).op {
+        while is_part(&graph.node(start).op) {
             start = graph.node(start).inputs[0];
         }
         let begins = matches!(graph.node(start).op, Op::Linear(_) | Op::Conv2d(..));
@@ -83,11 +83,16 @@ fn mark_sums(graph: &Graph, lowered: &[bool]) -> Vec<bool> {
         wide[start.index()] |= begins && lowered[start.index()];
     }
     for (value, node) in graph.values() {
-        if let Op::Reshape(_) = node.op {
+        if is_part(&node.op) {
             wide[value.index()] = wide[node.inputs[0].index()];
         }
     }
     wide
+}
+
+/// True for what a sum goes through as it is: a row of it is the same number whichever others are asked for.
+fn is_part(op: &Op) -> bool {
+    matches!(op, Op::Reshape(_) | Op::Slice { .. })
 }
 
 /// The node with its big operands in `dtype` and its result in `held`; parameters of norms, biases and masks stay as
@@ -110,7 +115,8 @@ fn lower_node(rewrite: &mut Rewrite<'_>, node: &Node, dtype: DType, held: DType)
 /// True if input `position` of `op` may be of another type than its result.
 fn takes_sums(op: &Op, position: usize) -> bool {
     match op {
-        Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::GroupNorm { .. } | Op::Reshape(_) => position == 0,
+        Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::GroupNorm { .. } => position == 0,
+        op if is_part(op) => position == 0,
         Op::Linear(epilogue) | Op::Conv2d(_, epilogue) => position > 1 + usize::from(epilogue.bias),
         _ => false,
     }

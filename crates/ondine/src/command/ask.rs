@@ -1,10 +1,20 @@
 //! `ondine ask`: one question, one answer.
 
-use std::path::PathBuf;
+use std::{
+    fs::read_to_string,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 use anyhow::Context;
-use clap::Args;
-use ondine_language::{Answer, Chat, Event, Model, Session, draft_model::DraftModel, session::Reason};
+use clap::{Args, value_parser};
+use ondine_language::{
+    Answer, Batch, Chat, Event, Model, Session,
+    draft_model::DraftModel,
+    guide::Grammar,
+    session::{Options, Reason},
+};
 use ondine_models::vocabulary::Controls;
 use ondine_runtime::{NDArray, file::check_writable, write_safetensors};
 use serde_json::json;
@@ -27,13 +37,24 @@ Examples:
   ondine ask \"Is water wet?\" --regex \"yes|no\"
   cat letter.txt | ondine ask - --stop END
   ondine ask \"Write a line.\" --model qwen3/ --lora poet/ --lora short.gguf:0.5
+  ondine ask --prompts questions.txt --at-once 8 --json > answers.jsonl
 
 Without --model it takes smollm2-135m, which `ondine models pull smollm2-135m` fetches. At temperature 0 the answer is
 the same every time. With --schema, --grammar or --regex the answer has that form as a whole, or the command fails.
-Ctrl-C stops it.")]
+Ctrl-C stops it. With --prompts each line of a file is a question: as many as --at-once says are answered side by side,
+and each answer is the one that the question has alone.")]
 pub(super) struct Ask {
     /// The question; - reads it from standard input
-    prompt: String,
+    #[arg(required_unless_present = "prompts")]
+    prompt: Option<String>,
+
+    /// Answer each line of this file; - reads standard input. With --json one object a line, in the order of the file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "draft", "logits"])]
+    prompts: Option<PathBuf>,
+
+    /// The most questions of --prompts that are answered at once, each with a context of its own in memory
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = value_parser!(u16).range(1..=1024))]
+    at_once: u16,
 
     /// Model: a GGUF file, a folder as transformers saves it, or a name from `ondine models list`
     #[arg(short, long, value_name = "MODEL")]
@@ -90,7 +111,13 @@ const LONGEST: usize = 256 << 20;
 
 impl Ask {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let question = if self.prompt == "-" { read_prompt(LONGEST)? } else { self.prompt.clone() };
+        if let Some(path) = &self.prompts {
+            return self.answer_all(path);
+        }
+        let question = match self.prompt.as_deref() {
+            Some("-") | None => read_prompt(LONGEST)?,
+            Some(question) => question.to_owned(),
+        };
         if question.is_empty() {
             usage!("the question is empty");
         }
@@ -112,13 +139,7 @@ impl Ask {
             let ids = NDArray::new(&[ids.len()], &ids)?;
             write_safetensors(path, &[("logits".to_owned(), logits), ("input_ids".to_owned(), ids)])?;
         }
-        let mut options = self.flags.0.clone();
-        options.ignore_end = self.ignore_end;
-        options.grammar = grammar;
-        if self.draft.is_some() && options.draft_tokens == 0 {
-            options.draft_tokens = TYPICAL_DRAFT;
-        }
-        options.continues = self.raw || !model.answers();
+        let options = self.options(&model, grammar);
         let progress = Progress::new(self.quiet || self.json);
         let answer = session.answer(&prompt, &options, &mut |event| match event {
             Event::Read(done, total) => progress.work("reading", done, total),
@@ -135,6 +156,67 @@ impl Ask {
             anyhow::bail!(why);
         }
         if answer.reason == Reason::Cancelled { Err(interrupt::cancelled()) } else { Ok(()) }
+    }
+
+    /// Answers each line of a file.
+    fn answer_all(&self, path: &Path) -> anyhow::Result<()> {
+        let text = if path == Path::new("-") {
+            read_prompt(LONGEST)?
+        } else {
+            read_to_string(path).with_context(|| path.display().to_string())?
+        };
+        let questions: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        if questions.is_empty() {
+            usage!("{}: there is no question in it; write one a line", path.display());
+        }
+        let grammar = self.form.read()?;
+        let texts = usize::from(self.at_once).min(questions.len());
+        let model = self.opening.open_for(self.model.as_deref(), texts, self.quiet)?;
+        let prompts = questions.iter().map(|question| self.prompt_tokens(&model, question));
+        let prompts = prompts.collect::<anyhow::Result<Vec<_>>>()?;
+        let options = self.options(&model, grammar);
+        let progress = Progress::new(self.quiet);
+        let (begun, mut finished) = (Instant::now(), 0);
+        let answers =
+            Batch::new(&model)?.with_cancel(interrupt::wish()).answer(&prompts, &options, &mut |_, event| {
+                if let Event::Finished(..) = event {
+                    finished += 1;
+                    progress.work("answering", finished, prompts.len());
+                }
+            })?;
+        progress.finish();
+        let seconds = begun.elapsed().as_secs_f64();
+        for ((question, prompt), answer) in questions.iter().zip(&prompts).zip(&answers) {
+            if self.json {
+                let mut told = self.object(&model, prompt, answer);
+                told["question"] = (*question).into();
+                output::json(&told);
+            } else {
+                output::line(format_args!("> {question}\n{}\n", answer.text.trim_end()));
+            }
+        }
+        if !self.quiet {
+            let tokens: usize = answers.iter().map(|answer| answer.usage.output_tokens).sum();
+            let (count, speed) = (answers.len(), tokens as f64 / seconds.max(1e-9));
+            output::remark(format_args!(
+                "{count} answers, {texts} at once: {tokens} tokens in {seconds:.1} s, questions included: {speed:.1} a second"
+            ));
+        }
+        if let Some(why) = answers.iter().find_map(cut) {
+            anyhow::bail!(why);
+        }
+        let stopped = answers.iter().any(|answer| answer.reason == Reason::Cancelled);
+        if stopped { Err(interrupt::cancelled()) } else { Ok(()) }
+    }
+
+    /// How answers are made.
+    fn options(&self, model: &Model, grammar: Option<Arc<Grammar>>) -> Options {
+        let mut options = Options { ignore_end: self.ignore_end, grammar, ..self.flags.0.clone() };
+        if self.draft.is_some() && options.draft_tokens == 0 {
+            options.draft_tokens = TYPICAL_DRAFT;
+        }
+        options.continues = self.raw || !model.answers();
+        options
     }
 
     /// The question as the model wants it; as it is, if the model has learned no chats.
@@ -156,31 +238,8 @@ impl Ask {
     }
 
     fn tell(&self, model: &Model, prompt: &[u32], answer: &Answer) {
-        let usage = &answer.usage;
         if self.json {
-            let mut told = json!({
-                "text": answer.text,
-                "reason": answer.reason,
-                "complete": answer.complete,
-                "model": model.name(),
-                "usage": {
-                    "prompt_tokens": usage.prompt_tokens,
-                    "cached_tokens": usage.cached_tokens,
-                    "output_tokens": usage.output_tokens,
-                    "forced_tokens": usage.forced_tokens,
-                    "drafted_tokens": usage.drafted_tokens,
-                    "accepted_tokens": usage.accepted_tokens,
-                    "context": model.context(),
-                    "prompt_seconds": usage.prompt_time.as_secs_f64(),
-                    "output_seconds": usage.output_time.as_secs_f64(),
-                },
-                "seed": self.flags.0.sampling.seed,
-            });
-            if self.tokens {
-                told["prompt_tokens"] = prompt.into();
-                told["output_tokens"] = answer.tokens.as_slice().into();
-            }
-            output::json(&told);
+            output::json(&self.object(model, prompt, answer));
             return;
         }
         if !answer.text.ends_with('\n') {
@@ -192,7 +251,35 @@ impl Ask {
             output::line(format_args!("output tokens: {}", ids(&answer.tokens)));
         }
         if !self.quiet {
-            output::remark(told(usage, answer.reason));
+            output::remark(told(&answer.usage, answer.reason));
         }
+    }
+
+    /// An answer, for programs.
+    fn object(&self, model: &Model, prompt: &[u32], answer: &Answer) -> serde_json::Value {
+        let usage = &answer.usage;
+        let mut told = json!({
+            "text": answer.text,
+            "reason": answer.reason,
+            "complete": answer.complete,
+            "model": model.name(),
+            "usage": {
+                "prompt_tokens": usage.prompt_tokens,
+                "cached_tokens": usage.cached_tokens,
+                "output_tokens": usage.output_tokens,
+                "forced_tokens": usage.forced_tokens,
+                "drafted_tokens": usage.drafted_tokens,
+                "accepted_tokens": usage.accepted_tokens,
+                "context": model.context(),
+                "prompt_seconds": usage.prompt_time.as_secs_f64(),
+                "output_seconds": usage.output_time.as_secs_f64(),
+            },
+            "seed": self.flags.0.sampling.seed,
+        });
+        if self.tokens {
+            told["prompt_tokens"] = prompt.into();
+            told["output_tokens"] = answer.tokens.as_slice().into();
+        }
+        told
     }
 }

@@ -66,9 +66,14 @@ pub(super) fn tell_applied(Applied { name, applied, total, unapplied }: &Applied
 impl Opening {
     /// Loads the model of this name, or that which is fetched for `ask` and `chat`.
     pub(super) fn open(&self, name: Option<&str>, quiet: bool) -> anyhow::Result<Model> {
+        self.open_for(name, 0, quiet)
+    }
+
+    /// The same, for so many texts at once, if they are not 0.
+    pub(super) fn open_for(&self, name: Option<&str>, texts: usize, quiet: bool) -> anyhow::Result<Model> {
         let device: Device = self.running.device(interrupt::wish())?;
         let name = name.unwrap_or(catalog::LANGUAGE);
-        let settings = Settings { context: self.context, precision: self.running.precision.unwrap_or_default() };
+        let settings = Settings { context: self.context, precision: self.running.precision.unwrap_or_default(), texts };
         let progress = Progress::new(quiet);
         progress.stage("opening");
         let mut opened = Language::open(&language(name)?)?;
