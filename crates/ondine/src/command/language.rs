@@ -14,13 +14,13 @@ use ondine_language::{
     session::{Options, Reason, Usage},
 };
 use ondine_models::{Language, adapter::Applied};
-use ondine_runtime::Device;
+use ondine_runtime::{Device, Precision};
 
 use super::running::Running;
 use crate::{interrupt, output, progress::Progress};
 
 /// The model on the command line.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(super) struct Opening {
     /// The most tokens of a text, questions and answers together [default: 4096, or fewer if the model was made so]
     #[arg(long, value_name = "N", value_parser = super::running::parse_count)]
@@ -71,9 +71,19 @@ impl Opening {
 
     /// The same, for so many texts at once, if they are not 0.
     pub(super) fn open_for(&self, name: Option<&str>, texts: usize, quiet: bool) -> anyhow::Result<Model> {
+        let precision = self.running.precision.unwrap_or_default();
+        self.load(name, Settings { context: self.context, precision, texts }, quiet)
+    }
+
+    /// The model of this name without adapters, computed in f32.
+    pub(super) fn open_exact(&self, name: &str, quiet: bool) -> anyhow::Result<Model> {
+        let settings = Settings { context: self.context, precision: Precision::F32, texts: 0 };
+        Self { lora: Vec::new(), ..self.clone() }.load(Some(name), settings, quiet)
+    }
+
+    fn load(&self, name: Option<&str>, settings: Settings, quiet: bool) -> anyhow::Result<Model> {
         let device: Device = self.running.device(interrupt::wish())?;
         let name = name.unwrap_or(catalog::LANGUAGE);
-        let settings = Settings { context: self.context, precision: self.running.precision.unwrap_or_default(), texts };
         let progress = Progress::new(quiet);
         progress.stage("opening");
         let mut opened = Language::open(&language(name)?)?;

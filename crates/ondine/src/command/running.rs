@@ -11,7 +11,7 @@ use super::bytes::{megabytes, parse_bytes};
 use crate::memory;
 
 /// How and where networks run.
-#[derive(Args)]
+#[derive(Args, Clone)]
 #[command(next_help_heading = "Running")]
 pub(super) struct Running {
     /// Type of weights and activations: f32, bf16, int8 or a8 [default: the model's own, else f32]

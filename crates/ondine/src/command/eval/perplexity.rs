@@ -29,6 +29,11 @@ pub(super) struct OfText {
     #[arg(long, value_name = "N", value_parser = parse_count)]
     windows: Option<usize>,
 
+    /// Say how far the model is from this one, computed in f32: the mean divergence of Kullback and Leibler, and how
+    /// often both expect the same token
+    #[arg(long, value_name = "MODEL")]
+    reference: Option<String>,
+
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -43,8 +48,10 @@ impl OfText {
         let model = self.opening.open(self.model.as_deref(), self.json)?;
         let progress = Progress::new(self.json);
         let mut session = Session::new(&model)?;
+        let other = self.reference.as_deref().map(|name| self.opening.open_exact(name, self.json)).transpose()?;
+        let mut other = other.as_ref().map(Session::new).transpose()?;
         let most = self.windows.unwrap_or(usize::MAX);
-        let found = perplexity(&mut session, &text, self.window, most, &mut |found, count| {
+        let found = perplexity(&mut session, other.as_mut(), &text, self.window, most, &mut |found, count| {
             progress.work(&format!("perplexity {:.3}", found.value), found.windows, count);
         });
         progress.finish();
@@ -59,12 +66,21 @@ impl OfText {
                 "tokens": found.tokens,
                 "windows": found.windows,
                 "window": self.window,
+                "divergence": found.divergence,
             }));
         } else {
             output::line(format_args!(
                 "perplexity {:.4} ± {:.4} of {} tokens in {} windows of {}",
                 found.value, found.error, found.tokens, found.windows, self.window
             ));
+            if let Some(far) = found.divergence {
+                output::line(format_args!(
+                    "divergence {:.6} a token, at most {:.4}; the same token first {:.2} % of the time",
+                    far.mean,
+                    far.most,
+                    100.0 * far.same_top
+                ));
+            }
         }
         Ok(())
     }
