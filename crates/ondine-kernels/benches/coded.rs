@@ -103,7 +103,7 @@ fn main() {
     let (tier, bandwidth) = (cpu.tier(), probe::read_bandwidth(&cpu));
     println!("{tier} {threads} threads, {LAYERS} layers of {OUTPUTS} x {CHANNELS}; ms of a median round, x of f32,");
     println!("% of {:.1} GB/s, GFLOP/s", bandwidth / 1e9);
-    for rows in [1, 2, 4, 8, 64, 512] {
+    for rows in [1, 2, 4, 8, 16, 64, 512] {
         let x: Vec<f32> = (0..rows * CHANNELS).map(|i| (i % 331) as f32 / 331.0 - 0.5).collect();
         let brain: Vec<bf16> = x.iter().map(|&x| bf16::from_f32(x)).collect();
         let mut blocks = vec![0; rows * blocked_row_len(CHANNELS)];

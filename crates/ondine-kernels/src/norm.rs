@@ -255,7 +255,7 @@ impl<T: Float> Kernel for GroupApply<'_, T> {
         let mut scratch = vec![0.0; rows * channels];
         for (stage, x) in self.x.chunks(rows * channels).enumerate() {
             let first = stage * rows;
-            self.out.store(first, channels, &mut scratch[..x.len()], |lanes| {
+            self.out.store::<I::Wide>(first, channels, &mut scratch[..x.len()], |lanes| {
                 let pixels = x.chunks_exact(channels).zip(lanes.chunks_exact_mut(channels));
                 for (row, (x, lanes)) in (self.first + first..).zip(pixels) {
                     self.lines.apply::<I, T>(row / self.spatial * channels, x, lanes);
@@ -299,7 +299,7 @@ impl<T: Float> Kernel for LayerNormRows<'_, T> {
             let (high, inverse) = (mean as f32, (1.0 / deviation) as f32);
             // What the mean loses by rounding.
             let low = ((mean - f64::from(high)) / deviation) as f32;
-            self.out.store(row, width, &mut scratch, |lanes| {
+            self.out.store::<I::Wide>(row, width, &mut scratch, |lanes| {
                 for ((lane, x), (&weight, &bias)) in lanes.iter_mut().zip(x).zip(self.weight.iter().zip(self.bias)) {
                     let normal = I::mul_add(x.widen() - high, inverse, -low);
                     *lane = I::mul_add(normal, weight, bias);
@@ -354,7 +354,7 @@ impl<T: Float> Kernel for RmsNormRows<'_, T> {
         for (row, x) in self.x.chunks_exact(width).enumerate() {
             let mean = sum(x, |x| x * x) / width as f64;
             let inverse = (1.0 / (mean + f64::from(self.eps)).sqrt()) as f32;
-            self.out.store(row, width, &mut scratch, |lanes| {
+            self.out.store::<I::Wide>(row, width, &mut scratch, |lanes| {
                 for ((lane, x), weight) in lanes.iter_mut().zip(x).zip(self.weight) {
                     *lane = x.widen() * inverse * weight;
                 }

@@ -6,7 +6,7 @@ use blocks::{block_row, blocked_row_len};
 use half::{bf16, f16};
 
 use crate::{
-    arch::{dot::WORD, enter::Kernel, isa::Isa},
+    arch::{dot::WORD, enter::Kernel, isa::Isa, vector::Vector},
     cpu::Cpu,
     math::ROUND,
     number::Float,
@@ -116,7 +116,13 @@ impl<T: Float> RowsOut<'_, T> {
     /// Lets `fill` write the numbers of rows of `width` elements, then stores them from row `first` on; by way of
     /// `scratch`, which has room for them.
     #[inline(always)]
-    pub(crate) fn store(&mut self, first: usize, width: usize, scratch: &mut [f32], fill: impl FnOnce(&mut [f32])) {
+    pub(crate) fn store<V: Vector>(
+        &mut self,
+        first: usize,
+        width: usize,
+        scratch: &mut [f32],
+        fill: impl FnOnce(&mut [f32]),
+    ) {
         // `fill` has one place to be called from, so that it is compiled with the instructions of the tier.
         let plain = first * width..first * width + scratch.len();
         fill(match self {
@@ -135,7 +141,7 @@ impl<T: Float> RowsOut<'_, T> {
             Self::Blocks(out) => {
                 let len = blocked_row_len(width);
                 for (row, out) in scratch.chunks_exact(width).zip(out[first * len..].chunks_exact_mut(len)) {
-                    block_row(row, out);
+                    block_row::<V, f32>(row, out);
                 }
             }
         }

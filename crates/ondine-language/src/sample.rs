@@ -141,29 +141,57 @@ impl Sampler {
             left.select_nth_unstable_by(most, by_likelihood);
             left.truncate(most);
         }
-        left.sort_unstable_by(by_likelihood);
-        let &(_, top) = left.first()?;
-        let mut weights: Vec<f64> =
-            left.iter().map(|&(_, logit)| (f64::from(logit - top) / f64::from(temperature)).exp()).collect();
-        let total: f64 = weights.iter().sum();
-        let mut sum = 0.0;
-        // The one that reaches the share is among those that are left, and the likeliest always is.
-        let reaching = weights.iter().position(|weight| {
-            sum += weight;
-            sum >= f64::from(top_p) * total
-        });
-        if top_p < 1.0 {
-            weights.truncate(reaching.map_or(1, |last| last + 1));
+        let top = left.iter().fold(f32::NEG_INFINITY, |top, &(_, logit)| top.max(logit));
+        let weight = |logit: f32| (f64::from(logit - top) / f64::from(temperature)).exp();
+        let total: f64 = left.iter().map(|&(_, logit)| weight(logit)).sum();
+        // The likeliest come first, of which few are asked for.
+        let mut ranked = Ranked { left, sorted: 0 };
+        let (mut kept, mut count) = (total, ranked.left.len());
+        if top_p < 1.0 || min_p > 0.0 {
+            (kept, count) = (0.0, 0);
+            while let Some((_, logit)) = ranked.get(count) {
+                let weight = weight(logit);
+                // The one that reaches the share is among those that are left, and the likeliest always is.
+                if count > 0 && (weight < f64::from(min_p) || (top_p < 1.0 && kept >= f64::from(top_p) * total)) {
+                    break;
+                }
+                (kept, count) = (kept + weight, count + 1);
+            }
         }
-        let enough = weights.iter().take_while(|&&weight| weight >= f64::from(min_p)).count();
-        weights.truncate(enough.max(1));
-        let mut point = self.random.share() * weights.iter().sum::<f64>();
-        let hit = weights.iter().position(|weight| {
-            point -= weight;
-            point < 0.0
-        });
-        // Rounding may leave a rest behind the last.
-        left.get(hit.unwrap_or(weights.len() - 1)).map(|&(id, _)| id)
+        let mut point = self.random.share() * kept;
+        for at in 0..count {
+            let (id, logit) = ranked.get(at)?;
+            point -= weight(logit);
+            // Rounding may leave a rest behind the last.
+            if point < 0.0 || at + 1 == count {
+                return Some(id);
+            }
+        }
+        None
+    }
+}
+
+/// Tokens with their logits, put in order as far as they are asked for.
+struct Ranked {
+    left: Vec<(u32, f32)>,
+    /// How many from the first on are in their places.
+    sorted: usize,
+}
+
+impl Ranked {
+    /// The token at this place, the likeliest being at 0.
+    fn get(&mut self, at: usize) -> Option<(u32, f32)> {
+        while at >= self.sorted && self.sorted < self.left.len() {
+            let rest = self.left.get_mut(self.sorted..)?;
+            // More each time: all of them are sorted in the end as fast as at once.
+            let count = (64 + 3 * self.sorted).min(rest.len());
+            if count < rest.len() {
+                rest.select_nth_unstable_by(count, by_likelihood);
+            }
+            rest.get_mut(..count)?.sort_unstable_by(by_likelihood);
+            self.sorted += count;
+        }
+        self.left.get(at).copied()
     }
 }
 
@@ -172,9 +200,25 @@ fn by_likelihood((a, first): &(u32, f32), (b, second): &(u32, f32)) -> Ordering 
     second.total_cmp(first).then(a.cmp(b))
 }
 
+/// The first of the largest.
 fn likeliest(logits: &[f32]) -> Option<u32> {
-    let best = (0..).zip(logits).filter(|(_, logit)| !logit.is_nan());
-    best.reduce(|best, next| if next.1 > best.1 { next } else { best }).map(|(id, _): (u32, _)| id)
+    /// Logits whose largest is found without asking which it is.
+    const SPAN: usize = 1024;
+    let (mut first, mut best) = (0, f32::NEG_INFINITY);
+    for (index, span) in logits.chunks(SPAN).enumerate() {
+        let mut lanes = [f32::NEG_INFINITY; 16];
+        for chunk in span.chunks(lanes.len()) {
+            for (lane, &logit) in lanes.iter_mut().zip(chunk) {
+                *lane = if logit > *lane { logit } else { *lane };
+            }
+        }
+        let most = lanes.iter().fold(f32::NEG_INFINITY, |most, &lane| if lane > most { lane } else { most });
+        if most > best {
+            (first, best) = (index * SPAN, most);
+        }
+    }
+    let at = logits.iter().skip(first).position(|&logit| logit == best)?;
+    u32::try_from(first + at).ok()
 }
 
 /// SplitMix64 (Steele et al. 2014).
@@ -224,6 +268,34 @@ mod tests {
         assert_eq!(shares(&Sampling::default()), [0, 0, 0, 4000]);
         assert_eq!(shares(&drawn()), shares(&drawn()));
         assert_ne!(shares(&drawn()), shares(&Sampling { seed: 43, ..drawn() }));
+    }
+
+    #[test]
+    fn the_likeliest_is_the_first_of_the_largest() {
+        let mut logits: Vec<f32> = (0..5000_u32).map(|at| (at * 7919 % 4999) as f32).collect();
+        logits[3] = f32::NAN;
+        let plain = |logits: &[f32]| {
+            let numbers = logits.iter().enumerate().filter(|(_, logit)| !logit.is_nan());
+            numbers.rev().max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(at, _)| at as u32)
+        };
+        for at in [0, 15, 1023, 1024, 4999] {
+            (logits[at], logits[at.max(2000)]) = (6000.0 + at as f32, 6000.0 + at as f32);
+            assert_eq!(likeliest(&logits), plain(&logits), "{at}");
+        }
+        assert_eq!(likeliest(&[f32::NAN, f32::NEG_INFINITY, f32::NEG_INFINITY]), Some(1));
+        assert_eq!((likeliest(&[f32::NAN]), likeliest(&[])), (None, None));
+    }
+
+    #[test]
+    fn ranks_are_those_of_sorting() {
+        let left: Vec<(u32, f32)> = (0..3000).map(|id| (id, (id * 7919 % 600) as f32)).collect();
+        let mut sorted = left.clone();
+        sorted.sort_unstable_by(by_likelihood);
+        let mut ranked = Ranked { left, sorted: 0 };
+        for at in [5, 0, 63, 64, 255, 256, 1500, 2999] {
+            assert_eq!(ranked.get(at), Some(sorted[at]), "{at}");
+        }
+        assert_eq!(ranked.get(3000), None);
     }
 
     #[test]

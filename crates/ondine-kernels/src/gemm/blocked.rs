@@ -34,18 +34,35 @@ impl Kernel for OrderCodes<'_> {
     fn run<I: Isa>(self) {
         match self.bits {
             8 => self.to.copy_from_slice(self.from),
-            4 => order::<2, 8>(self.from, self.to),
-            _ => order::<4, 16>(self.from, self.to),
+            4 => order_pairs(self.from, self.to),
+            _ => order_fours(self.from, self.to),
         }
     }
 }
 
-/// Brings together every `STEP`th code of `SPAN`, which are `WORD * STEP`.
+/// Of every 8 codes first those at even places, then the others.
 #[inline(always)]
-fn order<const STEP: usize, const SPAN: usize>(from: &[u8], to: &mut [u8]) {
-    for (from, to) in from.as_chunks::<SPAN>().0.iter().zip(to.as_chunks_mut::<SPAN>().0) {
-        for (at, to) in to.iter_mut().enumerate() {
-            *to = from[at % WORD * STEP + at / WORD];
+fn order_pairs(from: &[u8], to: &mut [u8]) {
+    for (from, to) in from.as_chunks().0.iter().zip(to.as_chunks_mut().0) {
+        let codes = u64::from_le_bytes(*from);
+        // Every other byte, moved together.
+        let gather = |codes: u64| {
+            let codes = codes & 0x00ff_00ff_00ff_00ff;
+            let codes = (codes | codes >> 8) & 0x0000_ffff_0000_ffff;
+            (codes | codes >> 16) & 0xffff_ffff
+        };
+        *to = (gather(codes) | gather(codes >> 8) << 32).to_le_bytes();
+    }
+}
+
+/// Of every 16 codes first each fourth from the first on, then from the second on, and so forth.
+#[inline(always)]
+fn order_fours(from: &[u8], to: &mut [u8]) {
+    for (from, to) in from.as_chunks::<16>().0.iter().zip(to.as_chunks_mut::<16>().0) {
+        let words: [u32; 4] = std::array::from_fn(|i| u32::from_le_bytes(from.as_chunks().0[i]));
+        for (place, to) in to.as_chunks_mut().0.iter_mut().enumerate() {
+            let byte = |i: usize| (words[i] >> (8 * place) & 0xff) << (8 * i);
+            *to = (byte(0) | byte(1) | byte(2) | byte(3)).to_le_bytes();
         }
     }
 }

@@ -5,10 +5,10 @@
 //! sums of weights that another zero would need.
 
 use crate::{
-    arch::{enter::Kernel, isa::Isa},
+    arch::{enter::Kernel, isa::Isa, vector::Vector},
     cpu::Cpu,
     math::ROUND,
-    number::Float,
+    number::{Float, Number},
     rowwise::{for_rows, piece_rows},
 };
 
@@ -66,43 +66,43 @@ impl<T: Float> Kernel for QuantizeBlocks<'_, T> {
     fn run<I: Isa>(self) {
         let rows = self.out.chunks_exact_mut(blocked_row_len(self.width));
         for (x, out) in self.x.chunks_exact(self.width).zip(rows) {
-            block_row(x, out);
+            block_row::<I::Wide, T>(x, out);
         }
     }
 }
 
 /// Quantizes a row of whole blocks into [`blocked_row_len`] bytes.
 #[inline(always)]
-pub(super) fn block_row<T: Float>(x: &[T], out: &mut [u8]) {
+pub(crate) fn block_row<V: Vector, T: Float>(x: &[T], out: &mut [u8]) {
     let (scales, sums) = blocked_offsets(x.len());
     let (codes, rest) = out.split_at_mut(scales);
     let (scales, sums) = rest.split_at_mut(sums - scales);
     let blocks = x.as_chunks::<BLOCK>().0.iter().zip(codes.as_chunks_mut::<BLOCK>().0);
     let beside = scales.as_chunks_mut::<4>().0.iter_mut().zip(sums.as_chunks_mut::<4>().0);
     for ((x, codes), (scale, sums)) in blocks.zip(beside) {
-        let mut most = 0_u32;
-        for x in x {
-            // NaN is larger than an infinity, and that than all numbers.
-            most = most.max(x.widen().abs().to_bits());
+        let x = x.map(Number::widen);
+        let mut most = V::splat(0.0);
+        for at in (0..BLOCK).step_by(V::LANES) {
+            // SAFETY: a block is whole vectors. NaN is larger than an infinity, and that than all numbers.
+            most = most.max_magnitude(unsafe { V::load(x.as_ptr().add(at)) });
         }
-        let most = f32::from_bits(most);
+        let most = most.largest_magnitude();
         let step = most / MOST;
         let (step, inverse) = match () {
             () if !most.is_finite() => (f32::NAN, 0.0),
             () if step < f32::MIN_POSITIVE => (0.0, 0.0),
             () => (step, MOST / most),
         };
-        let mut halves = [0_i16; 2];
-        for (half, (x, codes)) in x.chunks_exact(HALF_BLOCK).zip(codes.chunks_exact_mut(HALF_BLOCK)).enumerate() {
-            let mut sum = 0_i16;
-            for (code, x) in codes.iter_mut().zip(x) {
-                // What is infinite or NaN times 0 is NaN, of whose bits any code will do.
-                let nearest = (x.widen() * inverse + ROUND).to_bits() as i8;
-                *code = nearest as u8;
-                sum += i16::from(nearest);
+        for at in (0..BLOCK).step_by(V::LANES) {
+            // SAFETY: numbers and codes are whole vectors. What is infinite or NaN times 0 is NaN, of whose bits any
+            // code will do.
+            unsafe {
+                let nearest = V::load(x.as_ptr().add(at)).mul(V::splat(inverse)).add(V::splat(ROUND));
+                nearest.store_bytes(codes.as_mut_ptr().add(at));
             }
-            halves[half] = sum;
         }
+        let sum = |codes: &[u8]| codes.iter().fold(0_i16, |sum, &code| sum + i16::from(code as i8));
+        let halves = [sum(&codes[..HALF_BLOCK]), sum(&codes[HALF_BLOCK..])];
         let ([a, b], [c, d]) = (halves[0].to_ne_bytes(), halves[1].to_ne_bytes());
         (*scale, *sums) = (step.to_ne_bytes(), [a, b, c, d]);
     }

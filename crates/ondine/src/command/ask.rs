@@ -192,7 +192,9 @@ impl Ask {
                 told["question"] = (*question).into();
                 output::json(&told);
             } else {
-                output::line(format_args!("> {question}\n{}\n", answer.text.trim_end()));
+                output::line(format_args!("> {question}"));
+                output::piece(answer.text.trim_end());
+                output::piece("\n\n");
             }
         }
         if !self.quiet {
