@@ -5,8 +5,6 @@
 //! byte gives codes that lie apart in the row, so the codes of the row are put in that order once ([`order_codes`]),
 //! and codes of weights never have to be moved, only masked.
 
-use std::ops::Range;
-
 use crate::{
     arch::{
         dot::{MAX_ROWS, WORD},
@@ -63,44 +61,6 @@ fn order_fours(from: &[u8], to: &mut [u8]) {
         for (place, to) in to.as_chunks_mut().0.iter_mut().enumerate() {
             let byte = |i: usize| (words[i] >> (8 * place) & 0xff) << (8 * i);
             *to = (byte(0) | byte(1) | byte(2) | byte(3)).to_le_bytes();
-        }
-    }
-}
-
-/// Writes the codes of a panel one in a byte, in the order that [`OrderCodes`] gives those of rows: as signed numbers,
-/// the least of which is -128.
-pub(crate) struct SpreadCodes {
-    pub(crate) bits: u32,
-    /// The first word.
-    pub(crate) from: *const u32,
-    /// Of one column after the other, and of one channel after the other.
-    pub(crate) words: usize,
-    pub(crate) columns: usize,
-    /// `8 / bits` times as many words.
-    pub(crate) to: *mut u32,
-}
-
-impl RawKernel for &SpreadCodes {
-    type Output = ();
-
-    /// See [`SpreadCodes`].
-    #[inline(always)]
-    unsafe fn run<I: Isa>(self) {
-        let &SpreadCodes { bits, from, words, columns, to } = self;
-        let (parts, byte) = (8 / bits, (1_u32 << bits) - 1);
-        let (mask, sign) = (byte * 0x0101_0101, ((1 << (bits - 1)) ^ 0x80) * 0x0101_0101);
-        for word in 0..words {
-            for part in 0..parts {
-                // SAFETY: the caller vouches for the words and the room.
-                let (from, to) = unsafe {
-                    let at = (word * parts as usize + part as usize) * columns;
-                    let from = std::slice::from_raw_parts(from.add(word * columns), columns);
-                    (from, std::slice::from_raw_parts_mut(to.add(at), columns))
-                };
-                for (to, &word) in to.iter_mut().zip(from) {
-                    *to = (word >> (part * bits) & mask) ^ sign;
-                }
-            }
         }
     }
 }
@@ -189,10 +149,6 @@ pub(crate) struct BlockedCall<'a> {
     pub(crate) plain: bool,
     /// Channels that are multiplied before sums are scaled: a block, or half of one.
     pub(crate) run: usize,
-    /// Which of these.
-    pub(crate) runs: Range<usize>,
-    /// Bits of a code where they are read, and where the first of the channels is.
-    pub(crate) words: (u32, *const u32),
     /// True if words come from memory, false if from a cache.
     pub(crate) far: bool,
     /// Valid up to the last.
@@ -201,8 +157,6 @@ pub(crate) struct BlockedCall<'a> {
     /// Row `i` at `i * width`; there is room for [`MAX_ROWS`].
     pub(crate) totals: *mut f32,
     pub(crate) width: usize,
-    /// True if totals begin at 0, false if at what is there.
-    pub(crate) clear: bool,
 }
 
 impl RawKernel for &BlockedCall<'_> {
@@ -230,7 +184,7 @@ impl BlockedCall<'_> {
     unsafe fn of_bits<V: CodeVector, const WIDE: usize>(&self) {
         // SAFETY: as the caller says.
         unsafe {
-            match (self.words.0, self.plain) {
+            match (self.panel.bits, self.plain) {
                 (8, true) => self.of_rows::<V, 8, true, WIDE>(),
                 (8, false) => self.of_rows::<V, 8, false, WIDE>(),
                 (4, true) => self.of_rows::<V, 4, true, WIDE>(),
@@ -305,15 +259,8 @@ impl BlockedCall<'_> {
         // SAFETY: rows hold all channels, panel and totals all columns, and words those of the runs.
         unsafe {
             let mut totals = [[V::splat(0.0); N]; R];
-            if !self.clear {
-                for (index, totals) in totals.iter_mut().enumerate() {
-                    for (vector, total) in totals.iter_mut().enumerate() {
-                        *total = V::load(out.add(index * width + vector * V::LANES));
-                    }
-                }
-            }
-            let mut from = self.words.1.add(column);
-            for run in self.runs.clone() {
+            let mut from = panel.words.add(column);
+            for run in 0..panel.channels / length {
                 let group = if runs_of_group <= 1 { run } else { (run / runs_of_group).min(panel.groups - 1) };
                 if self.far {
                     panel.prefetch::<V>(group + GROUPS_AHEAD, column, N * V::LANES);
