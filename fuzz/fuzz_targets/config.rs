@@ -28,7 +28,8 @@ fn network(json: &str) {
         Role::TextEncoder(facts) => drop(facts(json)),
         Role::Denoiser(facts) => drop(facts(json)),
         Role::Autoencoder(facts) => drop(facts(json)),
-        Role::Language(facts) => drop(facts(json)),
+        Role::Upscaler(facts) => drop(facts(json)),
+        Role::Language(facts, _) => drop(facts(json)),
     }
     if let Ok(functions) = (architecture.functions)(json, GraphSizes::default()) {
         // Large graphs repeat the blocks of small ones, slowly.

@@ -37,8 +37,8 @@ pub struct Divergence {
 
 /// The perplexity of a text in windows of `window` tokens that do not overlap. Of each, the tokens of the second half
 /// are looked at, which have all of the first half before them. What fills no window is left out, and so is what lies
-/// behind the first `most` windows. `done` hears what is known after so many windows, of so many. What the model expects
-/// is compared with what `other` does, if there is one.
+/// behind the first `most` windows. `done` hears what is known after so many windows, of so many. What the model
+/// expects is compared with what `other` does, if there is one.
 ///
 /// # Errors
 /// If the text fills no window, the window does not fit into the context, `other` has other tokens, or a model fails.
