@@ -42,6 +42,11 @@ fn element_type<T: Float + From<bf16>>(name: &str, cpu: &Cpu) {
     report(&format!("rms_norm {name}"), bytes, || {
         ondine_kernels::rms_norm(cpu, 1e-5, &weight, &x, &mut out);
     });
+    let mut blocks = vec![0; spatial * ondine_kernels::blocked_row_len(channels)];
+    let read = bytes / 2 + blocks.len();
+    report(&format!("quantize_blocks {name}"), read, || {
+        ondine_kernels::quantize_blocks(cpu, channels, &x, &mut blocks);
+    });
     report(&format!("softmax {name}"), bytes, || ondine_kernels::softmax(cpu, channels, &x, &mut out));
     for activation in [Activation::Silu, Activation::Gelu, Activation::GeluTanh] {
         let op = Unary::Activation(activation);

@@ -8,7 +8,7 @@ use crate::{
     arch::{enter::Kernel, isa::Isa, vector::Vector},
     cpu::Cpu,
     math::ROUND,
-    number::{Float, Number},
+    number::Float,
     rowwise::{for_rows, piece_rows},
 };
 
@@ -77,34 +77,64 @@ pub(crate) fn block_row<V: Vector, T: Float>(x: &[T], out: &mut [u8]) {
     let (scales, sums) = blocked_offsets(x.len());
     let (codes, rest) = out.split_at_mut(scales);
     let (scales, sums) = rest.split_at_mut(sums - scales);
-    let blocks = x.as_chunks::<BLOCK>().0.iter().zip(codes.as_chunks_mut::<BLOCK>().0);
-    let beside = scales.as_chunks_mut::<4>().0.iter_mut().zip(sums.as_chunks_mut::<4>().0);
-    for ((x, codes), (scale, sums)) in blocks.zip(beside) {
-        let x = x.map(Number::widen);
-        let mut most = V::splat(0.0);
+    let (x, codes) = (x.as_chunks::<BLOCK>().0, codes.as_chunks_mut::<BLOCK>().0);
+    let (scales, sums) = (scales.as_chunks_mut::<4>().0, sums.as_chunks_mut::<4>().0);
+    let spans = x.chunks(SPAN).zip(codes.chunks_mut(SPAN));
+    for ((x, codes), (scales, sums)) in spans.zip(scales.chunks_mut(SPAN).zip(sums.chunks_mut(SPAN))) {
+        span::<V, T>(x, codes, scales, sums);
+    }
+}
+
+/// Blocks whose scales are computed together: divisions take long, and as long for many as for one.
+const SPAN: usize = 16;
+
+/// Quantizes up to [`SPAN`] blocks.
+#[inline(always)]
+fn span<V: Vector, T: Float>(
+    x: &[[T; BLOCK]],
+    codes: &mut [[u8; BLOCK]],
+    scales: &mut [[u8; 4]],
+    sums: &mut [[u8; 4]],
+) {
+    // Loops, no closures: those that are not inlined lose the instructions of the tier.
+    let mut wide = [[0.0_f32; BLOCK]; SPAN];
+    let mut most = [0.0_f32; SPAN];
+    for ((x, wide), most) in x.iter().zip(&mut wide).zip(&mut most) {
+        for (wide, x) in wide.iter_mut().zip(x) {
+            *wide = x.widen();
+        }
+        let mut lanes = V::splat(0.0);
         for at in (0..BLOCK).step_by(V::LANES) {
             // SAFETY: a block is whole vectors. NaN is larger than an infinity, and that than all numbers.
-            most = most.max_magnitude(unsafe { V::load(x.as_ptr().add(at)) });
+            lanes = lanes.max_magnitude(unsafe { V::load(wide.as_ptr().add(at)) });
         }
-        let most = most.largest_magnitude();
-        let step = most / MOST;
-        let (step, inverse) = match () {
-            () if !most.is_finite() => (f32::NAN, 0.0),
-            () if step < f32::MIN_POSITIVE => (0.0, 0.0),
-            () => (step, MOST / most),
-        };
+        *most = lanes.largest_magnitude();
+    }
+    let (mut steps, mut inverses) = ([0.0_f32; SPAN], [0.0_f32; SPAN]);
+    for ((step, inverse), &most) in steps.iter_mut().zip(&mut inverses).zip(&most) {
+        let (scale, number) = (most / MOST, most < f32::INFINITY);
+        let counts = number && scale >= f32::MIN_POSITIVE;
+        *step = if number { 0.0 } else { f32::NAN };
+        *step = if counts { scale } else { *step };
+        *inverse = if counts { MOST / most } else { 0.0 };
+    }
+    for (block, codes) in codes.iter_mut().enumerate() {
         for at in (0..BLOCK).step_by(V::LANES) {
             // SAFETY: numbers and codes are whole vectors. What is infinite or NaN times 0 is NaN, of whose bits any
             // code will do.
             unsafe {
-                let nearest = V::load(x.as_ptr().add(at)).mul(V::splat(inverse)).add(V::splat(ROUND));
+                let nearest = V::load(wide[block].as_ptr().add(at)).mul(V::splat(inverses[block])).add(V::splat(ROUND));
                 nearest.store_bytes(codes.as_mut_ptr().add(at));
             }
         }
-        let sum = |codes: &[u8]| codes.iter().fold(0_i16, |sum, &code| sum + i16::from(code as i8));
-        let halves = [sum(&codes[..HALF_BLOCK]), sum(&codes[HALF_BLOCK..])];
+        let mut halves = [0_i16; 2];
+        for (sum, codes) in halves.iter_mut().zip(codes.as_chunks::<HALF_BLOCK>().0) {
+            for &code in codes {
+                *sum += i16::from(code as i8);
+            }
+        }
         let ([a, b], [c, d]) = (halves[0].to_ne_bytes(), halves[1].to_ne_bytes());
-        (*scale, *sums) = (step.to_ne_bytes(), [a, b, c, d]);
+        (scales[block], sums[block]) = (steps[block].to_ne_bytes(), [a, b, c, d]);
     }
 }
 
