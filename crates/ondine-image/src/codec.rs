@@ -108,6 +108,7 @@ impl Picture {
         let mut decoder = png::Decoder::new_with_limits(input, limits);
         decoder.set_transformations(png::Transformations::normalize_to_color8());
         let mut reader = decoder.read_info().map_err(decoding)?;
+        check_palette(reader.info())?;
         let Some(size) = reader.output_buffer_size().filter(|&size| size <= DECODE_LIMIT) else {
             fail!(Memory, "the PNG needs more than 1 GiB; give a smaller picture");
         };
@@ -121,6 +122,16 @@ impl Picture {
         let rgb = bytes.chunks_exact(channels).flat_map(pixel).collect();
         let texts = texts(reader.info());
         Ok(Self { width: frame.width, height: frame.height, rgb, texts })
+    }
+}
+
+/// Makes sure that a palette is whole colours: readers rely on it.
+fn check_palette(info: &png::Info<'_>) -> Result<()> {
+    match &info.palette {
+        Some(palette) if !palette.len().is_multiple_of(3) => {
+            fail!(Format, "the palette of the PNG is cut: {} bytes are no whole colours", palette.len())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -187,6 +198,21 @@ mod tests {
         // 127.5 and 76.5 in float32.
         assert_eq!((to_byte(0.5), to_byte(0.3)), (128, 76));
         assert_eq!((to_byte(-0.1), to_byte(1.1)), (0, 255));
+    }
+
+    #[test]
+    fn a_palette_that_is_cut_is_refused() {
+        for (bytes, whole) in [(49, false), (48, true), (1, false), (2, false), (3, true), (47, false)] {
+            let mut file = Vec::new();
+            let mut encoder = png::Encoder::new(&mut file, 3, 2);
+            encoder.set_color(png::ColorType::Indexed);
+            encoder.set_depth(png::BitDepth::Four);
+            encoder.set_palette(vec![7; bytes]);
+            encoder.set_trns(vec![0]);
+            encoder.write_header().unwrap().write_image_data(&[0; 4]).unwrap();
+            assert_eq!(Picture::read_png(Cursor::new(&file)).is_ok(), whole, "{bytes}");
+            assert_eq!(Picture::read(&file).is_ok(), whole, "{bytes}");
+        }
     }
 
     #[test]

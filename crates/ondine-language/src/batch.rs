@@ -113,7 +113,7 @@ impl Batch {
                 {
                     let writer = Writer::new(&model, prompt, options)?;
                     match self.begin(place, (index, prompt), writer, &wish, &mut |event| on(index, event))? {
-                        Begun::Text(begun) => *text = Some(begun),
+                        Begun::Text(begun) => *text = Some(*begun),
                         Begun::Answer(answer) => answers[index] = Some(answer),
                     }
                 }
@@ -149,7 +149,7 @@ impl Batch {
         };
         Ok(match reason {
             Some(reason) => Begun::Answer(end(text, reason, on)),
-            None => Begun::Text(text),
+            None => Begun::Text(Box::new(text)),
         })
     }
 
@@ -196,7 +196,7 @@ impl Batch {
 
 /// What has come of a prompt.
 enum Begun<'a> {
-    Text(Text<'a>),
+    Text(Box<Text<'a>>),
     Answer(Answer),
 }
 

@@ -387,6 +387,7 @@ pub(crate) fn check_prompt(prompt: &[u32], context: usize) -> Result<()> {
 }
 
 /// What reading a prompt and answering it took.
+#[derive(Clone, Copy)]
 pub(crate) struct Taken {
     pub(crate) prompt_tokens: usize,
     pub(crate) cached_tokens: usize,

@@ -2,10 +2,10 @@
 
 use std::io::Cursor;
 
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage, imageops, metadata::Orientation};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, imageops, metadata::Orientation};
 use ondine_graph::{Error, ErrorKind, Result, fail};
 
-use super::{DECODE_LIMIT, PARAMETERS, Picture, exif};
+use super::{DECODE_LIMIT, PARAMETERS, Picture, check_palette, decoding, exif};
 
 /// A picture of somebody, and what became of it on the way.
 #[derive(Clone, Debug)]
@@ -140,6 +140,11 @@ fn decode(bytes: &[u8]) -> Result<(DynamicImage, Orientation, Option<String>)> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(Error::from)?;
     if reader.format().is_none() {
         fail!(Format, "no PNG, JPEG or WebP; convert the picture to one of these");
+    }
+    if reader.format() == Some(ImageFormat::Png) {
+        let limits = png::Limits { bytes: DECODE_LIMIT };
+        let header = png::Decoder::new_with_limits(Cursor::new(bytes), limits).read_info();
+        check_palette(header.map_err(decoding)?.info())?;
     }
     let mut reader = reader;
     let mut limits = Limits::default();
