@@ -19,12 +19,13 @@ Examples:
   ondine bench unet-sd15 --precision int8 --against f32
   ondine bench picture-sd15 --json
   ondine bench llama-1b --quant Q4_K_M --depth 4096
+  ondine bench smollm2 --quant Q4_1 --precision a8 --streams 8
 
 Networks: unet-sd15, unet-sdxl, vae-sd, taesd, clip-l; at f32 unless --precision says otherwise.
 Pictures, process start to file: picture-default, picture-sd15 (2 GB on the disk for the model and as much for its
 cache), picture-sdxl (7 GB and as much), start-sd15 (to the first step); at int8, the default model at its own precision.
-Language models: smollm2, llama-1b, llama-3b: a prompt of 512 tokens, and an answer behind --depth tokens, with weights
-as --quant says.
+Language models: smollm2, llama-1b, llama-3b, afm-3b: a prompt of 512 tokens, and an answer behind --depth tokens, with
+weights as --quant says.
 Models for pictures are written once, into the cache folder; --clean removes them.")]
 pub(in crate::command) struct Bench {
     /// Works, or `all` [default: those that need no model on the disk, without unet-sdxl, which takes 6 GB]
@@ -54,6 +55,10 @@ pub(in crate::command) struct Bench {
     /// Tokens that stand before the answer of a language model
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) depth: usize,
+
+    /// Answers of a language model that are written side by side
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_count)]
+    pub(super) streams: usize,
 
     /// Print one JSON object per work
     #[arg(long)]

@@ -25,6 +25,7 @@ use crate::{
     command::{bytes::megabytes, callee::call_bytes},
     memory::{forget_peak, peak_rss},
     output,
+    report::usage,
 };
 
 /// Tokens of the prompt that is read.
@@ -57,6 +58,9 @@ pub(super) fn check_memory(bench: &Bench, name: &'static str, text: &Text, devic
 /// The function that goes on with a text.
 const FUNCTION: &str = "next";
 
+/// The function that goes on with several.
+const TOGETHER: &str = "batch";
+
 fn sizes(tokens: usize) -> Bindings {
     [("tokens".into(), tokens)].into()
 }
@@ -67,7 +71,9 @@ pub(super) fn measure(bench: &Bench, name: &'static str, text: &Text, device: &D
     let precision = bench.running.precision.unwrap_or_default();
     let prepared = asset.prepare(&Options { precision, ..Options::default() }, device)?;
     drop(asset);
-    let function = prepared.specialize(None)?.load()?.function(FUNCTION)?;
+    let model = prepared.specialize(None)?.load()?;
+    let function = model.function(FUNCTION)?;
+    let together = (bench.streams > 1).then(|| model.function(TOGETHER)).transpose()?;
     let before = function.graph().states().iter().map(|slot| {
         let width = slot.signature.shape.bind(&sizes(1)).map(|shape| shape.last().copied().unwrap_or_default());
         anyhow::Ok(width? * slot.signature.dtype.size())
@@ -91,6 +97,7 @@ pub(super) fn measure(bench: &Bench, name: &'static str, text: &Text, device: &D
         let steps = (0..ANSWER).map(|at| run(1, bench.depth + at));
         Ok(steps.sum::<anyhow::Result<f64>>()? / ANSWER as f64)
     })?;
+    let together = together.map(|function| side_by_side(bench, &function, text.tokens)).transpose()?;
     let flops = ready.function.plan(&sizes(PROMPT))?.cost().flops as f64;
     Ok(Report {
         work: name,
@@ -98,11 +105,32 @@ pub(super) fn measure(bench: &Bench, name: &'static str, text: &Text, device: &D
         precision,
         threads: device.processor()?.threads(),
         depth: bench.depth,
+        streams: bench.streams,
+        together,
         flops,
         bytes: (ready.weights + ready.before * (bench.depth + ANSWER / 2)) as f64,
         prompt,
         answer,
         peak_rss: peak_rss(),
+    })
+}
+
+/// Times a token of each of several answers.
+fn side_by_side(bench: &Bench, function: &Function, tokens: i64) -> anyhow::Result<Times> {
+    let streams = bench.streams;
+    let ids: Vec<i64> = (0..streams as i64).map(|at| at * 37 % tokens).collect();
+    let ids = NDArray::new(&[streams], &ids)?;
+    let mut state = State::default();
+    let mut run = |past: usize| {
+        let past = NDArray::new(&[streams], &vec![past as i64; streams])?;
+        let start = Instant::now();
+        function.run(&[("input_ids", &ids), ("past", &past)], &mut state)?;
+        anyhow::Ok(start.elapsed().as_secs_f64())
+    };
+    run(bench.depth)?;
+    Times::of(bench.repeat, || {
+        let steps = (0..ANSWER).map(|at| run(bench.depth + at));
+        Ok(steps.sum::<anyhow::Result<f64>>()? / ANSWER as f64)
     })
 }
 
@@ -113,6 +141,13 @@ impl Text {
         let context = (bench.depth + ANSWER).max(PROMPT).next_multiple_of(256);
         let mut functions = transformer::functions(&config, Some(context))?;
         functions.retain(|(name, _)| *name == FUNCTION);
+        if bench.streams > 1 {
+            let together = transformer::together(&config, context, bench.streams)?;
+            if together.is_empty() {
+                usage!("{name} writes one answer after the other: it has no --streams");
+            }
+            functions.extend(together.into_iter().filter(|(name, _)| *name == TOGETHER));
+        }
         let (_, graph) = functions.first().context("the model has no function that goes on with a text")?;
         let (weights, bytes) = random(graph, bench.quant, config.layers.len())?;
         Ok((Asset::new(name, functions, weights)?, bytes))
@@ -196,6 +231,9 @@ pub(super) struct Report {
     precision: Precision,
     threads: usize,
     depth: usize,
+    streams: usize,
+    /// A token of each of several answers.
+    together: Option<Times>,
     /// Operations of the prompt's products.
     flops: f64,
     /// Bytes that a token of the answer must read.
@@ -232,6 +270,13 @@ impl Told for Report {
                 "gb_s": read / 1e9,
                 "fraction_of_bandwidth": read / machine.bandwidth,
             },
+            "streams": self.together.as_ref().map(|together| json!({
+                "count": self.streams,
+                "median_s": together.median,
+                "fastest_s": together.fastest,
+                "tokens_per_s": self.streams as f64 / together.median,
+                "of_one": self.streams as f64 * self.answer.median / together.median,
+            })),
             "peak_rss_bytes": self.peak_rss,
             "machine": machine.to_json(),
         })
@@ -255,6 +300,14 @@ impl Told for Report {
             megabytes(self.bytes as u64),
             100.0 * read / machine.bandwidth
         ));
+        if let Some(together) = &self.together {
+            output::line(format_args!(
+                "  {:2} answers side by side      {:8.1} a second, {:.2} times one",
+                self.streams,
+                self.streams as f64 / together.median,
+                self.streams as f64 * self.answer.median / together.median
+            ));
+        }
     }
 }
 

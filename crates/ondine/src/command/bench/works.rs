@@ -1,5 +1,6 @@
 //! The works, as data: shapes are those of the published networks.
 
+use ondine_models::transformer;
 use ondine_runtime::Precision;
 
 /// Something to be timed.
@@ -145,7 +146,7 @@ const SMOLLM2: &str = r#"{"architectures": ["LlamaForCausalLM"], "vocab_size": 4
     "tie_word_embeddings": true}"#;
 
 /// Every work.
-pub(super) const WORKS: [Work; 12] = [
+pub(super) const WORKS: [Work; 13] = [
     Work {
         name: "unet-sd15",
         large: false,
@@ -247,4 +248,5 @@ pub(super) const WORKS: [Work; 12] = [
     Work { name: "smollm2", large: true, what: What::Text(Text { config: SMOLLM2, tokens: 49152 }) },
     Work { name: "llama-1b", large: true, what: What::Text(Text { config: LLAMA_1B, tokens: 128_256 }) },
     Work { name: "llama-3b", large: true, what: What::Text(Text { config: LLAMA_3B, tokens: 128_256 }) },
+    Work { name: "afm-3b", large: true, what: What::Text(Text { config: transformer::ON_DEVICE, tokens: 153_600 }) },
 ];
