@@ -37,6 +37,8 @@ pub(super) struct Task<'a> {
 
 /// Of so many steps one runs the whole U-Net if its deep maps are kept (Ma et al. 2023).
 const DEEP_EVERY: usize = 3;
+/// The first steps run it whole: what the picture will be of is decided there.
+const WHOLE_FIRST: usize = 4;
 
 /// The U-Net of a drawing.
 pub(super) struct Unet {
@@ -133,6 +135,7 @@ impl<'a> Predictor<'a> {
         self.inputs.insert("timestep", NDArray::new(&[batch], &vec![timestep; batch])?);
         if let (Some(shallow), Some((deep, age))) = (&self.unet.shallow, &mut self.deep)
             && *age < DEEP_EVERY
+            && self.calls >= WHOLE_FIRST
         {
             *age += 1;
             let inputs = self.inputs.iter().map(|(name, array)| (*name, array));
