@@ -66,6 +66,10 @@ def check(arguments, folder, title, name, write, counts, prompt):
         tables = [vectors(encoder.config.hidden_size, counts, 7 + i) for i, (encoder, _) in enumerate(sets)]
         write(file, tables if len(sets) > 1 else tables[0])
         for (encoder, tokenizer), table in zip(sets, tables):
+            # transformers takes the token of the highest id for the end where a config says 2, which an added one would be; the vector
+            # of the whole text is that of the end, as A1111 and ComfyUI have it.
+            for part in (encoder, getattr(encoder, "text_model", encoder)):
+                part.eos_token_id = tokenizer.eos_token_id
             table = table.half().float() if "half" in name else table
             pipe.load_textual_inversion(table, token=word, text_encoder=encoder, tokenizer=tokenizer)
         case = Case(str(folder), "euler", 4, prompt=prompt.format(word, word), seed=9)
@@ -88,16 +92,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ondine", type=Path, required=True)
     parser.add_argument("--folders", type=Path, required=True, help="what folders.py made")
+    parser.add_argument("--xl", action="store_true", help="the cases with two encoders alone")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     results = []
-    for name in ("sd15", "sd21"):
+    for name in ("sd15", "sd21") * (not arguments.xl):
         for i, (title, (file, write)) in enumerate(LAYOUTS.items()):
             results.append(check(arguments, arguments.folders / name, title, file, write, 1 + 2 * (i % 2), PROMPTS[i % 3]))
     pair = lambda path, tables: save_file({"clip_l": tables[0], "clip_g": tables[1]}, path)
     for name in ("sdxl", "sdxl-uneven"):
-        results.append(check(arguments, arguments.folders / name, "clip_l and clip_g", "ink.safetensors", pair, 2, PROMPTS[0]))
+        results.append(check(arguments, arguments.folders / name, "clip_l and clip_g", "inkstyle.safetensors", pair, 2, PROMPTS[0]))
     print(f"{sum(results)} of {len(results)} cases hold")
     sys.exit(0 if all(results) else 1)
 
