@@ -118,9 +118,9 @@ mod tests {
     #[test]
     fn latents_become_colours() {
         let weights = [vec![0.5, 0.25], vec![0.0, 0.5], vec![-0.5, 0.75]];
-        let colours = Colours { weights, factor: 2 };
+        let colours = Colours { weights, factor: 1 };
         let picture = colours.picture(&[0.0, 0.0, 1.0, 1.0], [1, 2, 2]).unwrap();
-        assert_eq!((picture.width, picture.height), (4, 4));
+        assert_eq!((picture.width, picture.height), (2, 2));
         assert_eq!(picture.rgb[..3], [64, 128, 191]);
         assert_eq!(picture.rgb[picture.rgb.len() - 3..], [191, 128, 64]);
     }
