@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, ControlNetModel, UNet2DConditionModel
 from diffusers.utils import logging
 from safetensors.torch import save_file
 from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
@@ -137,6 +137,21 @@ def unet(name):
     return model, inputs | dict(output=run_unet(model, inputs))
 
 
+def controlnet(name):
+    """A network that steers a U-Net, on one picture: its embedding and what it adds to the maps, channels last."""
+    whole = UNet2DConditionModel(sample_size=8, **UNETS[name])
+    model = randomize(ControlNetModel.from_unet(whole, load_weights_from_unet=False, conditioning_embedding_out_channels=(4, 6, 8, 10)), 18)
+    inputs, last = unet_inputs(whole.config), lambda x: x.permute(0, 2, 3, 1)
+    rounded(model, torch.float16)
+    picture = noise(19, 1, 3, 72, 112).abs().clamp(0, 1)
+    given = dict(inputs)
+    added = {key: given.pop(key) for key in ("text_embeds", "time_ids") if key in given}
+    maps = model(**given, controlnet_cond=picture.expand(2, -1, -1, -1), added_cond_kwargs=added or None)
+    golden = {f"down_block_residual_{i}": last(x) for i, x in enumerate(maps.down_block_res_samples)}
+    golden |= dict(mid_block_residual=last(maps.mid_block_res_sample), embedded=last(model.controlnet_cond_embedding(picture)))
+    return model, inputs | dict(controlnet_cond=picture) | golden
+
+
 def vae_kl(**changes):
     """An AutoencoderKL both ways: a picture to its posterior (mean, then log variance), a latent to a picture."""
     model = randomize(AutoencoderKL(**KL | changes), 14)
@@ -181,6 +196,8 @@ MODELS = {
     "clip_projection": (lambda: clip("gelu", projection=10, end=2), torch.float32),
     "bert": (bert, torch.float32),
     **{name: (lambda name=name: unet(name), torch.float16) for name in UNETS},
+    "controlnet_sd15": (lambda: controlnet("unet_sd15"), torch.float16),
+    "controlnet_sdxl": (lambda: controlnet("unet_sdxl"), torch.float16),
     "vae_kl": (vae_kl, torch.bfloat16),
     "vae_kl_plain": (lambda: vae_kl(use_quant_conv=False, use_post_quant_conv=False, mid_block_add_attention=False),
                      torch.bfloat16),

@@ -193,6 +193,23 @@ def cases():
     yield "tcd_sample", "TCDScheduler", consistency | sample, 4, {"eta": 0.7}
     yield "ddpm_large_v", "DDPMScheduler", sd | v | trailing | {"variance_type": "fixed_large"}, 7
 
+    given = {"num_inference_steps": None, "timesteps": [999, 749, 499, 249]}
+    yield "lcm_timesteps", "LCMScheduler", consistency, 4, None, given
+    yield "tcd_timesteps", "TCDScheduler", consistency, 4, {"eta": 0.3}, given
+    yield "euler_timesteps", "EulerDiscreteScheduler", sd | trailing, 4, None, given
+    yield "euler_trailing", "EulerDiscreteScheduler", sd | trailing, 4
+    yield "euler_a_trailing_1", "EulerAncestralDiscreteScheduler", sd | trailing, 1
+
+    for steps in (1, 2, 7):
+        yield f"edm_euler_{steps}", "EDMEulerScheduler", {}, steps
+    yield "edm_euler_exponential_v", "EDMEulerScheduler", v | {"sigma_schedule": "exponential", "final_sigmas_type": "sigma_min", "sigma_data": 0.9}, 7
+    edm = "EDMDPMSolverMultistepScheduler"
+    for steps in (1, 2, 7, 16):
+        yield f"edm_dpm_{steps}", edm, {}, steps
+    yield "edm_dpm_heun_v", edm, v | {"solver_type": "heun", "sigma_data": 1.2, "sigma_max": 14.0, "rho": 5.0}, 16
+    yield "edm_dpm_3_end", edm, {"solver_order": 3, "euler_at_final": True, "final_sigmas_type": "sigma_min"}, 16
+    yield "edm_dpm_sde", edm, {"algorithm_type": "sde-dpmsolver++", "sigma_schedule": "exponential"}, 7
+
     flow = "FlowMatchEulerDiscreteScheduler"
     yield "flow_1", flow, {"shift": 3.0}, 1
     given = np.linspace(1.0, 1 / 7, 7).tolist()
@@ -233,6 +250,8 @@ def schedulers():
         given = rest[1] if len(rest) > 1 else {}
         if "mu" in given:
             case["mu"] = given["mu"]
+        if "timesteps" in given:
+            case["timesteps_given"] = given["timesteps"]
         if "sigmas" in given:
             case["sigmas_given"] = given["sigmas"]
         if not np.isfinite(case["trajectory"]).all():

@@ -196,7 +196,7 @@ def facts(place):
     """--json says what was asked for and what was chosen"""
     facts = place.draw("--negative", "blue", "--count", "2", "--seed", "5", "-o", place.at("x.png"), "--json").json()
     place.at("x-1.png"), place.at("x-2.png")
-    for key, value in dict(prompt="a red heart", negative="blue", model="genmoji", size=[128, 128], width=128, height=128, steps=1,
+    for key, value in dict(prompt="a red heart", negative="blue", model="genmoji", size=[512, 512], drawn_size=[128, 128], width=512, height=512, steps=1,
                            guidance=2, seed=5, seeds=[5, 6], file="x-1.png", files=["x-1.png", "x-2.png"]).items():
         found = facts.get(key)
         found = [Path(f).name for f in found] if key == "files" else Path(found).name if key == "file" else found

@@ -50,6 +50,8 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
 pub mod codec;
+pub mod edges;
+pub mod forecast;
 pub mod guidance;
 pub mod infotext;
 pub mod noise;

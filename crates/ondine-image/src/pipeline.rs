@@ -6,6 +6,7 @@
 //! and the memory known, while no weight is loaded. [`Drawing::draw`] does the rest.
 
 mod beside;
+mod control;
 mod decode;
 mod denoise;
 mod drawing;
@@ -19,6 +20,8 @@ mod networks;
 mod parameters;
 mod part;
 mod pictures;
+mod predict;
+mod preview;
 mod prompts;
 
 pub use drawing::Drawing;

@@ -4,7 +4,16 @@
 //! the table in the README are made of it, and so is every other front door: an option is added by a field of
 //! [`Request`] and a row.
 
+mod pictures;
+mod preset;
 mod recall;
+mod seed;
+mod speedup;
+
+pub use pictures::{Control, Init};
+pub use preset::{PRESETS, Preset};
+pub use seed::{parse_seed, random_seed};
+pub use speedup::Speedup;
 
 use std::{fmt, ops::RangeInclusive};
 
@@ -44,6 +53,10 @@ pub struct Request {
     pub schedule: Option<String>,
     /// Share of fresh noise in each step, for samplers that have it.
     pub eta: Option<f64>,
+    /// The timesteps of training that the steps are at, falling, instead of the schedule's.
+    pub timesteps: Option<Vec<f64>>,
+    /// What counts where sampler, schedule, steps, guidance and the like are left open, instead of the model's.
+    pub preset: Option<&'static Preset>,
     /// How marks in prompts are read, and weights act.
     pub emphasis: Emphasis,
     /// The layer whose states are the text, counted from the last as 1, as A1111 counts.
@@ -58,25 +71,24 @@ pub struct Request {
     pub init: Option<Init>,
     /// How much of the picture to begin with is drawn anew, 0 to 1; 0.8 if it is not said, and 1 with a mask.
     pub strength: Option<f64>,
+    /// Pictures that steer the drawing.
+    pub controls: Vec<Control>,
     /// Scale of guidance by the picture, of models that change one (Brooks et al. 2023).
     pub image_guidance: Option<f32>,
     /// Noise that is mixed into the seed's, and how much of it, 0 to 1: another picture that is like it.
     pub variation: Option<(u64, f64)>,
     /// Unit noise to start from, `[count, channels, height / 8, width / 8]`, instead of the seed's.
     pub noise: Option<NDArray>,
+    /// The share of the steps before which nothing guides but the prompt (Kynkaanniemi et al. 2024).
+    pub guidance_start: f64,
+    /// The share of the steps after which nothing guides but the prompt.
+    pub guidance_end: f64,
+    /// How steps are made cheaper.
+    pub speedup: Option<Speedup>,
+    /// True to be told after each step what the picture may become.
+    pub previews: bool,
     /// True to keep the latents of every step for [`Pictures::dump`](crate::pipeline::Pictures::dump).
     pub keep_latents: bool,
-}
-
-/// A picture to begin with.
-#[derive(Clone, Debug)]
-pub struct Init {
-    /// `[n, 3, height, width]`, red, green and blue in 0..1, of the size to draw; one for all pictures, or one for
-    /// each.
-    pub image: NDArray,
-    /// `[1, 1, height, width]` in 0..1: how much of each pixel is drawn anew. Where it is 0 the pixel stays, to the
-    /// bit.
-    pub mask: Option<NDArray>,
 }
 
 /// The share of a variation's noise that is mixed in if it is not said.
@@ -104,6 +116,8 @@ impl Request {
             sampler: None,
             schedule: None,
             eta: None,
+            timesteps: None,
+            preset: None,
             emphasis: Emphasis::default(),
             clip_skip: None,
             prediction: None,
@@ -111,9 +125,14 @@ impl Request {
             generator: Generator::default(),
             init: None,
             strength: None,
+            controls: Vec::new(),
             image_guidance: None,
             variation: None,
             noise: None,
+            guidance_start: 0.0,
+            guidance_end: 1.0,
+            speedup: None,
+            previews: false,
             keep_latents: false,
         }
     }
@@ -247,6 +266,44 @@ pub static OPTIONS: &[Setting] = &[
         },
     },
     Setting {
+        name: "guidance-start",
+        short: None,
+        aliases: &[],
+        value: "0..1",
+        help: "Share of the steps before guidance begins; until then steps take half the time",
+        otherwise: MODEL,
+        kind: Kind::Number {
+            range: 0.0..=1.0,
+            get: |r| Some(r.guidance_start),
+            set: |r, share| r.guidance_start = share,
+        },
+    },
+    Setting {
+        name: "guidance-end",
+        short: None,
+        aliases: &[],
+        value: "0..1",
+        help: "Share of the steps after which guidance ends; from then on steps take half the time",
+        otherwise: MODEL,
+        kind: Kind::Number { range: 0.0..=1.0, get: |r| Some(r.guidance_end), set: |r, share| r.guidance_end = share },
+    },
+    Setting {
+        name: "speedup",
+        short: None,
+        aliases: &["cache-mode"],
+        value: "NAME",
+        help: "Make steps cheaper for nearly the same picture: spectrum forecasts about half of them, deepcache runs the outermost blocks alone in two of three; from 12 steps on",
+        otherwise: "none",
+        kind: Kind::Choice {
+            names: || std::iter::once("none").chain(Speedup::NAMES.map(|(name, _)| name)).collect(),
+            get: |r| Some(r.speedup.map_or("none", Speedup::name).to_owned()),
+            set: |r, name| {
+                r.speedup = Speedup::parse(name)?;
+                Ok(())
+            },
+        },
+    },
+    Setting {
         name: "seed",
         short: None,
         aliases: &[],
@@ -325,11 +382,43 @@ pub static OPTIONS: &[Setting] = &[
     Setting {
         name: "eta",
         short: None,
-        aliases: &[],
+        aliases: &["gamma"],
         value: "0..1",
         help: "Share of fresh noise in each step, for samplers that have it",
         otherwise: "the sampler's",
         kind: Kind::Number { range: 0.0..=1.0, get: |r| r.eta, set: |r, share| r.eta = Some(share) },
+    },
+    Setting {
+        name: "preset",
+        short: None,
+        aliases: &[],
+        value: "NAME",
+        help: "Settings that suit a model or LoRA of few steps, by how it was distilled; others that are given count more",
+        otherwise: "none",
+        kind: Kind::Choice {
+            names: || PRESETS.iter().map(|preset| preset.name).collect(),
+            get: |r| r.preset.map(|preset| preset.name.to_owned()),
+            set: |r, name| {
+                r.preset = Some(Preset::find(name)?);
+                Ok(())
+            },
+        },
+    },
+    Setting {
+        name: "timesteps",
+        short: None,
+        aliases: &[],
+        value: "LIST",
+        help: "Timesteps of training that the steps are at, for euler, \"Euler a\", lcm and tcd",
+        otherwise: "the schedule's",
+        kind: Kind::Choice {
+            names: || vec!["999,749,499,249"],
+            get: |r| r.timesteps.as_deref().map(preset::written),
+            set: |r, text| {
+                r.timesteps = Some(preset::parse_timesteps(text)?);
+                Ok(())
+            },
+        },
     },
     Setting {
         name: "strength",
@@ -461,28 +550,6 @@ pub static OPTIONS: &[Setting] = &[
         },
     },
 ];
-
-/// A seed that nobody knows beforehand, of 32 bits as other tools have them.
-#[must_use]
-pub fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    // Its keys come from the system's own randomness.
-    RandomState::new().hash_one(0) >> 32
-}
-
-/// The seed that a person writes: a whole number, or `-1` or `random` for one of [`random_seed`].
-///
-/// # Errors
-/// If it is neither.
-pub fn parse_seed(text: &str) -> Result<u64> {
-    match text {
-        "-1" | "random" => Ok(random_seed()),
-        text => match text.parse() {
-            Ok(seed) => Ok(seed),
-            Err(_) => fail!(Argument, "write a whole number from 0 to {}, or -1 for a random one", u64::MAX),
-        },
-    }
-}
 
 /// What decides where a request leaves a choice open.
 const MODEL: &str = "the model's";

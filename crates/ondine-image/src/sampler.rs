@@ -35,6 +35,7 @@ mod deis;
 mod dpm_factors;
 mod dpm_multistep;
 mod dpm_singlestep;
+mod edm;
 mod euler;
 mod euler_ancestral;
 mod flow;
@@ -90,6 +91,8 @@ pub fn sampler(config: &SchedulerConfig, steps: usize, options: &Options) -> Res
         SchedulerClass::UniPc => boxed(unipc::UniPc::new(config, steps)),
         SchedulerClass::Lcm => boxed(lcm::Lcm::new(config, steps)),
         SchedulerClass::Tcd => boxed(tcd::Tcd::new(config, steps, options.eta)),
+        SchedulerClass::EdmEuler => boxed(edm::EdmEuler::new(config, steps)),
+        SchedulerClass::EdmDpmMultistep => boxed(dpm_multistep::DpmMultistep::edm(config, steps)),
         SchedulerClass::FlowEuler => boxed(flow::FlowEuler::new(config, steps, options)),
         SchedulerClass::FlowHeun => boxed(flow::FlowHeun::new(config, steps, options)),
     };

@@ -16,8 +16,8 @@ mod config;
 mod keys;
 
 pub use choices::{
-    Algorithm, BetaSchedule, ConsistencyOptions, FinalSigma, FlowOptions, Prediction, SigmaSchedule, SolverOptions,
-    SolverType, Spacing, Variance,
+    Algorithm, BetaSchedule, ConsistencyOptions, EdmOptions, FinalSigma, FlowOptions, Prediction, SigmaSchedule,
+    SolverOptions, SolverType, Spacing, Variance,
 };
 pub use classes::SchedulerClass;
 pub use config::SchedulerConfig;
@@ -116,6 +116,9 @@ fn rescale_zero_terminal_snr(betas: &[f32]) -> Vec<f32> {
 /// - linspace: even from `T - 1` to 0, not rounded
 /// - trailing: `round(T - i * T / steps) - 1`
 pub(crate) fn timesteps(config: &SchedulerConfig, steps: usize) -> Vec<f64> {
+    if let Some(given) = &config.timesteps {
+        return given.clone();
+    }
     let total = config.train_timesteps;
     match config.spacing {
         Spacing::Leading => {

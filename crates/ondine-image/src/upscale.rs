@@ -7,7 +7,7 @@ use ondine_graph::{Bindings, NDArray, Result, fail};
 use ondine_models::{GraphSizes, Network};
 use ondine_runtime::{Cache, Device, Options, Precision, Prepared, Specialize, State};
 
-use crate::codec::Picture;
+use crate::{codec::Picture, pipeline::StagePlan};
 
 /// A network that makes pictures larger, prepared.
 #[derive(Debug)]
@@ -70,16 +70,36 @@ impl Upscaler {
         self.scale
     }
 
-    /// Bytes that enlarging a picture takes at most: weights, and the workspace of a tile.
+    /// What enlarging a picture takes at most: weights, the workspace of a tile, and the larger picture in numbers.
     ///
     /// # Errors
     /// If the tiles are too large.
-    pub fn memory(&self, width: usize, height: usize, tiles: Tiles) -> Result<u64> {
-        let side = |length: usize| length.min(tiles.side).div_ceil(self.multiple);
-        let sizes = [("batch", 1), ("height", side(height)), ("width", side(width))];
-        let sizes = Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size)));
-        let plan = self.prepared.plan("main", &sizes)?;
-        Ok((self.prepared.weight_bytes() + plan.arena_bytes()) as u64)
+    pub fn memory(&self, width: usize, height: usize, tiles: Tiles) -> Result<StagePlan> {
+        let plan = self.prepared.plan("main", &self.sizes(width.min(tiles.side), height.min(tiles.side)))?;
+        let area = |width: usize, height: usize| (width * height * size_of::<f32>()) as u64;
+        // A tile and what it becomes, the sums of three planes with their weights, what these become, and pixels.
+        let (whole, large) = (area(width, height), area(width * self.scale, height * self.scale));
+        let tile = area(width.min(tiles.side), height.min(tiles.side)) * 3;
+        let tile = tile + tile * (self.scale * self.scale) as u64;
+        let buffers = 3 * whole + tile + large * 7 + large * 3 / 4;
+        let workspace = plan.arena_bytes() as u64 + buffers;
+        Ok(StagePlan { name: "upscaler".to_owned(), weights: self.prepared.weight_bytes() as u64, workspace })
+    }
+
+    /// Floating-point operations of enlarging a picture.
+    ///
+    /// # Errors
+    /// If a tile leaves no room between its borders.
+    pub fn flops(&self, width: usize, height: usize, tiles: Tiles) -> Result<u64> {
+        let (rows, columns) = (spans(height, tiles)?, spans(width, tiles)?);
+        let tile = self.prepared.flops("main", &self.sizes(columns[0].len(), rows[0].len()))?;
+        Ok(tile * (rows.len() * columns.len()) as u64)
+    }
+
+    /// The sizes of a tile as the network counts them.
+    fn sizes(&self, width: usize, height: usize) -> Bindings {
+        let side = |length: usize| length.div_ceil(self.multiple);
+        Bindings::from([("batch".into(), 1), ("height".into(), side(height)), ("width".into(), side(width))])
     }
 
     /// The picture, larger; its texts stay. `observe` hears how many tiles of how many are done.

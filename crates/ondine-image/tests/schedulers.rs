@@ -74,7 +74,14 @@ fn options(case: &Value) -> Options {
 fn config(case: &Value) -> SchedulerConfig {
     let mut keys = case["config"].clone();
     keys["_class_name"] = case["class"].clone();
-    SchedulerConfig::from_json(&keys.to_string()).expect("a config that diffusers took")
+    let config = SchedulerConfig::from_json(&keys.to_string()).expect("a config that diffusers took");
+    match case["timesteps_given"].as_array() {
+        Some(given) => {
+            let timesteps = numbers(&case["timesteps_given"]);
+            config.with_timesteps(&timesteps, given.len()).expect("timesteps that diffusers took")
+        }
+        None => config,
+    }
 }
 
 /// The worst errors of one case: timesteps (absolute), sigmas (relative), trajectory (relative).

@@ -31,6 +31,8 @@ pub enum Role {
     Denoiser(fn(&str) -> Result<DenoiserFacts>),
     /// Turns pictures into latents and back.
     Autoencoder(fn(&str) -> Result<LatentSpace>),
+    /// Steers a denoiser by a picture.
+    Control(fn(&str) -> Result<ControlFacts>),
     /// Makes pictures larger.
     Upscaler(fn(&str) -> Result<UpscalerFacts>),
     /// Says which token may come next. Some of its weights may be in another form in checkpoints than its functions ask
@@ -50,11 +52,15 @@ pub struct GraphSizes {
     pub time_ids: usize,
     /// Layers at the end of a text encoder whose states are not the text ("clip skip", counted from 0).
     pub skip: usize,
+    /// True if a denoiser takes what networks make that steer it.
+    pub control: bool,
+    /// True if a denoiser shall yield its deep maps, and have a function that takes them.
+    pub deep: bool,
 }
 
 impl Default for GraphSizes {
     fn default() -> Self {
-        Self { multiple: 1, mask: false, time_ids: 6, skip: 0 }
+        Self { multiple: 1, mask: false, time_ids: 6, skip: 0, control: false, deep: false }
     }
 }
 
@@ -72,6 +78,19 @@ pub struct UpscalerFacts {
     pub scale: usize,
     /// Channels of pictures.
     pub channels: usize,
+}
+
+/// The facts of a network that steers a denoiser by a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControlFacts {
+    /// Channels of the latents that it takes.
+    pub channels: usize,
+    /// Channels of the picture.
+    pub colors: usize,
+    /// Pixels that a latent stands for, along each side.
+    pub factor: usize,
+    /// True if the picture is blue, green and red.
+    pub reversed: bool,
 }
 
 /// The facts of a denoiser.

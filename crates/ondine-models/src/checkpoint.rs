@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     network::{CONFIG, Network},
+    unet::control,
     upscaler,
     weights::{Files, Source},
 };
@@ -103,14 +104,18 @@ const ALONE: &[(&str, &str)] = &[
 const OTHERS: &[(&str, &str)] = &[
     ("joint_blocks.", "a Stable Diffusion 3 model, which is not supported yet"),
     ("double_blocks.", "a FLUX model, which is not supported yet"),
-    ("control_model.", "a ControlNet, which is not supported yet"),
+    ("control_model.", "a ControlNet, no model: give it with --control and a model with --model"),
+    ("controlnet_cond_embedding.", "a ControlNet, no model: give it with --control and a model with --model"),
     ("lora_", "an adapter (LoRA), no model: give it with --lora and a model with --model"),
     (".lora", "an adapter (LoRA), no model: give it with --lora and a model with --model"),
     (".hada_w", "an adapter (LoHa), no model: give it with --lora and a model with --model"),
     (".lokr_w", "an adapter (LoKr), no model: give it with --lora and a model with --model"),
     ("edm_mean", "a model on the noise levels of EDM (Playground 2.5), which are not supported yet"),
-    ("string_to_param", "an embedding (textual inversion), no model"),
-    ("emb_params", "an embedding (textual inversion), no model"),
+    (
+        "string_to_param",
+        "an embedding (textual inversion), no model: give it with --embedding and a model with --model",
+    ),
+    ("emb_params", "an embedding (textual inversion), no model: give it with --embedding and a model with --model"),
 ];
 
 /// The tensors of a file by part, each without the beginning of its name that says so.
@@ -287,10 +292,34 @@ pub(crate) fn tensors_of(path: &Path) -> Result<(Weights, BTreeMap<String, Strin
 /// # Errors
 /// If the file is damaged, or holds none.
 pub fn open_upscaler(path: &Path) -> Result<Network> {
+    upscaler_of(&path.display().to_string(), tensors_of(path)?.0)
+}
+
+/// The network of the ESRGAN family that has these tensors, in the names of any dialect; `name` stands for them in
+/// messages.
+///
+/// # Errors
+/// If they are those of none.
+pub fn upscaler_of(name: &str, mut weights: Weights) -> Result<Network> {
+    let (class, config) = upscaler::open(&mut weights).at(|| name)?;
+    Network::of(name, class, config, weights)
+}
+
+/// Opens a network that steers a U-Net by a picture (`ControlNet`), in a file of any format, in the names of diffusers
+/// or of the program that trained it; what its shapes do not say is as in `unet`, of which it is a copy.
+///
+/// # Errors
+/// If the file is damaged, or holds none.
+pub fn open_control(path: &Path, unet: &Network) -> Result<Network> {
     let name = path.display().to_string();
     let (mut weights, _) = tensors_of(path)?;
-    let (class, config) = upscaler::open(&mut weights).at(|| &name)?;
-    Network::of(&name, class, config, weights)
+    if weights.paths().any(|path| path.starts_with("control_model.")) {
+        weights.retain(|path| path.starts_with("control_model."));
+        weights.rename(|path| path.strip_prefix("control_model.").map(str::to_owned))?;
+    }
+    unet::convert_control(&mut weights).at(|| &name)?;
+    let config = control::config_like(&weights, &unet.config).at(|| &name)?;
+    Network::of(&name, control::ARCHITECTURE.class, config, weights)
 }
 
 /// Reads the part of a pipeline that a file holds: it alone, or beside others.

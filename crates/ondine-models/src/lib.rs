@@ -55,6 +55,7 @@ pub mod lora;
 mod network;
 pub mod registry;
 pub mod t5;
+pub mod textual_inversion;
 mod tokenizer;
 pub mod torch_file;
 pub mod transformer;
@@ -65,9 +66,9 @@ pub mod weights;
 
 pub use adapter::Adapter;
 pub use architecture::{
-    Architecture, DenoiserFacts, Functions, GraphSizes, LatentSpace, Role, TextFacts, UpscalerFacts,
+    Architecture, ControlFacts, DenoiserFacts, Functions, GraphSizes, LatentSpace, Role, TextFacts, UpscalerFacts,
 };
-pub use checkpoint::{Finding, open_upscaler};
+pub use checkpoint::{Finding, open_control, open_upscaler, upscaler_of};
 pub use config::{PerLevel, class_of};
 pub use folder::{Component, Pipeline};
 pub use language::Language;

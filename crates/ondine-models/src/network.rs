@@ -5,7 +5,9 @@ use std::sync::Arc;
 use ondine_graph::{Asset, Context, Graph, Op, Result, Value, Weights, fail, recipe::Recipes};
 
 use crate::{
-    architecture::{Architecture, DenoiserFacts, Functions, GraphSizes, LatentSpace, Role, TextFacts, UpscalerFacts},
+    architecture::{
+        Architecture, ControlFacts, DenoiserFacts, Functions, GraphSizes, LatentSpace, Role, TextFacts, UpscalerFacts,
+    },
     config::class_of,
     registry::find,
     weights::{self, Source, join},
@@ -107,7 +109,9 @@ impl Network {
         weights::rename(&mut weights, architecture.renames).at(|| &name)?;
         let recipes = match architecture.role {
             Role::Language(_, recipes) => recipes(&config, &mut weights).at(|| &name)?,
-            Role::TextEncoder(_) | Role::Denoiser(_) | Role::Autoencoder(_) | Role::Upscaler(_) => Recipes::default(),
+            Role::TextEncoder(_) | Role::Denoiser(_) | Role::Control(_) | Role::Autoencoder(_) | Role::Upscaler(_) => {
+                Recipes::default()
+            }
         };
         weights::check(&weights, &recipes, functions.iter().map(|(_, graph)| graph), architecture.ignored)?;
         Ok(Self { name, architecture, config, weights: Arc::new(weights), recipes })
@@ -149,6 +153,17 @@ impl Network {
         match self.architecture.role {
             Role::Denoiser(facts) => self.facts(facts),
             _ => self.is_no("denoiser"),
+        }
+    }
+
+    /// The facts of a network that steers a denoiser by a picture.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn control(&self) -> Result<ControlFacts> {
+        match self.architecture.role {
+            Role::Control(facts) => self.facts(facts),
+            _ => self.is_no("ControlNet"),
         }
     }
 

@@ -15,6 +15,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     bert::ARCHITECTURE,
     t5::ARCHITECTURE,
     unet::ARCHITECTURE,
+    unet::control::ARCHITECTURE,
     kl::ARCHITECTURE,
     tiny::ARCHITECTURE,
     upscaler::DENSE,

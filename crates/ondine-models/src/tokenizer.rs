@@ -3,6 +3,8 @@
 //! Only the vocabulary, the merges and the special tokens are read from files; the steps around them are those of
 //! `CLIPTokenizer` and `BertTokenizer`, so a file cannot bring in anything else.
 
+mod taught;
+
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap, HashSet},
@@ -25,6 +27,7 @@ use crate::{
     config::{self, invalid},
     weights::{Source, join},
 };
+use taught::with_word;
 
 /// Text as a network takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +70,8 @@ pub struct Tokenizer {
     max_length: usize,
     /// Words that several tokens stand for, and those tokens, with blanks between.
     expansions: Vec<(String, String)>,
+    /// Words that were taught later, the longest first, and the tokens that they are written as.
+    taught: Vec<(String, String)>,
 }
 
 impl Tokenizer {
@@ -85,6 +90,28 @@ impl Tokenizer {
     #[must_use]
     pub fn max_length(&self) -> usize {
         self.max_length
+    }
+
+    /// How many tokens there are: the id that the next one has.
+    pub(crate) fn len(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// Adds a word that stands for so many new tokens, whose ids follow the last one. It is found in any case, where no
+    /// letter or digit stands beside it, and behind the mark `embedding:` of other tools.
+    ///
+    /// # Errors
+    /// If the library refuses the tokens.
+    pub(crate) fn teach(&mut self, word: &str, vectors: usize) -> Result<()> {
+        let first = self.len();
+        // Signs that no text has, so that neither the vocabulary nor another word holds a part of them.
+        let names: Vec<String> = (0..vectors).map(|i| format!("\u{e000}{}\u{e001}", first + i)).collect();
+        let tokens: Vec<_> = names.iter().map(|name| AddedToken::from(name.clone(), true).normalized(false)).collect();
+        self.inner.add_special_tokens(tokens).map_err(invalid)?;
+        self.taught.retain(|(known, _)| !known.eq_ignore_ascii_case(word));
+        self.taught.push((word.to_owned(), names.join(" ")));
+        self.taught.sort_by_key(|(word, _)| std::cmp::Reverse(word.len()));
+        Ok(())
     }
 
     /// The ids of `text` between the special tokens, not padded.
@@ -155,13 +182,19 @@ impl Tokenizer {
     /// The text with all tokens of its words: a word that textual inversion taught as several vectors (Gal et al. 2022)
     /// is written as one, and stands for the added tokens `word`, `word_1`, `word_2`... as in diffusers.
     fn expanded<'t>(&self, text: &'t str) -> Result<Cow<'t, str>> {
-        if self.expansions.is_empty() {
-            return Ok(text.into());
+        let mut text = Cow::Borrowed(text);
+        for (word, tokens) in &self.taught {
+            if let Some(written) = with_word(&text, word, tokens) {
+                text = written.into();
+            }
         }
-        let encoded = self.inner.encode_fast(text, false).map_err(invalid)?;
+        if self.expansions.is_empty() {
+            return Ok(text);
+        }
+        let encoded = self.inner.encode_fast(&*text, false).map_err(invalid)?;
         let stands = |word: &str| self.inner.token_to_id(word).is_some_and(|id| encoded.get_ids().contains(&id));
         let used = self.expansions.iter().filter(|(word, _)| stands(word));
-        Ok(used.fold(text.into(), |text: Cow<'_, str>, (word, tokens)| text.replace(word, tokens).into()))
+        Ok(used.fold(text, |text: Cow<'_, str>, (word, tokens)| text.replace(word, tokens).into()))
     }
 }
 
@@ -389,6 +422,7 @@ impl Files {
             pad,
             max_length: self.max_length(limit)?,
             expansions: expansions(self.added.values().chain(&self.extra)),
+            taught: Vec::new(),
             inner,
         })
     }

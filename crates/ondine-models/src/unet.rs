@@ -3,6 +3,7 @@
 //! Stable Diffusion 1 and 2, `SDXL` (Podell et al. 2023) and LCM (Luo et al. 2023) are configs of this network.
 
 mod config;
+pub mod control;
 
 pub use config::Config;
 
@@ -36,6 +37,22 @@ pub struct Options {
     pub mask: bool,
     /// Number of `time_ids`, for configs that take them: 6, or 5 for the `SDXL` refiner.
     pub time_ids: usize,
+    /// True if networks steer it: the graph takes what they add to its maps ([`residual`]).
+    pub control: bool,
+    /// True if the maps before its last block are an output, `deep`, channels last.
+    pub deep: bool,
+}
+
+/// The function that goes on from deep maps.
+pub const SHALLOW: &str = "shallow";
+
+impl Options {
+    /// Those of a network that is asked for by its sizes.
+    fn of(sizes: GraphSizes) -> Self {
+        let side = |name: &str| &Dim::symbol(name) * sizes.multiple;
+        let GraphSizes { mask, time_ids, control, deep, .. } = sizes;
+        Self { height: side("height"), width: side("width"), mask, time_ids, control, deep, ..Self::default() }
+    }
 }
 
 impl Default for Options {
@@ -47,6 +64,8 @@ impl Default for Options {
             width: "width".into(),
             mask: false,
             time_ids: 6,
+            control: false,
+            deep: false,
         }
     }
 }
@@ -57,7 +76,8 @@ impl Default for Options {
 /// `[batch, tokens, cross_attention_dim]`; by config also `class_labels` `[batch, width]` (I64 `[batch]` for a
 /// table of classes), `text_embeds` `[batch, width]` and `time_ids` `[batch, ids]`, `timestep_cond`
 /// `[batch, time_cond_proj_dim]`; by `options` also `encoder_attention_mask` I64 `[batch, tokens]`, 0 hiding a
-/// token. Output: `out_sample` `[batch, out_channels, height, width]`.
+/// token, and what networks that steer it add to its maps ([`residual`]), channels last. Output: `out_sample`
+/// `[batch, out_channels, height, width]`.
 ///
 /// # Errors
 /// If the config is absurd or asks for something that is not supported.
@@ -65,42 +85,17 @@ pub fn build(config: &Config, options: &Options) -> Result<Graph> {
     let plan = config.plan()?;
     let mut graph = Graph::new();
     let m = &mut Module::root(&mut graph);
-    let Options { batch, height, width, .. } = options;
-    let sample =
-        m.input("sample", DType::F32, vec![batch.clone(), config.in_channels.into(), height.clone(), width.clone()]);
+    let sample = sample(m, config, options);
     let time = time_embedding(m, config, &plan, options)?;
     let (context, context_mask) = text(m, config, &plan, options)?;
-    let net = Net {
-        resnet: ResnetSpec {
-            groups: plan.groups,
-            eps: config.norm_eps,
-            activation: plan.activation,
-            time: Some(time),
-            scale_shift: config.resnet_time_scale_shift == "scale_shift",
-            output_scale: 1.0,
-        },
-        linear_projection: config.use_linear_projection,
-        context,
-        context_mask,
-    };
-
-    let x = if config.center_input_sample { m.affine(sample, 2.0, -1.0)? } else { sample };
-    let x = m.channels_last(x)?;
-    let mut x = conv_same(&mut m.at("conv_in"), x, config.block_out_channels[0], config.conv_in_kernel)?;
-    let mut skips = vec![x];
-    for (i, level) in plan.down.iter().enumerate() {
-        let m = &mut m.at(format_args!("down_blocks.{i}"));
-        for j in 0..level.resnets {
-            x = net.block(m, x, level, j)?;
-            skips.push(x);
+    let net = Net::new(config, &plan, time, context, context_mask);
+    let x = conv_in(m, config, sample)?;
+    let (mut skips, mut x) = net.way_down(m, config, &plan, x)?;
+    if options.control {
+        for (i, skip) in skips.iter_mut().enumerate() {
+            *skip = steered(m, *skip, Some(i))?;
         }
-        if i + 1 < plan.down.len() {
-            x = downsample(&mut m.at("downsamplers.0"), x, config.downsample_padding)?;
-            skips.push(x);
-        }
-    }
-    if let Some(level) = &plan.mid {
-        x = net.middle(&mut m.at("mid_block"), x, level, config.mid_block_scale_factor)?;
+        x = steered(m, x, None)?;
     }
     for (i, level) in plan.up.iter().enumerate() {
         let m = &mut m.at(format_args!("up_blocks.{i}"));
@@ -108,6 +103,9 @@ pub fn build(config: &Config, options: &Options) -> Result<Graph> {
             let Some(skip) = skips.pop() else {
                 fail!(Internal, "the way up has more blocks than the way down left maps");
             };
+            if options.deep && skips.is_empty() {
+                m.output("deep", x);
+            }
             x = m.concat(&[x, skip], 3)?;
             x = net.block(m, x, level, j)?;
         }
@@ -116,12 +114,69 @@ pub fn build(config: &Config, options: &Options) -> Result<Graph> {
             x = upsample(&mut m.at("upsamplers.0.conv"), x, size, true)?;
         }
     }
+    out(m, config, &plan, x)?;
+    Ok(graph)
+}
+
+/// Builds what is left of the network if the maps before its last block are given: the first convolution and that block
+/// (Ma et al. 2023). Inputs are those of the network and `deep` `[batch, height, width, channels]`, its output is that
+/// of the network.
+fn build_shallow(config: &Config, options: &Options) -> Result<Graph> {
+    let plan = config.plan()?;
+    let mut graph = Graph::new();
+    let m = &mut Module::root(&mut graph);
+    let sample = sample(m, config, options);
+    let time = time_embedding(m, config, &plan, options)?;
+    let (context, context_mask) = text(m, config, &plan, options)?;
+    let net = Net::new(config, &plan, time, context, context_mask);
+    let x = conv_in(m, config, sample)?;
+    let (Some((i, level)), outer) = (plan.up.iter().enumerate().next_back(), plan.up.iter().nth_back(1)) else {
+        fail!(Internal, "a network without a way up")
+    };
+    // The first block of a level takes the channels of the one before.
+    let channels = if level.resnets > 1 { level.channels } else { outer.unwrap_or(level).channels };
+    let Options { batch, height, width, .. } = options;
+    let deep = m.input("deep", DType::F32, vec![batch.clone(), height.clone(), width.clone(), channels.into()]);
+    let x = m.concat(&[deep, x], 3)?;
+    let x = net.block(&mut m.at(format_args!("up_blocks.{i}")), x, level, level.resnets - 1)?;
+    out(m, config, &plan, x)?;
+    Ok(graph)
+}
+
+/// The last norm and convolution.
+fn out(m: &mut Module<'_>, config: &Config, plan: &Plan, x: Value) -> Result<()> {
     let x = group_norm(&mut m.at("conv_norm_out"), x, plan.groups, config.norm_eps)?;
     let x = m.activation(plan.activation, x)?;
     let x = conv_same(&mut m.at("conv_out"), x, config.out_channels, config.conv_out_kernel)?;
     let x = m.channels_first(x)?;
     m.output("out_sample", x);
-    Ok(graph)
+    Ok(())
+}
+
+/// The noisy latents.
+fn sample(m: &mut Module<'_>, config: &Config, options: &Options) -> Value {
+    let Options { batch, height, width, .. } = options;
+    m.input("sample", DType::F32, vec![batch.clone(), config.in_channels.into(), height.clone(), width.clone()])
+}
+
+/// The first maps, channels last.
+fn conv_in(m: &mut Module<'_>, config: &Config, sample: Value) -> Result<Value> {
+    let x = if config.center_input_sample { m.affine(sample, 2.0, -1.0)? } else { sample };
+    let x = m.channels_last(x)?;
+    conv_same(&mut m.at("conv_in"), x, config.block_out_channels[0], config.conv_in_kernel)
+}
+
+/// The name of what is added to a map that the U-Net keeps, or to the one in its middle.
+#[must_use]
+pub fn residual(map: Option<usize>) -> String {
+    map.map_or_else(|| "mid_block_residual".to_owned(), |i| format!("down_block_residual_{i}"))
+}
+
+/// A map with what networks that steer add to it.
+fn steered(m: &mut Module<'_>, x: Value, map: Option<usize>) -> Result<Value> {
+    let shape = m.shape(x).clone();
+    let residual = m.input(&residual(map), DType::F32, shape);
+    m.add(x, residual)
 }
 
 /// What all blocks share.
@@ -133,6 +188,38 @@ struct Net {
 }
 
 impl Net {
+    fn new(config: &Config, plan: &Plan, time: Value, context: Value, context_mask: Option<Value>) -> Self {
+        let resnet = ResnetSpec {
+            groups: plan.groups,
+            eps: config.norm_eps,
+            activation: plan.activation,
+            time: Some(time),
+            scale_shift: config.resnet_time_scale_shift == "scale_shift",
+            output_scale: 1.0,
+        };
+        Self { resnet, linear_projection: config.use_linear_projection, context, context_mask }
+    }
+
+    /// The way down and the middle: the maps that the way up takes, and the last one.
+    fn way_down(&self, m: &mut Module<'_>, config: &Config, plan: &Plan, mut x: Value) -> Result<(Vec<Value>, Value)> {
+        let mut skips = vec![x];
+        for (i, level) in plan.down.iter().enumerate() {
+            let m = &mut m.at(format_args!("down_blocks.{i}"));
+            for j in 0..level.resnets {
+                x = self.block(m, x, level, j)?;
+                skips.push(x);
+            }
+            if i + 1 < plan.down.len() {
+                x = downsample(&mut m.at("downsamplers.0"), x, config.downsample_padding)?;
+                skips.push(x);
+            }
+        }
+        if let Some(level) = &plan.mid {
+            x = self.middle(&mut m.at("mid_block"), x, level, config.mid_block_scale_factor)?;
+        }
+        Ok((skips, x))
+    }
+
     /// Residual block `j` of a level and the transformer after it, if the level has one there.
     fn block(&self, m: &mut Module<'_>, x: Value, level: &Level, j: usize) -> Result<Value> {
         let x = resnet(&mut m.at(format_args!("resnets.{j}")), x, level.channels, &self.resnet)?;
@@ -268,15 +355,21 @@ fn facts(json: &str) -> Result<DenoiserFacts> {
 }
 
 fn functions(json: &str, sizes: GraphSizes) -> Result<Functions> {
-    let side = |name: &str| &Dim::symbol(name) * sizes.multiple;
-    let GraphSizes { mask, time_ids, .. } = sizes;
-    let options = Options { height: side("height"), width: side("width"), mask, time_ids, ..Options::default() };
     let config = Config::from_json(json)?;
-    let mut graph = build(&config, &options)?;
+    let options = Options::of(sizes);
+    let mut functions = vec![("main", build(&config, &options)?)];
+    if sizes.deep {
+        functions.push((SHALLOW, build_shallow(&config, &options)?));
+    }
+    functions.iter_mut().for_each(|(_, graph)| native(graph, &config, sizes));
+    Ok(functions)
+}
+
+/// Tells a graph the sizes that are usual.
+fn native(graph: &mut Graph, config: &Config, sizes: GraphSizes) {
     for (symbol, side) in ["height", "width"].into_iter().zip(config.facts().native) {
         graph.expect(symbol, side / sizes.multiple);
     }
-    Ok(vec![("main", graph)])
 }
 
 /// `UNet2DConditionModel`.

@@ -1,28 +1,24 @@
-//! The picture model that ships inside the program: emoji from text, 128 x 128 pixels.
+//! The picture model that ships inside the program: emoji from text, 128 x 128 pixels, which
+//! [`realesrgan`](crate::realesrgan) makes four times as wide and high.
 //!
 //! Its model card is `assets/genmoji/README.md`; the recipe that made it is in `training/genmoji`.
 
 use ondine_models::Source;
 
+use crate::embedded::embedded;
+
 /// The name of the model on the command line.
 pub const NAME: &str = "genmoji";
 
-/// A file of the model at an address that its tensors can be read from in place.
-#[repr(C, align(64))]
-struct Aligned<T: ?Sized>(T);
-
-/// Embeds a file; the alignment is what `include_bytes!` alone does not promise.
-macro_rules! embed {
+/// Embeds the files of the model, each under its name.
+macro_rules! files {
     ($($path:literal),+ $(,)?) => {
-        &[$(($path, {
-            static FILE: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!("../assets/genmoji/", $path)));
-            &FILE.0
-        })),+]
+        &[$(($path, embedded!(concat!("genmoji/", $path)))),+]
     };
 }
 
 /// The files of the model, as a diffusers folder has them.
-static FILES: &[(&str, &[u8])] = embed![
+static FILES: &[(&str, &[u8])] = files![
     "model_index.json",
     "scheduler/scheduler_config.json",
     "text_encoder/config.json",

@@ -9,6 +9,7 @@
 //! - [`runtime`]: assets specialized for a machine, and run
 //! - [`models`]: architectures, checkpoints, tokenizers
 //! - [`genmoji`]: the built-in picture model
+//! - [`realesrgan`]: the built-in network that makes pictures larger
 //! - [`model`]: opens whatever a command takes as MODEL
 //! - [`catalog`]: models that can be fetched
 //! - [`folders`]: where caches and models of this user lie
@@ -37,8 +38,10 @@ pub use ondine_pt2 as pt2;
 pub use ondine_runtime as runtime;
 
 pub mod catalog;
+mod embedded;
 mod fetch;
 pub mod folders;
 pub mod genmoji;
 pub mod model;
 mod package;
+pub mod realesrgan;

@@ -18,11 +18,11 @@ use ondine_graph::{Asset, Result, fail};
 use ondine_models::{
     CONFIG, GraphSizes, Network, Pipeline, Source,
     gguf::{self, Gguf},
-    transformer,
+    open_upscaler, transformer,
 };
 use ondine_runtime::{Cache, Device, Options, Precision, Specialize, Specialized};
 
-use crate::{catalog, folders, genmoji};
+use crate::{catalog, folders, genmoji, realesrgan};
 
 /// The file that makes a folder a pipeline.
 const PIPELINE: &str = "model_index.json";
@@ -186,6 +186,16 @@ pub fn pipeline(name: &str, configs: Option<&Path>) -> Result<Pipeline> {
 /// If there is none there, or it is of another kind.
 pub fn replace(pipeline: &mut Pipeline, part: &str, path: &Path) -> Result<()> {
     if path.is_file() { pipeline.replace_by_file(part, path) } else { pipeline.replace(part, Source::folder(path)?) }
+}
+
+/// The network that `name` names and that makes pictures larger: the built-in one, or one of the ESRGAN family in a
+/// file.
+///
+/// # Errors
+/// If there is no such file, it is damaged, or holds none.
+pub fn upscaler(name: &str) -> Result<Network> {
+    let path = Path::new(name);
+    if name == realesrgan::NAME && !path.exists() { realesrgan::network() } else { open_upscaler(path) }
 }
 
 /// The files of a pipeline or network: built in, at a path, or in the folder of models.

@@ -54,13 +54,39 @@ fn pictures_carry_what_made_them() {
         (facts["steps"].as_u64(), facts["seed"].as_u64(), facts["guidance"].as_f64()),
         (Some(2), Some(5), Some(2.0))
     );
-    assert_eq!(facts["size"], serde_json::json!([128, 128]));
+    assert_eq!(
+        (&facts["size"], &facts["drawn_size"]),
+        (&serde_json::json!([512, 512]), &serde_json::json!([128, 128]))
+    );
     let bytes = fs::read(folder.path().join("ondine.png")).expect("it was drawn");
     let picture = Picture::read_png(std::io::Cursor::new(bytes)).expect("it is a PNG");
     let text = Infotext::parse(picture.text("parameters").expect("it carries its parameters"));
     assert_eq!((text.prompt.as_str(), text.negative_prompt.as_str()), ("a cat, 1:1", "dog"));
     assert_eq!((text.steps, text.seed, text.size), (Some(2), Some(5), Some((128, 128))));
     assert_eq!((text.sampler.as_deref(), text.model.as_deref()), (Some("Euler a"), Some("genmoji")));
+    assert_eq!((picture.width, picture.height), (512, 512));
+}
+
+#[test]
+fn pictures_are_made_larger_unless_they_shall_not() {
+    let folder = folder();
+    let read = |name: &str| {
+        let bytes = fs::read(folder.path().join(name)).expect("it was drawn");
+        Picture::read_png(std::io::Cursor::new(bytes)).expect("it is a PNG")
+    };
+    draw(&folder, &["cat", "-o", "large.png"]);
+    draw(&folder, &["cat", "--upscale", "none", "-o", "small.png"]);
+    let output = ondine(&folder, &["upscale", "small.png", "--precision", "bf16", "-o", "later.png", "--quiet"]);
+    assert!(output.status.success(), "{}", error(&output));
+    let (large, small, later) = (read("large.png"), read("small.png"), read("later.png"));
+    assert_eq!([large.width, small.width, later.width], [512, 128, 512]);
+    assert!(large.rgb == later.rgb, "drawing enlarges as upscaling does, from pixels of 8 bits");
+    // A picture is made again as it was.
+    for (file, again) in [("large.png", &large), ("small.png", &small)] {
+        let output = ondine(&folder, &["draw", "--from", file, "-o", "again.png", "--quiet"]);
+        assert!(output.status.success(), "{}", error(&output));
+        assert!(read("again.png").rgb == again.rgb, "{file}");
+    }
 }
 
 /// What `ondine draw` did, which must have worked.

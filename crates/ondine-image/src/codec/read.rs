@@ -135,6 +135,12 @@ impl Gray {
     }
 }
 
+/// True if the mark of the end stands behind the last scan of a JPEG file.
+fn ends(jpeg: &[u8]) -> bool {
+    let marks = |mark: u8| jpeg.windows(2).rposition(move |pair| pair == [0xff, mark]);
+    marks(0xda).is_none_or(|scan| marks(0xd9).is_some_and(|end| end > scan))
+}
+
 /// The pixels, turned upright, how they lay before, and the user comment.
 fn decode(bytes: &[u8]) -> Result<(DynamicImage, Orientation, Option<String>)> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(Error::from)?;
@@ -145,6 +151,9 @@ fn decode(bytes: &[u8]) -> Result<(DynamicImage, Orientation, Option<String>)> {
         let limits = png::Limits { bytes: DECODE_LIMIT };
         let header = png::Decoder::new_with_limits(Cursor::new(bytes), limits).read_info();
         check_palette(header.map_err(decoding)?.info())?;
+    }
+    if bytes.starts_with(b"\xff\xd8") && !ends(bytes) {
+        fail!(Format, "the JPEG picture was cut off; copy it again");
     }
     let mut reader = reader;
     let mut limits = Limits::default();

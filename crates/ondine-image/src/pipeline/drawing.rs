@@ -6,17 +6,20 @@ use ondine_graph::{Result, fail};
 use ondine_runtime::{Cancel, Precision, Wish};
 
 use super::{
+    control::Steering,
     decode::decode,
-    denoise::{PerPicture, Task, denoise},
+    denoise::{PerPicture, denoise},
     edit::{Encoder, Start, put_back, start},
     encode::{Conditioning, encode},
     event::Event,
     memory::MemoryPlan,
     model::TextToImage,
     networks::Networks,
-    parameters::Parameters,
+    parameters::{FEWEST_STEPS, Parameters, Size},
     part::Terms,
     pictures::Pictures,
+    predict::Task,
+    preview::Colours,
 };
 use crate::{prompt, request::Request};
 
@@ -94,6 +97,12 @@ impl Drawing<'_> {
         &self.memory
     }
 
+    /// Width and height of the pictures.
+    #[must_use]
+    pub fn size(&self) -> Size {
+        self.parameters.size
+    }
+
     /// The type of weights and activations.
     #[must_use]
     pub fn precision(&self) -> Precision {
@@ -134,8 +143,10 @@ impl Drawing<'_> {
         let narrowed = (precision != wanted)
             .then(|| format!("drawn at {precision} instead of {wanted}, to fit into the memory that is allowed"));
         let size = parameters.size.warning(model.size());
+        let idle = (request.speedup.is_some() && parameters.speedup.is_none())
+            .then(|| format!("speedup is left out below {FEWEST_STEPS} steps"));
         let marks = if parameters.marks { None } else { prompt::about_marks(&request.prompt) };
-        for warning in [narrowed, size, marks].into_iter().flatten() {
+        for warning in [narrowed, size, idle, marks].into_iter().flatten() {
             warn(&warning);
         }
         let texts = parameters.texts();
@@ -159,11 +170,17 @@ impl Drawing<'_> {
             }
         };
 
+        let colours = if request.previews {
+            Some(Colours::fit(&networks.autoencoder.function(terms)?, &model.latents, terms)?)
+        } else {
+            None
+        };
         observe(Event::Stage("loading the U-Net"));
-        let unet = networks.unet.function(terms)?;
+        let unet = networks.unet(terms)?;
+        let steering = Steering::new(&networks.controls, request, terms)?;
         let guidance_width = model.denoiser.guidance_width;
-        let task = Task { texts: &texts, request, start, guidance_width, time_ids: model.time_ids };
-        let denoised = denoise(&unet, &task, &mut parameters, &mut noise, wish, observe)?;
+        let task = Task { texts: &texts, request, start, steering, colours, guidance_width, time_ids: model.time_ids };
+        let denoised = denoise(&unet, task, &mut parameters, &mut noise, wish, observe)?;
         drop(unet);
 
         observe(Event::Stage("decoding"));

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ondine_graph::NDArray;
 
+use crate::codec::Picture;
+
 /// What happens during [`Drawing::draw`](super::Drawing::draw).
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
@@ -20,6 +22,9 @@ pub enum Event<'a> {
         /// What the pictures are now, `[count, channels, height, width]`: noisy still, and scaled for diffusion.
         latents: &'a NDArray,
     },
+    /// What the first picture may become, after each step, if [`Request::previews`](crate::request::Request::previews)
+    /// asks for it: colours without detail.
+    Preview(&'a Picture),
     /// Something the person should know.
     Warning(&'a str),
 }

@@ -79,6 +79,52 @@ pub(super) fn networks(
     Ok(beside)
 }
 
+/// Refuses a network that steers another U-Net than this.
+pub(super) fn control(unet: &Network, control: &Network, latents: &LatentSpace, time_ids: usize) -> Result<()> {
+    let facts = control.control()?;
+    if (facts.channels, facts.colors, facts.factor) != (latents.channels, 3, latents.factor) {
+        fail!(
+            Unsupported,
+            "it takes latents of {} channels and {} pixels, and pictures of {} colours; the model has {}, {} and 3",
+            facts.channels,
+            facts.factor,
+            facts.colors,
+            latents.channels,
+            latents.factor
+        );
+    }
+    let sizes = GraphSizes { time_ids, control: true, ..GraphSizes::default() };
+    let steered = graph(unet, sizes)?;
+    let functions = (control.architecture.functions)(&control.config, sizes)?;
+    let Some((_, steers)) = functions.iter().find(|(name, _)| *name == "main") else {
+        fail!(Internal, "{}: a network without a function", control.name)
+    };
+    let of = |graph: &Graph, name: &str| {
+        let (_, value) = graph.inputs().iter().find(|(input, _)| &**input == name)?;
+        width(graph, *value)
+    };
+    for (what, name) in [("text", "encoder_hidden_states"), ("text of the whole prompt", "text_embeds")] {
+        if let (Some(given), wanted) = (of(&steered, name), of(steers, name))
+            && wanted != Some(given)
+            && (wanted.is_some() || name == "encoder_hidden_states")
+        {
+            let wanted = wanted.map_or_else(|| "none".to_owned(), |wanted| wanted.to_string());
+            fail!(Unsupported, "it was made for another model: its {what} has width {wanted}, the model's {given}");
+        }
+    }
+    let added = |graph: &Graph, value| width(graph, value).unwrap_or_default();
+    let takes: Vec<_> = steered.inputs().iter().filter(|(name, _)| name.contains("_residual")).collect();
+    let fits = takes.len() == steers.outputs().len()
+        && takes.iter().all(|(name, value)| {
+            let yields = steers.outputs().iter().find(|(output, _)| output == name);
+            yields.is_some_and(|(_, yielded)| added(steers, *yielded) == added(&steered, *value))
+        });
+    if !fits {
+        fail!(Unsupported, "it was made for another model: its maps are not those of the U-Net");
+    }
+    Ok(())
+}
+
 fn graph(network: &Network, sizes: GraphSizes) -> Result<Graph> {
     match (network.architecture.functions)(&network.config, sizes)?.into_iter().next() {
         Some((_, graph)) => Ok(graph),

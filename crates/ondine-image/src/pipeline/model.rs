@@ -6,6 +6,7 @@ use ondine_graph::{Context, Error, ErrorKind, Result, fail};
 use ondine_models::{
     DenoiserFacts, LatentSpace, Network, Pipeline, Source, Tokenizer,
     lora::{Adapter, Applied},
+    textual_inversion::{Embedding, Taught},
 };
 use ondine_runtime::{Cache, Device, Precision};
 use serde::Deserialize;
@@ -24,6 +25,10 @@ pub struct TextToImage {
     encoder_names: Vec<&'static str>,
     /// The adapters that changed the networks, and by how much.
     pub(super) adapters: Vec<(String, f32)>,
+    /// The words that the encoders were taught.
+    pub(super) words: Vec<String>,
+    /// Networks that steer, by name.
+    pub(super) controls: Vec<(String, Network)>,
     pub(super) unet: Network,
     pub(super) autoencoder: Network,
     pub(super) denoiser: DenoiserFacts,
@@ -47,12 +52,13 @@ pub struct TextToImage {
 }
 
 /// What the model likes when the request leaves it open: the entry `ondine` of its `model_index.json`.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Defaults {
     pub(super) steps: Option<usize>,
     pub(super) guidance: Option<f32>,
     pub(super) precision: Option<Precision>,
+    pub(super) upscaler: Option<String>,
 }
 
 impl TextToImage {
@@ -92,6 +98,8 @@ impl TextToImage {
             encoders,
             encoder_names,
             adapters: Vec::new(),
+            words: Vec::new(),
+            controls: Vec::new(),
             unet,
             autoencoder,
             denoiser,
@@ -128,6 +136,41 @@ impl TextToImage {
         self.kept.only(&[], false);
         self.adapters.push((adapter.name.clone(), unet));
         Ok(applied)
+    }
+
+    /// Teaches the text encoders a word, which means the embedding's vectors in prompts from then on.
+    ///
+    /// # Errors
+    /// If the embedding was made for another model.
+    pub fn teach(&mut self, embedding: &Embedding) -> Result<Taught> {
+        let named = self.encoder_names.iter().zip(&mut self.encoders);
+        let mut encoders: Vec<_> = named.map(|(name, (tokenizer, network))| (*name, tokenizer, network)).collect();
+        let taught = embedding.teach(&mut encoders)?;
+        self.kept.only(&[], false);
+        self.words.push(taught.word.clone());
+        Ok(taught)
+    }
+
+    /// Adds a network that steers drawings by a picture (`ControlNet`); yields the number by which requests name it.
+    ///
+    /// # Errors
+    /// If it is none, or was made for another U-Net.
+    pub fn add_control(&mut self, name: &str, network: Network) -> Result<usize> {
+        fit::control(&self.unet, &network, &self.latents, self.time_ids).at(|| &network.name)?;
+        self.controls.push((name.to_owned(), network));
+        Ok(self.controls.len() - 1)
+    }
+
+    /// The U-Net.
+    #[must_use]
+    pub fn unet(&self) -> &Network {
+        &self.unet
+    }
+
+    /// The name of the network that is to make its pictures larger, if the model says so; whoever draws does that.
+    #[must_use]
+    pub fn upscaler(&self) -> Option<&str> {
+        self.defaults.upscaler.as_deref()
     }
 
     /// Chooses the name by which pictures tell what drew them, instead of that of the model's folder.

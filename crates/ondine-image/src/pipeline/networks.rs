@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ondine_graph::{Bindings, Result};
-use ondine_models::GraphSizes;
+use ondine_models::{GraphSizes, unet::SHALLOW};
 use ondine_runtime::{Options, Plan, Precision, Specialize};
 
 use super::{
@@ -11,14 +11,18 @@ use super::{
     memory::{MemoryPlan, Resident, StagePlan},
     model::TextToImage,
     parameters::Parameters,
-    part::{Part, Purpose, Which},
+    part::{ControlParts, Part, Purpose, Terms, Which},
+    predict::Unet,
 };
+use crate::request::Speedup;
 
 /// Networks of which no weight is loaded.
 pub(super) struct Networks<'a> {
     pub(super) encoders: Vec<TextEncoder<'a>>,
     pub(super) wants: Wants,
     pub(super) unet: Arc<Part>,
+    /// What steers the U-Net, in the order of the request.
+    pub(super) controls: Vec<ControlParts>,
     /// Makes latents of pictures, if there are some to begin with or the U-Net takes some.
     pub(super) image_encoder: Option<Arc<Part>>,
     pub(super) autoencoder: Arc<Part>,
@@ -42,9 +46,21 @@ impl<'a> Networks<'a> {
         let divisor = model.denoiser.divisor;
         let whole = parameters.latents[1..].iter().all(|side| side % divisor == 0);
         let multiple = if whole { divisor } else { 1 };
-        let sizes = GraphSizes { multiple, mask, time_ids: model.time_ids, ..GraphSizes::default() };
+        let control = !parameters.controls.is_empty();
+        let deep = parameters.speedup == Some(Speedup::DeepCache);
+        let sizes = GraphSizes { multiple, mask, time_ids: model.time_ids, control, deep, ..GraphSizes::default() };
         let prepare = || model.unet.asset(sizes)?.prepare(&options, device);
         let unet = model.kept.part(part(Which::Denoiser, sizes), prepare)?;
+        let mut controls = Vec::new();
+        for &number in &parameters.controls {
+            let (_, network) = &model.controls[number];
+            let prepare = |function| network.asset(sizes)?.only(function)?.prepare(&options, device);
+            controls.push(ControlParts {
+                embed: model.kept.part(part(Which::ControlEmbedding(number), sizes), || prepare("embed"))?,
+                main: model.kept.part(part(Which::Control(number), sizes), || prepare("main"))?,
+                facts: network.control()?,
+            });
+        }
         let wants = Wants::of(unet.prepared.graph(unet.name())?);
         let sizes = GraphSizes::default();
         let needed = parameters.begins_with_picture();
@@ -52,13 +68,22 @@ impl<'a> Networks<'a> {
         let image_encoder = needed.then(|| model.kept.part(part(Which::ImageEncoder, sizes), prepare)).transpose()?;
         let prepare = || model.autoencoder.asset(sizes)?.only("decode")?.prepare(&options, device);
         let autoencoder = model.kept.part(part(Which::Decoder, sizes), prepare)?;
-        Ok(Self { encoders, wants, unet, image_encoder, autoencoder, multiple })
+        Ok(Self { encoders, wants, unet, controls, image_encoder, autoencoder, multiple })
     }
 
     /// All of them.
     pub(super) fn parts(&self) -> Vec<Arc<Part>> {
         let encoders = self.encoders.iter().map(|encoder| &encoder.part);
-        encoders.chain(&self.image_encoder).chain([&self.unet, &self.autoencoder]).cloned().collect()
+        let controls = self.controls.iter().flat_map(|parts| [&parts.embed, &parts.main]);
+        encoders.chain(controls).chain(&self.image_encoder).chain([&self.unet, &self.autoencoder]).cloned().collect()
+    }
+
+    /// The U-Net, loaded.
+    pub(super) fn unet(&self, terms: &Terms<'_>) -> Result<Unet> {
+        let model = self.unet.load(terms)?;
+        let has = |name: &str| self.unet.prepared.graph(name).is_ok();
+        let shallow = has(SHALLOW).then(|| model.function(SHALLOW)).transpose()?;
+        Ok(Unet { whole: model.function(self.unet.name())?, shallow })
     }
 
     /// The memory of every stage, if each gives back what it took; `cached` if weights that are let go come back from a
@@ -79,8 +104,22 @@ impl<'a> Networks<'a> {
             let plan = Self::picture_plan(encoder, parameters)?;
             stages.push(StagePlan::new("image encoder", encoder, &plan, Resident::All)?);
         }
-        let unet = self.unet_plan(parameters, tokens * parameters.pieces)?;
-        stages.push(StagePlan::new("U-Net", &self.unet, &unet, Resident::All)?);
+        let tokens = tokens * parameters.pieces;
+        let unet = self.unet_plan(parameters, tokens)?;
+        let mut unet = StagePlan::new("U-Net", &self.unet, &unet, Resident::All)?;
+        if self.unet.prepared.graph(SHALLOW).is_ok() {
+            unet.workspace += self.function_plan(&self.unet, SHALLOW, parameters, tokens)?.arena_bytes() as u64;
+        }
+        for parts in &self.controls {
+            // They are in memory beside it, each with a workspace of its own, what they yield, and its sum.
+            let plan = self.call_plan(&parts.main, parameters, tokens)?;
+            let stage = StagePlan::new("ControlNet", &parts.main, &plan, Resident::All)?;
+            let embedding =
+                StagePlan::new("ControlNet", &parts.embed, &self.embedding_plan(parts, parameters)?, Resident::All)?;
+            unet.weights += stage.weights + embedding.weights;
+            unet.workspace += stage.workspace + embedding.workspace;
+        }
+        stages.push(unet);
         stages.push(StagePlan::new("decoder", &self.autoencoder, &self.decoder_plan(parameters)?, decoder_keeps)?);
         Ok(MemoryPlan { stages, kept })
     }
@@ -97,13 +136,34 @@ impl<'a> Networks<'a> {
         }
         let calls = parameters.calls() as u64;
         total += calls * self.unet_plan(parameters, tokens * parameters.pieces)?.cost().flops;
+        for parts in &self.controls {
+            total += self.embedding_plan(parts, parameters)?.cost().flops;
+            total += calls * self.call_plan(&parts.main, parameters, tokens * parameters.pieces)?.cost().flops;
+        }
         Ok(total + parameters.count as u64 * self.decoder_plan(parameters)?.cost().flops)
     }
 
     fn unet_plan(&self, parameters: &Parameters, tokens: usize) -> Result<Plan> {
+        self.call_plan(&self.unet, parameters, tokens)
+    }
+
+    /// The plan of a network that is called with all latents and texts.
+    fn call_plan(&self, part: &Part, parameters: &Parameters, tokens: usize) -> Result<Plan> {
+        self.function_plan(part, part.name(), parameters, tokens)
+    }
+
+    fn function_plan(&self, part: &Part, name: &str, parameters: &Parameters, tokens: usize) -> Result<Plan> {
         let [_, height, width] = parameters.latents.map(|side| side / self.multiple);
         let sizes = [("batch", parameters.batch()), ("tokens", tokens), ("height", height), ("width", width)];
-        self.unet.prepared.plan(self.unet.name(), &Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size))))
+        part.prepared.plan(name, &Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size))))
+    }
+
+    /// The plan of looking at a picture that steers.
+    fn embedding_plan(&self, parts: &ControlParts, parameters: &Parameters) -> Result<Plan> {
+        let [_, height, width] = parameters.latents.map(|side| side / self.multiple);
+        let sizes = [("batch", 1), ("height", height), ("width", width)];
+        let sizes = Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size)));
+        parts.embed.prepared.plan(parts.embed.name(), &sizes)
     }
 
     /// The plan of encoding a picture.

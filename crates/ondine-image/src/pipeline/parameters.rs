@@ -5,7 +5,7 @@ use ondine_graph::{Result, fail};
 use super::{beside::Beside, model::TextToImage, prompts::Prompts};
 use crate::{
     prompt::{attention::spans, chunks::chunks, emphasis::Emphasis},
-    request::{Init, MAX_SIDE, Request},
+    request::{Control, Init, MAX_SIDE, Request, Speedup},
     sampler::{self, Sampler, sampler_entries},
     schedule::{SchedulerClass, SchedulerConfig},
 };
@@ -102,6 +102,14 @@ pub(super) struct Parameters {
     pub(super) picture: bool,
     /// How much of it is drawn anew.
     pub(super) strength: f64,
+    /// The share of fresh noise, if it was chosen.
+    pub(super) eta: Option<f64>,
+    /// How steps are made cheaper.
+    pub(super) speedup: Option<Speedup>,
+    /// The shares of the steps between which more guides than the prompt.
+    pub(super) guided: [f64; 2],
+    /// The networks that steer, by number.
+    pub(super) controls: Vec<usize>,
     pub(super) scheduler: SchedulerConfig,
     pub(super) sampler: Box<dyn Sampler>,
 }
@@ -110,10 +118,10 @@ impl Parameters {
     /// Makes every choice that the request leaves open, and refuses what is impossible.
     pub(super) fn new(model: &TextToImage, request: &Request) -> Result<Self> {
         request.check()?;
-        let scheduler = scheduler(model, request)?;
-        let few_steps = matches!(scheduler.class, SchedulerClass::Lcm | SchedulerClass::Tcd);
-        let steps = request.steps.or(model.defaults.steps).unwrap_or(if few_steps { 4 } else { 20 });
-        let options = sampler::Options { eta: request.eta, ..sampler::Options::default() };
+        let preset = request.preset;
+        let (scheduler, steps, few_steps) = steps(model, request)?;
+        let eta = request.eta.or(preset.and_then(|preset| preset.eta));
+        let options = sampler::Options { eta, ..sampler::Options::default() };
         let sampler = sampler::sampler(&scheduler, steps, &options)?;
         let embedded = model.denoiser.guidance_width.is_some();
         // What the pipelines of diffusers take: networks that know the picture's size need less.
@@ -123,7 +131,8 @@ impl Parameters {
             (true, _, false) => 8.5,
             (false, false, false) => 7.5,
         };
-        let guidance = request.guidance.or(model.defaults.guidance).unwrap_or(usual);
+        let guidance = request.guidance.or(preset.map(|preset| preset.guidance)).or(model.defaults.guidance);
+        let guidance = guidance.unwrap_or(usual);
         let beside = model.beside;
         let image_guidance = request.image_guidance.unwrap_or(1.5);
         let guided = guidance > 1.0 && !embedded;
@@ -160,6 +169,7 @@ impl Parameters {
             }
             None => without_picture(model).map(|()| 0)?,
         };
+        check_controls(&request.controls, model.controls.len(), [size.height, size.width])?;
         let [height, width] = [size.height, size.width].map(|side| side / model.latents.factor);
         let latents = [model.latents.channels, height, width];
         Ok(Self {
@@ -178,6 +188,10 @@ impl Parameters {
             first,
             picture: request.init.is_some(),
             strength,
+            eta,
+            speedup: speedup(request, &scheduler, steps, few_steps || embedded)?,
+            guided: interval(request, passes > 2)?,
+            controls: request.controls.iter().map(|control| control.network).collect(),
             scheduler,
             sampler,
         })
@@ -203,6 +217,13 @@ impl Parameters {
         self.picture || self.beside != Beside::Nothing
     }
 
+    /// True if more than the prompt guides a call.
+    pub(super) fn guides(&self, index: usize, total: usize) -> bool {
+        let share = index as f64 / total as f64;
+        let [start, end] = self.guided;
+        share >= start && (share < end || end >= 1.0)
+    }
+
     /// The calls of the denoiser.
     pub(super) fn calls(&self) -> usize {
         self.sampler.timesteps().len() - self.first
@@ -219,6 +240,62 @@ fn pieces(model: &TextToImage, request: &Request, prompts: &Prompts, marks: bool
         most = most.max(chunks(tokenizer, &spans(text))?.0.len());
     }
     Ok(most)
+}
+
+/// Refuses what no network can be steered by.
+fn check_controls(controls: &[Control], networks: usize, [height, width]: [usize; 2]) -> Result<()> {
+    for control in controls {
+        let Control { network, image, scale, start, end } = control;
+        if *network >= networks {
+            fail!(Argument, "there is no network {network} that steers the drawing; there are {networks}");
+        }
+        if image.shape() != [1, 3, height, width] {
+            fail!(Shape, "the picture that steers has shape {:?}, not [1, 3, {height}, {width}]", image.shape());
+        }
+        if !(scale.is_finite() && (0.0..=1.0).contains(start) && start < end && *end <= 1.0) {
+            fail!(
+                Argument,
+                "a picture steers with strength {scale} from {start} to {end}; give a finite strength, and a start below \
+                 the end, both in 0..1"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Below so many steps nothing is to be saved.
+pub(super) const FEWEST_STEPS: usize = 12;
+
+/// How steps are made cheaper, if there are enough of them.
+fn speedup(request: &Request, scheduler: &SchedulerConfig, steps: usize, few: bool) -> Result<Option<Speedup>> {
+    let Some(speedup) = request.speedup else { return Ok(None) };
+    let name = speedup.name();
+    if few {
+        fail!(Argument, "speedup {name} is for many steps, and this model or sampler draws in a few: leave it out");
+    }
+    if scheduler.class.calls_per_step() > 1 {
+        fail!(
+            Argument,
+            "speedup {name} does not go with {}, which calls the network twice a step; choose another sampler",
+            scheduler.class
+        );
+    }
+    if speedup == Speedup::DeepCache && !request.controls.is_empty() {
+        fail!(Argument, "speedup deepcache does not go with pictures that steer; choose spectrum");
+    }
+    Ok((steps >= FEWEST_STEPS).then_some(speedup))
+}
+
+/// The steps that more guides than the prompt.
+fn interval(request: &Request, several: bool) -> Result<[f64; 2]> {
+    let [start, end] = [request.guidance_start, request.guidance_end];
+    if start >= end {
+        fail!(Argument, "guidance-start is {start} and guidance-end {end}; give a start below the end");
+    }
+    if several && (start, end) != (0.0, 1.0) {
+        fail!(Argument, "guidance-start and guidance-end go with one prompt, and no picture that guides");
+    }
+    Ok([start, end])
 }
 
 /// Refuses pictures to begin with that are not of the size to draw.
@@ -280,6 +357,20 @@ fn size(model: &TextToImage, request: &Request) -> Result<Size> {
     Ok(Size { width, height })
 }
 
+/// The scheduler, how many steps it takes, and whether it is made for few.
+fn steps(model: &TextToImage, request: &Request) -> Result<(SchedulerConfig, usize, bool)> {
+    let scheduler = scheduler(model, request)?;
+    let few = matches!(scheduler.class, SchedulerClass::Lcm | SchedulerClass::Tcd);
+    let given = request.timesteps.as_ref().map(Vec::len);
+    let of_preset = request.preset.map(|preset| preset.steps);
+    let steps = request.steps.or(given).or(of_preset).or(model.defaults.steps).unwrap_or(if few { 4 } else { 20 });
+    let usual = request.preset.filter(|preset| request.sampler.is_none() && preset.timesteps.len() == steps);
+    match request.timesteps.as_deref().or(usual.map(|preset| preset.timesteps)) {
+        Some(timesteps) => Ok((scheduler.with_timesteps(timesteps, steps)?, steps, few)),
+        None => Ok((scheduler, steps, few)),
+    }
+}
+
 fn scheduler(model: &TextToImage, request: &Request) -> Result<SchedulerConfig> {
     let mut scheduler = model.scheduler.clone();
     if let Some(prediction) = request.prediction {
@@ -288,10 +379,13 @@ fn scheduler(model: &TextToImage, request: &Request) -> Result<SchedulerConfig> 
     if let Some(zero) = request.zero_snr {
         scheduler = scheduler.with_zero_snr(zero)?;
     }
-    if let Some(name) = &request.sampler {
+    let preset = request.preset;
+    if let Some(name) = request.sampler.as_deref().or(preset.map(|preset| preset.sampler)) {
         scheduler = scheduler.with_sampler(name)?;
     }
-    if let Some(name) = &request.schedule {
+    // The schedule of a preset is that of its sampler.
+    let usual = preset.filter(|_| request.sampler.is_none()).and_then(|preset| preset.schedule);
+    if let Some(name) = request.schedule.as_deref().or(usual) {
         scheduler = scheduler.with_schedule(name)?;
     }
     if request.zero_snr == Some(true) && !scheduler.class.takes_zero_snr() {
@@ -339,5 +433,21 @@ mod tests {
                 assert!(size.warning(native).is_some_and(|text| text.contains(&words)), "{size:?}");
             }
         }
+    }
+
+    #[test]
+    fn pictures_that_cannot_steer_are_refused() {
+        let image = ondine_graph::NDArray::zeros(ondine_graph::DType::F32, &[1, 3, 8, 8]).unwrap();
+        let good = Control { network: 0, image, scale: 1.0, start: 0.0, end: 1.0 };
+        assert!(check_controls(std::slice::from_ref(&good), 1, [8, 8]).is_ok());
+        for bad in [
+            Control { network: 1, ..good.clone() },
+            Control { scale: f32::NAN, ..good.clone() },
+            Control { start: 0.5, end: 0.5, ..good.clone() },
+            Control { end: 1.5, ..good.clone() },
+        ] {
+            assert!(check_controls(&[bad], 1, [8, 8]).is_err());
+        }
+        assert!(check_controls(&[good], 1, [8, 16]).is_err());
     }
 }

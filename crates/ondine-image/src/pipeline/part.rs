@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ondine_graph::Result;
-use ondine_models::GraphSizes;
-use ondine_runtime::{Cache, Function, Precision, Prepared, Wish};
+use ondine_models::{ControlFacts, GraphSizes};
+use ondine_runtime::{Cache, Function, Model, Precision, Prepared, Wish};
 
 /// Which network it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +12,10 @@ pub(super) enum Which {
     /// The text encoder of this number.
     Encoder(usize),
     Denoiser,
+    /// Pictures to what the network of this number is steered by.
+    ControlEmbedding(usize),
+    /// The network of this number that steers.
+    Control(usize),
     /// Pictures to latents.
     ImageEncoder,
     Decoder,
@@ -30,14 +34,15 @@ pub(super) struct Purpose {
 pub(super) struct Part {
     purpose: Purpose,
     pub(super) prepared: Prepared,
-    loaded: Mutex<Option<Function>>,
+    loaded: Mutex<Option<Model>>,
 }
 
 impl Part {
     /// The name of the function that is called.
     pub(super) fn name(&self) -> &'static str {
         match self.purpose.which {
-            Which::Encoder(_) | Which::Denoiser => "main",
+            Which::Encoder(_) | Which::Denoiser | Which::Control(_) => "main",
+            Which::ControlEmbedding(_) => "embed",
             Which::ImageEncoder => "encode",
             Which::Decoder => "decode",
         }
@@ -45,16 +50,28 @@ impl Part {
 
     /// The function, loaded if it is not yet, and left so if the terms say that.
     pub(super) fn function(&self, terms: &Terms<'_>) -> Result<Function> {
-        let mut loaded = lock(&self.loaded);
-        if let Some(function) = &*loaded {
-            return Ok(function.clone());
-        }
-        let function = self.prepared.specialize(terms.cache)?.load()?.function(self.name())?;
-        if terms.keep {
-            *loaded = Some(function.clone());
-        }
-        Ok(function)
+        self.load(terms)?.function(self.name())
     }
+
+    /// The network with all its functions, loaded if it is not yet, and left so if the terms say that.
+    pub(super) fn load(&self, terms: &Terms<'_>) -> Result<Model> {
+        let mut loaded = lock(&self.loaded);
+        if let Some(model) = &*loaded {
+            return Ok(model.clone());
+        }
+        let model = self.prepared.specialize(terms.cache)?.load()?;
+        if terms.keep {
+            *loaded = Some(model.clone());
+        }
+        Ok(model)
+    }
+}
+
+/// A network that steers the U-Net.
+pub(super) struct ControlParts {
+    pub(super) embed: Arc<Part>,
+    pub(super) main: Arc<Part>,
+    pub(super) facts: ControlFacts,
 }
 
 /// What holds for all parts of a drawing.

@@ -27,6 +27,7 @@ pub struct Pictures {
     prompts: Vec<Conditioning>,
     timesteps: Vec<f32>,
     trail: Vec<NDArray>,
+    calls: usize,
 }
 
 impl Pictures {
@@ -46,6 +47,7 @@ impl Pictures {
             prompts,
             timesteps: parameters.sampler.timesteps().to_vec(),
             trail: denoised.trail,
+            calls: denoised.calls,
         })
     }
 
@@ -59,6 +61,12 @@ impl Pictures {
     #[must_use]
     pub fn size(&self) -> Size {
         self.size
+    }
+
+    /// How often the whole U-Net was called.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.calls
     }
 
     /// All pictures, `[count, 3, height, width]`, red, green and blue in 0..1.
@@ -131,6 +139,31 @@ fn infotext(model: &TextToImage, request: &Request, parameters: &Parameters) -> 
     if !model.adapters.is_empty() {
         let named: Vec<_> = model.adapters.iter().map(|(name, strength)| format!("{name}:{strength}")).collect();
         add("Lora", named.join(", "));
+    }
+    if !model.words.is_empty() {
+        add("Embeddings", model.words.join(", "));
+    }
+    for (i, control) in request.controls.iter().enumerate() {
+        let name = model.controls.get(control.network).map_or("", |(name, _)| name);
+        let (scale, start, end) = (control.scale, control.start, control.end);
+        add(
+            &format!("ControlNet {i}"),
+            format!("Model: {name}, Weight: {scale}, Guidance Start: {start}, Guidance End: {end}"),
+        );
+    }
+    if let Some(eta) = parameters.eta {
+        add("Eta", eta.to_string());
+    }
+    if let Some(timesteps) = &parameters.scheduler.timesteps {
+        add("Timesteps", timesteps.iter().map(f64::to_string).collect::<Vec<_>>().join(" "));
+    }
+    let [start, end] = parameters.guided;
+    if parameters.passes > 1 && (start, end) != (0.0, 1.0) {
+        add("Guidance start", start.to_string());
+        add("Guidance end", end.to_string());
+    }
+    if let Some(speedup) = parameters.speedup {
+        add("Cache", speedup.name().to_owned());
     }
     add("RNG", request.generator.a1111().to_owned());
     Infotext {

@@ -1,6 +1,6 @@
 //! A request made again of what a picture tells of itself.
 
-use super::Request;
+use super::{Request, Speedup, preset::parse_timesteps};
 use crate::{
     infotext::Infotext,
     noise::Generator,
@@ -50,6 +50,14 @@ impl Request {
         for (key, value) in &text.extra {
             match (key.as_str(), value.parse::<f64>().ok()) {
                 ("Clip skip", Some(layer)) if wanted("clip-skip") => self.clip_skip = Some(layer as usize),
+                ("Eta", Some(eta)) if wanted("eta") => self.eta = Some(eta),
+                ("Timesteps", _) if wanted("timesteps") => self.timesteps = parse_timesteps(value).ok(),
+                ("Guidance start", Some(share)) if wanted("guidance-start") => self.guidance_start = share,
+                ("Guidance end", Some(share)) if wanted("guidance-end") => self.guidance_end = share,
+                ("Cache", _) if wanted("speedup") => {
+                    let known = Speedup::NAMES.iter().find(|(name, _)| name == value);
+                    self.speedup = known.map(|(_, speedup)| *speedup);
+                }
                 ("Variation seed", Some(seed)) if wanted("variation-seed") => {
                     self.variation = Some((seed as u64, self.variation.map_or(0.0, |(_, strength)| strength)));
                 }

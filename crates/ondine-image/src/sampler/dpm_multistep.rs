@@ -17,9 +17,17 @@ pub(super) struct DpmMultistep {
 
 impl DpmMultistep {
     pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Result<Self> {
-        let run = Multistep::new(config, steps, false)?;
+        Ok(Self::of(config, Multistep::new(config, steps, false)?))
+    }
+
+    /// On the noise levels of EDM.
+    pub(super) fn edm(config: &SchedulerConfig, steps: usize) -> Result<Self> {
+        Ok(Self::of(config, Multistep::edm(config, steps)?))
+    }
+
+    fn of(config: &SchedulerConfig, run: Multistep) -> Self {
         let end_first = config.solver.euler_at_final || config.final_sigma == FinalSigma::Zero;
-        Ok(Self { run, end_first })
+        Self { run, end_first }
     }
 
     fn advance(&self, call: usize, sample: &mut [f32], draw: Option<&[f32]>) {

@@ -26,6 +26,10 @@ impl Form for FlowForm {
         &self.0.sigmas
     }
 
+    fn clean(&self, call: usize, x: f32, output: f32) -> f32 {
+        x - self.noise_level(call).noise * output
+    }
+
     fn noise_level(&self, call: usize) -> NoiseLevel {
         let sigma = self.0.sigmas[call.min(self.0.timesteps.len() - 1)];
         NoiseLevel { signal: 1.0 - sigma, noise: sigma }

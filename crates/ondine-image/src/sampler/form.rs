@@ -28,6 +28,9 @@ pub(super) trait Form: Send {
 
     /// As [`Sampler::noise_level`].
     fn noise_level(&self, call: usize) -> NoiseLevel;
+
+    /// As [`Sampler::denoised`], of one value.
+    fn clean(&self, call: usize, x: f32, output: f32) -> f32;
 }
 
 /// A sampler of a form.
@@ -64,6 +67,10 @@ impl<S: Update> Sampler for S {
 
     fn noise_level(&self, call: usize) -> NoiseLevel {
         self.form().noise_level(call)
+    }
+
+    fn denoised(&self, call: usize, model_output: &[f32], sample: &[f32]) -> Vec<f32> {
+        sample.iter().zip(model_output).map(|(&x, &output)| self.form().clean(call, x, output)).collect()
     }
 
     fn step(

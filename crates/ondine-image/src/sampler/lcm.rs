@@ -35,6 +35,9 @@ impl Lcm {
 
 /// Evenly picked, falling, from the timesteps the model was distilled on.
 pub(super) fn distilled_timesteps(config: &SchedulerConfig, steps: usize) -> Result<Vec<i64>> {
+    if let Some(given) = &config.timesteps {
+        return Ok(given.iter().map(|&t| t as i64).collect());
+    }
     let original = config.consistency.original_steps;
     if steps > original {
         fail!(

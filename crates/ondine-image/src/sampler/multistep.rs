@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use ondine_graph::{Result, fail};
 
-use super::{form::Form, level::NoiseLevel, rounded::ln};
+use super::{edm::EdmForm, form::Form, level::NoiseLevel, rounded::ln};
 use crate::schedule::{
     BetaSchedule, LevelRules, Levels, NoiseSchedule, Prediction, SchedulerConfig, SolverOptions, levels,
     solver_timesteps,
@@ -14,6 +14,8 @@ use crate::schedule::{
 pub(super) struct Multistep {
     levels: Levels,
     prediction: Prediction,
+    /// How latents are written, if not so that their variance stays.
+    edm: Option<EdmForm>,
     pub(super) options: SolverOptions,
     /// Converted predictions, newest first, at most `options.order`.
     pub(super) history: VecDeque<Vec<f32>>,
@@ -41,6 +43,19 @@ impl Multistep {
         Ok(Self {
             levels,
             prediction: config.prediction,
+            edm: None,
+            options: config.solver.clone(),
+            history: VecDeque::with_capacity(config.solver.order + 1),
+        })
+    }
+
+    /// On the noise levels of EDM.
+    pub(super) fn edm(config: &SchedulerConfig, steps: usize) -> Result<Self> {
+        let form = EdmForm::new(config, steps)?;
+        Ok(Self {
+            levels: form.levels.clone(),
+            prediction: config.prediction,
+            edm: Some(form),
             options: config.solver.clone(),
             history: VecDeque::with_capacity(config.solver.order + 1),
         })
@@ -53,13 +68,24 @@ impl Multistep {
     /// The mixture at a call; `call + 1` for the level the call steps to.
     pub(super) fn level(&self, call: usize) -> NoiseLevel {
         let sigmas = &self.levels.sigmas;
-        NoiseLevel::of_sigma(sigmas.get(call).or(sigmas.last()).copied().unwrap_or_default())
+        let sigma = sigmas.get(call).or(sigmas.last()).copied().unwrap_or_default();
+        match self.edm {
+            Some(_) => NoiseLevel { signal: 1.0, noise: sigma },
+            None => NoiseLevel::of_sigma(sigma),
+        }
     }
 
     /// The clean latents that the outputs of a call stand for.
     pub(super) fn x0(&self, call: usize, sample: &[f32], model_output: &[f32]) -> Vec<f32> {
+        sample.iter().zip(model_output).map(|(&x, &output)| self.x0_of(call, x, output)).collect()
+    }
+
+    fn x0_of(&self, call: usize, x: f32, output: f32) -> f32 {
         let level = self.level(call);
-        sample.iter().zip(model_output).map(|(&x, &output)| level.x0(self.prediction, x, output)).collect()
+        match &self.edm {
+            Some(edm) => edm.x0(level.noise, x, output),
+            None => level.x0(self.prediction, x, output),
+        }
     }
 
     pub(super) fn remember(&mut self, prediction: Vec<f32>) {
@@ -88,6 +114,18 @@ impl Form for Multistep {
 
     fn sigmas(&self) -> &[f32] {
         &self.levels.sigmas
+    }
+
+    fn init_noise_sigma(&self) -> f32 {
+        self.edm.as_ref().map_or(1.0, Form::init_noise_sigma)
+    }
+
+    fn input_norm(&self, call: usize) -> Option<f32> {
+        self.edm.as_ref().and_then(|edm| edm.input_norm(call))
+    }
+
+    fn clean(&self, call: usize, x: f32, output: f32) -> f32 {
+        self.x0_of(call, x, output)
     }
 
     fn noise_level(&self, call: usize) -> NoiseLevel {

@@ -225,7 +225,8 @@ impl SamplerEntry {
     /// The entry that a config amounts to, for metadata; the first of its class where none fits.
     #[must_use]
     pub fn of(config: &SchedulerConfig) -> Option<&'static Self> {
-        let of_class = || SAMPLERS.iter().filter(|entry| entry.class == config.class);
+        let is_of = |class: SchedulerClass| class == config.class || class.on_edm() == Some(config.class);
+        let of_class = || SAMPLERS.iter().filter(move |entry| is_of(entry.class));
         let fits = |entry: &&Self| {
             entry
                 .configure(config)

@@ -27,6 +27,9 @@ pub trait Sampler: Send {
     /// The mixture that latents entering this call are; calls past the end give the last one's.
     fn noise_level(&self, call: usize) -> NoiseLevel;
 
+    /// The clean latents that a model output stands for, where `sample` enters a call. Slices of one length.
+    fn denoised(&self, call: usize, model_output: &[f32], sample: &[f32]) -> Vec<f32>;
+
     /// Noises clean latents to the level of a call: the start of image to image.
     fn add_noise(&self, call: usize, original: &[f32], noise: &[f32], out: &mut [f32]) {
         let level = self.noise_level(call);

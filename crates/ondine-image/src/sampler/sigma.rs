@@ -64,6 +64,10 @@ impl Form for SigmaForm {
         Some((sigma * sigma + 1.0).sqrt())
     }
 
+    fn clean(&self, call: usize, x: f32, output: f32) -> f32 {
+        self.x0(self.sigma(call), x, output)
+    }
+
     fn noise_level(&self, call: usize) -> NoiseLevel {
         NoiseLevel { signal: 1.0, noise: self.sigma(call.min(self.levels.timesteps.len() - 1)) }
     }

@@ -65,6 +65,10 @@ impl Form for VarianceForm {
         &self.timesteps
     }
 
+    fn clean(&self, call: usize, x: f32, output: f32) -> f32 {
+        self.x0(self.noise_level(call), x, output)
+    }
+
     fn noise_level(&self, call: usize) -> NoiseLevel {
         self.level(self.timestep(call))
     }

@@ -150,6 +150,15 @@ pub struct ConsistencyOptions {
     pub timestep_scaling: f64,
 }
 
+/// Options of models that were trained on the noise levels of EDM (Karras et al. 2022).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EdmOptions {
+    /// Standard deviation of the data.
+    pub sigma_data: f64,
+    /// Noise levels are even in `sigma^(1 / rho)`.
+    pub rho: f64,
+}
+
 /// Options of the rectified-flow samplers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FlowOptions {

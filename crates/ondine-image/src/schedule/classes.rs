@@ -38,6 +38,10 @@ pub enum SchedulerClass {
     Lcm,
     /// Trajectory consistency distillation.
     Tcd,
+    /// Euler on the noise levels of EDM.
+    EdmEuler,
+    /// DPM-Solver++ multistep on the noise levels of EDM.
+    EdmDpmMultistep,
     /// Euler on rectified flow.
     FlowEuler,
     /// Heun on rectified flow.
@@ -105,9 +109,10 @@ const SOLVER: &[&str] = &[
 ];
 const ALGORITHM: &[&str] = &["algorithm_type", "lambda_min_clipped", "variance_type"];
 const CONSISTENCY: &[&str] = &["original_inference_steps", "timestep_scaling"];
+const EDM: &[&str] = &["sigma_data", "sigma_schedule", "rho"];
 
 /// One row for each class, in the words of diffusers.
-static CLASSES: [ClassFacts; 17] = {
+static CLASSES: [ClassFacts; 19] = {
     use SchedulerClass as C;
     const fn of(class: SchedulerClass, name: &'static str, keys: &'static [&'static [&'static str]]) -> ClassFacts {
         ClassFacts::new(class, name, keys)
@@ -186,6 +191,15 @@ static CLASSES: [ClassFacts; 17] = {
             alpha_one: true,
             ..of(C::Tcd, "TCDScheduler", &[SPACED, ZERO_SNR, ALPHA, THRESHOLD, CONSISTENCY])
         },
+        ClassFacts { sample_prediction: false, ..of(C::EdmEuler, "EDMEulerScheduler", &[FINAL, BOUNDS, EDM]) },
+        ClassFacts {
+            sample_prediction: false,
+            ..of(
+                C::EdmDpmMultistep,
+                "EDMDPMSolverMultistepScheduler",
+                &[THRESHOLD, FINAL, BOUNDS, SOLVER, ALGORITHM, EDM, &["euler_at_final"]],
+            )
+        },
         of(
             C::FlowEuler,
             "FlowMatchEulerDiscreteScheduler",
@@ -204,14 +218,11 @@ const OF_OTHERS: &[&str] = &[
     "correct_steps",
     "eta",
     "noise_sampler_seed",
-    "rho",
     "s_churn",
     "s_max",
     "s_min",
     "s_noise",
     "sampling_eps",
-    "sigma_data",
-    "sigma_schedule",
     "snr",
     "tensor_format",
 ];
@@ -252,6 +263,21 @@ impl SchedulerClass {
         match self {
             Self::Heun | Self::Kdpm2 | Self::Kdpm2Ancestral | Self::FlowHeun => 2,
             _ => 1,
+        }
+    }
+
+    /// Whether the class is for models that were trained on the noise levels of EDM (Karras et al. 2022).
+    #[must_use]
+    pub fn is_edm(self) -> bool {
+        self.facts().takes("sigma_data")
+    }
+
+    /// The class of the same method on the noise levels of EDM, if there is one.
+    pub(crate) fn on_edm(self) -> Option<Self> {
+        match self {
+            Self::Euler | Self::EdmEuler => Some(Self::EdmEuler),
+            Self::DpmMultistep | Self::EdmDpmMultistep => Some(Self::EdmDpmMultistep),
+            _ => None,
         }
     }
 

@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 
 use super::{
     choices::{
-        BetaSchedule, ConsistencyOptions, FinalSigma, FlowOptions, Prediction, SigmaSchedule, SolverOptions, Spacing,
-        Variance,
+        BetaSchedule, ConsistencyOptions, EdmOptions, FinalSigma, FlowOptions, Prediction, SigmaSchedule,
+        SolverOptions, Spacing, Variance,
     },
     classes::SchedulerClass,
     keys::{self, Keys},
@@ -62,8 +62,12 @@ pub struct SchedulerConfig {
     pub solver: SolverOptions,
     /// Consistency samplers.
     pub consistency: ConsistencyOptions,
+    /// Noise levels of EDM.
+    pub edm: EdmOptions,
     /// Rectified flow.
     pub flow: FlowOptions,
+    /// The timesteps of a run, falling, if they are given one by one.
+    pub timesteps: Option<Vec<f64>>,
     given: Map<String, Value>,
 }
 
@@ -91,11 +95,23 @@ impl SchedulerConfig {
         Self::resolve(class, Map::new())
     }
 
-    /// The same model with another sampler.
+    /// The same model with another sampler; one on the noise levels of EDM for models that were trained on these.
     ///
     /// # Errors
-    /// A given value that the new class does not take, such as `sample` prediction for PNDM.
+    /// A given value that the new class does not take, such as `sample` prediction for PNDM, and a sampler that has no
+    /// form on the noise levels of the model.
     pub fn with_class(&self, class: SchedulerClass) -> Result<Self> {
+        let class = match (self.class.is_edm(), class.is_edm(), class.on_edm()) {
+            (true, _, Some(of_edm)) => of_edm,
+            (true, _, None) => {
+                fail!(
+                    Argument,
+                    "the model was trained on the noise levels of EDM, which {class} does not take; choose euler or dpm++-2m"
+                )
+            }
+            (false, true, _) => fail!(Argument, "{class} is for models that were trained on the noise levels of EDM"),
+            (false, false, _) => class,
+        };
         Self::resolve(class, self.given.clone())
     }
 
@@ -107,6 +123,27 @@ impl SchedulerConfig {
         let mut given = self.given.clone();
         given.insert(key.to_owned(), value);
         Self::resolve(self.class, given)
+    }
+
+    /// The same config for a run of `steps` steps at these timesteps.
+    ///
+    /// # Errors
+    /// Timesteps that do not fall, are no whole ones of training or not as many, and samplers that have none of their
+    /// own.
+    pub fn with_timesteps(&self, timesteps: &[f64], steps: usize) -> Result<Self> {
+        use SchedulerClass::{Euler, EulerAncestral, Lcm, Tcd};
+        if !matches!(self.class, Euler | EulerAncestral | Lcm | Tcd) {
+            fail!(Argument, "{} takes no timesteps one by one; choose euler, \"Euler a\", lcm or tcd", self.class);
+        }
+        if timesteps.len() != steps {
+            fail!(Argument, "{} timesteps are given for {steps} steps; give one a step", timesteps.len());
+        }
+        let last = self.train_timesteps - 1;
+        let known = timesteps.iter().all(|t| (0.0..=last as f64).contains(t) && t.fract() == 0.0);
+        if !known || timesteps.windows(2).any(|pair| pair[0] <= pair[1]) {
+            fail!(Argument, "timesteps {timesteps:?} are not whole, falling and between {last} and 0");
+        }
+        Ok(Self { timesteps: Some(timesteps.to_vec()), ..self.clone() })
     }
 
     /// The same model, whose network predicts something else than its files say.
@@ -180,10 +217,15 @@ impl SchedulerConfig {
                 original_steps: keys.count("original_inference_steps", 50, 1..=train_timesteps)?,
                 timestep_scaling: keys.number("timestep_scaling", 10.0)?,
             },
+            edm: EdmOptions {
+                sigma_data: keys.positive("sigma_data")?.unwrap_or(0.5),
+                rho: keys.positive("rho")?.unwrap_or(7.0),
+            },
             flow: FlowOptions {
                 shift: keys.positive("shift")?.unwrap_or(1.0),
                 dynamic: keys.flag("use_dynamic_shifting", false)?,
             },
+            timesteps: None,
             given,
         };
         Ok(config)

@@ -142,6 +142,11 @@ impl<'a> Keys<'a> {
     }
 
     pub(super) fn sigma_schedule(&self) -> Result<SigmaSchedule> {
+        if self.facts.class.is_edm() {
+            const CURVES: [(&str, SigmaSchedule); 2] =
+                [("karras", SigmaSchedule::Karras), ("exponential", SigmaSchedule::Exponential)];
+            return self.choice("sigma_schedule", "karras", &CURVES);
+        }
         let mut chosen = SigmaSchedule::Table;
         let mut count = 0;
         for (key, schedule) in SIGMA_FLAGS {
@@ -169,7 +174,10 @@ impl<'a> Keys<'a> {
     pub(super) fn solver(&self) -> Result<SolverOptions> {
         let class = self.facts.class;
         let unipc = class == SchedulerClass::UniPc;
-        let dpm = matches!(class, SchedulerClass::DpmMultistep | SchedulerClass::DpmSinglestep);
+        let dpm = matches!(
+            class,
+            SchedulerClass::DpmMultistep | SchedulerClass::DpmSinglestep | SchedulerClass::EdmDpmMultistep
+        );
         let disabled = self.read("disable_corrector", Vec::new(), "give a list of call numbers", |value| {
             let number = |n: &Value| n.as_u64().and_then(|n| usize::try_from(n).ok());
             value.as_array()?.iter().map(number).collect()

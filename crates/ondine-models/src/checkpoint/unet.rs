@@ -39,6 +39,34 @@ pub(super) fn convert(weights: &mut Weights, text_widths: &[usize]) -> Result<Va
     config
 }
 
+/// Gives the tensors of a network that steers a U-Net the names that they have in diffusers, if they have not.
+pub(super) fn convert_control(weights: &mut Weights) -> Result<()> {
+    if weights.get("input_hint_block.0.weight").is_none() {
+        return Ok(());
+    }
+    let mut reader = Reader { weights, names: Names::default() };
+    reader.down()?;
+    reader.mid()?;
+    reader.ends();
+    // The convolutions over the picture, with an activation behind each but the last.
+    let hints = (0..).take_while(|i| reader.has(&format!("input_hint_block.{}.weight", 2 * i))).count();
+    for i in 0..hints {
+        let to = match i {
+            0 => "conv_in".to_owned(),
+            i if i + 1 == hints => "conv_out".to_owned(),
+            i => format!("blocks.{}", i - 1),
+        };
+        reader.names.prefix(format!("input_hint_block.{}.", 2 * i), format!("controlnet_cond_embedding.{to}."));
+    }
+    let maps = (0..).take_while(|i| reader.has(&format!("zero_convs.{i}.0.weight"))).count();
+    for i in 0..maps {
+        reader.names.prefix(format!("zero_convs.{i}.0."), format!("controlnet_down_blocks.{i}."));
+    }
+    reader.names.prefix("middle_block_out.0.".to_owned(), "controlnet_mid_block.".to_owned());
+    let mut names = reader.names;
+    names.apply(weights)
+}
+
 struct Reader<'w> {
     weights: &'w Weights,
     names: Names,

@@ -345,8 +345,10 @@ impl Machine<'_> {
                 let value = self.call(callee, arguments)?;
                 self.push(value);
             }
-            // The state of an object: a dictionary's notes on itself, or of something of no concern.
-            b'b' => _ = self.pop()?,
+            b'b' => {
+                let state = self.pop()?;
+                self.build(state)?;
+            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -442,6 +444,21 @@ impl Machine<'_> {
         Ok(())
     }
 
+    /// The state of an object: the parameters of a dictionary of these, or a dictionary's notes on itself and the like,
+    /// which are of no concern.
+    fn build(&mut self, state: Id) -> Result<()> {
+        let Some(Value::Dict(state)) = self.values.get(state) else { return Ok(()) };
+        let is_it = |id: &Id| matches!(self.values.get(*id), Some(Value::Text(text)) if &**text == "_parameters");
+        let found = state.iter().find(|(key, _)| is_it(key)).and_then(|(_, value)| self.values.get(*value));
+        let Some(Value::Dict(parameters)) = found else { return Ok(()) };
+        let parameters = parameters.clone();
+        let top = self.top()?;
+        if let Value::Dict(dict) = &mut self.values[top] {
+            dict.extend(parameters);
+        }
+        Ok(())
+    }
+
     fn remember(&mut self, index: usize) -> Result<()> {
         let top = self.top()?;
         if index > self.bytes.len() {
@@ -477,7 +494,13 @@ impl Machine<'_> {
         };
         let Some(Value::Tuple(arguments)) = self.values.get(arguments) else { return Ok(Value::Other) };
         match (name, arguments.as_slice()) {
-            ("collections.OrderedDict" | "collections.defaultdict" | "builtins.dict", _) => Ok(Value::Dict(Vec::new())),
+            (
+                "collections.OrderedDict"
+                | "collections.defaultdict"
+                | "builtins.dict"
+                | "torch.nn.modules.container.ParameterDict",
+                _,
+            ) => Ok(Value::Dict(Vec::new())),
             (
                 "torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor",
                 [storage, offset, shape, strides, ..],

@@ -1,14 +1,16 @@
 //! `ondine draw`: text to picture.
 
 mod adapters;
+mod control;
 mod destination;
 mod edit;
+mod enlarge;
 mod flags;
 mod hires;
 mod parts;
 
 use std::{
-    io::Read,
+    io::{Read, Write},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -20,15 +22,18 @@ use ondine::{
     model::{pipeline, replace},
 };
 use ondine_image::{
-    codec::{PARAMETERS, Picture},
+    codec::{PARAMETERS, Picture, format::Format},
     infotext::Infotext,
-    pipeline::{Drawing, Event, Pictures, TextToImage},
+    pipeline::{Drawing, Event, MemoryPlan, Pictures, TextToImage},
     prompt::compose,
     request::Request,
-    upscale::{Tiles, Upscaler},
 };
-use ondine_models::{Finding, Source, lora::Applied, open_upscaler};
-use ondine_runtime::{CacheEntry, ErrorKind, NDArray, Precision, Weights, file::check_writable, write_safetensors};
+use ondine_models::{Finding, Pipeline, Source, lora::Applied, textual_inversion::Taught};
+use ondine_runtime::{
+    CacheEntry, Device, ErrorKind, NDArray, Precision, Weights,
+    file::{check_writable, write_whole},
+    write_safetensors,
+};
 use serde_json::{Map, Value, json};
 
 use super::{bytes::megabytes, running::Running};
@@ -40,9 +45,11 @@ use crate::{
     report::{bad_usage, usage},
 };
 use adapters::Adapters;
+use control::Controls;
 use destination::Destination;
 use edit::Edit;
 pub(super) use edit::bytes;
+use enlarge::{Enlarge, Enlarger};
 use flags::Flags;
 use hires::Hires;
 use parts::Parts;
@@ -52,11 +59,13 @@ use parts::Parts;
 #[command(after_help = "\
 Examples:
   ondine draw \"a laughing cat\"
-  ondine draw \"a red heart, noto style\" --seed 7 --count 4 --output heart.png
+  ondine draw \"a red heart, noto style\" --seed 7 --count 4 --upscale none --output heart.png
   ondine draw \"a lighthouse\" --model stable-diffusion-v1-5/ --steps 20 --sampler \"DPM++ 2M\" --schedule karras
   ondine draw \"a lighthouse\" --model dreamshaper.safetensors --vae vae-ft-mse.safetensors
   ondine draw \"a lighthouse, (night:1.2)\" --model dreamshaper.safetensors --lora ink.safetensors:0.8
+  ondine draw \"a lighthouse in ink-style\" --model dreamshaper.safetensors --embedding ink-style.pt
   ondine draw \"a lighthouse at night\" --init day.jpg --strength 0.6
+  ondine draw \"a house of ice\" --model sd15 --control control_v11p_sd15_canny.safetensors,house.png,canny,scale=0.8
   ondine draw \"a red boat\" --init sea.png --mask here.png --mask-blur 4
   ondine draw \"the sea\" --init photo.png --outpaint left=128,right=128
   ondine draw --from shared.png --model dreamshaper.safetensors --seed 8
@@ -94,6 +103,9 @@ pub(super) struct Draw {
     edit: Edit,
 
     #[command(flatten)]
+    controls: Controls,
+
+    #[command(flatten)]
     hires: Hires,
 
     #[command(flatten)]
@@ -103,9 +115,12 @@ pub(super) struct Draw {
     #[arg(long, value_name = "FILE")]
     noise: Option<PathBuf>,
 
-    /// Make the picture larger by this network of the ESRGAN family, as `ondine upscale` does
+    #[command(flatten)]
+    enlarge: Enlarge,
+
+    /// Write after each step what the first picture may become to this .png, .jpg or .webp: colours without detail
     #[arg(long, value_name = "FILE")]
-    upscale: Option<PathBuf>,
+    preview: Option<PathBuf>,
 
     /// Write embeddings, timesteps, latents after each step and the picture to this safetensors file
     #[arg(long, value_name = "FILE")]
@@ -137,56 +152,53 @@ const LONGEST_PROMPT: usize = 1 << 20;
 impl Draw {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let start = Instant::now();
-        let mut request = self.request()?;
+        let (mut request, told) = self.request()?;
         let edit = self.edit.read()?;
         let destination = self.destination(&request)?;
         let device = self.running.device(interrupt::wish())?;
         let mut pipeline = pipeline(&self.model, self.parts.config())?;
         let unpacked = self.unpacked(&pipeline.source);
-        let embedded = matches!(pipeline.source, Source::Embedded(_));
         for (name, path) in self.parts.replaced() {
             replace(&mut pipeline, name, path)?;
         }
         self.say_findings(&pipeline.findings);
-        let mut model = TextToImage::of_pipeline(&pipeline, device, self.running.cache())?;
-        if embedded {
-            model.set_name(genmoji::NAME);
-        }
+        let mut model = self.model(&pipeline, device, unpacked)?;
         let adapters = self.adapters.apply(&mut request.prompt, &mut model)?;
+        let taught = self.adapters.teach(&request, &mut model)?;
         if !self.quiet {
             adapters.iter().for_each(output::remark);
-        }
-        if let Some(precision) = self.running.precision {
-            model.set_precision(precision);
-        }
-        if let Some(memory) = self.running.memory {
-            model.set_memory(memory);
-            model.set_memory_besides(besides() + unpacked);
+            taught.iter().for_each(output::remark);
         }
         if let Some(edit) = edit {
             edit.begin(&mut request, &model, self.quiet)?;
         }
+        self.controls.add(&mut model)?;
+        self.controls.begin(&mut request, &model, self.quiet)?;
         let drawing = self.prepare(&model, &request)?;
+        let enlarger = self.enlarger(&model, &drawing, told)?;
+        let memory = enlarger.as_ref().map_or_else(|| drawing.memory().clone(), |it| it.added_to(drawing.memory()));
         if self.plan {
-            return self.say_plan(&drawing);
+            let larger = enlarger.as_ref().map_or(Ok(0), Enlarger::flops)? * request.count as u64;
+            return self.say_plan(&memory, drawing.flops()? + larger);
         }
-        let (precision, planned) = (drawing.precision(), drawing.memory().peak_bytes());
+        let (precision, planned) = (drawing.precision(), memory.peak_bytes());
         if self.running.memory.is_none() {
             self.running.allow(&self.model, || Ok(planned))?;
         }
         if !self.quiet && !self.json {
             let besides = megabytes(besides() + unpacked);
-            output::remark(format_args!("{}; the program itself takes about {besides} more", drawing.memory()));
+            output::remark(format_args!("{memory}; the program itself takes about {besides} more"));
         }
         let progress = Progress::new(self.quiet);
         let mut stages = Map::new();
-        let upscaler = self.upscaler()?;
+        let mut unshown = None;
         let mut hear = |event: Event<'_>| match event {
             Event::Stage(name) => {
                 stages.insert(name.to_owned(), start.elapsed().as_secs_f64().into());
                 progress.stage(name);
             }
             Event::Step { done, total, time, .. } => progress.step(done, total, time),
+            Event::Preview(picture) => self.show(picture, &mut unshown),
             Event::Warning(text) => {
                 if !self.quiet {
                     output::remark(format_args!("warning: {text}"));
@@ -195,19 +207,41 @@ impl Draw {
         };
         let mut pictures = drawing.draw(&mut hear);
         if let (true, Ok(first)) = (self.hires.asked(), &pictures) {
-            let second = self.hires.request(first, &request, &model, upscaler.as_ref())?;
+            let second = self.hires.request(first, &request, &model, enlarger.as_ref())?;
             pictures = self.prepare(&model, &second)?.draw(&mut hear);
+        }
+        // A network that enlarged between two goes does not enlarge once more.
+        let enlarger = enlarger.filter(|_| !self.hires.asked());
+        if enlarger.is_some() && pictures.is_ok() {
+            hear(Event::Stage("enlarging"));
         }
         progress.finish();
         let pictures = pictures?;
-        // A network that enlarged between two goes does not enlarge once more.
-        let upscaler = upscaler.filter(|_| !self.hires.asked());
-        let files = self.write(&pictures, &destination, upscaler.as_ref())?;
+        unshown.map_or(Ok(()), Err)?;
+        let files = self.write(&pictures, &destination, enlarger.as_ref())?;
         let seconds = start.elapsed().as_secs_f64();
         let findings = std::mem::take(&mut pipeline.findings);
-        let drawn = Drawn { files, pictures, stages, precision, planned, seconds, findings, adapters };
+        let drawn =
+            Drawn { files, pictures, enlarger, stages, precision, planned, seconds, findings, adapters, taught };
         self.say(&drawn, destination.is_stream());
         Ok(())
+    }
+
+    /// The model of a pipeline, in the precision and memory that are wanted; `unpacked` bytes of it are in memory
+    /// besides.
+    fn model(&self, pipeline: &Pipeline, device: Device, unpacked: u64) -> anyhow::Result<TextToImage> {
+        let mut model = TextToImage::of_pipeline(pipeline, device, self.running.cache())?;
+        if matches!(pipeline.source, Source::Embedded(_)) {
+            model.set_name(genmoji::NAME);
+        }
+        if let Some(precision) = self.running.precision {
+            model.set_precision(precision);
+        }
+        if let Some(memory) = self.running.memory {
+            model.set_memory(memory);
+            model.set_memory_besides(besides() + unpacked);
+        }
+        Ok(model)
     }
 
     /// Bytes of a model in the program that are read, and stay in memory, as its weights are not packed yet. Those of a
@@ -236,40 +270,63 @@ impl Draw {
         if self.json && destination.is_stream() {
             usage!("--json and the picture cannot both go to standard output; name a file for the picture");
         }
-        if let Some(path) = &self.dump {
+        if let Some(path) = &self.preview {
+            Format::of(path).map_err(bad_usage)?;
+        }
+        for path in self.dump.iter().chain(&self.preview) {
             check_writable(path)?;
         }
         Ok(destination)
     }
 
-    fn request(&self) -> anyhow::Result<Request> {
+    /// What is asked for, and the network that makes it larger if a picture tells of one.
+    fn request(&self) -> anyhow::Result<(Request, Option<&'static str>)> {
         let prompt = match self.prompt.as_deref() {
             Some("-") => read_prompt(LONGEST_PROMPT)?,
             prompt => prompt.unwrap_or_default().to_owned(),
         };
-        let mut request = Request { keep_latents: self.dump.is_some(), ..self.flags.request(&prompt) };
-        if let Some(path) = &self.from {
-            self.recall(path, &mut request)?;
-        }
+        let mut request = self.flags.request(&prompt);
+        (request.keep_latents, request.previews) = (self.dump.is_some(), self.preview.is_some());
+        let told = match &self.from {
+            Some(path) => self.recall(path, &mut request)?,
+            None => None,
+        };
         request.prompt = compose::chosen(&request.prompt, request.seed);
         request.negative = request.negative.map(|negative| compose::chosen(&negative, request.seed));
         request.check().map_err(bad_usage)?;
         if let Some(path) = &self.noise {
             request.noise = Some(read_noise(path)?);
         }
-        Ok(request)
+        Ok((request, told))
     }
 
-    /// What makes the pictures larger, if that is asked for.
-    fn upscaler(&self) -> anyhow::Result<Option<Upscaler>> {
-        let Some(path) = &self.upscale else { return Ok(None) };
+    /// What makes the pictures larger, if anything does. Between two goes only what is asked for does.
+    fn enlarger(
+        &self,
+        model: &TextToImage,
+        drawing: &Drawing<'_>,
+        told: Option<&str>,
+    ) -> anyhow::Result<Option<Enlarger>> {
+        let usual = model.upscaler().filter(|_| !self.hires.asked());
+        let Some(name) = self.enlarge.choose(told, usual) else { return Ok(None) };
         let device = self.running.device(interrupt::wish())?;
-        let precision = self.running.precision.unwrap_or_default();
-        Ok(Some(Upscaler::new(&open_upscaler(path)?, precision, device, self.running.cache())?))
+        let precision = self.running.precision.unwrap_or(drawing.precision());
+        Enlarger::new(name, drawing.size(), precision, device, self.running.cache(), self.running.memory).map(Some)
     }
 
-    /// Takes over what a picture tells of itself.
-    fn recall(&self, path: &Path, request: &mut Request) -> anyhow::Result<()> {
+    /// Writes what a picture may become; the first failure is kept.
+    fn show(&self, picture: &Picture, failed: &mut Option<anyhow::Error>) {
+        let Some(path) = self.preview.as_ref().filter(|_| failed.is_none()) else { return };
+        let write = || -> anyhow::Result<()> {
+            let mut bytes = Vec::new();
+            picture.write(Format::of(path)?, &mut bytes)?;
+            Ok(write_whole(path, |file| Ok(file.write_all(&bytes)?))?)
+        };
+        *failed = write().err();
+    }
+
+    /// Takes over what a picture tells of itself; yields the network that made it larger.
+    fn recall(&self, path: &Path, request: &mut Request) -> anyhow::Result<Option<&'static str>> {
         let picture = Picture::read(&bytes(path)?).with_context(|| path.display().to_string())?.picture;
         let Some(text) = picture.text(PARAMETERS) else {
             let others: Vec<_> = picture.texts.iter().map(|(keyword, _)| keyword.as_str()).collect();
@@ -277,14 +334,18 @@ impl Draw {
             bail!("{}: has no text `{PARAMETERS}` that tells how it was made; it has {others}", path.display());
         };
         let text = Infotext::parse(text);
-        let left =
+        let (told, lost) = self.enlarge.recalled(&text);
+        let mut left =
             request.recall(&text, &|name| if name == "prompt" { self.prompt.is_some() } else { self.flags.has(name) });
+        if lost {
+            left.push("the network that made it larger".to_owned());
+        }
         if !self.quiet {
             let by = text.model.map_or_else(String::new, |model| format!(", made by the model {model}"));
             let left = if left.is_empty() { String::new() } else { format!("; not taken over: {}", left.join(", ")) };
             output::remark(format_args!("{}: prompt and settings taken over{by}{left}", path.display()));
         }
-        Ok(())
+        Ok(told)
     }
 
     /// Writes pictures and dump; whatever fails, no file is left half-written.
@@ -292,7 +353,7 @@ impl Draw {
         &self,
         pictures: &Pictures,
         destination: &Destination,
-        upscaler: Option<&Upscaler>,
+        enlarger: Option<&Enlarger>,
     ) -> anyhow::Result<Vec<PathBuf>> {
         if let Some(path) = &self.dump {
             write_safetensors(path, &pictures.dump()?)?;
@@ -300,19 +361,21 @@ impl Draw {
         let mut files = Vec::new();
         for i in 0..pictures.count() {
             let mut picture = pictures.picture(i)?;
-            if let Some(upscaler) = upscaler {
-                picture = upscaler.enlarge(&picture, Tiles::default(), &mut |_, _| {})?;
+            let mut text = pictures.infotext(i);
+            if let Some(enlarger) = enlarger {
+                picture = enlarger.enlarge(&picture)?;
+                enlarger.note(&mut text);
             }
             if !self.no_metadata {
-                picture = picture.with_text(PARAMETERS, pictures.infotext(i).to_string());
+                picture = picture.with_text(PARAMETERS, text.to_string());
             }
             files.push(destination.write(&picture, i, pictures.count(), self.quiet)?);
         }
         Ok(files)
     }
 
-    fn say_plan(&self, drawing: &Drawing<'_>) -> anyhow::Result<()> {
-        let (memory, gflop) = (drawing.memory(), drawing.flops()? as f64 / 1e9);
+    fn say_plan(&self, memory: &MemoryPlan, flops: u64) -> anyhow::Result<()> {
+        let gflop = flops as f64 / 1e9;
         if self.json {
             let mut facts = memory.to_json();
             facts["gflop"] = gflop.into();
@@ -349,6 +412,8 @@ impl Draw {
 struct Drawn {
     files: Vec<PathBuf>,
     pictures: Pictures,
+    /// What made them larger.
+    enlarger: Option<Enlarger>,
     /// When each stage began.
     stages: Map<String, Value>,
     precision: Precision,
@@ -359,13 +424,16 @@ struct Drawn {
     findings: Vec<Finding>,
     /// What became of its adapters.
     adapters: Vec<Applied>,
+    /// The words that it was taught.
+    taught: Vec<Taught>,
 }
 
 impl Drawn {
     fn to_json(&self) -> Value {
         let files: Vec<_> = self.files.iter().map(|file| file.display().to_string()).collect();
         let seeds: Vec<_> = (0..files.len()).map(|i| self.pictures.infotext(i).seed).collect();
-        let (text, size) = (self.pictures.infotext(0), self.pictures.size());
+        let (text, drawn) = (self.pictures.infotext(0), self.pictures.size());
+        let size = self.enlarger.as_ref().map_or(drawn, |enlarger| enlarger.size(drawn));
         json!({
             "file": files.first(),
             "files": files,
@@ -373,14 +441,18 @@ impl Drawn {
             "negative": text.negative_prompt,
             "model": text.model,
             "adapters": self.adapters.iter().map(adapter_json).collect::<Vec<_>>(),
+            "embeddings": self.taught.iter().map(taught_json).collect::<Vec<_>>(),
             "found": self.findings.iter().map(|found| json!({"what": found.what, "why": found.why})).collect::<Vec<_>>(),
             "width": size.width,
             "height": size.height,
             "size": [size.width, size.height],
+            "drawn_size": [drawn.width, drawn.height],
+            "upscaler": self.enlarger.as_ref().map(Enlarger::name),
             "sampler": text.sampler,
             "schedule": text.schedule,
             "steps": text.steps,
             "guidance": text.cfg_scale,
+            "unet_calls": self.pictures.calls(),
             "seed": text.seed,
             "seeds": seeds,
             "precision": self.precision.to_string(),
@@ -395,6 +467,11 @@ impl Drawn {
 fn adapter_json(applied: &Applied) -> Value {
     let Applied { name, applied, total, left } = applied;
     json!({"name": name, "applied": applied, "total": total, "left_out": left})
+}
+
+fn taught_json(taught: &Taught) -> Value {
+    let Taught { word, vectors, encoders, total } = taught;
+    json!({"word": word, "vectors": vectors, "encoders": encoders, "total": total})
 }
 
 /// The prompt that somebody writes to standard input, without the end of its last line; one of more than `longest`

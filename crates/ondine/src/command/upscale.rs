@@ -8,11 +8,11 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
+use ondine::{model, realesrgan};
 use ondine_image::{
     codec::{Picture, format::Format},
     upscale::{Tiles, Upscaler},
 };
-use ondine_models::open_upscaler;
 use ondine_runtime::{
     Precision,
     file::{check_writable, write_whole},
@@ -26,18 +26,20 @@ use crate::{interrupt, output, progress::Progress, report::usage};
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
+  ondine upscale cat.png
   ondine upscale cat.png --model RealESRGAN_x4plus.pth
   ondine upscale photo.jpg --model 4x-UltraSharp.safetensors --output large.png --tile 256
-  ondine upscale cat.png --model realesr-animevideov3.pth --precision int8 --json
+  ondine upscale cat.png --precision int8 --json
 
 What the file says of how it was made stays in the larger one.")]
 pub(super) struct Upscale {
     /// The picture: PNG, JPEG or WebP
     file: PathBuf,
 
-    /// The network: an RRDBNet or SRVGGNetCompact in a .pth or .safetensors file
-    #[arg(short, long, value_name = "FILE")]
-    model: PathBuf,
+    /// The network: the built-in one, made for drawn pictures, or an RRDBNet or SRVGGNetCompact in a .pth or
+    /// .safetensors file
+    #[arg(short, long, value_name = "FILE", default_value = realesrgan::NAME)]
+    model: String,
 
     /// Where the larger picture goes [default: the name with -x4 or what the network makes of it]
     #[arg(short, long, value_name = "FILE", visible_alias = "out")]
@@ -65,7 +67,7 @@ impl Upscale {
         let opened =
             Picture::read(&super::draw::bytes(&self.file)?).with_context(|| self.file.display().to_string())?;
         let device = self.running.device(interrupt::wish())?;
-        let network = open_upscaler(&self.model)?;
+        let network = model::upscaler(&self.model)?;
         let precision = self.running.precision.unwrap_or(Precision::F32);
         let upscaler = Upscaler::new(&network, precision, device, self.running.cache())?;
         let path = self.output.clone().unwrap_or_else(|| named(&self.file, upscaler.scale()));
@@ -76,7 +78,8 @@ impl Upscale {
         check_writable(&path)?;
         let tiles = Tiles { side: self.tile, ..Tiles::default() };
         let (width, height) = (opened.picture.width as usize, opened.picture.height as usize);
-        let memory = upscaler.memory(width, height, tiles)?;
+        let plan = upscaler.memory(width, height, tiles)?;
+        let memory = plan.weights + plan.workspace;
         if let Some(limit) = self.running.memory.filter(|limit| memory > *limit) {
             usage!(
                 "tiles of {} pixels take {}, {} are allowed; give a smaller --tile",

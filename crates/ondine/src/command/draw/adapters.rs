@@ -1,11 +1,15 @@
-//! Adapters of a model (LoRA and its kin), by their files or by their names in the prompt.
+//! Adapters of a model (LoRA and its kin) and words that it is taught (textual inversion), by their files or by their
+//! names in the prompt.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
-use ondine_image::{pipeline::TextToImage, prompt::compose};
-use ondine_models::lora::{Adapter, Applied};
+use ondine_image::{pipeline::TextToImage, prompt::compose, request::Request};
+use ondine_models::{
+    lora::{Adapter, Applied},
+    textual_inversion::{Embedding, Taught},
+};
 
 use crate::report::usage;
 
@@ -19,6 +23,11 @@ pub(super) struct Adapters {
     /// Where adapters lie that the prompt names, as in <lora:name:0.8>
     #[arg(long = "lora-folder", value_name = "FOLDER", visible_alias = "lora-dir")]
     folder: Option<PathBuf>,
+
+    /// Teach the model the word that this embedding (textual inversion) stands for: its file's name, or the one behind
+    /// a colon; of a folder, all whose names the prompts have
+    #[arg(long = "embedding", value_name = "FILE[:NAME]|FOLDER", visible_alias = "ti")]
+    embeddings: Vec<String>,
 }
 
 fn parse_file(text: &str) -> Result<(PathBuf, f32), String> {
@@ -57,6 +66,44 @@ impl Adapters {
     }
 }
 
+impl Adapters {
+    /// Teaches the model the embeddings that are asked for, those of a folder if a prompt names them.
+    pub(super) fn teach(&self, request: &Request, model: &mut TextToImage) -> anyhow::Result<Vec<Taught>> {
+        let prompts = [Some(&request.prompt), request.negative.as_ref()];
+        let text = prompts.into_iter().flatten().map(|text| text.to_lowercase()).collect::<Vec<_>>().join(" ");
+        let mut taught = Vec::new();
+        for given in &self.embeddings {
+            let path = Path::new(given);
+            if path.is_dir() {
+                let entries = std::fs::read_dir(path).with_context(|| path.display().to_string())?;
+                let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+                files.retain(|file| is_adapter(file) && text.contains(&stem(file).to_lowercase()));
+                files.sort();
+                for file in files {
+                    taught.push(model.teach(&Embedding::open(&file, None)?)?);
+                }
+                continue;
+            }
+            let (path, name) = match given.rsplit_once(':') {
+                // The colon of a drive, or one in the file's name, is not one of a word.
+                Some((path, name)) if path.len() > 1 && !Path::new(given).exists() => (Path::new(path), Some(name)),
+                _ => (path, None),
+            };
+            taught.push(model.teach(&Embedding::open(path, name)?)?);
+        }
+        Ok(taught)
+    }
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// True for a file that ends as those of adapters and embeddings do.
+fn is_adapter(path: &Path) -> bool {
+    path.extension().is_some_and(|end| ENDS.iter().any(|known| end.eq_ignore_ascii_case(known)))
+}
+
 /// The file of an adapter in a folder, or in one of the folders in it.
 fn find(folder: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let mut known = Vec::new();
@@ -66,12 +113,11 @@ fn find(folder: &Path, name: &str) -> anyhow::Result<PathBuf> {
         for path in entries.flatten().map(|entry| entry.path()) {
             if path.is_dir() && depth < 4 {
                 open.push((path, depth + 1));
-            } else if path.extension().is_some_and(|end| ENDS.iter().any(|known| end.eq_ignore_ascii_case(known))) {
-                let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                if stem == name {
+            } else if is_adapter(&path) {
+                if stem(&path) == name {
                     return Ok(path);
                 }
-                known.push(stem);
+                known.push(stem(&path));
             }
         }
     }

@@ -5,9 +5,10 @@ use ondine_image::{
     codec::Picture,
     pipeline::{Pictures, Size, TextToImage},
     request::{Init, Request},
-    upscale::{Tiles, Upscaler},
 };
 use ondine_runtime::NDArray;
+
+use super::enlarge::Enlarger;
 
 /// A second go.
 #[derive(Args, Debug)]
@@ -41,7 +42,7 @@ impl Hires {
         first: &Pictures,
         request: &Request,
         model: &TextToImage,
-        upscaler: Option<&Upscaler>,
+        enlarger: Option<&Enlarger>,
     ) -> anyhow::Result<Request> {
         let Size { width, height } = first.size();
         let times = self.hires.unwrap_or(1.0);
@@ -51,18 +52,26 @@ impl Hires {
         let mut planes = Vec::new();
         for i in 0..first.count() {
             let mut picture: Picture = first.picture(i)?;
-            if let Some(upscaler) = upscaler {
-                picture = upscaler.enlarge(&picture, Tiles::default(), &mut |_, _| {})?;
+            if let Some(enlarger) = enlarger {
+                picture = enlarger.enlarge(&picture)?;
             }
             planes.extend(picture.resized(u32::try_from(columns)?, u32::try_from(rows)?)?.planes());
         }
         let image = NDArray::new(&[first.count(), 3, rows, columns], &planes)?;
+        let mut controls = request.controls.clone();
+        for control in &mut controls {
+            let small =
+                Picture::from_planes(control.image.view::<f32>()?, u32::try_from(width)?, u32::try_from(height)?)?;
+            let large = small.resized(u32::try_from(columns)?, u32::try_from(rows)?)?;
+            control.image = NDArray::new(&[1, 3, rows, columns], &large.planes())?;
+        }
         Ok(Request {
             init: Some(Init { image, mask: None }),
             strength: Some(self.hires_strength),
             width: Some(columns),
             height: Some(rows),
             noise: None,
+            controls,
             ..request.clone()
         })
     }

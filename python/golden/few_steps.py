@@ -1,0 +1,96 @@
+"""Models of few steps and of EDM: the presets of Ondine and the pipelines of diffusers with the schedulers that they stand for.
+
+    python few_steps.py --ondine BIN --folders DIR
+"""
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+from diffusers import (DDIMScheduler, EDMDPMSolverMultistepScheduler, EDMEulerScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler,
+                       LCMScheduler, TCDScheduler)
+from safetensors.torch import load_file
+
+from oracle import load
+from parity import PROMPT, psnr, relative
+
+TRAILING = dict(timestep_spacing="trailing")
+STEPS = [999, 749, 499, 249]
+CASES = [  # words of the command line, scheduler, what it is told, what the pipeline is told
+    (["--preset", "turbo"], EulerAncestralDiscreteScheduler, TRAILING, dict(num_inference_steps=1)),
+    (["--preset", "turbo", "--steps", "3"], EulerAncestralDiscreteScheduler, TRAILING, dict(num_inference_steps=3)),
+    (["--preset", "lightning"], EulerDiscreteScheduler, TRAILING, dict(num_inference_steps=4)),
+    (["--preset", "lightning", "--steps", "2"], EulerDiscreteScheduler, TRAILING, dict(num_inference_steps=2)),
+    (["--preset", "hyper"], DDIMScheduler, TRAILING, dict(num_inference_steps=4)),
+    (["--preset", "dmd2"], LCMScheduler, {}, dict(timesteps=STEPS)),
+    (["--preset", "tcd"], TCDScheduler, {}, dict(num_inference_steps=4, eta=0.3)),
+    (["--preset", "tcd", "--eta", "0.8", "--steps", "6"], TCDScheduler, {}, dict(num_inference_steps=6, eta=0.8)),
+    (["--preset", "lcm"], LCMScheduler, {}, dict(num_inference_steps=4)),
+    (["--preset", "lcm", "--guidance", "1.8"], LCMScheduler, {}, dict(num_inference_steps=4, guidance_scale=1.8)),
+    (["--sampler", "euler", "--timesteps", "999,600,200", "--guidance", "1"], EulerDiscreteScheduler, {}, dict(timesteps=[999, 600, 200])),
+]
+EDM = [(EDMDPMSolverMultistepScheduler, {}, 12), (EDMDPMSolverMultistepScheduler, dict(sigma_max=20.0, solver_type="heun"), 18), (EDMEulerScheduler, {}, 9),
+       (EDMEulerScheduler, dict(sigma_schedule="exponential", sigma_data=0.8, prediction_type="v_prediction"), 9)]
+
+
+def check(arguments, folder, title, words, scheduler, told):
+    """One row of the table, and whether the case holds."""
+    pipe, path = load(folder), []
+    pipe.scheduler = scheduler(pipe)
+
+    def stepped(_pipe, _step, _time, tensors):
+        path.append(tensors["latents"].clone())
+        return {}
+
+    told = dict(dict(guidance_scale=1.0), **told)
+    with torch.no_grad():
+        image = pipe(prompt=PROMPT, width=96, height=64, generator=torch.Generator().manual_seed(77), output_type="pt", callback_on_step_end=stepped, **told).images
+    with tempfile.TemporaryDirectory() as place:
+        place = Path(place)
+        model = folder
+        if "EDM" in type(pipe.scheduler).__name__:
+            shutil.copytree(folder, place / "model")
+            model = place / "model"
+            config = dict(pipe.scheduler.config, _class_name=type(pipe.scheduler).__name__)
+            (model / "scheduler/scheduler_config.json").write_text(json.dumps({key: value for key, value in config.items() if not isinstance(value, tuple)}))
+        line = [arguments.ondine, "draw", PROMPT, "--model", model, "--seed", 77, "--width", 96, "--height", 64, "--precision", "f32", "--quiet",
+                "--dump", place / "d.safetensors", "--output", place / "x.png", *words]
+        done = subprocess.run([str(word) for word in line], capture_output=True, text=True, timeout=600)
+        good, figures = False, done.stderr.strip()
+        if not done.returncode:
+            dump = load_file(place / "d.safetensors")
+            names = [f"latents_{i + 1}" for i in range(len(path))]
+            worst = max(relative(dump[name], other) for name, other in zip(names, path)) if f"latents_{len(path) + 1}" not in dump else 9.0
+            decibels = psnr(dump["image"], image.float())
+            good, figures = worst <= 2e-3 and decibels >= 55, f"path {worst:8.1e}  PSNR {decibels:6.1f}"
+    print(f"{'ok  ' if good else 'MISS'} {folder.name:6} {title:44} {figures}", flush=True)
+    return good
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ondine", type=Path, required=True)
+    parser.add_argument("--folders", type=Path, required=True, help="what folders.py made")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    results = []
+    for name in ("sd15", "sdxl"):
+        for words, kind, options, told in CASES:
+            make = lambda pipe, kind=kind, options=options: kind.from_config(pipe.published, **options)
+            results.append(check(arguments, arguments.folders / name, " ".join(words), words, make, told))
+    for kind, options, steps in EDM:
+        make = lambda _pipe, kind=kind, options=options: kind(**options)
+        title = f"{kind.__name__[:-9]} {options or ''}"[:44]
+        results.append(check(arguments, arguments.folders / "sdxl", title, ["--steps", steps, "--guidance", 3], make, dict(num_inference_steps=steps, guidance_scale=3.0)))
+    print(f"{sum(results)} of {len(results)} cases hold")
+    sys.exit(0 if all(results) else 1)
+
+
+if __name__ == "__main__":
+    main()
