@@ -105,8 +105,8 @@ fn pivot(builder: &mut Builder, places: &Places, a: &Tensor, k: usize) -> Result
     Ok(Pivot { with: stays.choose(own, place), double, empty })
 }
 
-/// The factors packed into the lower triangle, the pivots (row numbers from 1 on, negative twice for a block of two), and
-/// the first step, from 1 on, that found nothing, or 0.
+/// The factors packed into the lower triangle, the pivots (row numbers from 1 on, negative twice for a block of two),
+/// and the first step, from 1 on, that found nothing, or 0.
 fn factors(builder: &mut Builder, a: &Tensor) -> Result<[Tensor; 3]> {
     let [n, _] = sizes(builder, a)?;
     let places = Places::new(builder, n)?;
