@@ -56,6 +56,9 @@ fn diag(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         let indices = builder.range(&Dim::from_i64(start), width as i64 + 1, &call.out_dim(0, 0)?)?;
         return one(builder.take(&flat, 0, &indices)?);
     }
+    if x.rank() == 0 {
+        fail!(Shape, "a diagonal of a number");
+    }
     let rank = x.rank() + 1;
     let [rows, columns] = [call.axis("dim1", -2, rank)?, call.axis("dim2", -1, rank)?];
     let (Some(high), Some(wide), true) = (out.get(rows), out.get(columns), rows != columns) else {

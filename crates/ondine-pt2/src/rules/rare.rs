@@ -527,6 +527,8 @@ fn hash(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         fail!(Unsupported, "a hash of 64-bit numbers, which are computed in 32 bits; convert them to float32");
     }
     let mut axes = call.axes("dim", x.rank())?;
+    // A number has no dimension, though one may be named.
+    axes.retain(|&axis| axis < x.rank());
     if axes.is_empty() {
         axes = (0..x.rank()).collect();
     }
