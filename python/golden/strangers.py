@@ -172,6 +172,30 @@ class Rare(torch.nn.Module):
     inputs = staticmethod(lambda: (torch.randn(3, 4), torch.randn(5, 3), torch.randint(0, 4, (3, 4))))
 
 
+class Indefinite(torch.nn.Module):
+    """Factors of symmetric matrices with blocks of two, bits of numbers folded, and rare arguments of known operators."""
+
+    def forward(self, a, b, x, n):
+        linear = torch.linalg
+        a = a + a.mT
+        factors = linear.ldl_factor(a)
+        results = [*factors, linear.ldl_solve(*factors, b), *linear.ldl_factor_ex(a[:, :1, :1] * 0), *linear.ldl_factor(a[0, :2, :2])]
+        small = torch.tensor([1e-40, -1e-45, 0.0, -0.0, float("inf"), float("nan"), 3.5])
+        hashed = [torch.hash_tensor(y) for y in (x, n, n.to(torch.int8), n > 2, small, x.to(torch.bfloat16), x[0, 0])]
+        target, weight, number = torch.tensor([0, 4, 2, 4, 1, 3]), torch.tensor([0.5, -1.0, 0.0, 2.0, -0.3]), x[0, 0, 0]
+        scores = a[:, 0, :5]
+        rare = [F.cross_entropy(scores, target, weight, reduction=how) for how in ("none", "sum", "mean")]
+        rare += [F.cosine_similarity(number, number - 3, dim=0), torch.diag_embed(x, 0, 0, 1), torch.diag_embed(x, 1, -1, 0), torch.diag_embed(x, -2, 1, -2)]
+        return results, hashed, rare, torch.hash_tensor(x, dim=(1,)), torch.hash_tensor(x, dim=(0, 2), keepdim=True), torch.hash_tensor(x[:0], dim=(1,))
+
+    def inputs():
+        # Of little on the diagonal, so that single pivots are rare.
+        a = torch.randn(6, 7, 7)
+        return a * (1 - 0.95 * torch.eye(7)), torch.randn(6, 7, 2), torch.randn(3, 5, 2), torch.randint(-9, 9, (4, 3))
+
+    inputs = staticmethod(inputs)
+
+
 class Counted(torch.nn.Module):
     """How many fall where, parts of unlike length, equations of tensors, and what is true as it is spread."""
 

@@ -13,6 +13,7 @@ mod factor;
 mod fourier;
 mod function;
 mod histogram;
+mod indefinite;
 mod index;
 mod linalg;
 mod loss;
@@ -84,6 +85,7 @@ const ATEN: &[&[Rule]] = &[
     special::RULES,
     airy::RULES,
     factor::RULES,
+    indefinite::RULES,
     singular::RULES,
     rare::RULES,
     polynomial::RULES,

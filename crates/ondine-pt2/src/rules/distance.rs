@@ -58,7 +58,11 @@ fn cdist(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 fn cosine_similarity(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (a, b) = (call.float_tensor(builder, "x1")?, call.float_tensor(builder, "x2")?);
     let (left, right) = (builder.shape(&a).into(), builder.shape(&b).into());
-    let shape = builder.broadcast_shape(&left, &right)?.0;
+    let mut shape = builder.broadcast_shape(&left, &right)?.0;
+    if shape.is_empty() {
+        // A number is a vector of one.
+        shape.push(1.into());
+    }
     let (a, b) = (builder.expand(&a, &shape)?, builder.expand(&b, &shape)?);
     let rank = shape.len();
     let (axis, eps) = (call.axis("dim", 1, rank)?, call.float("eps", 1e-8)?);

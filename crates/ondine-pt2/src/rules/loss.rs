@@ -273,12 +273,12 @@ fn likelihood(builder: &mut Builder, call: &Call<'_>, scores: &Tensor) -> Result
     let nothing = builder.number(-1.0, DType::I64)?;
     let target = builder.select(&skipped, &nothing, &target)?;
     let mut hot = one_hot(builder, &target, axis, &builder.dim(scores, axis))?;
+    let zero = builder.number(0.0, DType::F32)?;
+    let chosen = builder.binary(Binary::Less, &zero, &hot)?;
     if let Some(weight) = class_weight(builder, call, scores)? {
         hot = builder.binary(Binary::Mul, &hot, &weight)?;
     }
     // Scores of impossible classes are infinite, which no zero cancels.
-    let zero = builder.number(0.0, DType::F32)?;
-    let chosen = builder.binary(Binary::Less, &zero, &hot)?;
     let picked = builder.select(&chosen, scores, &zero)?;
     let product = builder.binary(Binary::Mul, &picked, &hot)?;
     let sum = reduce(builder, Reduce::Sum, &product, &[axis], false)?;

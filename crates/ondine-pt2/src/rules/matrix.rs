@@ -56,15 +56,18 @@ fn diag(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         let indices = builder.range(&Dim::from_i64(start), width as i64 + 1, &call.out_dim(0, 0)?)?;
         return one(builder.take(&flat, 0, &indices)?);
     }
-    let rank = x.rank() + 1;
-    let [.., high, wide] = &out[..] else { fail!(Format, "a matrix of rank {}", out.len()) };
-    if call.has("dim1") && [call.axis("dim1", -2, rank)?, call.axis("dim2", -1, rank)?] != [rank - 2, rank - 1] {
-        fail!(Unsupported, "diagonals of other dimensions than the last");
+    if x.rank() == 0 {
+        fail!(Shape, "a diagonal of a number");
     }
-    // Zeros before and after move the diagonal aside.
+    let rank = x.rank() + 1;
+    let [rows, columns] = [call.axis("dim1", -2, rank)?, call.axis("dim2", -1, rank)?];
+    let (Some(high), Some(wide), true) = (out.get(rows), out.get(columns), rows != columns) else {
+        fail!(Format, "a matrix of rank {}", out.len())
+    };
+    // Zeros before it move the diagonal aside.
     let shift = usize::try_from(offset.unsigned_abs()).unwrap_or(usize::MAX).min(1 << 24);
     let mut amounts = vec![[0; 2]; x.rank()];
-    amounts[x.axes[x.rank() - 1]] = if offset > 0 { [shift, 0] } else { [0, shift] };
+    amounts[x.axes[x.rank() - 1]] = [shift, 0];
     let value = builder.graph.push(Op::Pad { amounts }, &[x.value])?;
     let x = Tensor { value, axes: x.axes };
     let row = builder.range(&0.into(), 1, high)?;
@@ -76,7 +79,16 @@ fn diag(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     shape.insert(if offset > 0 { rank - 2 } else { rank - 1 }, 1.into());
     let x = builder.reshape(&x, &shape)?;
     let zero = builder.number(0.0, builder.dtype(&x))?;
-    one(builder.select(&there, &x, &zero)?)
+    let matrices = builder.select(&there, &x, &zero)?;
+    let mut others = 0..rank - 2;
+    let order: Vec<usize> = (0..rank)
+        .map(|axis| match axis {
+            axis if axis == rows => rank - 2,
+            axis if axis == columns => rank - 1,
+            _ => others.next().unwrap_or(0),
+        })
+        .collect();
+    one(Builder::permuted(&matrices, &order))
 }
 
 fn cross(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {

@@ -51,6 +51,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("pdist", pdist),
     Rule::new("_pdist_forward", pdist),
     Rule::new("linalg_vander", vander),
+    Rule::new("hash_tensor", hash),
 ];
 
 /// Random numbers: nothing that a program can be held to, so nothing reads them.
@@ -475,4 +476,85 @@ fn vander(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         powers.push(next);
     }
     one(builder.concat(&powers.iter().collect::<Vec<_>>(), wide.len() - 1)?)
+}
+
+/// Numbers as the bits of 64-bit ones: floating-point numbers in double precision, integers with their sign.
+fn wide_bits(builder: &mut Builder, x: &Tensor) -> Result<Tensor> {
+    if builder.dtype(x) == DType::U64 {
+        return builder.bits(x, DType::I64);
+    }
+    if !builder.dtype(x).is_float() {
+        return builder.cast(x, DType::I64);
+    }
+    let x = builder.cast(x, DType::F32)?;
+    let bits = builder.bits(&x, DType::I32)?;
+    let bits = builder.cast(&bits, DType::I64)?;
+    let whole = |builder: &mut Builder, number: f64| builder.number(number, DType::I64);
+    let zero = whole(builder, 0.0)?;
+    let negative = builder.binary(Binary::Less, &bits, &zero)?;
+    let rest = whole(builder, f64::from(i32::MAX))?;
+    let size = builder.binary(Binary::And, &bits, &rest)?;
+    // Numbers with fewer digits than others are whole multiples of the least: read as such, they are ordinary ones.
+    let (normal, infinite) = (whole(builder, f64::from(1 << 23))?, whole(builder, f64::from(255 << 23))?);
+    let small = builder.binary(Binary::Less, &size, &normal)?;
+    let ordinary = builder.binary(Binary::Less, &size, &infinite)?;
+    let multiple = builder.cast(&size, DType::F32)?;
+    let multiple = builder.bits(&multiple, DType::I32)?;
+    let multiple = builder.cast(&multiple, DType::I64)?;
+    let read = builder.select(&small, &multiple, &size)?;
+    // Exponents count from -1023 instead of -127; those of infinity and of no number are the largest there are.
+    let exponent = |builder: &mut Builder, by: f64| builder.number(by * 2_f64.powi(52), DType::I64);
+    let (usual, least, most) = (exponent(builder, 896.0)?, exponent(builder, 747.0)?, exponent(builder, 1792.0)?);
+    let shift = builder.select(&ordinary, &usual, &most)?;
+    let shift = builder.select(&small, &least, &shift)?;
+    let digits = whole(builder, f64::from(1 << 29))?;
+    let moved = builder.binary(Binary::Mul, &read, &digits)?;
+    let wide = builder.binary(Binary::Add, &moved, &shift)?;
+    let nothing = builder.binary(Binary::Equal, &size, &zero)?;
+    let wide = builder.select(&nothing, &zero, &wide)?;
+    let sign = whole(builder, i64::MIN as f64)?;
+    let signed = builder.binary(Binary::Or, &wide, &sign)?;
+    builder.select(&negative, &signed, &wide)
+}
+
+/// The bits of all elements, as 64-bit numbers, each in as many of them as is odd or even.
+fn hash(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    if call.integer("mode", 0)? != 0 {
+        fail!(Unsupported, "a hash of mode {}", call.integer("mode", 0)?);
+    }
+    let x = call.tensor("self")?;
+    if call.told("self")? == DType::F64 {
+        fail!(Unsupported, "a hash of 64-bit numbers, which are computed in 32 bits; convert them to float32");
+    }
+    let mut axes = call.axes("dim", x.rank())?;
+    // A number has no dimension, though one may be named.
+    axes.retain(|&axis| axis < x.rank());
+    if axes.is_empty() {
+        axes = (0..x.rank()).collect();
+    }
+    let kept: Vec<usize> = (0..x.rank()).filter(|axis| !axes.contains(axis)).collect();
+    let order: Vec<usize> = kept.iter().chain(&axes).copied().collect();
+    let shape = builder.shape(&x);
+    let count = elements(&axes.iter().map(|&axis| shape[axis].clone()).collect::<Vec<_>>());
+    let Some(mut count) = count.fixed() else { fail!(Unsupported, "a hash of an unknown number of elements") };
+    if count == 0 {
+        fail!(Shape, "a hash of nothing");
+    }
+    let moved = Builder::permuted(&x, &order);
+    let mut flat: Vec<Dim> = kept.iter().map(|&axis| shape[axis].clone()).collect();
+    let last = flat.len();
+    flat.push(count.into());
+    let moved = builder.reshape(&moved, &flat)?;
+    let mut bits = wide_bits(builder, &moved)?;
+    while count > 1 {
+        let half = count.div_ceil(2);
+        let first = builder.slice(&bits, last, &0.into(), &(count - half).into())?;
+        let second = builder.slice(&bits, last, &half.into(), &count.into())?;
+        let both = builder.binary(Binary::Xor, &first, &second)?;
+        let between = builder.slice(&bits, last, &(count - half).into(), &half.into())?;
+        bits = if count % 2 == 0 { both } else { builder.concat(&[&both, &between], last)? };
+        count = half;
+    }
+    let bits = builder.reshape(&bits, &call.out_shape(0)?)?;
+    one(builder.bits(&bits, DType::U64)?)
 }
