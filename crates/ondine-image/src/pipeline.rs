@@ -1,6 +1,7 @@
 //! Text to picture: encode the prompt, denoise latents under its guidance, decode them to pixels.
 //!
-//! [`TextToImage`] works for any diffusers folder of text encoders, a U-Net and an autoencoder. It never asks which
+//! [`TextToImage`] works for any diffusers folder of text encoders, a denoiser (U-Net or
+//! transformer) and an autoencoder. It never asks which
 //! model it is: what the networks take, and the facts that their architectures state, decide (Rombach et al. 2022).
 //! [`TextToImage::prepare`] makes a [`Drawing`] of a request: every choice made, every graph fitted to this machine,
 //! and the memory known, while no weight is loaded. [`Drawing::draw`] does the rest.
@@ -20,6 +21,7 @@ mod parameters;
 mod part;
 mod pictures;
 mod prompts;
+mod text;
 
 pub use drawing::Drawing;
 pub use event::Event;

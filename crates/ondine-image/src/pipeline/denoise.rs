@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use ondine_graph::{NDArray, Result, fail};
+use ondine_models::GuidanceInput;
 use ondine_runtime::{Function, State, Wish};
 
 use super::{
@@ -17,7 +18,7 @@ use crate::{guidance, noise::NoiseSource, request::Request};
 pub(super) struct Denoised {
     /// `[count, channels, height, width]`.
     pub(super) latents: NDArray,
-    /// Those at the start and after each call of the U-Net.
+    /// Those at the start and after each call of the denoiser.
     pub(super) trail: Vec<NDArray>,
 }
 
@@ -50,15 +51,17 @@ pub(super) struct Task<'a> {
     pub(super) texts: &'a [Conditioning],
     pub(super) request: &'a Request,
     pub(super) start: Start,
-    /// That of the guidance scale as the U-Net takes it, if it does.
-    pub(super) guidance_width: Option<usize>,
-    /// Numbers about the picture's size that the U-Net takes, if it does.
+    /// How guidance enters.
+    pub(super) guidance: GuidanceInput,
+    /// What timesteps are divided by.
+    pub(super) time_divisor: f32,
+    /// Numbers about the picture's size that the denoiser takes, if it does.
     pub(super) time_ids: usize,
 }
 
-/// Runs the sampler over the U-Net.
+/// Runs the sampler over the denoiser.
 pub(super) fn denoise(
-    unet: &Function,
+    denoiser: &Function,
     task: &Task<'_>,
     parameters: &mut Parameters,
     noise: &mut PerPicture,
@@ -85,15 +88,15 @@ pub(super) fn denoise(
         keep(request, &mut trail, &shape, &latents)?;
         let now = parameters.prompts.at(call / per_step);
         if now != guiding {
-            inputs = fixed_inputs(unet, task, parameters, &now)?;
+            inputs = fixed_inputs(denoiser, task, parameters, &now)?;
             guiding = now;
         }
         parameters.sampler.scale_model_input(call, &latents, &mut scaled);
         let (sample, wide) = model_input(&scaled, start, parameters);
         inputs.insert("sample", NDArray::new(&[batch, wide, height, width], &sample)?);
-        inputs.insert("timestep", NDArray::new(&[batch], &vec![timestep; batch])?);
+        inputs.insert("timestep", NDArray::new(&[batch], &vec![timestep / task.time_divisor; batch])?);
         let named: Vec<_> = inputs.iter().map(|(name, array)| (*name, array)).collect();
-        let output = unet.run_until(&named, &mut state, wish)?.take("out_sample")?;
+        let output = denoiser.run_until(&named, &mut state, wish)?.take("out_sample")?;
         let prediction = guided(output.view::<f32>()?, request, parameters)?;
         parameters.sampler.step(call, &prediction, &mut latents, noise)?;
         keep_original(start, parameters, call, &unit, &mut latents);
@@ -111,7 +114,7 @@ pub(super) fn denoise(
     Ok(Denoised { latents: NDArray::new(&shape, &latents)?, trail })
 }
 
-/// What the U-Net sees: the latents, once for each pass, and what it takes beside them; and how many channels that is.
+/// What the denoiser sees: the latents, once for each pass, and what it takes beside them; and how many channels that is.
 /// Guidance by a picture has a pass without the picture, which comes last.
 fn model_input(latents: &[f32], start: &Start, parameters: &Parameters) -> (Vec<f32>, usize) {
     let [channels, height, width] = parameters.latents;
@@ -207,9 +210,9 @@ fn first_latents(start: &Start, parameters: &Parameters, unit: &[f32]) -> Vec<f3
     }
 }
 
-/// The inputs that stay the same as long as the same texts guide, of those that the U-Net takes.
+/// The inputs that stay the same as long as the same texts guide, of those that the denoiser takes.
 fn fixed_inputs(
-    unet: &Function,
+    denoiser: &Function,
     task: &Task<'_>,
     parameters: &Parameters,
     texts: &[usize],
@@ -223,11 +226,11 @@ fn fixed_inputs(
         passes.iter().flat_map(|text| std::iter::repeat_n(&task.texts[*text], parameters.count)).collect();
     let mut inputs = batch(&rows)?;
     let pooled = inputs.remove("pooled");
-    let takes = |wanted: &str| takes(unet.graph(), wanted);
+    let takes = |wanted: &str| takes(denoiser.graph(), wanted);
     if !takes("encoder_attention_mask") {
         inputs.remove("encoder_attention_mask");
     }
-    for name in ["class_labels", "text_embeds"] {
+    for name in ["class_labels", "text_embeds", "pooled_projections"] {
         if takes(name) {
             let Some(pooled) = &pooled else { fail!(Unsupported, "the text encoder yields no {name}") };
             inputs.insert(name, pooled.clone());
@@ -237,9 +240,15 @@ fn fixed_inputs(
         let ids = size_numbers(task, parameters);
         inputs.insert("time_ids", NDArray::new(&[rows.len(), task.time_ids], &ids)?);
     }
-    if let Some(width) = task.guidance_width.filter(|_| takes("timestep_cond")) {
-        let embedding = scale_embedding(parameters.guidance, width);
-        inputs.insert("timestep_cond", NDArray::new(&[rows.len(), width], &embedding.repeat(rows.len()))?);
+    match task.guidance {
+        GuidanceInput::Waves(width) => {
+            let embedding = scale_embedding(parameters.guidance, width);
+            inputs.insert("timestep_cond", NDArray::new(&[rows.len(), width], &embedding.repeat(rows.len()))?);
+        }
+        GuidanceInput::Number => {
+            inputs.insert("guidance", NDArray::new(&[rows.len()], &vec![parameters.guidance; rows.len()])?);
+        }
+        GuidanceInput::Passes => {}
     }
     Ok(inputs)
 }

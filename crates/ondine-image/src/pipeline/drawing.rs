@@ -135,7 +135,8 @@ impl Drawing<'_> {
             .then(|| format!("drawn at {precision} instead of {wanted}, to fit into the memory that is allowed"));
         let size = parameters.size.warning(model.size());
         let marks = if parameters.marks { None } else { prompt::about_marks(&request.prompt) };
-        for warning in [narrowed, size, marks].into_iter().flatten() {
+        let guidance = parameters.about_guidance(request);
+        for warning in [narrowed, size, marks, guidance].into_iter().flatten() {
             warn(&warning);
         }
         let texts = parameters.texts();
@@ -159,12 +160,13 @@ impl Drawing<'_> {
             }
         };
 
-        observe(Event::Stage("loading the U-Net"));
-        let unet = networks.unet.function(terms)?;
-        let guidance_width = model.denoiser.guidance_width;
-        let task = Task { texts: &texts, request, start, guidance_width, time_ids: model.time_ids };
-        let denoised = denoise(&unet, &task, &mut parameters, &mut noise, wish, observe)?;
-        drop(unet);
+        observe(Event::Stage(&format!("loading the {}", model.denoiser_label())));
+        let denoiser = networks.denoiser.function(terms)?;
+        let (guidance, time_ids) = (model.facts.guidance, model.time_ids);
+        let time_divisor = model.facts.flow.map_or(1.0, |flow| flow.time_divisor);
+        let task = Task { texts: &texts, request, start, guidance, time_divisor, time_ids };
+        let denoised = denoise(&denoiser, &task, &mut parameters, &mut noise, wish, observe)?;
+        drop(denoiser);
 
         observe(Event::Stage("decoding"));
         let decoder = networks.autoencoder.function(terms)?;

@@ -7,22 +7,25 @@ use ondine_models::GraphSizes;
 use ondine_runtime::{Options, Plan, Precision, Specialize};
 
 use super::{
-    encode::{TextEncoder, Wants},
+    encode::TextEncoder,
     memory::{MemoryPlan, Resident, StagePlan},
-    model::TextToImage,
+    model::{Encoder, TextToImage},
     parameters::Parameters,
     part::{Part, Purpose, Which},
+    text::Wants,
 };
 
 /// Networks of which no weight is loaded.
 pub(super) struct Networks<'a> {
     pub(super) encoders: Vec<TextEncoder<'a>>,
     pub(super) wants: Wants,
-    pub(super) unet: Arc<Part>,
-    /// Makes latents of pictures, if there are some to begin with or the U-Net takes some.
+    /// What the denoiser is called.
+    label: &'static str,
+    pub(super) denoiser: Arc<Part>,
+    /// Makes latents of pictures, if there are some to begin with or the denoiser takes some.
     pub(super) image_encoder: Option<Arc<Part>>,
     pub(super) autoencoder: Arc<Part>,
-    /// What the sides of the U-Net's graph are multiples of.
+    /// What the sides of the denoiser's graph are multiples of.
     multiple: usize,
 }
 
@@ -31,34 +34,35 @@ impl<'a> Networks<'a> {
         let (options, device) = (Options { precision, ..Options::default() }, &model.device);
         let mut encoders = Vec::new();
         let part = |which, sizes| Purpose { which, precision, sizes };
-        for (position, (tokenizer, network)) in model.encoders.iter().enumerate() {
+        for Encoder { place, tokenizer, network } in &model.encoders {
             let sizes = GraphSizes { skip: parameters.skip, ..GraphSizes::default() };
-            let purpose = part(Which::Encoder(position), sizes);
+            let purpose = part(Which::Encoder(*place), sizes);
             let network = model.kept.part(purpose, || network.asset(sizes)?.prepare(&options, device))?;
-            encoders.push(TextEncoder::new(tokenizer, network)?);
+            encoders.push(TextEncoder::new(*place, tokenizer, network)?);
         }
         // Prompts of different length meet in one batch: then the padding must not be attended to.
         let mask = parameters.batch() > 1 && encoders.iter().any(|encoder| encoder.takes_mask);
-        let divisor = model.denoiser.divisor;
+        let divisor = model.facts.divisor;
         let whole = parameters.latents[1..].iter().all(|side| side % divisor == 0);
         let multiple = if whole { divisor } else { 1 };
         let sizes = GraphSizes { multiple, mask, time_ids: model.time_ids, ..GraphSizes::default() };
-        let prepare = || model.unet.asset(sizes)?.prepare(&options, device);
-        let unet = model.kept.part(part(Which::Denoiser, sizes), prepare)?;
-        let wants = Wants::of(unet.prepared.graph(unet.name())?);
+        let prepare = || model.denoiser.asset(sizes)?.prepare(&options, device);
+        let denoiser = model.kept.part(part(Which::Denoiser, sizes), prepare)?;
+        let wants = Wants::of(denoiser.prepared.graph(denoiser.name())?, model.facts.text);
         let sizes = GraphSizes::default();
         let needed = parameters.begins_with_picture();
         let prepare = || model.autoencoder.asset(sizes)?.only("encode")?.prepare(&options, device);
         let image_encoder = needed.then(|| model.kept.part(part(Which::ImageEncoder, sizes), prepare)).transpose()?;
         let prepare = || model.autoencoder.asset(sizes)?.only("decode")?.prepare(&options, device);
         let autoencoder = model.kept.part(part(Which::Decoder, sizes), prepare)?;
-        Ok(Self { encoders, wants, unet, image_encoder, autoencoder, multiple })
+        let label = model.denoiser_label();
+        Ok(Self { encoders, wants, label, denoiser, image_encoder, autoencoder, multiple })
     }
 
     /// All of them.
     pub(super) fn parts(&self) -> Vec<Arc<Part>> {
         let encoders = self.encoders.iter().map(|encoder| &encoder.part);
-        encoders.chain(&self.image_encoder).chain([&self.unet, &self.autoencoder]).cloned().collect()
+        encoders.chain(&self.image_encoder).chain([&self.denoiser, &self.autoencoder]).cloned().collect()
     }
 
     /// The memory of every stage, if each gives back what it took; `cached` if weights that are let go come back from a
@@ -73,37 +77,46 @@ impl<'a> Networks<'a> {
     }
 
     fn plan(&self, parameters: &Parameters, decoder_keeps: Resident, kept: bool) -> Result<MemoryPlan> {
-        let tokens = self.encoders.iter().map(|encoder| encoder.tokenizer.max_length()).max().unwrap_or(1);
-        let mut stages = self.encoders.iter().map(|encoder| encoder.plan(tokens)).collect::<Result<Vec<_>>>()?;
+        let read = |encoder: &TextEncoder<'_>| encoder.tokenizer.max_length();
+        let mut stages = Vec::new();
+        for encoder in &self.encoders {
+            stages.push(encoder.plan(read(encoder))?);
+        }
+        let read = self.encoders.iter().map(|encoder| (encoder.place, read(encoder)));
+        let tokens = self.wants.tokens(read, parameters.pieces);
         if let Some(encoder) = &self.image_encoder {
             let plan = Self::picture_plan(encoder, parameters)?;
             stages.push(StagePlan::new("image encoder", encoder, &plan, Resident::All)?);
         }
-        let unet = self.unet_plan(parameters, tokens * parameters.pieces)?;
-        stages.push(StagePlan::new("U-Net", &self.unet, &unet, Resident::All)?);
+        let denoiser = self.denoiser_plan(parameters, tokens)?;
+        stages.push(StagePlan::new(self.label, &self.denoiser, &denoiser, Resident::All)?);
         stages.push(StagePlan::new("decoder", &self.autoencoder, &self.decoder_plan(parameters)?, decoder_keeps)?);
         Ok(MemoryPlan { stages, kept })
     }
 
     /// The floating-point operations of all products that drawing `texts` takes.
     pub(super) fn flops(&self, parameters: &Parameters, texts: &[&str]) -> Result<u64> {
-        let (mut total, mut tokens) = (0, 1);
+        let (mut total, mut read) = (0, Vec::new());
         for encoder in &self.encoders {
             let (flops, most) = encoder.flops(texts)?;
-            (total, tokens) = (total + flops, tokens.max(most));
+            total += flops;
+            read.push((encoder.place, most));
         }
+        let tokens = self.wants.tokens(read.into_iter(), parameters.pieces);
         if let Some(encoder) = &self.image_encoder {
             total += Self::picture_plan(encoder, parameters)?.cost().flops;
         }
         let calls = parameters.calls() as u64;
-        total += calls * self.unet_plan(parameters, tokens * parameters.pieces)?.cost().flops;
+        total += calls * self.denoiser_plan(parameters, tokens)?.cost().flops;
         Ok(total + parameters.count as u64 * self.decoder_plan(parameters)?.cost().flops)
     }
 
-    fn unet_plan(&self, parameters: &Parameters, tokens: usize) -> Result<Plan> {
+    fn denoiser_plan(&self, parameters: &Parameters, tokens: usize) -> Result<Plan> {
         let [_, height, width] = parameters.latents.map(|side| side / self.multiple);
         let sizes = [("batch", parameters.batch()), ("tokens", tokens), ("height", height), ("width", width)];
-        self.unet.prepared.plan(self.unet.name(), &Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size))))
+        self.denoiser
+            .prepared
+            .plan(self.denoiser.name(), &Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size))))
     }
 
     /// The plan of encoding a picture.

@@ -180,10 +180,7 @@ impl SchedulerConfig {
                 original_steps: keys.count("original_inference_steps", 50, 1..=train_timesteps)?,
                 timestep_scaling: keys.number("timestep_scaling", 10.0)?,
             },
-            flow: FlowOptions {
-                shift: keys.positive("shift")?.unwrap_or(1.0),
-                dynamic: keys.flag("use_dynamic_shifting", false)?,
-            },
+            flow: keys.flow()?,
             given,
         };
         Ok(config)

@@ -1,6 +1,10 @@
 //! The tensors of a part: their shapes, and the names and forms that they have in diffusers.
 
-use ondine_graph::{AlignedBytes, DType, Result, Tensor, Weights, fail};
+use ondine_graph::{
+    AlignedBytes, DType, Result, Tensor, Weights,
+    encoding::{ENCODING, Levels, PARTS},
+    fail,
+};
 
 /// The shape of a tensor, if there is one with at least a dimension; of one in few bits that of its numbers.
 pub(super) fn shape(weights: &Weights, path: &str) -> Option<Vec<usize>> {
@@ -63,27 +67,96 @@ fn insert(weights: &mut Weights, path: &str, file: &std::sync::Arc<str>, shape: 
 
 /// Cuts a tensor into three of a third of its rows each, which get names of their own.
 pub(super) fn split_in_three(weights: &mut Weights, path: &str, names: &[String; 3]) -> Result<()> {
+    let rows = shape(weights, path).map_or(0, |shape| shape[0]);
+    if !rows.is_multiple_of(3) {
+        fail!(Shape, "`{path}` of {rows} rows is not queries, keys and values");
+    }
+    let parts: Vec<_> = names.iter().map(|name| (name.clone(), rows / 3)).collect();
+    split_rows(weights, path, &parts)
+}
+
+/// Cuts a tensor into parts of so many rows each, which get names of their own; blocks of rows stay as they are. What is
+/// not there is not cut.
+pub(super) fn split_rows(weights: &mut Weights, path: &str, parts: &[(String, usize)]) -> Result<()> {
     let Some(tensor) = weights.get(path).cloned() else { return Ok(()) };
     let shape = shape(weights, path).unwrap_or_default();
-    let rows = shape.first().copied().unwrap_or(0);
-    if rows == 0 || !rows.is_multiple_of(3) {
-        fail!(Shape, "{}: `{path}` {shape:?} is not queries, keys and values", tensor.file);
+    let rows: usize = parts.iter().map(|(_, rows)| rows).sum();
+    if rows == 0 || shape.first() != Some(&rows) {
+        fail!(Shape, "{}: `{path}` {shape:?} is no whole of {rows} rows", tensor.file);
     }
-    let third = [&[rows / 3], &shape[1..]].concat();
-    if weights.is_encoded(path) {
-        let (values, _) = numbers(weights, path)?;
-        for (name, part) in names.iter().zip(values.chunks(values.len() / 3)) {
-            insert(weights, name, &tensor.file, &third, part);
-        }
-    } else {
-        let len = tensor.bytes.len() / 3;
-        for (i, name) in names.iter().enumerate() {
-            let Some(bytes) = tensor.bytes.slice(i * len, len) else { fail!(Format, "`{path}` is not whole") };
-            weights.insert(name, Tensor { shape: third.clone(), bytes, ..tensor.clone() });
-        }
-    }
+    let encoding = weights.encoding(path)?;
+    let blocks = encoding.as_ref().is_some_and(|encoding| matches!(encoding.levels, Levels::Blocks(_)));
+    let header = weights.get(&format!("{path}{ENCODING}")).cloned().filter(|_| blocks);
+    let decoded = if encoding.is_some() && !blocks { Some(numbers(weights, path)?.0) } else { None };
     weights.remove_encoding(path);
     weights.retain(|name| name != path);
+    let mut start = 0;
+    for (name, count) in parts {
+        let part = [&[*count], &shape[1..]].concat();
+        match &decoded {
+            Some(values) => {
+                let row = values.len() / rows;
+                insert(weights, name, &tensor.file, &part, &values[start * row..(start + count) * row]);
+            }
+            None => {
+                let row = tensor.bytes.len() / rows;
+                let Some(bytes) = tensor.bytes.slice(start * row, count * row) else {
+                    fail!(Format, "`{path}` is not whole")
+                };
+                // Blocks are bytes by row; what they stand for is said beside them.
+                let stored = [&[*count], &tensor.shape[1..]].concat();
+                weights.insert(name, Tensor { shape: stored, bytes, ..tensor.clone() });
+                if let Some(header) = &header {
+                    weights.insert(&format!("{name}{ENCODING}"), with_rows(header, *count));
+                }
+            }
+        }
+        start += count;
+    }
+    Ok(())
+}
+
+/// The header of an encoded weight, which lists bits, group and shape, for another number of rows.
+fn with_rows(header: &Tensor, rows: usize) -> Tensor {
+    const ROWS: std::ops::Range<usize> = 16..24;
+    let mut bytes = AlignedBytes::zeroed(header.bytes.len());
+    bytes.as_mut_slice().copy_from_slice(&header.bytes);
+    if let Some(place) = bytes.as_mut_slice().get_mut(ROWS) {
+        place.copy_from_slice(&(rows as i64).to_le_bytes());
+    }
+    Tensor { bytes: bytes.into(), ..header.clone() }
+}
+
+/// Gives a tensor another name, with all that belongs to it.
+pub(super) fn rename_with(weights: &mut Weights, from: &str, to: &str) -> Result<()> {
+    weights.rename(|name| {
+        let rest = name.strip_prefix(from)?;
+        (rest.is_empty() || PARTS.contains(&rest)).then(|| format!("{to}{rest}"))
+    })
+}
+
+/// Swaps the first and the second half of the rows of a tensor, which gets another name. What is not there is not
+/// swapped.
+pub(super) fn swap_halves(weights: &mut Weights, path: &str, name: &str) -> Result<()> {
+    let Some(tensor) = weights.get(path).cloned() else { return Ok(()) };
+    let Some(shape) = shape(weights, path).filter(|shape| shape[0] % 2 == 0) else {
+        fail!(Shape, "{}: `{path}` is not two halves", tensor.file);
+    };
+    if weights.is_encoded(path) {
+        let (mut values, _) = numbers(weights, path)?;
+        let half = values.len() / 2;
+        values.rotate_left(half);
+        weights.remove_encoding(path);
+        weights.retain(|other| other != path);
+        insert(weights, name, &tensor.file, &shape, &values);
+        return Ok(());
+    }
+    let mut bytes = AlignedBytes::zeroed(tensor.bytes.len());
+    let (first, second) = tensor.bytes.split_at(tensor.bytes.len() / 2);
+    bytes.as_mut_slice()[..second.len()].copy_from_slice(second);
+    bytes.as_mut_slice()[second.len()..].copy_from_slice(first);
+    weights.retain(|other| other != path);
+    weights.insert(name, Tensor { bytes: bytes.into(), ..tensor });
     Ok(())
 }
 
