@@ -263,6 +263,8 @@ def ours(arguments, folder, case):
         for flag, value in [("--negative", case.negative), ("--schedule", case.schedule), ("--strength", case.strength),
                             ("--part", arguments.file and f"transformer={arguments.file}")]:
             words += [flag, value] if value is not None else []
+        if getattr(arguments, "lora", None):
+            words += ["--lora", arguments.lora]
         if case.strength:
             picture(case.width, case.height).save(place / "init.png")
             words += ["--init", place / "init.png"]

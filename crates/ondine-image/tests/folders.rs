@@ -312,16 +312,18 @@ fn transformer_parts(more: Value) -> Vec<Part> {
 #[test]
 fn transformers_draw_in_whole_tokens() {
     let model = open(&transformer_parts(json!({})), json!({})).unwrap();
-    let mut warnings = Vec::new();
-    let mut heard = |event: Event<'_>| {
-        if let Event::Warning(text) = event {
-            warnings.push(text.to_owned());
-        }
+    let drawn = |request: Request| {
+        let mut warnings = Vec::new();
+        let pictures = model.draw(&request, &mut |event| {
+            if let Event::Warning(text) = event {
+                warnings.push(text.to_owned());
+            }
+        });
+        (pictures.unwrap().images().shape().to_vec(), warnings)
     };
-    let pictures = model.draw(&Request { negative: Some("b".into()), ..request() }, &mut heard).unwrap();
-    assert_eq!((pictures.images().shape(), warnings.len()), (&[1, 3, 8, 8][..], 0));
-    let unguided = Request { negative: Some("b".into()), guidance: Some(1.0), ..request() };
-    model.draw(&unguided, &mut heard).unwrap();
+    let negative = || Request { negative: Some("b".into()), ..request() };
+    assert_eq!(drawn(negative()), (vec![1, 3, 8, 8], vec![]));
+    let (_, warnings) = drawn(Request { guidance: Some(1.0), ..negative() });
     assert!(warnings.len() == 1 && warnings[0].contains("negative prompt has no effect"), "{warnings:?}");
     let refused = |request: Request| model.draw(&request, &mut |_| {}).unwrap_err().to_string();
     for (request, message) in [

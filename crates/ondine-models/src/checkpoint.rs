@@ -12,7 +12,7 @@ mod t5;
 mod tensors;
 mod text;
 mod tokenizer_files;
-mod transformer;
+pub(crate) mod transformer;
 mod unet;
 
 use std::{collections::BTreeMap, fmt, path::Path};
@@ -282,7 +282,7 @@ impl Checkpoint {
             }
             let second = facts.as_ref().is_some_and(Facts::second);
             let projects = kind == Some(transformer::Kind::Sd3);
-            let reader = Reader { part, name, configs, latents, second, projects };
+            let reader = Reader { part, name, configs, known: None, latents, second, projects };
             let is_t5 = t5::is_one(&weights);
             let read = reader.read(weights, &widths)?;
             if !is_t5 && (part == TEXT || part == TEXT_2) {
@@ -373,7 +373,7 @@ pub(crate) fn part(path: &Path, part: &str, config: Option<&str>) -> Result<Part
     // An encoder that is to yield a vector of the whole text through a projection says so in its config.
     let class = config.and_then(|config| crate::config::class_of(config).ok());
     let projects = class.as_deref() == Some("CLIPTextModelWithProjection");
-    let reader = Reader { part: known, name: &name, configs: None, latents, second, projects };
+    let reader = Reader { part: known, name: &name, configs: None, known: given.as_ref(), latents, second, projects };
     let mut read = reader.read(weights, &[]).at(|| &name)?;
     read.config = read.config.or_else(|| config.map(str::to_owned));
     Ok(read)
@@ -384,6 +384,8 @@ struct Reader<'a> {
     part: &'static str,
     name: &'a str,
     configs: Option<&'a Source>,
+    /// The config of the part that it takes the place of.
+    known: Option<&'a Value>,
     /// What latents of an autoencoder are multiplied by, and what is subtracted before.
     latents: (f64, Option<f64>),
     /// True for a text encoder whose last layer is left out.
@@ -445,7 +447,7 @@ impl Reader<'_> {
                 if !transformer::Kind::is_original(weights) {
                     return Ok((class, None));
                 }
-                let config = transformer::convert(weights, kind).map_err(|error| (error, class))?;
+                let config = transformer::convert(weights, kind, self.known).map_err(|error| (error, class))?;
                 Ok((class, Some(config)))
             }
             _ if t5::is_one(weights) => {

@@ -104,13 +104,10 @@ impl Pipeline {
         };
         let mut components: Vec<_> = parts.iter().map(component).collect();
         let source = files.source(&path.display().to_string());
-        for (name, file) in [
-            ("tokenizer", "tokenizer/tokenizer_config.json"),
-            ("tokenizer_2", "tokenizer_2/tokenizer_config.json"),
-            ("tokenizer_3", "tokenizer_3/tokenizer_config.json"),
-            ("scheduler", "scheduler/scheduler_config.json"),
-        ] {
-            if source.exists(file) {
+        let tokenizers = TOKENIZERS.map(|name| (name, format!("{name}/tokenizer_config.json")));
+        let scheduler = ("scheduler", "scheduler/scheduler_config.json".to_owned());
+        for (name, file) in tokenizers.into_iter().chain([scheduler]) {
+            if source.exists(&file) {
                 let (library, class) = ("checkpoint".to_owned(), name.to_owned());
                 components.push(Component { name: name.to_owned(), library, class });
             }
@@ -154,7 +151,7 @@ impl Pipeline {
     /// # Errors
     /// If there is no such component.
     pub fn replace(&mut self, name: &str, part: Source) -> Result<()> {
-        if name.starts_with("tokenizer") {
+        if TOKENIZERS.contains(&name) && is_tokenizer(&part) {
             self.replaced.insert(name.to_owned(), part);
             return Ok(());
         }
@@ -178,7 +175,7 @@ impl Pipeline {
         if let Some(source) = self.replaced.get(name) {
             return Ok((source, String::new()));
         }
-        let beside = self.replaced.get(encoder).filter(|source| source.exists("tokenizer_config.json"));
+        let beside = self.replaced.get(encoder).filter(|source| is_tokenizer(source));
         match (self.get(name), beside) {
             (None, Some(source)) => Ok((source, String::new())),
             (Some(_), _) => Ok((&self.source, name.to_owned())),
@@ -235,6 +232,14 @@ impl Pipeline {
             Some(part) => Network::open_with(source, name, class, part, ""),
         }
     }
+}
+
+/// The tokenizers that a pipeline may have.
+const TOKENIZERS: [&str; 3] = ["tokenizer", "tokenizer_2", "tokenizer_3"];
+
+/// True for a folder with the files of a tokenizer.
+fn is_tokenizer(source: &Source) -> bool {
+    ["tokenizer.json", "vocab.json", "vocab.txt", "spiece.model"].iter().any(|file| source.exists(file))
 }
 
 /// True for a zip archive.

@@ -177,6 +177,8 @@ pub(super) fn transpose(weights: &mut Weights, path: &str, name: &str) -> Result
 
 #[cfg(test)]
 mod tests {
+    use ondine_graph::{block::Block, encoding::BLOCKS};
+
     use super::*;
 
     fn tensor(shape: &[usize]) -> Tensor {
@@ -203,12 +205,43 @@ mod tests {
     }
 
     #[test]
+    fn rows_in_blocks_stay_in_blocks() {
+        // Two rows of one block of Q8_0 each: a scale in half precision and 32 numbers.
+        let block = |scale: u16, number: i8| [&scale.to_le_bytes()[..], &number.to_le_bytes().repeat(32)].concat();
+        let (one, half) = (0x3c00, 0x3800);
+        let bytes = [block(one, 3), block(half, -4)].concat();
+        let header: Vec<u8> =
+            [BLOCKS as i64 + i64::from(Block::Q8_0.id()), 32, 2, 32].iter().flat_map(|n| n.to_le_bytes()).collect();
+        let tensor = |dtype, shape: &[usize], bytes: &[u8]| Tensor {
+            dtype,
+            shape: shape.to_vec(),
+            bytes: bytes.into(),
+            file: "memory".into(),
+        };
+        let mut weights = Weights::default();
+        weights.insert("w", tensor(DType::U8, &[2, 34], &bytes));
+        weights.insert("w.encoding", tensor(DType::I64, &[4], &header));
+        split_rows(&mut weights, "w", &[("a".to_owned(), 1), ("b".to_owned(), 1)]).unwrap();
+        assert!(weights.is_encoded("b") && weights.get("w").is_none() && weights.get("w.encoding").is_none());
+        assert_eq!(shape(&weights, "b"), Some(vec![1, 32]));
+        assert_eq!((&*weights.to_f32("a").unwrap(), &*weights.to_f32("b").unwrap()), (&[3.0; 32][..], &[-2.0; 32][..]));
+    }
+
+    #[test]
     fn rows_are_cut_and_matrices_swapped() {
         let mut weights = Weights::default();
         weights.insert("in_proj", tensor(&[6, 2]));
         split_in_three(&mut weights, "in_proj", &["q", "k", "v"].map(str::to_owned)).unwrap();
         assert_eq!(&*weights.to_f32("k").unwrap(), [4.0, 5.0, 6.0, 7.0]);
         assert!(weights.get("in_proj").is_none());
+        weights.insert("fused", tensor(&[4, 1]));
+        split_rows(&mut weights, "fused", &[("a".to_owned(), 1), ("b".to_owned(), 3)]).unwrap();
+        assert_eq!(
+            (&*weights.to_f32("a").unwrap(), &*weights.to_f32("b").unwrap()),
+            (&[0.0][..], &[1.0, 2.0, 3.0][..])
+        );
+        swap_halves(&mut weights, "q", "swapped_q").unwrap();
+        assert_eq!(&*weights.to_f32("swapped_q").unwrap(), [2.0, 3.0, 0.0, 1.0]);
         weights.insert("odd", tensor(&[4, 2]));
         assert!(split_in_three(&mut weights, "odd", &["q", "k", "v"].map(str::to_owned)).is_err());
         transpose(&mut weights, "odd", "swapped").unwrap();
