@@ -7,6 +7,7 @@
 //! and the memory known, while no weight is loaded. [`Drawing::draw`] does the rest.
 
 mod beside;
+mod conditioning;
 mod decode;
 mod denoise;
 mod drawing;

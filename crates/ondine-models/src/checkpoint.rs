@@ -18,7 +18,7 @@ mod unet;
 use std::{collections::BTreeMap, fmt, path::Path};
 
 use ondine_graph::{Context, Result, Weights, fail};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::{
     network::{CONFIG, Network},
@@ -260,7 +260,8 @@ impl Checkpoint {
             _ => (0.18215, None),
         };
         if let Some(kind) = kind {
-            findings.push(schedule::family(kind, tensors.get(TRANSFORMER)));
+            let (what, why) = schedule::family(kind, tensors.get(TRANSFORMER));
+            findings.push(Finding { what: what.to_owned(), why: why.to_owned() });
             let file = "scheduler/scheduler_config.json";
             let text = match configs.filter(|configs| configs.exists(file)) {
                 Some(configs) => configs.text(file)?,
@@ -296,7 +297,7 @@ impl Checkpoint {
         if let Some(facts) = &facts {
             findings.push(facts.family());
             findings.extend(facts.task());
-            let said = schedule::diffusion(facts, &contents, &mut findings);
+            let said = scheduler(facts, &contents, &mut findings);
             let file = "scheduler/scheduler_config.json";
             let text = match configs.filter(|configs| configs.exists(file)) {
                 Some(configs) => configs.text(file)?,
@@ -500,4 +501,60 @@ fn is_bystander(path: &str) -> bool {
     ];
     let inner = path.strip_prefix("state_dict.").unwrap_or(path);
     BEGINNINGS.iter().any(|start| inner.starts_with(start))
+}
+
+/// The schedule that models of this kind are published with, and what the file says of its own.
+fn scheduler(facts: &Facts, contents: &Contents, findings: &mut Vec<Finding>) -> Value {
+    let has = |key: &str| contents.weights.get(key).is_some();
+    let mut find = |what: &str, why: String| findings.push(Finding { what: what.to_owned(), why });
+    let note = contents.notes.get("modelspec.prediction_type").map(String::as_str);
+    let global_step = contents.numbers.get("global_step");
+    let velocity = match note {
+        _ if has("v_pred") => {
+            find("v-prediction", "key `v_pred`".to_owned());
+            true
+        }
+        Some(kind @ ("v" | "v_prediction" | "velocity")) => {
+            find("v-prediction", format!("note `modelspec.prediction_type` is `{kind}`"));
+            true
+        }
+        Some(kind @ ("epsilon" | "eps")) => {
+            find("epsilon prediction", format!("note `modelspec.prediction_type` is `{kind}`"));
+            false
+        }
+        _ if facts.second() && facts.channels == 4 && global_step != Some(&875_000) => {
+            find(
+                "v-prediction",
+                "assumed of Stable Diffusion 2: no file says it; --prediction epsilon otherwise".to_owned(),
+            );
+            true
+        }
+        _ => {
+            find("epsilon prediction", "usual, and no key says otherwise; --prediction chooses another".to_owned());
+            false
+        }
+    };
+    let zero = has("ztsnr");
+    if zero {
+        find("zero terminal SNR", "key `ztsnr`".to_owned());
+    }
+    let class = match (facts.sizes, zero || facts.second()) {
+        (true, _) => "EulerDiscreteScheduler",
+        (false, true) => "DDIMScheduler",
+        (false, false) => "PNDMScheduler",
+    };
+    json!({
+        "_class_name": class,
+        "num_train_timesteps": 1000,
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "steps_offset": 1,
+        "clip_sample": false,
+        "set_alpha_to_one": false,
+        "skip_prk_steps": true,
+        "prediction_type": if velocity { "v_prediction" } else { "epsilon" },
+        "rescale_betas_zero_snr": zero,
+        "timestep_spacing": if zero { "trailing" } else { "leading" },
+    })
 }

@@ -105,9 +105,8 @@ impl Adapter {
         self.changes.len()
     }
 
-    /// Changes networks of a pipeline, each named as diffusers names it (`unet` or `transformer`, `text_encoder`, `text_encoder_2`),
-    /// by
-    /// so much of the adapter as its number says.
+    /// Changes networks of a pipeline, each named as diffusers names it (`unet` or `transformer`, `text_encoder`,
+    /// `text_encoder_2`), by so much of the adapter as its number says.
     ///
     /// # Errors
     /// If no module of the adapter is one of these networks: it was made for another model.

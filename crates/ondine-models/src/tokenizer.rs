@@ -1,7 +1,7 @@
 //! From text to token ids: CLIP's byte-pair encoding, BERT's word pieces and T5's pieces, as in transformers.
 //!
-//! Only the vocabulary, the merges and the special tokens of the first two are read from files; the steps around them are
-//! those of `CLIPTokenizer` and `BertTokenizer`, so a file cannot bring in anything else.
+//! Only the vocabulary, the merges and the special tokens of the first two are read from files; the steps around them
+//! are those of `CLIPTokenizer` and `BertTokenizer`, so a file cannot bring in anything else.
 
 mod cutter;
 

@@ -7,8 +7,8 @@ use ondine_models::GuidanceInput;
 use ondine_runtime::{Function, State, Wish};
 
 use super::{
+    conditioning::{Conditioning, batch, takes},
     edit::Start,
-    encode::{Conditioning, batch, takes},
     event::Event,
     parameters::Parameters,
 };
@@ -114,7 +114,8 @@ pub(super) fn denoise(
     Ok(Denoised { latents: NDArray::new(&shape, &latents)?, trail })
 }
 
-/// What the denoiser sees: the latents, once for each pass, and what it takes beside them; and how many channels that is.
+/// What the denoiser sees: the latents, once for each pass, and what it takes beside them; and how many channels that
+/// is.
 /// Guidance by a picture has a pass without the picture, which comes last.
 fn model_input(latents: &[f32], start: &Start, parameters: &Parameters) -> (Vec<f32>, usize) {
     let [channels, height, width] = parameters.latents;

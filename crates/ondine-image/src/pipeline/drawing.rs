@@ -6,10 +6,11 @@ use ondine_graph::{Result, fail};
 use ondine_runtime::{Cancel, Precision, Wish};
 
 use super::{
+    conditioning::Conditioning,
     decode::decode,
     denoise::{PerPicture, Task, denoise},
     edit::{Encoder, Start, put_back, start},
-    encode::{Conditioning, encode},
+    encode::encode,
     event::Event,
     memory::MemoryPlan,
     model::TextToImage,

@@ -3,7 +3,10 @@
 use ondine_graph::{DType, Graph, Result, fail};
 use ondine_models::{DenoiserFacts, GraphSizes, LatentSpace, Network, Pipeline, TextLayout};
 
-use super::{beside::Beside, model::Encoder, text::Wants};
+use super::{
+    beside::Beside,
+    text::{Encoder, Wants},
+};
 
 /// Components that drawing from text needs, or can do without as diffusers does.
 const COMPONENTS: &[&str] = &[

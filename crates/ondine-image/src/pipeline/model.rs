@@ -11,7 +11,12 @@ use ondine_runtime::{Cache, Device, Precision};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{beside::Beside, fit, part::Kept, text};
+use super::{
+    beside::Beside,
+    fit,
+    part::Kept,
+    text::{self, Encoder},
+};
 use crate::schedule::SchedulerConfig;
 
 /// Pictures from text. Networks are loaded when their stage begins and dropped when it ends, unless
@@ -44,15 +49,6 @@ pub struct TextToImage {
     pub(super) besides: u64,
     pub(super) device: Device,
     pub(super) cache: Option<Cache>,
-}
-
-/// A text encoder with what cuts its texts.
-#[derive(Debug)]
-pub(super) struct Encoder {
-    /// Its place among [`ENCODERS`](super::text::ENCODERS).
-    pub(super) place: usize,
-    pub(super) tokenizer: Tokenizer,
-    pub(super) network: Network,
 }
 
 /// The components that encoders and their tokenizers are, by place.
@@ -166,8 +162,8 @@ impl TextToImage {
     /// Leaves the networks loaded from one drawing to the next, if the memory that is allowed holds all of them beside
     /// the drawing; one that it does not hold with them drops them, and loads each when its stage begins.
     ///
-    /// What stays is what the last drawing used: others of another precision, or of sizes that the denoiser halves with a
-    /// remainder, load anew.
+    /// What stays is what the last drawing used: others of another precision, or of sizes that the denoiser halves with
+    /// a remainder, load anew.
     pub fn keep_loaded(&mut self, keep: bool) {
         self.keep = keep;
         if !keep {

@@ -9,10 +9,10 @@ use ondine_runtime::{Options, Plan, Precision, Specialize};
 use super::{
     encode::TextEncoder,
     memory::{MemoryPlan, Resident, StagePlan},
-    model::{Encoder, TextToImage},
+    model::TextToImage,
     parameters::Parameters,
     part::{Part, Purpose, Which},
-    text::Wants,
+    text::{Encoder, Wants},
 };
 
 /// Networks of which no weight is loaded.

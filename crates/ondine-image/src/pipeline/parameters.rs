@@ -3,11 +3,7 @@
 use ondine_graph::{Result, fail};
 use ondine_models::{GuidanceInput, TextLayout};
 
-use super::{
-    beside::Beside,
-    model::{Encoder, TextToImage},
-    prompts::Prompts,
-};
+use super::{beside::Beside, model::TextToImage, prompts::Prompts, text::Encoder};
 use crate::{
     prompt::{attention::spans, chunks::chunks, emphasis::Emphasis},
     request::{Init, MAX_SIDE, Request},
@@ -155,8 +151,8 @@ impl Parameters {
             (true, Beside::Picture) if image_guidance >= 1.0 => 3,
             (true, _) => 1 + composed,
         };
-        // Of networks that know the picture's size, or join the texts of several encoders, the text is the states before
-        // the last layer, which others count as 2.
+        // Of networks that know the picture's size, or join the texts of several encoders, the text is the states
+        // before the last layer, which others count as 2.
         let before_last = model.facts.text_and_sizes || matches!(model.facts.text, TextLayout::Joined { .. });
         let skip = match (request.clip_skip, before_last) {
             (None, _) => 0,
@@ -278,8 +274,8 @@ fn without_picture(model: &TextToImage) -> Result<()> {
     Ok(())
 }
 
-/// The call that a drawing of so much strength begins with: of so many steps, the share that is not left out, rounded as
-/// in diffusers.
+/// The call that a drawing of so much strength begins with: of so many steps, the share that is not left out, rounded
+/// as in diffusers.
 fn first_call(scheduler: &SchedulerConfig, sampler: &dyn Sampler, steps: usize, strength: f64) -> Result<usize> {
     let share = (steps as f64 * strength).min(steps as f64);
     // Pipelines of flow models round up.

@@ -3,8 +3,8 @@
 use ondine_graph::{NDArray, Result, fail};
 
 use super::{
+    conditioning::Conditioning,
     denoise::Denoised,
-    encode::Conditioning,
     model::TextToImage,
     parameters::{Parameters, Size},
 };

@@ -1,12 +1,21 @@
 //! How what several encoders make of a text becomes what a denoiser takes.
 
 use ondine_graph::{DType, Graph, NDArray, Result, fail};
-use ondine_models::TextLayout;
+use ondine_models::{Network, TextLayout, Tokenizer};
 
-use super::encode::{Conditioning, takes};
+use super::conditioning::{Conditioning, takes};
 
 /// The most text encoders of a model.
 pub(super) const ENCODERS: usize = 3;
+
+/// A text encoder with what cuts its texts.
+#[derive(Debug)]
+pub(super) struct Encoder {
+    /// Its place among [`ENCODERS`].
+    pub(super) place: usize,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) network: Network,
+}
 
 /// The tokens that the encoder in this place reads, if the denoiser says.
 pub(super) fn limit(layout: TextLayout, place: usize) -> Option<usize> {
@@ -149,7 +158,7 @@ impl Wants {
                 }
             }
             TextLayout::Last { .. } => {
-                for place in (0..2).filter(|place| missing(*place)) {
+                if let Some(place) = (0..2).find(|place| missing(*place)) {
                     let suffix = if place == 0 { "" } else { "-2" };
                     fail!(
                         Missing,

@@ -75,8 +75,8 @@ pub(super) fn split_in_three(weights: &mut Weights, path: &str, names: &[String;
     split_rows(weights, path, &parts)
 }
 
-/// Cuts a tensor into parts of so many rows each, which get names of their own; blocks of rows stay as they are. What is
-/// not there is not cut.
+/// Cuts a tensor into parts of so many rows each, which get names of their own; blocks of rows stay as they are. What
+/// is not there is not cut.
 pub(super) fn split_rows(weights: &mut Weights, path: &str, parts: &[(String, usize)]) -> Result<()> {
     let Some(tensor) = weights.get(path).cloned() else { return Ok(()) };
     let shape = shape(weights, path).unwrap_or_default();

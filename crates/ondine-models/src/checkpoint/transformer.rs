@@ -111,7 +111,7 @@ fn split_qkv(weights: &mut Weights, from: &str, to: &str, names: [&str; 3]) -> R
         let parts = names.map(|name| format!("{to}.{name}.{end}"));
         let path = format!("{from}.{end}");
         let rows = shape(weights, &path).map_or(0, |shape| shape[0]);
-        if rows % 3 != 0 {
+        if !rows.is_multiple_of(3) {
             fail!(Shape, "`{path}` of {rows} rows is not queries, keys and values");
         }
         let parts: Vec<_> = parts.into_iter().map(|name| (name, rows / 3)).collect();
@@ -334,7 +334,7 @@ mod tests {
         shapes.iter().flat_map(of).collect()
     }
 
-    fn all(layers: Vec<(String, Vec<usize>)>, others: &[(&str, &[usize])]) -> Weights {
+    fn all(layers: &[(String, Vec<usize>)], others: &[(&str, &[usize])]) -> Weights {
         let mut shapes: Vec<(&str, &[usize])> =
             layers.iter().map(|(path, shape)| (path.as_str(), &shape[..])).collect();
         shapes.extend(others);
@@ -344,7 +344,7 @@ mod tests {
     #[test]
     fn tensors_of_flux_are_those_that_the_network_asks_for() {
         let mut weights = all(
-            layers(&[
+            &layers(&[
                 ("img_in", 32, 16),
                 ("txt_in", 32, 20),
                 ("time_in.in_layer", 32, 256),
@@ -430,7 +430,7 @@ mod tests {
             ("x_embedder.proj.weight", &[16, 4, 2, 2]),
             ("x_embedder.proj.bias", &[16]),
         ]);
-        let mut weights = all(block(0, false).chain(block(1, true)).chain(ends).collect(), &others);
+        let mut weights = all(&block(0, false).chain(block(1, true)).chain(ends).collect::<Vec<_>>(), &others);
         let config = convert(&mut weights, Kind::Sd3, None).unwrap();
         assert_eq!((&config["dual_attention_layers"], &config["pos_embed_max_size"]), (&json!([0]), &json!(5)));
         Network::of("memory", Kind::Sd3.class(), config.to_string(), weights).unwrap();

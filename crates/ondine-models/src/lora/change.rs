@@ -65,8 +65,8 @@ pub(super) enum Of<'c> {
 
 impl Of<'_> {
     /// The recipe of the changed tensor `path` of `network`, which is of `shape`; tensors of the adapter, which are in
-    /// `from`, go into the network's weights under names that begin with `prefix`. Of a change of several tensors, whose
-    /// rows are one after the other, `rows` are the first of this one and those of all.
+    /// `from`, go into the network's weights under names that begin with `prefix`. Of a change of several tensors,
+    /// whose rows are one after the other, `rows` are the first of this one and those of all.
     #[expect(clippy::too_many_arguments, reason = "all that a recipe is made of")]
     pub(super) fn recipe(
         self,

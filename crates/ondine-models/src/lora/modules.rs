@@ -106,10 +106,13 @@ const FUSED: [&[(&str, &[&str])]; 3] = [
     &[("linear1", &["attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"])],
 ];
 
+/// A layer by its first name, and by that of diffusers.
+type Renamed = (&'static str, &'static str);
+
 /// The layers of transformers under their first names, those of several modules among them.
 fn original_names(paths: &BTreeSet<String>, network: &Network) -> Vec<(String, Vec<Place>)> {
     let mut names = Vec::new();
-    let kinds: [(&str, &str, &[(&str, &str)]); 3] = [
+    let kinds: [(&str, &str, &[Renamed]); 3] = [
         ("transformer_blocks", "joint_blocks", &SD3_LAYERS),
         ("transformer_blocks", "double_blocks", &FLUX_LAYERS),
         ("single_transformer_blocks", "single_blocks", &SINGLE_LAYERS),
