@@ -10,7 +10,14 @@ import argparse
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, ControlNetModel, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    ControlNetModel,
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
 from diffusers.utils import logging
 from safetensors.torch import save_file
 from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
@@ -190,6 +197,86 @@ def t5(mask, **changes):
     return model, golden
 
 
+SD3 = {
+    # Stable Diffusion 3: queries and keys as they are.
+    "sd3_plain": dict(
+        sample_size=16, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=3,
+        joint_attention_dim=20, caption_projection_dim=24, pooled_projection_dim=14, pos_embed_max_size=9),
+    # 3.5: normed queries and keys, some blocks with a second attention, another patch and an odd table.
+    "sd3_dual": dict(
+        sample_size=12, patch_size=3, in_channels=5, out_channels=5, num_layers=3, attention_head_dim=6,
+        num_attention_heads=4, joint_attention_dim=16, caption_projection_dim=24, pooled_projection_dim=10,
+        pos_embed_max_size=8, dual_attention_layers=(0, 1), qk_norm="rms_norm"),
+}
+FLUX = {
+    # Guided by a number, both kinds of blocks.
+    "flux_guided": dict(
+        in_channels=16, num_layers=2, num_single_layers=1, attention_head_dim=12, num_attention_heads=2,
+        joint_attention_dim=20, pooled_projection_dim=14, guidance_embeds=True, axes_dims_rope=(2, 4, 6)),
+    # Without guidance, more single blocks than others.
+    "flux_plain": dict(
+        in_channels=12, num_layers=1, num_single_layers=2, attention_head_dim=8, num_attention_heads=3,
+        joint_attention_dim=16, pooled_projection_dim=10, axes_dims_rope=(4, 2, 2)),
+}
+
+
+def gates_open(model):
+    """Norms of queries and keys near one, as trained ones are."""
+    for name, parameter in model.named_parameters():
+        if "norm_" in name and parameter.ndim == 1 and "linear" not in name:
+            parameter.data.add_(1)
+
+
+def sd3(name):
+    """A transformer of Stable Diffusion 3 on two latents that are not square, its weights stored in f16."""
+    model = randomize(SD3Transformer2DModel(**SD3[name]), 18)
+    gates_open(model)
+    config, patch = model.config, model.config.patch_size
+    inputs = dict(sample=noise(21, 2, config.in_channels, 3 * patch, 5 * patch), timestep=torch.tensor([731.25, 731.25]),
+                  encoder_hidden_states=noise(22, 2, 7, config.joint_attention_dim),
+                  pooled_projections=noise(23, 2, config.pooled_projection_dim))
+    run = lambda: model(hidden_states=inputs["sample"], **{key: inputs[key] for key in list(inputs)[1:]}).sample
+    rescale(model.proj_out, run(), 1.0)
+    rounded(model, torch.float16)
+    return model, inputs | dict(output=run())
+
+
+def pack(latents):
+    """Squares of 2x2 latents as tokens."""
+    b, c, h, w = latents.shape
+    return latents.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(b, h // 2 * (w // 2), 4 * c)
+
+
+def unpack(tokens, height, width):
+    """The latents of such tokens."""
+    b, _, c = tokens.shape
+    squares = tokens.view(b, height // 2, width // 2, c // 4, 2, 2)
+    return squares.permute(0, 3, 1, 4, 2, 5).reshape(b, c // 4, height, width)
+
+
+def flux(name):
+    """A transformer of FLUX on two latents that are not square, its weights stored in f16."""
+    model = randomize(FluxTransformer2DModel(**FLUX[name]), 19)
+    gates_open(model)
+    config, (height, width) = model.config, (6, 10)
+    inputs = dict(sample=noise(24, 2, config.in_channels // 4, height, width), timestep=torch.tensor([0.8125, 0.8125]),
+                  encoder_hidden_states=noise(25, 2, 7, config.joint_attention_dim),
+                  pooled_projections=noise(26, 2, config.pooled_projection_dim))
+    if config.guidance_embeds:
+        inputs["guidance"] = torch.tensor([3.5, 2.25])
+    rows, columns = torch.meshgrid(torch.arange(height // 2), torch.arange(width // 2), indexing="ij")
+    places = torch.stack([torch.zeros_like(rows), rows, columns], -1).reshape(-1, 3).float()
+
+    def run():
+        rest = {key: inputs[key] for key in list(inputs)[1:]}
+        tokens = model(hidden_states=pack(inputs["sample"]), img_ids=places, txt_ids=torch.zeros(7, 3), **rest).sample
+        return unpack(tokens, height, width)
+
+    rescale(model.proj_out, run(), 1.0)
+    rounded(model, torch.float16)
+    return model, inputs | dict(output=run())
+
+
 MODELS = {
     "clip_quick_gelu": (lambda: clip("quick_gelu"), torch.float32),
     "clip_gelu": (lambda: clip("gelu"), torch.float32),
@@ -198,6 +285,8 @@ MODELS = {
     **{name: (lambda name=name: unet(name), torch.float16) for name in UNETS},
     "controlnet_sd15": (lambda: controlnet("unet_sd15"), torch.float16),
     "controlnet_sdxl": (lambda: controlnet("unet_sdxl"), torch.float16),
+    **{name: (lambda name=name: sd3(name), torch.float16) for name in SD3},
+    **{name: (lambda name=name: flux(name), torch.float16) for name in FLUX},
     "vae_kl": (vae_kl, torch.bfloat16),
     "vae_kl_plain": (lambda: vae_kl(use_quant_conv=False, use_post_quant_conv=False, mid_block_add_attention=False),
                      torch.bfloat16),

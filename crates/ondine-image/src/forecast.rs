@@ -127,10 +127,11 @@ fn chebyshev(x: f64) -> [f64; BASIS] {
 /// Solves a system whose matrix is symmetric and positive, by elimination.
 fn solve(mut matrix: [[f64; BASIS]; BASIS], mut right: [f64; BASIS]) -> [f64; BASIS] {
     for i in 0..BASIS {
+        let pivot = matrix[i];
         for j in i + 1..BASIS {
-            let factor = matrix[j][i] / matrix[i][i];
-            for k in i..BASIS {
-                matrix[j][k] -= factor * matrix[i][k];
+            let factor = matrix[j][i] / pivot[i];
+            for (x, above) in matrix[j].iter_mut().zip(pivot).skip(i) {
+                *x -= factor * above;
             }
             right[j] -= factor * right[i];
         }

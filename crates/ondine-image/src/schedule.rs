@@ -214,7 +214,7 @@ pub(crate) fn levels(
 }
 
 /// `count` sigmas from `high` down to `low`.
-fn remake(schedule: SigmaSchedule, low: f64, high: f64, count: usize) -> Vec<f64> {
+pub(crate) fn remake(schedule: SigmaSchedule, low: f64, high: f64, count: usize) -> Vec<f64> {
     match schedule {
         SigmaSchedule::Table => linspace(high, low, count),
         SigmaSchedule::Karras => {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ondine_graph::{Error, ErrorKind, NDArray, write_safetensors};
 use ondine_image::{
-    pipeline::TextToImage,
+    pipeline::{Event, TextToImage},
     prompt::emphasis::Emphasis,
     request::{Init, Request},
 };
@@ -294,4 +294,63 @@ fn an_asset_of_a_network_is_a_part_like_its_checkpoint() {
     let mut pipeline = Pipeline::open(source()).unwrap();
     pipeline.replace("vae", Source::folder(&folder.path().join("unet")).unwrap()).unwrap();
     assert!(TextToImage::of_pipeline(&pipeline, Device::cpu(None).unwrap(), None).is_err());
+}
+
+/// A small Stable Diffusion 3 with one of its three text encoders, 8 wide, whose transformer takes vectors of 8 and of
+/// 6 that the other would yield.
+fn transformer_parts(more: Value) -> Vec<Part> {
+    let config = json!({"sample_size": 8, "in_channels": 4, "out_channels": 4, "num_layers": 2, "attention_head_dim": 4,
+        "num_attention_heads": 2, "joint_attention_dim": 16, "caption_projection_dim": 8, "pooled_projection_dim": 14,
+        "pos_embed_max_size": 6});
+    vec![
+        ("text_encoder", "CLIPTextModelWithProjection", text(8, 8)),
+        ("transformer", "SD3Transformer2DModel", with(config, more)),
+        ("vae", "AutoencoderKL", vae(json!({}))),
+    ]
+}
+
+#[test]
+fn transformers_draw_in_whole_tokens() {
+    let model = open(&transformer_parts(json!({})), json!({})).unwrap();
+    let drawn = |request: Request| {
+        let mut warnings = Vec::new();
+        let pictures = model.draw(&request, &mut |event| {
+            if let Event::Warning(text) = event {
+                warnings.push(text.to_owned());
+            }
+        });
+        (pictures.unwrap().images().shape().to_vec(), warnings)
+    };
+    let negative = || Request { negative: Some("b".into()), ..request() };
+    assert_eq!(drawn(negative()), (vec![1, 3, 8, 8], vec![]));
+    let (_, warnings) = drawn(Request { guidance: Some(1.0), ..negative() });
+    assert!(warnings.len() == 1 && warnings[0].contains("negative prompt has no effect"), "{warnings:?}");
+    let refused = |request: Request| model.draw(&request, &mut |_| {}).unwrap_err().to_string();
+    for (request, message) in [
+        (Request { width: Some(7), ..request() }, "width 7 is no multiple of 2 up to 12; try 6"),
+        (Request { height: Some(14), ..request() }, "height 14 is no multiple of 2 up to 12; try 12"),
+        (Request { sampler: Some("ddim".into()), ..request() }, "choose euler or heun"),
+    ] {
+        let error = refused(request);
+        assert!(error.contains(message), "{error}");
+    }
+    for sampler in ["euler", "heun"] {
+        for schedule in ["karras", "beta"] {
+            let asked = Request { sampler: Some(sampler.into()), schedule: Some(schedule.into()), ..request() };
+            let drawn = model.draw(&asked, &mut |_| {});
+            assert_eq!(drawn.is_ok(), sampler == "euler", "{sampler} {schedule}");
+        }
+    }
+}
+
+#[test]
+fn texts_that_a_transformer_does_not_take_are_told() {
+    for (parts, message) in [
+        (transformer_parts(json!({"joint_attention_dim": 6})), "text of width 6 and vectors of 14"),
+        (transformer_parts(json!({"pooled_projection_dim": 7})), "vectors of 7"),
+        (transformer_parts(json!({})).split_off(1), "no text encoder"),
+    ] {
+        let error = open(&parts, json!({})).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
 }

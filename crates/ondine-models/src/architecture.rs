@@ -94,7 +94,7 @@ pub struct ControlFacts {
 }
 
 /// The facts of a denoiser.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DenoiserFacts {
     /// Channels of the latents that it takes.
     pub channels: usize,
@@ -108,9 +108,59 @@ pub struct DenoiserFacts {
     pub native: [usize; 2],
     /// What divides the sides of latents that it halves without a remainder.
     pub divisor: usize,
-    /// Width of the embedded guidance scale of networks distilled with guidance (Luo et al. 2023), which need no second
-    /// pass then.
-    pub guidance_width: Option<usize>,
+    /// What the sides of latents must be multiples of: those of the squares that are a token.
+    pub patch: usize,
+    /// The largest side of latents that there are positions for.
+    pub most: Option<usize>,
+    /// How guidance enters.
+    pub guidance: GuidanceInput,
+    /// How the text comes.
+    pub text: TextLayout,
+    /// What goes with rectified flow, if that is what it was trained on.
+    pub flow: Option<FlowFacts>,
+}
+
+/// How a denoiser is guided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuidanceInput {
+    /// By one pass for what is asked for and one for what is not (Ho and Salimans 2022).
+    Passes,
+    /// It was distilled with guidance and takes the scale as waves, so many (Luo et al. 2023).
+    Waves(usize),
+    /// It was distilled with guidance and takes the scale as a number.
+    Number,
+}
+
+/// How a denoiser takes what text encoders make of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextLayout {
+    /// The states of all encoders, side by side in width.
+    SideBySide,
+    /// The states of two encoders of CLIP before their last layer, side by side and filled with zeros to the width of
+    /// the denoiser's text, and after them those of a third one that reads so many tokens; vectors of the whole text
+    /// of the first two, one after the other. Each encoder may be missing: zeros stand for it (Esser et al. 2024).
+    Joined {
+        /// Tokens of the third encoder.
+        tokens: usize,
+    },
+    /// The vector of the whole text of the first encoder, the states of the last.
+    Last {
+        /// Tokens of the last encoder.
+        tokens: usize,
+    },
+}
+
+/// The facts of a denoiser on rectified flow.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FlowFacts {
+    /// What timesteps, which end at 1000, are divided by before the network takes them.
+    pub time_divisor: f32,
+    /// True if levels go evenly from 1 to one step before they are shifted, and not to the end of the table.
+    pub even_levels: bool,
+    /// Steps of a drawing if nobody says how many.
+    pub steps: usize,
+    /// Scale of guidance if nobody says another; 1 of networks that were distilled to need none.
+    pub guidance: f32,
 }
 
 /// The latents of an autoencoder.

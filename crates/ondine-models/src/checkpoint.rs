@@ -7,9 +7,12 @@
 
 mod autoencoder;
 mod container;
+mod schedule;
+mod t5;
 mod tensors;
 mod text;
 mod tokenizer_files;
+pub(crate) mod transformer;
 mod unet;
 
 use std::{collections::BTreeMap, fmt, path::Path};
@@ -58,7 +61,7 @@ pub(crate) struct Part {
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     pub(crate) findings: Vec<Finding>,
-    /// By the names of diffusers: `unet`, `vae`, `text_encoder`, `text_encoder_2`.
+    /// By the names of diffusers: `unet`, `transformer`, `vae`, `text_encoder`, `text_encoder_2`, `text_encoder_3`.
     pub(crate) parts: BTreeMap<&'static str, Part>,
     /// What stands in files beside the networks: tokenizers and scheduler.
     pub(crate) files: Files,
@@ -67,9 +70,14 @@ pub(crate) struct Checkpoint {
 }
 
 const UNET: &str = "unet";
+const TRANSFORMER: &str = "transformer";
 const VAE: &str = "vae";
 const TEXT: &str = "text_encoder";
 const TEXT_2: &str = "text_encoder_2";
+const TEXT_3: &str = "text_encoder_3";
+/// The parts in the order in which they are read: the U-Net asks how wide the vector of the text is, and encoders come
+/// first.
+const PARTS: [&str; 6] = [TEXT, TEXT_2, TEXT_3, VAE, UNET, TRANSFORMER];
 
 /// Parts by the beginnings of names, the longer before the shorter.
 const PREFIXES: &[(&str, &str)] = &[
@@ -84,10 +92,13 @@ const PREFIXES: &[(&str, &str)] = &[
     ("conditioner.embedders.1.model.", TEXT_2),
     ("text_encoders.clip_l.transformer.", TEXT),
     ("text_encoders.clip_g.transformer.", TEXT_2),
+    ("text_encoders.t5xxl.transformer.", TEXT_3),
     ("unet.", UNET),
     ("vae.", VAE),
     ("text_encoder.", TEXT),
     ("text_encoder_2.", TEXT_2),
+    ("text_encoder_3.", TEXT_3),
+    ("transformer.", TRANSFORMER),
 ];
 
 /// Tensors of networks that stand alone in their file, and which part they are then.
@@ -98,12 +109,15 @@ const ALONE: &[(&str, &str)] = &[
     ("text_model.embeddings.token_embedding.weight", TEXT),
     ("embeddings.token_embedding.weight", TEXT),
     ("transformer.resblocks.0.ln_1.weight", TEXT),
+    (t5::MARKS[0], TEXT_3),
+    (t5::MARKS[1], TEXT_3),
+    ("joint_blocks.0.x_block.attn.qkv.weight", TRANSFORMER),
+    ("double_blocks.0.img_attn.qkv.weight", TRANSFORMER),
+    ("transformer_blocks.0.attn.add_q_proj.weight", TRANSFORMER),
 ];
 
 /// Tensors of models of other kinds, by a part of a name.
 const OTHERS: &[(&str, &str)] = &[
-    ("joint_blocks.", "a Stable Diffusion 3 model, which is not supported yet"),
-    ("double_blocks.", "a FLUX model, which is not supported yet"),
     ("control_model.", "a ControlNet, no model: give it with --control and a model with --model"),
     ("controlnet_cond_embedding.", "a ControlNet, no model: give it with --control and a model with --model"),
     ("lora_", "an adapter (LoRA), no model: give it with --lora and a model with --model"),
@@ -133,6 +147,18 @@ fn split(weights: &mut Weights) -> Result<BTreeMap<&'static str, Weights>> {
             Some((part, name)) => parts.entry(part).or_default().insert(name, tensor.clone()),
             None => weights.insert(path, tensor.clone()),
         }
+    }
+    // Programs write transformers where U-Nets were.
+    if parts.get(UNET).and_then(transformer::Kind::of).is_some()
+        && let Some(found) = parts.remove(UNET)
+    {
+        parts.insert(TRANSFORMER, found);
+    }
+    // The T5 is the second encoder where there are two.
+    if parts.get(TRANSFORMER).and_then(transformer::Kind::of) == Some(transformer::Kind::Flux)
+        && let Some(found) = parts.remove(TEXT_3)
+    {
+        parts.insert(TEXT_2, found);
     }
     if parts.is_empty() {
         let names = || all.paths().map(|path| &**path);
@@ -232,19 +258,43 @@ impl Checkpoint {
         let mut findings = Vec::new();
         let mut files = Files::default();
         let mut options = Map::new();
-        let scaling = if facts.as_ref().is_some_and(|facts| facts.sizes) { 0.13025 } else { 0.18215 };
+        let kind = tensors.get(TRANSFORMER).and_then(transformer::Kind::of);
+        let latents = match (kind, &facts) {
+            (Some(kind), _) => schedule::latents_of(kind),
+            (None, Some(facts)) if facts.sizes => (0.13025, None),
+            _ => (0.18215, None),
+        };
+        if let Some(kind) = kind {
+            let (what, why) = schedule::family(kind, tensors.get(TRANSFORMER));
+            findings.push(Finding { what: what.to_owned(), why: why.to_owned() });
+            let file = "scheduler/scheduler_config.json";
+            let text = match configs.filter(|configs| configs.exists(file)) {
+                Some(configs) => configs.text(file)?,
+                None => schedule::flow(kind, tensors.get(TRANSFORMER)).to_string(),
+            };
+            files.insert(file, &text);
+        }
         let mut parts = BTreeMap::new();
-        // The U-Net asks how wide the vector of the text is: encoders come first.
         let mut widths = Vec::new();
-        for part in [TEXT, TEXT_2, VAE, UNET] {
+        for part in PARTS {
             let Some(weights) = tensors.remove(part) else { continue };
-            let reader = Reader { part, name, configs, scaling, second: facts.as_ref().is_some_and(Facts::second) };
+            let folder = part.replace(TEXT, "tokenizer");
+            if t5::is_one(&weights) && !tokenizer_files::copy(&mut files, &folder, configs)? {
+                findings.push(Finding {
+                    what: format!("{part} is left out"),
+                    why: "no file of one network holds the vocabulary of T5; --config FOLDER gives one".to_owned(),
+                });
+                continue;
+            }
+            let second = facts.as_ref().is_some_and(Facts::second);
+            let projects = kind == Some(transformer::Kind::Sd3);
+            let reader = Reader { part, name, configs, known: None, latents, second, projects };
+            let is_t5 = t5::is_one(&weights);
             let read = reader.read(weights, &widths)?;
-            if part == TEXT || part == TEXT_2 {
+            if !is_t5 && (part == TEXT || part == TEXT_2) {
                 widths.push(read.config.as_deref().and_then(|config| number(config, "projection_dim")).unwrap_or(0));
                 // Of CLIP's own the end of a text fills the rest, of OpenCLIP's the first token.
                 let pad = if part == TEXT_2 || reader.second { "!" } else { tokenizer_files::END };
-                let folder = part.replace(TEXT, "tokenizer");
                 tokenizer_files::add(&mut files, &folder, pad, configs)?;
             }
             parts.insert(part, read);
@@ -335,10 +385,10 @@ pub(crate) fn part(path: &Path, part: &str, config: Option<&str>) -> Result<Part
     let facts = Facts::of(&tensors);
     // One text encoder alone in its file is whichever is asked for.
     let only = if tensors.len() == 1 { tensors.keys().next().copied() } else { None };
-    let known = [UNET, VAE, TEXT, TEXT_2].into_iter().find(|known| *known == part);
+    let known = PARTS.into_iter().find(|known| *known == part);
     let found = match (known, only) {
         (Some(part), _) if tensors.contains_key(part) => Some(part),
-        (Some(TEXT_2), Some(TEXT)) => Some(TEXT),
+        (Some(TEXT | TEXT_2 | TEXT_3), Some(alone @ (TEXT | TEXT_2 | TEXT_3))) => Some(alone),
         _ => None,
     };
     let Some((found, known)) = found.zip(known) else {
@@ -347,10 +397,14 @@ pub(crate) fn part(path: &Path, part: &str, config: Option<&str>) -> Result<Part
     };
     let weights = tensors.remove(found).unwrap_or_default();
     let given: Option<Value> = config.and_then(|config| serde_json::from_str(config).ok());
-    let scaling = given.as_ref().and_then(|config| config.get("scaling_factor")?.as_f64()).unwrap_or(0.18215);
+    let factor = |name: &str| given.as_ref().and_then(|config| config.get(name)?.as_f64());
+    let latents = (factor("scaling_factor").unwrap_or(0.18215), factor("shift_factor"));
     let second = facts.map_or_else(|| known == TEXT && text::is_open_clip(&weights), |facts| facts.second());
-    let mut read =
-        Reader { part: known, name: &name, configs: None, scaling, second }.read(weights, &[]).at(|| &name)?;
+    // An encoder that is to yield a vector of the whole text through a projection says so in its config.
+    let class = config.and_then(|config| crate::config::class_of(config).ok());
+    let projects = class.as_deref() == Some("CLIPTextModelWithProjection");
+    let reader = Reader { part: known, name: &name, configs: None, known: given.as_ref(), latents, second, projects };
+    let mut read = reader.read(weights, &[]).at(|| &name)?;
     read.config = read.config.or_else(|| config.map(str::to_owned));
     Ok(read)
 }
@@ -360,10 +414,14 @@ struct Reader<'a> {
     part: &'static str,
     name: &'a str,
     configs: Option<&'a Source>,
-    /// What latents of an autoencoder are multiplied by.
-    scaling: f64,
+    /// The config of the part that it takes the place of.
+    known: Option<&'a Value>,
+    /// What latents of an autoencoder are multiplied by, and what is subtracted before.
+    latents: (f64, Option<f64>),
     /// True for a text encoder whose last layer is left out.
     second: bool,
+    /// True if the first text encoder yields a projected vector of the whole text, too.
+    projects: bool,
 }
 
 impl Reader<'_> {
@@ -410,16 +468,31 @@ impl Reader<'_> {
                 if weights.get("decoder.mid.block_1.norm1.weight").is_none() {
                     return Ok((class, None));
                 }
-                let config = autoencoder::convert(weights, self.scaling).map_err(|error| (error, class))?;
+                let config = autoencoder::convert(weights, self.latents).map_err(|error| (error, class))?;
                 Ok((class, Some(config)))
+            }
+            TRANSFORMER => {
+                let kind = transformer::Kind::of(weights).unwrap_or(transformer::Kind::Sd3);
+                let class = kind.class();
+                if !transformer::Kind::is_original(weights) {
+                    return Ok((class, None));
+                }
+                let config = transformer::convert(weights, kind, self.known).map_err(|error| (error, class))?;
+                Ok((class, Some(config)))
+            }
+            _ if t5::is_one(weights) => {
+                let config = t5::convert(weights).map_err(|error| (error, t5::CLASS))?;
+                Ok((t5::CLASS, Some(config)))
             }
             part => {
                 let purpose = match part {
                     TEXT_2 => Use::Projected,
+                    _ if self.projects => Use::Projected,
                     _ if self.second => Use::BeforeLast,
                     _ => Use::Last,
                 };
-                let class = if part == TEXT_2 { "CLIPTextModelWithProjection" } else { "CLIPTextModel" };
+                let projected = part == TEXT_2 || self.projects;
+                let class = if projected { "CLIPTextModelWithProjection" } else { "CLIPTextModel" };
                 let (class, config) = text::convert(weights, purpose, layers).map_err(|error| (error, class))?;
                 Ok((class, Some(config)))
             }

@@ -104,12 +104,10 @@ impl Pipeline {
         };
         let mut components: Vec<_> = parts.iter().map(component).collect();
         let source = files.source(&path.display().to_string());
-        for (name, file) in [
-            ("tokenizer", "tokenizer/tokenizer_config.json"),
-            ("tokenizer_2", "tokenizer_2/tokenizer_config.json"),
-            ("scheduler", "scheduler/scheduler_config.json"),
-        ] {
-            if source.exists(file) {
+        let tokenizers = TOKENIZERS.map(|name| (name, format!("{name}/tokenizer_config.json")));
+        let scheduler = ("scheduler", "scheduler/scheduler_config.json".to_owned());
+        for (name, file) in tokenizers.into_iter().chain([scheduler]) {
+            if source.exists(&file) {
                 let (library, class) = ("checkpoint".to_owned(), name.to_owned());
                 components.push(Component { name: name.to_owned(), library, class });
             }
@@ -153,6 +151,10 @@ impl Pipeline {
     /// # Errors
     /// If there is no such component.
     pub fn replace(&mut self, name: &str, part: Source) -> Result<()> {
+        if TOKENIZERS.contains(&name) && is_tokenizer(&part) {
+            self.replaced.insert(name.to_owned(), part);
+            return Ok(());
+        }
         if self.get(name).is_none() && self.findings.is_empty() {
             self.component(name)?;
         }
@@ -162,6 +164,26 @@ impl Pipeline {
         }
         self.replaced.insert(name.to_owned(), part);
         Ok(())
+    }
+
+    /// Where the files of the tokenizer `name` are, of the text encoder `encoder`: in its own folder, or beside the
+    /// weights of an encoder that is taken from another folder.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn tokenizer(&self, name: &str, encoder: &str) -> Result<(&Source, String)> {
+        if let Some(source) = self.replaced.get(name) {
+            return Ok((source, String::new()));
+        }
+        let beside = self.replaced.get(encoder).filter(|source| is_tokenizer(source));
+        match (self.get(name), beside) {
+            (None, Some(source)) => Ok((source, String::new())),
+            (Some(_), _) => Ok((&self.source, name.to_owned())),
+            (None, None) => {
+                let place = self.source.describe(name);
+                fail!(Missing, "{place}: the {encoder} has no tokenizer; give its folder with --part {name}=FOLDER")
+            }
+        }
     }
 
     /// Takes the network `name` from a file that holds it, alone or beside others; a pipeline without such a part gets
@@ -210,6 +232,14 @@ impl Pipeline {
             Some(part) => Network::open_with(source, name, class, part, ""),
         }
     }
+}
+
+/// The tokenizers that a pipeline may have.
+const TOKENIZERS: [&str; 3] = ["tokenizer", "tokenizer_2", "tokenizer_3"];
+
+/// True for a folder with the files of a tokenizer.
+fn is_tokenizer(source: &Source) -> bool {
+    ["tokenizer.json", "vocab.json", "vocab.txt", "spiece.model"].iter().any(|file| source.exists(file))
 }
 
 /// True for a zip archive.
@@ -261,8 +291,8 @@ mod tests {
 
     #[test]
     fn unknown_classes_are_named() {
-        let pipeline = open(r#"{"transformer": ["diffusers", "FluxTransformer2DModel"]}"#).unwrap();
+        let pipeline = open(r#"{"transformer": ["diffusers", "LatteTransformer3DModel"]}"#).unwrap();
         let error = pipeline.network("transformer").unwrap_err().to_string();
-        assert!(error.starts_with("built-in transformer: class `FluxTransformer2DModel`"), "{error}");
+        assert!(error.starts_with("built-in transformer: class `LatteTransformer3DModel`"), "{error}");
     }
 }

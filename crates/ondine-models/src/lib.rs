@@ -13,6 +13,8 @@
 //! | [`t5`] | `T5EncoderModel` |
 //! | [`transformer`] | `LlamaForCausalLM` and other decoders |
 //! | [`unet`] | `UNet2DConditionModel` |
+//! | [`sd3`] | `SD3Transformer2DModel` |
+//! | [`flux`] | `FluxTransformer2DModel` |
 //! | [`autoencoder::kl`] | `AutoencoderKL` |
 //! | [`autoencoder::tiny`] | `AutoencoderTiny` |
 //! | [`upscaler`] | `RRDBNet`, `SRVGGNetCompact` |
@@ -48,12 +50,14 @@ pub mod blocks;
 mod checkpoint;
 pub mod clip_text;
 mod config;
+pub mod flux;
 mod folder;
 pub mod gguf;
 mod language;
 pub mod lora;
 mod network;
 pub mod registry;
+pub mod sd3;
 pub mod t5;
 pub mod textual_inversion;
 mod tokenizer;
@@ -66,7 +70,8 @@ pub mod weights;
 
 pub use adapter::Adapter;
 pub use architecture::{
-    Architecture, ControlFacts, DenoiserFacts, Functions, GraphSizes, LatentSpace, Role, TextFacts, UpscalerFacts,
+    Architecture, ControlFacts, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, LatentSpace, Role,
+    TextFacts, TextLayout, UpscalerFacts,
 };
 pub use checkpoint::{Finding, open_control, open_upscaler, upscaler_of};
 pub use config::{PerLevel, class_of};

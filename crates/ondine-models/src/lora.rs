@@ -17,6 +17,7 @@ use ondine_graph::{Context, Result, Weights, fail};
 use crate::{checkpoint, network::Network};
 use change::Change;
 use keys::{Key, Part};
+use modules::Place;
 
 /// A file of changes of weights.
 #[derive(Clone, Debug)]
@@ -104,8 +105,8 @@ impl Adapter {
         self.changes.len()
     }
 
-    /// Changes networks of a pipeline, each named as diffusers names it (`unet`, `text_encoder`, `text_encoder_2`), by
-    /// so much of the adapter as its number says.
+    /// Changes networks of a pipeline, each named as diffusers names it (`unet` or `transformer`, `text_encoder`,
+    /// `text_encoder_2`), by so much of the adapter as its number says.
     ///
     /// # Errors
     /// If no module of the adapter is one of these networks: it was made for another model.
@@ -115,12 +116,14 @@ impl Adapter {
             networks.iter().map(|(name, _, network)| modules::of(name, network)).collect::<Result<Vec<_>>>()?;
         for (key, change) in &self.changes {
             let found = modules.iter().enumerate().find_map(|(i, modules)| Some((i, modules.find(key)?)));
-            let Some((i, module)) = found else {
+            let Some((i, places)) = found else {
                 applied.left.push(format!("`{key}`: the model has no such module"));
                 continue;
             };
             let (_, strength, network) = &mut networks[i];
-            match network.change(&self.name, &self.weights, module, change, *strength) {
+            let mut changes =
+                places.iter().map(|place| network.change(&self.name, &self.weights, place, change, *strength));
+            match changes.try_for_each(|change| change) {
                 Ok(()) => applied.applied += 1,
                 Err(error) => applied.left.push(format!("`{key}`: {error}")),
             }
@@ -143,14 +146,14 @@ impl Adapter {
 
 impl Network {
     /// Changes the weight of a module, and its bias if the change has one, by a share of a change.
-    fn change(&mut self, name: &str, from: &Weights, module: &str, change: &Change, share: f32) -> Result<()> {
+    fn change(&mut self, name: &str, from: &Weights, place: &Place, change: &Change, share: f32) -> Result<()> {
         for (end, of) in [("weight", change.weight()), ("bias", change.bias())] {
             let Some(change) = of else { continue };
-            let path = format!("{module}.{end}");
+            let path = format!("{}.{end}", place.path);
             let Some(shape) = self.shape_of(&path) else { fail!(Missing, "the model has no `{path}`") };
             let prefix = format!("{name}#{}:", self.weights.iter().count());
             // What a weight is made of stays under a name of its own; the recipe has the name that the graphs ask for.
-            match change.recipe(self, &path, &shape, from, &prefix, share) {
+            match change.recipe(self, &path, &shape, place.rows, from, &prefix, share) {
                 Ok(recipe) => self.recipes.insert(&path, recipe),
                 Err(error) => {
                     self.restore(&path)?;

@@ -5,7 +5,7 @@ use ondine_graph::{Result, fail};
 use crate::{
     architecture::Architecture,
     autoencoder::{kl, tiny},
-    bert, clip_text, t5, transformer, unet, upscaler,
+    bert, clip_text, flux, sd3, t5, transformer, unet, upscaler,
 };
 
 /// Every architecture but the language models, which [`transformer::ARCHITECTURES`] lists.
@@ -16,6 +16,8 @@ pub const ARCHITECTURES: &[Architecture] = &[
     t5::ARCHITECTURE,
     unet::ARCHITECTURE,
     unet::control::ARCHITECTURE,
+    sd3::ARCHITECTURE,
+    flux::ARCHITECTURE,
     kl::ARCHITECTURE,
     tiny::ARCHITECTURE,
     upscaler::DENSE,

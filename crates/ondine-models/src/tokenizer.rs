@@ -1,9 +1,12 @@
-//! From text to token ids: CLIP's byte-pair encoding and BERT's word pieces, as in transformers.
+//! From text to token ids: CLIP's byte-pair encoding, BERT's word pieces and T5's pieces, as in transformers.
 //!
-//! Only the vocabulary, the merges and the special tokens are read from files; the steps around them are those of
-//! `CLIPTokenizer` and `BertTokenizer`, so a file cannot bring in anything else.
+//! Only the vocabulary, the merges and the special tokens of the first two are read from files; the steps around them
+//! are those of `CLIPTokenizer` and `BertTokenizer`, so a file cannot bring in anything else.
+
+mod cutter;
 
 mod taught;
+mod teach;
 
 use std::{
     borrow::Cow,
@@ -25,8 +28,10 @@ use tokenizers::{
 
 use crate::{
     config::{self, invalid},
+    vocabulary::{Controls, Vocabulary as Pieces},
     weights::{Source, join},
 };
+use cutter::Cutter;
 use taught::with_word;
 
 /// Text as a network takes it.
@@ -63,8 +68,8 @@ const LITTLE_WORDS: &[&str] =
 /// A tokenizer of one of the supported kinds.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
-    inner: Inner,
-    start: u32,
+    cutter: Cutter,
+    start: Option<u32>,
     end: u32,
     pad: u32,
     max_length: usize,
@@ -75,15 +80,32 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer in `folder`: `tokenizer.json`, or `vocab.json` with `merges.txt`, or `vocab.txt`.
+    /// Reads the tokenizer in `folder`: `tokenizer.json`, or `vocab.json` with `merges.txt`, or `vocab.txt`, or
+    /// `spiece.model`.
     ///
     /// Sequences have at most `limit` tokens, which is the network's longest, or fewer if the files say so.
     ///
     /// # Errors
     /// If files are missing or broken, or the tokenizer is of another kind.
     pub fn open(source: &Source, folder: &str, limit: usize) -> Result<Self> {
+        if let Some(pieces) = cutter::pieces(source, folder)? {
+            return Self::of_pieces(pieces, limit).at(|| source.describe(folder));
+        }
         let files = Files::read(source, folder)?;
         files.build(limit).at(|| source.describe(folder))
+    }
+
+    /// The pieces of a T5, whose texts end with a token and begin with none.
+    fn of_pieces(pieces: Pieces, limit: usize) -> Result<Self> {
+        let Some(&end) = pieces.encode_whole("", Controls::Meant)?.last() else {
+            fail!(Unsupported, "its texts do not end with a token of their own, as those of T5 do");
+        };
+        if limit < 2 {
+            fail!(Format, "sequences of {limit} tokens leave no room for a text");
+        }
+        let cutter = Cutter::Pieces(Box::new(pieces));
+        let pad = cutter.id_of("<pad>").unwrap_or(0);
+        Ok(Self { cutter, start: None, end, pad, max_length: limit, expansions: Vec::new(), taught: Vec::new() })
     }
 
     /// The longest sequence.
@@ -92,26 +114,16 @@ impl Tokenizer {
         self.max_length
     }
 
-    /// How many tokens there are: the id that the next one has.
-    pub(crate) fn len(&self) -> usize {
-        self.inner.get_vocab_size(true)
+    /// The most tokens of a text, which the special ones stand around.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.max_length - 1 - self.lead()
     }
 
-    /// Adds a word that stands for so many new tokens, whose ids follow the last one. It is found in any case, where no
-    /// letter or digit stands beside it, and behind the mark `embedding:` of other tools.
-    ///
-    /// # Errors
-    /// If the library refuses the tokens.
-    pub(crate) fn teach(&mut self, word: &str, vectors: usize) -> Result<()> {
-        let first = self.len();
-        // Signs that no text has, so that neither the vocabulary nor another word holds a part of them.
-        let names: Vec<String> = (0..vectors).map(|i| format!("\u{e000}{}\u{e001}", first + i)).collect();
-        let tokens: Vec<_> = names.iter().map(|name| AddedToken::from(name.clone(), true).normalized(false)).collect();
-        self.inner.add_special_tokens(tokens).map_err(invalid)?;
-        self.taught.retain(|(known, _)| !known.eq_ignore_ascii_case(word));
-        self.taught.push((word.to_owned(), names.join(" ")));
-        self.taught.sort_by_key(|(word, _)| std::cmp::Reverse(word.len()));
-        Ok(())
+    /// How many special tokens stand before a text.
+    #[must_use]
+    pub fn lead(&self) -> usize {
+        usize::from(self.start.is_some())
     }
 
     /// The ids of `text` between the special tokens, not padded.
@@ -119,13 +131,18 @@ impl Tokenizer {
     /// # Errors
     /// If the vocabulary cannot express the text and has no token that stands for the unknown.
     pub fn encode(&self, text: &str) -> Result<Encoding> {
-        let encoded = self.inner.encode_fast(&*self.expanded(text)?, false).map_err(invalid)?;
-        let room = self.max_length - 2;
-        let kept = encoded.get_ids().iter().take(room);
-        let ids: Vec<_> = [&self.start].into_iter().chain(kept).chain([&self.end]).map(|&id| i64::from(id)).collect();
-        let unknown = self.inner.token_to_id(UNKNOWN);
-        let all_unknown = !encoded.is_empty() && encoded.get_ids().iter().all(|&id| Some(id) == unknown);
-        Ok(Encoding { len: ids.len(), ids, truncated: encoded.len().saturating_sub(room), all_unknown })
+        let found = self.ids(text)?;
+        let room = self.room();
+        let ids: Vec<i64> = self.around(&found).collect();
+        let unknown = self.cutter.id_of(UNKNOWN).map(i64::from);
+        let all_unknown = !found.is_empty() && found.iter().all(|&id| Some(id) == unknown);
+        Ok(Encoding { len: ids.len(), ids, truncated: found.len().saturating_sub(room), all_unknown })
+    }
+
+    /// Ids between the special tokens; those that do not fit are dropped.
+    fn around(&self, ids: &[i64]) -> impl Iterator<Item = i64> {
+        let kept = ids.iter().copied().take(self.room());
+        self.start.map(i64::from).into_iter().chain(kept).chain([self.end.into()])
     }
 
     /// The ids of `text` alone, all of them, without special tokens.
@@ -133,15 +150,13 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn ids(&self, text: &str) -> Result<Vec<i64>> {
-        let encoded = self.inner.encode_fast(&*self.expanded(text)?, false).map_err(invalid)?;
-        Ok(encoded.get_ids().iter().map(|&id| i64::from(id)).collect())
+        Ok(self.cutter.ids(&self.expanded(text)?)?.into_iter().map(i64::from).collect())
     }
 
     /// Ids between the special tokens, padded to the longest sequence; those that do not fit are dropped.
     #[must_use]
     pub fn framed(&self, ids: &[i64]) -> Vec<i64> {
-        let kept = ids.iter().copied().take(self.max_length - 2);
-        let mut framed: Vec<i64> = std::iter::once(self.start.into()).chain(kept).chain([self.end.into()]).collect();
+        let mut framed: Vec<i64> = self.around(ids).collect();
         framed.resize(self.max_length, self.pad.into());
         framed
     }
@@ -149,7 +164,7 @@ impl Tokenizer {
     /// True if the vocabulary can spell any text, byte by byte, as that of CLIP can.
     #[must_use]
     pub fn spells_everything(&self) -> bool {
-        self.inner.token_to_id(UNKNOWN).is_none()
+        self.cutter.id_of(UNKNOWN).is_none()
     }
 
     /// True if a word of `text` that means something is a token of its own. A vocabulary of word pieces spells others
@@ -158,8 +173,7 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn knows_a_word(&self, text: &str) -> Result<bool> {
-        let encoded = self.inner.encode_fast(text, false).map_err(invalid)?;
-        let tokens: Vec<String> = encoded.get_ids().iter().filter_map(|&id| self.inner.id_to_token(id)).collect();
+        let tokens = self.cutter.tokens(text)?;
         let is_piece = |at: usize| tokens.get(at).is_some_and(|token| token.starts_with(PIECE));
         let means_something = |token: &str| {
             let letters = token.chars().filter(|c| c.is_alphabetic()).count();
@@ -191,9 +205,8 @@ impl Tokenizer {
         if self.expansions.is_empty() {
             return Ok(text);
         }
-        let encoded = self.inner.encode_fast(&*text, false).map_err(invalid)?;
-        let stands = |word: &str| self.inner.token_to_id(word).is_some_and(|id| encoded.get_ids().contains(&id));
-        let used = self.expansions.iter().filter(|(word, _)| stands(word));
+        let stand = self.cutter.used(&text, self.expansions.iter().map(|(word, _)| word.as_str()))?;
+        let used = self.expansions.iter().filter(|(word, _)| stand.contains(word.as_str()));
         Ok(used.fold(text, |text: Cow<'_, str>, (word, tokens)| text.replace(word, tokens).into()))
     }
 }
@@ -417,13 +430,13 @@ impl Files {
         let [start, end, pad, ..] = kind;
         let (start, end, pad) = (id(start)?, id(end)?, id(pad)?);
         Ok(Tokenizer {
-            start,
+            start: Some(start),
             end,
             pad,
             max_length: self.max_length(limit)?,
             expansions: expansions(self.added.values().chain(&self.extra)),
             taught: Vec::new(),
-            inner,
+            cutter: Cutter::Steps(Box::new(inner)),
         })
     }
 

@@ -2,9 +2,9 @@
 
 use ondine_graph::{Error, ErrorKind};
 use ondine_models::{
-    Role,
+    GuidanceInput, Role, TextLayout,
     autoencoder::{kl, tiny},
-    bert, class_of, clip_text, registry, t5, transformer, unet,
+    bert, class_of, clip_text, flux, registry, sd3, t5, transformer, unet,
 };
 
 use ErrorKind::{Format, Missing, Shape, Unsupported};
@@ -115,7 +115,8 @@ fn facts_are_those_of_the_network_that_is_built() {
     let role = |class: &str| registry::find(class).unwrap().role;
     let Role::Denoiser(denoiser) = role("UNet2DConditionModel") else { panic!("a U-Net denoises") };
     let facts = denoiser(r#"{"in_channels": 8, "sample_size": [96, 32], "time_cond_proj_dim": 256}"#).unwrap();
-    assert_eq!((facts.channels, facts.native, facts.divisor, facts.guidance_width), (8, [96, 32], 8, Some(256)));
+    assert_eq!((facts.channels, facts.native, facts.divisor), (8, [96, 32], 8));
+    assert_eq!((facts.guidance, facts.text, facts.patch), (GuidanceInput::Waves(256), TextLayout::SideBySide, 1));
     assert_eq!(denoiser("{}").unwrap().native, [64, 64]);
     for (class, tokens) in [("CLIPTextModel", 77), ("CLIPTextModelWithProjection", 77), ("BertModel", 512)] {
         let Role::TextEncoder(facts) = role(class) else { panic!("{class} reads text") };
@@ -187,6 +188,47 @@ fn encoders_of_t5() {
             (r#"{"is_decoder": true}"#, Unsupported, "`is_decoder`"),
         ],
     );
+}
+
+#[test]
+fn diffusion_transformers() {
+    let build = |json: &str| sd3::build(&sd3::Config::from_json(json)?, &sd3::Options::default());
+    check(
+        build,
+        &[
+            ("[]", Format, "config"),
+            (r#"{"patch_size": 0}"#, Shape, "`patch_size`"),
+            (r#"{"num_layers": 100000}"#, Shape, "`num_layers`"),
+            (r#"{"num_attention_heads": 18446744073709551615}"#, Shape, "`num_attention_heads * attention_head_dim`"),
+            (r#"{"caption_projection_dim": 64}"#, Shape, "`caption_projection_dim` is 64, the blocks are 1152 wide"),
+            (r#"{"pos_embed_max_size": 1000000}"#, Shape, "`pos_embed_max_size`"),
+            (r#"{"dual_attention_layers": [18]}"#, Shape, "`dual_attention_layers` names block 18 of 18"),
+            (r#"{"qk_norm": "layer_norm"}"#, Unsupported, "`qk_norm`"),
+            (r#"{"force_zeros": 3}"#, Unsupported, "`force_zeros` = 3 is not known"),
+        ],
+    );
+    assert!(build("{}").is_ok());
+    let build = |json: &str| flux::build(&flux::Config::from_json(json)?, &flux::Options::default());
+    check(
+        build,
+        &[
+            ("", Format, "config"),
+            (r#"{"patch_size": 2}"#, Unsupported, "`patch_size`"),
+            (r#"{"in_channels": 63}"#, Shape, "`in_channels` is 63, no squares of 2x2 latents"),
+            (r#"{"num_single_layers": 18446744073709551615}"#, Shape, "`num_layers + num_single_layers`"),
+            (r#"{"axes_dims_rope": [16, 56, 54]}"#, Shape, "`axes_dims_rope` = [16, 56, 54]"),
+            (r#"{"axes_dims_rope": [15, 57, 56]}"#, Shape, "`axes_dims_rope`"),
+            (r#"{"axes_dims_rope": [0, 64, 64]}"#, Shape, "`axes_dims_rope`"),
+            (r#"{"axes_dims_rope": [16, 112]}"#, Format, ""),
+        ],
+    );
+    assert!(build("{}").is_ok());
+    let dev = flux::Config::from_json(r#"{"guidance_embeds": true}"#).unwrap().facts();
+    assert_eq!((dev.guidance, dev.channels, dev.patch), (GuidanceInput::Number, 16, 2));
+    let usual = |facts: ondine_models::DenoiserFacts| facts.flow.map(|flow| (flow.steps, flow.guidance));
+    assert_eq!(usual(dev), Some((28, 3.5)));
+    assert_eq!(usual(flux::Config::default().facts()), Some((4, 1.0)));
+    assert_eq!(usual(sd3::Config::default().facts()), Some((28, 7.0)));
 }
 
 #[test]

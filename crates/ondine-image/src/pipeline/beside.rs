@@ -1,6 +1,6 @@
-//! What U-Nets take beside noisy latents, told by their channels.
+//! What denoisers take beside noisy latents, told by their channels.
 
-/// What a U-Net takes beside noisy latents, told by its channels.
+/// What a denoiser takes beside noisy latents, told by its channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beside {
     /// Nothing.
@@ -12,7 +12,7 @@ pub(super) enum Beside {
 }
 
 impl Beside {
-    /// What a U-Net of `takes` channels takes besides latents of `channels`, if it is one of these.
+    /// What a denoiser of `takes` channels takes besides latents of `channels`, if it is one of these.
     pub(super) fn of(takes: usize, channels: usize) -> Option<Self> {
         match takes.checked_sub(channels)? {
             0 => Some(Self::Nothing),

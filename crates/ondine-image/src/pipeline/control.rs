@@ -7,7 +7,7 @@ use ondine_models::ControlFacts;
 use ondine_runtime::{Function, State, Wish};
 
 use super::{
-    encode::takes,
+    conditioning::takes,
     parameters::Parameters,
     part::{ControlParts, Terms},
 };

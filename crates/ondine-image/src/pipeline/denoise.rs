@@ -9,7 +9,7 @@ use super::{
     edit::Start,
     event::Event,
     parameters::Parameters,
-    predict::{Predictor, Task, Unet},
+    predict::{Denoiser, Predictor, Task},
 };
 use crate::{noise::NoiseSource, request::Request};
 
@@ -17,7 +17,7 @@ use crate::{noise::NoiseSource, request::Request};
 pub(super) struct Denoised {
     /// `[count, channels, height, width]`.
     pub(super) latents: NDArray,
-    /// Those at the start and after each call of the U-Net.
+    /// Those at the start and after each call of the denoiser.
     pub(super) trail: Vec<NDArray>,
     /// How often the whole U-Net was called.
     pub(super) calls: usize,
@@ -46,9 +46,9 @@ impl NoiseSource for PerPicture {
     }
 }
 
-/// Runs the sampler over the U-Net.
+/// Runs the sampler over the denoiser.
 pub(super) fn denoise(
-    unet: &Unet,
+    denoiser: &Denoiser,
     mut task: Task<'_>,
     parameters: &mut Parameters,
     noise: &mut PerPicture,
@@ -61,7 +61,7 @@ pub(super) fn denoise(
     let shape = [request.count, channels, height, width];
     let unit = unit_noise(request, start, noise, &shape)?;
     let mut latents = first_latents(start, parameters, &unit);
-    let mut predictor = Predictor::new(unet, &task, steering, parameters);
+    let mut predictor = Predictor::new(denoiser, &task, steering, parameters);
     let (first, total) = (parameters.first, parameters.calls());
     let mut trail = Vec::new();
     observe(Event::Stage("denoising"));

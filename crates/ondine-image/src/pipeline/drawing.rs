@@ -6,11 +6,12 @@ use ondine_graph::{Result, fail};
 use ondine_runtime::{Cancel, Precision, Wish};
 
 use super::{
+    conditioning::Conditioning,
     control::Steering,
     decode::decode,
     denoise::{PerPicture, denoise},
     edit::{Encoder, Start, put_back, start},
-    encode::{Conditioning, encode},
+    encode::encode,
     event::Event,
     memory::MemoryPlan,
     model::TextToImage,
@@ -146,7 +147,8 @@ impl Drawing<'_> {
         let idle = (request.speedup.is_some() && parameters.speedup.is_none())
             .then(|| format!("speedup is left out below {FEWEST_STEPS} steps"));
         let marks = if parameters.marks { None } else { prompt::about_marks(&request.prompt) };
-        for warning in [narrowed, size, idle, marks].into_iter().flatten() {
+        let guidance = parameters.about_guidance(request);
+        for warning in [narrowed, size, idle, marks, guidance].into_iter().flatten() {
             warn(&warning);
         }
         let texts = parameters.texts();
@@ -175,13 +177,14 @@ impl Drawing<'_> {
         } else {
             None
         };
-        observe(Event::Stage("loading the U-Net"));
-        let unet = networks.unet(terms)?;
+        observe(Event::Stage(&format!("loading the {}", model.denoiser_label())));
+        let denoiser = networks.denoiser(terms)?;
         let steering = Steering::new(&networks.controls, request, terms)?;
-        let guidance_width = model.denoiser.guidance_width;
-        let task = Task { texts: &texts, request, start, steering, colours, guidance_width, time_ids: model.time_ids };
-        let denoised = denoise(&unet, task, &mut parameters, &mut noise, wish, observe)?;
-        drop(unet);
+        let (guidance, time_ids) = (model.facts.guidance, model.time_ids);
+        let time_divisor = model.facts.flow.map_or(1.0, |flow| flow.time_divisor);
+        let task = Task { texts: &texts, request, start, steering, colours, guidance, time_divisor, time_ids };
+        let denoised = denoise(&denoiser, task, &mut parameters, &mut noise, wish, observe)?;
+        drop(denoiser);
 
         observe(Event::Stage("decoding"));
         let decoder = networks.autoencoder.function(terms)?;

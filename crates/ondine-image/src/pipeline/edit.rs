@@ -1,4 +1,4 @@
-//! Pictures to begin with: their latents, where they are drawn anew, and what U-Nets take beside the latents.
+//! Pictures to begin with: their latents, where they are drawn anew, and what denoisers take beside the latents.
 
 use ondine_graph::{NDArray, Result, fail};
 use ondine_models::LatentSpace;
@@ -17,7 +17,7 @@ pub(super) struct Start {
     pub(super) original: Option<Vec<f32>>,
     /// The share of each latent that is drawn anew, `[height, width]`.
     pub(super) mask: Option<Vec<f32>>,
-    /// For each picture what the U-Net takes beside its latents, `[beside, height, width]`.
+    /// For each picture what the denoiser takes beside its latents, `[beside, height, width]`.
     pub(super) beside: Option<Vec<Vec<f32>>>,
     /// The noise of the seed, if what is drawn before it needed the generators.
     pub(super) noise: Vec<f32>,
@@ -83,7 +83,7 @@ impl Encoder<'_> {
     }
 }
 
-/// The picture to begin with of a request, or none for a U-Net that needs one and can be given a gray one.
+/// The picture to begin with of a request, or none for a denoiser that needs one and can be given a gray one.
 fn pictures(init: Option<&Init>, size: [usize; 2]) -> Result<Vec<Vec<f32>>> {
     let Some(init) = init else { return Ok(vec![vec![0.0; 3 * size[0] * size[1]]]) };
     let each = 3 * size[0] * size[1];
@@ -106,7 +106,7 @@ pub(super) fn start(
     let mask = init.and_then(|init| init.mask.as_ref()).map(|mask| mask.view::<f32>()).transpose()?;
     let mut start = Start::default();
     let beside = parameters.beside;
-    // An inpainting U-Net at full strength begins with noise alone, and no picture is drawn from.
+    // An inpainting denoiser at full strength begins with noise alone, and no picture is drawn from.
     let needed = match beside {
         Beside::Nothing => init.is_some(),
         Beside::MaskAndPicture => init.is_some() && parameters.first > 0,
@@ -120,7 +120,7 @@ pub(super) fn start(
     match beside {
         Beside::Nothing => {
             if mask.is_some() {
-                // Pipelines for inpainting encode the rest of the picture, too, if only for other U-Nets.
+                // Pipelines for inpainting encode the rest of the picture, too, if only for other denoisers.
                 noise.normal(&mut vec![0.0; all]);
             }
             start.mask = mask.map(|mask| at_latents(mask, size, shape));

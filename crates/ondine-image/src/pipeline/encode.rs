@@ -1,74 +1,44 @@
-//! What the prompt becomes: the tensors that guide the U-Net.
+//! What the prompt becomes: the tensors that guide the denoiser.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
-use ondine_graph::{Bindings, DType, Graph, NDArray, Result, fail};
+use ondine_graph::{Bindings, NDArray, Result, fail};
 use ondine_models::{Encoding, Tokenizer};
 use ondine_runtime::{Function, Outputs, State, Wish};
 
 use super::{
+    conditioning::{Conditioning, takes},
     memory::{Resident, StagePlan},
     part::{Part, Terms},
+    text::{Reads, Row, Wants},
 };
 use crate::prompt::{
     self,
     attention::spans,
-    chunks::{Chunk, chunks},
+    chunks::{Chunk, chunks, one_chunk},
     emphasis::Emphasis,
 };
 
 /// A tokenizer with the network that reads its tokens.
 #[derive(Debug)]
 pub(super) struct TextEncoder<'a> {
+    /// Its place among the encoders of the model.
+    pub(super) place: usize,
     pub(super) tokenizer: &'a Tokenizer,
     pub(super) part: Arc<Part>,
     /// True if the network can be told which tokens are padding.
     pub(super) takes_mask: bool,
 }
 
-/// A prompt as the U-Net takes it: one row each, batch 1.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Conditioning {
-    /// `encoder_hidden_states` `[1, tokens, width]`.
-    pub(super) hidden: Option<NDArray>,
-    /// Which tokens are no padding, if the encoder says.
-    pub(super) mask: Option<Vec<i64>>,
-    /// One vector for the whole prompt: `text_embeds` or the sentence embedding, `[1, width]`.
-    pub(super) pooled: Option<NDArray>,
-}
-
-/// What the U-Net wants to know of the prompt, read off its inputs.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wants {
-    /// Takes `text_embeds`, as SDXL does: then the states before the last layer are the prompt's, and the pooled,
-    /// projected vector goes along (Podell et al. 2023).
-    pub(super) text_embeds: bool,
-    /// Takes `class_labels`: the sentence embedding.
-    pub(super) class_labels: bool,
-}
-
-impl Wants {
-    pub(super) fn of(unet: &Graph) -> Self {
-        Self { text_embeds: takes(unet, "text_embeds"), class_labels: takes(unet, "class_labels") }
-    }
-}
-
-impl Wants {
-    /// The output of a text encoder that is the text.
-    fn states(self) -> &'static str {
-        if self.text_embeds { "penultimate" } else { "last_hidden_state" }
-    }
-}
-
-/// True if the function has an input `wanted`.
-pub(super) fn takes(graph: &Graph, wanted: &str) -> bool {
-    graph.inputs().iter().any(|(name, _)| &**name == wanted)
-}
-
 impl<'a> TextEncoder<'a> {
-    pub(super) fn new(tokenizer: &'a Tokenizer, part: Arc<Part>) -> Result<Self> {
+    pub(super) fn new(place: usize, tokenizer: &'a Tokenizer, part: Arc<Part>) -> Result<Self> {
         let takes_mask = takes(part.prepared.graph(part.name())?, "attention_mask");
-        Ok(Self { tokenizer, part, takes_mask })
+        Ok(Self { place, tokenizer, part, takes_mask })
+    }
+
+    /// The outputs that are read.
+    fn reads(&self, wants: &Wants) -> Result<Reads> {
+        Ok(wants.of_encoder(self.place, self.part.prepared.graph(self.part.name())?))
     }
 
     /// Memory of encoding `tokens` tokens.
@@ -125,11 +95,15 @@ impl<'a> TextEncoder<'a> {
     }
 
     /// The chunks of texts, as many for each, and the most tokens that one has.
-    pub(super) fn chunks(&self, texts: &[&str]) -> Result<(Vec<Vec<Chunk>>, usize)> {
+    fn chunks(&self, texts: &[&str], reads: Reads) -> Result<(Vec<Vec<Chunk>>, usize)> {
+        // An encoder of long texts reads one whole, and for a vector of the whole text its beginning is read.
+        let whole = self.tokenizer.lead() == 0 || reads.states.is_none();
         let mut all = Vec::new();
         let mut most = 0;
         for text in texts {
-            let (chunks, count) = chunks(self.tokenizer, &spans(text))?;
+            let spans = spans(text);
+            let (chunks, count) =
+                if whole { one_chunk(self.tokenizer, &spans)? } else { chunks(self.tokenizer, &spans)? };
             most = most.max(count);
             all.push(chunks);
         }
@@ -148,21 +122,21 @@ impl<'a> TextEncoder<'a> {
         &self,
         texts: &[Vec<Chunk>],
         emphasis: Emphasis,
-        wants: Wants,
+        reads: Reads,
         terms: &Terms<'_>,
-    ) -> Result<Vec<(NDArray, Option<NDArray>)>> {
+    ) -> Result<Vec<(Option<NDArray>, Option<NDArray>)>> {
         let function = self.part.function(terms)?;
-        let name = wants.states();
         let mut state = State::default();
         let mut read = |ids: &[i64]| -> Result<Outputs> {
             let encoding = Encoding { ids: ids.to_vec(), len: ids.len(), truncated: 0, all_unknown: false };
             run(&function, &encoding, &mut state, terms.wish)
         };
         let weighed = texts.iter().flatten().any(|chunk| chunk.weights.iter().any(|&weight| weight != 1.0));
-        let empty = if emphasis == Emphasis::Comfy && weighed {
-            Some(read(&self.tokenizer.framed(&[]))?.take(name)?)
-        } else {
-            None
+        let empty = match reads.states {
+            Some(name) if emphasis == Emphasis::Comfy && weighed => {
+                Some(read(&self.tokenizer.framed(&[]))?.take(name)?)
+            }
+            _ => None,
         };
         let empty = empty.as_ref().map(|empty| empty.view::<f32>()).transpose()?;
         let mut encoded = Vec::new();
@@ -170,15 +144,22 @@ impl<'a> TextEncoder<'a> {
             let (mut states, mut pooled, mut width) = (Vec::new(), None, 0);
             for (i, chunk) in chunks.iter().enumerate() {
                 let mut outputs = read(&chunk.ids)?;
+                if i == 0
+                    && let Some(name) = reads.pooled
+                {
+                    pooled = Some(outputs.take(name)?);
+                }
+                let Some(name) = reads.states else { continue };
                 let mut of_chunk = outputs.take(name)?;
                 width = of_chunk.shape().last().copied().unwrap_or(0);
                 emphasis.weigh(of_chunk.view_mut::<f32>()?, &chunk.weights, empty);
                 states.extend_from_slice(of_chunk.view::<f32>()?);
-                if i == 0 && wants.text_embeds {
-                    pooled = outputs.take("text_embeds").ok();
-                }
             }
-            encoded.push((NDArray::new(&[1, states.len() / width.max(1), width], &states)?, pooled));
+            let states = match reads.states {
+                Some(_) => Some(NDArray::new(&[1, states.len() / width.max(1), width], &states)?),
+                None => None,
+            };
+            encoded.push((states, pooled));
         }
         Ok(encoded)
     }
@@ -204,19 +185,18 @@ pub(super) fn encode(
     terms: &Terms<'_>,
     warn: &mut dyn FnMut(&str),
 ) -> Result<Vec<Conditioning>> {
-    let mut rows = vec![Conditioning::default(); texts.len()];
+    let mut rows = vec![Row::default(); texts.len()];
     for (position, encoder) in encoders.iter().enumerate() {
+        let (place, reads) = (encoder.place, encoder.reads(&wants)?);
         if encoder.weighs(emphasis) {
-            let (chunks, tokens) = encoder.chunks(texts)?;
-            let pieces = chunks.first().map_or(1, Vec::len);
-            if position == 0 && pieces > 1 {
-                let room = encoder.tokenizer.max_length() - 2;
-                warn(&format!("the prompt has {tokens} tokens: the model reads it in {pieces} pieces of up to {room}"));
+            let (chunks, tokens) = encoder.chunks(texts, reads)?;
+            if reads.states.is_some() {
+                about_length(encoder.tokenizer, tokens, chunks.first().map_or(1, Vec::len), position == 0, warn);
             }
-            for (row, (states, pooled)) in rows.iter_mut().zip(encoder.encode_chunks(&chunks, emphasis, wants, terms)?)
+            for (row, (states, pooled)) in rows.iter_mut().zip(encoder.encode_chunks(&chunks, emphasis, reads, terms)?)
             {
-                row.add_states(states)?;
-                row.pooled = pooled.or(row.pooled.take());
+                row.states[place] = states;
+                row.pooled[place] = pooled;
             }
             continue;
         }
@@ -241,61 +221,30 @@ pub(super) fn encode(
         }
         let outputs = encoder.encode(&encodings, terms)?;
         for ((row, encoding), mut outputs) in rows.iter_mut().zip(&encodings).zip(outputs) {
-            row.add(encoding, &mut outputs, wants)?;
+            if let Some(name) = reads.states {
+                row.states[place] = Some(outputs.take(name)?);
+            }
+            if let Some(name) = reads.pooled {
+                row.pooled[place] = Some(outputs.take(name)?);
+            }
+            if wants.class_labels {
+                row.pooled[place] = row.pooled[place].as_ref().map(scaled_to_unit_variance).transpose()?;
+                row.mask = Some(encoding.attention_mask());
+            }
         }
     }
-    Ok(rows)
+    rows.into_iter().map(|row| wants.assembled(row)).collect()
 }
 
-impl Conditioning {
-    /// Adds what one encoder made of the prompt.
-    fn add(&mut self, encoding: &Encoding, outputs: &mut Outputs, wants: Wants) -> Result<()> {
-        self.add_states(outputs.take(wants.states())?)?;
-        if let (true, Ok(pooled)) = (wants.text_embeds, outputs.take("text_embeds")) {
-            self.pooled = Some(pooled);
-        }
-        if wants.class_labels {
-            self.pooled = Some(scaled_to_unit_variance(&outputs.take("sentence_embedding")?)?);
-            self.mask = Some(encoding.attention_mask());
-        }
-        Ok(())
+/// Tells that a text is long: in how many pieces it is read, or what of it is not.
+fn about_length(tokenizer: &Tokenizer, tokens: usize, pieces: usize, first: bool, warn: &mut dyn FnMut(&str)) {
+    let room = tokenizer.room();
+    if tokenizer.lead() == 0 && tokens > room {
+        let left = tokens - room;
+        warn(&format!("the model reads {room} tokens of the prompt; the last {left} are left out"));
+    } else if first && pieces > 1 {
+        warn(&format!("the prompt has {tokens} tokens: the model reads it in {pieces} pieces of up to {room}"));
     }
-
-    /// Adds the states of a further encoder.
-    fn add_states(&mut self, states: NDArray) -> Result<()> {
-        self.hidden = Some(match self.hidden.take() {
-            None => states,
-            Some(first) => side_by_side(&first, &states)?,
-        });
-        Ok(())
-    }
-
-    /// The same shapes, all zero.
-    pub(super) fn zeros_like(&self) -> Result<Self> {
-        let zero = |array: &Option<NDArray>| array.as_ref().map(|a| NDArray::zeros(a.dtype(), a.shape())).transpose();
-        Ok(Self { hidden: zero(&self.hidden)?, mask: self.mask.clone(), pooled: zero(&self.pooled)? })
-    }
-
-    /// The states `[1, tokens, width]`.
-    pub(super) fn hidden(&self) -> Result<&NDArray> {
-        match &self.hidden {
-            Some(hidden) => Ok(hidden),
-            None => fail!(Unsupported, "the model has no text encoder"),
-        }
-    }
-}
-
-/// `[1, tokens, a]` and `[1, tokens, b]` as `[1, tokens, a + b]`.
-fn side_by_side(a: &NDArray, b: &NDArray) -> Result<NDArray> {
-    let ([_, tokens, a_width], [_, b_tokens, b_width]) = (a.shape(), b.shape()) else {
-        fail!(Unsupported, "text encoders whose states are no matrices");
-    };
-    if tokens != b_tokens {
-        fail!(Unsupported, "text encoders that read {tokens} and {b_tokens} tokens");
-    }
-    let (left, right) = (a.view::<f32>()?.chunks(*a_width), b.view::<f32>()?.chunks(*b_width));
-    let rows: Vec<f32> = left.zip(right).flat_map(|(a, b)| a.iter().chain(b).copied()).collect();
-    NDArray::new(&[1, *tokens, a_width + b_width], &rows)
 }
 
 /// A vector scaled to the length `sqrt(width)`, so that its elements have the size that a network likes.
@@ -305,32 +254,4 @@ fn scaled_to_unit_variance(vector: &NDArray) -> Result<NDArray> {
     let factor = (values.len() as f32).sqrt() / length;
     let scaled: Vec<f32> = values.iter().map(|x| x * factor).collect();
     NDArray::new(vector.shape(), &scaled)
-}
-
-/// Rows of a batch put together: states padded with zeros to one length, and the mask that says so if they were.
-pub(super) fn batch(rows: &[&Conditioning]) -> Result<BTreeMap<&'static str, NDArray>> {
-    let mut inputs = BTreeMap::new();
-    let states = rows.iter().map(|row| row.hidden()).collect::<Result<Vec<_>>>()?;
-    let tokens = states.iter().map(|array| array.shape()[1]).max().unwrap_or_default();
-    let width = states.first().map_or(0, |array| array.shape()[2]);
-    let mut hidden = NDArray::zeros(DType::F32, &[rows.len(), tokens, width])?;
-    for (target, source) in hidden.view_mut::<f32>()?.chunks_mut((tokens * width).max(1)).zip(&states) {
-        let source = source.view::<f32>()?;
-        target[..source.len()].copy_from_slice(source);
-    }
-    inputs.insert("encoder_hidden_states", hidden);
-    if rows.iter().any(|row| row.mask.is_some()) {
-        let mut mask = vec![0_i64; rows.len() * tokens];
-        for (target, row) in mask.chunks_mut(tokens.max(1)).zip(rows) {
-            target.iter_mut().zip(row.mask.iter().flatten()).for_each(|(target, &seen)| *target = seen);
-        }
-        inputs.insert("encoder_attention_mask", NDArray::new(&[rows.len(), tokens], &mask)?);
-    }
-    let pooled: Vec<_> = rows.iter().filter_map(|row| row.pooled.as_ref()).collect();
-    if let Some(first) = pooled.first().filter(|_| pooled.len() == rows.len()) {
-        let width = first.len();
-        let values = pooled.iter().map(|array| array.view::<f32>()).collect::<Result<Vec<_>>>()?.concat();
-        inputs.insert("pooled", NDArray::new(&[rows.len(), width], &values)?);
-    }
-    Ok(inputs)
 }

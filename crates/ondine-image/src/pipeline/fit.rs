@@ -1,19 +1,25 @@
 //! Whether the networks of a pipeline fit each other: seen when it is opened.
 
 use ondine_graph::{DType, Graph, Result, fail};
-use ondine_models::{DenoiserFacts, GraphSizes, LatentSpace, Network, Pipeline, Tokenizer};
+use ondine_models::{DenoiserFacts, GraphSizes, LatentSpace, Network, Pipeline, TextLayout};
 
-use super::beside::Beside;
+use super::{
+    beside::Beside,
+    text::{Encoder, Wants},
+};
 
 /// Components that drawing from text needs, or can do without as diffusers does.
 const COMPONENTS: &[&str] = &[
     "unet",
+    "transformer",
     "vae",
     "scheduler",
     "text_encoder",
     "text_encoder_2",
+    "text_encoder_3",
     "tokenizer",
     "tokenizer_2",
+    "tokenizer_3",
     // Looks at finished pictures, or at pictures that are given beside the text.
     "safety_checker",
     "feature_extractor",
@@ -38,17 +44,17 @@ pub(super) fn parts(pipeline: &Pipeline) -> Result<()> {
 
 /// Refuses networks that do not fit each other, or want more than a text, by what they are.
 pub(super) fn networks(
-    encoders: &[(Tokenizer, Network)],
-    unet: &Network,
-    denoiser: &DenoiserFacts,
+    encoders: &[Encoder],
+    denoiser: &Network,
+    facts: &DenoiserFacts,
     latents: &LatentSpace,
     time_ids: usize,
 ) -> Result<Beside> {
-    let (takes, predicts, channels) = (denoiser.channels, denoiser.predicted, latents.channels);
+    let (takes, predicts, channels) = (facts.channels, facts.predicted, latents.channels);
     let Some(beside) = Beside::of(takes, channels) else {
         fail!(
             Unsupported,
-            "the U-Net takes {takes} channels, the latents of the autoencoder (vae) have {channels}: a model for depth or \
+            "the denoiser takes {takes} channels, the latents of the autoencoder (vae) have {channels}: a model for depth or \
              upscaling is not supported yet"
         );
     };
@@ -58,7 +64,7 @@ pub(super) fn networks(
         } else {
             ""
         };
-        fail!(Unsupported, "the U-Net predicts {predicts} channels for latents of {channels}{what}");
+        fail!(Unsupported, "the denoiser predicts {predicts} channels for latents of {channels}{what}");
     }
     if latents.colors != 3 {
         let colors = latents.colors;
@@ -67,15 +73,21 @@ pub(super) fn networks(
             "the autoencoder (vae) makes pictures of {colors} channels; only 3, red, green and blue, are supported"
         );
     }
-    if let Some(classes) = denoiser.classes {
+    if let Some(classes) = facts.classes {
         fail!(
             Unsupported,
-            "the U-Net takes the number of one of {classes} classes (`num_class_embeds`), which no text says"
+            "the denoiser takes the number of one of {classes} classes (`num_class_embeds`), which no text says"
         );
     }
     let sizes = GraphSizes { time_ids, ..GraphSizes::default() };
-    let texts = encoders.iter().map(|(_, network)| graph(network, sizes)).collect::<Result<Vec<_>>>()?;
-    texts_fit(&texts, &graph(unet, sizes)?)?;
+    let of = |encoder: &Encoder| Ok((encoder.place, graph(&encoder.network, sizes)?));
+    let texts = encoders.iter().map(of).collect::<Result<Vec<_>>>()?;
+    let denoiser = graph(denoiser, sizes)?;
+    Wants::of(&denoiser, facts.text).check(&texts)?;
+    if facts.text == TextLayout::SideBySide {
+        let texts: Vec<_> = texts.into_iter().map(|(_, graph)| graph).collect();
+        texts_fit(&texts, &denoiser)?;
+    }
     Ok(beside)
 }
 
@@ -132,11 +144,11 @@ fn graph(network: &Network, sizes: GraphSizes) -> Result<Graph> {
     }
 }
 
-/// Refuses text encoders whose results are not what the U-Net takes.
-fn texts_fit(texts: &[Graph], unet: &Graph) -> Result<()> {
+/// Refuses text encoders whose results are not what the denoiser takes.
+fn texts_fit(texts: &[Graph], denoiser: &Graph) -> Result<()> {
     let of_unet = |name: &str| {
-        let (_, value) = unet.inputs().iter().find(|(input, _)| &**input == name)?;
-        Some((width(unet, *value), unet.node(*value).signature.dtype))
+        let (_, value) = denoiser.inputs().iter().find(|(input, _)| &**input == name)?;
+        Some((width(denoiser, *value), denoiser.node(*value).signature.dtype))
     };
     let yields = |text: &Graph, name: &str| {
         let (_, value) = text.outputs().iter().find(|(output, _)| &**output == name)?;
@@ -147,20 +159,20 @@ fn texts_fit(texts: &[Graph], unet: &Graph) -> Result<()> {
         && states != Some(wanted)
     {
         let states = states.unwrap_or_default();
-        fail!(Unsupported, "the U-Net takes text of width {wanted}, the text encoders yield {states} together");
+        fail!(Unsupported, "the denoiser takes text of width {wanted}, the text encoders yield {states} together");
     }
     for (input, output) in [("text_embeds", "text_embeds"), ("class_labels", "sentence_embedding")] {
         let Some((wanted, dtype)) = of_unet(input) else { continue };
         let given = texts.iter().rev().find_map(|text| yields(text, output));
         if dtype != DType::F32 || wanted.is_none() || given.is_none() {
-            fail!(Unsupported, "the U-Net takes `{input}`, which no text encoder of this model yields");
+            fail!(Unsupported, "the denoiser takes `{input}`, which no text encoder of this model yields");
         }
         if let (Some(wanted), Some(given)) = (wanted, given)
             && wanted != given
         {
             fail!(
                 Unsupported,
-                "the U-Net takes vectors of {wanted} for the whole text, the text encoder yields {given}"
+                "the denoiser takes vectors of {wanted} for the whole text, the text encoder yields {given}"
             );
         }
     }

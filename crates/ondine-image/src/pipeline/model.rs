@@ -12,7 +12,12 @@ use ondine_runtime::{Cache, Device, Precision};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{beside::Beside, fit, part::Kept};
+use super::{
+    beside::Beside,
+    fit,
+    part::Kept,
+    text::{self, Encoder},
+};
 use crate::schedule::SchedulerConfig;
 
 /// Pictures from text. Networks are loaded when their stage begins and dropped when it ends, unless
@@ -20,22 +25,22 @@ use crate::schedule::SchedulerConfig;
 #[derive(Debug)]
 pub struct TextToImage {
     pub(super) name: String,
-    pub(super) encoders: Vec<(Tokenizer, Network)>,
-    /// The components that they are.
-    encoder_names: Vec<&'static str>,
+    pub(super) encoders: Vec<Encoder>,
     /// The adapters that changed the networks, and by how much.
     pub(super) adapters: Vec<(String, f32)>,
     /// The words that the encoders were taught.
     pub(super) words: Vec<String>,
     /// Networks that steer, by name.
     pub(super) controls: Vec<(String, Network)>,
-    pub(super) unet: Network,
+    pub(super) denoiser: Network,
+    /// The component that it is.
+    pub(super) denoiser_name: &'static str,
     pub(super) autoencoder: Network,
-    pub(super) denoiser: DenoiserFacts,
+    pub(super) facts: DenoiserFacts,
     pub(super) latents: LatentSpace,
-    /// What the U-Net takes beside the latents.
+    /// What the denoiser takes beside the latents.
     pub(super) beside: Beside,
-    /// Numbers about the picture's size that the U-Net takes, if it does: six, or five with a score of beauty.
+    /// Numbers about the picture's size that the denoiser takes, if it does: six, or five with a score of beauty.
     pub(super) time_ids: usize,
     /// True if no negative prompt means embeddings of zeros.
     pub(super) zero_without_negative: bool,
@@ -50,6 +55,10 @@ pub struct TextToImage {
     pub(super) device: Device,
     pub(super) cache: Option<Cache>,
 }
+
+/// The components that encoders and their tokenizers are, by place.
+const ENCODERS: [(&str, &str); text::ENCODERS] =
+    [("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"), ("tokenizer_3", "text_encoder_3")];
 
 /// What the model likes when the request leaves it open: the entry `ondine` of its `model_index.json`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -76,33 +85,38 @@ impl TextToImage {
     /// As [`TextToImage::open`].
     pub fn of_pipeline(pipeline: &Pipeline, device: Device, cache: Option<Cache>) -> Result<Self> {
         fit::parts(pipeline)?;
-        let (mut encoders, mut encoder_names) = (Vec::new(), Vec::new());
-        for (tokenizer, encoder) in [("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")] {
+        let denoiser_name = if pipeline.get("transformer").is_some() { "transformer" } else { "unet" };
+        let denoiser = pipeline.network(denoiser_name)?;
+        let facts = denoiser.denoiser()?;
+        let mut encoders = Vec::new();
+        for (place, (tokenizer, encoder)) in ENCODERS.into_iter().enumerate() {
             if pipeline.get(encoder).is_some() {
-                pipeline.component(tokenizer)?;
+                let (source, folder) = pipeline.tokenizer(tokenizer, encoder)?;
                 let network = pipeline.network(encoder)?;
-                let tokenizer = Tokenizer::open(&pipeline.source, tokenizer, network.text()?.max_tokens)?;
-                encoders.push((tokenizer, network));
-                encoder_names.push(encoder);
+                let most = match text::limit(facts.text, place) {
+                    Some(tokens) => tokens,
+                    None => network.text()?.max_tokens,
+                };
+                let tokenizer = Tokenizer::open(source, &folder, most)?;
+                encoders.push(Encoder { place, tokenizer, network });
             }
         }
-        let unet = pipeline.network("unet")?;
         let autoencoder = pipeline.network("vae")?;
-        let (denoiser, latents) = (unet.denoiser()?, autoencoder.latent_space()?);
+        let latents = autoencoder.latent_space()?;
         let scored = pipeline.options.get("requires_aesthetics_score").and_then(Value::as_bool) == Some(true);
         let time_ids = if scored { 5 } else { 6 };
-        let beside = fit::networks(&encoders, &unet, &denoiser, &latents, time_ids)?;
+        let beside = fit::networks(&encoders, &denoiser, &facts, &latents, time_ids)?;
         let zero = pipeline.options.get("force_zeros_for_empty_prompt").and_then(Value::as_bool);
         Ok(Self {
             name: name(&pipeline.source),
             encoders,
-            encoder_names,
             adapters: Vec::new(),
             words: Vec::new(),
             controls: Vec::new(),
-            unet,
-            autoencoder,
             denoiser,
+            denoiser_name,
+            autoencoder,
+            facts,
             latents,
             beside,
             time_ids,
@@ -119,22 +133,22 @@ impl TextToImage {
         })
     }
 
-    /// Changes the networks by an adapter (LoRA and its kin), the U-Net by a share of it, and text encoders by
+    /// Changes the networks by an adapter (LoRA and its kin), the denoiser by a share of it, and text encoders by
     /// another. What was changed before stays so.
     ///
     /// # Errors
     /// If nothing of the adapter fits the model; what of it does not is in the report.
-    pub fn adapt(&mut self, adapter: &Adapter, unet: f32, text: f32) -> Result<Applied> {
-        if !(unet.is_finite() && text.is_finite()) {
-            fail!(Argument, "{}: strengths are {unet} and {text}; give numbers", adapter.name);
+    pub fn adapt(&mut self, adapter: &Adapter, denoiser: f32, text: f32) -> Result<Applied> {
+        if !(denoiser.is_finite() && text.is_finite()) {
+            fail!(Argument, "{}: strengths are {denoiser} and {text}; give numbers", adapter.name);
         }
-        let mut networks: Vec<(&str, f32, &mut Network)> = vec![("unet", unet, &mut self.unet)];
-        for (name, (_, network)) in self.encoder_names.iter().zip(&mut self.encoders) {
-            networks.push((name, text, network));
+        let mut networks: Vec<(&str, f32, &mut Network)> = vec![(self.denoiser_name, denoiser, &mut self.denoiser)];
+        for encoder in &mut self.encoders {
+            networks.push((ENCODERS[encoder.place].1, text, &mut encoder.network));
         }
         let applied = adapter.apply(&mut networks)?;
         self.kept.only(&[], false);
-        self.adapters.push((adapter.name.clone(), unet));
+        self.adapters.push((adapter.name.clone(), denoiser));
         Ok(applied)
     }
 
@@ -143,9 +157,11 @@ impl TextToImage {
     /// # Errors
     /// If the embedding was made for another model.
     pub fn teach(&mut self, embedding: &Embedding) -> Result<Taught> {
-        let named = self.encoder_names.iter().zip(&mut self.encoders);
-        let mut encoders: Vec<_> = named.map(|(name, (tokenizer, network))| (*name, tokenizer, network)).collect();
-        let taught = embedding.teach(&mut encoders)?;
+        let named = self.encoders.iter_mut().map(|encoder| {
+            let Encoder { place, tokenizer, network } = encoder;
+            (ENCODERS[*place].1, tokenizer, network)
+        });
+        let taught = embedding.teach(&mut named.collect::<Vec<_>>())?;
         self.kept.only(&[], false);
         self.words.push(taught.word.clone());
         Ok(taught)
@@ -154,23 +170,28 @@ impl TextToImage {
     /// Adds a network that steers drawings by a picture (`ControlNet`); yields the number by which requests name it.
     ///
     /// # Errors
-    /// If it is none, or was made for another U-Net.
+    /// If it is none, or was made for another denoiser.
     pub fn add_control(&mut self, name: &str, network: Network) -> Result<usize> {
-        fit::control(&self.unet, &network, &self.latents, self.time_ids).at(|| &network.name)?;
+        fit::control(&self.denoiser, &network, &self.latents, self.time_ids).at(|| &network.name)?;
         self.controls.push((name.to_owned(), network));
         Ok(self.controls.len() - 1)
     }
 
-    /// The U-Net.
+    /// The network that denoises.
     #[must_use]
-    pub fn unet(&self) -> &Network {
-        &self.unet
+    pub fn denoiser(&self) -> &Network {
+        &self.denoiser
     }
 
     /// The name of the network that is to make its pictures larger, if the model says so; whoever draws does that.
     #[must_use]
     pub fn upscaler(&self) -> Option<&str> {
         self.defaults.upscaler.as_deref()
+    }
+
+    /// What the denoiser is called in messages.
+    pub(super) fn denoiser_label(&self) -> &'static str {
+        if self.denoiser_name == "unet" { "U-Net" } else { self.denoiser_name }
     }
 
     /// Chooses the name by which pictures tell what drew them, instead of that of the model's folder.
@@ -186,8 +207,8 @@ impl TextToImage {
     /// Leaves the networks loaded from one drawing to the next, if the memory that is allowed holds all of them beside
     /// the drawing; one that it does not hold with them drops them, and loads each when its stage begins.
     ///
-    /// What stays is what the last drawing used: others of another precision, or of sizes that the U-Net halves with a
-    /// remainder, load anew.
+    /// What stays is what the last drawing used: others of another precision, or of sizes that the denoiser halves with
+    /// a remainder, load anew.
     pub fn keep_loaded(&mut self, keep: bool) {
         self.keep = keep;
         if !keep {

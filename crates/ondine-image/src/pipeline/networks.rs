@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use ondine_graph::{Bindings, Result};
+use ondine_graph::{Bindings, Result, fail};
 use ondine_models::{GraphSizes, unet::SHALLOW};
 use ondine_runtime::{Options, Plan, Precision, Specialize};
 
 use super::{
-    encode::{TextEncoder, Wants},
+    encode::TextEncoder,
     memory::{MemoryPlan, Resident, StagePlan},
     model::TextToImage,
     parameters::Parameters,
     part::{ControlParts, Part, Purpose, Terms, Which},
-    predict::Unet,
+    predict::Denoiser,
+    text::{Encoder, Wants},
 };
 use crate::request::Speedup;
 
@@ -20,13 +21,15 @@ use crate::request::Speedup;
 pub(super) struct Networks<'a> {
     pub(super) encoders: Vec<TextEncoder<'a>>,
     pub(super) wants: Wants,
-    pub(super) unet: Arc<Part>,
-    /// What steers the U-Net, in the order of the request.
+    /// What the denoiser is called.
+    label: &'static str,
+    pub(super) denoiser: Arc<Part>,
+    /// What steers it, in the order of the request.
     pub(super) controls: Vec<ControlParts>,
-    /// Makes latents of pictures, if there are some to begin with or the U-Net takes some.
+    /// Makes latents of pictures, if there are some to begin with or the denoiser takes some.
     pub(super) image_encoder: Option<Arc<Part>>,
     pub(super) autoencoder: Arc<Part>,
-    /// What the sides of the U-Net's graph are multiples of.
+    /// What the sides of the denoiser's graph are multiples of.
     multiple: usize,
 }
 
@@ -35,22 +38,25 @@ impl<'a> Networks<'a> {
         let (options, device) = (Options { precision, ..Options::default() }, &model.device);
         let mut encoders = Vec::new();
         let part = |which, sizes| Purpose { which, precision, sizes };
-        for (position, (tokenizer, network)) in model.encoders.iter().enumerate() {
+        for Encoder { place, tokenizer, network } in &model.encoders {
             let sizes = GraphSizes { skip: parameters.skip, ..GraphSizes::default() };
-            let purpose = part(Which::Encoder(position), sizes);
+            let purpose = part(Which::Encoder(*place), sizes);
             let network = model.kept.part(purpose, || network.asset(sizes)?.prepare(&options, device))?;
-            encoders.push(TextEncoder::new(tokenizer, network)?);
+            encoders.push(TextEncoder::new(*place, tokenizer, network)?);
         }
         // Prompts of different length meet in one batch: then the padding must not be attended to.
         let mask = parameters.batch() > 1 && encoders.iter().any(|encoder| encoder.takes_mask);
-        let divisor = model.denoiser.divisor;
+        let divisor = model.facts.divisor;
         let whole = parameters.latents[1..].iter().all(|side| side % divisor == 0);
         let multiple = if whole { divisor } else { 1 };
         let control = !parameters.controls.is_empty();
         let deep = parameters.speedup == Some(Speedup::DeepCache);
         let sizes = GraphSizes { multiple, mask, time_ids: model.time_ids, control, deep, ..GraphSizes::default() };
-        let prepare = || model.unet.asset(sizes)?.prepare(&options, device);
-        let unet = model.kept.part(part(Which::Denoiser, sizes), prepare)?;
+        let prepare = || model.denoiser.asset(sizes)?.prepare(&options, device);
+        let denoiser = model.kept.part(part(Which::Denoiser, sizes), prepare)?;
+        if deep && denoiser.prepared.graph(SHALLOW).is_err() {
+            fail!(Argument, "speedup deepcache is for U-Nets, whose outermost blocks can run alone; choose spectrum");
+        }
         let mut controls = Vec::new();
         for &number in &parameters.controls {
             let (_, network) = &model.controls[number];
@@ -61,29 +67,31 @@ impl<'a> Networks<'a> {
                 facts: network.control()?,
             });
         }
-        let wants = Wants::of(unet.prepared.graph(unet.name())?);
+        let wants = Wants::of(denoiser.prepared.graph(denoiser.name())?, model.facts.text);
         let sizes = GraphSizes::default();
         let needed = parameters.begins_with_picture();
         let prepare = || model.autoencoder.asset(sizes)?.only("encode")?.prepare(&options, device);
         let image_encoder = needed.then(|| model.kept.part(part(Which::ImageEncoder, sizes), prepare)).transpose()?;
         let prepare = || model.autoencoder.asset(sizes)?.only("decode")?.prepare(&options, device);
         let autoencoder = model.kept.part(part(Which::Decoder, sizes), prepare)?;
-        Ok(Self { encoders, wants, unet, controls, image_encoder, autoencoder, multiple })
+        let label = model.denoiser_label();
+        Ok(Self { encoders, wants, label, denoiser, controls, image_encoder, autoencoder, multiple })
     }
 
     /// All of them.
     pub(super) fn parts(&self) -> Vec<Arc<Part>> {
         let encoders = self.encoders.iter().map(|encoder| &encoder.part);
         let controls = self.controls.iter().flat_map(|parts| [&parts.embed, &parts.main]);
-        encoders.chain(controls).chain(&self.image_encoder).chain([&self.unet, &self.autoencoder]).cloned().collect()
+        let others = [&self.denoiser, &self.autoencoder];
+        encoders.chain(controls).chain(&self.image_encoder).chain(others).cloned().collect()
     }
 
-    /// The U-Net, loaded.
-    pub(super) fn unet(&self, terms: &Terms<'_>) -> Result<Unet> {
-        let model = self.unet.load(terms)?;
-        let has = |name: &str| self.unet.prepared.graph(name).is_ok();
+    /// The denoiser, loaded.
+    pub(super) fn denoiser(&self, terms: &Terms<'_>) -> Result<Denoiser> {
+        let model = self.denoiser.load(terms)?;
+        let has = |name: &str| self.denoiser.prepared.graph(name).is_ok();
         let shallow = has(SHALLOW).then(|| model.function(SHALLOW)).transpose()?;
-        Ok(Unet { whole: model.function(self.unet.name())?, shallow })
+        Ok(Denoiser { whole: model.function(self.denoiser.name())?, shallow })
     }
 
     /// The memory of every stage, if each gives back what it took; `cached` if weights that are let go come back from a
@@ -98,17 +106,21 @@ impl<'a> Networks<'a> {
     }
 
     fn plan(&self, parameters: &Parameters, decoder_keeps: Resident, kept: bool) -> Result<MemoryPlan> {
-        let tokens = self.encoders.iter().map(|encoder| encoder.tokenizer.max_length()).max().unwrap_or(1);
-        let mut stages = self.encoders.iter().map(|encoder| encoder.plan(tokens)).collect::<Result<Vec<_>>>()?;
+        let read = |encoder: &TextEncoder<'_>| encoder.tokenizer.max_length();
+        let mut stages = Vec::new();
+        for encoder in &self.encoders {
+            stages.push(encoder.plan(read(encoder))?);
+        }
+        let read = self.encoders.iter().map(|encoder| (encoder.place, read(encoder)));
+        let tokens = self.wants.tokens(read, parameters.pieces);
         if let Some(encoder) = &self.image_encoder {
             let plan = Self::picture_plan(encoder, parameters)?;
             stages.push(StagePlan::new("image encoder", encoder, &plan, Resident::All)?);
         }
-        let tokens = tokens * parameters.pieces;
-        let unet = self.unet_plan(parameters, tokens)?;
-        let mut unet = StagePlan::new("U-Net", &self.unet, &unet, Resident::All)?;
-        if self.unet.prepared.graph(SHALLOW).is_ok() {
-            unet.workspace += self.function_plan(&self.unet, SHALLOW, parameters, tokens)?.arena_bytes() as u64;
+        let denoiser = self.denoiser_plan(parameters, tokens)?;
+        let mut denoiser = StagePlan::new(self.label, &self.denoiser, &denoiser, Resident::All)?;
+        if self.denoiser.prepared.graph(SHALLOW).is_ok() {
+            denoiser.workspace += self.function_plan(&self.denoiser, SHALLOW, parameters, tokens)?.arena_bytes() as u64;
         }
         for parts in &self.controls {
             // They are in memory beside it, each with a workspace of its own, what they yield, and its sum.
@@ -116,35 +128,37 @@ impl<'a> Networks<'a> {
             let stage = StagePlan::new("ControlNet", &parts.main, &plan, Resident::All)?;
             let embedding =
                 StagePlan::new("ControlNet", &parts.embed, &self.embedding_plan(parts, parameters)?, Resident::All)?;
-            unet.weights += stage.weights + embedding.weights;
-            unet.workspace += stage.workspace + embedding.workspace;
+            denoiser.weights += stage.weights + embedding.weights;
+            denoiser.workspace += stage.workspace + embedding.workspace;
         }
-        stages.push(unet);
+        stages.push(denoiser);
         stages.push(StagePlan::new("decoder", &self.autoencoder, &self.decoder_plan(parameters)?, decoder_keeps)?);
         Ok(MemoryPlan { stages, kept })
     }
 
     /// The floating-point operations of all products that drawing `texts` takes.
     pub(super) fn flops(&self, parameters: &Parameters, texts: &[&str]) -> Result<u64> {
-        let (mut total, mut tokens) = (0, 1);
+        let (mut total, mut read) = (0, Vec::new());
         for encoder in &self.encoders {
             let (flops, most) = encoder.flops(texts)?;
-            (total, tokens) = (total + flops, tokens.max(most));
+            total += flops;
+            read.push((encoder.place, most));
         }
+        let tokens = self.wants.tokens(read.into_iter(), parameters.pieces);
         if let Some(encoder) = &self.image_encoder {
             total += Self::picture_plan(encoder, parameters)?.cost().flops;
         }
         let calls = parameters.calls() as u64;
-        total += calls * self.unet_plan(parameters, tokens * parameters.pieces)?.cost().flops;
+        total += calls * self.denoiser_plan(parameters, tokens)?.cost().flops;
         for parts in &self.controls {
             total += self.embedding_plan(parts, parameters)?.cost().flops;
-            total += calls * self.call_plan(&parts.main, parameters, tokens * parameters.pieces)?.cost().flops;
+            total += calls * self.call_plan(&parts.main, parameters, tokens)?.cost().flops;
         }
         Ok(total + parameters.count as u64 * self.decoder_plan(parameters)?.cost().flops)
     }
 
-    fn unet_plan(&self, parameters: &Parameters, tokens: usize) -> Result<Plan> {
-        self.call_plan(&self.unet, parameters, tokens)
+    fn denoiser_plan(&self, parameters: &Parameters, tokens: usize) -> Result<Plan> {
+        self.call_plan(&self.denoiser, parameters, tokens)
     }
 
     /// The plan of a network that is called with all latents and texts.

@@ -1,8 +1,9 @@
 //! A request with every choice made.
 
 use ondine_graph::{Result, fail};
+use ondine_models::{GuidanceInput, TextLayout};
 
-use super::{beside::Beside, model::TextToImage, prompts::Prompts};
+use super::{beside::Beside, model::TextToImage, prompts::Prompts, text::Encoder};
 use crate::{
     prompt::{attention::spans, chunks::chunks, emphasis::Emphasis},
     request::{Control, Init, MAX_SIDE, Request, Speedup},
@@ -40,16 +41,17 @@ impl TextToImage {
     /// The size that the model was made for.
     #[must_use]
     pub fn size(&self) -> Size {
-        let [height, width] = self.denoiser.native.map(|side| side.saturating_mul(self.latents.factor));
+        let [height, width] = self.facts.native.map(|side| side.saturating_mul(self.latents.factor));
         Size { width, height }
     }
 }
 
 impl TextToImage {
-    /// Pixels that a latent stands for, along each side: what sizes are multiples of.
+    /// Pixels that a latent stands for, along each side, or a square of latents where the denoiser takes squares: what
+    /// sizes are multiples of.
     #[must_use]
     pub fn latent_factor(&self) -> usize {
-        self.latents.factor
+        self.latents.factor.saturating_mul(self.facts.patch)
     }
 
     /// The size to draw at if a picture of `width` times `height` is begun with: its own, in whole latents, or one of
@@ -62,7 +64,7 @@ impl TextToImage {
         let own = Size { width: width.max(1), height: height.max(1) };
         let share = area(&own) / area(&native).max(1.0);
         let scale = if (0.25..=2.0).contains(&share) { 1.0 } else { (1.0 / share).sqrt() };
-        let factor = self.latents.factor;
+        let factor = self.latent_factor();
         let most = MAX_SIDE / factor * factor;
         let side = |pixels: usize| {
             let scaled = pixels as f64 * scale;
@@ -82,7 +84,9 @@ pub(super) struct Parameters {
     pub(super) latents: [usize; 3],
     pub(super) steps: usize,
     pub(super) guidance: f32,
-    /// Scale of guidance by the picture, of U-Nets that take one beside the latents.
+    /// What the guidance is of models of this kind if nobody says otherwise.
+    pub(super) usual_guidance: f32,
+    /// Scale of guidance by the picture, of denoisers that take one beside the latents.
     pub(super) image_guidance: f32,
     /// With guidance one for the negative prompt and one for each that is composed; 3 with guidance by a picture, too.
     pub(super) passes: usize,
@@ -94,7 +98,7 @@ pub(super) struct Parameters {
     pub(super) skip: usize,
     /// Pieces in which texts are read.
     pub(super) pieces: usize,
-    /// What the U-Net takes beside the latents.
+    /// What the denoiser takes beside the latents.
     pub(super) beside: Beside,
     /// The first call of the sampler: those before it are left out if there is a picture to begin with.
     pub(super) first: usize,
@@ -119,17 +123,21 @@ impl Parameters {
     pub(super) fn new(model: &TextToImage, request: &Request) -> Result<Self> {
         request.check()?;
         let preset = request.preset;
+        let flow = model.facts.flow;
         let (scheduler, steps, few_steps) = steps(model, request)?;
+        let size = size(model, request)?;
+        let [height, width] = [size.height, size.width].map(|side| side / model.latents.factor);
         let eta = request.eta.or(preset.and_then(|preset| preset.eta));
-        let options = sampler::Options { eta, ..sampler::Options::default() };
+        let options = sampler::Options { eta, ..options(model, request, &scheduler, steps, height * width) };
         let sampler = sampler::sampler(&scheduler, steps, &options)?;
-        let embedded = model.denoiser.guidance_width.is_some();
+        let embedded = model.facts.guidance != GuidanceInput::Passes;
         // What the pipelines of diffusers take: networks that know the picture's size need less.
-        let usual = match (embedded, few_steps, model.denoiser.text_and_sizes) {
-            (false, true, _) => 1.0,
-            (_, _, true) => 5.0,
-            (true, _, false) => 8.5,
-            (false, false, false) => 7.5,
+        let usual = match (flow, embedded, few_steps, model.facts.text_and_sizes) {
+            (Some(flow), ..) => flow.guidance,
+            (None, false, true, _) => 1.0,
+            (None, _, _, true) => 5.0,
+            (None, true, _, false) => 8.5,
+            (None, false, false, false) => 7.5,
         };
         let guidance = request.guidance.or(preset.map(|preset| preset.guidance)).or(model.defaults.guidance);
         let guidance = guidance.unwrap_or(usual);
@@ -137,7 +145,7 @@ impl Parameters {
         let image_guidance = request.image_guidance.unwrap_or(1.5);
         let guided = guidance > 1.0 && !embedded;
         let marks =
-            !model.encoders.is_empty() && model.encoders.iter().all(|(tokenizer, _)| tokenizer.spells_everything());
+            !model.encoders.is_empty() && model.encoders.iter().all(|encoder| encoder.tokenizer.spells_everything());
         let prompts = Prompts::new(request, steps, guided, marks);
         let composed = prompts.weights().len();
         let passes = match (guided, beside) {
@@ -151,15 +159,7 @@ impl Parameters {
             (true, Beside::Picture) if image_guidance >= 1.0 => 3,
             (true, _) => 1 + composed,
         };
-        // Of networks that know the picture's size the text is the states before the last layer, which others count as
-        // 2.
-        let skip = match (request.clip_skip, model.denoiser.text_and_sizes) {
-            (None, _) => 0,
-            (Some(layer), true) => layer.saturating_sub(2),
-            (Some(layer), false) => layer - 1,
-        };
         let pieces = pieces(model, request, &prompts, marks)?;
-        let size = size(model, request)?;
         let masked = request.init.as_ref().is_some_and(|init| init.mask.is_some());
         let strength = request.strength.unwrap_or(if masked { 1.0 } else { 0.8 });
         let first = match &request.init {
@@ -170,7 +170,6 @@ impl Parameters {
             None => without_picture(model).map(|()| 0)?,
         };
         check_controls(&request.controls, model.controls.len(), [size.height, size.width])?;
-        let [height, width] = [size.height, size.width].map(|side| side / model.latents.factor);
         let latents = [model.latents.channels, height, width];
         Ok(Self {
             size,
@@ -178,11 +177,12 @@ impl Parameters {
             latents,
             steps,
             guidance,
+            usual_guidance: usual,
             image_guidance,
             passes,
             prompts,
             marks,
-            skip,
+            skip: skipped(model, request),
             pieces,
             beside,
             first,
@@ -195,6 +195,19 @@ impl Parameters {
             scheduler,
             sampler,
         })
+    }
+
+    /// What a person should know whose guidance does not do what it does elsewhere, if anything.
+    pub(super) fn about_guidance(&self, request: &Request) -> Option<String> {
+        if self.usual_guidance <= 1.0 && self.passes > 1 {
+            let scale = self.guidance;
+            return Some(format!(
+                "the model was distilled to draw without guidance: {scale} takes twice the time and may spoil the picture"
+            ));
+        }
+        let negative = request.negative.as_ref().is_some_and(|text| !text.trim().is_empty());
+        (negative && self.passes == 1)
+            .then(|| "the negative prompt has no effect: the model is not guided by a second pass here".to_owned())
     }
 
     /// Latents in one call of the denoiser.
@@ -230,9 +243,24 @@ impl Parameters {
     }
 }
 
+/// Layers at the end of text encoders whose states are not the text. Of networks that know the picture's size, or join
+/// the texts of several encoders, the text is the states before the last layer, which others count as 2.
+fn skipped(model: &TextToImage, request: &Request) -> usize {
+    let before_last = model.facts.text_and_sizes || matches!(model.facts.text, TextLayout::Joined { .. });
+    match (request.clip_skip, before_last) {
+        (None, _) => 0,
+        (Some(layer), true) => layer.saturating_sub(2),
+        (Some(layer), false) => layer - 1,
+    }
+}
+
 /// In how many pieces the model reads the longest text.
 fn pieces(model: &TextToImage, request: &Request, prompts: &Prompts, marks: bool) -> Result<usize> {
-    let Some((tokenizer, _)) = model.encoders.first().filter(|_| marks && request.emphasis != Emphasis::Off) else {
+    let Some(Encoder { tokenizer, .. }) = model
+        .encoders
+        .first()
+        .filter(|encoder| marks && encoder.tokenizer.lead() > 0 && request.emphasis != Emphasis::Off)
+    else {
         return Ok(1);
     };
     let mut most = 1;
@@ -326,9 +354,12 @@ fn without_picture(model: &TextToImage) -> Result<()> {
 }
 
 /// The call that a drawing of so much strength begins with: of so many steps, the share that is not left out, rounded
-/// down, as in diffusers.
+/// as in diffusers.
 fn first_call(scheduler: &SchedulerConfig, sampler: &dyn Sampler, steps: usize, strength: f64) -> Result<usize> {
-    let kept = ((steps as f64 * strength) as usize).min(steps);
+    let share = (steps as f64 * strength).min(steps as f64);
+    // Pipelines of flow models round up.
+    let flows = matches!(scheduler.class, SchedulerClass::FlowEuler | SchedulerClass::FlowHeun);
+    let kept = if flows { steps - (steps as f64 - share) as usize } else { share as usize };
     if kept == 0 {
         fail!(
             Argument,
@@ -341,7 +372,8 @@ fn first_call(scheduler: &SchedulerConfig, sampler: &dyn Sampler, steps: usize, 
 }
 
 fn size(model: &TextToImage, request: &Request) -> Result<Size> {
-    let (factor, native) = (model.latents.factor, model.size());
+    let (factor, native) = (model.latent_factor(), model.size());
+    let most = model.facts.most.map_or(MAX_SIDE, |most| most.saturating_mul(model.latents.factor).min(MAX_SIDE));
     let own = request.init.as_ref().and_then(|init| match init.image.shape() {
         [_, _, height, width] => Some(Size { width: *width, height: *height }),
         _ => None,
@@ -349,9 +381,9 @@ fn size(model: &TextToImage, request: &Request) -> Result<Size> {
     let usual = own.unwrap_or(native);
     let (height, width) = (request.height.unwrap_or(usual.height), request.width.unwrap_or(usual.width));
     for (name, side) in [("height", height), ("width", width)] {
-        if side == 0 || side % factor != 0 || side > MAX_SIDE {
-            let near = (side / factor * factor).clamp(factor, MAX_SIDE / factor * factor);
-            fail!(Argument, "{name} {side} is no multiple of {factor} up to {MAX_SIDE}; try {near}");
+        if side == 0 || side % factor != 0 || side > most {
+            let near = (side / factor * factor).clamp(factor, (most / factor * factor).max(factor));
+            fail!(Argument, "{name} {side} is no multiple of {factor} up to {most}; try {near}");
         }
     }
     Ok(Size { width, height })
@@ -363,7 +395,8 @@ fn steps(model: &TextToImage, request: &Request) -> Result<(SchedulerConfig, usi
     let few = matches!(scheduler.class, SchedulerClass::Lcm | SchedulerClass::Tcd);
     let given = request.timesteps.as_ref().map(Vec::len);
     let of_preset = request.preset.map(|preset| preset.steps);
-    let steps = request.steps.or(given).or(of_preset).or(model.defaults.steps).unwrap_or(if few { 4 } else { 20 });
+    let usual = model.facts.flow.map_or(if few { 4 } else { 20 }, |flow| flow.steps);
+    let steps = request.steps.or(given).or(of_preset).or(model.defaults.steps).unwrap_or(usual);
     let usual = request.preset.filter(|preset| request.sampler.is_none() && preset.timesteps.len() == steps);
     match request.timesteps.as_deref().or(usual.map(|preset| preset.timesteps)) {
         Some(timesteps) => Ok((scheduler.with_timesteps(timesteps, steps)?, steps, few)),
@@ -383,6 +416,9 @@ fn scheduler(model: &TextToImage, request: &Request) -> Result<SchedulerConfig> 
     if let Some(name) = request.sampler.as_deref().or(preset.map(|preset| preset.sampler)) {
         scheduler = scheduler.with_sampler(name)?;
     }
+    if model.facts.flow.is_some() {
+        scheduler = on_flow(&scheduler)?;
+    }
     // The schedule of a preset is that of its sampler.
     let usual = preset.filter(|_| request.sampler.is_none()).and_then(|preset| preset.schedule);
     if let Some(name) = request.schedule.as_deref().or(usual) {
@@ -399,6 +435,32 @@ fn scheduler(model: &TextToImage, request: &Request) -> Result<SchedulerConfig> 
         );
     }
     Ok(scheduler)
+}
+
+/// The sampler of the same name on rectified flow.
+fn on_flow(scheduler: &SchedulerConfig) -> Result<SchedulerConfig> {
+    match scheduler.class {
+        SchedulerClass::FlowEuler | SchedulerClass::FlowHeun => Ok(scheduler.clone()),
+        SchedulerClass::Euler => scheduler.with_class(SchedulerClass::FlowEuler),
+        SchedulerClass::Heun => scheduler.with_class(SchedulerClass::FlowHeun),
+        other => fail!(Argument, "{other} does not draw with a model of rectified flow; choose euler or heun"),
+    }
+}
+
+/// What a sampler is told besides its config, of a picture of so many latents.
+fn options(
+    model: &TextToImage,
+    request: &Request,
+    scheduler: &SchedulerConfig,
+    steps: usize,
+    latents: usize,
+) -> sampler::Options {
+    let eta = request.eta;
+    let Some(flow) = model.facts.flow else { return sampler::Options { eta, ..sampler::Options::default() } };
+    let tokens = latents / model.facts.patch.pow(2);
+    let even = |i: usize| 1.0 - i as f64 * (1.0 - 1.0 / steps as f64) / (steps.max(2) - 1) as f64;
+    let sigmas = flow.even_levels.then(|| (0..steps).map(even).collect());
+    sampler::Options { eta, mu: scheduler.flow.dynamic.then(|| scheduler.flow.mu(tokens)), sigmas }
 }
 
 #[cfg(test)]

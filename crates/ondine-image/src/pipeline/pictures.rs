@@ -3,8 +3,8 @@
 use ondine_graph::{NDArray, Result, fail};
 
 use super::{
+    conditioning::Conditioning,
     denoise::Denoised,
-    encode::Conditioning,
     model::TextToImage,
     parameters::{Parameters, Size},
 };
@@ -96,7 +96,7 @@ impl Pictures {
     }
 
     /// Everything that a check of the drawing looks at, by name: `prompt_embeds`, `negative_embeds`, `timesteps`,
-    /// `latents_0` (the start) to `latents_n` (after the last call of the U-Net), `image`.
+    /// `latents_0` (the start) to `latents_n` (after the last call of the denoiser), `image`.
     ///
     /// # Errors
     /// If the prompt was not encoded, which cannot be.

@@ -1,15 +1,16 @@
-//! What is predicted in a step: by the U-Net under the guidance of texts and pictures, by its outermost blocks alone,
-//! or from what it said before.
+//! What is predicted in a step: by the denoiser under the guidance of texts and pictures, by its outermost blocks
+//! alone, or from what it said before.
 
 use std::collections::BTreeMap;
 
 use ondine_graph::{NDArray, Result, fail};
+use ondine_models::GuidanceInput;
 use ondine_runtime::{Function, State, Wish};
 
 use super::{
+    conditioning::{Conditioning, batch, takes},
     control::{self, Steering},
     edit::Start,
-    encode::{Conditioning, batch, takes},
     parameters::Parameters,
     preview::Colours,
 };
@@ -25,23 +26,25 @@ pub(super) struct Task<'a> {
     pub(super) texts: &'a [Conditioning],
     pub(super) request: &'a Request,
     pub(super) start: Start,
-    /// What steers the U-Net.
+    /// What steers the denoiser.
     pub(super) steering: Steering,
     /// What latents look like, if that is asked for on the way.
     pub(super) colours: Option<Colours>,
-    /// That of the guidance scale as the U-Net takes it, if it does.
-    pub(super) guidance_width: Option<usize>,
-    /// Numbers about the picture's size that the U-Net takes, if it does.
+    /// How guidance enters.
+    pub(super) guidance: GuidanceInput,
+    /// What timesteps are divided by.
+    pub(super) time_divisor: f32,
+    /// Numbers about the picture's size that the denoiser takes, if it does.
     pub(super) time_ids: usize,
 }
 
-/// Of so many steps one runs the whole U-Net if its deep maps are kept (Ma et al. 2023).
+/// Of so many steps one runs the whole denoiser if its deep maps are kept (Ma et al. 2023).
 const DEEP_EVERY: usize = 3;
 /// The first steps run it whole: what the picture will be of is decided there.
 const WHOLE_FIRST: usize = 4;
 
-/// The U-Net of a drawing.
-pub(super) struct Unet {
+/// The denoiser of a drawing.
+pub(super) struct Denoiser {
     /// All of it.
     pub(super) whole: Function,
     /// Its outermost blocks, for which deep maps are kept.
@@ -50,7 +53,7 @@ pub(super) struct Unet {
 
 /// Predicts step after step.
 pub(super) struct Predictor<'a> {
-    unet: &'a Unet,
+    denoiser: &'a Denoiser,
     task: &'a Task<'a>,
     steering: Steering,
     /// Passes of a step that is guided.
@@ -64,15 +67,15 @@ pub(super) struct Predictor<'a> {
     forecast: Option<Forecast>,
     /// The deep maps, and steps since they were made.
     deep: Option<(NDArray, usize)>,
-    /// Calls of the whole U-Net.
+    /// Calls of the whole denoiser.
     calls: usize,
 }
 
 impl<'a> Predictor<'a> {
-    pub(super) fn new(unet: &'a Unet, task: &'a Task<'a>, steering: Steering, parameters: &Parameters) -> Self {
+    pub(super) fn new(denoiser: &'a Denoiser, task: &'a Task<'a>, steering: Steering, parameters: &Parameters) -> Self {
         let forecast = (parameters.speedup == Some(Speedup::Spectrum)).then(|| Forecast::new(parameters.calls()));
         Self {
-            unet,
+            denoiser,
             task,
             steering,
             passes: parameters.passes,
@@ -87,7 +90,7 @@ impl<'a> Predictor<'a> {
         }
     }
 
-    /// How often the whole U-Net was called.
+    /// How often the whole denoiser was called.
     pub(super) fn calls(&self) -> usize {
         self.calls
     }
@@ -107,7 +110,7 @@ impl<'a> Predictor<'a> {
             texts = texts.into_iter().skip(1).take(1).collect();
         }
         if texts != self.guiding {
-            self.inputs = fixed_inputs(&self.unet.whole, self.task, parameters, &texts)?;
+            self.inputs = fixed_inputs(&self.denoiser.whole, self.task, parameters, &texts)?;
             self.guiding = texts;
             self.deep = None;
             self.forecast.iter_mut().for_each(Forecast::reset);
@@ -123,7 +126,7 @@ impl<'a> Predictor<'a> {
         Ok(prediction)
     }
 
-    /// What the U-Net says for all passes.
+    /// What the denoiser says for all passes.
     fn output(&mut self, call: usize, latents: &[f32], parameters: &Parameters, wish: &Wish) -> Result<NDArray> {
         let batch = parameters.batch();
         let [_, height, width] = parameters.latents;
@@ -132,8 +135,8 @@ impl<'a> Predictor<'a> {
         parameters.sampler.scale_model_input(call, latents, &mut self.scaled);
         let (sample, wide) = model_input(&self.scaled, &self.task.start, parameters);
         self.inputs.insert("sample", NDArray::new(&[batch, wide, height, width], &sample)?);
-        self.inputs.insert("timestep", NDArray::new(&[batch], &vec![timestep; batch])?);
-        if let (Some(shallow), Some((deep, age))) = (&self.unet.shallow, &mut self.deep)
+        self.inputs.insert("timestep", NDArray::new(&[batch], &vec![timestep / self.task.time_divisor; batch])?);
+        if let (Some(shallow), Some((deep, age))) = (&self.denoiser.shallow, &mut self.deep)
             && *age < DEEP_EVERY
             && self.calls >= WHOLE_FIRST
         {
@@ -151,16 +154,17 @@ impl<'a> Predictor<'a> {
         };
         let residuals = residuals.iter().map(|(name, array)| (name.as_str(), array));
         let inputs: Vec<_> = self.inputs.iter().map(|(name, array)| (*name, array)).chain(residuals).collect();
-        let mut outputs = self.unet.whole.run_until(&inputs, &mut self.state, wish)?;
+        let mut outputs = self.denoiser.whole.run_until(&inputs, &mut self.state, wish)?;
         self.calls += 1;
-        if self.unet.shallow.is_some() {
+        if self.denoiser.shallow.is_some() {
             self.deep = Some((outputs.take("deep")?, 1));
         }
         outputs.take("out_sample")
     }
 }
 
-/// What the U-Net sees: the latents, once for each pass, and what it takes beside them; and how many channels that is.
+/// What the denoiser sees: the latents, once for each pass, and what it takes beside them; and how many channels that
+/// is.
 /// Guidance by a picture has a pass without the picture, which comes last.
 fn model_input(latents: &[f32], start: &Start, parameters: &Parameters) -> (Vec<f32>, usize) {
     let [channels, height, width] = parameters.latents;
@@ -181,9 +185,9 @@ fn model_input(latents: &[f32], start: &Start, parameters: &Parameters) -> (Vec<
     (input, channels + extra / plane.max(1))
 }
 
-/// The inputs that stay the same as long as the same texts guide, of those that the U-Net takes.
+/// The inputs that stay the same as long as the same texts guide, of those that the denoiser takes.
 fn fixed_inputs(
-    unet: &Function,
+    denoiser: &Function,
     task: &Task<'_>,
     parameters: &Parameters,
     texts: &[usize],
@@ -197,11 +201,11 @@ fn fixed_inputs(
         passes.iter().flat_map(|text| std::iter::repeat_n(&task.texts[*text], parameters.count)).collect();
     let mut inputs = batch(&rows)?;
     let pooled = inputs.remove("pooled");
-    let takes = |wanted: &str| takes(unet.graph(), wanted);
+    let takes = |wanted: &str| takes(denoiser.graph(), wanted);
     if !takes("encoder_attention_mask") {
         inputs.remove("encoder_attention_mask");
     }
-    for name in ["class_labels", "text_embeds"] {
+    for name in ["class_labels", "text_embeds", "pooled_projections"] {
         if takes(name) {
             let Some(pooled) = &pooled else { fail!(Unsupported, "the text encoder yields no {name}") };
             inputs.insert(name, pooled.clone());
@@ -211,9 +215,15 @@ fn fixed_inputs(
         let ids = size_numbers(task, parameters);
         inputs.insert("time_ids", NDArray::new(&[rows.len(), task.time_ids], &ids)?);
     }
-    if let Some(width) = task.guidance_width.filter(|_| takes("timestep_cond")) {
-        let embedding = scale_embedding(parameters.guidance, width);
-        inputs.insert("timestep_cond", NDArray::new(&[rows.len(), width], &embedding.repeat(rows.len()))?);
+    match task.guidance {
+        GuidanceInput::Waves(width) => {
+            let embedding = scale_embedding(parameters.guidance, width);
+            inputs.insert("timestep_cond", NDArray::new(&[rows.len(), width], &embedding.repeat(rows.len()))?);
+        }
+        GuidanceInput::Number => {
+            inputs.insert("guidance", NDArray::new(&[rows.len()], &vec![parameters.guidance; rows.len()])?);
+        }
+        GuidanceInput::Passes => {}
     }
     Ok(inputs)
 }

@@ -91,11 +91,10 @@ fn least_squares(samples: &[Vec<f64>], values: &[f64]) -> Vec<f64> {
         })
         .collect();
     for i in 0..count {
-        for j in (0..count).filter(|&j| j != i) {
-            let factor = rows[j][i] / rows[i][i];
-            for k in i..=count {
-                rows[j][k] -= factor * rows[i][k];
-            }
+        let pivot = rows[i].clone();
+        for row in rows.iter_mut().enumerate().filter_map(|(j, row)| (j != i).then_some(row)) {
+            let factor = row[i] / pivot[i];
+            row.iter_mut().zip(&pivot).skip(i).for_each(|(x, above)| *x -= factor * above);
         }
     }
     (0..count).map(|i| rows[i][count] / rows[i][i]).collect()

@@ -43,6 +43,24 @@ pub fn chunks(tokenizer: &Tokenizer, spans: &[Span]) -> Result<(Vec<Chunk>, usiz
     Ok((filling.chunks, count))
 }
 
+/// A prompt as one chunk of all that the encoder can read, and the number of its tokens.
+///
+/// # Errors
+/// As [`chunks`].
+pub fn one_chunk(tokenizer: &Tokenizer, spans: &[Span]) -> Result<(Vec<Chunk>, usize)> {
+    let mut filling = Filling { tokenizer, chunks: Vec::new(), tokens: Vec::new(), comma: None };
+    let mut count = 0;
+    for span in spans {
+        let Span::Text(text, weight) = span else { continue };
+        let ids = tokenizer.ids(text)?;
+        count += ids.len();
+        filling.tokens.extend(ids.into_iter().map(|id| (id, *weight as f32)));
+    }
+    filling.tokens.truncate(tokenizer.room());
+    filling.close();
+    Ok((filling.chunks, count))
+}
+
 struct Filling<'t> {
     tokenizer: &'t Tokenizer,
     chunks: Vec<Chunk>,
@@ -53,7 +71,7 @@ struct Filling<'t> {
 
 impl Filling<'_> {
     fn add(&mut self, id: i64, weight: f32, is_comma: bool) {
-        let room = self.tokenizer.max_length() - 2;
+        let room = self.tokenizer.room();
         if is_comma {
             self.comma = Some(self.tokens.len());
         } else if self.tokens.len() == room
@@ -74,7 +92,7 @@ impl Filling<'_> {
         let ids: Vec<i64> = tokens.iter().map(|(id, _)| *id).collect();
         let ids = self.tokenizer.framed(&ids);
         let mut weights = vec![1.0; ids.len()];
-        weights.iter_mut().skip(1).zip(tokens).for_each(|(weight, (_, given))| *weight = given);
+        weights.iter_mut().skip(self.tokenizer.lead()).zip(tokens).for_each(|(weight, (_, given))| *weight = given);
         self.chunks.push(Chunk { ids, weights });
         self.comma = None;
     }

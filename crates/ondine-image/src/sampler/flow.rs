@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     noise::NoiseSource,
-    schedule::{Levels, SchedulerConfig, linspace},
+    schedule::{Levels, SchedulerConfig, SigmaSchedule, linspace, remake},
 };
 
 /// What both share.
@@ -92,37 +92,51 @@ impl Update for FlowHeun {
     }
 }
 
-/// Noise levels from 1 down, shifted, and 0 at the end.
+/// Noise levels from 1 down, shifted, spread anew between their ends if a curve is chosen, and 0 at the end.
 ///
 /// Without levels of the caller's own they run evenly between the ends of the training table, which
 /// is shifted already, so that a static shift acts twice on the lower end, as it does in diffusers.
 fn flow_levels(config: &SchedulerConfig, steps: usize, options: &Options) -> Result<Levels> {
     let total = config.train_timesteps as f64;
-    let shift = match (config.flow.dynamic, options.mu) {
-        (false, _) => config.flow.shift,
-        (true, Some(mu)) if mu.is_finite() => mu.exp(),
+    let flow = &config.flow;
+    let shift = match (flow.dynamic, options.mu) {
+        (false, _) => flow.shift,
+        (true, Some(mu)) if mu.is_finite() && !flow.linear => mu.exp(),
+        (true, Some(mu)) if mu.is_finite() && mu > 0.0 => mu,
         (true, _) => {
             fail!(Argument, "use_dynamic_shifting needs a finite mu, which follows from the picture's size");
         }
     };
-    let unshifted = match &options.sigmas {
-        Some(sigmas) if sigmas.len() == steps => sigmas.clone(),
-        Some(sigmas) => {
-            fail!(Argument, "{} noise levels are given for {steps} steps; give one a step", sigmas.len());
+    let shifted: Vec<f64> = match &options.sigmas {
+        // Rounded like numpy, whose levels are f32 if they are given.
+        Some(given) if given.len() == steps => {
+            let of = |s: f64| f64::from(shifted_f32(s as f32, shift as f32, flow.dynamic));
+            given.iter().copied().map(of).collect()
+        }
+        Some(given) => {
+            fail!(Argument, "{} noise levels are given for {steps} steps; give one a step", given.len());
         }
         None => {
-            let static_shift = if config.flow.dynamic { 1.0 } else { config.flow.shift as f32 };
+            let static_shift = if flow.dynamic { 1.0 } else { flow.shift as f32 };
             let end = |t: f32| {
                 let sigma = t / total as f32;
                 f64::from(static_shift * sigma / (1.0 + (static_shift - 1.0) * sigma)) * total
             };
             let spaced = linspace(end(total as f32), end(1.0), steps);
-            spaced.into_iter().map(|t| t / total).collect()
+            spaced.into_iter().map(|t| t / total).map(|s| shift * s / (1.0 + (shift - 1.0) * s)).collect()
         }
     };
-    let shifted = |s: f64| (shift * s / (1.0 + (shift - 1.0) * s)) as f32;
-    let mut sigmas: Vec<f32> = unshifted.into_iter().map(shifted).collect();
+    let levels = match (config.sigma_schedule, shifted.first(), shifted.last()) {
+        (SigmaSchedule::Table, ..) | (_, None, _) | (_, _, None) => shifted,
+        (schedule, Some(&high), Some(&low)) => remake(schedule, low, high, steps),
+    };
+    let mut sigmas: Vec<f32> = levels.into_iter().map(|sigma| sigma as f32).collect();
     let timesteps = sigmas.iter().map(|sigma| sigma * total as f32).collect();
     sigmas.push(0.0);
     Ok(Levels { timesteps, sigmas })
+}
+
+/// A level shifted, in the order of operations of each kind of shift.
+fn shifted_f32(s: f32, shift: f32, dynamic: bool) -> f32 {
+    if dynamic { shift / (shift + (1.0 / s - 1.0)) } else { shift * s / (1.0 + (shift - 1.0) * s) }
 }

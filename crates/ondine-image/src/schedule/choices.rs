@@ -164,6 +164,20 @@ pub struct EdmOptions {
 pub struct FlowOptions {
     /// `sigma -> shift * sigma / (1 + (shift - 1) * sigma)`.
     pub shift: f64,
-    /// The shift is `exp(mu)` with a `mu` given by the caller from the picture's size.
+    /// The shift follows from a `mu` that the caller gives, from the picture's size.
     pub dynamic: bool,
+    /// The shift is `mu` itself, not `exp(mu)`.
+    pub linear: bool,
+    /// `mu` of a picture of so many tokens, and of one of so many: `[tokens, mu]`.
+    pub by_size: [(f64, f64); 2],
+}
+
+impl FlowOptions {
+    /// `mu` of a picture of so many tokens: on the line through both sizes.
+    #[must_use]
+    pub fn mu(&self, tokens: usize) -> f64 {
+        let [(few, low), (many, high)] = self.by_size;
+        let slope = (high - low) / (many - few);
+        tokens as f64 * slope + (low - slope * few)
+    }
 }

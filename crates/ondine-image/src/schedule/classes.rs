@@ -247,8 +247,7 @@ impl SchedulerClass {
     /// Whether the class runs on noise levels (sigmas) that a schedule such as Karras may replace.
     #[must_use]
     pub fn takes_sigma_schedule(self) -> bool {
-        let flow = matches!(self, Self::FlowEuler | Self::FlowHeun);
-        self == Self::EulerAncestral || !flow && self.facts().takes("use_karras_sigmas")
+        self == Self::EulerAncestral || self.facts().takes("use_karras_sigmas")
     }
 
     /// Whether the class spreads timesteps as [`Spacing`](super::Spacing) says, rather than always linspace.

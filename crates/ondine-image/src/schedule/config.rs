@@ -221,10 +221,7 @@ impl SchedulerConfig {
                 sigma_data: keys.positive("sigma_data")?.unwrap_or(0.5),
                 rho: keys.positive("rho")?.unwrap_or(7.0),
             },
-            flow: FlowOptions {
-                shift: keys.positive("shift")?.unwrap_or(1.0),
-                dynamic: keys.flag("use_dynamic_shifting", false)?,
-            },
+            flow: keys.flow()?,
             timesteps: None,
             given,
         };

@@ -5,7 +5,8 @@ use serde_json::{Map, Value};
 
 use super::{
     choices::{
-        Algorithm, BetaSchedule, FinalSigma, Prediction, SigmaSchedule, SolverOptions, SolverType, Spacing, Variance,
+        Algorithm, BetaSchedule, FinalSigma, FlowOptions, Prediction, SigmaSchedule, SolverOptions, SolverType,
+        Spacing, Variance,
     },
     classes::{ClassFacts, SchedulerClass, is_key},
 };
@@ -164,6 +165,25 @@ impl<'a> Keys<'a> {
         Ok(chosen)
     }
 
+    pub(super) fn flow(&self) -> Result<FlowOptions> {
+        const SHIFTS: [(&str, bool); 2] = [("exponential", false), ("linear", true)];
+        const MOST: usize = 1 << 30;
+        let tokens =
+            [self.count("base_image_seq_len", 256, 1..=MOST)?, self.count("max_image_seq_len", 4096, 1..=MOST)?];
+        let [few, many] = tokens.map(|tokens| tokens as f64);
+        if few >= many {
+            return Err(self.wrong("max_image_seq_len", "give more than base_image_seq_len"));
+        }
+        let by_size = [(few, self.number("base_shift", 0.5)?), (many, self.number("max_shift", 1.15)?)];
+        let flow = matches!(self.facts.class, SchedulerClass::FlowEuler | SchedulerClass::FlowHeun);
+        Ok(FlowOptions {
+            shift: self.positive("shift")?.unwrap_or(1.0),
+            dynamic: self.flag("use_dynamic_shifting", false)?,
+            linear: flow && self.choice("time_shift_type", "exponential", &SHIFTS)?,
+            by_size,
+        })
+    }
+
     pub(super) fn final_sigma(&self) -> Result<FinalSigma> {
         match self.facts.class {
             SchedulerClass::Deis => Ok(FinalSigma::SigmaMin),
@@ -235,15 +255,6 @@ impl<'a> Keys<'a> {
         }
         if self.text("interpolation_type")?.unwrap_or("linear") != "linear" {
             return Err(self.wrong("interpolation_type", "known is linear"));
-        }
-        let flow = matches!(self.facts.class, SchedulerClass::FlowEuler | SchedulerClass::FlowHeun);
-        if flow && self.text("time_shift_type")?.unwrap_or("exponential") != "exponential" {
-            return Err(self.wrong("time_shift_type", "known is exponential"));
-        }
-        for (key, _) in SIGMA_FLAGS {
-            if flow && self.flag(key, false)? {
-                return Err(self.wrong(key, "flow samplers take no sigma schedule"));
-            }
         }
         if !self.flag("predict_x0", true)? {
             return Err(self.wrong("predict_x0", "only true is supported"));

@@ -47,3 +47,33 @@ pub fn timestep_embedding(m: &mut Module<'_>, x: Value, out: usize, activation: 
     let x = m.activation(activation, x)?;
     linear(&mut m.at("linear_2"), x, out, true)
 }
+
+/// What leads a transformer besides its text.
+#[derive(Clone, Copy, Debug)]
+pub struct Conditions {
+    /// The timestep, `[b]`, 0 to 1000.
+    pub timestep: Value,
+    /// The guidance scale of networks distilled with guidance, `[b]`, as the timestep is counted.
+    pub guidance: Option<Value>,
+    /// The vector of the whole text, `[b, any]`.
+    pub pooled: Value,
+}
+
+/// `CombinedTimestepTextProjEmbeddings` of diffusers, or `CombinedTimestepGuidanceTextProjEmbeddings`: `[b, out]`.
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn time_text_embedding(m: &mut Module<'_>, conditions: &Conditions, out: usize) -> Result<Value> {
+    const WAVES: usize = 256;
+    let embedded = |m: &mut Module<'_>, name: &str, number: Value| {
+        let waves = sinusoid(m, number, WAVES, true, 0.0)?;
+        timestep_embedding(&mut m.at(name), waves, out, Activation::Silu)
+    };
+    let mut sum = embedded(m, "timestep_embedder", conditions.timestep)?;
+    if let Some(guidance) = conditions.guidance {
+        let guidance = embedded(m, "guidance_embedder", guidance)?;
+        sum = m.add(sum, guidance)?;
+    }
+    let text = timestep_embedding(&mut m.at("text_embedder"), conditions.pooled, out, Activation::Silu)?;
+    m.add(sum, text)
+}

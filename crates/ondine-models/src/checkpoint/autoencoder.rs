@@ -16,8 +16,8 @@ const ATTENTION: [(&str, &str); 5] =
 
 /// Gives the tensors the names and shapes that they have in diffusers, and yields the config; that it
 /// cannot be told is found out after.
-pub(super) fn convert(weights: &mut Weights, scaling: f64) -> Result<Value> {
-    let config = config(weights, scaling);
+pub(super) fn convert(weights: &mut Weights, latents: (f64, Option<f64>)) -> Result<Value> {
+    let config = config(weights, latents);
     let mut names = Names::default();
     for (way, blocks) in [("encoder", "down"), ("decoder", "up")] {
         let levels = count(weights, |i| format!("{way}.{blocks}.{i}.block.0.conv1.weight"));
@@ -55,7 +55,7 @@ fn count(weights: &Weights, path: impl Fn(usize) -> String) -> usize {
     (0..).take_while(|&i| weights.get(&path(i)).is_some()).count()
 }
 
-fn config(weights: &Weights, scaling: f64) -> Result<Value> {
+fn config(weights: &Weights, (scaling, shift): (f64, Option<f64>)) -> Result<Value> {
     let first = |path: &str| shape(weights, path);
     let (Some(conv_in), Some(latents), Some(conv_out)) =
         (first("encoder.conv_in.weight"), first("decoder.conv_in.weight"), first("decoder.conv_out.weight"))
@@ -78,6 +78,7 @@ fn config(weights: &Weights, scaling: f64) -> Result<Value> {
         "layers_per_block": count(weights, |j| format!("encoder.down.0.block.{j}.conv1.weight")),
         "norm_num_groups": groups(&channels)?,
         "scaling_factor": scaling,
+        "shift_factor": shift,
         "use_quant_conv": weights.get("quant_conv.weight").is_some(),
         "use_post_quant_conv": weights.get("post_quant_conv.weight").is_some(),
         "mid_block_add_attention": weights.get("encoder.mid.attn_1.norm.weight").is_some(),

@@ -1,6 +1,10 @@
 //! The tensors of a part: their shapes, and the names and forms that they have in diffusers.
 
-use ondine_graph::{AlignedBytes, DType, Result, Tensor, Weights, fail};
+use ondine_graph::{
+    AlignedBytes, DType, Result, Tensor, Weights,
+    encoding::{ENCODING, Levels, PARTS},
+    fail,
+};
 
 /// The shape of a tensor, if there is one with at least a dimension; of one in few bits that of its numbers.
 pub(super) fn shape(weights: &Weights, path: &str) -> Option<Vec<usize>> {
@@ -63,27 +67,96 @@ fn insert(weights: &mut Weights, path: &str, file: &std::sync::Arc<str>, shape: 
 
 /// Cuts a tensor into three of a third of its rows each, which get names of their own.
 pub(super) fn split_in_three(weights: &mut Weights, path: &str, names: &[String; 3]) -> Result<()> {
+    let rows = shape(weights, path).map_or(0, |shape| shape[0]);
+    if !rows.is_multiple_of(3) {
+        fail!(Shape, "`{path}` of {rows} rows is not queries, keys and values");
+    }
+    let parts: Vec<_> = names.iter().map(|name| (name.clone(), rows / 3)).collect();
+    split_rows(weights, path, &parts)
+}
+
+/// Cuts a tensor into parts of so many rows each, which get names of their own; blocks of rows stay as they are. What
+/// is not there is not cut.
+pub(super) fn split_rows(weights: &mut Weights, path: &str, parts: &[(String, usize)]) -> Result<()> {
     let Some(tensor) = weights.get(path).cloned() else { return Ok(()) };
     let shape = shape(weights, path).unwrap_or_default();
-    let rows = shape.first().copied().unwrap_or(0);
-    if rows == 0 || !rows.is_multiple_of(3) {
-        fail!(Shape, "{}: `{path}` {shape:?} is not queries, keys and values", tensor.file);
+    let rows: usize = parts.iter().map(|(_, rows)| rows).sum();
+    if rows == 0 || shape.first() != Some(&rows) {
+        fail!(Shape, "{}: `{path}` {shape:?} is no whole of {rows} rows", tensor.file);
     }
-    let third = [&[rows / 3], &shape[1..]].concat();
-    if weights.is_encoded(path) {
-        let (values, _) = numbers(weights, path)?;
-        for (name, part) in names.iter().zip(values.chunks(values.len() / 3)) {
-            insert(weights, name, &tensor.file, &third, part);
-        }
-    } else {
-        let len = tensor.bytes.len() / 3;
-        for (i, name) in names.iter().enumerate() {
-            let Some(bytes) = tensor.bytes.slice(i * len, len) else { fail!(Format, "`{path}` is not whole") };
-            weights.insert(name, Tensor { shape: third.clone(), bytes, ..tensor.clone() });
-        }
-    }
+    let encoding = weights.encoding(path)?;
+    let blocks = encoding.as_ref().is_some_and(|encoding| matches!(encoding.levels, Levels::Blocks(_)));
+    let header = weights.get(&format!("{path}{ENCODING}")).cloned().filter(|_| blocks);
+    let decoded = if encoding.is_some() && !blocks { Some(numbers(weights, path)?.0) } else { None };
     weights.remove_encoding(path);
     weights.retain(|name| name != path);
+    let mut start = 0;
+    for (name, count) in parts {
+        let part = [&[*count], &shape[1..]].concat();
+        match &decoded {
+            Some(values) => {
+                let row = values.len() / rows;
+                insert(weights, name, &tensor.file, &part, &values[start * row..(start + count) * row]);
+            }
+            None => {
+                let row = tensor.bytes.len() / rows;
+                let Some(bytes) = tensor.bytes.slice(start * row, count * row) else {
+                    fail!(Format, "`{path}` is not whole")
+                };
+                // Blocks are bytes by row; what they stand for is said beside them.
+                let stored = [&[*count], &tensor.shape[1..]].concat();
+                weights.insert(name, Tensor { shape: stored, bytes, ..tensor.clone() });
+                if let Some(header) = &header {
+                    weights.insert(&format!("{name}{ENCODING}"), with_rows(header, *count));
+                }
+            }
+        }
+        start += count;
+    }
+    Ok(())
+}
+
+/// The header of an encoded weight, which lists bits, group and shape, for another number of rows.
+fn with_rows(header: &Tensor, rows: usize) -> Tensor {
+    const ROWS: std::ops::Range<usize> = 16..24;
+    let mut bytes = AlignedBytes::zeroed(header.bytes.len());
+    bytes.as_mut_slice().copy_from_slice(&header.bytes);
+    if let Some(place) = bytes.as_mut_slice().get_mut(ROWS) {
+        place.copy_from_slice(&(rows as i64).to_le_bytes());
+    }
+    Tensor { bytes: bytes.into(), ..header.clone() }
+}
+
+/// Gives a tensor another name, with all that belongs to it.
+pub(super) fn rename_with(weights: &mut Weights, from: &str, to: &str) -> Result<()> {
+    weights.rename(|name| {
+        let rest = name.strip_prefix(from)?;
+        (rest.is_empty() || PARTS.contains(&rest)).then(|| format!("{to}{rest}"))
+    })
+}
+
+/// Swaps the first and the second half of the rows of a tensor, which gets another name. What is not there is not
+/// swapped.
+pub(super) fn swap_halves(weights: &mut Weights, path: &str, name: &str) -> Result<()> {
+    let Some(tensor) = weights.get(path).cloned() else { return Ok(()) };
+    let Some(shape) = shape(weights, path).filter(|shape| shape[0] % 2 == 0) else {
+        fail!(Shape, "{}: `{path}` is not two halves", tensor.file);
+    };
+    if weights.is_encoded(path) {
+        let (mut values, _) = numbers(weights, path)?;
+        let half = values.len() / 2;
+        values.rotate_left(half);
+        weights.remove_encoding(path);
+        weights.retain(|other| other != path);
+        insert(weights, name, &tensor.file, &shape, &values);
+        return Ok(());
+    }
+    let mut bytes = AlignedBytes::zeroed(tensor.bytes.len());
+    let (first, second) = tensor.bytes.split_at(tensor.bytes.len() / 2);
+    bytes.as_mut_slice()[..second.len()].copy_from_slice(second);
+    bytes.as_mut_slice()[second.len()..].copy_from_slice(first);
+    weights.retain(|other| other != path);
+    weights.insert(name, Tensor { bytes: bytes.into(), ..tensor });
     Ok(())
 }
 
@@ -104,6 +177,8 @@ pub(super) fn transpose(weights: &mut Weights, path: &str, name: &str) -> Result
 
 #[cfg(test)]
 mod tests {
+    use ondine_graph::{block::Block, encoding::BLOCKS};
+
     use super::*;
 
     fn tensor(shape: &[usize]) -> Tensor {
@@ -130,12 +205,43 @@ mod tests {
     }
 
     #[test]
+    fn rows_in_blocks_stay_in_blocks() {
+        // Two rows of one block of Q8_0 each: a scale in half precision and 32 numbers.
+        let block = |scale: u16, number: i8| [&scale.to_le_bytes()[..], &number.to_le_bytes().repeat(32)].concat();
+        let (one, half) = (0x3c00, 0x3800);
+        let bytes = [block(one, 3), block(half, -4)].concat();
+        let header: Vec<u8> =
+            [BLOCKS as i64 + i64::from(Block::Q8_0.id()), 32, 2, 32].iter().flat_map(|n| n.to_le_bytes()).collect();
+        let tensor = |dtype, shape: &[usize], bytes: &[u8]| Tensor {
+            dtype,
+            shape: shape.to_vec(),
+            bytes: bytes.into(),
+            file: "memory".into(),
+        };
+        let mut weights = Weights::default();
+        weights.insert("w", tensor(DType::U8, &[2, 34], &bytes));
+        weights.insert("w.encoding", tensor(DType::I64, &[4], &header));
+        split_rows(&mut weights, "w", &[("a".to_owned(), 1), ("b".to_owned(), 1)]).unwrap();
+        assert!(weights.is_encoded("b") && weights.get("w").is_none() && weights.get("w.encoding").is_none());
+        assert_eq!(shape(&weights, "b"), Some(vec![1, 32]));
+        assert_eq!((&*weights.to_f32("a").unwrap(), &*weights.to_f32("b").unwrap()), (&[3.0; 32][..], &[-2.0; 32][..]));
+    }
+
+    #[test]
     fn rows_are_cut_and_matrices_swapped() {
         let mut weights = Weights::default();
         weights.insert("in_proj", tensor(&[6, 2]));
         split_in_three(&mut weights, "in_proj", &["q", "k", "v"].map(str::to_owned)).unwrap();
         assert_eq!(&*weights.to_f32("k").unwrap(), [4.0, 5.0, 6.0, 7.0]);
         assert!(weights.get("in_proj").is_none());
+        weights.insert("fused", tensor(&[4, 1]));
+        split_rows(&mut weights, "fused", &[("a".to_owned(), 1), ("b".to_owned(), 3)]).unwrap();
+        assert_eq!(
+            (&*weights.to_f32("a").unwrap(), &*weights.to_f32("b").unwrap()),
+            (&[0.0][..], &[1.0, 2.0, 3.0][..])
+        );
+        swap_halves(&mut weights, "q", "swapped_q").unwrap();
+        assert_eq!(&*weights.to_f32("swapped_q").unwrap(), [2.0, 3.0, 0.0, 1.0]);
         weights.insert("odd", tensor(&[4, 2]));
         assert!(split_in_three(&mut weights, "odd", &["q", "k", "v"].map(str::to_owned)).is_err());
         transpose(&mut weights, "odd", "swapped").unwrap();

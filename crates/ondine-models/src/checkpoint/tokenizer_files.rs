@@ -15,15 +15,8 @@ pub(super) const END: &str = "<|endoftext|>";
 
 /// Adds the files of a tokenizer that fills texts up with `pad`, or those that `configs` has in the folder.
 pub(super) fn add(files: &mut Files, folder: &str, pad: &str, configs: Option<&Source>) -> Result<()> {
-    if let Some(configs) = configs {
-        let names = configs.list(folder)?;
-        for name in &names {
-            let path = format!("{folder}/{name}");
-            files.insert(&path, &configs.text(&path)?);
-        }
-        if !names.is_empty() {
-            return Ok(());
-        }
+    if copy(files, folder, configs)? {
+        return Ok(());
     }
     files.insert(&format!("{folder}/vocab.json"), &vocabulary());
     files.insert(&format!("{folder}/merges.txt"), MERGES);
@@ -33,6 +26,17 @@ pub(super) fn add(files: &mut Files, folder: &str, pad: &str, configs: Option<&S
     });
     files.insert(&format!("{folder}/tokenizer_config.json"), &config.to_string());
     Ok(())
+}
+
+/// Adds the files that `configs` has in the folder; false if there are none.
+pub(super) fn copy(files: &mut Files, folder: &str, configs: Option<&Source>) -> Result<bool> {
+    let Some(configs) = configs else { return Ok(false) };
+    let names = configs.list(folder)?;
+    for name in &names {
+        let path = format!("{folder}/{name}");
+        files.insert_bytes(&path, configs.open(&path)?);
+    }
+    Ok(!names.is_empty())
 }
 
 /// A `vocab.json`: the bytes, the bytes that end a word, what the merges yield, and two special tokens.

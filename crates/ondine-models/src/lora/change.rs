@@ -65,23 +65,26 @@ pub(super) enum Of<'c> {
 
 impl Of<'_> {
     /// The recipe of the changed tensor `path` of `network`, which is of `shape`; tensors of the adapter, which are in
-    /// `from`, go into the network's weights under names that begin with `prefix`.
+    /// `from`, go into the network's weights under names that begin with `prefix`. Of a change of several tensors,
+    /// whose rows are one after the other, `rows` are the first of this one and those of all.
+    #[expect(clippy::too_many_arguments, reason = "all that a recipe is made of")]
     pub(super) fn recipe(
         self,
         network: &mut Network,
         path: &str,
         shape: &[usize],
+        rows: Option<(usize, usize)>,
         from: &Weights,
         prefix: &str,
         share: f32,
     ) -> Result<Recipe> {
-        let mut maker = Maker { graph: Graph::new(), from, prefix, taken: Vec::new() };
+        let mut maker = Maker { graph: Graph::new(), from, prefix, rows, taken: Vec::new() };
         let base = network.base(&mut maker.graph, path, shape)?;
         let changed = match self {
             Self::Weight(change) => maker.changed(base, shape, change, share)?,
             Self::Bias(difference) => {
                 let difference = maker.tensor(difference)?;
-                let difference = maker.reshaped(difference, shape)?;
+                let difference = maker.own_rows(difference, shape)?;
                 let difference = maker.graph.affine(difference, share, 0.0)?;
                 maker.graph.add(base, difference)?
             }
@@ -97,6 +100,8 @@ struct Maker<'a> {
     graph: Graph,
     from: &'a Weights,
     prefix: &'a str,
+    /// The first row of the change that is this tensor's, and the rows of all, if it is not all.
+    rows: Option<(usize, usize)>,
     /// Tensors of the adapter that the graph reads: their names there, and in the network.
     taken: Vec<(String, String)>,
 }
@@ -165,7 +170,7 @@ impl Maker<'_> {
     fn delta(&mut self, shape: &[usize], change: &Change) -> Result<(Value, Option<usize>)> {
         if let Some(difference) = &change.difference {
             let difference = self.tensor(difference)?;
-            return Ok((self.reshaped(difference, shape)?, None));
+            return Ok((self.own_rows(difference, shape)?, None));
         }
         let (delta, rank) = if !change.hadamard.is_empty() {
             let (one, rank) = self.factor(&change.hadamard, [Factor::OneA, Factor::OneB, Factor::OneCore], None)?;
@@ -176,7 +181,20 @@ impl Maker<'_> {
         } else {
             self.low_rank(change)?
         };
-        Ok((self.reshaped(delta, shape)?, rank))
+        Ok((self.own_rows(delta, shape)?, rank))
+    }
+
+    /// What of a change is of a tensor of `shape`.
+    fn own_rows(&mut self, change: Value, shape: &[usize]) -> Result<Value> {
+        let Some((start, all)) = self.rows else { return self.reshaped(change, shape) };
+        let given = self.shape(change);
+        let (count, size) = (shape.first().copied().unwrap_or(0), given.iter().product::<usize>());
+        if all == 0 || size != shape.iter().skip(1).product::<usize>() * all {
+            fail!(Shape, "it changes a weight of shape {given:?}, the model's has {all} rows of {shape:?}");
+        }
+        let change = self.reshaped(change, &[all, size / all])?;
+        let change = self.graph.slice(change, 0, start, start + count)?;
+        self.reshaped(change, shape)
     }
 
     /// `up down`, with what stands between them in convolutions whose kernel is there.
@@ -256,8 +274,16 @@ impl Maker<'_> {
 
     /// A weight whose rows, or columns, have the lengths that the adapter learned.
     fn with_lengths(&mut self, weight: Value, shape: &[usize], magnitude: &str) -> Result<Value> {
-        let magnitude = self.tensor(magnitude)?;
-        let given = self.shape(magnitude);
+        let mut magnitude = self.tensor(magnitude)?;
+        let mut given = self.shape(magnitude);
+        if let Some((_, all)) = self.rows {
+            // Lengths of columns are those of all rows together.
+            if given.iter().product::<usize>() != all {
+                fail!(Unsupported, "lengths {given:?} of columns through layers that are one in the adapter");
+            }
+            magnitude = self.own_rows(magnitude, &[shape[0]])?;
+            given = vec![shape[0]];
+        }
         let count: usize = given.iter().product();
         let (rows, columns) = (shape[0], shape.get(1).copied().unwrap_or(1));
         let of_columns = given.len() > 1 && given[0] == 1 && count == columns;

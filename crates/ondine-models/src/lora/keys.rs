@@ -5,6 +5,7 @@ use std::fmt;
 /// The network that a name begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Target {
+    /// The denoiser, a U-Net or a transformer.
     Unet,
     /// A text encoder: the first, or the second.
     Text(u8),
@@ -106,6 +107,7 @@ const ENDS: &[(&str, Part)] = &[
 const STARTS: &[(&str, Target)] = &[
     ("lora_unet_", Target::Unet),
     ("lycoris_unet_", Target::Unet),
+    ("lora_transformer_", Target::Unet),
     ("lora_te1_", Target::Text(0)),
     ("lora_te2_", Target::Text(1)),
     ("lora_te_", Target::Text(0)),
@@ -118,6 +120,7 @@ const STARTS: &[(&str, Target)] = &[
     ("model.diffusion_model.", Target::Unet),
     ("diffusion_model.", Target::Unet),
     ("unet.", Target::Unet),
+    ("transformer.", Target::Unet),
     ("text_encoders.clip_l.transformer.", Target::Text(0)),
     ("text_encoders.clip_g.transformer.", Target::Text(1)),
     ("clip_l.transformer.", Target::Text(0)),
@@ -196,6 +199,7 @@ mod tests {
                 Part::Magnitude,
             ),
             (format!("unet.{dotted}.lora.up.weight"), unet(to_q), Part::Up),
+            ("transformer.proj_out.lora_A.weight".into(), unet("proj_out"), Part::Down),
             (
                 "unet.down_blocks.0.attn1.processor.to_q_lora.down.weight".into(),
                 unet("down_blocks_0_attn1_to_q"),

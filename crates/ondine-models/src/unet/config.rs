@@ -4,7 +4,7 @@ use ondine_graph::{Activation, Result, fail};
 use serde::Deserialize;
 
 use crate::{
-    architecture::DenoiserFacts,
+    architecture::{DenoiserFacts, GuidanceInput, TextLayout},
     config::{
         self, MAX_DEPTH, MAX_ROWS, MAX_WIDTH, PerLevel, TYPICAL_LATENTS, activation, bounded, epsilon, same_length,
         supported,
@@ -230,7 +230,11 @@ impl Config {
             text_and_sizes: self.addition_embed_type.is_some(),
             native,
             divisor: 1 << halvings,
-            guidance_width: self.time_cond_proj_dim,
+            patch: 1,
+            most: None,
+            guidance: self.time_cond_proj_dim.map_or(GuidanceInput::Passes, GuidanceInput::Waves),
+            text: TextLayout::SideBySide,
+            flow: None,
         }
     }
 

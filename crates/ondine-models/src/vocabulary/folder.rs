@@ -17,6 +17,8 @@ use crate::{
 
 const STEPS: &str = "tokenizer.json";
 const PIECES: &str = "tokenizer.model";
+/// The pieces of a T5, whose texts end with a token.
+const PIECES_OF_T5: &str = "spiece.model";
 const OPTIONS: &str = "tokenizer_config.json";
 /// Templates of chats, which newer checkpoints keep outside of the options.
 const TEMPLATE: &str = "chat_template.jinja";
@@ -46,6 +48,11 @@ impl Vocabulary {
             let wanted = |name: &str, default| options.get(name).and_then(Value::as_bool).unwrap_or(default);
             pieces.around[0].extend(pieces.begin.filter(|_| wanted("add_bos_token", true)));
             pieces.around[1].extend(pieces.end.filter(|_| wanted("add_eos_token", false)));
+            pieces
+        } else if exists(PIECES_OF_T5) {
+            let mut pieces =
+                Self::from_sentencepiece(&place(PIECES_OF_T5), &source.open(&join(folder, PIECES_OF_T5))?)?;
+            pieces.around[1].extend(pieces.end);
             pieces
         } else {
             fail!(Missing, "{}: no vocabulary here; expected {STEPS} or {PIECES}", source.describe(folder))

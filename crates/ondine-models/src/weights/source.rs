@@ -29,6 +29,11 @@ impl Files {
         self.0.insert(name.to_owned(), Bytes::from(text.as_bytes()));
     }
 
+    /// Adds or replaces a file.
+    pub(crate) fn insert_bytes(&mut self, name: &str, bytes: Bytes) {
+        self.0.insert(name.to_owned(), bytes);
+    }
+
     /// The files as those of a model; `name` stands for the file that they are in.
     pub(crate) fn source(self, name: &str) -> Source {
         Source::Inside(name.into(), Arc::new(self))

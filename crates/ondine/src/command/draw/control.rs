@@ -74,7 +74,7 @@ impl Controls {
     pub(super) fn add(&self, model: &mut TextToImage) -> anyhow::Result<()> {
         for Given { network: path, .. } in &self.controls {
             let network = if path.is_file() {
-                open_control(path, model.unet())?
+                open_control(path, model.denoiser())?
             } else {
                 Network::open(&Source::folder(path)?, "", None)?
             };

@@ -20,6 +20,10 @@ pub(super) struct Parts {
     #[arg(long, value_name = "PATH")]
     unet: Option<PathBuf>,
 
+    /// Take the transformer from this file or folder
+    #[arg(long, value_name = "PATH")]
+    transformer: Option<PathBuf>,
+
     /// Take the text encoder from this file or folder
     #[arg(long, value_name = "PATH", visible_alias = "clip-l")]
     text_encoder: Option<PathBuf>,
@@ -27,6 +31,10 @@ pub(super) struct Parts {
     /// Take the second text encoder from this file or folder
     #[arg(long = "text-encoder-2", value_name = "PATH", visible_alias = "clip-g")]
     text_encoder_2: Option<PathBuf>,
+
+    /// Take the third text encoder from this file or folder
+    #[arg(long = "text-encoder-3", value_name = "PATH")]
+    text_encoder_3: Option<PathBuf>,
 
     /// Configs of a checkpoint in one file that is not built like others: a folder as diffusers saves it
     #[arg(long, value_name = "FOLDER")]
@@ -44,8 +52,10 @@ impl Parts {
         let named = [
             ("vae", &self.vae),
             ("unet", &self.unet),
+            ("transformer", &self.transformer),
             ("text_encoder", &self.text_encoder),
             ("text_encoder_2", &self.text_encoder_2),
+            ("text_encoder_3", &self.text_encoder_3),
         ];
         let named = named.into_iter().filter_map(|(name, path)| Some((name, path.as_deref()?)));
         self.parts.iter().map(|(name, path)| (name.as_str(), path.as_path())).chain(named)

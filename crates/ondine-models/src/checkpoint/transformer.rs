@@ -1,0 +1,449 @@
+//! The transformers of Stable Diffusion 3 and `FLUX.1` under the names of the programs that trained them.
+
+use ondine_graph::{Result, Weights, fail};
+use serde_json::{Value, json};
+
+use super::tensors::{Names, rename_with, shape, split_rows, swap_halves};
+
+/// Which of the two it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `SD3Transformer2DModel`
+    Sd3,
+    /// `FluxTransformer2DModel`
+    Flux,
+}
+
+/// Tensors that only one kind has, under its first names and in diffusers.
+const MARKS: [(&str, Kind); 4] = [
+    ("joint_blocks.0.x_block.attn.qkv.weight", Kind::Sd3),
+    ("double_blocks.0.img_attn.qkv.weight", Kind::Flux),
+    ("pos_embed.pos_embed", Kind::Sd3),
+    ("x_embedder.weight", Kind::Flux),
+];
+
+impl Kind {
+    /// The kind of a part, if it is one of these.
+    pub(super) fn of(weights: &Weights) -> Option<Self> {
+        MARKS.iter().find(|(path, _)| weights.get(path).is_some()).map(|(_, kind)| *kind)
+    }
+
+    pub(super) fn class(self) -> &'static str {
+        match self {
+            Self::Sd3 => "SD3Transformer2DModel",
+            Self::Flux => "FluxTransformer2DModel",
+        }
+    }
+
+    /// True if the tensors have their first names.
+    pub(super) fn is_original(weights: &Weights) -> bool {
+        MARKS[..2].iter().any(|(path, _)| weights.get(path).is_some())
+    }
+}
+
+/// Layers of a joint block of Stable Diffusion 3, and what they are in diffusers.
+pub(crate) const SD3_LAYERS: [(&str, &str); 9] = [
+    ("x_block.attn.proj.", "attn.to_out.0."),
+    ("x_block.attn2.proj.", "attn2.to_out.0."),
+    ("context_block.attn.proj.", "attn.to_add_out."),
+    ("x_block.adaLN_modulation.1.", "norm1.linear."),
+    ("context_block.adaLN_modulation.1.", "norm1_context.linear."),
+    ("x_block.mlp.fc1.", "ff.net.0.proj."),
+    ("x_block.mlp.fc2.", "ff.net.2."),
+    ("context_block.mlp.fc1.", "ff_context.net.0.proj."),
+    ("context_block.mlp.fc2.", "ff_context.net.2."),
+];
+const SD3_NORMS: [(&str, &str); 6] = [
+    ("x_block.attn.ln_q.", "attn.norm_q."),
+    ("x_block.attn.ln_k.", "attn.norm_k."),
+    ("x_block.attn2.ln_q.", "attn2.norm_q."),
+    ("x_block.attn2.ln_k.", "attn2.norm_k."),
+    ("context_block.attn.ln_q.", "attn.norm_added_q."),
+    ("context_block.attn.ln_k.", "attn.norm_added_k."),
+];
+/// Layers of a block of `FLUX` with weights of their own for text and picture.
+pub(crate) const FLUX_LAYERS: [(&str, &str); 8] = [
+    ("img_attn.proj.", "attn.to_out.0."),
+    ("txt_attn.proj.", "attn.to_add_out."),
+    ("img_mod.lin.", "norm1.linear."),
+    ("txt_mod.lin.", "norm1_context.linear."),
+    ("img_mlp.0.", "ff.net.0.proj."),
+    ("img_mlp.2.", "ff.net.2."),
+    ("txt_mlp.0.", "ff_context.net.0.proj."),
+    ("txt_mlp.2.", "ff_context.net.2."),
+];
+const FLUX_NORMS: [(&str, &str); 4] = [
+    ("img_attn.norm.query_norm.scale", "attn.norm_q.weight"),
+    ("img_attn.norm.key_norm.scale", "attn.norm_k.weight"),
+    ("txt_attn.norm.query_norm.scale", "attn.norm_added_q.weight"),
+    ("txt_attn.norm.key_norm.scale", "attn.norm_added_k.weight"),
+];
+/// Layers of a block of `FLUX` with the same weights for both.
+pub(crate) const SINGLE_LAYERS: [(&str, &str); 2] = [("modulation.lin.", "norm.linear."), ("linear2.", "proj_out.")];
+const SINGLE_NORMS: [(&str, &str); 2] =
+    [("norm.query_norm.scale", "attn.norm_q.weight"), ("norm.key_norm.scale", "attn.norm_k.weight")];
+
+/// What sits behind the last dot of layers.
+const ENDS: [&str; 2] = ["weight", "bias"];
+
+/// Gives the tensors the names and forms that they have in diffusers, and yields the config; that it cannot be told is
+/// found out after. What no tensor says is taken from `known`, the config of a transformer that it takes the place of.
+pub(super) fn convert(weights: &mut Weights, kind: Kind, known: Option<&Value>) -> Result<Value> {
+    let known = known.filter(|config| config.get("_class_name").and_then(Value::as_str) == Some(kind.class()));
+    let config = match kind {
+        Kind::Sd3 => sd3_config(weights, known),
+        Kind::Flux => flux_config(weights, known),
+    };
+    match kind {
+        Kind::Sd3 => sd3(weights)?,
+        Kind::Flux => flux(weights)?,
+    }
+    config
+}
+
+fn count(weights: &Weights, path: impl Fn(usize) -> String) -> usize {
+    (0..).take_while(|&i| weights.get(&path(i)).is_some()).count()
+}
+
+/// Cuts queries, keys and values that are one tensor.
+fn split_qkv(weights: &mut Weights, from: &str, to: &str, names: [&str; 3]) -> Result<()> {
+    for end in ENDS {
+        let parts = names.map(|name| format!("{to}.{name}.{end}"));
+        let path = format!("{from}.{end}");
+        let rows = shape(weights, &path).map_or(0, |shape| shape[0]);
+        if !rows.is_multiple_of(3) {
+            fail!(Shape, "`{path}` of {rows} rows is not queries, keys and values");
+        }
+        let parts: Vec<_> = parts.into_iter().map(|name| (name, rows / 3)).collect();
+        split_rows(weights, &path, &parts)?;
+    }
+    Ok(())
+}
+
+const OWN: [&str; 3] = ["to_q", "to_k", "to_v"];
+const ADDED: [&str; 3] = ["add_q_proj", "add_k_proj", "add_v_proj"];
+
+/// The last norm yields shift before scale, and scale before shift in diffusers.
+fn swap(weights: &mut Weights, from: &str, to: &str) -> Result<()> {
+    ENDS.iter().try_for_each(|end| swap_halves(weights, &format!("{from}.{end}"), &format!("{to}.{end}")))
+}
+
+fn sd3(weights: &mut Weights) -> Result<()> {
+    let layers = count(weights, |i| format!("joint_blocks.{i}.x_block.attn.qkv.weight"));
+    let mut names = Names::default();
+    for (from, to) in [
+        ("x_embedder.proj.", "pos_embed.proj."),
+        ("t_embedder.mlp.0.", "time_text_embed.timestep_embedder.linear_1."),
+        ("t_embedder.mlp.2.", "time_text_embed.timestep_embedder.linear_2."),
+        ("y_embedder.mlp.0.", "time_text_embed.text_embedder.linear_1."),
+        ("y_embedder.mlp.2.", "time_text_embed.text_embedder.linear_2."),
+        ("final_layer.linear.", "proj_out."),
+    ] {
+        names.prefix(from.to_owned(), to.to_owned());
+    }
+    rename_with(weights, "pos_embed", "pos_embed.pos_embed")?;
+    swap(weights, "final_layer.adaLN_modulation.1", "norm_out.linear")?;
+    for i in 0..layers {
+        let (own, text) = (format!("joint_blocks.{i}.x_block"), format!("joint_blocks.{i}.context_block"));
+        let to = format!("transformer_blocks.{i}");
+        split_qkv(weights, &format!("{own}.attn.qkv"), &format!("{to}.attn"), OWN)?;
+        split_qkv(weights, &format!("{own}.attn2.qkv"), &format!("{to}.attn2"), OWN)?;
+        split_qkv(weights, &format!("{text}.attn.qkv"), &format!("{to}.attn"), ADDED)?;
+        if i + 1 == layers {
+            swap(weights, &format!("{text}.adaLN_modulation.1"), &format!("{to}.norm1_context.linear"))?;
+        }
+        for (from, layer) in SD3_LAYERS.iter().chain(&SD3_NORMS) {
+            names.prefix(format!("joint_blocks.{i}.{from}"), format!("{to}.{layer}"));
+        }
+    }
+    names.apply(weights)
+}
+
+fn flux(weights: &mut Weights) -> Result<()> {
+    let mut names = Names::default();
+    for (from, to) in [
+        ("img_in.", "x_embedder."),
+        ("txt_in.", "context_embedder."),
+        ("time_in.in_layer.", "time_text_embed.timestep_embedder.linear_1."),
+        ("time_in.out_layer.", "time_text_embed.timestep_embedder.linear_2."),
+        ("vector_in.in_layer.", "time_text_embed.text_embedder.linear_1."),
+        ("vector_in.out_layer.", "time_text_embed.text_embedder.linear_2."),
+        ("guidance_in.in_layer.", "time_text_embed.guidance_embedder.linear_1."),
+        ("guidance_in.out_layer.", "time_text_embed.guidance_embedder.linear_2."),
+        ("final_layer.linear.", "proj_out."),
+    ] {
+        names.prefix(from.to_owned(), to.to_owned());
+    }
+    swap(weights, "final_layer.adaLN_modulation.1", "norm_out.linear")?;
+    for i in 0..count(weights, |i| format!("double_blocks.{i}.img_attn.qkv.weight")) {
+        let (from, to) = (format!("double_blocks.{i}"), format!("transformer_blocks.{i}"));
+        split_qkv(weights, &format!("{from}.img_attn.qkv"), &format!("{to}.attn"), OWN)?;
+        split_qkv(weights, &format!("{from}.txt_attn.qkv"), &format!("{to}.attn"), ADDED)?;
+        for (layer, new) in FLUX_LAYERS.iter().chain(&FLUX_NORMS) {
+            names.prefix(format!("{from}.{layer}"), format!("{to}.{new}"));
+        }
+    }
+    for i in 0..count(weights, |i| format!("single_blocks.{i}.linear1.weight")) {
+        let (from, to) = (format!("single_blocks.{i}"), format!("single_transformer_blocks.{i}"));
+        single(weights, &from, &to)?;
+        for (layer, new) in SINGLE_LAYERS.iter().chain(&SINGLE_NORMS) {
+            names.prefix(format!("{from}.{layer}"), format!("{to}.{new}"));
+        }
+    }
+    names.apply(weights)
+}
+
+/// Queries, keys, values and what goes into the feed-forward are one tensor in a single block.
+fn single(weights: &mut Weights, from: &str, to: &str) -> Result<()> {
+    let width = shape(weights, &format!("{from}.linear2.weight")).map_or(0, |shape| shape[0]);
+    for end in ENDS {
+        let path = format!("{from}.linear1.{end}");
+        let rows = shape(weights, &path).map_or(0, |shape| shape[0]);
+        let Some(hidden) = rows.checked_sub(3 * width).filter(|hidden| *hidden > 0) else {
+            fail!(Shape, "`{path}` of {rows} rows is not queries, keys and values of {width} and a feed-forward");
+        };
+        let mut parts: Vec<_> = OWN.iter().map(|name| (format!("{to}.attn.{name}.{end}"), width)).collect();
+        parts.push((format!("{to}.proj_mlp.{end}"), hidden));
+        split_rows(weights, &path, &parts)?;
+    }
+    Ok(())
+}
+
+/// The sizes of a tensor that there must be.
+fn sizes(weights: &Weights, path: &str) -> Result<Vec<usize>> {
+    match shape(weights, path) {
+        Some(shape) => Ok(shape),
+        None => fail!(Missing, "the transformer has no `{path}`; is the file whole?"),
+    }
+}
+
+fn columns(weights: &Weights, path: &str) -> Result<usize> {
+    Ok(sizes(weights, path)?.get(1).copied().unwrap_or(0))
+}
+
+/// Width of a head of Stable Diffusion 3, where no norm says it.
+const HEAD: usize = 64;
+
+/// A size that a config says.
+fn size_of(config: Option<&Value>, option: &str) -> Option<usize> {
+    usize::try_from(config?.get(option)?.as_u64()?).ok().filter(|size| *size > 0)
+}
+
+fn sd3_config(weights: &Weights, known: Option<&Value>) -> Result<Value> {
+    let patch = sizes(weights, "x_embedder.proj.weight")?;
+    let [width, channels, side, _] = patch[..] else {
+        fail!(Shape, "`x_embedder.proj.weight` {patch:?} is no convolution");
+    };
+    let layers = count(weights, |i| format!("joint_blocks.{i}.x_block.attn.qkv.weight"));
+    let norm = shape(weights, "joint_blocks.0.x_block.attn.ln_q.weight");
+    let said = size_of(known, "attention_head_dim").unwrap_or(HEAD);
+    let head = norm.as_ref().map_or(said, |norm| norm[0]);
+    if head == 0 || width % head != 0 {
+        fail!(
+            Unsupported,
+            "heads of {head} do not fit a transformer of width {width}; give the configs with --config FOLDER, a folder \
+             as diffusers saves"
+        );
+    }
+    let positions = sizes(weights, "pos_embed")?.get(1).copied().unwrap_or(0);
+    let dual: Vec<usize> =
+        (0..layers).filter(|i| weights.get(&format!("joint_blocks.{i}.x_block.attn2.qkv.weight")).is_some()).collect();
+    Ok(json!({
+        "_class_name": Kind::Sd3.class(),
+        "sample_size": size_of(known, "sample_size").unwrap_or(128),
+        "patch_size": side,
+        "in_channels": channels,
+        "num_layers": layers,
+        "attention_head_dim": head,
+        "num_attention_heads": width / head,
+        "joint_attention_dim": columns(weights, "context_embedder.weight")?,
+        "caption_projection_dim": width,
+        "pooled_projection_dim": columns(weights, "y_embedder.mlp.0.weight")?,
+        "out_channels": sizes(weights, "final_layer.linear.weight")?[0] / (side * side).max(1),
+        "pos_embed_max_size": positions.isqrt(),
+        "dual_attention_layers": dual,
+        "qk_norm": norm.map(|_| "rms_norm"),
+    }))
+}
+
+fn flux_config(weights: &Weights, known: Option<&Value>) -> Result<Value> {
+    let embedder = sizes(weights, "img_in.weight")?;
+    let (width, taken) = (embedder[0], embedder.get(1).copied().unwrap_or(0));
+    let head = sizes(weights, "double_blocks.0.img_attn.norm.query_norm.scale")?[0];
+    // As those of 128, which all published ones have: 16, 56 and 56.
+    let usual = || json!([head / 8, 7 * head / 16, 7 * head / 16]);
+    let sum = |axes: &Value| axes.as_array().map(|axes| axes.iter().filter_map(Value::as_u64).sum::<u64>());
+    let said = known.and_then(|config| config.get("axes_dims_rope").filter(|axes| sum(axes) == Some(head as u64)));
+    if said.is_none() && head % 32 != 0 || head == 0 || width % head != 0 {
+        fail!(
+            Unsupported,
+            "heads of {head} in a transformer of width {width} are turned in a way that no tensor says; give the configs \
+             with --config FOLDER, a folder as diffusers saves"
+        );
+    }
+    Ok(json!({
+        "_class_name": Kind::Flux.class(),
+        "patch_size": 1,
+        "in_channels": taken,
+        "out_channels": sizes(weights, "final_layer.linear.weight")?[0],
+        "num_layers": count(weights, |i| format!("double_blocks.{i}.img_attn.qkv.weight")),
+        "num_single_layers": count(weights, |i| format!("single_blocks.{i}.linear1.weight")),
+        "attention_head_dim": head,
+        "num_attention_heads": width / head,
+        "joint_attention_dim": columns(weights, "txt_in.weight")?,
+        "pooled_projection_dim": columns(weights, "vector_in.in_layer.weight")?,
+        "guidance_embeds": weights.get("guidance_in.in_layer.weight").is_some(),
+        "axes_dims_rope": said.cloned().unwrap_or_else(usual),
+    }))
+}
+
+/// True if a `FLUX` takes the guidance scale, under either names.
+pub(super) fn takes_guidance(weights: &Weights) -> bool {
+    ["guidance_in.in_layer.weight", "time_text_embed.guidance_embedder.linear_1.weight"]
+        .iter()
+        .any(|path| weights.get(path).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use ondine_graph::{DType, Tensor};
+
+    use super::*;
+    use crate::Network;
+
+    fn weights(shapes: &[(&str, &[usize])]) -> Weights {
+        let mut weights = Weights::default();
+        for (path, shape) in shapes {
+            let bytes = vec![0_u8; 4 * shape.iter().product::<usize>()];
+            let tensor = Tensor {
+                dtype: DType::F32,
+                shape: shape.to_vec(),
+                bytes: bytes.as_slice().into(),
+                file: "memory".into(),
+            };
+            weights.insert(path, tensor);
+        }
+        weights
+    }
+
+    /// A linear layer with its bias.
+    fn layers(shapes: &[(&str, usize, usize)]) -> Vec<(String, Vec<usize>)> {
+        let of = |(path, rows, columns): &(&str, usize, usize)| {
+            [(format!("{path}.weight"), vec![*rows, *columns]), (format!("{path}.bias"), vec![*rows])]
+        };
+        shapes.iter().flat_map(of).collect()
+    }
+
+    fn all(layers: &[(String, Vec<usize>)], others: &[(&str, &[usize])]) -> Weights {
+        let mut shapes: Vec<(&str, &[usize])> =
+            layers.iter().map(|(path, shape)| (path.as_str(), &shape[..])).collect();
+        shapes.extend(others);
+        weights(&shapes)
+    }
+
+    #[test]
+    fn tensors_of_flux_are_those_that_the_network_asks_for() {
+        let mut weights = all(
+            &layers(&[
+                ("img_in", 32, 16),
+                ("txt_in", 32, 20),
+                ("time_in.in_layer", 32, 256),
+                ("time_in.out_layer", 32, 32),
+                ("vector_in.in_layer", 32, 12),
+                ("vector_in.out_layer", 32, 32),
+                ("guidance_in.in_layer", 32, 256),
+                ("guidance_in.out_layer", 32, 32),
+                ("double_blocks.0.img_attn.qkv", 96, 32),
+                ("double_blocks.0.txt_attn.qkv", 96, 32),
+                ("double_blocks.0.img_attn.proj", 32, 32),
+                ("double_blocks.0.txt_attn.proj", 32, 32),
+                ("double_blocks.0.img_mod.lin", 192, 32),
+                ("double_blocks.0.txt_mod.lin", 192, 32),
+                ("double_blocks.0.img_mlp.0", 128, 32),
+                ("double_blocks.0.img_mlp.2", 32, 128),
+                ("double_blocks.0.txt_mlp.0", 128, 32),
+                ("double_blocks.0.txt_mlp.2", 32, 128),
+                ("single_blocks.0.linear1", 224, 32),
+                ("single_blocks.0.linear2", 32, 160),
+                ("single_blocks.0.modulation.lin", 96, 32),
+                ("final_layer.linear", 16, 32),
+                ("final_layer.adaLN_modulation.1", 64, 32),
+            ]),
+            &[
+                ("double_blocks.0.img_attn.norm.query_norm.scale", &[32]),
+                ("double_blocks.0.img_attn.norm.key_norm.scale", &[32]),
+                ("double_blocks.0.txt_attn.norm.query_norm.scale", &[32]),
+                ("double_blocks.0.txt_attn.norm.key_norm.scale", &[32]),
+                ("single_blocks.0.norm.query_norm.scale", &[32]),
+                ("single_blocks.0.norm.key_norm.scale", &[32]),
+            ],
+        );
+        assert_eq!(Kind::of(&weights), Some(Kind::Flux));
+        assert!(takes_guidance(&weights) && Kind::is_original(&weights));
+        let config = convert(&mut weights, Kind::Flux, None).unwrap();
+        assert_eq!(config["axes_dims_rope"], json!([4, 14, 14]));
+        assert!(Kind::of(&weights) == Some(Kind::Flux) && takes_guidance(&weights));
+        Network::of("memory", Kind::Flux.class(), config.to_string(), weights).unwrap();
+    }
+
+    #[test]
+    fn tensors_of_stable_diffusion_3_are_those_that_the_network_asks_for() {
+        let block = |i: usize, last: bool| {
+            let mut shapes = vec![
+                ("x_block.attn.qkv", 48, 16),
+                ("x_block.attn.proj", 16, 16),
+                ("x_block.mlp.fc1", 64, 16),
+                ("x_block.mlp.fc2", 16, 64),
+                ("context_block.attn.qkv", 48, 16),
+                ("context_block.adaLN_modulation.1", if last { 32 } else { 96 }, 16),
+                ("x_block.adaLN_modulation.1", if last { 96 } else { 144 }, 16),
+            ];
+            if !last {
+                shapes.extend([
+                    ("x_block.attn2.qkv", 48, 16),
+                    ("x_block.attn2.proj", 16, 16),
+                    ("context_block.attn.proj", 16, 16),
+                    ("context_block.mlp.fc1", 64, 16),
+                    ("context_block.mlp.fc2", 16, 64),
+                ]);
+            }
+            layers(&shapes).into_iter().map(move |(path, shape)| (format!("joint_blocks.{i}.{path}"), shape))
+        };
+        let ends = layers(&[
+            ("t_embedder.mlp.0", 16, 256),
+            ("t_embedder.mlp.2", 16, 16),
+            ("y_embedder.mlp.0", 16, 10),
+            ("y_embedder.mlp.2", 16, 16),
+            ("context_embedder", 16, 12),
+            ("final_layer.linear", 16, 16),
+            ("final_layer.adaLN_modulation.1", 32, 16),
+        ]);
+        let norms: Vec<String> = ["x_block.attn", "context_block.attn", "x_block.attn2"]
+            .iter()
+            .flat_map(|part| ["ln_q", "ln_k"].map(|norm| format!("{part}.{norm}.weight")))
+            .flat_map(|norm| [0, 1].map(|i| format!("joint_blocks.{i}.{norm}")))
+            .filter(|norm| !norm.starts_with("joint_blocks.1.x_block.attn2"))
+            .collect();
+        let mut others: Vec<(&str, &[usize])> = norms.iter().map(|norm| (norm.as_str(), &[8_usize][..])).collect();
+        others.extend([
+            ("pos_embed", &[1_usize, 25, 16][..]),
+            ("x_embedder.proj.weight", &[16, 4, 2, 2]),
+            ("x_embedder.proj.bias", &[16]),
+        ]);
+        let mut weights = all(&block(0, false).chain(block(1, true)).chain(ends).collect::<Vec<_>>(), &others);
+        let config = convert(&mut weights, Kind::Sd3, None).unwrap();
+        assert_eq!((&config["dual_attention_layers"], &config["pos_embed_max_size"]), (&json!([0]), &json!(5)));
+        Network::of("memory", Kind::Sd3.class(), config.to_string(), weights).unwrap();
+    }
+
+    #[test]
+    fn what_no_tensor_says_comes_from_a_config_that_is_known() {
+        let known = json!({"_class_name": "SD3Transformer2DModel", "attention_head_dim": 4, "sample_size": 64});
+        assert_eq!(size_of(Some(&known), "attention_head_dim"), Some(4));
+        assert_eq!((size_of(Some(&known), "num_layers"), size_of(None, "sample_size")), (None, None));
+        let mut weights =
+            weights(&[("double_blocks.0.img_attn.norm.query_norm.scale", &[8]), ("img_in.weight", &[8, 4])]);
+        let error = convert(&mut weights, Kind::Flux, Some(&known)).unwrap_err().to_string();
+        assert!(error.contains("heads of 8") && error.contains("--config FOLDER"), "{error}");
+    }
+}

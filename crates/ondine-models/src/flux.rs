@@ -1,0 +1,262 @@
+//! The transformer of `FLUX.1` (Black Forest Labs 2024), as in diffusers: `FluxTransformer2DModel`. Text and picture
+//! have weights of their own in the first blocks and the same in the others; positions turn queries and keys.
+
+use ondine_graph::{Activation, DType, Dim, Graph, Op, Result, Unary, Value, fail};
+use serde::Deserialize;
+
+use crate::{
+    architecture::{Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, Role, TextLayout},
+    blocks::{
+        Axes, Conditions, Heads, JointBlock, Module, continuous_norm, count_up, joint_block, linear, single_block,
+        time_text_embedding,
+    },
+    config::{self, MAX_DEPTH, MAX_WIDTH, all_bounded, supported},
+};
+
+/// `config.json` of a transformer; defaults are those of `FluxTransformer2DModel`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Must be 1: latents come as squares already.
+    pub patch_size: usize,
+    /// Numbers of a token: the channels of a square of latents.
+    pub in_channels: usize,
+    /// Numbers that are predicted for a token, if not as many.
+    pub out_channels: Option<usize>,
+    /// Number of blocks with weights of their own for text and picture.
+    pub num_layers: usize,
+    /// Number of blocks with the same weights for both.
+    pub num_single_layers: usize,
+    /// Features of a head.
+    pub attention_head_dim: usize,
+    /// Number of heads.
+    pub num_attention_heads: usize,
+    /// Width of the states of the text.
+    pub joint_attention_dim: usize,
+    /// Width of the vector of the whole text.
+    pub pooled_projection_dim: usize,
+    /// True if it takes the guidance scale.
+    pub guidance_embeds: bool,
+    /// Features of a head that are turned by each of three positions.
+    pub axes_dims_rope: [usize; 3],
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            patch_size: 1,
+            in_channels: 64,
+            out_channels: None,
+            num_layers: 19,
+            num_single_layers: 38,
+            attention_head_dim: 128,
+            num_attention_heads: 24,
+            joint_attention_dim: 4096,
+            pooled_projection_dim: 768,
+            guidance_embeds: false,
+            axes_dims_rope: [16, 56, 56],
+        }
+    }
+}
+
+/// Side of the squares of latents that are a token.
+const SQUARE: usize = 2;
+
+/// What timesteps and guidance scales are multiplied by before they become waves.
+const TIME_SCALE: f32 = 1000.0;
+
+/// Side of the latents that the pipelines of these networks draw if nobody says otherwise.
+const NATIVE: usize = 128;
+
+impl Config {
+    /// Reads and checks the text of a `config.json`.
+    ///
+    /// # Errors
+    /// If it is no valid config, or asks for something absurd or unknown.
+    pub fn from_json(json: &str) -> Result<Self> {
+        let config: Self = config::options(json, &[])?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn width(&self) -> usize {
+        self.num_attention_heads.saturating_mul(self.attention_head_dim)
+    }
+
+    fn out(&self) -> usize {
+        self.out_channels.unwrap_or(self.in_channels)
+    }
+
+    fn axes(&self) -> Axes {
+        Axes { theta: 10_000.0, features: self.axes_dims_rope.to_vec() }
+    }
+
+    fn check(&self) -> Result<()> {
+        supported("patch_size", &self.patch_size, &[1])?;
+        all_bounded([
+            ("in_channels", self.in_channels, MAX_WIDTH),
+            ("out_channels", self.out(), MAX_WIDTH),
+            ("num_layers + num_single_layers", self.num_layers.saturating_add(self.num_single_layers), MAX_DEPTH),
+            ("num_attention_heads * attention_head_dim", self.width(), MAX_WIDTH / 4),
+            ("joint_attention_dim", self.joint_attention_dim, MAX_WIDTH),
+            ("pooled_projection_dim", self.pooled_projection_dim, MAX_WIDTH),
+        ])?;
+        for (option, numbers) in [("in_channels", self.in_channels), ("out_channels", self.out())] {
+            if numbers % (SQUARE * SQUARE) != 0 {
+                fail!(Shape, "`{option}` is {numbers}, no squares of {SQUARE}x{SQUARE} latents");
+            }
+        }
+        self.axes().check("axes_dims_rope", self.attention_head_dim)
+    }
+
+    /// What pipelines ask for.
+    #[must_use]
+    pub fn facts(&self) -> DenoiserFacts {
+        let (guidance, steps, scale) =
+            if self.guidance_embeds { (GuidanceInput::Number, 28, 3.5) } else { (GuidanceInput::Passes, 4, 1.0) };
+        DenoiserFacts {
+            channels: self.in_channels / (SQUARE * SQUARE),
+            predicted: self.out() / (SQUARE * SQUARE),
+            classes: None,
+            text_and_sizes: false,
+            native: [NATIVE; 2],
+            divisor: SQUARE,
+            patch: SQUARE,
+            most: None,
+            guidance,
+            text: TextLayout::Last { tokens: 512 },
+            flow: Some(FlowFacts { time_divisor: TIME_SCALE, even_levels: true, steps, guidance: scale }),
+        }
+    }
+}
+
+/// What is asked of a graph.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Number of latents.
+    pub batch: Dim,
+    /// Number of text tokens.
+    pub tokens: Dim,
+    /// Height of the latents, in tokens.
+    pub rows: Dim,
+    /// Width of the latents, in tokens.
+    pub columns: Dim,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { batch: "batch".into(), tokens: "tokens".into(), rows: "height".into(), columns: "width".into() }
+    }
+}
+
+/// Builds the network.
+///
+/// Inputs: `sample` `[batch, in_channels / 4, height, width]`, whose sides are even, `timestep` `[batch]` from 0 to 1,
+/// `encoder_hidden_states` `[batch, tokens, joint_attention_dim]`, `pooled_projections`
+/// `[batch, pooled_projection_dim]`; by config also `guidance` `[batch]`, the scale. Output: `out_sample`
+/// `[batch, out_channels / 4, height, width]`.
+///
+/// # Errors
+/// If the config is absurd or asks for something that is not supported.
+pub fn build(config: &Config, options: &Options) -> Result<Graph> {
+    config.check()?;
+    let width = config.width();
+    let Options { batch, tokens, rows, columns } = options;
+    let mut graph = Graph::new();
+    let m = &mut Module::root(&mut graph);
+    let (taken, predicted) = (config.in_channels / (SQUARE * SQUARE), config.out() / (SQUARE * SQUARE));
+    let shape = vec![batch.clone(), taken.into(), rows * SQUARE, columns * SQUARE];
+    let sample = m.input("sample", DType::F32, shape);
+    let timestep = m.input("timestep", DType::F32, [batch.clone()]);
+    let text = m.input(
+        "encoder_hidden_states",
+        DType::F32,
+        vec![batch.clone(), tokens.clone(), config.joint_attention_dim.into()],
+    );
+    let pooled = m.input("pooled_projections", DType::F32, [batch.clone(), config.pooled_projection_dim.into()]);
+    let guidance = if config.guidance_embeds { Some(m.input("guidance", DType::F32, [batch.clone()])) } else { None };
+
+    let timestep = m.affine(timestep, TIME_SCALE, 0.0)?;
+    let guidance = guidance.map(|scale| m.affine(scale, TIME_SCALE, 0.0)).transpose()?;
+    let cond = time_text_embedding(&mut m.at("time_text_embed"), &Conditions { timestep, guidance, pooled }, width)?;
+    let cond = m.activation(Activation::Silu, cond)?;
+    let x = packed(m, sample, options)?;
+    let mut x = linear(&mut m.at("x_embedder"), x, width, true)?;
+    let mut text = linear(&mut m.at("context_embedder"), text, width, true)?;
+    let rotary = Some(rotary(&mut m.at("pos_embed"), config, options)?);
+    let heads = Heads { count: config.num_attention_heads, width: config.attention_head_dim, normed: true, rotary };
+    for layer in 0..config.num_layers {
+        let m = &mut m.at(format_args!("transformer_blocks.{layer}"));
+        [text, x] = joint_block(m, [text, x], cond, &heads, JointBlock::default())?;
+    }
+    let mut both = m.concat(&[text, x], 1)?;
+    for layer in 0..config.num_single_layers {
+        let m = &mut m.at(format_args!("single_transformer_blocks.{layer}"));
+        both = single_block(m, both, cond, &heads, 4 * width)?;
+    }
+    let end = m.dim(both, 1);
+    let x = m.slice(both, 1, tokens.clone(), end)?;
+    let x = continuous_norm(&mut m.at("norm_out"), x, cond)?;
+    let x = linear(&mut m.at("proj_out"), x, config.out(), true)?;
+    let squares = vec![batch.clone(), rows.clone(), columns.clone(), predicted.into(), SQUARE.into(), SQUARE.into()];
+    let x = m.reshape(x, squares)?;
+    let x = m.permute(x, &[0, 3, 1, 4, 2, 5])?;
+    let x = m.reshape(x, vec![batch.clone(), predicted.into(), rows * SQUARE, columns * SQUARE])?;
+    m.output("out_sample", x);
+    Ok(graph)
+}
+
+/// Squares of latents as tokens, channels before places: `[batch, rows * columns, channels * 4]`.
+fn packed(m: &mut Module<'_>, sample: Value, options: &Options) -> Result<Value> {
+    let Options { batch, rows, columns, .. } = options;
+    let channels = m.dim(sample, 1);
+    let squares = vec![batch.clone(), channels.clone(), rows.clone(), SQUARE.into(), columns.clone(), SQUARE.into()];
+    let x = m.reshape(sample, squares)?;
+    let x = m.permute(x, &[0, 2, 4, 1, 3, 5])?;
+    m.reshape(x, vec![batch.clone(), rows * columns, &channels * (SQUARE * SQUARE)])
+}
+
+/// Cosines and sines of all tokens, `[batch, tokens, 1, pairs]`: text is at the origin, squares by row and column on
+/// the second and third axis.
+fn rotary(m: &mut Module<'_>, config: &Config, options: &Options) -> Result<[Value; 2]> {
+    let Options { batch, tokens, rows, columns } = options;
+    let (axes, pairs) = (config.axes(), config.attention_head_dim / 2);
+    let down = count_up(m, rows.clone())?;
+    let down = m.reshape(down, vec![rows.clone(), 1.into()])?;
+    let across = count_up(m, columns.clone())?;
+    let across = m.reshape(across, vec![1.into(), columns.clone()])?;
+    let (down, across) = (axes.angles(m, down, 1)?, axes.angles(m, across, 2)?);
+    let picture = m.add(down, across)?;
+    let picture = m.reshape(picture, vec![rows * columns, 1.into(), pairs.into()])?;
+    let origin = axes.origin(m)?;
+    let text = m.push(Op::Expand(vec![tokens.clone(), 1.into(), pairs.into()].into()), &[origin])?;
+    let angles = m.concat(&[text, picture], 0)?;
+    let all = tokens + &(rows * columns);
+    let angles = m.reshape(angles, vec![1.into(), all.clone(), 1.into(), pairs.into()])?;
+    let mut table = |function: Unary| {
+        let table = m.unary(function, angles)?;
+        m.push(Op::Expand(vec![batch.clone(), all.clone(), 1.into(), pairs.into()].into()), &[table])
+    };
+    Ok([table(Unary::Cos)?, table(Unary::Sin)?])
+}
+
+fn facts(json: &str) -> Result<DenoiserFacts> {
+    Ok(Config::from_json(json)?.facts())
+}
+
+fn functions(json: &str, _: GraphSizes) -> Result<Functions> {
+    let mut graph = build(&Config::from_json(json)?, &Options::default())?;
+    for symbol in ["height", "width"] {
+        graph.expect(symbol, NATIVE / SQUARE);
+    }
+    Ok(vec![("main", graph)])
+}
+
+/// `FluxTransformer2DModel`.
+pub const ARCHITECTURE: Architecture = Architecture {
+    class: "FluxTransformer2DModel",
+    role: Role::Denoiser(facts),
+    functions,
+    renames: &[],
+    ignored: &[],
+};
