@@ -238,7 +238,8 @@ impl Weights {
     /// The elements of `path` as f32, borrowed where the file already holds them so.
     ///
     /// # Errors
-    /// If it is missing, or an int8 tensor without a fitting scale, or what belongs to it does not fit it.
+    /// If it is missing, holds complex numbers, or is an int8 tensor without a fitting scale, or what belongs to it does
+    /// not fit it.
     pub fn to_f32(&self, path: &str) -> Result<Cow<'_, [f32]>> {
         if let Some(encoded) = self.encoded(path)? {
             return Ok(Cow::Owned(encoded.decode()));
@@ -253,7 +254,7 @@ impl Weights {
             DType::F16 => Cow::Owned(decode(bytes, |b| f16::from_le_bytes(b).to_f32())),
             DType::BF16 => Cow::Owned(decode(bytes, |b| bf16::from_le_bytes(b).to_f32())),
             DType::F64 => Cow::Owned(decode(bytes, |b| f64::from_le_bytes(b) as f32)),
-            DType::C64 => Cow::Owned(decode(bytes, f32::from_le_bytes)),
+            DType::C64 => fail!(Unsupported, "tensor `{path}` holds complex numbers, where real ones are expected"),
             DType::I64 => Cow::Owned(decode(bytes, |b| i64::from_le_bytes(b) as f32)),
             DType::U64 => Cow::Owned(decode(bytes, |b| u64::from_le_bytes(b) as f32)),
             DType::U32 => Cow::Owned(decode(bytes, |b| u32::from_le_bytes(b) as f32)),
@@ -368,6 +369,14 @@ mod tests {
         bytes.extend_from_slice(header.as_bytes());
         bytes.extend_from_slice(data);
         Bytes::from(&*bytes)
+    }
+
+    #[test]
+    fn complex_numbers_are_no_weights() {
+        let mut weights = Weights::default();
+        let bytes = Bytes::from(&[0; 16][..]);
+        weights.insert("z", Tensor { dtype: DType::C64, shape: vec![2], bytes, file: "file".into() });
+        assert!(weights.to_f32("z").unwrap_err().to_string().contains("complex"));
     }
 
     #[test]
