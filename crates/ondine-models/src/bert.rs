@@ -113,6 +113,10 @@ impl Default for Options {
 pub fn build(config: &Config, options: &Options) -> Result<Graph> {
     let activation = config.check()?;
     let mut graph = Graph::new();
+    // There are no positions for more.
+    if options.tokens.fixed().is_none() {
+        graph.limit("tokens", 1, config.max_position_embeddings);
+    }
     let m = &mut Module::root(&mut graph);
     let shape = [options.batch.clone(), options.tokens.clone()];
     let ids = m.input("input_ids", DType::I64, shape.clone());

@@ -139,6 +139,10 @@ impl Default for Options {
 pub fn build(config: &Config, options: &Options) -> Result<Graph> {
     let activation = config.check()?;
     let mut graph = Graph::new();
+    // There are no positions for more.
+    if options.tokens.fixed().is_none() {
+        graph.limit("tokens", 1, config.max_position_embeddings);
+    }
     let root = &mut Module::root(&mut graph);
     let ids = root.input("input_ids", DType::I64, [options.batch.clone(), options.tokens.clone()]);
     let wants = |output: Output| options.outputs.contains(&output);

@@ -1,14 +1,14 @@
 //! The transformer of `FLUX.1` (Black Forest Labs 2024), as in diffusers: `FluxTransformer2DModel`. Text and picture
 //! have weights of their own in the first blocks and the same in the others; positions turn queries and keys.
 
-use ondine_graph::{Activation, DType, Dim, Graph, Op, Result, Unary, Value, fail};
+use ondine_graph::{Activation, DType, Graph, Op, Result, Unary, Value, fail};
 use serde::Deserialize;
 
 use crate::{
     architecture::{Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, Role, TextLayout},
     blocks::{
-        Axes, Conditions, Heads, JointBlock, Module, continuous_norm, count_up, joint_block, linear, single_block,
-        time_text_embedding,
+        Axes, Conditions, Heads, JointBlock, JointOptions, Module, continuous_norm, count_up, joint_block, linear,
+        single_block, time_text_embedding,
     },
     config::{self, MAX_DEPTH, MAX_WIDTH, all_bounded, supported},
 };
@@ -130,25 +130,6 @@ impl Config {
     }
 }
 
-/// What is asked of a graph.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Number of latents.
-    pub batch: Dim,
-    /// Number of text tokens.
-    pub tokens: Dim,
-    /// Height of the latents, in tokens.
-    pub rows: Dim,
-    /// Width of the latents, in tokens.
-    pub columns: Dim,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { batch: "batch".into(), tokens: "tokens".into(), rows: "height".into(), columns: "width".into() }
-    }
-}
-
 /// Builds the network.
 ///
 /// Inputs: `sample` `[batch, in_channels / 4, height, width]`, whose sides are even, `timestep` `[batch]` from 0 to 1,
@@ -158,10 +139,10 @@ impl Default for Options {
 ///
 /// # Errors
 /// If the config is absurd or asks for something that is not supported.
-pub fn build(config: &Config, options: &Options) -> Result<Graph> {
+pub fn build(config: &Config, options: &JointOptions) -> Result<Graph> {
     config.check()?;
     let width = config.width();
-    let Options { batch, tokens, rows, columns } = options;
+    let JointOptions { batch, tokens, rows, columns } = options;
     let mut graph = Graph::new();
     let m = &mut Module::root(&mut graph);
     let (taken, predicted) = (config.in_channels / (SQUARE * SQUARE), config.out() / (SQUARE * SQUARE));
@@ -207,8 +188,8 @@ pub fn build(config: &Config, options: &Options) -> Result<Graph> {
 }
 
 /// Squares of latents as tokens, channels before places: `[batch, rows * columns, channels * 4]`.
-fn packed(m: &mut Module<'_>, sample: Value, options: &Options) -> Result<Value> {
-    let Options { batch, rows, columns, .. } = options;
+fn packed(m: &mut Module<'_>, sample: Value, options: &JointOptions) -> Result<Value> {
+    let JointOptions { batch, rows, columns, .. } = options;
     let channels = m.dim(sample, 1);
     let squares = vec![batch.clone(), channels.clone(), rows.clone(), SQUARE.into(), columns.clone(), SQUARE.into()];
     let x = m.reshape(sample, squares)?;
@@ -218,8 +199,8 @@ fn packed(m: &mut Module<'_>, sample: Value, options: &Options) -> Result<Value>
 
 /// Cosines and sines of all tokens, `[batch, tokens, 1, pairs]`: text is at the origin, squares by row and column on
 /// the second and third axis.
-fn rotary(m: &mut Module<'_>, config: &Config, options: &Options) -> Result<[Value; 2]> {
-    let Options { batch, tokens, rows, columns } = options;
+fn rotary(m: &mut Module<'_>, config: &Config, options: &JointOptions) -> Result<[Value; 2]> {
+    let JointOptions { batch, tokens, rows, columns } = options;
     let (axes, pairs) = (config.axes(), config.attention_head_dim / 2);
     let down = count_up(m, rows.clone())?;
     let down = m.reshape(down, vec![rows.clone(), 1.into()])?;
@@ -245,7 +226,7 @@ fn facts(json: &str) -> Result<DenoiserFacts> {
 }
 
 fn functions(json: &str, _: GraphSizes) -> Result<Functions> {
-    let mut graph = build(&Config::from_json(json)?, &Options::default())?;
+    let mut graph = build(&Config::from_json(json)?, &JointOptions::default())?;
     for symbol in ["height", "width"] {
         graph.expect(symbol, NATIVE / SQUARE);
     }

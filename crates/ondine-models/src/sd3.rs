@@ -7,7 +7,8 @@ use serde::Deserialize;
 use crate::{
     architecture::{Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, Role, TextLayout},
     blocks::{
-        Conditions, Heads, JointBlock, Module, continuous_norm, conv2d, joint_block, linear, time_text_embedding,
+        Conditions, Heads, JointBlock, JointOptions, Module, continuous_norm, conv2d, joint_block, linear,
+        time_text_embedding,
     },
     config::{self, MAX_DEPTH, MAX_WIDTH, all_bounded, supported},
 };
@@ -130,25 +131,6 @@ impl Config {
     }
 }
 
-/// What is asked of a graph.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Number of latents.
-    pub batch: Dim,
-    /// Number of text tokens.
-    pub tokens: Dim,
-    /// Height of the latents, in tokens.
-    pub rows: Dim,
-    /// Width of the latents, in tokens.
-    pub columns: Dim,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { batch: "batch".into(), tokens: "tokens".into(), rows: "height".into(), columns: "width".into() }
-    }
-}
-
 /// Builds the network.
 ///
 /// Inputs: `sample` `[batch, in_channels, height, width]`, whose sides are multiples of `patch_size`, `timestep`
@@ -157,10 +139,10 @@ impl Default for Options {
 ///
 /// # Errors
 /// If the config is absurd, or the picture is larger than the table of positions.
-pub fn build(config: &Config, options: &Options) -> Result<Graph> {
+pub fn build(config: &Config, options: &JointOptions) -> Result<Graph> {
     config.check()?;
     let (width, patch) = (config.width(), config.patch_size);
-    let Options { batch, tokens, rows, columns } = options;
+    let JointOptions { batch, tokens, rows, columns } = options;
     let mut graph = Graph::new();
     let m = &mut Module::root(&mut graph);
     let sides = [rows * patch, columns * patch];
@@ -200,9 +182,9 @@ pub fn build(config: &Config, options: &Options) -> Result<Graph> {
 }
 
 /// Tokens of the latents with their positions, which are the middle of a table: `[batch, rows * columns, width]`.
-fn patches(m: &mut Module<'_>, sample: Value, config: &Config, options: &Options) -> Result<Value> {
+fn patches(m: &mut Module<'_>, sample: Value, config: &Config, options: &JointOptions) -> Result<Value> {
     let (width, patch, most) = (config.width(), config.patch_size, config.pos_embed_max_size);
-    let Options { batch, rows, columns, .. } = options;
+    let JointOptions { batch, rows, columns, .. } = options;
     let x = m.channels_last(sample)?;
     let conv = Conv2d { stride: [patch; 2], ..Conv2d::default() };
     let x = conv2d(&mut m.at("proj"), x, [width, patch], conv, true)?;
@@ -226,7 +208,7 @@ fn facts(json: &str) -> Result<DenoiserFacts> {
 
 fn functions(json: &str, _: GraphSizes) -> Result<Functions> {
     let config = Config::from_json(json)?;
-    let mut graph = build(&config, &Options::default())?;
+    let mut graph = build(&config, &JointOptions::default())?;
     for symbol in ["height", "width"] {
         let most = config.pos_embed_max_size;
         graph.limit(symbol, 1, most);

@@ -192,7 +192,7 @@ fn encoders_of_t5() {
 
 #[test]
 fn diffusion_transformers() {
-    let build = |json: &str| sd3::build(&sd3::Config::from_json(json)?, &sd3::Options::default());
+    let build = |json: &str| sd3::build(&sd3::Config::from_json(json)?, &Default::default());
     check(
         build,
         &[
@@ -208,7 +208,7 @@ fn diffusion_transformers() {
         ],
     );
     assert!(build("{}").is_ok());
-    let build = |json: &str| flux::build(&flux::Config::from_json(json)?, &flux::Options::default());
+    let build = |json: &str| flux::build(&flux::Config::from_json(json)?, &Default::default());
     check(
         build,
         &[

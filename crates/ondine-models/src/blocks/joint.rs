@@ -1,7 +1,7 @@
 //! Blocks of multimodal diffusion transformers, in which text and picture attend to each other with weights of their
 //! own (MMDiT, Esser et al. 2024), or are one sequence with the same (the single blocks of `FLUX`).
 
-use ondine_graph::{Activation, Attention, Mask, Op, Result, Value};
+use ondine_graph::{Activation, Attention, Dim, Mask, Op, Result, Value};
 
 use super::{
     attention::{Projections, feed_forward},
@@ -12,6 +12,25 @@ use super::{
 
 /// Added to the mean square when queries and keys are normed.
 const EPS: f32 = 1e-6;
+
+/// What is asked of the graph of a network of such blocks.
+#[derive(Clone, Debug)]
+pub struct JointOptions {
+    /// Number of latents.
+    pub batch: Dim,
+    /// Number of text tokens.
+    pub tokens: Dim,
+    /// Height of the latents, in tokens.
+    pub rows: Dim,
+    /// Width of the latents, in tokens.
+    pub columns: Dim,
+}
+
+impl Default for JointOptions {
+    fn default() -> Self {
+        Self { batch: "batch".into(), tokens: "tokens".into(), rows: "height".into(), columns: "width".into() }
+    }
+}
 
 /// The facts of the attentions of a network.
 #[derive(Clone, Copy, Debug)]
