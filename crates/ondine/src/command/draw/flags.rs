@@ -96,6 +96,12 @@ mod tests {
             "-2.5",
             "--guidance-rescale",
             "0.7",
+            "--guidance-start",
+            "0.125",
+            "--guidance-end",
+            "0.75",
+            "--speedup",
+            "spectrum",
             "--seed",
             "9",
             "-W",
@@ -108,8 +114,12 @@ mod tests {
             "Euler a",
             "--schedule",
             "karras",
-            "--eta",
+            "--gamma",
             "0.5",
+            "--preset",
+            "tcd",
+            "--timesteps",
+            "999,749",
             "--strength",
             "0.25",
             "--image-guidance",
@@ -138,7 +148,8 @@ mod tests {
             Kind::Choice { get, .. } => get(&request).unwrap(),
         };
         let found: Vec<_> = OPTIONS.iter().map(get).collect();
-        let given = ["dog", "7", "-2.500", "0.700", "9", "64", "32", "3", "Euler a", "karras", "0.500"];
+        let given = ["dog", "7", "-2.500", "0.700", "0.125", "0.750", "spectrum", "9", "64", "32", "3"];
+        let given = [&given[..], &["Euler a", "karras", "0.500", "tcd", "999,749"]].concat();
         let given =
             [&given[..], &["0.250", "1.750", "11", "0.125", "comfy", "2", "v_prediction", "on", "philox"]].concat();
         assert_eq!(found, given);
