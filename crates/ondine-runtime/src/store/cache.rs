@@ -63,6 +63,14 @@ static LANDMARK: [u8; 1] = [0];
 
 const EXTENSION: &str = "packed";
 const MEMO: &str = "hash";
+/// What is left of a disk for others.
+const SPARED: u64 = 1 << 30;
+
+/// How much a cache may hold that holds `held` bytes of a disk with `free` more.
+fn room(limit: u64, held: u64, free: u64) -> u64 {
+    limit.min(held.saturating_add(free).saturating_sub(SPARED))
+}
+
 /// The file of the limit that [`Cache::set_limit`] keeps, in bytes.
 const LIMIT: &str = "limit";
 
@@ -212,7 +220,9 @@ impl Cache {
             fail!(Io, "{len} bytes are more than the cache may hold ({limit})");
         }
         fs::create_dir_all(&self.folder).at(|| self.folder.display().to_string())?;
-        self.evict(len);
+        if !self.evict(len) {
+            fail!(Io, "{len} bytes would leave less than 1 GiB of the disk free");
+        }
         let path = self.path(key);
         write_named(&path, write)?;
         touch(&path);
@@ -220,8 +230,9 @@ impl Cache {
         Ok((PackedFile::read(&bytes)?, bytes))
     }
 
-    /// Removes what nobody needs, and the entries used longest ago until `coming` more bytes fit the limit.
-    fn evict(&self, coming: u64) {
+    /// Removes what nobody needs, and the entries used longest ago until `coming` more bytes fit the limit and the disk.
+    /// True if they do then.
+    fn evict(&self, coming: u64) -> bool {
         self.sweep();
         let mut entries = Vec::new();
         for path in self.files(EXTENSION) {
@@ -229,16 +240,19 @@ impl Cache {
             entries.push((meta.modified().unwrap_or(UNIX_EPOCH), meta.len(), path));
         }
         entries.sort();
-        let limit = self.limit();
-        let mut total = entries.iter().map(|entry| entry.1).sum::<u64>().saturating_add(coming);
+        let held = entries.iter().map(|entry| entry.1).sum::<u64>();
+        let free = fs4::available_space(&self.folder).unwrap_or(u64::MAX);
+        let room = room(self.limit(), held, free);
+        let mut total = held.saturating_add(coming);
         for (_, len, path) in entries {
-            if total <= limit {
+            if total <= room {
                 break;
             }
             if fs::remove_file(path).is_ok() {
                 total -= len;
             }
         }
+        total <= room
     }
 
     /// The hash of what `bytes` holds; for an unchanged file or program it is remembered from the last time.
@@ -338,6 +352,16 @@ mod tests {
 
     fn models(cache: &Cache) -> Vec<String> {
         cache.entries().into_iter().map(|entry| entry.about.map_or("broken".to_owned(), |about| about.model)).collect()
+    }
+
+    #[test]
+    fn a_cache_does_not_fill_the_disk() {
+        let gib = |count: u64| count << 30;
+        assert_eq!(room(gib(20), gib(3), gib(100)), gib(20));
+        assert_eq!(room(gib(20), gib(3), gib(5)), gib(7));
+        assert_eq!(room(gib(20), gib(3), 0), gib(2));
+        assert_eq!(room(gib(20), 0, 0), 0);
+        assert_eq!(room(gib(20), gib(3), u64::MAX), gib(20));
     }
 
     #[test]
