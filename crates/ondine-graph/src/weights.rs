@@ -238,8 +238,8 @@ impl Weights {
     /// The elements of `path` as f32, borrowed where the file already holds them so.
     ///
     /// # Errors
-    /// If it is missing, holds complex numbers, or is an int8 tensor without a fitting scale, or what belongs to it does
-    /// not fit it.
+    /// If it is missing, holds complex numbers, or is an int8 tensor without a fitting scale, or what belongs to it
+    /// does not fit it.
     pub fn to_f32(&self, path: &str) -> Result<Cow<'_, [f32]>> {
         if let Some(encoded) = self.encoded(path)? {
             return Ok(Cow::Owned(encoded.decode()));

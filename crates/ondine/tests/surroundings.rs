@@ -105,7 +105,7 @@ fn altered_weights_are_refused_when_they_are_packed_and_by_check() {
 #[test]
 fn too_little_memory_is_a_line() {
     let folder = TempDir::new().unwrap();
-    let words = ["draw", "cat", "--steps", "1", "--quiet", "-o", "x.png"];
+    let words = ["draw", "cat", "--steps", "1", "--upscale", "none", "--quiet", "-o", "x.png"];
     works(&ondine(&folder, &words));
     let mut refused = 0;
     // Below the sizes of the program and its libraries the system does not even start it.
@@ -126,7 +126,7 @@ fn a_limit_on_files_is_a_line() {
     let folder = TempDir::new().unwrap();
     let built = shell(&folder, "ulimit -f 200", &["build", "genmoji/vae", "-o", "vae.built"]).output().unwrap();
     assert!(failure(&built, 1).contains("vae.built"));
-    let words = ["draw", "cat", "--steps", "1", "--quiet", "-o", "x.png"];
+    let words = ["draw", "cat", "--steps", "1", "--upscale", "none", "--quiet", "-o", "x.png"];
     works(&shell(&folder, "ulimit -f 200", &words).output().unwrap());
     assert!(!folder.path().join("vae.built").exists());
 }

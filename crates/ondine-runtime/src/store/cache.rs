@@ -230,8 +230,8 @@ impl Cache {
         Ok((PackedFile::read(&bytes)?, bytes))
     }
 
-    /// Removes what nobody needs, and the entries used longest ago until `coming` more bytes fit the limit and the disk.
-    /// True if they do then.
+    /// Removes what nobody needs, and the entries used longest ago until `coming` more bytes fit the limit and the
+    /// disk. True if they do then.
     fn evict(&self, coming: u64) -> bool {
         self.sweep();
         let mut entries = Vec::new();
