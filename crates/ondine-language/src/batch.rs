@@ -1,7 +1,7 @@
 //! Several texts at once: a token of each in every call, so that the weights are read once for all of them.
 //!
 //! An answer is the same, to the bit, whatever else is answered beside it, and the same that a
-//! [`Session`](crate::session::Session) gives that remembers nothing. Prompts are read one after the other. What a
+//! [`Session`] gives that remembers nothing. Prompts are read one after the other. What a
 //! prompt begins with as the one before did is not read again, in whole pieces of 512 tokens: a piece that is cut
 //! elsewhere may be rounded in another way.
 
