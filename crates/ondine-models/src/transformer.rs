@@ -212,7 +212,7 @@ pub fn functions(config: &Config, context: Option<usize>) -> Result<Functions> {
         .collect()
 }
 
-/// The functions that go on with up to `texts` texts together: `batch` and `seat`, see [`batch`]; none for a model that
+/// The functions that go on with up to `texts` texts together: `batch` and `seat`; none for a model that
 /// reads them one by one.
 ///
 /// # Errors
