@@ -29,6 +29,7 @@ fn network(json: &str) {
         Role::Denoiser(facts) => drop(facts(json)),
         Role::Autoencoder(facts) => drop(facts(json)),
         Role::Upscaler(facts) => drop(facts(json)),
+        Role::Control(facts) => drop(facts(json)),
         Role::Language(facts, _) => drop(facts(json)),
     }
     if let Ok(functions) = (architecture.functions)(json, GraphSizes::default()) {
