@@ -14,8 +14,10 @@ from pathlib import Path
 import torch
 from diffusers import (DDIMScheduler, EDMDPMSolverMultistepScheduler, EDMEulerScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler,
                        LCMScheduler, TCDScheduler)
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from checkpoints import convert
+from folders import healthy_vae, kl
 from oracle import load
 from parity import PROMPT, psnr, relative
 
@@ -38,9 +40,9 @@ EDM = [(EDMDPMSolverMultistepScheduler, {}, 12), (EDMDPMSolverMultistepScheduler
        (EDMEulerScheduler, dict(sigma_schedule="exponential", sigma_data=0.8, prediction_type="v_prediction"), 9)]
 
 
-def check(arguments, folder, title, words, scheduler, told):
-    """One row of the table, and whether the case holds."""
-    pipe, path = load(folder), []
+def check(arguments, folder, title, words, scheduler, told, pipe=None, file=None):
+    """One row of the table, and whether the case holds; the pipeline is the folder's, and so is the model, if none is given."""
+    pipe, path = pipe or load(folder), []
     pipe.scheduler = scheduler(pipe)
 
     def stepped(_pipe, _step, _time, tensors):
@@ -52,8 +54,8 @@ def check(arguments, folder, title, words, scheduler, told):
         image = pipe(prompt=PROMPT, width=96, height=64, generator=torch.Generator().manual_seed(77), output_type="pt", callback_on_step_end=stepped, **told).images
     with tempfile.TemporaryDirectory() as place:
         place = Path(place)
-        model = folder
-        if "EDM" in type(pipe.scheduler).__name__:
+        model = file or folder
+        if not file and "EDM" in type(pipe.scheduler).__name__:
             shutil.copytree(folder, place / "model")
             model = place / "model"
             config = dict(pipe.scheduler.config, _class_name=type(pipe.scheduler).__name__)
@@ -72,6 +74,21 @@ def check(arguments, folder, title, words, scheduler, told):
     return good
 
 
+def marked(arguments, place, mean, std, widths):
+    """Whether a file of `XL` is drawn on the noise levels of EDM because it holds what Playground 2.5 does: no config says so."""
+    folder, file = place / "sdxl", place / "marked.safetensors"
+    shutil.copytree(arguments.folders / "sdxl", folder)
+    shutil.rmtree(folder / "vae")
+    healthy_vae(kl(*widths, norm_num_groups=32, scaling=0.5, latents_mean=mean, latents_std=std), 5).save_pretrained(folder / "vae")
+    pipe = load(folder)
+    save_file(convert(folder) | dict(edm_mean=torch.tensor(mean), edm_std=torch.tensor(std).reshape(1, 4, 1, 1)), file)
+    for name in ("vae", "scheduler"):
+        (folder / name).rename(place / f"no-{name}")
+    words = ["--config", folder, "--steps", 12, "--guidance", 3]
+    told = dict(num_inference_steps=12, guidance_scale=3.0)
+    return check(arguments, folder, f"keys edm_mean, edm_std; {widths}", words, lambda _pipe: EDMDPMSolverMultistepScheduler(), told, pipe, file)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ondine", type=Path, required=True)
@@ -88,6 +105,9 @@ def main():
         make = lambda _pipe, kind=kind, options=options: kind(**options)
         title = f"{kind.__name__[:-9]} {options or ''}"[:44]
         results.append(check(arguments, arguments.folders / "sdxl", title, ["--steps", steps, "--guidance", 3], make, dict(num_inference_steps=steps, guidance_scale=3.0)))
+    for mean, std, widths in (([-1.6, 1.1, 0.5, -0.3], [8.4, 5.9, 7.1, 6.0], (32, 32, 64, 64)), ([0.2, -0.7, 0.0, 1.5], [1.5, 3.0, 2.2, 0.9], (64, 32, 32, 96))):
+        with tempfile.TemporaryDirectory() as place:
+            results.append(marked(arguments, Path(place), mean, std, widths))
     print(f"{sum(results)} of {len(results)} cases hold")
     sys.exit(0 if all(results) else 1)
 

@@ -7,6 +7,7 @@
 
 mod autoencoder;
 mod container;
+mod facts;
 mod schedule;
 mod t5;
 mod tensors;
@@ -15,10 +16,10 @@ mod tokenizer_files;
 pub(crate) mod transformer;
 mod unet;
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use ondine_graph::{Context, Result, Weights, fail};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::{
     network::{CONFIG, Network},
@@ -26,24 +27,11 @@ use crate::{
     upscaler,
     weights::{Files, Source},
 };
+use autoencoder::Latents;
 use container::Contents;
-use tensors::shape;
+pub use facts::Finding;
+use facts::{Facts, PARTS, TEXT, TEXT_2, TEXT_3, TRANSFORMER, UNET, VAE};
 use text::Use;
-
-/// Something that is known of a checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// What it is, such as `v-prediction`.
-    pub what: String,
-    /// What says so, such as ``key `v_pred` ``.
-    pub why: String,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.what, self.why)
-    }
-}
 
 /// A network of a checkpoint, its tensors under the names that its class has in diffusers or transformers.
 #[derive(Clone, Debug)]
@@ -68,16 +56,6 @@ pub(crate) struct Checkpoint {
     /// Entries of a `model_index.json` that are no components.
     pub(crate) options: Map<String, Value>,
 }
-
-const UNET: &str = "unet";
-const TRANSFORMER: &str = "transformer";
-const VAE: &str = "vae";
-const TEXT: &str = "text_encoder";
-const TEXT_2: &str = "text_encoder_2";
-const TEXT_3: &str = "text_encoder_3";
-/// The parts in the order in which they are read: the U-Net asks how wide the vector of the text is, and encoders come
-/// first.
-const PARTS: [&str; 6] = [TEXT, TEXT_2, TEXT_3, VAE, UNET, TRANSFORMER];
 
 /// Parts by the beginnings of names, the longer before the shorter.
 const PREFIXES: &[(&str, &str)] = &[
@@ -124,7 +102,6 @@ const OTHERS: &[(&str, &str)] = &[
     (".lora", "an adapter (LoRA), no model: give it with --lora and a model with --model"),
     (".hada_w", "an adapter (LoHa), no model: give it with --lora and a model with --model"),
     (".lokr_w", "an adapter (LoKr), no model: give it with --lora and a model with --model"),
-    ("edm_mean", "a model on the noise levels of EDM (Playground 2.5), which are not supported yet"),
     (
         "string_to_param",
         "an embedding (textual inversion), no model: give it with --embedding and a model with --model",
@@ -177,69 +154,6 @@ fn split(weights: &mut Weights) -> Result<BTreeMap<&'static str, Weights>> {
     Ok(parts)
 }
 
-/// What is known of a U-Net and the text encoders beside it.
-struct Facts {
-    channels: usize,
-    /// True if it takes a vector of the whole text, and sizes.
-    sizes: bool,
-    context: Option<usize>,
-    /// True if the one text encoder reads what XL's second one does.
-    refiner: bool,
-    /// True if the only text encoder is OpenCLIP's.
-    open_clip: bool,
-    /// True if there are text encoders.
-    texts: bool,
-}
-
-impl Facts {
-    fn of(parts: &BTreeMap<&str, Weights>) -> Option<Self> {
-        let unet = parts.get(UNET)?;
-        let first = |paths: [&str; 2]| paths.into_iter().find_map(|path| shape(unet, path));
-        let context = unet.paths().find(|path| path.ends_with("attn2.to_k.weight")).and_then(|path| shape(unet, path));
-        Some(Self {
-            channels: first(["input_blocks.0.0.weight", "conv_in.weight"]).and_then(|shape| shape.get(1).copied())?,
-            sizes: first(["label_emb.0.0.weight", "add_embedding.linear_1.weight"]).is_some(),
-            context: context.and_then(|shape| shape.get(1).copied()),
-            refiner: parts.contains_key(TEXT_2) && !parts.contains_key(TEXT),
-            open_clip: parts.get(TEXT).is_some_and(text::is_open_clip),
-            texts: parts.contains_key(TEXT_2) || parts.contains_key(TEXT),
-        })
-    }
-
-    /// True for the second generation, whose text encoder is OpenCLIP's.
-    fn second(&self) -> bool {
-        !self.sizes && (self.open_clip || self.context == Some(1024) && !self.texts)
-    }
-
-    fn family(&self) -> Finding {
-        let width = self.context.unwrap_or_default();
-        let (what, why) = match (self.sizes, self.refiner) {
-            (true, true) => {
-                ("SDXL refiner", format!("`label_emb`, one text encoder of OpenCLIP, text of width {width}"))
-            }
-            (true, false) if self.texts => {
-                ("SDXL base", format!("`label_emb`, two text encoders, text of width {width}"))
-            }
-            (true, false) => ("SDXL", format!("`label_emb`, text of width {width}")),
-            (false, _) if self.second() => ("Stable Diffusion 2", format!("text of width {width}, OpenCLIP")),
-            (false, _) if width == 768 => ("Stable Diffusion 1", format!("text of width {width}, CLIP")),
-            (false, _) => ("latent diffusion", format!("text of width {width}")),
-        };
-        Finding { what: what.to_owned(), why }
-    }
-
-    /// What the channels beside the latents are for.
-    fn task(&self) -> Option<Finding> {
-        let what = match self.channels {
-            9 => "for inpainting",
-            8 => "for editing by instruction",
-            5 => "for depth",
-            _ => return None,
-        };
-        Some(Finding { what: what.to_owned(), why: format!("{} input channels", self.channels) })
-    }
-}
-
 impl Checkpoint {
     /// Reads a file and tells its parts apart; of parts that `configs`, a folder as diffusers saves it, has a config
     /// of, that counts.
@@ -261,8 +175,8 @@ impl Checkpoint {
         let kind = tensors.get(TRANSFORMER).and_then(transformer::Kind::of);
         let latents = match (kind, &facts) {
             (Some(kind), _) => schedule::latents_of(kind),
-            (None, Some(facts)) if facts.sizes => (0.13025, None),
-            _ => (0.18215, None),
+            (None, Some(facts)) => schedule::latents_beside(facts, &contents)?,
+            (None, None) => Latents::default(),
         };
         if let Some(kind) = kind {
             let (what, why) = schedule::family(kind, tensors.get(TRANSFORMER));
@@ -288,7 +202,7 @@ impl Checkpoint {
             }
             let second = facts.as_ref().is_some_and(Facts::second);
             let projects = kind == Some(transformer::Kind::Sd3);
-            let reader = Reader { part, name, configs, known: None, latents, second, projects };
+            let reader = Reader { part, name, configs, known: None, latents: &latents, second, projects };
             let is_t5 = t5::is_one(&weights);
             let read = reader.read(weights, &widths)?;
             if !is_t5 && (part == TEXT || part == TEXT_2) {
@@ -302,7 +216,7 @@ impl Checkpoint {
         if let Some(facts) = &facts {
             findings.push(facts.family());
             findings.extend(facts.task());
-            let said = scheduler(facts, &contents, &mut findings);
+            let said = schedule::beside(facts, &contents, &mut findings);
             let file = "scheduler/scheduler_config.json";
             let text = match configs.filter(|configs| configs.exists(file)) {
                 Some(configs) => configs.text(file)?,
@@ -397,13 +311,13 @@ pub(crate) fn part(path: &Path, part: &str, config: Option<&str>) -> Result<Part
     };
     let weights = tensors.remove(found).unwrap_or_default();
     let given: Option<Value> = config.and_then(|config| serde_json::from_str(config).ok());
-    let factor = |name: &str| given.as_ref().and_then(|config| config.get(name)?.as_f64());
-    let latents = (factor("scaling_factor").unwrap_or(0.18215), factor("shift_factor"));
+    let latents = given.as_ref().map_or_else(Latents::default, Latents::of);
     let second = facts.map_or_else(|| known == TEXT && text::is_open_clip(&weights), |facts| facts.second());
     // An encoder that is to yield a vector of the whole text through a projection says so in its config.
     let class = config.and_then(|config| crate::config::class_of(config).ok());
     let projects = class.as_deref() == Some("CLIPTextModelWithProjection");
-    let reader = Reader { part: known, name: &name, configs: None, known: given.as_ref(), latents, second, projects };
+    let reader =
+        Reader { part: known, name: &name, configs: None, known: given.as_ref(), latents: &latents, second, projects };
     let mut read = reader.read(weights, &[]).at(|| &name)?;
     read.config = read.config.or_else(|| config.map(str::to_owned));
     Ok(read)
@@ -416,8 +330,7 @@ struct Reader<'a> {
     configs: Option<&'a Source>,
     /// The config of the part that it takes the place of.
     known: Option<&'a Value>,
-    /// What latents of an autoencoder are multiplied by, and what is subtracted before.
-    latents: (f64, Option<f64>),
+    latents: &'a Latents,
     /// True for a text encoder whose last layer is left out.
     second: bool,
     /// True if the first text encoder yields a projected vector of the whole text, too.
@@ -527,63 +440,97 @@ fn is_bystander(path: &str) -> bool {
         "lvlb_weights",
         "v_pred",
         "ztsnr",
+        schedule::EDM_MEAN,
+        schedule::EDM_STD,
     ];
     let inner = path.strip_prefix("state_dict.").unwrap_or(path);
     BEGINNINGS.iter().any(|start| inner.starts_with(start))
 }
 
-/// The schedule that models of this kind are published with, and what the file says of its own.
-fn scheduler(facts: &Facts, contents: &Contents, findings: &mut Vec<Finding>) -> Value {
-    let has = |key: &str| contents.weights.get(key).is_some();
-    let mut find = |what: &str, why: String| findings.push(Finding { what: what.to_owned(), why });
-    let note = contents.notes.get("modelspec.prediction_type").map(String::as_str);
-    let global_step = contents.numbers.get("global_step");
-    let velocity = match note {
-        _ if has("v_pred") => {
-            find("v-prediction", "key `v_pred`".to_owned());
-            true
-        }
-        Some(kind @ ("v" | "v_prediction" | "velocity")) => {
-            find("v-prediction", format!("note `modelspec.prediction_type` is `{kind}`"));
-            true
-        }
-        Some(kind @ ("epsilon" | "eps")) => {
-            find("epsilon prediction", format!("note `modelspec.prediction_type` is `{kind}`"));
-            false
-        }
-        _ if facts.second() && facts.channels == 4 && global_step != Some(&875_000) => {
-            find(
-                "v-prediction",
-                "assumed of Stable Diffusion 2: no file says it; --prediction epsilon otherwise".to_owned(),
-            );
-            true
-        }
-        _ => {
-            find("epsilon prediction", "usual, and no key says otherwise; --prediction chooses another".to_owned());
-            false
-        }
+#[cfg(test)]
+mod tests {
+    use ondine_graph::{AlignedBytes, DType, Tensor, weights::write_safetensors};
+    use serde_json::json;
+
+    use super::{
+        schedule::{EDM_MEAN, EDM_STD},
+        *,
     };
-    let zero = has("ztsnr");
-    if zero {
-        find("zero terminal SNR", "key `ztsnr`".to_owned());
+
+    fn insert(weights: &mut Weights, path: &str, shape: &[usize], values: &[f32]) {
+        let mut bytes = AlignedBytes::zeroed(4 * values.len());
+        for (out, value) in bytes.as_mut_slice().chunks_exact_mut(4).zip(values) {
+            out.copy_from_slice(&value.to_le_bytes());
+        }
+        let tensor = Tensor { dtype: DType::F32, shape: shape.to_vec(), bytes: bytes.into(), file: "file".into() };
+        weights.insert(path, tensor);
     }
-    let class = match (facts.sizes, zero || facts.second()) {
-        (true, _) => "EulerDiscreteScheduler",
-        (false, true) => "DDIMScheduler",
-        (false, false) => "PNDMScheduler",
-    };
-    json!({
-        "_class_name": class,
-        "num_train_timesteps": 1000,
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "beta_schedule": "scaled_linear",
-        "steps_offset": 1,
-        "clip_sample": false,
-        "set_alpha_to_one": false,
-        "skip_prk_steps": true,
-        "prediction_type": if velocity { "v_prediction" } else { "epsilon" },
-        "rescale_betas_zero_snr": zero,
-        "timestep_spacing": if zero { "trailing" } else { "leading" },
-    })
+
+    /// A U-Net of `XL` and an autoencoder, as far as finding out what they are needs them.
+    fn contents(marks: &[(&str, [f32; 4])]) -> Contents {
+        let mut contents = Contents::default();
+        let zeros = [0.0; 64];
+        for (path, shape) in [
+            ("unet.conv_in.weight", vec![2, 4, 1, 1]),
+            ("unet.add_embedding.linear_1.weight", vec![2, 2]),
+            ("first_stage_model.encoder.conv_in.weight", vec![1, 3, 1, 1]),
+            ("first_stage_model.decoder.conv_in.weight", vec![1, 4, 1, 1]),
+            ("first_stage_model.decoder.conv_out.weight", vec![3, 1, 1, 1]),
+            ("first_stage_model.encoder.down.0.block.0.conv1.weight", vec![32, 1, 1, 1]),
+            ("first_stage_model.decoder.mid.block_1.norm1.weight", vec![32]),
+        ] {
+            insert(&mut contents.weights, path, &shape, &zeros[..shape.iter().product()]);
+        }
+        for (path, values) in marks {
+            insert(&mut contents.weights, path, &[1, 4, 1, 1], values);
+        }
+        contents
+    }
+
+    const MARKS: [(&str, [f32; 4]); 2] = [(EDM_MEAN, [-1.5, 0.5, 0.25, 2.0]), (EDM_STD, [8.0, 4.0, 5.5, 3.0])];
+
+    /// What was found, the class of the scheduler, the config of the autoencoder.
+    fn read(marks: &[(&str, [f32; 4])]) -> Result<(Vec<String>, Value, Value)> {
+        let checkpoint = Checkpoint::of("file", contents(marks), None)?;
+        let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        let config = checkpoint.parts[VAE].config.as_deref().map(json).unwrap();
+        let scheduler = checkpoint.files.source("file").text("scheduler/scheduler_config.json")?;
+        let findings = checkpoint.findings.iter().map(|finding| finding.what.clone()).collect();
+        Ok((findings, json(&scheduler)["_class_name"].clone(), config))
+    }
+
+    #[test]
+    fn models_on_the_noise_levels_of_edm_are_found_out() {
+        let (findings, scheduler, config) = read(&MARKS).unwrap();
+        assert_eq!(findings, ["SDXL", "noise levels of EDM", "unet, vae"]);
+        assert_eq!(scheduler, "EDMDPMSolverMultistepScheduler");
+        assert_eq!(config["scaling_factor"], 0.5);
+        assert_eq!(config["latents_mean"], json!(MARKS[0].1));
+        assert_eq!(config["latents_std"], json!(MARKS[1].1));
+
+        let (findings, scheduler, config) = read(&[]).unwrap();
+        assert_eq!(findings[..2], ["SDXL", "epsilon prediction"]);
+        assert_eq!(scheduler, "EulerDiscreteScheduler");
+        assert_eq!((&config["scaling_factor"], &config["latents_mean"]), (&json!(0.13025), &Value::Null));
+
+        for mark in MARKS {
+            let error = read(&[mark]).unwrap_err().to_string();
+            assert!(error.contains("`edm_mean` and `edm_std`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_autoencoder_in_the_place_of_another_keeps_its_scale_of_latents() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let weights = contents(&[]).weights;
+        let tensors: Vec<_> = weights.paths().map(|path| (path.to_string(), weights.array(path).unwrap())).collect();
+        write_safetensors(file.path(), &tensors).unwrap();
+        let given =
+            json!({"scaling_factor": 0.5, "latents_mean": [1.0, 2.0, 3.0, 4.0], "latents_std": [5.0, 6.0, 7.0, 8.0]});
+        let part = part(file.path(), VAE, Some(&given.to_string())).unwrap();
+        let config: Value = serde_json::from_str(&part.config.unwrap()).unwrap();
+        for option in ["scaling_factor", "latents_mean", "latents_std"] {
+            assert_eq!(config[option], given[option], "{option}");
+        }
+    }
 }

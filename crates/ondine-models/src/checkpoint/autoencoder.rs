@@ -8,6 +8,36 @@ use super::{
     unet::groups,
 };
 
+/// What no tensor of an autoencoder says of its latents, as configs have it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Latents {
+    /// What they are multiplied by.
+    pub(super) scaling: f64,
+    /// What is subtracted before.
+    pub(super) shift: Option<f64>,
+    /// Mean and standard deviation of each channel: what is subtracted, and divided by.
+    pub(super) statistics: Option<[Value; 2]>,
+}
+
+impl Default for Latents {
+    fn default() -> Self {
+        Self { scaling: 0.18215, shift: None, statistics: None }
+    }
+}
+
+impl Latents {
+    /// What a config says.
+    pub(super) fn of(config: &Value) -> Self {
+        let number = |name: &str| config.get(name).and_then(Value::as_f64);
+        let list = |name: &str| config.get(name).filter(|value| value.is_array()).cloned();
+        Self {
+            scaling: number("scaling_factor").unwrap_or(Self::default().scaling),
+            shift: number("shift_factor"),
+            statistics: list("latents_mean").zip(list("latents_std")).map(Into::into),
+        }
+    }
+}
+
 /// What a block's tensors are called, and are called in diffusers.
 const RESNET: [(&str, &str); 5] =
     [("norm1", "norm1"), ("conv1", "conv1"), ("norm2", "norm2"), ("conv2", "conv2"), ("nin_shortcut", "conv_shortcut")];
@@ -16,7 +46,7 @@ const ATTENTION: [(&str, &str); 5] =
 
 /// Gives the tensors the names and shapes that they have in diffusers, and yields the config; that it
 /// cannot be told is found out after.
-pub(super) fn convert(weights: &mut Weights, latents: (f64, Option<f64>)) -> Result<Value> {
+pub(super) fn convert(weights: &mut Weights, latents: &Latents) -> Result<Value> {
     let config = config(weights, latents);
     let mut names = Names::default();
     for (way, blocks) in [("encoder", "down"), ("decoder", "up")] {
@@ -55,9 +85,9 @@ fn count(weights: &Weights, path: impl Fn(usize) -> String) -> usize {
     (0..).take_while(|&i| weights.get(&path(i)).is_some()).count()
 }
 
-fn config(weights: &Weights, (scaling, shift): (f64, Option<f64>)) -> Result<Value> {
+fn config(weights: &Weights, latents: &Latents) -> Result<Value> {
     let first = |path: &str| shape(weights, path);
-    let (Some(conv_in), Some(latents), Some(conv_out)) =
+    let (Some(conv_in), Some(decoded), Some(conv_out)) =
         (first("encoder.conv_in.weight"), first("decoder.conv_in.weight"), first("decoder.conv_out.weight"))
     else {
         fail!(Missing, "the autoencoder (first_stage_model) has no encoder or no decoder; is the file whole?");
@@ -67,18 +97,21 @@ fn config(weights: &Weights, (scaling, shift): (f64, Option<f64>)) -> Result<Val
         .filter_map(|i| first(&format!("encoder.down.{i}.block.0.conv1.weight")))
         .map(|shape| shape[0])
         .collect();
+    let [mean, std] = latents.statistics.clone().unwrap_or_default();
     Ok(json!({
         "_class_name": "AutoencoderKL",
         "in_channels": conv_in.get(1),
         "out_channels": conv_out[0],
-        "latent_channels": latents.get(1),
+        "latent_channels": decoded.get(1),
         "block_out_channels": channels,
         "down_block_types": vec!["DownEncoderBlock2D"; levels],
         "up_block_types": vec!["UpDecoderBlock2D"; levels],
         "layers_per_block": count(weights, |j| format!("encoder.down.0.block.{j}.conv1.weight")),
         "norm_num_groups": groups(&channels)?,
-        "scaling_factor": scaling,
-        "shift_factor": shift,
+        "scaling_factor": latents.scaling,
+        "shift_factor": latents.shift,
+        "latents_mean": mean,
+        "latents_std": std,
         "use_quant_conv": weights.get("quant_conv.weight").is_some(),
         "use_post_quant_conv": weights.get("post_quant_conv.weight").is_some(),
         "mid_block_add_attention": weights.get("encoder.mid.attn_1.norm.weight").is_some(),

@@ -1,15 +1,43 @@
-//! What transformers are published with besides their weights: schedules and scales of latents.
+//! What denoisers are published with besides their weights: schedules and scales of latents.
 
-use ondine_graph::Weights;
+use ondine_graph::{Result, Weights, fail};
 use serde_json::{Value, json};
 
-use super::transformer::{Kind, takes_guidance};
+use super::{
+    autoencoder::Latents,
+    container::Contents,
+    facts::{Facts, Finding},
+    transformer::{Kind, takes_guidance},
+};
 
-/// What latents are multiplied by, and what is subtracted before.
-pub(super) fn latents_of(kind: Kind) -> (f64, Option<f64>) {
-    match kind {
-        Kind::Sd3 => (1.5305, Some(0.0609)),
-        Kind::Flux => (0.3611, Some(0.1159)),
+/// Mean and standard deviation of each channel of latents: the tensors that models hold which were trained on the noise
+/// levels of EDM, such as Playground 2.5.
+pub(super) const EDM_MEAN: &str = "edm_mean";
+pub(super) const EDM_STD: &str = "edm_std";
+
+/// The scale of latents of a transformer.
+pub(super) fn latents_of(kind: Kind) -> Latents {
+    let (scaling, shift) = match kind {
+        Kind::Sd3 => (1.5305, 0.0609),
+        Kind::Flux => (0.3611, 0.1159),
+    };
+    Latents { scaling, shift: Some(shift), statistics: None }
+}
+
+/// The scale of the latents of a U-Net.
+///
+/// # Errors
+/// If the file holds a mean without a deviation, or the other way round.
+pub(super) fn latents_beside(facts: &Facts, contents: &Contents) -> Result<Latents> {
+    let numbers = |key: &str| -> Result<Option<Value>> {
+        let weights = &contents.weights;
+        weights.get(key).map(|_| Ok(json!(weights.to_f32(key)?.as_ref()))).transpose()
+    };
+    match (numbers(EDM_MEAN)?, numbers(EDM_STD)?) {
+        (None, None) if facts.sizes => Ok(Latents { scaling: 0.13025, ..Latents::default() }),
+        (None, None) => Ok(Latents::default()),
+        (Some(mean), Some(std)) => Ok(Latents { scaling: 0.5, shift: None, statistics: Some([mean, std]) }),
+        _ => fail!(Missing, "of `{EDM_MEAN}` and `{EDM_STD}` one is missing; is the file whole?"),
     }
 }
 
@@ -37,5 +65,84 @@ pub(super) fn flow(kind: Kind, weights: Option<&Weights>) -> Value {
         "max_shift": 1.15,
         "base_image_seq_len": 256,
         "max_image_seq_len": 4096,
+    })
+}
+
+/// The schedule that models of this kind are published with, and what the file says of its own.
+pub(super) fn beside(facts: &Facts, contents: &Contents, findings: &mut Vec<Finding>) -> Value {
+    let has = |key: &str| contents.weights.get(key).is_some();
+    let mut find = |what: &str, why: String| findings.push(Finding { what: what.to_owned(), why });
+    if has(EDM_MEAN) {
+        find("noise levels of EDM", format!("keys `{EDM_MEAN}` and `{EDM_STD}`"));
+        return edm();
+    }
+    let note = contents.notes.get("modelspec.prediction_type").map(String::as_str);
+    let global_step = contents.numbers.get("global_step");
+    let velocity = match note {
+        _ if has("v_pred") => {
+            find("v-prediction", "key `v_pred`".to_owned());
+            true
+        }
+        Some(kind @ ("v" | "v_prediction" | "velocity")) => {
+            find("v-prediction", format!("note `modelspec.prediction_type` is `{kind}`"));
+            true
+        }
+        Some(kind @ ("epsilon" | "eps")) => {
+            find("epsilon prediction", format!("note `modelspec.prediction_type` is `{kind}`"));
+            false
+        }
+        _ if facts.second() && facts.channels == 4 && global_step != Some(&875_000) => {
+            find(
+                "v-prediction",
+                "assumed of Stable Diffusion 2: no file says it; --prediction epsilon otherwise".to_owned(),
+            );
+            true
+        }
+        _ => {
+            find("epsilon prediction", "usual, and no key says otherwise; --prediction chooses another".to_owned());
+            false
+        }
+    };
+    let zero = has("ztsnr");
+    if zero {
+        find("zero terminal SNR", "key `ztsnr`".to_owned());
+    }
+    let class = match (facts.sizes, zero || facts.second()) {
+        (true, _) => "EulerDiscreteScheduler",
+        (false, true) => "DDIMScheduler",
+        (false, false) => "PNDMScheduler",
+    };
+    json!({
+        "_class_name": class,
+        "num_train_timesteps": 1000,
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "steps_offset": 1,
+        "clip_sample": false,
+        "set_alpha_to_one": false,
+        "skip_prk_steps": true,
+        "prediction_type": if velocity { "v_prediction" } else { "epsilon" },
+        "rescale_betas_zero_snr": zero,
+        "timestep_spacing": if zero { "trailing" } else { "leading" },
+    })
+}
+
+/// The schedule that Playground 2.5 is published with.
+fn edm() -> Value {
+    json!({
+        "_class_name": "EDMDPMSolverMultistepScheduler",
+        "num_train_timesteps": 1000,
+        "sigma_min": 0.002,
+        "sigma_max": 80.0,
+        "sigma_data": 0.5,
+        "rho": 7.0,
+        "prediction_type": "epsilon",
+        "solver_order": 2,
+        "algorithm_type": "dpmsolver++",
+        "solver_type": "midpoint",
+        "lower_order_final": true,
+        "euler_at_final": false,
+        "final_sigmas_type": "zero",
     })
 }
