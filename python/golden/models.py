@@ -14,6 +14,7 @@ from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
     ControlNetModel,
+    Flux2Transformer2DModel,
     FluxTransformer2DModel,
     SD3Transformer2DModel,
     UNet2DConditionModel,
@@ -218,6 +219,17 @@ FLUX = {
         in_channels=12, num_layers=1, num_single_layers=2, attention_head_dim=8, num_attention_heads=3,
         joint_attention_dim=16, pooled_projection_dim=10, axes_dims_rope=(4, 2, 2)),
 }
+FLUX2 = {
+    # Guided by a number, two blocks of the first kind.
+    "flux2_guided": dict(
+        in_channels=12, num_layers=2, num_single_layers=1, attention_head_dim=12, num_attention_heads=2,
+        joint_attention_dim=20, timestep_guidance_channels=32, axes_dims_rope=(2, 4, 4, 2)),
+    # Without guidance, other wavelengths, feed-forwards that are no whole number of widths, other channels out.
+    "flux2_plain": dict(
+        in_channels=8, out_channels=12, num_layers=1, num_single_layers=3, attention_head_dim=8, num_attention_heads=3,
+        joint_attention_dim=18, timestep_guidance_channels=64, mlp_ratio=2.6, rope_theta=500, guidance_embeds=False,
+        axes_dims_rope=(2, 2, 2, 2)),
+}
 
 
 def gates_open(model):
@@ -277,6 +289,28 @@ def flux(name):
     return model, inputs | dict(output=run())
 
 
+def flux2(name):
+    """A transformer of FLUX.2 on two latents that are not square, its weights stored in f16."""
+    model = randomize(Flux2Transformer2DModel(**FLUX2[name]), 27)
+    gates_open(model)
+    config, (height, width), tokens = model.config, (3, 5), 7
+    inputs = dict(sample=noise(28, 2, config.in_channels, height, width), timestep=torch.tensor([0.8125, 0.8125]),
+                  encoder_hidden_states=noise(29, 2, tokens, config.joint_attention_dim))
+    if config.guidance_embeds:
+        inputs["guidance"] = torch.tensor([3.5, 2.25])
+    places = torch.cartesian_prod(torch.arange(1), torch.arange(height), torch.arange(width), torch.arange(1))
+    words = torch.cartesian_prod(torch.arange(1), torch.arange(1), torch.arange(1), torch.arange(tokens))
+
+    def run():
+        rest = {key: inputs[key] for key in list(inputs)[1:]}
+        packed = model(hidden_states=inputs["sample"].flatten(2).mT, img_ids=places, txt_ids=words, **rest).sample
+        return packed.mT.unflatten(2, (height, width))
+
+    rescale(model.proj_out, run(), 1.0)
+    rounded(model, torch.float16)
+    return model, inputs | dict(output=run())
+
+
 MODELS = {
     "clip_quick_gelu": (lambda: clip("quick_gelu"), torch.float32),
     "clip_gelu": (lambda: clip("gelu"), torch.float32),
@@ -287,6 +321,7 @@ MODELS = {
     "controlnet_sdxl": (lambda: controlnet("unet_sdxl"), torch.float16),
     **{name: (lambda name=name: sd3(name), torch.float16) for name in SD3},
     **{name: (lambda name=name: flux(name), torch.float16) for name in FLUX},
+    **{name: (lambda name=name: flux2(name), torch.float16) for name in FLUX2},
     "vae_kl": (vae_kl, torch.bfloat16),
     "vae_kl_plain": (lambda: vae_kl(use_quant_conv=False, use_post_quant_conv=False, mid_block_add_attention=False),
                      torch.bfloat16),

@@ -1,13 +1,13 @@
 //! The transformer of `FLUX.1` (Black Forest Labs 2024), as in diffusers: `FluxTransformer2DModel`. Text and picture
 //! have weights of their own in the first blocks and the same in the others; positions turn queries and keys.
 
-use ondine_graph::{Activation, DType, Graph, Op, Result, Unary, Value, fail};
+use ondine_graph::{Activation, DType, Graph, Result, Value, fail};
 use serde::Deserialize;
 
 use crate::{
     architecture::{Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, Role, TextLayout},
     blocks::{
-        Axes, Conditions, Heads, JointBlock, JointOptions, Module, continuous_norm, count_up, joint_block, linear,
+        Axes, Conditions, Heads, JointBlock, JointOptions, Module, TextPositions, continuous_norm, joint_block, linear,
         single_block, time_text_embedding,
     },
     config::{self, MAX_DEPTH, MAX_WIDTH, all_bounded, supported},
@@ -164,8 +164,9 @@ pub fn build(config: &Config, options: &JointOptions) -> Result<Graph> {
     let x = packed(m, sample, options)?;
     let mut x = linear(&mut m.at("x_embedder"), x, width, true)?;
     let mut text = linear(&mut m.at("context_embedder"), text, width, true)?;
-    let rotary = Some(rotary(&mut m.at("pos_embed"), config, options)?);
-    let heads = Heads { count: config.num_attention_heads, width: config.attention_head_dim, normed: true, rotary };
+    let rotary = config.axes().tables(&mut m.at("pos_embed"), options, TextPositions::Origin)?;
+    let (count, head) = (config.num_attention_heads, config.attention_head_dim);
+    let heads = Heads { count, width: head, normed: true, bias: true, rotary: Some(rotary) };
     for layer in 0..config.num_layers {
         let m = &mut m.at(format_args!("transformer_blocks.{layer}"));
         [text, x] = joint_block(m, [text, x], cond, &heads, JointBlock::default())?;
@@ -177,7 +178,7 @@ pub fn build(config: &Config, options: &JointOptions) -> Result<Graph> {
     }
     let end = m.dim(both, 1);
     let x = m.slice(both, 1, tokens.clone(), end)?;
-    let x = continuous_norm(&mut m.at("norm_out"), x, cond)?;
+    let x = continuous_norm(&mut m.at("norm_out"), x, cond, true)?;
     let x = linear(&mut m.at("proj_out"), x, config.out(), true)?;
     let squares = vec![batch.clone(), rows.clone(), columns.clone(), predicted.into(), SQUARE.into(), SQUARE.into()];
     let x = m.reshape(x, squares)?;
@@ -195,30 +196,6 @@ fn packed(m: &mut Module<'_>, sample: Value, options: &JointOptions) -> Result<V
     let x = m.reshape(sample, squares)?;
     let x = m.permute(x, &[0, 2, 4, 1, 3, 5])?;
     m.reshape(x, vec![batch.clone(), rows * columns, &channels * (SQUARE * SQUARE)])
-}
-
-/// Cosines and sines of all tokens, `[batch, tokens, 1, pairs]`: text is at the origin, squares by row and column on
-/// the second and third axis.
-fn rotary(m: &mut Module<'_>, config: &Config, options: &JointOptions) -> Result<[Value; 2]> {
-    let JointOptions { batch, tokens, rows, columns } = options;
-    let (axes, pairs) = (config.axes(), config.attention_head_dim / 2);
-    let down = count_up(m, rows.clone())?;
-    let down = m.reshape(down, vec![rows.clone(), 1.into()])?;
-    let across = count_up(m, columns.clone())?;
-    let across = m.reshape(across, vec![1.into(), columns.clone()])?;
-    let (down, across) = (axes.angles(m, down, 1)?, axes.angles(m, across, 2)?);
-    let picture = m.add(down, across)?;
-    let picture = m.reshape(picture, vec![rows * columns, 1.into(), pairs.into()])?;
-    let origin = axes.origin(m)?;
-    let text = m.push(Op::Expand(vec![tokens.clone(), 1.into(), pairs.into()].into()), &[origin])?;
-    let angles = m.concat(&[text, picture], 0)?;
-    let all = tokens + &(rows * columns);
-    let angles = m.reshape(angles, vec![1.into(), all.clone(), 1.into(), pairs.into()])?;
-    let mut table = |function: Unary| {
-        let table = m.unary(function, angles)?;
-        m.push(Op::Expand(vec![batch.clone(), all.clone(), 1.into(), pairs.into()].into()), &[table])
-    };
-    Ok([table(Unary::Cos)?, table(Unary::Sin)?])
 }
 
 fn facts(json: &str) -> Result<DenoiserFacts> {

@@ -15,6 +15,7 @@
 //! | [`unet`] | `UNet2DConditionModel` |
 //! | [`sd3`] | `SD3Transformer2DModel` |
 //! | [`flux`] | `FluxTransformer2DModel` |
+//! | [`flux2`] | `Flux2Transformer2DModel` |
 //! | [`autoencoder::kl`] | `AutoencoderKL` |
 //! | [`autoencoder::tiny`] | `AutoencoderTiny` |
 //! | [`upscaler`] | `RRDBNet`, `SRVGGNetCompact` |
@@ -51,6 +52,7 @@ mod checkpoint;
 pub mod clip_text;
 mod config;
 pub mod flux;
+pub mod flux2;
 mod folder;
 pub mod gguf;
 mod language;

@@ -5,7 +5,7 @@ use ondine_graph::{Result, fail};
 use crate::{
     architecture::Architecture,
     autoencoder::{kl, tiny},
-    bert, clip_text, flux, sd3, t5, transformer, unet, upscaler,
+    bert, clip_text, flux, flux2, sd3, t5, transformer, unet, upscaler,
 };
 
 /// Every architecture but the language models, which [`transformer::ARCHITECTURES`] lists.
@@ -18,6 +18,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     unet::control::ARCHITECTURE,
     sd3::ARCHITECTURE,
     flux::ARCHITECTURE,
+    flux2::ARCHITECTURE,
     kl::ARCHITECTURE,
     tiny::ARCHITECTURE,
     upscaler::DENSE,

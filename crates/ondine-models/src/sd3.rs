@@ -162,14 +162,15 @@ pub fn build(config: &Config, options: &JointOptions) -> Result<Graph> {
     let mut x = patches(&mut m.at("pos_embed"), sample, config, options)?;
     let mut text = linear(&mut m.at("context_embedder"), text, width, true)?;
     let normed = config.qk_norm.is_some();
-    let heads = Heads { count: config.num_attention_heads, width: config.attention_head_dim, normed, rotary: None };
+    let heads =
+        Heads { count: config.num_attention_heads, width: config.attention_head_dim, normed, bias: true, rotary: None };
     for layer in 0..config.num_layers {
         let dual = config.dual_attention_layers.contains(&layer);
         let block = JointBlock { dual, last: layer + 1 == config.num_layers };
         let m = &mut m.at(format_args!("transformer_blocks.{layer}"));
         [text, x] = joint_block(m, [text, x], cond, &heads, block)?;
     }
-    let x = continuous_norm(&mut m.at("norm_out"), x, cond)?;
+    let x = continuous_norm(&mut m.at("norm_out"), x, cond, true)?;
     let out = config.out();
     let x = linear(&mut m.at("proj_out"), x, patch * patch * out, true)?;
     let squares = [batch.clone(), rows.clone(), columns.clone(), patch.into(), patch.into(), out.into()];

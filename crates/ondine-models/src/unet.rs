@@ -276,7 +276,7 @@ fn time_embedding(m: &mut Module<'_>, config: &Config, plan: &Plan, options: &Op
         let cond = linear(&mut m.at("time_embedding.cond_proj"), cond, channels, false)?;
         waves = m.add(waves, cond)?;
     }
-    let mut time = timestep_embedding(&mut m.at("time_embedding"), waves, plan.time, plan.activation)?;
+    let mut time = timestep_embedding(&mut m.at("time_embedding"), waves, plan.time, plan.activation, true)?;
     if let Some(name) = &config.timestep_post_act {
         time = m.activation(activation("timestep_post_act", name)?, time)?;
     }
@@ -307,12 +307,12 @@ fn class_embedding(m: &mut Module<'_>, config: &Config, plan: &Plan, options: &O
             let labels = m.input("class_labels", DType::F32, [batch.clone()]);
             let channels = config.block_out_channels[0];
             let waves = sinusoid(m, labels, channels, config.flip_sin_to_cos, config.freq_shift)?;
-            timestep_embedding(m, waves, plan.time, plan.activation)?
+            timestep_embedding(m, waves, plan.time, plan.activation, true)?
         }
         (Some("identity"), _) => vectors(m, plan.time),
         (Some("projection"), _) => {
             let labels = vectors(m, needed(config)?);
-            timestep_embedding(m, labels, plan.time, Activation::Silu)?
+            timestep_embedding(m, labels, plan.time, Activation::Silu, true)?
         }
         (Some(_), _) => {
             let labels = vectors(m, needed(config)?);
@@ -340,7 +340,7 @@ fn text_time_embedding(m: &mut Module<'_>, config: &Config, plan: &Plan, options
     let sizes = sinusoid(m, sizes, dim, config.flip_sin_to_cos, config.freq_shift)?;
     let sizes = m.reshape(sizes, [batch.clone(), (ids * dim).into()])?;
     let both = m.concat(&[text, sizes], 1)?;
-    timestep_embedding(m, both, plan.time, Activation::Silu)
+    timestep_embedding(m, both, plan.time, Activation::Silu, true)
 }
 
 fn needed(config: &Config) -> Result<usize> {

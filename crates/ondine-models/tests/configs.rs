@@ -4,7 +4,7 @@ use ondine_graph::{Error, ErrorKind};
 use ondine_models::{
     GuidanceInput, Role, TextLayout,
     autoencoder::{kl, tiny},
-    bert, class_of, clip_text, flux, registry, sd3, t5, transformer, unet,
+    bert, class_of, clip_text, flux, flux2, registry, sd3, t5, transformer, unet,
 };
 
 use ErrorKind::{Format, Missing, Shape, Unsupported};
@@ -229,6 +229,30 @@ fn diffusion_transformers() {
     assert_eq!(usual(dev), Some((28, 3.5)));
     assert_eq!(usual(flux::Config::default().facts()), Some((4, 1.0)));
     assert_eq!(usual(sd3::Config::default().facts()), Some((28, 7.0)));
+}
+
+#[test]
+fn flux_2() {
+    let build = |json: &str| flux2::build(&flux2::Config::from_json(json)?, &Default::default());
+    check(
+        build,
+        &[
+            ("", Format, "config"),
+            (r#"{"patch_size": 2}"#, Unsupported, "`patch_size`"),
+            (r#"{"eps": 1e-5}"#, Unsupported, "`eps`"),
+            (r#"{"mlp_ratio": 0.0}"#, Shape, "`mlp_ratio` is 0"),
+            (r#"{"mlp_ratio": 1e300}"#, Shape, "`mlp_ratio`"),
+            (r#"{"rope_theta": -1}"#, Shape, "`rope_theta` is -1"),
+            (r#"{"num_single_layers": 18446744073709551615}"#, Shape, "`num_layers + num_single_layers`"),
+            (r#"{"axes_dims_rope": [32, 32, 32, 30]}"#, Shape, "`axes_dims_rope` = [32, 32, 32, 30]"),
+            (r#"{"axes_dims_rope": [16, 56, 56]}"#, Format, ""),
+            (r#"{"timestep_guidance_channels": 0}"#, Shape, "`timestep_guidance_channels`"),
+        ],
+    );
+    assert!(build("{}").is_ok());
+    let facts = |json: &str| flux2::Config::from_json(json).unwrap().facts();
+    assert_eq!((facts("{}").guidance, facts("{}").channels), (GuidanceInput::Number, 128));
+    assert_eq!(facts(r#"{"guidance_embeds": false}"#).flow.map(|flow| (flow.steps, flow.guidance)), Some((4, 1.0)));
 }
 
 #[test]

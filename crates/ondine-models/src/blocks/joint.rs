@@ -41,6 +41,8 @@ pub struct Heads {
     pub width: usize,
     /// True if queries and keys are divided by their root mean square, head by head.
     pub normed: bool,
+    /// True if the projections have biases.
+    pub bias: bool,
     /// Cosines and sines `[b, text and picture, 1, pairs]` by which queries and keys are turned, neighbours being a
     /// pair.
     pub rotary: Option<[Value; 2]>,
@@ -56,14 +58,26 @@ impl Heads {
 
     /// Queries or keys of a stream: projected, and normed if they are. `[b, n, heads, width]`
     fn projected(&self, m: &mut Module<'_>, x: Value, [name, norm]: [&str; 2]) -> Result<Value> {
-        let heads = linear(&mut m.at(name), x, self.inner(), true)?;
-        let [batch, tokens] = [0, 1].map(|axis| m.dim(x, axis));
+        let heads = linear(&mut m.at(name), x, self.inner(), self.bias)?;
+        self.split(m, heads, norm)
+    }
+
+    /// Projected queries or keys `[b, n, inner]` by heads, and normed if they are: `[b, n, heads, width]`.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn split(&self, m: &mut Module<'_>, heads: Value, norm: &str) -> Result<Value> {
+        let [batch, tokens] = [0, 1].map(|axis| m.dim(heads, axis));
         let heads = m.reshape(heads, vec![batch, tokens, self.count.into(), self.width.into()])?;
         if self.normed { rms_norm(&mut m.at(norm), heads, EPS, 0.0) } else { Ok(heads) }
     }
 
-    /// What every token takes from all, `[b, n, inner]`, of queries and keys `[b, n, heads, width]` and values.
-    fn attend(&self, m: &mut Module<'_>, [q, k, v]: [Value; 3]) -> Result<Value> {
+    /// What every token takes from all, `[b, n, inner]`, of queries and keys `[b, n, heads, width]` and values
+    /// `[b, n, inner]`.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn attend(&self, m: &mut Module<'_>, [q, k, v]: [Value; 3]) -> Result<Value> {
         let flat = m.shape(v).clone();
         let mut side = |x: Value| {
             let turned = match self.rotary {
@@ -88,7 +102,7 @@ impl Heads {
     fn stream(&self, m: &mut Module<'_>, x: Value, names: Projections, norms: [&str; 2]) -> Result<[Value; 3]> {
         let q = self.projected(m, x, [names.q, norms[0]])?;
         let k = self.projected(m, x, [names.k, norms[1]])?;
-        Ok([q, k, linear(&mut m.at(names.v), x, self.inner(), true)?])
+        Ok([q, k, linear(&mut m.at(names.v), x, self.inner(), self.bias)?])
     }
 
     /// Attention of a stream to itself, without the projection of the result.
@@ -99,7 +113,10 @@ impl Heads {
 
     /// Attention of text and picture to both: of the text, which comes first in the sequence, and of the picture. The
     /// text is left as it is mixed if it ends here.
-    fn joint(&self, m: &mut Module<'_>, text: Value, x: Value, last: bool) -> Result<[Value; 2]> {
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn joint(&self, m: &mut Module<'_>, text: Value, x: Value, last: bool) -> Result<[Value; 2]> {
         let own = self.stream(m, x, Projections::DIFFUSERS, ["norm_q", "norm_k"])?;
         let added = self.stream(m, text, TEXT, ["norm_added_q", "norm_added_k"])?;
         let mut all = own;
@@ -110,10 +127,10 @@ impl Heads {
         let (start, end) = (m.dim(text, 1), m.dim(mixed, 1));
         let mut of_text = m.slice(mixed, 1, 0, start.clone())?;
         if !last {
-            of_text = linear(&mut m.at(TEXT.out), of_text, self.inner(), true)?;
+            of_text = linear(&mut m.at(TEXT.out), of_text, self.inner(), self.bias)?;
         }
         let of_picture = m.slice(mixed, 1, start, end)?;
-        Ok([of_text, linear(&mut m.at(Projections::DIFFUSERS.out), of_picture, self.inner(), true)?])
+        Ok([of_text, linear(&mut m.at(Projections::DIFFUSERS.out), of_picture, self.inner(), self.bias)?])
     }
 }
 
@@ -141,17 +158,18 @@ pub fn joint_block(
 ) -> Result<[Value; 2]> {
     let width = heads.inner();
     let (own, second) = if block.dual {
-        let [first, mlp, second] = modulations::<3>(&mut m.at("norm1"), cond, width)?;
+        let [first, mlp, second] = modulations::<3>(&mut m.at("norm1"), cond, width, true)?;
         ([first, mlp], Some(second))
     } else {
-        (modulations::<2>(&mut m.at("norm1"), cond, width)?, None)
+        (modulations::<2>(&mut m.at("norm1"), cond, width, true)?, None)
     };
     let plain = plain_layer_norm(&mut m.at("norm1.norm"), x)?;
     let normed = modulated(m, plain, own[0].scale, own[0].shift)?;
 
-    let of_text = if block.last { None } else { Some(modulations::<2>(&mut m.at("norm1_context"), cond, width)?) };
+    let of_text =
+        if block.last { None } else { Some(modulations::<2>(&mut m.at("norm1_context"), cond, width, true)?) };
     let normed_text = match &of_text {
-        None => continuous_norm(&mut m.at("norm1_context"), text, cond)?,
+        None => continuous_norm(&mut m.at("norm1_context"), text, cond, true)?,
         Some([first, _]) => {
             let plain = plain_layer_norm(&mut m.at("norm1_context.norm"), text)?;
             modulated(m, plain, first.scale, first.shift)?
@@ -183,7 +201,10 @@ fn feed(m: &mut Module<'_>, x: Value, names: [&str; 2], by: Modulation) -> Resul
 }
 
 /// `x` plus `change` times `gate` `[b, 1, width]`.
-fn gated(m: &mut Module<'_>, x: Value, change: Value, gate: Value) -> Result<Value> {
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn gated(m: &mut Module<'_>, x: Value, change: Value, gate: Value) -> Result<Value> {
     let change = m.mul(change, gate)?;
     m.add(x, change)
 }
@@ -195,7 +216,7 @@ fn gated(m: &mut Module<'_>, x: Value, change: Value, gate: Value) -> Result<Val
 /// If the shapes do not fit.
 pub fn single_block(m: &mut Module<'_>, x: Value, cond: Value, heads: &Heads, hidden: usize) -> Result<Value> {
     let width = heads.inner();
-    let parts = modulation_parts(&mut m.at("norm"), cond, width, 3)?;
+    let parts = modulation_parts(&mut m.at("norm"), cond, width, 3, true)?;
     let plain = plain_layer_norm(&mut m.at("norm.norm"), x)?;
     let normed = modulated(m, plain, parts[1], parts[0])?;
     let mixed = heads.alone(&mut m.at("attn"), normed)?;

@@ -19,12 +19,12 @@ pub struct Modulation {
 }
 
 /// The linear layer `linear` of an adaptive norm over the activated vector `cond` `[b, any]`, cut into `parts` values
-/// `[b, 1, width]`.
+/// `[b, 1, width]`; the layer has a bias if `bias` says so.
 ///
 /// # Errors
 /// If the shapes do not fit.
-pub fn modulation_parts(m: &mut Module<'_>, cond: Value, width: usize, parts: usize) -> Result<Vec<Value>> {
-    let all = linear(&mut m.at("linear"), cond, parts * width, true)?;
+pub fn modulation_parts(m: &mut Module<'_>, cond: Value, width: usize, parts: usize, bias: bool) -> Result<Vec<Value>> {
+    let all = linear(&mut m.at("linear"), cond, parts * width, bias)?;
     let batch = m.dim(all, 0);
     let all = m.reshape(all, vec![batch, 1.into(), (parts * width).into()])?;
     (0..parts).map(|part| m.slice(all, 2, part * width, (part + 1) * width)).collect()
@@ -34,8 +34,13 @@ pub fn modulation_parts(m: &mut Module<'_>, cond: Value, width: usize, parts: us
 ///
 /// # Errors
 /// If the shapes do not fit.
-pub fn modulations<const N: usize>(m: &mut Module<'_>, cond: Value, width: usize) -> Result<[Modulation; N]> {
-    let parts = modulation_parts(m, cond, width, 3 * N)?;
+pub fn modulations<const N: usize>(
+    m: &mut Module<'_>,
+    cond: Value,
+    width: usize,
+    bias: bool,
+) -> Result<[Modulation; N]> {
+    let parts = modulation_parts(m, cond, width, 3 * N, bias)?;
     let all: Vec<_> =
         parts.as_chunks().0.iter().map(|&[shift, scale, gate]| Modulation { shift, scale, gate }).collect();
     match all.try_into() {
@@ -70,9 +75,9 @@ pub fn modulated(m: &mut Module<'_>, x: Value, scale: Value, shift: Value) -> Re
 ///
 /// # Errors
 /// If the shapes do not fit.
-pub fn continuous_norm(m: &mut Module<'_>, x: Value, cond: Value) -> Result<Value> {
+pub fn continuous_norm(m: &mut Module<'_>, x: Value, cond: Value, bias: bool) -> Result<Value> {
     let width = m.width(x)?;
-    let parts = modulation_parts(m, cond, width, 2)?;
+    let parts = modulation_parts(m, cond, width, 2, bias)?;
     let x = plain_layer_norm(m, x)?;
     modulated(m, x, parts[0], parts[1])
 }

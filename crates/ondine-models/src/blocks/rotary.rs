@@ -1,9 +1,18 @@
 //! Rotary positions along several axes: each turns pairs of features of its own (Su et al. 2021, as in `FLUX`).
 
-use ondine_graph::{DType, NDArray, Op, Result, Value};
+use ondine_graph::{DType, NDArray, Op, Result, Unary, Value};
 
-use super::module::Module;
+use super::{joint::JointOptions, module::Module};
 use crate::config::bounded;
+
+/// Where the tokens of a text are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextPositions {
+    /// All at the origin.
+    Origin,
+    /// One after the other along this axis.
+    Along(usize),
+}
 
 /// The axes of positions, and the features of a head that each turns.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,10 +58,7 @@ impl Axes {
 
     /// Angles of each pair for `positions` along an axis, any shape: that shape and `pairs`. Angles of several axes add
     /// up.
-    ///
-    /// # Errors
-    /// If the shapes do not fit.
-    pub fn angles(&self, m: &mut Module<'_>, positions: Value, axis: usize) -> Result<Value> {
+    fn angles(&self, m: &mut Module<'_>, positions: Value, axis: usize) -> Result<Value> {
         let frequencies = self.frequencies(m, axis)?;
         let mut shape = m.shape(positions).clone();
         shape.0.push(1.into());
@@ -61,19 +67,45 @@ impl Axes {
         m.mul(positions, frequencies)
     }
 
-    /// Angles of an origin, `[1, 1, pairs]`.
+    /// Cosines and sines of a text and the picture behind it, `[batch, tokens + rows * columns, 1, pairs]`, whose
+    /// tokens are placed by row and column along the second and third axis.
     ///
     /// # Errors
-    /// None; the signature is that of its kin.
-    pub fn origin(&self, m: &mut Module<'_>) -> Result<Value> {
-        Ok(m.constant(NDArray::new(&[1, 1, self.pairs()], &vec![0.0_f32; self.pairs()])?))
+    /// If there are fewer axes.
+    pub fn tables(&self, m: &mut Module<'_>, options: &JointOptions, text: TextPositions) -> Result<[Value; 2]> {
+        let JointOptions { batch, tokens, rows, columns } = options;
+        let pairs = self.pairs();
+        let down = count_up(m, rows.clone())?;
+        let down = m.reshape(down, vec![rows.clone(), 1.into()])?;
+        let across = count_up(m, columns.clone())?;
+        let across = m.reshape(across, vec![1.into(), columns.clone()])?;
+        let (down, across) = (self.angles(m, down, 1)?, self.angles(m, across, 2)?);
+        let picture = m.add(down, across)?;
+        let picture = m.reshape(picture, vec![rows * columns, 1.into(), pairs.into()])?;
+        let of_text = vec![tokens.clone(), 1.into(), pairs.into()];
+        let text = match text {
+            TextPositions::Origin => {
+                let origin = m.constant(NDArray::new(&[1, 1, pairs], &vec![0.0_f32; pairs])?);
+                m.push(Op::Expand(of_text.into()), &[origin])?
+            }
+            TextPositions::Along(axis) => {
+                let along = count_up(m, tokens.clone())?;
+                let angles = self.angles(m, along, axis)?;
+                m.reshape(angles, of_text)?
+            }
+        };
+        let angles = m.concat(&[text, picture], 0)?;
+        let all = tokens + &(rows * columns);
+        let angles = m.reshape(angles, vec![1.into(), all.clone(), 1.into(), pairs.into()])?;
+        let mut table = |function: Unary| {
+            let table = m.unary(function, angles)?;
+            m.push(Op::Expand(vec![batch.clone(), all.clone(), 1.into(), pairs.into()].into()), &[table])
+        };
+        Ok([table(Unary::Cos)?, table(Unary::Sin)?])
     }
 }
 
 /// `count` numbers from 0 up, `[count]`.
-///
-/// # Errors
-/// None; the signature is that of its kin.
-pub fn count_up(m: &mut Module<'_>, count: ondine_graph::Dim) -> Result<Value> {
+fn count_up(m: &mut Module<'_>, count: ondine_graph::Dim) -> Result<Value> {
     m.push(Op::Range { start: 0.into(), step: 1, count }, &[])
 }

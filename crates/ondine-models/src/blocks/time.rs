@@ -38,14 +38,21 @@ pub fn sinusoid(m: &mut Module<'_>, t: Value, dim: usize, flip_sin_to_cos: bool,
     m.push(Op::Pad { amounts }, &[waves])
 }
 
-/// `TimestepEmbedding` of diffusers: two linear layers around an activation, `[b, any]` to `[b, out]`.
+/// `TimestepEmbedding` of diffusers: two linear layers, with biases if `bias` says so, around an activation: `[b, any]`
+/// to `[b, out]`.
 ///
 /// # Errors
 /// If the shapes do not fit.
-pub fn timestep_embedding(m: &mut Module<'_>, x: Value, out: usize, activation: Activation) -> Result<Value> {
-    let x = linear(&mut m.at("linear_1"), x, out, true)?;
+pub fn timestep_embedding(
+    m: &mut Module<'_>,
+    x: Value,
+    out: usize,
+    activation: Activation,
+    bias: bool,
+) -> Result<Value> {
+    let x = linear(&mut m.at("linear_1"), x, out, bias)?;
     let x = m.activation(activation, x)?;
-    linear(&mut m.at("linear_2"), x, out, true)
+    linear(&mut m.at("linear_2"), x, out, bias)
 }
 
 /// What leads a transformer besides its text.
@@ -67,13 +74,13 @@ pub fn time_text_embedding(m: &mut Module<'_>, conditions: &Conditions, out: usi
     const WAVES: usize = 256;
     let embedded = |m: &mut Module<'_>, name: &str, number: Value| {
         let waves = sinusoid(m, number, WAVES, true, 0.0)?;
-        timestep_embedding(&mut m.at(name), waves, out, Activation::Silu)
+        timestep_embedding(&mut m.at(name), waves, out, Activation::Silu, true)
     };
     let mut sum = embedded(m, "timestep_embedder", conditions.timestep)?;
     if let Some(guidance) = conditions.guidance {
         let guidance = embedded(m, "guidance_embedder", guidance)?;
         sum = m.add(sum, guidance)?;
     }
-    let text = timestep_embedding(&mut m.at("text_embedder"), conditions.pooled, out, Activation::Silu)?;
+    let text = timestep_embedding(&mut m.at("text_embedder"), conditions.pooled, out, Activation::Silu, true)?;
     m.add(sum, text)
 }
