@@ -226,9 +226,9 @@ FLUX2 = {
         joint_attention_dim=20, timestep_guidance_channels=32, axes_dims_rope=(2, 4, 4, 2)),
     # Without guidance, other wavelengths, feed-forwards that are no whole number of widths, other channels out.
     "flux2_plain": dict(
-        in_channels=8, out_channels=12, num_layers=1, num_single_layers=3, attention_head_dim=8, num_attention_heads=3,
+        in_channels=8, out_channels=12, num_layers=1, num_single_layers=2, attention_head_dim=14, num_attention_heads=1,
         joint_attention_dim=18, timestep_guidance_channels=64, mlp_ratio=2.6, rope_theta=500, guidance_embeds=False,
-        axes_dims_rope=(2, 2, 2, 2)),
+        axes_dims_rope=(2, 4, 2, 6)),
 }
 
 
