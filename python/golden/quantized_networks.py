@@ -3,13 +3,15 @@
     quantized_networks.py export DIR [--only REGEX] [--seconds 40]
     quantized_networks.py run    DIR --ondine BIN [--only REGEX] [--repeat 5] [--threads 2]
     quantized_networks.py codes  DIR --ondine BIN --only REGEX
+    quantized_networks.py exact  DIR --ondine BIN --only REGEX [--inputs 8]
 
 `export` trains ResNet-18, MobileNetV3, BERT and a Llama for some seconds each on data that it draws, so that weights and
 activations are spread as those of a network that knows something, and writes each as it is and in every way in which
 pt2e (the quantizers of XNNPACK and of X86Inductor) and torchao quantize it. `run` compares results with those of
 PyTorch's run of the exported program, and with `--repeat` times three in turn: the network in few bits, the one in
 f32 by Ondine, and PyTorch's run of the former. `codes` finds the first integers that differ from PyTorch's, and says how far
-what was rounded to them was from PyTorch's number.
+what was rounded to them was from PyTorch's number. `exact` computes each program in f64, too, and says how far from that
+Ondine, PyTorch, and operators that are exact but rounded to f32 once each are, over several inputs.
 """
 
 import argparse
@@ -30,6 +32,10 @@ import torch.nn.functional as F
 import torchao.quantization.pt2e.quantize_pt2e  # noqa: F401, registers the operators
 
 
+# Steps in which the rate of learning rises to its full value.
+WARMUP = 20
+
+
 def pictures(count, size, generator):
     """Pictures of stripes at one of ten angles, under a colour and noise, and which angle it is."""
     angle = torch.randint(0, 10, (count,), generator=generator)
@@ -42,10 +48,10 @@ def pictures(count, size, generator):
 
 
 def sentences(count, length, generator):
-    """Sequences in which each token follows from the two before it, mostly, of a vocabulary of 512."""
+    """Sequences in which each token follows from the one before it, mostly, of a vocabulary of 512."""
     tokens = torch.randint(0, 512, (count, length), generator=generator)
-    for at in range(2, length):
-        follows = (tokens[:, at - 1] * 31 + tokens[:, at - 2] % 4 * 7 + 3) % 512
+    for at in range(1, length):
+        follows = (tokens[:, at - 1] * 31 + 3) % 512
         tokens[:, at] = torch.where(torch.rand(count, generator=generator) < 0.9, follows, tokens[:, at])
     return tokens
 
@@ -54,6 +60,7 @@ class Pictures:
     """Networks that tell which of ten pictures they see."""
 
     size = 224
+    rate = 1e-3
 
     def __init__(self, build):
         self.build = build
@@ -85,6 +92,7 @@ class Masked:
     """A network that finds the tokens that were covered."""
 
     length = 128
+    rate = 3e-4
 
     def model(self):
         return Bert()
@@ -92,7 +100,8 @@ class Masked:
     def loss(self, model, generator):
         tokens = sentences(4, 48, generator)
         covered = torch.rand(tokens.shape, generator=generator) < 0.15
-        return F.cross_entropy(model(tokens.masked_fill(covered, 0))[covered], tokens[covered])
+        # Of all tokens, so that it learns within a minute to tell those it sees.
+        return F.cross_entropy(model(tokens.masked_fill(covered, 0)).flatten(0, 1), tokens.flatten())
 
     def inputs(self, generator):
         return (sentences(1, self.length, generator),)
@@ -146,10 +155,12 @@ def trained(task, path, seconds):
     if path.exists():
         model.load_state_dict(torch.load(path, weights_only=True))
         return model.eval()
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), task.rate)
     generator, end, steps = torch.Generator().manual_seed(1), time.monotonic() + seconds, 0
     model.train()
     while time.monotonic() < end:
+        for group in optimizer.param_groups:
+            group["lr"] = task.rate * min(1.0, (steps + 1) / WARMUP)
         loss = task.loss(model, generator)
         optimizer.zero_grad()
         loss.backward()
@@ -395,21 +406,179 @@ def codes(options):
         print(f"{archive.stem}: {unlike} of {total} codes differ", flush=True)
 
 
+def blocks(x, sizes):
+    """Dimensions split into blocks, which of them are within one, and the shape of what each block has one of."""
+    split, within = [], []
+    for size, block in zip(x.shape, sizes):
+        split += [size // block, block]
+        within.append(len(split) - 1)
+    return x.reshape(split), within, [1 if at in within else size for at, size in enumerate(split)]
+
+
+def to_codes(x, scale, zero, low, high, dtype):
+    return torch.clamp(torch.round(x / scale) + zero, low, high).to(dtype)
+
+
+def span(low, high, first, last, eps):
+    """Scale and zero of codes that reach from one end of a range to the other."""
+    scale = ((high - low) / (last - first)).clamp(min=eps)
+    return scale, (first - torch.round(low / scale)).clamp(first, last)
+
+
+def of_tensor(x, scale, zero, low, high, dtype, **_):
+    return to_codes(x, scale, zero, low, high, dtype)
+
+
+def from_tensor(codes, scale, zero, *_, **__):
+    return (codes.double() - zero) * scale
+
+
+def from_channels(codes, scale, zero, axis, *_, **__):
+    shape = [-1 if at == axis else 1 for at in range(codes.dim())]
+    return (codes.double() - (0 if zero is None else zero.reshape(shape))) * scale.reshape(shape)
+
+
+def choose_tensor(x, low, high, eps, *_):
+    scale, zero = span(x.min().clamp(max=0), x.max().clamp(min=0), low, high, eps)
+    return scale, zero.long()
+
+
+def choose_tokens(x, *_):
+    low, high = x.amin(-1, keepdim=True).clamp(max=0), x.amax(-1, keepdim=True).clamp(min=0)
+    scale = ((high - low) / 255).clamp(min=torch.finfo(torch.float32).eps)
+    below, above = low / scale, high / scale
+    zero = torch.where(below - 128 + above + 127 > 0, -128 - below, 127 - above).clamp(-128, 127).round()
+    return scale, zero.to(torch.int8)
+
+
+def choose_blocks(x, mapping, sizes, dtype, low=None, high=None, eps=None, *_, **__):
+    info = torch.iinfo(dtype)
+    low, high = info.min if low is None else low, info.max if high is None else high
+    split, within, _ = blocks(x, sizes)
+    least, most = split.amin(within).clamp(max=0), split.amax(within).clamp(min=0)
+    eps = torch.finfo(torch.float32).eps if eps is None else eps
+    if mapping == "ASYMMETRIC":
+        return span(least, most, low, high, eps)
+    assert mapping == "SYMMETRIC", mapping
+    scale = (torch.maximum(-least, most) / ((high - low) / 2)).clamp(min=eps)
+    return scale, torch.full_like(scale, int((high + low + 1) / 2))
+
+
+def of_blocks(x, sizes, scale, zero, dtype, low=None, high=None, *_, **__):
+    info = torch.iinfo(dtype)
+    split, _, each = blocks(x, sizes)
+    zero = 0 if zero is None or zero.numel() == 0 else zero.reshape(each)
+    codes = to_codes(split, scale.reshape(each), zero, info.min if low is None else low, info.max if high is None else high, dtype)
+    return codes.reshape(x.shape)
+
+
+def from_blocks(codes, sizes, scale, zero, *_, **__):
+    split, _, each = blocks(codes, sizes)
+    zero = 0 if zero is None or zero.numel() == 0 else zero.reshape(each)
+    return ((split.double() - zero) * scale.reshape(each)).reshape(codes.shape)
+
+
+# What PyTorch's operators on codes compute, without a rounding in between: they take nothing of 64 bits themselves.
+IN_DOUBLE = {
+    "quantized_decomposed.quantize_per_tensor": of_tensor,
+    "quantized_decomposed.dequantize_per_tensor": from_tensor,
+    "quantized_decomposed.dequantize_per_channel": from_channels,
+    "quantized_decomposed.choose_qparams": choose_tensor,
+    "quantized_decomposed.choose_qparams_per_token_asymmetric": choose_tokens,
+    "quantized_decomposed.quantize_per_token": of_tensor,
+    "quantized_decomposed.dequantize_per_token": from_tensor,
+    "torchao.choose_qparams_affine": choose_blocks,
+    "torchao.quantize_affine": of_blocks,
+    "torchao.dequantize_affine": from_blocks,
+}
+
+
+def widened(value):
+    """`value` with f64 in the place of f32."""
+    if torch.is_tensor(value):
+        return value.double() if value.dtype == torch.float32 else value
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(widened, value)) if type(value) in (list, tuple) else value
+    return torch.float64 if value is torch.float32 else value
+
+
+class Double(torch.fx.Interpreter):
+    """Runs a program in f64, also the graphs within it; if `rounds`, with the result of each operator rounded to f32."""
+
+    def __init__(self, module, rounds=False):
+        super().__init__(module)
+        self.rounds = rounds
+
+    def get_attr(self, target, args, kwargs):
+        return widened(super().get_attr(target, args, kwargs))
+
+    def call_function(self, target, args, kwargs):
+        name = str(target)
+        if "_assert_tensor_metadata" in name:
+            return None
+        inner = next((at for at, arg in enumerate(args) if isinstance(arg, torch.fx.GraphModule)), None)
+        if inner is not None:
+            return Double(args[inner], self.rounds).run(*args[inner + 1 :])
+        own = IN_DOUBLE.get(".".join(name.split(".")[:2]))
+        args, kwargs = widened(tuple(args)), {key: widened(value) for key, value in kwargs.items()}
+        if own is None and re.match("quantized_decomposed|torchao", name):
+            raise NotImplementedError(name)
+        result = (own or target)(*args, **kwargs)
+        return torch.utils._pytree.tree_map(rounded, result) if self.rounds else result
+
+
+def rounded(value):
+    return value.float().double() if torch.is_tensor(value) and value.dtype == torch.float64 else value
+
+
+def exact(options):
+    """How far Ondine, PyTorch and operators that each are rounded once are from the same program in f64."""
+    print("| network | Ondine: largest, mean square | PyTorch | rounded once | Ondine nearer than PyTorch, largest and mean square |")
+    for archive in sorted(options.out.glob("*.pt2")):
+        stem = str(archive)[: -len(".pt2")]
+        if not re.search(options.only, archive.stem):
+            continue
+        program = torch.export.load(archive).module()
+        task = networks()[archive.stem.split(".")[0]]
+        generator = torch.Generator().manual_seed(3)
+        name = next(iter(safetensors.torch.load_file(f"{stem}.in.safetensors")))
+        seen = []
+        for _ in range(options.inputs):
+            inputs = task.inputs(generator)
+            with torch.no_grad():
+                want = Double(program).run(*map(widened, inputs))
+                theirs = program(*inputs).double()
+                ideal = Double(program, rounds=True).run(*map(widened, inputs))
+            assert want.dtype == torch.float64, want.dtype
+            asked, out = options.out / "exact.in.safetensors", options.out / "exact.out.safetensors"
+            safetensors.torch.save_file({name: inputs[0]}, asked)
+            command = [options.ondine, "run", archive, "--inputs", asked, "--outputs", out, "--threads", str(options.threads)]
+            subprocess.run(command, check=True, capture_output=True)
+            ours = safetensors.torch.load_file(out)["output_0"].double()
+            peak = float(want.abs().max())
+            seen.append([(float(d.abs().max()) / peak, float(d.square().mean().sqrt()) / peak) for d in (ours - want, theirs - want, ideal - want)])
+        middle = [[statistics.median(each[who][how] for each in seen) for how in (0, 1)] for who in (0, 1, 2)]
+        nearer = [sum(own[how] <= other[how] for own, other, _ in seen) for how in (0, 1)]
+        (a, b), (c, d), (e, f) = middle
+        print(f"| {archive.stem} | {a:.1e}, {b:.1e} | {c:.1e}, {d:.1e} | {e:.1e}, {f:.1e} | {nearer[0]}, {nearer[1]} of {len(seen)} |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("command", choices=["export", "run", "codes"])
+    parser.add_argument("command", choices=["export", "run", "codes", "exact"])
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--ondine")
     parser.add_argument("--only", default="")
     parser.add_argument("--seconds", type=float, default=40)
     parser.add_argument("--repeat", type=int, default=0)
+    parser.add_argument("--inputs", type=int, default=8)
     parser.add_argument("--calls", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--processor", action="store_true", help="time by what the processor spent, not by the clock")
     parser.add_argument("--plain", action="store_true", help="the networks in f32, too")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    {"export": export, "run": run, "codes": codes}[options.command](options)
+    {"export": export, "run": run, "codes": codes, "exact": exact}[options.command](options)
 
 
 if __name__ == "__main__":

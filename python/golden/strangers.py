@@ -64,6 +64,29 @@ class Quantized(torch.nn.Module):
     inputs = staticmethod(lambda: (torch.randn(24, 16), torch.randn(2, 4, 6, 7), torch.randint(-128, 128, (24, 16), dtype=torch.int8)))
 
 
+class Packed(torch.nn.Module):
+    """Weights of 4 bits as PyTorch packs them for the processor that it runs on."""
+
+    decomposes = False
+
+    def __init__(self):
+        super().__init__()
+        for name, rows, columns, group in ("a", 96, 64, 32), ("b", 48, 96, 32):
+            groups = torch.randn(rows, columns // group, group)
+            low, high = groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True)
+            scale = (high - low) / 15
+            codes = ((groups - low) / scale).round().int().reshape(rows, columns)
+            setattr(self, name, torch.nn.Buffer(torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1)))
+            numbers = torch.cat([scale, low + scale * 8], -1).transpose(0, 1).contiguous()
+            setattr(self, f"{name}_numbers", torch.nn.Buffer(numbers))
+
+    def forward(self, x):
+        multiply = torch.ops.aten._weight_int4pack_mm_for_cpu
+        return multiply(multiply(x, self.a, 32, self.a_numbers), self.b, 32, self.b_numbers)
+
+    inputs = staticmethod(lambda: (torch.randn(5, 64),))
+
+
 class Vision(torch.nn.Module):
     """torchvision's operators."""
 

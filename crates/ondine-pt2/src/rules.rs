@@ -19,6 +19,7 @@ mod linalg;
 mod loss;
 mod margin;
 mod matrix;
+mod nibbles;
 mod norm;
 mod order;
 mod places;
@@ -67,6 +68,7 @@ const ATEN: &[&[Rule]] = &[
     norm::RULES,
     product::RULES,
     quantized::RULES,
+    nibbles::RULES,
     convolve::RULES,
     spatial::RULES,
     sample::RULES,

@@ -97,6 +97,11 @@ fn histograms_segments_and_truths_as_exported() {
 }
 
 #[test]
+fn weights_of_four_bits_that_a_processor_has_packed_for_itself_as_exported() {
+    check("packed", "packed");
+}
+
+#[test]
 fn a_region_that_is_compiled_once_runs_wherever_it_is_called() {
     check("regions", "regions");
 }

@@ -44,9 +44,6 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("fake_quantize_per_channel_affine_cachemask", fake_channels),
     Rule::new("_int_mm", integer_product),
     Rule::new("_weight_int8pack_mm", scaled_product),
-    Rule::new("_weight_int4pack_mm", packed_elsewhere),
-    Rule::new("_weight_int4pack_mm_for_cpu", packed_elsewhere),
-    Rule::new("_weight_int4pack_mm_with_scales_and_zeros", packed_elsewhere),
 ];
 
 /// Codes at equal distances: what numbers are multiplied with to count in steps, which code stands for 0, and the first
@@ -517,13 +514,4 @@ fn scaled_product(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     };
     let scales = call.float_tensor(builder, "scales")?;
     one(builder.binary(Binary::Mul, &product, &scales)?)
-}
-
-fn packed_elsewhere(_: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    fail!(
-        Unsupported,
-        "`{}` reads 4-bit weights that one processor has packed for itself; quantize with \
-         torchao's IntxWeightOnlyConfig(torch.int4, PerGroup(32)) before exporting instead",
-        call.op
-    )
 }
