@@ -92,7 +92,7 @@ pub use elementary::{Elementary, map, zip};
 pub use elementwise::{Unary, glu, integer_unary, unary};
 pub use gemm::{
     GemmProblem,
-    coded::{CodedProblem, CodedShape, CodedSource, gemm_coded, pack_coded},
+    coded::{CodedProblem, CodedShape, CodedSource, gemm_coded, pack_coded, row::coded_row},
     decode::CodeLevels,
     gemm,
     matmul::{MatmulShape, matmul},

@@ -21,7 +21,6 @@ mod products;
 mod quantize;
 mod recurrent;
 mod regions;
-mod rows;
 mod run;
 pub(crate) mod share;
 mod weights;
@@ -107,16 +106,11 @@ impl Backend for Processor {
                 format @ (Format::Coded { .. }
                 | Format::CodedStack { .. }
                 | Format::CodePanels { .. }
-                | Format::Rows { .. }
                 | Format::Blocks { .. }),
                 Source::Codes(encoded),
             ) => weights::pack_codes(format, shape, encoded, out, self),
             (
-                Format::Coded { .. }
-                | Format::CodedStack { .. }
-                | Format::CodePanels { .. }
-                | Format::Rows { .. }
-                | Format::Blocks { .. },
+                Format::Coded { .. } | Format::CodedStack { .. } | Format::CodePanels { .. } | Format::Blocks { .. },
                 Source::Numbers(_),
             ) => fail!(Format, "a weight that has no codes"),
             (format, Source::Numbers(values)) => weights::pack(format, shape, values, out, self),
@@ -127,11 +121,7 @@ impl Backend for Processor {
     fn takes_codes(&self, form: &Form) -> bool {
         matches!(
             Format::of(form),
-            Ok(Format::Coded { .. }
-                | Format::CodedStack { .. }
-                | Format::CodePanels { .. }
-                | Format::Rows { .. }
-                | Format::Blocks { .. })
+            Ok(Format::Coded { .. } | Format::CodedStack { .. } | Format::CodePanels { .. } | Format::Blocks { .. })
         )
     }
 

@@ -573,5 +573,6 @@ fn steps(shape: &CodedShape, most: usize) -> Vec<Range<usize>> {
 
 mod blocks;
 mod codes;
+pub(crate) mod row;
 #[cfg(test)]
 mod suite;

@@ -464,6 +464,54 @@ fn tables_stay_codes_in_memory() {
 }
 
 #[test]
+fn a_table_that_is_multiplied_too_lies_in_memory_once() {
+    let [rows, columns] = [70, 64];
+    let mut weights = Weights::default();
+    weights.insert("table", f32_tensor(&[rows, columns], &numbers(rows, columns, 4)));
+    let looking_up = |graph: &mut Graph| {
+        let (table, ids) = (graph.weight("table", &[rows, columns]).unwrap(), graph.input("ids", DType::I64, [5]));
+        (table, graph.gather(table, ids).unwrap())
+    };
+    let (mut next, mut extend) = (Graph::new(), Graph::new());
+    let (table, found) = looking_up(&mut next);
+    let logits = next.linear(found, table, None).unwrap();
+    next.output("y", logits);
+    let (_, found) = looking_up(&mut extend);
+    extend.output("y", found);
+    let asset = Asset::new("tied", [("next", next), ("extend", extend)], weights).unwrap();
+    let ids = NDArray::new(&[5], &[69_i64, 0, 7, 7, 31]).unwrap();
+    // Codes of 2 bits are a sixteenth of the numbers, whatever asks for them.
+    for (bits, most) in [(2, 16), (4, 8)] {
+        let format = Format { group: Some(columns), ..Format::new(Kind::Integer { bits, symmetric: true }) };
+        let (small, _) =
+            compress(&asset, &Options { format: Some(format), ..Options::default() }, &device(), &silent).unwrap();
+        let values = small.weights().to_f32("table").unwrap();
+        for precision in [crate::Precision::F32, crate::Precision::A8] {
+            let options = crate::Options { precision, ..crate::Options::default() };
+            let prepared = small.prepare(&options, &device()).unwrap();
+            let whole = rows.next_multiple_of(16) * (columns * 4 / most + 4) + 64;
+            assert!(prepared.weight_bytes() <= whole, "{bits} bits: {} of {whole}", prepared.weight_bytes());
+            let model = prepared.specialize(None).unwrap().load().unwrap();
+            let run = |name: &str| {
+                let mut outputs = model.function(name).unwrap().run(&[("ids", &ids)], &mut State::default()).unwrap();
+                outputs.take("y").unwrap().to_f32()
+            };
+            let looked_up: Vec<f32> =
+                [69, 0, 7, 7, 31].iter().flat_map(|row| values[row * columns..][..columns].to_vec()).collect();
+            let allowed = if precision == crate::Precision::F32 { 0.0 } else { 1.0 / 256.0 };
+            assert!(Loss::between(&run("extend"), &looked_up).relative <= allowed, "{bits} bits, {precision}");
+            let products = looked_up.chunks(columns).flat_map(|x| {
+                let values = &values;
+                (0..rows).map(move |row| x.iter().zip(&values[row * columns..][..columns]).map(|(a, b)| a * b).sum())
+            });
+            let products: Vec<f32> = products.collect();
+            let allowed = if precision == crate::Precision::F32 { 1e-5 } else { 0.02 };
+            assert!(Loss::between(&run("next"), &products).relative <= allowed, "{bits} bits, {precision}");
+        }
+    }
+}
+
+#[test]
 fn corrections_are_products_of_their_own_and_codes_stay_codes() {
     let format = Format { low_rank: 4, ..Format::new("int4".parse().unwrap()) };
     let (small, report) =

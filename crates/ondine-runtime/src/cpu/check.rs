@@ -81,7 +81,10 @@ fn forms_fit(graph: &Graph, node: &Node, formats: &[Option<Format>]) -> bool {
             (Op::Recurrent { .. }, 1, Format::Panels { precision, groups, gate }) => {
                 direct && *precision == Precision::F32 && *groups == 1 && !gate && !shape.contains(&0)
             }
-            (Op::Gather, 0, Format::Rows { .. } | Format::Blocks { .. }) => direct && shape.len() == 2,
+            (Op::Gather, 0, Format::Coded { coding, gate }) => {
+                direct && shape.len() == 2 && coding.group <= shape[1] && !gate
+            }
+            (Op::Gather, 0, Format::Blocks { .. }) => direct && shape.len() == 2,
             _ => false,
         }
     })

@@ -51,11 +51,6 @@ pub(crate) enum Format {
         /// As above.
         gate: bool,
     },
-    /// Rows of codes, as few bits in memory as in the file.
-    Rows {
-        /// How codes become numbers.
-        coding: Coding,
-    },
     /// Rows of blocks, as they are in the file.
     Blocks {
         /// Their format.
@@ -90,7 +85,6 @@ impl Format {
         let known = |format: &Self| match format {
             Self::Coded { coding, .. } | Self::CodedStack { coding } => coding.is_known(),
             Self::PanelStack { precision } => *precision != Precision::Int8,
-            Self::Rows { coding } => coding.is_known() && coding.levels != Levels::Minima,
             Self::Panels { groups, .. } | Self::CodePanels { groups, .. } => *groups > 0,
             Self::Plain | Self::Blocks { .. } | Self::Winograd { .. } => true,
         };
@@ -138,10 +132,11 @@ pub(crate) fn format(reader: &Reader<'_>) -> Result<Format> {
         // The state is of 32 bits in every precision: errors of a step are handed on to all that follow.
         (Op::Recurrent { .. }, 1) => Format::Panels { precision: Precision::F32, groups: 1, gate: false },
         (Op::Gather, 0) => {
-            let coding = coding.filter(|coding| coding.levels != Levels::Rows8 && !coding.wide);
+            let coding = coding.filter(|coding| coding.levels != Levels::Rows8);
             match reader.encoding.map(|encoding| encoding.levels) {
                 Some(encoding::Levels::Blocks(block)) if shape.len() == 2 => Format::Blocks { block },
-                _ => coding.map_or(Format::Plain, |coding| Format::Rows { coding }),
+                // As a head reads it, that multiplies with the same table.
+                _ => coding.map_or(Format::Plain, |coding| Format::Coded { coding, gate: false }),
             }
         }
         _ => Format::Plain,

@@ -7,7 +7,6 @@ use super::{
     form::Format,
     operand::{Operand, Target, dispatch},
     processor::Processor,
-    rows::gather_coded,
     share::map_rows,
 };
 use ondine_graph::{DType, Dim, Error, ErrorKind, Resample, Result, fail};
@@ -80,10 +79,12 @@ pub(super) fn gather(
     }
     let place = |error: k::IndexError| Error::new(ErrorKind::Shape, error.to_string());
     let look_up = |out: &mut [u8]| {
-        if let Some(Format::Rows { coding }) = table.format {
+        if let Some(Format::Coded { coding, .. }) = table.format {
             let indices = k::check_indices(&indices, table.shape[0]).map_err(place)?;
-            let size = [table.shape[0], columns];
-            gather_coded(device, (coding, size), table.bytes, &indices, bytemuck::cast_slice_mut(out));
+            let shape = coding.shape(false, table.shape);
+            map_rows(device, bytemuck::cast_slice_mut(out), columns, |index, out| {
+                k::coded_row(&device.cpu, &shape, table.bytes, indices[index], out);
+            });
             return Ok(());
         }
         if let Some(Format::Blocks { block }) = table.format {

@@ -7,7 +7,7 @@ use ondine_graph::{
 };
 use ondine_kernels::{self as k, CodedSource, WeightShape, WeightSource, WeightType, WinogradShape};
 
-use super::{coding::Coding, form::Format, processor::Processor, rows};
+use super::{coding::Coding, form::Format, processor::Processor};
 use crate::options::Precision;
 
 /// More bytes than an element takes in any form, and than fit an address with all that is added.
@@ -53,7 +53,7 @@ pub(super) fn packed_bytes(format: Format, shape: &[usize], device: &Processor) 
     let rank = match format {
         Format::Plain => 0..=usize::MAX,
         Format::Panels { .. } | Format::CodePanels { .. } => 2..=usize::MAX,
-        Format::Coded { .. } | Format::Rows { .. } | Format::Blocks { .. } => 2..=2,
+        Format::Coded { .. } | Format::Blocks { .. } => 2..=2,
         Format::PanelStack { .. } | Format::CodedStack { .. } => 3..=3,
         Format::Winograd { .. } => 4..=4,
     };
@@ -66,7 +66,6 @@ pub(super) fn packed_bytes(format: Format, shape: &[usize], device: &Processor) 
         Format::CodePanels { groups, gate } => panels(Precision::Int8, groups, gate, shape).packed_size(&device.cpu),
         Format::Coded { coding, gate } => coding.shape(gate, shape).packed_size(&device.cpu),
         Format::PanelStack { .. } | Format::CodedStack { .. } => shape[0] * stack_stride(format, &shape[1..], device),
-        Format::Rows { coding } => rows::packed_rows(coding, [shape[0], shape[1]]),
         Format::Blocks { block } => match block.row_bytes(shape[1]) {
             Some(row) => shape[0] * row,
             None => fail!(Format, "no weight of shape {shape:?} is made of {block} blocks"),
@@ -95,11 +94,9 @@ pub(super) fn pack(format: Format, shape: &[usize], values: &[f32], out: &mut [u
                 k::pack(&device.cpu, &matrix, WeightSource::F32(values), out);
             }
         }
-        Format::Coded { .. }
-        | Format::CodePanels { .. }
-        | Format::CodedStack { .. }
-        | Format::Rows { .. }
-        | Format::Blocks { .. } => fail!(Format, "codes are not packed from numbers"),
+        Format::Coded { .. } | Format::CodePanels { .. } | Format::CodedStack { .. } | Format::Blocks { .. } => {
+            fail!(Format, "codes are not packed from numbers")
+        }
         Format::Winograd { precision, doubled } => {
             k::pack_winograd(&device.cpu, &winograd(precision, doubled, shape), values, out);
         }
@@ -130,10 +127,6 @@ pub(super) fn pack_codes(
             let values: Vec<i8> = codes.iter().map(|&code| (i16::from(code) - middle) as i8).collect();
             let source = WeightSource::S8 { values: &values, scales: &scales };
             k::pack(&device.cpu, &panels(Precision::Int8, groups, gate, shape), source, out);
-            return Ok(());
-        }
-        Format::Rows { coding } => {
-            rows::pack_rows(coding, [shape[0], shape[1]], encoded, out);
             return Ok(());
         }
         Format::Blocks { .. } => {

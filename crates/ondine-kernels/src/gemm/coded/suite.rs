@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use proptest::prelude::*;
 
-use super::*;
+use super::{row::coded_row, *};
 use crate::{
     Activation, Values,
     quant::{RowScale, blocks::quantize_blocks},
@@ -167,6 +167,20 @@ impl Case {
         }
     }
 
+    /// Every row read back is what its codes stand for.
+    fn check_rows(&self, cpu: &Cpu, packed: &[u8], numbers: &Numbers) {
+        let CodedShape { outputs, channels, .. } = self.shape;
+        for row in 0..outputs {
+            let mut out = vec![f32::NAN; channels];
+            coded_row(cpu, &self.shape, packed, row, &mut out);
+            for (channel, &got) in out.iter().enumerate() {
+                let (want, size) = self.weight(numbers, row, channel);
+                let off = (f64::from(got) - want).abs();
+                assert!(off <= 2.0 * f64::from(f32::EPSILON) * size, "{got} for {want}, {}: {self:?}", cpu.tier());
+            }
+        }
+    }
+
     fn check(&self) {
         let numbers = self.numbers();
         let (columns, shape) = (self.shape.columns(), self.shape);
@@ -177,6 +191,9 @@ impl Case {
             let cpu = &cpus[0];
             let mut packed = Aligned::new(shape.packed_size(cpu));
             pack_coded(cpu, &shape, &CodedSource { codes, scales, zeros, minima, table }, packed.get_mut());
+            if !shape.glu {
+                self.check_rows(cpu, packed.get(), &numbers);
+            }
             let residual = if self.brain { Values::Bf16(&numbers.residual) } else { Values::F32(&residual) };
             let problem = CodedProblem {
                 rows: self.rows,

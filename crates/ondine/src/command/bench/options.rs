@@ -20,6 +20,7 @@ Examples:
   ondine bench picture-sd15 --json
   ondine bench llama-1b --quant Q4_K_M --depth 4096
   ondine bench smollm2 --quant Q4_1 --precision a8 --streams 8
+  ondine bench afm-3b --quant INT2 --precision a8 --depth 4096
 
 Networks: unet-sd15, unet-sdxl, vae-sd, taesd, clip-l; at f32 unless --precision says otherwise.
 Pictures, process start to file: picture-default, picture-sd15 (2 GB on the disk for the model and as much for its
@@ -48,7 +49,8 @@ pub(in crate::command) struct Bench {
     #[arg(long, value_name = "TYPE", value_parser = str::parse::<Precision>)]
     pub(super) against: Option<Precision>,
 
-    /// How the weights of a language model are stored: F16, Q4_K_M, or a block format of GGUF files such as Q8_0
+    /// How the weights of a language model are stored: F16, Q4_K_M, INT2 (2 bits with a scale for each row, embeddings
+    /// of 4 bits), or a block format of GGUF files such as Q8_0
     #[arg(long, value_name = "FORMAT", default_value = "Q4_K_M")]
     pub(super) quant: Quant,
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Instant};
 use anyhow::{Context, anyhow};
 use ondine_graph::{
     block::Block,
-    encoding::{BLOCKS, ENCODING},
+    encoding::{BLOCKS, ENCODING, SCALE},
 };
 use ondine_models::transformer::{self, Config};
 use ondine_runtime::{
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::{
     machine::Machine,
     options::Bench,
-    quant::Quant,
+    quant::{Quant, Stored},
     report::{Times, Told},
     works::Text,
 };
@@ -72,6 +72,8 @@ pub(super) fn measure(bench: &Bench, name: &'static str, text: &Text, device: &D
     let prepared = asset.prepare(&Options { precision, ..Options::default() }, device)?;
     drop(asset);
     let model = prepared.specialize(None)?.load()?;
+    // Nothing but what is packed counts from here on.
+    drop(prepared);
     let function = model.function(FUNCTION)?;
     let together = (bench.streams > 1).then(|| model.function(TOGETHER)).transpose()?;
     let before = function.graph().states().iter().map(|slot| {
@@ -159,6 +161,7 @@ fn random(graph: &Graph, quant: Quant, layers: usize) -> anyhow::Result<(Weights
     let mut weights = Weights::default();
     let mut blocks: BTreeMap<String, Bytes> = BTreeMap::new();
     let mut bytes = 0;
+    let largest = graph.weights().iter().map(|weight| weight.shape.iter().product::<usize>()).max().unwrap_or(0);
     for (at, weight) in graph.weights().iter().enumerate() {
         let Weight { path, shape, .. } = weight;
         let layer = path.split('.').find_map(|part| part.parse().ok());
@@ -168,42 +171,52 @@ fn random(graph: &Graph, quant: Quant, layers: usize) -> anyhow::Result<(Weights
             weights.insert(path, tensor(DType::F32, shape.clone(), Bytes::from(numbers.bytes())));
             continue;
         };
-        let block = quant.block(path, layer, layers, columns);
-        let unit = block.map_or(2, Block::bytes);
-        let needed = block.map_or(Some(2 * columns), |block| block.row_bytes(columns)).map(|row| row * rows);
+        let stored = quant.stored(path, layer, layers, columns);
+        let needed = stored.row_bytes(columns).map(|row| row * rows);
         let needed = needed.ok_or_else(|| anyhow!("{path}: rows of {columns} are no blocks"))?;
-        let pool = blocks.entry(block.map_or_else(|| "F16".into(), |block| block.to_string()));
-        let largest = graph.weights().iter().map(|weight| weight.shape.iter().product::<usize>()).max().unwrap_or(0);
-        let pool = pool.or_insert_with(|| Bytes::from(noise(block, largest).as_slice()));
+        let pool = blocks.entry(stored.to_string());
+        let pool = pool.or_insert_with(|| Bytes::from(noise(stored, largest).as_slice()));
         // Weights that share a block begin at other places of it.
-        let spare = (pool.len() - needed) / unit;
-        let from = at * 7919 % spare.max(1) * unit;
+        let spare = (pool.len() - needed) / stored.unit();
+        let from = at * 7919 % spare.max(1) * stored.unit();
         let data = pool.slice(from, needed).ok_or_else(|| anyhow!("{path}: it exceeds its block"))?;
         bytes += needed;
-        match block {
-            None => weights.insert(path, tensor(DType::F16, shape.clone(), data)),
-            Some(block) => {
-                let header = [BLOCKS + block.id() as usize, block.elements(), rows, columns].map(|size| size as i64);
-                let header = Bytes::from(NDArray::new(&[4], &header)?.bytes());
-                weights.insert(&format!("{path}{ENCODING}"), tensor(DType::I64, vec![4], header));
-                weights.insert(path, tensor(DType::U8, vec![rows, needed / rows], data));
+        let (kind, group) = match stored {
+            Stored::F16 => {
+                weights.insert(path, tensor(DType::F16, shape.clone(), data));
+                continue;
             }
-        }
+            Stored::Blocks(block) => (BLOCKS + block.id() as usize, block.elements()),
+            Stored::Integers(bits) => {
+                let scales = half::f16::from_f32(1.0 / (16 << bits) as f32).to_le_bytes().repeat(rows);
+                bytes += scales.len();
+                let scales = tensor(DType::F16, vec![rows, 1], Bytes::from(scales.as_slice()));
+                weights.insert(&format!("{path}{SCALE}"), scales);
+                (bits as usize, columns)
+            }
+        };
+        let header = Bytes::from(NDArray::new(&[4], &[kind, group, rows, columns].map(|size| size as i64))?.bytes());
+        weights.insert(&format!("{path}{ENCODING}"), tensor(DType::I64, vec![4], header));
+        weights.insert(path, tensor(DType::U8, vec![rows, needed / rows], data));
     }
     Ok((weights, bytes))
 }
 
 /// Random codes with small scales, so that numbers stay what numbers of a network are.
-fn noise(block: Option<Block>, elements: usize) -> Vec<u8> {
+fn noise(stored: Stored, elements: usize) -> Vec<u8> {
     let mut random = Random::new(5);
     let mut fill =
         |len: usize| -> Vec<u8> { (0..len.div_ceil(8)).flat_map(|_| random.next().to_le_bytes()).take(len).collect() };
     let small = half::f16::from_f32(1.0 / 1024.0).to_le_bytes();
-    let Some(block) = block else {
-        // Exponents from 2^-11 to 2^-8.
-        let mut bytes = fill(2 * elements);
-        bytes.chunks_exact_mut(2).for_each(|two| two[1] = (two[1] & 0x8f) | 0x10);
-        return bytes;
+    let block = match stored {
+        Stored::F16 => {
+            // Exponents from 2^-11 to 2^-8.
+            let mut bytes = fill(2 * elements);
+            bytes.chunks_exact_mut(2).for_each(|two| two[1] = (two[1] & 0x8f) | 0x10);
+            return bytes;
+        }
+        Stored::Integers(bits) => return fill((elements * bits as usize).div_ceil(8)),
+        Stored::Blocks(block) => block,
     };
     // Where a block holds numbers of two bytes.
     let (size, places): (usize, &[usize]) = match block {
@@ -320,7 +333,7 @@ mod tests {
         let mut graph = Graph::new();
         graph.weight("model.layers.0.mlp.down_proj.weight", &[8, 512]).unwrap();
         graph.weight("model.layers.0.self_attn.q_proj.weight", &[4, 96]).unwrap();
-        let all = Block::ALL.map(Quant::Blocks).into_iter().chain([Quant::F16, Quant::Q4KM]);
+        let all = Block::ALL.map(Quant::Blocks).into_iter().chain([Quant::F16, Quant::Q4KM, Quant::Int2]);
         for quant in all {
             let (weights, bytes) = random(&graph, quant, 1).unwrap();
             assert!(bytes > 0);
