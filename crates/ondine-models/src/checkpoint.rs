@@ -216,7 +216,7 @@ impl Checkpoint {
         if let Some(facts) = &facts {
             findings.push(facts.family());
             findings.extend(facts.task());
-            let said = schedule::beside(facts, &contents, &mut findings);
+            let said = schedule::beside(facts, &contents, &mut findings)?;
             let file = "scheduler/scheduler_config.json";
             let text = match configs.filter(|configs| configs.exists(file)) {
                 Some(configs) => configs.text(file)?,
@@ -442,6 +442,7 @@ fn is_bystander(path: &str) -> bool {
         "ztsnr",
         schedule::EDM_MEAN,
         schedule::EDM_STD,
+        "edm_vpred.",
     ];
     let inner = path.strip_prefix("state_dict.").unwrap_or(path);
     BEGINNINGS.iter().any(|start| inner.starts_with(start))
@@ -453,7 +454,7 @@ mod tests {
     use serde_json::json;
 
     use super::{
-        schedule::{EDM_MEAN, EDM_STD},
+        schedule::{EDM_ENDS, EDM_MEAN, EDM_STD},
         *,
     };
 
@@ -517,6 +518,32 @@ mod tests {
             let error = read(&[mark]).unwrap_err().to_string();
             assert!(error.contains("`edm_mean` and `edm_std`"), "{error}");
         }
+    }
+
+    #[test]
+    fn velocities_on_the_noise_levels_of_edm_are_found_out() {
+        let with = |ends: &[(&str, f32)]| {
+            let mut contents = contents(&[]);
+            for &(key, level) in ends {
+                insert(&mut contents.weights, key, &[], &[level]);
+            }
+            Checkpoint::of("file", contents, None)
+        };
+        let checkpoint = with(&[(EDM_ENDS[0], 0.005), (EDM_ENDS[1], 110.0)]).unwrap();
+        assert_eq!(checkpoint.findings[1].what, "v-prediction on noise levels of EDM");
+        let scheduler = checkpoint.files.source("file").text("scheduler/scheduler_config.json").unwrap();
+        let scheduler: Value = serde_json::from_str(&scheduler).unwrap();
+        for (option, value) in [
+            ("_class_name", json!("EDMEulerScheduler")),
+            ("prediction_type", json!("v_prediction")),
+            ("sigma_schedule", json!("exponential")),
+            ("sigma_data", json!(1.0)),
+            ("sigma_min", json!(0.005_f32)),
+            ("sigma_max", json!(110.0)),
+        ] {
+            assert_eq!(scheduler[option], value, "{option}");
+        }
+        assert!(with(&[(EDM_ENDS[1], 110.0)]).unwrap_err().to_string().contains("edm_vpred.sigma_min"));
     }
 
     #[test]

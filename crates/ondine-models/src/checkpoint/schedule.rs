@@ -14,6 +14,8 @@ use super::{
 /// levels of EDM, such as Playground 2.5.
 pub(super) const EDM_MEAN: &str = "edm_mean";
 pub(super) const EDM_STD: &str = "edm_std";
+/// The ends of the noise levels of models that predict velocities on those of EDM, such as CosXL.
+pub(super) const EDM_ENDS: [&str; 2] = ["edm_vpred.sigma_min", "edm_vpred.sigma_max"];
 
 /// The scale of latents of a transformer.
 pub(super) fn latents_of(kind: Kind) -> Latents {
@@ -69,12 +71,19 @@ pub(super) fn flow(kind: Kind, weights: Option<&Weights>) -> Value {
 }
 
 /// The schedule that models of this kind are published with, and what the file says of its own.
-pub(super) fn beside(facts: &Facts, contents: &Contents, findings: &mut Vec<Finding>) -> Value {
+///
+/// # Errors
+/// If what the file says of its noise levels cannot be read.
+pub(super) fn beside(facts: &Facts, contents: &Contents, findings: &mut Vec<Finding>) -> Result<Value> {
     let has = |key: &str| contents.weights.get(key).is_some();
     let mut find = |what: &str, why: String| findings.push(Finding { what: what.to_owned(), why });
     if has(EDM_MEAN) {
         find("noise levels of EDM", format!("keys `{EDM_MEAN}` and `{EDM_STD}`"));
-        return edm();
+        return Ok(edm());
+    }
+    if EDM_ENDS.into_iter().any(has) {
+        find("v-prediction on noise levels of EDM", format!("keys `{}` and `{}`", EDM_ENDS[0], EDM_ENDS[1]));
+        return edm_velocity(contents);
     }
     let note = contents.notes.get("modelspec.prediction_type").map(String::as_str);
     let global_step = contents.numbers.get("global_step");
@@ -112,7 +121,7 @@ pub(super) fn beside(facts: &Facts, contents: &Contents, findings: &mut Vec<Find
         (false, true) => "DDIMScheduler",
         (false, false) => "PNDMScheduler",
     };
-    json!({
+    Ok(json!({
         "_class_name": class,
         "num_train_timesteps": 1000,
         "beta_start": 0.00085,
@@ -125,7 +134,7 @@ pub(super) fn beside(facts: &Facts, contents: &Contents, findings: &mut Vec<Find
         "prediction_type": if velocity { "v_prediction" } else { "epsilon" },
         "rescale_betas_zero_snr": zero,
         "timestep_spacing": if zero { "trailing" } else { "leading" },
-    })
+    }))
 }
 
 /// The schedule that Playground 2.5 is published with.
@@ -145,4 +154,26 @@ fn edm() -> Value {
         "euler_at_final": false,
         "final_sigmas_type": "zero",
     })
+}
+
+/// The schedule of models such as CosXL: velocities, data of deviation 1, levels evenly spaced in their logarithm
+/// between the two that the file holds.
+fn edm_velocity(contents: &Contents) -> Result<Value> {
+    let mut ends = [0.0; 2];
+    for (end, key) in ends.iter_mut().zip(EDM_ENDS) {
+        *end = match *contents.weights.to_f32(key)? {
+            [level] => level,
+            ref levels => fail!(Shape, "`{key}` holds {} numbers; a noise level is one", levels.len()),
+        };
+    }
+    Ok(json!({
+        "_class_name": "EDMEulerScheduler",
+        "num_train_timesteps": 1000,
+        "sigma_min": ends[0],
+        "sigma_max": ends[1],
+        "sigma_data": 1.0,
+        "sigma_schedule": "exponential",
+        "prediction_type": "v_prediction",
+        "final_sigmas_type": "zero",
+    }))
 }

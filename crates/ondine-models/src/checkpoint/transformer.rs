@@ -83,12 +83,21 @@ pub(crate) const SINGLE_LAYERS: [(&str, &str); 2] = [("modulation.lin.", "norm.l
 const SINGLE_NORMS: [(&str, &str); 2] =
     [("norm.query_norm.scale", "attn.norm_q.weight"), ("norm.key_norm.scale", "attn.norm_k.weight")];
 
+/// The layer from which all blocks of FLUX.2 take their modulation.
+const SHARED_MODULATION: &str = "double_stream_modulation_img.lin.weight";
+
 /// What sits behind the last dot of layers.
 const ENDS: [&str; 2] = ["weight", "bias"];
 
 /// Gives the tensors the names and forms that they have in diffusers, and yields the config; that it cannot be told is
 /// found out after. What no tensor says is taken from `known`, the config of a transformer that it takes the place of.
+///
+/// # Errors
+/// If the tensors are those of FLUX.2, whose blocks are called like those of FLUX.1, or do not fit each other.
 pub(super) fn convert(weights: &mut Weights, kind: Kind, known: Option<&Value>) -> Result<Value> {
+    if weights.get(SHARED_MODULATION).is_some() {
+        fail!(Unsupported, "`{SHARED_MODULATION}` says that this is FLUX.2, which is not read from single files yet");
+    }
     let known = known.filter(|config| config.get("_class_name").and_then(Value::as_str) == Some(kind.class()));
     let config = match kind {
         Kind::Sd3 => sd3_config(weights, known),
@@ -384,6 +393,15 @@ mod tests {
         assert_eq!(config["axes_dims_rope"], json!([4, 14, 14]));
         assert!(Kind::of(&weights) == Some(Kind::Flux) && takes_guidance(&weights));
         Network::of("memory", Kind::Flux.class(), config.to_string(), weights).unwrap();
+    }
+
+    #[test]
+    fn flux_2_is_not_taken_for_flux_1() {
+        let mut weights =
+            weights(&[("double_blocks.0.img_attn.qkv.weight", &[96, 32]), (SHARED_MODULATION, &[192, 32])]);
+        assert_eq!(Kind::of(&weights), Some(Kind::Flux));
+        let error = convert(&mut weights, Kind::Flux, None).unwrap_err().to_string();
+        assert!(error.contains("FLUX.2"), "{error}");
     }
 
     #[test]
