@@ -118,6 +118,27 @@ fn altered_files_are_errors_or_other_vocabularies() {
     }
 }
 
+#[test]
+fn merges_that_make_no_token_are_errors() {
+    let open = |merge: &str, more: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let model =
+            format!(r#""type": "BPE", "vocab": {{"a": 0, "b": 1, "é": 2, "ab": 3}}, "merges": [{merge}]{more}"#);
+        std::fs::write(folder.path().join("tokenizer.json"), format!(r#"{{"model": {{{model}}}}}"#)).unwrap();
+        Vocabulary::open(&Source::folder(folder.path()).unwrap(), "").map_err(|error| error.to_string())
+    };
+    open(r#""a b""#, "").unwrap();
+    for (merge, more) in [
+        (r#""ab b""#, ""),
+        (r#"["ab", "b"]"#, ""),
+        (r#""a b""#, r#", "continuing_subword_prefix": "@@""#),
+        (r#""a é""#, r#", "continuing_subword_prefix": "@""#),
+    ] {
+        let error = open(merge, more).unwrap_err();
+        assert!(error.contains("merge 0") && error.contains("tokenizer.json"), "{error}");
+    }
+}
+
 /// The inputs and ids of a vocabulary of llama.cpp.
 fn vectors(gguf: &Path) -> Option<(Vec<String>, Vec<Vec<u32>>)> {
     let beside = |ending: &str| std::fs::read_to_string(format!("{}{ending}", gguf.display())).ok();

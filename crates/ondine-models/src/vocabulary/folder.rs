@@ -141,6 +141,7 @@ fn from_steps(json: &str) -> Result<Vocabulary> {
     let broken = |error: serde_json::Error| Error::new(ErrorKind::Format, format!("not a valid tokenizer: {error}"));
     let mut whole: Map<String, Value> = serde_json::from_str(json).map_err(broken)?;
     let [around, decoder, ..] = NOT_STEPS.map(|name| whole.remove(name).unwrap_or_default());
+    check_merges(whole.get("model").unwrap_or(&Value::Null))?;
     let steps: Steps = serde_json::from_value(Value::Object(whole)).map_err(broken)?;
     let decoder = Decoding::read(&decoder)?;
     let mut tokens: BTreeMap<u32, (String, Kind)> =
@@ -163,6 +164,25 @@ fn from_steps(json: &str) -> Result<Vocabulary> {
     let mut vocabulary = Vocabulary::new(cutter, spellings.with_leading_blank(decoder.leading_blank));
     vocabulary.around = around;
     Ok(vocabulary)
+}
+
+/// Checks the merges of byte pairs, if there are some, before the library builds on them; what is no merge it refuses.
+fn check_merges(model: &Value) -> Result<()> {
+    let merges = model.get("merges").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let vocab = model.get("vocab").and_then(Value::as_object);
+    let longest = vocab.and_then(|vocab| vocab.keys().map(String::len).max()).unwrap_or_default();
+    let prefix = model.get("continuing_subword_prefix").and_then(Value::as_str).unwrap_or_default();
+    for (index, merge) in merges.iter().enumerate() {
+        let pair = match (merge.as_str(), merge.as_array().map(Vec::as_slice)) {
+            (Some(line), _) => line.split_once(' '),
+            (_, Some([Value::String(left), Value::String(right)])) => Some((left.as_str(), right.as_str())),
+            _ => None,
+        };
+        if let Some((left, right)) = pair {
+            config::check_merge(index, [left, right], prefix, longest)?;
+        }
+    }
+    Ok(())
 }
 
 /// What is put before and after every text, of `count` tokens.

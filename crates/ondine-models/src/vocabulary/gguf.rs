@@ -22,7 +22,7 @@ use super::{
     words::{self, Letters, Words},
 };
 use crate::{
-    config::invalid,
+    config::{check_merge, invalid},
     gguf::{Gguf, Value},
 };
 
@@ -172,13 +172,16 @@ fn byte_pairs(gguf: &Gguf, table: &Table, name: &str) -> Result<(Vocabulary, Hab
     let Some(listed) = gguf.list("tokenizer.ggml.merges")? else {
         fail!(Missing, "there is no `tokenizer.ggml.merges`")
     };
+    let longest = vocab.keys().map(String::len).max().unwrap_or_default();
     let mut merges = Vec::with_capacity(listed.len());
-    for merge in listed {
+    for (index, merge) in listed.iter().enumerate() {
         // A token may be a blank itself: the one that parts them is not the first character.
         let Value::Text(merge) = merge else { fail!(Format, "`tokenizer.ggml.merges`: {merge:?} is no merge") };
         let parts = merge.char_indices().skip(1).find(|(_, c)| *c == ' ').map(|(at, _)| merge.split_at(at));
         let Some((left, right)) = parts else { fail!(Format, "`tokenizer.ggml.merges`: {merge:?} is no merge") };
-        merges.push((left.to_owned(), right.trim_start_matches(' ').to_owned()));
+        let right = right.trim_start_matches(' ');
+        check_merge(index, [left, right], "", longest)?;
+        merges.push((left.to_owned(), right.to_owned()));
     }
     let model = BPE::builder()
         .vocab_and_merges(vocab, merges)
