@@ -453,7 +453,9 @@ fn check_attention(shape: &AttentionShape, mask: MaskKind, dtype: WeightType, ou
         if dtype == WeightType::Bf16 {
             // Few queries are multiplied as they are.
             let eight_bit = shape.eight_bit && !attention::few::are_few(shape);
-            attention::quantize::tests::round_operands(cpu, &AttentionShape { eight_bit, ..*shape }, &mut numbers);
+            let lengths = if let AttentionMask::Lengths(lengths) = mask { lengths } else { &vec![keys; batch] };
+            let shape = AttentionShape { eight_bit, ..*shape };
+            attention::quantize::tests::round_operands(cpu, &shape, lengths, &mut numbers);
         }
         let wanted = naive::attention(shape, numbers.each_ref().map(Vec::as_slice), mask);
         let run = |threads: usize| {

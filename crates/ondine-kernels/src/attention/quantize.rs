@@ -146,8 +146,9 @@ pub(crate) mod tests {
     use super::*;
     use crate::{attention::shape::Packing, cpu::Cpu};
 
-    /// Rounds queries and keys as a tier does for operands of bf16, one number after the other.
-    pub(crate) fn round_operands(cpu: &Cpu, shape: &AttentionShape, operands: &mut [Vec<f64>; 3]) {
+    /// Rounds queries and keys as a tier does for operands of bf16, one number after the other; what is taken from keys
+    /// and their scales come from the first `lengths` of each sequence, which are all that is read.
+    pub(crate) fn round_operands(cpu: &Cpu, shape: &AttentionShape, lengths: &[usize], operands: &mut [Vec<f64>; 3]) {
         let words = cpu.tier().attention_words(WeightType::Bf16, shape.eight_bit);
         let &AttentionShape { batch, heads, kv_heads, queries, keys, head_dim, strides, .. } = shape;
         if words.queries_per_word == words.per_word || batch * queries * keys == 0 {
@@ -159,20 +160,24 @@ pub(crate) mod tests {
             let largest = row.iter().fold(0.0, |largest: f64, x| largest.max(x.abs())) as f32;
             round_all(row.iter_mut(), (largest / 127.0).max(1e-18));
         }
-        let tile = Packing::new(words, shape).tile_keys;
         for (sequence, head) in (0..batch).flat_map(|sequence| (0..kv_heads).map(move |head| (sequence, head))) {
             let place = |key: usize| place(1, sequence * keys + key, head);
-            let count = keys.min(64);
+            let seen = lengths[sequence];
+            if seen == 0 {
+                continue;
+            }
+            let tile = Packing::new(words, &AttentionShape { keys: seen, ..*shape }).tile_keys;
+            let count = seen.min(64);
             for d in 0..head_dim {
-                let sum = (0..count).fold(0.0, |sum: f32, i| sum + operands[1][place(i * keys / count) + d] as f32);
+                let sum = (0..count).fold(0.0, |sum: f32, i| sum + operands[1][place(i * seen / count) + d] as f32);
                 let mean = sum / count as f32;
-                (0..keys).for_each(|key| {
+                (0..seen).for_each(|key| {
                     let x = &mut operands[1][place(key) + d];
                     *x = f64::from(*x as f32 - mean);
                 });
             }
-            for first in (0..keys).step_by(tile) {
-                let rows = (first..keys.min(first + tile)).flat_map(|key| (0..head_dim).map(move |d| place(key) + d));
+            for first in (0..seen).step_by(tile) {
+                let rows = (first..seen.min(first + tile)).flat_map(|key| (0..head_dim).map(move |d| place(key) + d));
                 let largest = rows.clone().fold(0.0, |largest: f64, at| largest.max(operands[1][at].abs())) as f32;
                 rows.for_each(|at| round_all(std::iter::once(&mut operands[1][at]), (largest / 127.0).max(1e-18)));
             }

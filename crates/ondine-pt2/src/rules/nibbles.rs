@@ -1,10 +1,10 @@
 //! Products with weights of 4 bits in the order in which PyTorch's kernels read them (`_weight_int4pack_mm_for_cpu`).
 //!
-//! `torch._convert_weight_to_int4pack_for_cpu` writes codes in one of three orders, by the vectors of the processor that
-//! it runs on, and the archive does not say in which. A quantizer that reaches from the least to the largest number of
-//! each group leaves the first and the last code in every group, which is rarely so where elements of a row are read as
-//! another's. So the order of vectors of 16 lanes (AVX-512) is told from the others; those differ in the order of whole
-//! rows, which no code tells.
+//! `torch._convert_weight_to_int4pack_for_cpu` writes codes in one of three orders, by the vectors of the processor
+//! that it runs on, and the archive does not say in which. A quantizer that reaches from the least to the largest
+//! number of each group leaves the first and the last code in every group, which is rarely so where elements of a row
+//! are read as another's. So the order of vectors of 16 lanes (AVX-512) is told from the others; those differ in the
+//! order of whole rows, which no code tells.
 
 use ondine_graph::{Binary, DType, NDArray, Op, Result, fail};
 
