@@ -89,6 +89,18 @@ def marked(arguments, place, mean, std, widths):
     return check(arguments, folder, f"keys edm_mean, edm_std; {widths}", words, lambda _pipe: EDMDPMSolverMultistepScheduler(), told, pipe, file)
 
 
+def velocities(arguments, place, low, high):
+    """Whether a file of `XL` predicts velocities on the noise levels of EDM because it holds their ends, as CosXL does."""
+    folder, file = place / "sdxl", place / "ends.safetensors"
+    shutil.copytree(arguments.folders / "sdxl", folder)
+    pipe = load(folder)
+    save_file(convert(folder) | {"edm_vpred.sigma_min": torch.tensor(low), "edm_vpred.sigma_max": torch.tensor(high)}, file)
+    (folder / "scheduler").rename(place / "no-scheduler")
+    make = lambda _pipe: EDMEulerScheduler(sigma_min=low, sigma_max=high, sigma_data=1.0, sigma_schedule="exponential", prediction_type="v_prediction")
+    words = ["--config", folder, "--steps", 10, "--guidance", 3]
+    return check(arguments, folder, f"keys edm_vpred.sigma_*; {low}, {high}", words, make, dict(num_inference_steps=10, guidance_scale=3.0), pipe, file)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ondine", type=Path, required=True)
@@ -108,6 +120,9 @@ def main():
     for mean, std, widths in (([-1.6, 1.1, 0.5, -0.3], [8.4, 5.9, 7.1, 6.0], (32, 32, 64, 64)), ([0.2, -0.7, 0.0, 1.5], [1.5, 3.0, 2.2, 0.9], (64, 32, 32, 96))):
         with tempfile.TemporaryDirectory() as place:
             results.append(marked(arguments, Path(place), mean, std, widths))
+    for ends in ((0.002, 120.0), (0.01, 40.0)):
+        with tempfile.TemporaryDirectory() as place:
+            results.append(velocities(arguments, Path(place), *ends))
     print(f"{sum(results)} of {len(results)} cases hold")
     sys.exit(0 if all(results) else 1)
 
