@@ -26,21 +26,6 @@ pub(crate) fn invalid(error: tokenizers::Error) -> Error {
     Error::new(ErrorKind::Format, error.to_string())
 }
 
-/// Checks what the library that merges byte pairs takes for granted: that none makes a token longer than the `longest`
-/// of the vocabulary, and that what continues a word begins with its `prefix`.
-///
-/// # Errors
-/// If the merge `left` and `right`, number `index`, is not like that.
-pub(crate) fn check_merge(index: usize, [left, right]: [&str; 2], prefix: &str, longest: usize) -> Result<()> {
-    let Some(rest) = right.strip_prefix(prefix) else {
-        fail!(Format, "merge {index}: {right:?} continues a word and does not begin with {prefix:?}")
-    };
-    if left.len() + rest.len() > longest {
-        fail!(Format, "merge {index}, {left:?} and {right:?}, makes a token that is not in the vocabulary");
-    }
-    Ok(())
-}
-
 /// Reads the text of a `config.json`.
 pub(crate) fn parse<T: DeserializeOwned>(json: &str) -> Result<T> {
     // serde would also fill a struct from a list, and all of it by default from an empty one.

@@ -11,6 +11,7 @@
 mod characters;
 mod folder;
 mod gguf;
+mod merges;
 mod pieces;
 mod sentencepiece;
 mod spelling;

@@ -8,6 +8,7 @@ use tokenizers::Tokenizer as Steps;
 
 use super::{
     Controls, Cutter, DEFAULT_TEMPLATE, Stepped, Vocabulary,
+    merges::check_merge,
     spelling::{Kind, Spellings, Writing},
 };
 use crate::{
@@ -179,7 +180,7 @@ fn check_merges(model: &Value) -> Result<()> {
             _ => None,
         };
         if let Some((left, right)) = pair {
-            config::check_merge(index, [left, right], prefix, longest)?;
+            check_merge(index, [left, right], prefix, longest)?;
         }
     }
     Ok(())

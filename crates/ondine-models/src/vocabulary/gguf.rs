@@ -16,13 +16,14 @@ use tokenizers::{
 use super::{
     Cutter, DEFAULT_TEMPLATE, Stepped, Vocabulary,
     characters::Characters,
+    merges::check_merge,
     pieces::{self, Normal, Scores},
     spelling::{BLANK, Kind, Writing},
     table::{Table, kind_of},
     words::{self, Letters, Words},
 };
 use crate::{
-    config::{check_merge, invalid},
+    config::invalid,
     gguf::{Gguf, Value},
 };
 
