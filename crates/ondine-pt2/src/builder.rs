@@ -265,15 +265,22 @@ impl Builder {
         Ok(Some(Self::ordered(value, &stored)))
     }
 
+    /// True if the dimensions of `x` with more than one element are stored in their order, so that it lies in memory as
+    /// if it were plain.
+    fn is_moved_by_reshape(&self, x: &Tensor) -> bool {
+        let long = (0..x.rank()).filter(|&axis| self.dim(x, axis).fixed() != Some(1));
+        long.map(|axis| x.axes[axis]).is_sorted()
+    }
+
     /// The tensors stored in one common order, ready for an operator that broadcasts, and that order's tensor form.
     ///
-    /// The order is that of the largest; smaller ones are moved.
+    /// The order is that of the largest, and of several that of one which would have to be permuted; others are moved.
     pub(super) fn aligned(&mut self, tensors: &[&Tensor]) -> Result<(Vec<Value>, Vec<usize>)> {
         let rank = tensors.iter().map(|x| x.rank()).max().unwrap_or(0);
         let weight = |x: &Tensor| {
             let long = self.shape(x).iter().filter(|dim| dim.fixed() != Some(1)).count();
             let elements = self.shape(x).iter().map(|dim| dim.fixed().unwrap_or(64) as f64).product::<f64>();
-            (x.rank() == rank, long, elements, !x.is_plain())
+            (x.rank() == rank, long, elements, !self.is_moved_by_reshape(x))
         };
         let leader = tensors
             .iter()
@@ -581,6 +588,18 @@ mod tests {
         let value = builder.dense(&y).unwrap();
         assert_eq!(*builder.graph.shape(value), Shape::from([1, 64, 6]));
         assert!(builder.graph.nodes().iter().all(|node| !matches!(node.op, Op::Permute(_))), "{}", builder.graph);
+    }
+
+    #[test]
+    fn what_lies_as_if_it_were_plain_moves_nothing() {
+        let mut builder = Builder::default();
+        let x = builder.graph.input("x", DType::F32, [1, 6]);
+        let column = builder.graph.input("column", DType::F32, [6, 1]);
+        let (x, row) = (builder.plain(x), Builder::ordered(column, &[1, 0]));
+        let y = builder.binary(Binary::Sub, &x, &row).unwrap();
+        let graph = &builder.graph;
+        assert_eq!((graph.node(y.value).inputs[0], graph.shape(y.value)), (x.value, &Shape::from([1, 6])), "{graph}");
+        assert!(graph.nodes().iter().all(|node| !matches!(node.op, Op::Permute(_))), "{graph}");
     }
 
     #[test]
