@@ -12,6 +12,9 @@ use crate::{
     pixels::{ConvShape, Pixels},
 };
 
+#[cfg(test)]
+mod suite;
+
 /// A convolution to compute.
 #[derive(Clone, Copy, Debug)]
 pub struct ConvProblem<'a> {

@@ -22,6 +22,7 @@ use crate::{
         rows::{Rows, Table},
         weights::PackedWeights,
     },
+    grid::Rounded,
     math::{Activation, activate_lanes},
     pixels::Pixels,
     quant::RowScale,
@@ -72,7 +73,7 @@ impl Depthwise<'_> {
         // Tiles of about the same width: none is narrower than a vector unless there are so few outputs.
         let tile = outputs.div_ceil(tiles.max(1)).max(1);
         let shares = (TASKS_PER_THREAD * pool.threads()).div_ceil(lines.max(1)).min(tiles);
-        let vectors = shape.outputs == shape.groups && scales.is_none();
+        let vectors = shape.outputs == shape.groups;
         let block = (BLOCK_BYTES / self.source.bytes_under(BLOCK_PIXELS[0])).next_multiple_of(MAX_WIDTH);
         pool.run(lines * shares, &|task| {
             let (line, share) = (task / shares, task % shares);
@@ -84,16 +85,15 @@ impl Depthwise<'_> {
                 let count = if vectors && inner.contains(&x) { inner.end - x } else { 1 };
                 let pixels = line * width + x..line * width + x + count;
                 self.locate(pixels.start, &mut scratch);
+                let scale = scales.map_or(RowScale { scale: 1.0, zero: 0 }, |scales| scales.of(pixels.start));
+                let numbers = Numbers { taps: &scratch.taps, dtype: input.weight_type(), scale };
                 if vectors {
-                    let bf16 = input.weight_type() == WeightType::Bf16;
                     columns.clone().step_by(block).for_each(|column| {
                         let columns = column..columns.end.min(column + block);
                         // SAFETY: the source holds all channels of the pixels, the rest is as the caller says.
-                        unsafe { self.cpu.enter_raw(self.line(pixels.clone(), columns, bf16, &scratch.taps)) };
+                        unsafe { self.cpu.enter_raw(self.line(pixels.clone(), columns, &numbers)) };
                     });
                 } else {
-                    let scale = scales.map_or(RowScale { scale: 1.0, zero: 0 }, |scales| scales.of(pixels.start));
-                    let numbers = Numbers { taps: &scratch.taps, dtype: input.weight_type(), scale };
                     columns.clone().step_by(MAX_WIDTH).for_each(|column| {
                         self.pixel(pixels.start, column..columns.end.min(column + MAX_WIDTH), &numbers);
                     });
@@ -115,13 +115,7 @@ impl Depthwise<'_> {
     }
 
     /// Columns of pixels that lie a constant distance apart in the input.
-    fn line<'a>(
-        &'a self,
-        pixels: Range<usize>,
-        columns: Range<usize>,
-        bf16: bool,
-        taps: &'a [Tap],
-    ) -> DepthwiseLine<'a> {
+    fn line<'a>(&'a self, pixels: Range<usize>, columns: Range<usize>, numbers: &Numbers<'a>) -> DepthwiseLine<'a> {
         let at = |stride: usize| pixels.start * stride;
         let stride = self.epilogue.residual_stride;
         // SAFETY: the caller of the convolution checked the lengths of residual and output.
@@ -130,13 +124,16 @@ impl Depthwise<'_> {
             (residual, (self.out.add(at(self.out_stride)), self.out_stride))
         };
         DepthwiseLine {
-            taps,
+            taps: numbers.taps,
             step: self.source.step(),
             pixels: pixels.len(),
             columns,
-            bf16,
+            dtype: numbers.dtype,
+            scale: numbers.scale,
+            scales: self.weights.depthwise_scales(),
             weights: self.weights.depthwise(),
             bias: self.epilogue.bias,
+            rounded: self.epilogue.rounded,
             activation: self.epilogue.activation,
             residual,
             out,
@@ -150,7 +147,9 @@ impl Depthwise<'_> {
         let multiplier = shape.outputs / shape.groups;
         let (mut sums, mut bias) = ([0; MAX_WIDTH], [0.0; MAX_WIDTH]);
         for (sum, output) in sums.iter_mut().zip(columns.clone()) {
-            *sum = numbers.sum(output / multiplier, output, self.weights.depthwise()).to_bits();
+            let scale = self.weights.depthwise_scales().map_or(1.0, |scales| scales[output]);
+            let total = numbers.sum(output / multiplier, output, self.weights.depthwise());
+            *sum = (total * (numbers.scale.scale * scale)).to_bits();
         }
         if let Some(from) = self.epilogue.bias {
             bias[..columns.len()].copy_from_slice(&from[columns.clone()]);
@@ -167,6 +166,7 @@ impl Depthwise<'_> {
                 results: columns.len(),
                 dequantize: None,
                 bias: &bias,
+                rounded: self.epilogue.rounded,
                 activation: self.epilogue.activation,
                 gate: 0,
                 residual: self.epilogue.residual.map(|from| (from.source().add(at(stride)), stride)),
@@ -193,16 +193,15 @@ struct Numbers<'a> {
 }
 
 impl Numbers<'_> {
-    /// The sum of an output that sees a channel.
+    /// The sum of an output that sees a channel; of codes without their scales, so exact up to 2^24.
     fn sum(&self, channel: usize, output: usize, weights: &[f32]) -> f32 {
-        let RowScale { scale, zero } = self.scale;
         self.taps.iter().fold(0.0, |sum, tap| {
             // SAFETY: what taps meet are pixels of the input, each with all channels.
             let value = unsafe {
                 match self.dtype {
                     WeightType::F32 => tap.pixel.cast::<f32>().add(channel).read_unaligned(),
                     WeightType::Bf16 => bf16_value(tap.pixel.cast::<u16>().add(channel).read_unaligned()),
-                    WeightType::S8 => scale * (i32::from(*tap.pixel.add(channel)) - zero) as f32,
+                    WeightType::S8 => (i32::from(*tap.pixel.add(channel)) - self.scale.zero) as f32,
                 }
             };
             sum + value * weights[tap.weights + output]
@@ -217,11 +216,16 @@ struct DepthwiseLine<'a> {
     step: usize,
     pixels: usize,
     columns: Range<usize>,
-    /// True if the input is bf16, false if it is f32.
-    bf16: bool,
+    /// Of the input.
+    dtype: WeightType,
+    /// How codes are read.
+    scale: RowScale,
+    /// Of the weights, for each output, if they are codes.
+    scales: Option<&'a [f32]>,
     /// `[taps, outputs]`
     weights: &'a [f32],
     bias: Option<&'a [f32]>,
+    rounded: Option<Rounded>,
     activation: Activation,
     /// Of the first pixel, and the distance from one to the next.
     residual: Option<(Source, usize)>,
@@ -236,9 +240,22 @@ impl RawKernel for DepthwiseLine<'_> {
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
         // SAFETY: as the caller says.
-        unsafe { if self.bf16 { self.blocks::<I::Wide, true>() } else { self.blocks::<I::Wide, false>() } }
+        unsafe {
+            match self.dtype {
+                WeightType::F32 => self.blocks::<I::Wide, F32>(),
+                WeightType::Bf16 => self.blocks::<I::Wide, BF16>(),
+                WeightType::S8 => self.blocks::<I::Wide, CODES>(),
+            }
+        }
     }
 }
+
+/// Inputs of [`WeightType::F32`], of [`WeightType::Bf16`], of [`WeightType::S8`].
+const F32: u8 = 0;
+/// See [`F32`].
+const BF16: u8 = 1;
+/// See [`F32`].
+const CODES: u8 = 2;
 
 /// Columns that are computed at once.
 #[derive(Clone, Copy)]
@@ -254,7 +271,7 @@ impl DepthwiseLine<'_> {
     /// # Safety
     /// See [`RawKernel::run`].
     #[inline(always)]
-    unsafe fn blocks<V: Vector, const BF16: bool>(&self) {
+    unsafe fn blocks<V: Vector, const INPUT: u8>(&self) {
         const PAIRS: usize = BLOCK_PIXELS[0];
         const SINGLE: usize = BLOCK_PIXELS[1];
         let narrow = self.columns.len() <= V::LANES;
@@ -264,10 +281,10 @@ impl DepthwiseLine<'_> {
             // SAFETY: the line has these pixels and columns; the rest is as the caller says.
             pixel += unsafe {
                 match narrow {
-                    true if rest >= SINGLE => self.narrow::<V, BF16, SINGLE>(pixel),
-                    true => self.narrow::<V, BF16, 1>(pixel),
-                    false if rest >= PAIRS => self.wide::<V, BF16, PAIRS>(pixel),
-                    false => self.wide::<V, BF16, 1>(pixel),
+                    true if rest >= SINGLE => self.narrow::<V, INPUT, SINGLE>(pixel),
+                    true => self.narrow::<V, INPUT, 1>(pixel),
+                    false if rest >= PAIRS => self.wide::<V, INPUT, PAIRS>(pixel),
+                    false => self.wide::<V, INPUT, 1>(pixel),
                 }
             };
         }
@@ -278,10 +295,10 @@ impl DepthwiseLine<'_> {
     /// # Safety
     /// The line has these pixels.
     #[inline(always)]
-    unsafe fn narrow<V: Vector, const BF16: bool, const P: usize>(&self, pixel: usize) -> usize {
+    unsafe fn narrow<V: Vector, const INPUT: u8, const P: usize>(&self, pixel: usize) -> usize {
         let columns = Columns { first: self.columns.start, count: self.columns.len() };
         // SAFETY: as the caller says.
-        unsafe { self.block::<V, BF16, P, 1>(pixel, columns) };
+        unsafe { self.block::<V, INPUT, P, 1>(pixel, columns) };
         P
     }
 
@@ -290,16 +307,16 @@ impl DepthwiseLine<'_> {
     /// # Safety
     /// The line has these pixels, and at least as many columns as a vector has lanes.
     #[inline(always)]
-    unsafe fn wide<V: Vector, const BF16: bool, const P: usize>(&self, pixel: usize) -> usize {
+    unsafe fn wide<V: Vector, const INPUT: u8, const P: usize>(&self, pixel: usize) -> usize {
         let Range { start: mut first, end } = self.columns;
         // SAFETY: as the caller says.
         unsafe {
             while first + 2 * V::LANES <= end {
-                self.block::<V, BF16, P, 2>(pixel, Columns { first, count: V::LANES });
+                self.block::<V, INPUT, P, 2>(pixel, Columns { first, count: V::LANES });
                 first += 2 * V::LANES;
             }
             while first < end {
-                self.block::<V, BF16, P, 1>(pixel, Columns { first: first.min(end - V::LANES), count: V::LANES });
+                self.block::<V, INPUT, P, 1>(pixel, Columns { first: first.min(end - V::LANES), count: V::LANES });
                 first += V::LANES;
             }
         }
@@ -311,7 +328,7 @@ impl DepthwiseLine<'_> {
     /// # Safety
     /// The line has these pixels and columns.
     #[inline(always)]
-    unsafe fn block<V: Vector, const BF16: bool, const P: usize, const N: usize>(
+    unsafe fn block<V: Vector, const INPUT: u8, const P: usize, const N: usize>(
         &self,
         pixel: usize,
         Columns { first, count }: Columns,
@@ -322,7 +339,7 @@ impl DepthwiseLine<'_> {
         // bias, residual and output have all columns.
         unsafe {
             let mut sums = [[V::splat(0.0); N]; P];
-            if let Some(bias) = self.bias {
+            if let (Some(bias), true) = (self.bias, INPUT != CODES) {
                 for j in 0..N {
                     let bias = load(Source::F32(bias.as_ptr().add(first + j * V::LANES)), count);
                     for sums in &mut sums {
@@ -330,23 +347,36 @@ impl DepthwiseLine<'_> {
                     }
                 }
             }
+            let mut right_sums = [V::splat(0.0); N];
             for tap in self.taps {
                 let weights = self.weights.as_ptr().add(tap.weights);
                 let mut right = [V::splat(0.0); N];
                 for (j, right) in right.iter_mut().enumerate() {
                     *right = load(Source::F32(weights.add(first + j * V::LANES)), count);
+                    if INPUT == CODES {
+                        right_sums[j] = right_sums[j].add(*right);
+                    }
                 }
                 for (i, sums) in sums.iter_mut().enumerate() {
                     let from = tap.pixel.add((pixel + i) * self.step);
                     for (j, (sum, &right)) in sums.iter_mut().zip(&right).enumerate() {
                         let column = first + j * V::LANES;
-                        let left = if BF16 {
-                            Source::Bf16(from.cast::<bf16>().add(column))
-                        } else {
-                            Source::F32(from.cast::<f32>().add(column))
+                        let left: V = match INPUT {
+                            CODES => load(Source::Bytes(from.add(column)), count),
+                            BF16 => load(Source::Bf16(from.cast::<bf16>().add(column)), count),
+                            _ => load(Source::F32(from.cast::<f32>().add(column)), count),
                         };
-                        *sum = load::<V>(left, count).mul_add(right, *sum);
+                        *sum = left.mul_add(right, *sum);
                     }
+                }
+            }
+            if let (Some(scales), true) = (self.scales, INPUT == CODES) {
+                self.scaled::<V, P, N>(scales, first, count, &right_sums, &mut sums);
+            }
+            if let Some(Rounded { grid, scale }) = &self.rounded {
+                let (grid, scale) = (grid.lanes(), V::splat(*scale));
+                for sum in sums.as_flattened_mut() {
+                    *sum = grid.rounded(*sum).mul(scale);
                 }
             }
             activate_all(self.activation, &mut sums);
@@ -360,6 +390,25 @@ impl DepthwiseLine<'_> {
                 }
                 sums = copy;
             }
+            self.put(&sums, pixel, Columns { first, count });
+        }
+    }
+}
+
+impl DepthwiseLine<'_> {
+    /// Writes the results of `P` pixels by `N` vectors.
+    ///
+    /// # Safety
+    /// The line has these pixels and columns.
+    #[inline(always)]
+    unsafe fn put<V: Vector, const P: usize, const N: usize>(
+        &self,
+        sums: &[[V; N]; P],
+        pixel: usize,
+        Columns { first, count }: Columns,
+    ) {
+        // SAFETY: as the caller says.
+        unsafe {
             let at = |i: usize, j: usize| (pixel + i) * self.out.1 + first + j * V::LANES;
             match self.out.0 {
                 Target::F32(to) if count == V::LANES => {
@@ -376,11 +425,48 @@ impl DepthwiseLine<'_> {
                         }
                     }
                 }
+                Target::Codes(_, grid) => {
+                    let grid = grid.lanes();
+                    for (i, sums) in sums.iter().enumerate() {
+                        for (j, &sum) in sums.iter().enumerate() {
+                            store(grid.bytes(sum), count, self.out.0.add(at(i, j)));
+                        }
+                    }
+                }
                 to => {
                     for (i, sums) in sums.iter().enumerate() {
                         store(sums[0], count, to.add(at(i, 0)));
                     }
                 }
+            }
+        }
+    }
+
+    /// Sums of codes as numbers, with the bias. What their zero adds to each is subtracted here: as integers below 2^24
+    /// both are exact.
+    ///
+    /// # Safety
+    /// Scales and bias have all columns.
+    #[inline(always)]
+    unsafe fn scaled<V: Vector, const P: usize, const N: usize>(
+        &self,
+        scales: &[f32],
+        first: usize,
+        count: usize,
+        right_sums: &[V; N],
+        sums: &mut [[V; N]; P],
+    ) {
+        for j in 0..N {
+            let column = first + j * V::LANES;
+            // SAFETY: as the caller says.
+            let (scale, bias) = unsafe {
+                let bias = self.bias.map_or(V::splat(0.0), |bias| load(Source::F32(bias.as_ptr().add(column)), count));
+                (load::<V>(Source::F32(scales.as_ptr().add(column)), count), bias)
+            };
+            let scale = scale.mul(V::splat(self.scale.scale));
+            let less = right_sums[j].mul(V::splat(self.scale.zero as f32));
+            for sums in &mut *sums {
+                sums[j] = sums[j].sub(less).mul_add(scale, bias);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Numbers as codes at distances that the program has chosen, and back, in the order in which PyTorch computes them.
 
 use crate::{
-    arch::{enter::Kernel, isa::Isa},
+    arch::{enter::Kernel, isa::Isa, vector::Vector},
     cpu::Cpu,
     rowwise::{GRAIN, for_rows, piece_rows},
 };
@@ -82,6 +82,88 @@ impl Row {
 fn within(x: f32, low: f32, high: f32) -> f32 {
     let x = if x < low { low } else { x };
     if x > high { high } else { x }
+}
+
+/// As a [`Grid`] with one number for all: the codes that results become before they are stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CodeGrid {
+    /// One over the distance between neighbours.
+    pub inverse: f32,
+    /// The code of 0, an integer, at most [`MOST_ZERO`] from 0.
+    pub zero: f32,
+    /// The first and the last code, integers.
+    pub ends: [f32; 2],
+    /// True if the zero is added before rounding.
+    pub moved_first: bool,
+    /// Added to each code as it is stored.
+    pub shift: f32,
+}
+
+/// The zeros of a [`CodeGrid`]: beyond them, sums with [`ROUND`] would not round.
+pub const MOST_ZERO: f32 = 1_000_000.0;
+
+impl CodeGrid {
+    /// Its numbers in all lanes.
+    #[inline(always)]
+    pub(crate) fn lanes<V: Vector>(&self) -> GridLanes<V> {
+        let Self { inverse, zero, ends: [low, high], moved_first, shift } = *self;
+        // As products, which vectors are made of at once.
+        let before = zero * f32::from(u8::from(moved_first));
+        let after = zero - before;
+        GridLanes {
+            inverse: V::splat(inverse),
+            before: V::splat(before),
+            low: V::splat(low - after),
+            high: V::splat(high - after),
+            round: V::splat(ROUND),
+            back: V::splat(ROUND + before),
+            shift: V::splat(shift + after),
+        }
+    }
+}
+
+/// A [`CodeGrid`] as operators of vectors take it. What integers cut off is cut off before rounding: that is the same.
+#[derive(Clone, Copy)]
+pub(crate) struct GridLanes<V> {
+    inverse: V,
+    /// Added before rounding.
+    before: V,
+    low: V,
+    high: V,
+    round: V,
+    /// Subtracted from what is rounded to yield steps from the zero.
+    back: V,
+    /// Added to what is rounded to yield codes as they are stored.
+    shift: V,
+}
+
+impl<V: Vector> GridLanes<V> {
+    /// Steps plus [`ROUND`], rounded and cut off; NaN stays.
+    #[inline(always)]
+    fn steps(&self, x: V) -> V {
+        self.high.min(self.low.max(x.mul(self.inverse).add(self.before))).add(self.round)
+    }
+
+    /// The codes of numbers, in the lowest byte of each lane; 0 for NaN.
+    #[inline(always)]
+    pub(crate) fn bytes(&self, x: V) -> V {
+        self.steps(x).add(self.shift)
+    }
+
+    /// The steps from the zero that numbers are rounded to.
+    #[inline(always)]
+    pub(crate) fn rounded(&self, x: V) -> V {
+        self.steps(x).sub(self.back)
+    }
+}
+
+/// Numbers that are rounded to codes, but go on as numbers: `(code - zero) * scale`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rounded {
+    /// The codes.
+    pub grid: CodeGrid,
+    /// What a step between codes stands for.
+    pub scale: f32,
 }
 
 /// The codes of rows of `width` numbers, each plus `shift`, as the low byte of an integer; 0 for NaN.

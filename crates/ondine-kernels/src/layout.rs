@@ -245,6 +245,15 @@ struct Transposition {
     last: (usize, usize),
 }
 
+/// A few planes, such as the colours of a picture, `stride` elements apart: the elements of each place side by side.
+fn interleave<const SIZE: usize, const PLANES: usize>(x: &[[u8; SIZE]], stride: usize, out: &mut [[u8; SIZE]]) {
+    let (places, _) = out.as_chunks_mut::<PLANES>();
+    let planes: [_; PLANES] = std::array::from_fn(|plane| &x[plane * stride..][..places.len()]);
+    for (index, place) in places.iter_mut().enumerate() {
+        *place = std::array::from_fn(|plane| planes[plane][index]);
+    }
+}
+
 impl Transposition {
     fn of(walk: &Walk<1>) -> Option<Self> {
         let last = walk.sizes.len() - 1;
@@ -282,6 +291,12 @@ impl Transposition {
     /// Some neighbours along the dense dimension.
     fn piece<const SIZE: usize>(&self, x: &[[u8; SIZE]], out: &mut [[u8; SIZE]]) {
         let (len, stride) = self.last;
+        match (self.middle.len(), len) {
+            (1, 2) => return interleave::<SIZE, 2>(x, stride, out),
+            (1, 3) => return interleave::<SIZE, 3>(x, stride, out),
+            (1, 4) => return interleave::<SIZE, 4>(x, stride, out),
+            _ => {}
+        }
         let slab = self.middle.len() * len;
         let [step] = self.middle.row_strides();
         for (row, [start]) in self.middle.rows(0..self.middle.len()) {

@@ -99,7 +99,7 @@ pub use gemm::{
     operand::{Epilogue, Input, Output, Values},
     weights::{PACKED_ALIGN, PackedWeights, WeightShape, WeightSource, pack},
 };
-pub use grid::{Bytes, Grid, decode_codes, encode_rows, multiply_bytes, round_rows};
+pub use grid::{Bytes, CodeGrid, Grid, MOST_ZERO, Rounded, decode_codes, encode_rows, multiply_bytes, round_rows};
 pub use index::{argsort, scan, scatter_rows, take};
 pub use layout::{IndexError, check_indices, concat, expand, gather_rows, pad, permute, slice, take_row};
 pub use linear_system::{cholesky, determinant, solve};

@@ -216,6 +216,7 @@ impl Case {
         let wanted = self.wanted(&sums, terms, &bias, &added);
         let epilogue = Epilogue {
             bias: self.bias.then_some(&bias),
+            rounded: None,
             activation: self.activation,
             residual: residual.as_ref().map(Tensor::values),
             residual_stride: stride,

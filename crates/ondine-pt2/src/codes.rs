@@ -115,10 +115,7 @@ pub(super) fn encode(graph: &Graph, weights: &mut Weights) -> Result<Graph> {
     let named = rewrite("encoded weights", graph, |rewrite, _, node| {
         let (Op::Linear(_) | Op::Conv2d(..)) = node.op else { return Ok(None) };
         let weight = node.inputs[1];
-        // A few numbers for each channel are multiplied as they are.
-        let depthwise = matches!(node.op, Op::Conv2d(conv, _) if conv.groups > 1)
-            && graph.shape(weight).0.get(1).and_then(ondine_graph::Dim::fixed) == Some(1);
-        if depthwise || matches!(graph.node(weight).op, Op::Weight(_)) {
+        if matches!(graph.node(weight).op, Op::Weight(_)) {
             return Ok(None);
         }
         let path = match encoded.get(&weight) {

@@ -21,6 +21,7 @@ mod products;
 mod quantize;
 mod recurrent;
 mod regions;
+mod requantize;
 mod run;
 pub(crate) mod share;
 mod weights;

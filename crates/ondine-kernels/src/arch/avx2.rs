@@ -172,6 +172,12 @@ impl Vector for F32x8 {
     }
 
     #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast())))) }
+    }
+
+    #[inline(always)]
     unsafe fn store_bytes(self, to: *mut u8) {
         // SAFETY: as the trait says.
         unsafe {
@@ -183,12 +189,18 @@ impl Vector for F32x8 {
     }
 
     #[inline(always)]
-    unsafe fn corrected(sums: *const i32, zero: i32, weights: Self) -> Self {
+    unsafe fn load_less(from: *const i32, less: Self) -> Self {
         // SAFETY: as the trait says.
         unsafe {
-            let weights = _mm256_mullo_epi32(_mm256_set1_epi32(zero), _mm256_castps_si256(weights.0));
-            Self(_mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_loadu_si256(sums.cast()), weights)))
+            let less = _mm256_castps_si256(less.0);
+            Self(_mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_loadu_si256(from.cast()), less)))
         }
+    }
+
+    #[inline(always)]
+    fn times_integer(self, by: i32) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm256_castsi256_ps(_mm256_mullo_epi32(_mm256_set1_epi32(by), _mm256_castps_si256(self.0)))) }
     }
 
     #[inline(always)]

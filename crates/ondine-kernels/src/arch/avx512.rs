@@ -193,18 +193,36 @@ impl Vector for F32x16 {
     }
 
     #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast())))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes_some(self, to: *mut u8, count: usize) {
+        // SAFETY: as the trait says; lanes that are masked are not written.
+        unsafe { _mm_mask_storeu_epi8(to.cast(), first(count), _mm512_cvtepi32_epi8(_mm512_castps_si512(self.0))) }
+    }
+
+    #[inline(always)]
     unsafe fn store_bytes(self, to: *mut u8) {
         // SAFETY: as the trait says.
         unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_castps_si512(self.0))) }
     }
 
     #[inline(always)]
-    unsafe fn corrected(sums: *const i32, zero: i32, weights: Self) -> Self {
+    unsafe fn load_less(from: *const i32, less: Self) -> Self {
         // SAFETY: as the trait says.
         unsafe {
-            let weights = _mm512_mullo_epi32(_mm512_set1_epi32(zero), _mm512_castps_si512(weights.0));
-            Self(_mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(sums.cast()), weights)))
+            let less = _mm512_castps_si512(less.0);
+            Self(_mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(from.cast()), less)))
         }
+    }
+
+    #[inline(always)]
+    fn times_integer(self, by: i32) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm512_castsi512_ps(_mm512_mullo_epi32(_mm512_set1_epi32(by), _mm512_castps_si512(self.0)))) }
     }
 
     #[inline(always)]

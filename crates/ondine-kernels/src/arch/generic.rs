@@ -168,6 +168,12 @@ impl Vector for F32x4 {
     }
 
     #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self {
+        // SAFETY: as the caller says.
+        Self(unsafe { from.cast::<[u8; 4]>().read() }.map(f32::from))
+    }
+
+    #[inline(always)]
     unsafe fn store_bytes(self, to: *mut u8) {
         // SAFETY: as the caller says.
         unsafe { to.cast::<[u8; 4]>().write(self.0.map(|x| x.to_bits() as u8)) }
@@ -184,11 +190,15 @@ impl Vector for F32x4 {
     }
 
     #[inline(always)]
-    unsafe fn corrected(sums: *const i32, zero: i32, weights: Self) -> Self {
+    unsafe fn load_less(from: *const i32, less: Self) -> Self {
         // SAFETY: as the caller says.
-        let sums = unsafe { sums.cast::<[i32; 4]>().read_unaligned() };
-        let weight = |i: usize| weights.0[i].to_bits() as i32;
-        Self(std::array::from_fn(|i| sums[i].wrapping_sub(zero.wrapping_mul(weight(i))) as f32))
+        let sums = unsafe { from.cast::<[i32; 4]>().read_unaligned() };
+        Self(std::array::from_fn(|i| sums[i].wrapping_sub(less.0[i].to_bits() as i32) as f32))
+    }
+
+    #[inline(always)]
+    fn times_integer(self, by: i32) -> Self {
+        Self(self.0.map(|lane| f32::from_bits(by.wrapping_mul(lane.to_bits() as i32) as u32)))
     }
 
     #[inline(always)]

@@ -52,6 +52,12 @@ impl<I: Isa> Vector for Lane<I> {
     }
 
     #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self {
+        // SAFETY: as the caller says.
+        Self::new(f32::from(unsafe { from.read() }))
+    }
+
+    #[inline(always)]
     unsafe fn load_i32(from: *const i32) -> Self {
         // SAFETY: as the caller says.
         Self::new(unsafe { from.read_unaligned() } as f32)
@@ -64,9 +70,14 @@ impl<I: Isa> Vector for Lane<I> {
     }
 
     #[inline(always)]
-    unsafe fn corrected(sums: *const i32, zero: i32, weights: Self) -> Self {
+    unsafe fn load_less(from: *const i32, less: Self) -> Self {
         // SAFETY: as the caller says.
-        Self::new(unsafe { *sums }.wrapping_sub(zero.wrapping_mul(weights.0.to_bits() as i32)) as f32)
+        Self::new(unsafe { *from }.wrapping_sub(less.0.to_bits() as i32) as f32)
+    }
+
+    #[inline(always)]
+    fn times_integer(self, by: i32) -> Self {
+        Self::new(f32::from_bits(by.wrapping_mul(self.0.to_bits() as i32) as u32))
     }
 
     #[inline(always)]

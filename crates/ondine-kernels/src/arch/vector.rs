@@ -103,17 +103,54 @@ pub(crate) trait Vector: Copy {
     /// The address is valid for that.
     unsafe fn load_i32(from: *const i32) -> Self;
 
+    /// Reads `LANES` bytes without a sign as numbers.
+    ///
+    /// # Safety
+    /// The address is valid for that.
+    unsafe fn load_bytes(from: *const u8) -> Self;
+
+    /// Reads `count` bytes, at most `LANES`, without a sign as numbers, and zeros behind them.
+    ///
+    /// # Safety
+    /// The address is valid for that.
+    #[inline(always)]
+    unsafe fn load_bytes_some(from: *const u8, count: usize) -> Self {
+        let mut lanes = [0; MAX_LANES];
+        // SAFETY: as the caller says.
+        unsafe {
+            lanes[..count].iter_mut().enumerate().for_each(|(i, lane)| *lane = from.add(i).read());
+            Self::load_bytes(lanes.as_ptr())
+        }
+    }
+
     /// Writes the lowest byte of each lane.
     ///
     /// # Safety
     /// The address is valid for `LANES` bytes.
     unsafe fn store_bytes(self, to: *mut u8);
 
-    /// `sums - zero * weights` of `LANES` integers; the lanes of `weights` are the bits of some.
+    /// Writes the lowest byte of each of the first `count` lanes, at most `LANES`.
+    ///
+    /// # Safety
+    /// The address is valid for that.
+    #[inline(always)]
+    unsafe fn store_bytes_some(self, to: *mut u8, count: usize) {
+        let mut lanes = [0; MAX_LANES];
+        // SAFETY: as the caller says.
+        unsafe {
+            self.store_bytes(lanes.as_mut_ptr());
+            lanes[..count].iter().enumerate().for_each(|(i, &lane)| to.add(i).write(lane));
+        }
+    }
+
+    /// `LANES` integers less those whose bits `less` holds, as numbers.
     ///
     /// # Safety
     /// The address is valid for reading them.
-    unsafe fn corrected(sums: *const i32, zero: i32, weights: Self) -> Self;
+    unsafe fn load_less(from: *const i32, less: Self) -> Self;
+
+    /// Integers, whose bits the lanes hold, times another.
+    fn times_integer(self, by: i32) -> Self;
 
     /// `self + b`
     fn add(self, b: Self) -> Self;

@@ -284,14 +284,22 @@ impl<R: Rows> Gemm<'_, R> {
         let (begin, group_columns) = (panel * width / shrink, shape.columns() / shape.groups);
         let columns = layout.panel_columns(panel);
         let column = group * group_columns + begin;
-        let dequantize = self.scales.map(|scales| {
+        let mut each;
+        let dequantize = if let Some(scales) = self.scales {
             let (columns, sums) = self.weights.quantization(layout, group, panel);
-            let mut rows = [RowScale::default(); MAX_ROWS];
-            for (index, scale) in rows.iter_mut().enumerate().take(count) {
-                *scale = scales.of(row + index);
+            let all = scales.of_all(row, count);
+            let mut rows: &[_] = &[];
+            if all.is_none() {
+                each = [RowScale::default(); MAX_ROWS];
+                for (index, scale) in each.iter_mut().enumerate().take(count) {
+                    *scale = scales.of(row + index);
+                }
+                rows = &each[..count];
             }
-            Dequantize { rows, columns, sums }
-        });
+            Some(Dequantize { all, rows, columns, sums })
+        } else {
+            None
+        };
         let at = |stride: usize| row * stride + column;
         let residual_stride = self.epilogue.residual_stride;
         // SAFETY: the callers of `run` vouch for output and residual to hold `rows` rows of all columns.
@@ -304,6 +312,7 @@ impl<R: Rows> Gemm<'_, R> {
                 results: (columns / shrink).min(group_columns - begin),
                 dequantize,
                 bias,
+                rounded: self.epilogue.rounded,
                 activation: self.epilogue.activation,
                 gate: if shape.glu { lanes } else { 0 },
                 residual: self.residual.map(|from| (from.add(at(residual_stride)), residual_stride)),

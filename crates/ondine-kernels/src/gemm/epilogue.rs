@@ -3,12 +3,8 @@
 use half::bf16;
 
 use crate::{
-    arch::{
-        dot::{MAX_ROWS, MAX_WIDTH},
-        enter::RawKernel,
-        isa::Isa,
-        vector::Vector,
-    },
+    arch::{dot::MAX_WIDTH, enter::RawKernel, isa::Isa, vector::Vector},
+    grid::{CodeGrid, GridLanes, Rounded},
     math::{Activation, activate_lanes},
     quant::RowScale,
 };
@@ -21,6 +17,8 @@ const BLOCK_ROWS: usize = 3;
 pub(crate) enum Source {
     F32(*const f32),
     Bf16(*const bf16),
+    /// Bytes without a sign, as numbers.
+    Bytes(*const u8),
 }
 
 /// Elements to write at an address.
@@ -28,6 +26,8 @@ pub(crate) enum Source {
 pub(crate) enum Target {
     F32(*mut f32),
     Bf16(*mut bf16),
+    /// As codes of a grid.
+    Codes(*mut u8, CodeGrid),
 }
 
 impl Source {
@@ -39,6 +39,7 @@ impl Source {
             match self {
                 Self::F32(from) => Self::F32(from.add(offset)),
                 Self::Bf16(from) => Self::Bf16(from.add(offset)),
+                Self::Bytes(from) => Self::Bytes(from.add(offset)),
             }
         }
     }
@@ -53,6 +54,7 @@ impl Target {
             match self {
                 Self::F32(to) => Self::F32(to.add(offset)),
                 Self::Bf16(to) => Self::Bf16(to.add(offset)),
+                Self::Codes(to, grid) => Self::Codes(to.add(offset), grid),
             }
         }
     }
@@ -61,8 +63,10 @@ impl Target {
 /// How sums of quantized products become numbers: `row scale * column scale * (sum - row zero * column sum)`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dequantize<'a> {
-    /// Of the tile's rows.
-    pub(crate) rows: [RowScale; MAX_ROWS],
+    /// Of all of the tile's rows, if they have one in common.
+    pub(crate) all: Option<RowScale>,
+    /// Of each of the tile's rows, if not.
+    pub(crate) rows: &'a [RowScale],
     /// Scale of each packed column.
     pub(crate) columns: &'a [f32],
     /// Sum of the weights of each packed column.
@@ -85,6 +89,8 @@ pub(crate) struct EpilogueCall<'a> {
     pub(crate) dequantize: Option<Dequantize<'a>>,
     /// Added to each packed column.
     pub(crate) bias: &'a [f32; MAX_WIDTH],
+    /// What sums are rounded to before the activation, if there is no gate.
+    pub(crate) rounded: Option<Rounded>,
     /// Applied to the sum, or to the gate.
     pub(crate) activation: Activation,
     /// If not 0, so many columns of values alternate with as many of gates.
@@ -148,6 +154,7 @@ impl EpilogueCall<'_> {
     /// See [`RawKernel::run`].
     #[inline(always)]
     unsafe fn columns<V: Vector, const QUANTIZED: bool, const GATED: bool>(&self, activation: Activation) {
+        let ending = Ending::<V>::new(self);
         for column in (0..self.results).step_by(V::LANES) {
             let count = V::LANES.min(self.results - column);
             // The gates before, a power of two at a time.
@@ -157,7 +164,7 @@ impl EpilogueCall<'_> {
             unsafe {
                 let values = self.column::<V>(value);
                 let gates = if GATED { self.column::<V>(value + self.gate) } else { values };
-                let place = Place { column, count, values, gates };
+                let place = Place { column, count, values, gates, ending };
                 let mut row = 0;
                 while row + BLOCK_ROWS <= self.rows {
                     self.block::<V, QUANTIZED, GATED, BLOCK_ROWS>(activation, row, &place);
@@ -182,19 +189,31 @@ impl EpilogueCall<'_> {
         first: usize,
         place: &Place<V>,
     ) {
-        let Place { column, count, values, gates } = place;
+        let Place { column, count, values, gates, ending } = place;
         let mut numbers = [V::splat(0.0); R];
         // SAFETY: as the caller says.
         unsafe {
             for (i, x) in numbers.iter_mut().enumerate() {
-                let value = self.number::<V, QUANTIZED>(first + i, values);
-                let argument = if GATED { self.number::<V, QUANTIZED>(first + i, gates) } else { value };
+                *x = self.number::<V, QUANTIZED>(first + i, values);
+            }
+            if let (false, Some((grid, scale))) = (GATED, &ending.rounded) {
+                for x in &mut numbers {
+                    *x = grid.rounded(*x).mul(*scale);
+                }
+            }
+            for (i, x) in numbers.iter_mut().enumerate() {
+                let argument = if GATED { self.number::<V, QUANTIZED>(first + i, gates) } else { *x };
                 let activated = activate_lanes(activation, argument);
-                *x = if GATED { activated.mul(value) } else { activated };
+                *x = if GATED { activated.mul(*x) } else { activated };
             }
             if let Some((residual, stride)) = self.residual {
                 for (i, x) in numbers.iter_mut().enumerate() {
                     *x = x.add(load(residual.add((first + i) * stride + column), *count));
+                }
+            }
+            if let Some(grid) = &ending.stored {
+                for x in &mut numbers {
+                    *x = grid.bytes(*x);
                 }
             }
             let (out, stride) = self.out;
@@ -213,11 +232,10 @@ impl EpilogueCall<'_> {
         // SAFETY: what belongs to columns is as long as the packed columns, or longer.
         unsafe {
             let bias = V::load(self.bias.as_ptr().add(at));
-            let (scale, sum) = match &self.dequantize {
-                Some(of) => (V::load(of.columns.as_ptr().add(at)), V::load(of.sums.as_ptr().add(at).cast())),
-                None => (bias, bias),
-            };
-            Column { at, bias, scale, sum }
+            let Some(of) = &self.dequantize else { return Column { at, bias, scale: bias, sum: bias } };
+            let (scale, sum) = (V::load(of.columns.as_ptr().add(at)), V::load(of.sums.as_ptr().add(at).cast()));
+            let RowScale { scale: row, zero } = of.all.unwrap_or(RowScale { scale: 1.0, zero: 1 });
+            Column { at, bias, scale: V::splat(row).mul(scale), sum: sum.times_integer(zero) }
         }
     }
 
@@ -230,11 +248,15 @@ impl EpilogueCall<'_> {
         // SAFETY: as the caller says.
         unsafe {
             let sums = self.sums.as_ptr().add(row * self.width + column.at);
-            let (true, Some(Dequantize { rows, .. })) = (QUANTIZED, &self.dequantize) else {
+            let (true, Some(Dequantize { all, rows, .. })) = (QUANTIZED, &self.dequantize) else {
                 return V::load(sums.cast()).add(column.bias);
             };
+            if all.is_some() {
+                return V::load_less(sums.cast(), column.sum).mul_add(column.scale, column.bias);
+            }
             let RowScale { scale, zero } = rows[row];
-            V::corrected(sums.cast(), zero, column.sum).mul_add(V::splat(scale).mul(column.scale), column.bias)
+            let sums = V::load_less(sums.cast(), column.sum.times_integer(zero));
+            sums.mul_add(V::splat(scale).mul(column.scale), column.bias)
         }
     }
 }
@@ -246,9 +268,28 @@ struct Place<V> {
     count: usize,
     values: Column<V>,
     gates: Column<V>,
+    ending: Ending<V>,
 }
 
-/// Bias, scale and sum of the weights of a vector of packed columns.
+/// What results are rounded to before the activation and as they are stored.
+#[derive(Clone, Copy)]
+struct Ending<V> {
+    /// Steps, and what one stands for.
+    rounded: Option<(GridLanes<V>, V)>,
+    stored: Option<GridLanes<V>>,
+}
+
+impl<V: Vector> Ending<V> {
+    #[inline(always)]
+    fn new(call: &EpilogueCall<'_>) -> Self {
+        let rounded = call.rounded.as_ref().map(|Rounded { grid, scale }| (grid.lanes(), V::splat(*scale)));
+        let stored = if let (Target::Codes(_, grid), _) = &call.out { Some(grid.lanes()) } else { None };
+        Self { rounded, stored }
+    }
+}
+
+/// Bias, scale and sum of the weights of a vector of packed columns, the latter two times scale and zero of the rows if
+/// these have them in common.
 #[derive(Clone, Copy)]
 struct Column<V> {
     at: usize,
@@ -271,11 +312,13 @@ pub(crate) unsafe fn load<V: Vector>(from: Source, count: usize) -> V {
             Source::Bf16(from) if count == V::LANES => V::load_bf16(from.cast()),
             Source::F32(from) => V::load_some(from, count),
             Source::Bf16(from) => V::load_bf16_some(from.cast(), count),
+            Source::Bytes(from) if count == V::LANES => V::load_bytes(from),
+            Source::Bytes(from) => V::load_bytes_some(from, count),
         }
     }
 }
 
-/// Writes the first `count` lanes.
+/// Writes the first `count` lanes; of codes, their lowest bytes.
 ///
 /// # Safety
 /// `to` is valid for `count` elements.
@@ -288,6 +331,8 @@ pub(crate) unsafe fn store<V: Vector>(x: V, count: usize, to: Target) {
             Target::Bf16(to) if count == V::LANES => x.store_bf16(to.cast()),
             Target::F32(to) => x.store_some(to, count),
             Target::Bf16(to) => x.store_bf16_some(to.cast(), count),
+            Target::Codes(to, _) if count == V::LANES => x.store_bytes(to),
+            Target::Codes(to, _) => x.store_bytes_some(to, count),
         }
     }
 }

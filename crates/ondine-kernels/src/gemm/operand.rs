@@ -9,6 +9,7 @@ use crate::{
         rows::Scales,
         weights::PackedWeights,
     },
+    grid::{CodeGrid, Rounded},
     math::Activation,
     quant::RowScale,
 };
@@ -103,6 +104,8 @@ pub enum Output<'a> {
     F32(&'a mut [f32]),
     /// bf16 (brain floating point), rounded to nearest.
     Bf16(&'a mut [bf16]),
+    /// Codes of 8 bits.
+    Codes(&'a mut [u8], CodeGrid),
 }
 
 impl Output<'_> {
@@ -112,6 +115,7 @@ impl Output<'_> {
         match self {
             Self::F32(values) => values.len(),
             Self::Bf16(values) => values.len(),
+            Self::Codes(codes, _) => codes.len(),
         }
     }
 
@@ -126,6 +130,7 @@ impl Output<'_> {
         match self {
             Self::F32(values) => Output::F32(&mut values[first..]),
             Self::Bf16(values) => Output::Bf16(&mut values[first..]),
+            Self::Codes(codes, grid) => Output::Codes(&mut codes[first..], *grid),
         }
     }
 
@@ -133,6 +138,7 @@ impl Output<'_> {
         match self {
             Self::F32(values) => Target::F32(values.as_mut_ptr()),
             Self::Bf16(values) => Target::Bf16(values.as_mut_ptr()),
+            Self::Codes(codes, grid) => Target::Codes(codes.as_mut_ptr(), *grid),
         }
     }
 }
@@ -209,11 +215,14 @@ impl<'a> Values<'a> {
     }
 }
 
-/// What happens to a product before it is stored: `+ bias`, activation (or gate), `+ residual`, in this order.
+/// What happens to a product before it is stored: `+ bias`, rounding, activation (or gate), `+ residual`, in this
+/// order.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue<'a> {
     /// One number per output, in the order of the weights.
     pub bias: Option<&'a [f32]>,
+    /// What the sum is rounded to; only if the weights are not gated.
+    pub rounded: Option<Rounded>,
     /// Applied to the sum; if the weights are gated, to the second half, which multiplies the first.
     pub activation: Activation,
     /// Added at the end: rows of the columns of the result.

@@ -86,6 +86,14 @@ pub(crate) enum Scales<'a> {
 }
 
 impl Scales<'_> {
+    /// The scale of `count` rows from `row` on, if they have one in common.
+    pub(crate) fn of_all(&self, row: usize, count: usize) -> Option<RowScale> {
+        match *self {
+            Self::Apart { scales: [scale], .. } => Some(*scale),
+            Self::Apart { .. } | Self::Beside { .. } => (count == 1).then(|| self.of(row)),
+        }
+    }
+
     /// The scale of a row.
     pub(crate) fn of(&self, row: usize) -> RowScale {
         match *self {

@@ -71,7 +71,8 @@ impl WeightShape {
         self.channels.iter().sum::<usize>() / self.groups
     }
 
-    /// True if each group has one channel: such weights are `[taps, outputs]` in f32, whatever the type.
+    /// True if each group has one channel: such weights are `[taps, outputs]` in f32, whatever the type; codes as
+    /// numbers, with the scales of the outputs behind them.
     pub(crate) fn is_depthwise(&self) -> bool {
         self.groups > 1 && self.group_channels() == 1
     }
@@ -150,6 +151,7 @@ impl Layout {
         let panels = columns.div_ceil(width);
         let scales = shape.groups * columns * words * WORD;
         let size = match shape.dtype {
+            WeightType::S8 if shape.is_depthwise() => (shape.elements() + shape.outputs) * WORD,
             _ if shape.is_depthwise() => shape.elements() * WORD,
             WeightType::S8 => scales + 2 * shape.groups * columns * WORD,
             WeightType::F32 | WeightType::Bf16 => scales,
@@ -229,6 +231,12 @@ impl<'a> PackedWeights<'a> {
     pub(crate) fn depthwise(&self) -> &'a [f32] {
         cast(self.bytes, self.shape.elements())
     }
+
+    /// What sums of depthwise codes are multiplied by, for each output; none of other types.
+    pub(crate) fn depthwise_scales(&self) -> Option<&'a [f32]> {
+        let coded = self.shape.dtype == WeightType::S8;
+        coded.then(|| cast(&self.bytes[self.shape.elements() * WORD..], self.shape.outputs))
+    }
 }
 
 /// A type of 4 bytes that any bits are valid for.
@@ -286,8 +294,13 @@ fn pack_depthwise(shape: &WeightShape, source: WeightSource<'_>, out: &mut [f32]
             WeightSource::F32(values) => values[at],
             WeightSource::F16(values) => values[at].number(),
             WeightSource::Bf16(values) => values[at].number(),
-            WeightSource::S8 { values, scales } => values[at].number() * scales[output],
+            WeightSource::S8 { values, .. } => values[at].number(),
         };
+    }
+    if shape.dtype == WeightType::S8 {
+        for (output, scale) in out[shape.elements()..].iter_mut().take(shape.outputs).enumerate() {
+            *scale = if let WeightSource::S8 { scales, .. } = source { scales[output] } else { 1.0 };
+        }
     }
 }
 

@@ -60,6 +60,7 @@ impl Case {
         let added = random.numbers(rows * stride);
         let epilogue = Epilogue {
             bias: self.bias.then_some(&bias),
+            rounded: None,
             activation: Activation::None,
             residual: self.residual.then_some(Values::F32(&added)),
             residual_stride: stride,

@@ -9,7 +9,7 @@ use ondine_graph::{
 use super::{
     coding::Coding,
     form::Format,
-    native::{CpuOp, Prologue, Rows, quantized, quantized_len},
+    native::{CpuOp, Finish, Prologue, Rows, Steps, quantized, quantized_len},
     products::prefers_winograd,
 };
 use crate::{
@@ -163,7 +163,7 @@ fn own(graph: &Graph, node: &Node, op: CpuOp, formats: &[Option<Format>], option
             let codes = matches!(dtype(0), Some(DType::I8 | DType::U8)) && held.dtype == DType::F32;
             plain(0) && codes && typed && single(1) && single(2) && *graph.shape(node.inputs[0]) == held.shape
         }
-        CpuOp::LinearCodes(epilogue) => {
+        CpuOp::LinearCodes(epilogue, finish) => {
             let form = match weight {
                 Some(Format::CodePanels { groups, gate }) => groups == 1 && gate == epilogue.gate,
                 Some(Format::Coded { coding, gate }) => {
@@ -173,11 +173,12 @@ fn own(graph: &Graph, node: &Node, op: CpuOp, formats: &[Option<Format>], option
                 }
                 _ => false,
             };
-            form && plain(2) && codes_fit(graph, node, &Op::Linear(epilogue))?
+            form && plain(2) && finishes(held.dtype, finish) && codes_fit(graph, node, &Op::Linear(epilogue))?
         }
-        CpuOp::ConvCodes(conv, epilogue) => {
+        CpuOp::ConvCodes(conv, epilogue, finish) => {
             weight == Some(Format::CodePanels { groups: conv.groups, gate: false })
                 && plain(2)
+                && finishes(held.dtype, finish)
                 && codes_fit(graph, node, &Op::Conv2d(conv, epilogue))?
         }
         CpuOp::Attention8(attention) => {
@@ -221,6 +222,21 @@ fn finite([low, high]: [f32; 2], shift: f32) -> bool {
     integers && low <= high && (-128.0..=255.0).contains(&(low + shift)) && (-128.0..=255.0).contains(&(high + shift))
 }
 
+/// True if results are rounded to what a byte holds, and stored in a type that holds it.
+fn finishes(held: DType, Finish { rounded, stored }: Finish) -> bool {
+    let known = |steps: Steps| {
+        let Steps { inverse, zero, scale, ends, shift, .. } = steps;
+        let numbers = [inverse, scale].iter().all(|number| number.is_finite());
+        let in_reach = zero.fract() == 0.0 && zero.abs() <= ondine_kernels::MOST_ZERO;
+        numbers && in_reach && finite(ends, shift)
+    };
+    let typed = match stored {
+        Some(_) => matches!(held, DType::I8 | DType::U8),
+        None => held == DType::F32,
+    };
+    typed && rounded.is_none_or(known) && stored.is_none_or(known)
+}
+
 /// True if numbers are followed by `count` others, each one for all or one for each of their rows.
 fn numbers_fit(graph: &Graph, node: &Node, count: usize) -> Result<bool> {
     let Some((&x, others)) = node.inputs.split_first() else { return Ok(false) };
@@ -239,7 +255,7 @@ fn is_number_of_rows(graph: &Graph, value: Value, shape: &Shape) -> bool {
         || own.rank() == shape.rank() && rows(own) == rows(shape) && own.0.last().and_then(Dim::fixed) == Some(1)
 }
 
-/// True if codes and the other operands of a product fit each other and its value.
+/// True if codes and the other operands of a product fit each other and the shape of its value.
 fn codes_fit(graph: &Graph, node: &Node, op: &Op) -> Result<bool> {
     let [inputs @ .., scale, zero] = &node.inputs[..] else { return Ok(false) };
     let (Some(&first), 2..) = (inputs.first(), inputs.len()) else { return Ok(false) };
@@ -256,7 +272,8 @@ fn codes_fit(graph: &Graph, node: &Node, op: &Op) -> Result<bool> {
     };
     let float = |&&value: &&Value| graph.node(value).signature.dtype == DType::F32;
     let numbers = inputs[1..].iter().chain([scale, zero]).filter(float).count() == inputs.len() + 1;
-    Ok(numbers && by_rows(scale) && by_rows(zero) && infer(op, &all, &mut Supposed::default())? == node.signature)
+    let inferred = infer(op, &all, &mut Supposed::default())?;
+    Ok(numbers && by_rows(scale) && by_rows(zero) && inferred.shape == node.signature.shape)
 }
 
 /// True if quantized rows and the other operands of a linear layer fit its weight and its value.

@@ -12,7 +12,8 @@ use ondine_graph::{
 
 use super::{
     coding::{multiplies_codes, multiplies_in_groups},
-    native::CpuOp,
+    native::{CpuOp, Finish},
+    requantize::requantize,
 };
 use crate::options::Precision;
 
@@ -29,7 +30,7 @@ pub(super) fn codes(graph: &Graph, weights: &Weights) -> Result<Graph> {
         Op::Unary(_) | Op::Binary(_) => decode(rewrite, value, node),
         _ => Ok(None),
     })?;
-    share(&sweep(&rounded)?)
+    requantize(&share(&sweep(&rounded)?)?)
 }
 
 /// A number of the graph, or one that is known.
@@ -143,6 +144,18 @@ fn unsigned(graph: &Graph, value: Value) -> Option<Value> {
     (graph.node(codes).signature.dtype == DType::I8).then_some(codes)
 }
 
+/// True for convolutions that are better off with numbers: of pixels that are less than a word, as those of a picture,
+/// which would be copied for each tap, and depthwise ones with more taps than sums in f32 surely stay exact for.
+fn unfit(node: &Node, weight: &[usize]) -> bool {
+    let Op::Conv2d(conv, _) = node.op else { return false };
+    let taps = weight[2..].iter().product::<usize>();
+    match (conv.groups > 1, weight[1]) {
+        (true, 1) => taps > (1 << f32::MANTISSA_DIGITS) / (255 * 128),
+        (false, channels) => channels < 4 && taps > 1,
+        (true, _) => false,
+    }
+}
+
 /// A linear layer or a convolution of codes with codes.
 fn product(rewrite: &mut Rewrite<'_>, node: &Node, weights: &Weights) -> Result<Option<Value>> {
     let graph = rewrite.old;
@@ -157,14 +170,14 @@ fn product(rewrite: &mut Rewrite<'_>, node: &Node, weights: &Weights) -> Result<
         return Ok(None);
     }
     let source = &graph.node(*x);
-    let inner = if let Op::Reshape(_) = source.op { source.inputs[0] } else { *x };
+    let inner = if let Op::Reshape(_) | Op::Permute(_) = source.op { source.inputs[0] } else { *x };
     let Some(Coded { codes, scale, zero }) = coded(graph, inner) else { return Ok(None) };
     let single = |number: Number| match number {
         Number::Known(_) => true,
         Number::Of(value) => graph.shape(value).elements().fixed() == Some(1),
     };
-    let depthwise = matches!(node.op, Op::Conv2d(conv, _) if conv.groups > 1 && info.shape[1] == 1);
-    let rows = graph.shape(inner).0.last() == graph.shape(*x).0.last() && linear;
+    let moved = matches!(source.op, Op::Permute(_));
+    let rows = graph.shape(inner).0.last() == graph.shape(*x).0.last() && linear && !moved;
     let in_reach = match zero {
         Number::Known(zero) => {
             let signed = graph.node(codes).signature.dtype == DType::I8;
@@ -172,7 +185,7 @@ fn product(rewrite: &mut Rewrite<'_>, node: &Node, weights: &Weights) -> Result<
         }
         Number::Of(_) => zero.is_integer(graph),
     };
-    if depthwise || !in_reach || !(rows || single(scale) && single(zero)) {
+    if unfit(node, &info.shape) || !in_reach || !(rows || single(scale) && single(zero)) {
         return Ok(None);
     }
     let mut codes = rewrite.get(codes);
@@ -193,13 +206,17 @@ fn product(rewrite: &mut Rewrite<'_>, node: &Node, weights: &Weights) -> Result<
         let sum = new.binary(Binary::Add, wide, middle)?;
         codes = new.cast(sum, DType::U8)?;
     }
-    codes = new.reshape(codes, graph.shape(*x).clone())?;
+    codes = match &source.op {
+        Op::Permute(axes) => new.permute(codes, axes)?,
+        Op::Reshape(_) => new.reshape(codes, graph.shape(*x).clone())?,
+        _ => codes,
+    };
     let mut inputs = vec![codes];
     inputs.extend(node.inputs[1..].iter().map(|&input| rewrite.get(input)));
     inputs.extend([scale, zero]);
     let op = match &node.op {
-        Op::Conv2d(conv, epilogue) => CpuOp::ConvCodes(*conv, *epilogue),
-        Op::Linear(epilogue) => CpuOp::LinearCodes(*epilogue),
+        Op::Conv2d(conv, epilogue) => CpuOp::ConvCodes(*conv, *epilogue, Finish::default()),
+        Op::Linear(epilogue) => CpuOp::LinearCodes(*epilogue, Finish::default()),
         _ => return Ok(None),
     };
     rewrite.new.push(op.op(node.signature.clone())?, &inputs).map(Some)
@@ -312,7 +329,7 @@ fn decode(rewrite: &mut Rewrite<'_>, value: Value, node: &Node) -> Result<Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ondine_graph::{Bytes, Tensor};
+    use ondine_graph::{Bytes, Conv2d, Epilogue, Tensor};
 
     /// A weight `[8, 16]` of 8-bit codes with one scale for each row.
     fn weights() -> Weights {
@@ -399,6 +416,58 @@ mod tests {
         assert_eq!(names(&codes(&graph, &weights()).unwrap()), ["round_to_codes"]);
         graph.output("codes", codes_of);
         assert_eq!(names(&codes(&graph, &weights()).unwrap()), ["encode", "round_to_codes"]);
+    }
+
+    #[test]
+    fn a_product_does_what_is_between_it_and_the_next_codes() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", DType::F32, [2, 3, 16]);
+        let [_, numbers] = quantized(&mut graph, x);
+        let weight = graph.weight("w", &[8, 16]).unwrap();
+        let y = graph.linear(numbers, weight, None).unwrap();
+        let [_, rounded] = quantized(&mut graph, y);
+        let active = graph.unary(Unary::Activation(Activation::HardSwish), rounded).unwrap();
+        let [codes_of, again] = quantized(&mut graph, active);
+        graph.output("codes", codes_of);
+        assert_eq!(names(&codes(&graph, &weights()).unwrap()), ["encode", "linear_codes"]);
+        // What is read as codes and as numbers is stored as codes alone.
+        graph.output("y", again);
+        let coded = codes(&graph, &weights()).unwrap();
+        assert_eq!(names(&coded), ["encode", "linear_codes", "decode"], "{coded}");
+        // Two that read the same result get it as it is.
+        graph.output("active", active);
+        let coded = codes(&graph, &weights()).unwrap();
+        assert_eq!(names(&coded), ["encode", "linear_codes", "encode", "decode"], "{coded}");
+    }
+
+    #[test]
+    fn a_depthwise_convolution_of_codes_reads_codes() {
+        let mut weights = weights();
+        let mut insert = |path: &str, dtype: DType, shape: &[usize], bytes: Vec<u8>| {
+            let tensor = Tensor { dtype, shape: shape.to_vec(), bytes: Bytes::from(&bytes[..]), file: "test".into() };
+            weights.insert(path, tensor);
+        };
+        insert("d", DType::U8, &[16, 9], (0..144).collect());
+        let encoding = [8_i64, 9, 16, 1, 3, 3].iter().flat_map(|n| n.to_le_bytes()).collect();
+        insert("d.encoding", DType::I64, &[6], encoding);
+        insert("d.scale", DType::F32, &[16, 1], [0.5_f32; 16].iter().flat_map(|n| n.to_le_bytes()).collect());
+        let mut graph = Graph::new();
+        let x = graph.input("x", DType::F32, [2, 5, 5, 16]);
+        let [_, numbers] = quantized(&mut graph, x);
+        let weight = graph.weight("d", &[16, 1, 3, 3]).unwrap();
+        let conv = Conv2d { padding: [1; 4], groups: 16, ..Conv2d::default() };
+        let y = graph.push(Op::Conv2d(conv, Epilogue::default()), &[numbers, weight]).unwrap();
+        graph.output("y", y);
+        assert_eq!(names(&codes(&graph, &weights).unwrap()), ["encode", "conv2d_codes"]);
+        // What is moved before is moved as codes.
+        let mut graph = Graph::new();
+        let x = graph.input("x", DType::F32, [2, 16, 5, 5]);
+        let [_, numbers] = quantized(&mut graph, x);
+        let moved = graph.permute(numbers, &[0, 2, 3, 1]).unwrap();
+        let weight = graph.weight("d", &[16, 1, 3, 3]).unwrap();
+        let y = graph.push(Op::Conv2d(conv, Epilogue::default()), &[moved, weight]).unwrap();
+        graph.output("y", y);
+        assert_eq!(names(&codes(&graph, &weights).unwrap()), ["encode", "permute", "conv2d_codes"]);
     }
 
     #[test]

@@ -159,7 +159,7 @@ fn own(op: CpuOp, reader: &Reader<'_>, shape: &[usize]) -> Result<Format> {
         CpuOp::Winograd(conv, _) => {
             Format::Winograd { precision: precision(shape, 1, reader.options), doubled: conv.upsample }
         }
-        CpuOp::LinearCodes(epilogue) => {
+        CpuOp::LinearCodes(epilogue, _) => {
             let gate = epilogue.gate;
             let apart = reader
                 .encoding
@@ -167,7 +167,7 @@ fn own(op: CpuOp, reader: &Reader<'_>, shape: &[usize]) -> Result<Format> {
                 .and_then(|of| multiplies_in_groups(of, reader.options.precision));
             apart.map_or(Format::CodePanels { groups: 1, gate }, |coding| Format::Coded { coding, gate })
         }
-        CpuOp::ConvCodes(conv, _) => Format::CodePanels { groups: conv.groups, gate: false },
+        CpuOp::ConvCodes(conv, ..) => Format::CodePanels { groups: conv.groups, gate: false },
         CpuOp::QuantizeRows { .. } | CpuOp::Attention8(_) => Format::Plain,
         CpuOp::Encode { .. } | CpuOp::Round { .. } | CpuOp::Decode => Format::Plain,
     })

@@ -3,9 +3,10 @@
 use ondine_kernels::{self as k, ConvProblem, Grid, Input, MatmulShape, RowScale};
 
 use super::{
+    native::Finish,
     operand::{Operand, Target},
     processor::Processor,
-    products::{conv_shape, finish, linear_of, matmul_shape},
+    products::{conv_shape, finish, linear_of, matmul_shape, rounded},
 };
 use ondine_graph::{Conv2d, DType, Epilogue, Result, fail};
 
@@ -74,6 +75,7 @@ fn row_scales(scale: &Operand<'_>, zero: &Operand<'_>) -> Result<Vec<RowScale>> 
 
 pub(super) fn linear(
     epilogue: Epilogue,
+    end: Finish,
     inputs: &[Operand<'_>],
     out: &mut Target<'_>,
     device: &Processor,
@@ -84,12 +86,12 @@ pub(super) fn linear(
         return Ok(());
     }
     let scales = row_scales(scale, zero)?;
-    linear_of(Input::U8 { values: x.bytes, scales: &scales }, epilogue, inputs, out, device)
+    linear_of(Input::U8 { values: x.bytes, scales: &scales }, (epilogue, end), inputs, out, device)
 }
 
 pub(super) fn conv2d(
     conv: Conv2d,
-    epilogue: Epilogue,
+    (epilogue, end): (Epilogue, Finish),
     inputs: &[Operand<'_>],
     out: &mut Target<'_>,
     device: &Processor,
@@ -105,10 +107,10 @@ pub(super) fn conv2d(
         shape,
         inputs: &[Input::U8 { values: x.bytes, scales: &scales }],
         weights: weight.packed(device)?,
-        epilogue: finish(epilogue, inputs, shape.outputs)?,
+        epilogue: k::Epilogue { rounded: rounded(end), ..finish(epilogue, inputs, shape.outputs)? },
         out_stride: shape.outputs,
     };
-    k::conv2d(&device.cpu, &problem, out.output()?);
+    k::conv2d(&device.cpu, &problem, out.stored(end)?);
     Ok(())
 }
 

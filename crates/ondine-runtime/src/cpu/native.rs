@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use ondine_kernels::CodeGrid;
+
 use ondine_graph::{
     Activation, Attention, Conv2d, DType, Epilogue, Error, ErrorKind, Native, Op, Result, Shape, Signature, fail,
 };
@@ -54,9 +56,38 @@ pub(crate) enum CpuOp {
     Decode,
     /// [`Op::Linear`] of codes (U8) with the codes of a weight: its inputs, then `scale` and `zero` of the former, one
     /// number each or one for each row.
-    LinearCodes(Epilogue),
+    LinearCodes(Epilogue, Finish),
     /// [`Op::Conv2d`] of codes, as before; scale and zero are one number each.
-    ConvCodes(Conv2d, Epilogue),
+    ConvCodes(Conv2d, Epilogue, Finish),
+}
+
+/// Steps that numbers are rounded to: their codes are as those of [`CpuOp::Encode`], and stand for `(code - zero) *
+/// scale`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Steps {
+    pub(crate) inverse: f32,
+    pub(crate) zero: f32,
+    pub(crate) scale: f32,
+    pub(crate) ends: [f32; 2],
+    pub(crate) moved_first: bool,
+    pub(crate) shift: f32,
+}
+
+impl Steps {
+    /// As kernels know them.
+    pub(crate) fn grid(self) -> CodeGrid {
+        let Self { inverse, zero, ends, moved_first, shift, .. } = self;
+        CodeGrid { inverse, zero, ends, moved_first, shift }
+    }
+}
+
+/// How products of codes go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Finish {
+    /// What results are rounded to before the activation.
+    pub(crate) rounded: Option<Steps>,
+    /// The codes as which they are stored in the end.
+    pub(crate) stored: Option<Steps>,
 }
 
 impl CpuOp {
@@ -70,7 +101,7 @@ impl CpuOp {
                 Prologue::GroupNorm { .. } => "group_norm_8",
             },
             Self::LinearRows(_) | Self::LinearBlocks(_) => "linear",
-            Self::LinearCodes(_) => "linear_codes",
+            Self::LinearCodes(..) => "linear_codes",
             Self::ConvCodes(..) => "conv2d_codes",
             Self::Encode { .. } => "encode",
             Self::Round { .. } => "round_to_codes",
@@ -101,10 +132,10 @@ impl CpuOp {
     pub(crate) fn portable(self) -> Option<Op> {
         match self {
             Self::QuantizeRows { .. } | Self::Encode { .. } | Self::Round { .. } | Self::Decode => None,
-            Self::LinearRows(epilogue) | Self::LinearBlocks(epilogue) | Self::LinearCodes(epilogue) => {
+            Self::LinearRows(epilogue) | Self::LinearBlocks(epilogue) | Self::LinearCodes(epilogue, _) => {
                 Some(Op::Linear(epilogue))
             }
-            Self::Winograd(conv, epilogue) | Self::ConvCodes(conv, epilogue) => Some(Op::Conv2d(conv, epilogue)),
+            Self::Winograd(conv, epilogue) | Self::ConvCodes(conv, epilogue, _) => Some(Op::Conv2d(conv, epilogue)),
             Self::Attention8(attention) => Some(Op::Attention(attention)),
         }
     }

@@ -11,7 +11,7 @@ use ondine_kernels::{
 use super::{
     enums::activation,
     form::Format,
-    native::CpuOp,
+    native::{CpuOp, Finish},
     operand::{Operand, Target, dispatch},
     processor::Processor,
     weights::{panels, stack_stride, weight_type},
@@ -126,9 +126,25 @@ impl Target<'_> {
     }
 }
 
+impl Target<'_> {
+    /// Where a product of codes that ends so goes.
+    pub(super) fn stored(&mut self, end: Finish) -> Result<Output<'_>> {
+        match end.stored {
+            Some(steps) => Ok(Output::Codes(self.bytes, steps.grid())),
+            None => self.output(),
+        }
+    }
+}
+
+/// What results are rounded to before the activation, as the kernels take it.
+pub(super) fn rounded(end: Finish) -> Option<k::Rounded> {
+    end.rounded.map(|steps| k::Rounded { grid: steps.grid(), scale: steps.scale })
+}
+
 /// The optional inputs after the weight, as the kernels take them.
 pub(super) fn finish<'a>(epilogue: Epilogue, inputs: &[Operand<'a>], columns: usize) -> Result<k::Epilogue<'a>> {
     Ok(k::Epilogue {
+        rounded: None,
         bias: epilogue.bias.then(|| inputs[2].view()),
         activation: activation(epilogue.activation),
         residual: if epilogue.residual { Some(inputs[inputs.len() - 1].values()?) } else { None },
@@ -147,13 +163,13 @@ pub(super) fn linear(
         (Some(Format::Coded { .. }), DType::U8) => Input::Blocks(x.bytes),
         _ => x.input()?,
     };
-    linear_of(input, epilogue, inputs, out, device)
+    linear_of(input, (epilogue, Finish::default()), inputs, out, device)
 }
 
 /// A linear layer of the first of `inputs`, as `input` says that it is read.
 pub(super) fn linear_of(
     input: Input<'_>,
-    epilogue: Epilogue,
+    (epilogue, end): (Epilogue, Finish),
     inputs: &[Operand<'_>],
     out: &mut Target<'_>,
     device: &Processor,
@@ -165,15 +181,16 @@ pub(super) fn linear_of(
     if out.bytes.is_empty() {
         return Ok(());
     }
-    let (rows, epilogue, out_stride) = (rows.iter().product(), finish(epilogue, inputs, columns)?, columns);
+    let epilogue = k::Epilogue { rounded: rounded(end), ..finish(epilogue, inputs, columns)? };
+    let (rows, out_stride) = (rows.iter().product(), columns);
     if let Some(Format::Coded { coding, gate }) = weight.format {
         let shape = coding.shape(gate, weight.shape);
         let problem = CodedProblem { rows, input, input_stride, shape, weights: weight.bytes, epilogue, out_stride };
-        k::gemm_coded(&device.cpu, &problem, out.output()?);
+        k::gemm_coded(&device.cpu, &problem, out.stored(end)?);
         return Ok(());
     }
     let problem = GemmProblem { rows, input, input_stride, weights: weight.packed(device)?, epilogue, out_stride };
-    k::gemm(&device.cpu, &problem, out.output()?);
+    k::gemm(&device.cpu, &problem, out.stored(end)?);
     Ok(())
 }
 

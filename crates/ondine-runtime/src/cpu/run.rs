@@ -113,8 +113,8 @@ fn run_own(
         CpuOp::Encode { ends, moved_first, shift } => integers::encode(ends, moved_first, shift, inputs, out, device),
         CpuOp::Round { ends, moved_first } => integers::round(ends, moved_first, inputs, out, device),
         CpuOp::Decode => integers::decode(inputs, out, device),
-        CpuOp::LinearCodes(epilogue) => integers::linear(epilogue, inputs, out, device),
-        CpuOp::ConvCodes(conv, epilogue) => integers::conv2d(conv, epilogue, inputs, out, device),
+        CpuOp::LinearCodes(epilogue, finish) => integers::linear(epilogue, finish, inputs, out, device),
+        CpuOp::ConvCodes(conv, epilogue, finish) => integers::conv2d(conv, (epilogue, finish), inputs, out, device),
     }
 }
 

@@ -208,6 +208,7 @@ impl Case {
                 weights: packed.get(),
                 epilogue: Epilogue {
                     bias: self.bias.then_some(&numbers.bias),
+                    rounded: None,
                     activation: if self.relu { Activation::Relu } else { Activation::None },
                     residual: self.residual.then_some(residual),
                     residual_stride: columns + self.gap,
