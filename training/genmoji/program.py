@@ -47,7 +47,7 @@ class Artist:
         told = f"{prompt}|{seed}|{a.steps}|{a.guidance}|{a.precision}|{a.model}"
         file = a.kept / f"{hashlib.sha1(told.encode()).hexdigest()[:20]}.png"
         if not file.exists():
-            options = {"model": a.model, "seed": seed, "steps": a.steps, "guidance": a.guidance, "precision": a.precision, "threads": 1, "output": file}
+            options = {"model": a.model, "seed": seed, "steps": a.steps, "guidance": a.guidance, "precision": a.precision, "threads": 1, "upscale": "none", "output": file}
             words = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
             subprocess.run([a.program, "draw", prompt, "--quiet", *words], check=True)
         with Image.open(file) as picture:

@@ -164,7 +164,7 @@ impl EpilogueCall<'_> {
             unsafe {
                 let values = self.column::<V>(value);
                 let gates = if GATED { self.column::<V>(value + self.gate) } else { values };
-                let place = Place { column, count, values, gates, ending };
+                let place = Place { column, count, values, gates, ending: &ending };
                 let mut row = 0;
                 while row + BLOCK_ROWS <= self.rows {
                     self.block::<V, QUANTIZED, GATED, BLOCK_ROWS>(activation, row, &place);
@@ -187,24 +187,20 @@ impl EpilogueCall<'_> {
         &self,
         activation: Activation,
         first: usize,
-        place: &Place<V>,
+        place: &Place<'_, V>,
     ) {
         let Place { column, count, values, gates, ending } = place;
         let mut numbers = [V::splat(0.0); R];
         // SAFETY: as the caller says.
         unsafe {
             for (i, x) in numbers.iter_mut().enumerate() {
-                *x = self.number::<V, QUANTIZED>(first + i, values);
-            }
-            if let (false, Some((grid, scale))) = (GATED, &ending.rounded) {
-                for x in &mut numbers {
-                    *x = grid.rounded(*x).mul(*scale);
+                let mut value = self.number::<V, QUANTIZED>(first + i, values);
+                if let (false, Some((grid, scale))) = (GATED, &ending.rounded) {
+                    value = grid.rounded(value).mul(*scale);
                 }
-            }
-            for (i, x) in numbers.iter_mut().enumerate() {
-                let argument = if GATED { self.number::<V, QUANTIZED>(first + i, gates) } else { *x };
+                let argument = if GATED { self.number::<V, QUANTIZED>(first + i, gates) } else { value };
                 let activated = activate_lanes(activation, argument);
-                *x = if GATED { activated.mul(*x) } else { activated };
+                *x = if GATED { activated.mul(value) } else { activated };
             }
             if let Some((residual, stride)) = self.residual {
                 for (i, x) in numbers.iter_mut().enumerate() {
@@ -262,13 +258,13 @@ impl EpilogueCall<'_> {
 }
 
 /// A vector of columns of the result.
-struct Place<V> {
+struct Place<'a, V> {
     column: usize,
     /// Columns, at most as many as lanes.
     count: usize,
     values: Column<V>,
     gates: Column<V>,
-    ending: Ending<V>,
+    ending: &'a Ending<V>,
 }
 
 /// What results are rounded to before the activation and as they are stored.
