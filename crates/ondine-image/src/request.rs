@@ -9,11 +9,13 @@ mod preset;
 mod recall;
 mod seed;
 mod speedup;
+mod tool;
 
 pub use pictures::{Control, Init};
 pub use preset::{PRESETS, Preset};
 pub use seed::{parse_seed, random_seed};
 pub use speedup::Speedup;
+pub use tool::{EditSteps, Tool};
 
 use std::{fmt, ops::RangeInclusive};
 
@@ -57,6 +59,8 @@ pub struct Request {
     pub timesteps: Option<Vec<f64>>,
     /// What counts where sampler, schedule, steps, guidance and the like are left open, instead of the model's.
     pub preset: Option<&'static Preset>,
+    /// The program whose habits count, where they differ.
+    pub like: Option<Tool>,
     /// How marks in prompts are read, and weights act.
     pub emphasis: Emphasis,
     /// The layer whose states are the text, counted from the last as 1, as A1111 counts.
@@ -118,6 +122,7 @@ impl Request {
             eta: None,
             timesteps: None,
             preset: None,
+            like: None,
             emphasis: Emphasis::default(),
             clip_skip: None,
             prediction: None,
@@ -471,8 +476,24 @@ pub static OPTIONS: &[Setting] = &[
     Setting {
         name: "like",
         short: None,
-        aliases: &["emphasis"],
+        aliases: &[],
         value: "TOOL",
+        help: "Make a picture of another program again: its --emphasis, its --rng, and what --strength means to it",
+        otherwise: "a1111's marks, torch's noise, diffusers' strength",
+        kind: Kind::Choice {
+            names: || Tool::names().collect(),
+            get: |r| r.like.map(|tool| tool.name().to_owned()),
+            set: |r, name| {
+                r.adopt(name.parse()?);
+                Ok(())
+            },
+        },
+    },
+    Setting {
+        name: "emphasis",
+        short: None,
+        aliases: &[],
+        value: "RULE",
         help: "Whose marks prompts have: (more:1.2), BREAK, [a:b:0.5], AND of a1111 or comfy, or plain letters as in diffusers",
         otherwise: MODEL,
         kind: Kind::Choice {

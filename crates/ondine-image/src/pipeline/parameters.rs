@@ -6,7 +6,7 @@ use ondine_models::{GuidanceInput, TextLayout};
 use super::{beside::Beside, model::TextToImage, prompts::Prompts, text::Encoder};
 use crate::{
     prompt::{attention::spans, chunks::chunks, emphasis::Emphasis},
-    request::{Control, Init, MAX_SIDE, Request, Speedup},
+    request::{Control, Init, MAX_SIDE, Request, Speedup, Tool},
     sampler::{self, Sampler, sampler_entries},
     schedule::{SchedulerClass, SchedulerConfig},
 };
@@ -128,8 +128,10 @@ impl Parameters {
         let size = size(model, request)?;
         let [height, width] = [size.height, size.width].map(|side| side / model.latents.factor);
         let eta = request.eta.or(preset.and_then(|preset| preset.eta));
-        let options = sampler::Options { eta, ..options(model, request, &scheduler, steps, height * width) };
-        let sampler = sampler::sampler(&scheduler, steps, &options)?;
+        let edit = edit(model, request, &scheduler, steps)?;
+        let total = edit.map_or(steps, |edit| edit.total);
+        let options = sampler::Options { eta, ..options(model, request, &scheduler, total, height * width) };
+        let sampler = sampler::sampler(&scheduler, total, &options)?;
         let embedded = model.facts.guidance != GuidanceInput::Passes;
         // What the pipelines of diffusers take: networks that know the picture's size need less.
         let usual = match (flow, embedded, few_steps, model.facts.text_and_sizes) {
@@ -146,7 +148,7 @@ impl Parameters {
         let guided = guidance > 1.0 && !embedded;
         let marks =
             !model.encoders.is_empty() && model.encoders.iter().all(|encoder| encoder.tokenizer.spells_everything());
-        let prompts = Prompts::new(request, steps, guided, marks);
+        let prompts = Prompts::new(request, total, guided, marks);
         let composed = prompts.weights().len();
         let passes = match (guided, beside) {
             (false, _) => 1,
@@ -160,14 +162,13 @@ impl Parameters {
             (true, _) => 1 + composed,
         };
         let pieces = pieces(model, request, &prompts, marks)?;
-        let masked = request.init.as_ref().is_some_and(|init| init.mask.is_some());
-        let strength = request.strength.unwrap_or(if masked { 1.0 } else { 0.8 });
-        let first = match &request.init {
-            Some(init) => {
+        let first = match (&request.init, edit) {
+            (Some(init), Some(Edit { total, kept, .. })) => {
                 check_init(init, request.count, size)?;
-                first_call(&scheduler, sampler.as_ref(), steps, if beside == Beside::Picture { 1.0 } else { strength })?
+                let first = (total - kept) * scheduler.class.calls_per_step();
+                first.min(sampler.timesteps().len() - 1)
             }
-            None => without_picture(model).map(|()| 0)?,
+            _ => without_picture(model).map(|()| 0)?,
         };
         check_controls(&request.controls, model.controls.len(), [size.height, size.width])?;
         let latents = [model.latents.channels, height, width];
@@ -187,7 +188,7 @@ impl Parameters {
             beside,
             first,
             picture: request.init.is_some(),
-            strength,
+            strength: edit.map_or(1.0, |edit| edit.strength),
             eta,
             speedup: speedup(request, &scheduler, steps, few_steps || embedded)?,
             guided: interval(request, passes > 2)?,
@@ -353,22 +354,29 @@ fn without_picture(model: &TextToImage) -> Result<()> {
     Ok(())
 }
 
-/// The call that a drawing of so much strength begins with: of so many steps, the share that is not left out, rounded
-/// as in diffusers.
-fn first_call(scheduler: &SchedulerConfig, sampler: &dyn Sampler, steps: usize, strength: f64) -> Result<usize> {
-    let share = (steps as f64 * strength).min(steps as f64);
-    // Pipelines of flow models round up.
-    let flows = matches!(scheduler.class, SchedulerClass::FlowEuler | SchedulerClass::FlowHeun);
-    let kept = if flows { steps - (steps as f64 - share) as usize } else { share as usize };
-    if kept == 0 {
-        fail!(
-            Argument,
-            "strength {strength} of {steps} steps is no step at all; give at least {:.3}, or more steps",
-            1.0 / steps as f64
-        );
+/// How a picture that is there is drawn on.
+#[derive(Clone, Copy)]
+struct Edit {
+    /// What of it is drawn anew.
+    strength: f64,
+    /// Steps of the schedule.
+    total: usize,
+    /// The last of them, which are made.
+    kept: usize,
+}
+
+/// How the picture to begin with, if any, is drawn on.
+fn edit(model: &TextToImage, request: &Request, scheduler: &SchedulerConfig, steps: usize) -> Result<Option<Edit>> {
+    let Some(init) = &request.init else { return Ok(None) };
+    let strength = request.strength.unwrap_or(if init.mask.is_some() { 1.0 } else { 0.8 });
+    let drawn = if model.beside == Beside::Picture { 1.0 } else { strength };
+    // The pipelines of flow models round up.
+    let up = matches!(scheduler.class, SchedulerClass::FlowEuler | SchedulerClass::FlowHeun);
+    let (total, kept) = request.like.map(Tool::edit_steps).unwrap_or_default().of(steps, drawn, up)?;
+    if total != steps && scheduler.timesteps.is_some() {
+        fail!(Argument, "--timesteps say where the steps are, and --like asks for others; give one of them");
     }
-    let first = (steps - kept) * scheduler.class.calls_per_step();
-    Ok(first.min(sampler.timesteps().len() - 1))
+    Ok(Some(Edit { strength, total, kept }))
 }
 
 fn size(model: &TextToImage, request: &Request) -> Result<Size> {

@@ -126,6 +126,9 @@ fn infotext(model: &TextToImage, request: &Request, parameters: &Parameters) -> 
     }
     if parameters.picture && !parameters.by_picture() {
         add("Denoising strength", parameters.strength.to_string());
+        if let Some(tool) = request.like {
+            add("Like", tool.name().to_owned());
+        }
     }
     if parameters.by_picture() {
         add("Image CFG scale", parameters.image_guidance.to_string());

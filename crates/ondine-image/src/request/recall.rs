@@ -54,6 +54,8 @@ impl Request {
                 ("Timesteps", _) if wanted("timesteps") => self.timesteps = parse_timesteps(value).ok(),
                 ("Guidance start", Some(share)) if wanted("guidance-start") => self.guidance_start = share,
                 ("Guidance end", Some(share)) if wanted("guidance-end") => self.guidance_end = share,
+                ("Like", _) if wanted("like") => self.like = value.parse().ok(),
+                ("Emphasis", _) if wanted("emphasis") => self.emphasis = value.parse().unwrap_or(self.emphasis),
                 ("Cache", _) if wanted("speedup") => {
                     let known = Speedup::NAMES.iter().find(|(name, _)| name == value);
                     self.speedup = known.map(|(_, speedup)| *speedup);

@@ -130,6 +130,8 @@ mod tests {
             "0.125",
             "--like",
             "comfyui",
+            "--emphasis",
+            "no-norm",
             "--clip-skip",
             "2",
             "--prediction",
@@ -151,7 +153,8 @@ mod tests {
         let given = ["dog", "7", "-2.500", "0.700", "0.125", "0.750", "spectrum", "9", "64", "32", "3"];
         let given = [&given[..], &["Euler a", "karras", "0.500", "tcd", "999,749"]].concat();
         let given =
-            [&given[..], &["0.250", "1.750", "11", "0.125", "comfy", "2", "v_prediction", "on", "philox"]].concat();
+            [&given[..], &["0.250", "1.750", "11", "0.125", "comfy", "no-norm", "2", "v_prediction", "on", "philox"]]
+                .concat();
         assert_eq!(found, given);
         assert_eq!(request.prompt, "a cat");
         assert_eq!(request.check().unwrap_err().to_string(), "guidance is -2.5; give a number from 0 to 1000");
