@@ -1,14 +1,14 @@
 //! `ondine chat`: a conversation.
 
-use std::{
-    io::{BufRead, IsTerminal},
-    path::Path,
-};
+mod listen;
+
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ondine_language::{Chat, Event, session::Options, transcript::Transcript};
 use ondine_runtime::file::write_whole;
 
+use self::listen::{Listener, Said};
 use super::language::{Flags, Form, Opening, cut, told};
 use crate::{interrupt, output};
 
@@ -20,8 +20,9 @@ Examples:
   ondine chat model.gguf --system \"You are a patient teacher.\" --temperature 0.7
   ondine chat qwen3/ --context 8192
 
-A line that ends with \\ goes on in the next one, and so does all between two lines of \"\"\". /help lists what else
-there is. Ctrl-C stops the answer and not the program. Nothing is kept unless /save is asked for.")]
+A line that ends with \\ goes on in the next one, and so does all between two lines of \"\"\"; Alt-Enter begins a line, too.
+Arrow keys bring back what was written before, Ctrl-R searches it, Tab completes commands; /help lists these. Ctrl-C stops
+the answer and not the program. Nothing is kept unless /save or --history is asked for.")]
 pub(super) struct ChatCommand {
     /// Model: a GGUF file, a folder as transformers saves it, or a name from `ondine models list` [default:
     /// smollm2-135m]
@@ -34,7 +35,11 @@ pub(super) struct ChatCommand {
 
     /// Begin with the conversation in this file, which /save wrote
     #[arg(long, value_name = "FILE", conflicts_with = "system")]
-    load: Option<std::path::PathBuf>,
+    load: Option<PathBuf>,
+
+    /// Keep what you write in this file, to have it at hand the next time
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
 
     #[command(flatten)]
     flags: Flags,
@@ -63,15 +68,6 @@ const COMMANDS: &[(&str, &str)] = &[
     ("/quit", "leave"),
 ];
 
-/// What somebody has written.
-enum Said {
-    Question(String),
-    /// A command and what stands behind it.
-    Command(String, String),
-    Nothing,
-    Over,
-}
-
 impl ChatCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let grammar = self.form.read()?;
@@ -85,8 +81,8 @@ impl ChatCommand {
         }
         let cancel = interrupt::in_conversation();
         chat.session = chat.session.with_cancel(cancel);
-        let shown = !self.quiet && std::io::stdin().is_terminal();
-        if shown {
+        let mut listener = Listener::new(self.quiet, self.history.as_deref())?;
+        if listener.marked() {
             output::remark(format_args!(
                 "{}, a context of {} tokens; /help lists what there is",
                 model.name(),
@@ -96,7 +92,7 @@ impl ChatCommand {
         let mut options = self.flags.0.clone();
         options.grammar = grammar;
         loop {
-            match self.listen(shown)? {
+            match listener.listen()? {
                 Said::Over => return Ok(()),
                 Said::Nothing => {}
                 Said::Question(question) => self.answer(&mut chat, &question, &options),
@@ -107,43 +103,6 @@ impl ChatCommand {
                 }
             }
         }
-    }
-
-    /// Reads what somebody writes: a line, or several.
-    fn listen(&self, shown: bool) -> anyhow::Result<Said> {
-        let mut lines = std::io::stdin().lock();
-        let mut read = |mark: &str| -> anyhow::Result<Option<String>> {
-            if shown {
-                output::piece(mark);
-            }
-            let mut line = String::new();
-            let len = lines.read_line(&mut line)?;
-            Ok((len > 0).then(|| line.trim_end_matches(['\n', '\r']).to_owned()))
-        };
-        let Some(mut text) = read("> ")? else { return Ok(Said::Over) };
-        if let Some((name, rest)) = command(&text) {
-            return Ok(Said::Command(name, rest));
-        }
-        if let Some(first) = text.trim_start().strip_prefix(QUOTE) {
-            let mut block = first.to_owned();
-            // A block may begin and end on one line.
-            while !block.trim_end().ends_with(QUOTE) {
-                let Some(line) = read("  ")? else { break };
-                if !block.is_empty() {
-                    block.push('\n');
-                }
-                block.push_str(&line);
-            }
-            let block = block.trim_end();
-            text = block.strip_suffix(QUOTE).unwrap_or(block).to_owned();
-        } else {
-            while let Some(start) = text.strip_suffix('\\') {
-                text = format!("{start}\n");
-                let Some(line) = read("  ")? else { break };
-                text.push_str(&line);
-            }
-        }
-        Ok(if text.trim().is_empty() { Said::Nothing } else { Said::Question(text) })
     }
 
     /// Answers a question. What fails is told, and the conversation goes on.
@@ -220,17 +179,6 @@ impl ChatCommand {
         }
         true
     }
-}
-
-/// What begins and ends a text of several lines.
-const QUOTE: &str = "\"\"\"";
-
-/// The command in a line, and what stands behind it.
-fn command(line: &str) -> Option<(String, String)> {
-    line.starts_with('/').then(|| {
-        let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        (name.to_owned(), rest.trim().to_owned())
-    })
 }
 
 /// Takes the last question out of a conversation, with all that follows.
