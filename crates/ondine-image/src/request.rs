@@ -4,6 +4,7 @@
 //! the table in the README are made of it, and so is every other front door: an option is added by a field of
 //! [`Request`] and a row.
 
+mod bare;
 mod pictures;
 mod preset;
 mod recall;
@@ -104,44 +105,6 @@ const MAX_PROMPT: usize = 16 << 10;
 pub(crate) const MAX_SIDE: usize = 16 << 10;
 
 impl Request {
-    /// A picture of `prompt`, everything else as the model likes it.
-    #[must_use]
-    pub fn new(prompt: impl Into<String>) -> Self {
-        Self {
-            prompt: prompt.into(),
-            negative: None,
-            width: None,
-            height: None,
-            steps: None,
-            guidance: None,
-            guidance_rescale: 0.0,
-            seed: 42,
-            count: 1,
-            sampler: None,
-            schedule: None,
-            eta: None,
-            timesteps: None,
-            preset: None,
-            like: None,
-            emphasis: Emphasis::default(),
-            clip_skip: None,
-            prediction: None,
-            zero_snr: None,
-            generator: Generator::default(),
-            init: None,
-            strength: None,
-            controls: Vec::new(),
-            image_guidance: None,
-            variation: None,
-            noise: None,
-            guidance_start: 0.0,
-            guidance_end: 1.0,
-            speedup: None,
-            previews: false,
-            keep_latents: false,
-        }
-    }
-
     /// Refuses what no model can draw.
     ///
     /// # Errors

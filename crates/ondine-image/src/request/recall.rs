@@ -1,6 +1,6 @@
-//! A request made again of what a picture tells of itself.
+//! A request made again as it was made elsewhere: of what a picture tells of itself, by the habits of a program.
 
-use super::{Request, Speedup, preset::parse_timesteps};
+use super::{Request, Speedup, preset::parse_timesteps, tool::Tool};
 use crate::{
     infotext::Infotext,
     noise::Generator,
@@ -8,6 +8,14 @@ use crate::{
 };
 
 impl Request {
+    /// Takes over the habits of a program: how marks in prompts are read, where noise comes from, and what a strength
+    /// means.
+    pub fn adopt(&mut self, tool: Tool) {
+        self.like = Some(tool);
+        self.emphasis = tool.emphasis();
+        self.generator = tool.generator();
+    }
+
     /// Takes over what an infotext says, but for options whose names `given` knows: prompts, steps, sampler, schedule,
     /// guidance, seed, size, noise, variation, clip skip. Yields what of it cannot be taken over, for people.
     ///
@@ -93,6 +101,7 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prompt::emphasis::Emphasis;
 
     #[test]
     fn settings_of_a_picture_come_back() {
@@ -108,5 +117,15 @@ mod tests {
         let mut request = Request::new("");
         let left = request.recall(&Infotext::parse("a\nSteps: 1, Sampler: Nothing, Seed: 2, RNG: CPU"), &|_| false);
         assert_eq!((request.generator, left), (Generator::TorchCpu, vec!["sampler Nothing".to_owned()]));
+    }
+
+    #[test]
+    fn a_program_brings_its_noise_and_its_marks() {
+        let mut request = Request::new("a cat");
+        request.adopt("webui".parse().unwrap());
+        assert_eq!((request.generator, request.emphasis), (Generator::Philox, Emphasis::Original));
+        request.adopt(Tool::Diffusers);
+        assert_eq!((request.generator, request.emphasis), (Generator::TorchCpu, Emphasis::Off));
+        assert!("paint".parse::<Tool>().unwrap_err().to_string().contains("a1111, comfy, diffusers"));
     }
 }

@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use ondine_graph::{Error, Result, fail};
 
-use super::Request;
 use crate::{noise::Generator, prompt::emphasis::Emphasis};
 
 /// A program.
@@ -95,16 +94,6 @@ impl FromStr for Tool {
     }
 }
 
-impl Request {
-    /// Takes over the habits of a program: how marks in prompts are read, where noise comes from, and what a strength
-    /// means.
-    pub fn adopt(&mut self, tool: Tool) {
-        self.like = Some(tool);
-        self.emphasis = tool.emphasis();
-        self.generator = tool.generator();
-    }
-}
-
 impl EditSteps {
     /// How many steps the schedule has, and how many of them, the last, draw on a picture; `up` to round a share up.
     ///
@@ -158,15 +147,5 @@ mod tests {
         assert!(refused(EditSteps::Share, 10, 0.05).contains("at least 0.100"));
         assert!(refused(EditSteps::Denser, 10, 0.0).contains("no step at all"));
         assert!(refused(EditSteps::Denser, 10, 0.001).contains("at least 0.01"));
-    }
-
-    #[test]
-    fn a_program_brings_its_noise_and_its_marks() {
-        let mut request = Request::new("a cat");
-        request.adopt("webui".parse().unwrap());
-        assert_eq!((request.generator, request.emphasis), (Generator::Philox, Emphasis::Original));
-        request.adopt(Tool::Diffusers);
-        assert_eq!((request.generator, request.emphasis), (Generator::TorchCpu, Emphasis::Off));
-        assert!("paint".parse::<Tool>().unwrap_err().to_string().contains("a1111, comfy, diffusers"));
     }
 }

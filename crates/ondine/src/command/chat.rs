@@ -8,7 +8,7 @@ use clap::Args;
 use ondine_language::{Chat, Event, session::Options, transcript::Transcript};
 use ondine_runtime::file::write_whole;
 
-use self::listen::{Listener, Said};
+use self::listen::{COMMANDS, Listener, Said};
 use super::language::{Flags, Form, Opening, cut, told};
 use crate::{interrupt, output};
 
@@ -54,19 +54,6 @@ pub(super) struct ChatCommand {
     #[command(flatten)]
     opening: Opening,
 }
-
-/// What can be asked for besides answers, and what it does.
-const COMMANDS: &[(&str, &str)] = &[
-    ("/help", "list these"),
-    ("/clear", "forget what was said"),
-    ("/system [TEXT]", "show what the model is told to be, or tell it so and begin anew"),
-    ("/undo", "forget the last question and its answer"),
-    ("/again", "answer the last question once more"),
-    ("/save FILE", "write the conversation to a file"),
-    ("/load FILE", "go on with the conversation in a file"),
-    ("/usage", "show how much of the context is used"),
-    ("/quit", "leave"),
-];
 
 impl ChatCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {

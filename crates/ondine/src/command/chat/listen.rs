@@ -11,8 +11,20 @@ use rustyline::{
     error::ReadlineError, highlight::Highlighter, hint::Hinter, history::FileHistory, validate::Validator,
 };
 
-use super::COMMANDS;
 use crate::output;
+
+/// What can be asked for besides answers, and what it does.
+pub(super) const COMMANDS: &[(&str, &str)] = &[
+    ("/help", "list these"),
+    ("/clear", "forget what was said"),
+    ("/system [TEXT]", "show what the model is told to be, or tell it so and begin anew"),
+    ("/undo", "forget the last question and its answer"),
+    ("/again", "answer the last question once more"),
+    ("/save FILE", "write the conversation to a file"),
+    ("/load FILE", "go on with the conversation in a file"),
+    ("/usage", "show how much of the context is used"),
+    ("/quit", "leave"),
+];
 
 /// What begins and ends a text of several lines.
 const QUOTE: &str = "\"\"\"";
