@@ -25,7 +25,7 @@ Examples:
 Networks: unet-sd15, unet-sdxl, vae-sd, taesd, clip-l; at f32 unless --precision says otherwise.
 Pictures, process start to file: picture-default, picture-sd15 (2 GB on the disk for the model and as much for its
 cache), picture-sdxl (7 GB and as much), start-sd15 (to the first step); at int8, the default model at its own precision.
-Language models: smollm2, llama-1b, llama-3b, afm-3b: a prompt of 512 tokens, and an answer behind --depth tokens, with
+Language models: smollm2, llama-1b, llama-3b, afm-3b, afm-3b-unshared: a prompt of 512 tokens, and an answer behind --depth tokens, with
 weights as --quant says.
 Models for pictures are written once, into the cache folder; --clean removes them.")]
 pub(in crate::command) struct Bench {

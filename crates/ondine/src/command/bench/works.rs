@@ -145,8 +145,14 @@ const SMOLLM2: &str = r#"{"architectures": ["LlamaForCausalLM"], "vocab_size": 4
     "head_dim": 64, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "rope_theta": 100000.0,
     "tie_word_embeddings": true}"#;
 
+/// `transformer::ON_DEVICE` with keys and values of their own for all layers: what it saves to read those of others.
+const ON_DEVICE_UNSHARED: &str = r#"{"architectures": ["AfmForCausalLM"], "vocab_size": 153600, "hidden_size": 2048,
+    "intermediate_size": 6656, "num_hidden_layers": 56, "num_kv_reuse_layers": 0, "num_attention_heads": 16,
+    "num_key_value_heads": 2, "head_dim": 128, "max_position_embeddings": 65536, "rope_theta": 500000.0,
+    "rms_norm_eps": 1e-5, "tie_word_embeddings": true}"#;
+
 /// Every work.
-pub(super) const WORKS: [Work; 13] = [
+pub(super) const WORKS: [Work; 14] = [
     Work {
         name: "unet-sd15",
         large: false,
@@ -249,4 +255,9 @@ pub(super) const WORKS: [Work; 13] = [
     Work { name: "llama-1b", large: true, what: What::Text(Text { config: LLAMA_1B, tokens: 128_256 }) },
     Work { name: "llama-3b", large: true, what: What::Text(Text { config: LLAMA_3B, tokens: 128_256 }) },
     Work { name: "afm-3b", large: true, what: What::Text(Text { config: transformer::ON_DEVICE, tokens: 153_600 }) },
+    Work {
+        name: "afm-3b-unshared",
+        large: true,
+        what: What::Text(Text { config: ON_DEVICE_UNSHARED, tokens: 153_600 }),
+    },
 ];
