@@ -12,8 +12,10 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLFlux2,
     AutoencoderTiny,
     ControlNetModel,
+    Flux2KleinPipeline,
     Flux2Transformer2DModel,
     FluxTransformer2DModel,
     SD3Transformer2DModel,
@@ -21,7 +23,8 @@ from diffusers import (
 )
 from diffusers.utils import logging
 from safetensors.torch import save_file
-from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
+from transformers import (BertConfig, BertModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, Qwen3Config,
+                          Qwen3ForCausalLM, T5Config, T5EncoderModel)
 
 from weights import prefix_keys, randomize, rescale, rounded, scrub
 
@@ -180,6 +183,39 @@ def vae_tiny():
                        decoded=model.decode(latent).sample)
 
 
+def vae_squares(**changes):
+    """An AutoencoderKLFlux2 both ways, as its pipelines use it: normed squares of latents."""
+    model = randomize(AutoencoderKLFlux2(**KL | dict(block_out_channels=(4, 4, 8, 8), batch_norm_eps=1e-4) | changes), 30)
+    numbers = 4 * model.config.latent_channels
+    model.bn.running_mean.copy_(0.3 * noise(31, numbers))
+    model.bn.running_var.copy_(0.2 + noise(32, numbers).square())
+    picture, latent = noise(33, 1, 3, 32, 48).clamp(-1, 1), noise(34, 1, numbers, 2, 3)
+    mean = model.bn.running_mean.view(1, -1, 1, 1)
+    variance = model.bn.running_var.view(1, -1, 1, 1) + model.config.batch_norm_eps
+    squares, maps = Flux2KleinPipeline._patchify_latents, Flux2KleinPipeline._unpatchify_latents
+    decode = lambda: model.decode(maps(latent * variance.sqrt() + mean)).sample
+    rescale(model.decoder.conv_out, decode(), 0.4)
+    rounded(model, torch.bfloat16)
+    mean, variance = model.bn.running_mean.view(1, -1, 1, 1), model.bn.running_var.view(1, -1, 1, 1) + model.config.batch_norm_eps
+    means, logarithms = (squares(part) for part in model.encode(picture).latent_dist.parameters.chunk(2, 1))
+    moments = torch.cat([(means - mean) / variance.sqrt(), logarithms - variance.log()], 1)
+    return model, dict(picture=picture, moments=moments, latent=latent, decoded=decode())
+
+
+def chat(layers, **config):
+    """Hidden states of a Qwen3, of a text with padding behind it."""
+    model = randomize(Qwen3ForCausalLM(Qwen3Config(**config, max_position_embeddings=64, tie_word_embeddings=True)), 35)
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            parameter.data.add_(1)
+    ids = torch.randint(0, config["vocab_size"], (1, 13), generator=torch.Generator().manual_seed(36))
+    mask = torch.ones(1, 13, dtype=torch.long)
+    mask[0, 8:] = 0
+    states = model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+    return model, dict(input_ids=ids, attention_mask=mask, layers=torch.tensor(layers),
+                       last_hidden_state=torch.cat([states[layer] for layer in layers], -1))
+
+
 def t5(mask, **changes):
     """A T5 encoder on rows longer than half of the distances that it tells apart, one of them padded if `mask`."""
     config = T5Config(**(dict(vocab_size=40, d_model=20, d_kv=6, d_ff=28, num_layers=2, num_heads=3) | changes))
@@ -218,6 +254,20 @@ FLUX = {
     "flux_plain": dict(
         in_channels=12, num_layers=1, num_single_layers=2, attention_head_dim=8, num_attention_heads=3,
         joint_attention_dim=16, pooled_projection_dim=10, axes_dims_rope=(4, 2, 2)),
+}
+CHATS = {
+    # As FLUX.2 takes it: three layers side by side, padding that sees the text.
+    "chat_three_layers": dict(layers=(1, 2, 4), vocab_size=48, hidden_size=20, intermediate_size=28, num_hidden_layers=5,
+                              num_attention_heads=4, num_key_value_heads=2, head_dim=6),
+    # What comes out at the end, after the norm, beside what enters the first layer.
+    "chat_both_ends": dict(layers=(-1, 0), vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+                           num_attention_heads=2, num_key_value_heads=1, head_dim=10, rope_theta=1e4),
+}
+SQUARES = {
+    "vae_squares": {},
+    # A decoder of other widths, no convolutions around the latents.
+    "vae_squares_uneven": dict(decoder_block_out_channels=(8, 4, 4, 12), use_quant_conv=False, use_post_quant_conv=False,
+                               latent_channels=3, batch_norm_eps=0.02),
 }
 FLUX2 = {
     # Guided by a number, two blocks of the first kind.
@@ -329,6 +379,8 @@ MODELS = {
     "t5_plain": (lambda: t5(False, relative_attention_num_buckets=16, relative_attention_max_distance=40),
                  torch.float32),
     "vae_tiny": (vae_tiny, torch.float16),
+    **{name: (lambda changes=changes: vae_squares(**changes), torch.bfloat16) for name, changes in SQUARES.items()},
+    **{name: (lambda config=config: chat(**config), torch.float32) for name, config in CHATS.items()},
 }
 
 

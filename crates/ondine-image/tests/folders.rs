@@ -354,3 +354,59 @@ fn texts_that_a_transformer_does_not_take_are_told() {
         assert!(error.contains(message), "{error}");
     }
 }
+
+/// A small `FLUX.2`, whose text is two states of a language model, 16 wide together.
+fn chat_parts(more: Value) -> Vec<Part> {
+    let chat = json!({"architectures": ["Qwen3ForCausalLM"], "vocab_size": 288, "hidden_size": 8, "intermediate_size": 12,
+        "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 4, "max_position_embeddings": 600,
+        "tie_word_embeddings": true});
+    let config = json!({"in_channels": 16, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 8,
+        "num_attention_heads": 1, "joint_attention_dim": 16, "timestep_guidance_channels": 8, "guidance_embeds": false,
+        "axes_dims_rope": [2, 2, 2, 2]});
+    let vae = json!({"block_out_channels": [8], "down_block_types": ["DownEncoderBlock2D"],
+        "up_block_types": ["UpDecoderBlock2D"], "layers_per_block": 1, "norm_num_groups": 4, "latent_channels": 4});
+    vec![
+        ("text_encoder", "Qwen3ForCausalLM", chat),
+        ("transformer", "Flux2Transformer2DModel", with(config, more)),
+        ("vae", "AutoencoderKLFlux2", vae),
+    ]
+}
+
+fn open_chat(parts: &[Part], more: Value) -> Result<TextToImage, Error> {
+    let folder = tempfile::tempdir().unwrap();
+    write_folder(folder.path(), parts, more);
+    let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ondine-models/tests/tokenizers/chat");
+    for file in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
+        std::fs::copy(tokenizer.join(file), folder.path().join("tokenizer").join(file)).unwrap();
+    }
+    TextToImage::open(Source::folder(folder.path())?, Device::cpu(None)?, None)
+}
+
+#[test]
+fn what_a_language_model_reads_guides() {
+    let layers = |layers: Value| json!({"ondine": {"text_layers": layers}, "is_distilled": true});
+    let model = open_chat(&chat_parts(json!({})), layers(json!([1, 2]))).unwrap();
+    let size = |request: Request| Request { width: Some(8), height: Some(6), ..request };
+    let draw = |model: &TextToImage, prompt: &str| {
+        model.draw(&size(Request { steps: Some(2), ..Request::new(prompt) }), &mut |_| {}).unwrap().images().to_f32()
+    };
+    let plain = draw(&model, "a b");
+    assert!(draw(&model, "a c") != plain && draw(&model, "(a b:1.5)") != plain, "the text makes no difference");
+    let others = open_chat(&chat_parts(json!({})), layers(json!([0, -1]))).unwrap();
+    assert!(draw(&others, "a b") != plain, "the layers make no difference");
+    for (distilled, usual) in [(true, (Some(4), Some(1.0))), (false, (Some(50), Some(4.0)))] {
+        let more = with(layers(json!([1, 2])), json!({"is_distilled": distilled}));
+        let model = open_chat(&chat_parts(json!({})), more).unwrap();
+        let told = model.draw(&size(Request::new("a")), &mut |_| {}).unwrap().infotext(0);
+        assert_eq!((told.steps, told.cfg_scale), usual, "distilled: {distilled}");
+    }
+    for (of_transformer, more, message) in [
+        (json!({}), json!({}), "the states at layer 9 of a text encoder with 2 layers"),
+        (json!({}), layers(json!([1])), "takes text of width 16, the states of the text encoder are 8 wide"),
+        (json!({}), layers(json!([])), "text_layers: 0 layers are named"),
+        (json!({"joint_attention_dim": 24}), layers(json!([1, 2])), "takes text of width 24"),
+    ] {
+        let error = open_chat(&chat_parts(of_transformer), more).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+}

@@ -5,7 +5,9 @@ use ondine_graph::{Activation, DType, Graph, Result, Value, fail};
 use serde::Deserialize;
 
 use crate::{
-    architecture::{Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, Role, TextLayout},
+    architecture::{
+        Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, LevelShift, Role, TextLayout,
+    },
     blocks::{
         Axes, Conditions, Heads, JointBlock, JointOptions, Module, TextPositions, continuous_norm, joint_block, linear,
         single_block, time_text_embedding,
@@ -125,7 +127,14 @@ impl Config {
             most: None,
             guidance,
             text: TextLayout::Last { tokens: 512 },
-            flow: Some(FlowFacts { time_divisor: TIME_SCALE, even_levels: true, steps, guidance: scale }),
+            flow: Some(FlowFacts {
+                time_divisor: TIME_SCALE,
+                even_levels: true,
+                steps,
+                guidance: scale,
+                distilled: None,
+                shift: LevelShift::Line,
+            }),
         }
     }
 }

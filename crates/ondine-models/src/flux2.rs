@@ -6,7 +6,10 @@ use ondine_graph::{Activation, DType, Graph, Result, Value, fail};
 use serde::Deserialize;
 
 use crate::{
-    architecture::{Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, Role, TextLayout},
+    architecture::{
+        Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, HiddenStates, LevelShift, Role,
+        TextLayout,
+    },
     blocks::{
         Axes, Heads, JointOptions, Modulation, Module, TextPositions, continuous_norm, gated, linear, modulated,
         modulations, plain_layer_norm, sinusoid, timestep_embedding,
@@ -76,6 +79,13 @@ const TIME_SCALE: f32 = 1000.0;
 /// Side of the latents that the pipelines of these networks draw if nobody says otherwise: 1024 pixels.
 const NATIVE: usize = 64;
 
+/// What the text is of a language model, if its pipeline does not say otherwise.
+const TEXT_LAYERS: HiddenStates = HiddenStates::three([9, 18, 27]);
+/// Tokens of the text.
+const TEXT_TOKENS: usize = 512;
+/// What stands around the text: something said, and the beginning of an answer without thoughts, as in `Qwen3`.
+const SAID: [&str; 2] = ["<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"];
+
 /// The axis of positions in the text.
 const TEXT_AXIS: usize = 3;
 
@@ -131,8 +141,8 @@ impl Config {
     /// What pipelines ask for.
     #[must_use]
     pub fn facts(&self) -> DenoiserFacts {
-        let (guidance, steps, scale) =
-            if self.guidance_embeds { (GuidanceInput::Number, 50, 4.0) } else { (GuidanceInput::Passes, 4, 1.0) };
+        let (guidance, distilled) =
+            if self.guidance_embeds { (GuidanceInput::Number, None) } else { (GuidanceInput::Passes, Some((4, 1.0))) };
         DenoiserFacts {
             channels: self.in_channels,
             predicted: self.out(),
@@ -143,8 +153,15 @@ impl Config {
             patch: 1,
             most: None,
             guidance,
-            text: TextLayout::SideBySide,
-            flow: Some(FlowFacts { time_divisor: TIME_SCALE, even_levels: true, steps, guidance: scale }),
+            text: TextLayout::Chat { states: TEXT_LAYERS, tokens: TEXT_TOKENS, padded: true, around: SAID },
+            flow: Some(FlowFacts {
+                time_divisor: TIME_SCALE,
+                even_levels: true,
+                steps: 50,
+                guidance: 4.0,
+                distilled,
+                shift: LevelShift::Empirical,
+            }),
         }
     }
 }

@@ -17,6 +17,7 @@
 //! | [`flux`] | `FluxTransformer2DModel` |
 //! | [`flux2`] | `Flux2Transformer2DModel` |
 //! | [`autoencoder::kl`] | `AutoencoderKL` |
+//! | [`autoencoder::squares`] | `AutoencoderKLFlux2` |
 //! | [`autoencoder::tiny`] | `AutoencoderTiny` |
 //! | [`upscaler`] | `RRDBNet`, `SRVGGNetCompact` |
 //!
@@ -72,8 +73,8 @@ pub mod weights;
 
 pub use adapter::Adapter;
 pub use architecture::{
-    Architecture, ControlFacts, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, LatentSpace, Role,
-    TextFacts, TextLayout, UpscalerFacts,
+    Architecture, ControlFacts, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, HiddenStates,
+    LatentSpace, LevelShift, Role, TextFacts, TextLayout, UpscalerFacts,
 };
 pub use checkpoint::{Finding, open_control, open_upscaler, upscaler_of};
 pub use config::{PerLevel, class_of};

@@ -4,7 +4,7 @@ use ondine_graph::{Result, fail};
 
 use crate::{
     architecture::Architecture,
-    autoencoder::{kl, tiny},
+    autoencoder::{kl, squares, tiny},
     bert, clip_text, flux, flux2, sd3, t5, transformer, unet, upscaler,
 };
 
@@ -20,6 +20,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     flux::ARCHITECTURE,
     flux2::ARCHITECTURE,
     kl::ARCHITECTURE,
+    squares::ARCHITECTURE,
     tiny::ARCHITECTURE,
     upscaler::DENSE,
     upscaler::COMPACT,

@@ -5,7 +5,9 @@ use ondine_graph::{Conv2d, DType, Dim, Graph, Result, Value, fail};
 use serde::Deserialize;
 
 use crate::{
-    architecture::{Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, Role, TextLayout},
+    architecture::{
+        Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, LevelShift, Role, TextLayout,
+    },
     blocks::{
         Conditions, Heads, JointBlock, JointOptions, Module, continuous_norm, conv2d, joint_block, linear,
         time_text_embedding,
@@ -126,7 +128,14 @@ impl Config {
             most: Some(self.pos_embed_max_size.saturating_mul(self.patch_size)),
             guidance: GuidanceInput::Passes,
             text: TextLayout::Joined { tokens: 256 },
-            flow: Some(FlowFacts { time_divisor: 1.0, even_levels: false, steps: 28, guidance: 7.0 }),
+            flow: Some(FlowFacts {
+                time_divisor: 1.0,
+                even_levels: false,
+                steps: 28,
+                guidance: 7.0,
+                distilled: None,
+                shift: LevelShift::Line,
+            }),
         }
     }
 }

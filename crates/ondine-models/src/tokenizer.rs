@@ -1,10 +1,11 @@
-//! From text to token ids: CLIP's byte-pair encoding, BERT's word pieces and T5's pieces, as in transformers.
+//! From text to token ids: CLIP's byte-pair encoding, BERT's word pieces, T5's pieces and the chats of language models,
+//! as in transformers.
 //!
 //! Only the vocabulary, the merges and the special tokens of the first two are read from files; the steps around them
 //! are those of `CLIPTokenizer` and `BertTokenizer`, so a file cannot bring in anything else.
 
+mod chat;
 mod cutter;
-
 mod taught;
 mod teach;
 
@@ -70,8 +71,10 @@ const LITTLE_WORDS: &[&str] =
 pub struct Tokenizer {
     cutter: Cutter,
     start: Option<u32>,
-    end: u32,
+    end: Option<u32>,
     pad: u32,
+    /// What is written before and after a text.
+    written: Option<[&'static str; 2]>,
     max_length: usize,
     /// Words that several tokens stand for, and those tokens, with blanks between.
     expansions: Vec<(String, String)>,
@@ -105,7 +108,8 @@ impl Tokenizer {
         }
         let cutter = Cutter::Pieces(Box::new(pieces));
         let pad = cutter.id_of("<pad>").unwrap_or(0);
-        Ok(Self { cutter, start: None, end, pad, max_length: limit, expansions: Vec::new(), taught: Vec::new() })
+        let (end, max_length) = (Some(end), limit);
+        Ok(Self { cutter, start: None, end, pad, written: None, max_length, expansions: vec![], taught: vec![] })
     }
 
     /// The longest sequence.
@@ -117,7 +121,7 @@ impl Tokenizer {
     /// The most tokens of a text, which the special ones stand around.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.max_length - 1 - self.lead()
+        self.max_length - usize::from(self.end.is_some()) - self.lead()
     }
 
     /// How many special tokens stand before a text.
@@ -126,12 +130,15 @@ impl Tokenizer {
         usize::from(self.start.is_some())
     }
 
-    /// The ids of `text` between the special tokens, not padded.
+    /// The ids of `text` between the special tokens or with what is written around it, not padded.
     ///
     /// # Errors
     /// If the vocabulary cannot express the text and has no token that stands for the unknown.
     pub fn encode(&self, text: &str) -> Result<Encoding> {
-        let found = self.ids(text)?;
+        let found = match self.written {
+            Some([before, after]) => self.ids(&format!("{before}{text}{after}"))?,
+            None => self.ids(text)?,
+        };
         let room = self.room();
         let ids: Vec<i64> = self.around(&found).collect();
         let unknown = self.cutter.id_of(UNKNOWN).map(i64::from);
@@ -142,7 +149,7 @@ impl Tokenizer {
     /// Ids between the special tokens; those that do not fit are dropped.
     fn around(&self, ids: &[i64]) -> impl Iterator<Item = i64> {
         let kept = ids.iter().copied().take(self.room());
-        self.start.map(i64::from).into_iter().chain(kept).chain([self.end.into()])
+        self.start.map(i64::from).into_iter().chain(kept).chain(self.end.map(i64::from))
     }
 
     /// The ids of `text` alone, all of them, without special tokens.
@@ -159,6 +166,12 @@ impl Tokenizer {
         let mut framed: Vec<i64> = self.around(ids).collect();
         framed.resize(self.max_length, self.pad.into());
         framed
+    }
+
+    /// True if it writes a text as what somebody said in a chat.
+    #[must_use]
+    pub fn chats(&self) -> bool {
+        self.written.is_some()
     }
 
     /// True if the vocabulary can spell any text, byte by byte, as that of CLIP can.
@@ -431,8 +444,9 @@ impl Files {
         let (start, end, pad) = (id(start)?, id(end)?, id(pad)?);
         Ok(Tokenizer {
             start: Some(start),
-            end,
+            end: Some(end),
             pad,
+            written: None,
             max_length: self.max_length(limit)?,
             expansions: expansions(self.added.values().chain(&self.extra)),
             taught: Vec::new(),

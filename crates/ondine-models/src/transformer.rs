@@ -12,6 +12,7 @@
 mod attention;
 mod batch;
 mod config;
+pub mod encoder;
 mod experts;
 mod families;
 mod gguf;
@@ -240,8 +241,12 @@ fn facts(json: &str) -> Result<TextFacts> {
     Ok(TextFacts { max_tokens: Config::from_json(json)?.max_positions })
 }
 
-fn from_json(json: &str, _: GraphSizes) -> Result<Functions> {
-    functions(&Config::from_json(json)?, None)
+fn from_json(json: &str, sizes: GraphSizes) -> Result<Functions> {
+    let config = Config::from_json(json)?;
+    match sizes.states {
+        Some(states) => Ok(vec![("main", encoder::build(&config, states)?)]),
+        None => functions(&config, None),
+    }
 }
 
 /// Recipes of the weights that a checkpoint holds in another form than the functions ask for.

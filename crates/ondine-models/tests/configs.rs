@@ -2,8 +2,8 @@
 
 use ondine_graph::{Error, ErrorKind};
 use ondine_models::{
-    GuidanceInput, Role, TextLayout,
-    autoencoder::{kl, tiny},
+    GuidanceInput, HiddenStates, Role, TextLayout,
+    autoencoder::{kl, squares, tiny},
     bert, class_of, clip_text, flux, flux2, registry, sd3, t5, transformer, unet,
 };
 
@@ -252,7 +252,44 @@ fn flux_2() {
     assert!(build("{}").is_ok());
     let facts = |json: &str| flux2::Config::from_json(json).unwrap().facts();
     assert_eq!((facts("{}").guidance, facts("{}").channels), (GuidanceInput::Number, 128));
-    assert_eq!(facts(r#"{"guidance_embeds": false}"#).flow.map(|flow| (flow.steps, flow.guidance)), Some((4, 1.0)));
+    let flow = |json: &str| facts(json).flow.unwrap();
+    assert_eq!((flow("{}").steps, flow("{}").guidance, flow("{}").distilled), (50, 4.0, None));
+    assert_eq!(flow(r#"{"guidance_embeds": false}"#).distilled, Some((4, 1.0)));
+}
+
+#[test]
+fn autoencoders_of_squares() {
+    let build = |json: &str| {
+        let config = squares::Config::from_json(json)?;
+        squares::build_encoder(&config, &Default::default())?;
+        squares::build_decoder(&config, &Default::default())
+    };
+    check(
+        build,
+        &[
+            ("", Format, "config"),
+            (r#"{"patch_size": [1, 2]}"#, Unsupported, "`patch_size`"),
+            (r#"{"patch_size": 2}"#, Format, ""),
+            (r#"{"batch_norm_eps": -1}"#, Shape, "`batch_norm_eps`"),
+            (r#"{"latent_channels": 4611686018427387904}"#, Shape, "latent_channels`"),
+            (r#"{"block_out_channels": [64, 64]}"#, Shape, "`down_block_types`"),
+            (r#"{"decoder_block_out_channels": [64, 64]}"#, Shape, "`decoder_block_out_channels`"),
+            (r#"{"decoder_block_out_channels": [64, 64, 64, 33]}"#, Shape, "does not divide the channels 33"),
+            (r#"{"scaling_factor": 0.3}"#, Unsupported, "`scaling_factor`"),
+        ],
+    );
+    assert!(build("{}").is_ok());
+}
+
+#[test]
+fn hidden_states_are_counted_from_both_ends() {
+    assert_eq!(HiddenStates::of(&[0, 4, -1, -5]).unwrap().indices(4).unwrap(), [0, 4, 4, 0]);
+    assert_eq!(HiddenStates::three([9, 18, 27]).indices(36).unwrap(), [9, 18, 27]);
+    for index in [5, -6, i32::MIN, i32::MAX] {
+        let error = HiddenStates::one(index).indices(4).unwrap_err();
+        assert!(error.to_string().contains(&format!("layer {index} ")), "{error}");
+    }
+    assert!(HiddenStates::of(&[]).is_err() && HiddenStates::of(&[0; 9]).is_err());
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use ondine_graph::{Asset, DType, Graph, NDArray, Result, Weights};
 use ondine_models::{
-    Functions, GraphSizes, Network, Source,
-    autoencoder::{self, kl, tiny},
+    Functions, GraphSizes, HiddenStates, Network, Source,
+    autoencoder::{self, kl, squares, tiny},
     clip_text, unet,
 };
 use ondine_runtime::{Device, Options, Specialize, State};
@@ -103,6 +103,11 @@ fn symbolic(golden: &Golden) -> Result<Functions> {
             GraphSizes { mask: true, ..GraphSizes::default() },
         );
     }
+    if let Some(layers) = golden.tensors.get("layers").map(|_| golden.tensors.array("layers")).transpose()? {
+        let layers: Vec<i32> = layers.to_f32().iter().map(|&layer| layer as i32).collect();
+        let sizes = GraphSizes { states: Some(HiddenStates::of(&layers)?), ..GraphSizes::default() };
+        return (golden.network.architecture.functions)(&golden.network.config, sizes);
+    }
     if golden.class() != "UNet2DConditionModel" {
         return golden.network.functions();
     }
@@ -136,6 +141,11 @@ fn fixed(golden: &Golden) -> Result<Functions> {
             let config = kl::Config::from_json(json)?;
             let encode = kl::build_encoder(&config, &picture("picture"))?;
             vec![("encode", encode), ("decode", kl::build_decoder(&config, &picture("latent"))?)]
+        }
+        "AutoencoderKLFlux2" => {
+            let config = squares::Config::from_json(json)?;
+            let encode = squares::build_encoder(&config, &picture("picture"))?;
+            vec![("encode", encode), ("decode", squares::build_decoder(&config, &picture("latent"))?)]
         }
         "AutoencoderTiny" => {
             let config = tiny::Config::from_json(json)?;

@@ -5,7 +5,7 @@ use ondine_models::{DenoiserFacts, GraphSizes, LatentSpace, Network, Pipeline, T
 
 use super::{
     beside::Beside,
-    text::{Encoder, Wants},
+    text::{self, Encoder, Wants},
 };
 
 /// Components that drawing from text needs, or can do without as diffusers does.
@@ -79,7 +79,7 @@ pub(super) fn networks(
             "the denoiser takes the number of one of {classes} classes (`num_class_embeds`), which no text says"
         );
     }
-    let sizes = GraphSizes { time_ids, ..GraphSizes::default() };
+    let sizes = GraphSizes { time_ids, states: text::states(facts.text), ..GraphSizes::default() };
     let of = |encoder: &Encoder| Ok((encoder.place, graph(&encoder.network, sizes)?));
     let texts = encoders.iter().map(of).collect::<Result<Vec<_>>>()?;
     let denoiser = graph(denoiser, sizes)?;

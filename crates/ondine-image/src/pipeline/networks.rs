@@ -13,7 +13,7 @@ use super::{
     parameters::Parameters,
     part::{ControlParts, Part, Purpose, Terms, Which},
     predict::Denoiser,
-    text::{Encoder, Wants},
+    text::{self, Encoder, Wants},
 };
 use crate::request::Speedup;
 
@@ -39,7 +39,8 @@ impl<'a> Networks<'a> {
         let mut encoders = Vec::new();
         let part = |which, sizes| Purpose { which, precision, sizes };
         for Encoder { place, tokenizer, network } in &model.encoders {
-            let sizes = GraphSizes { skip: parameters.skip, ..GraphSizes::default() };
+            let states = text::states(model.facts.text);
+            let sizes = GraphSizes { skip: parameters.skip, states, ..GraphSizes::default() };
             let purpose = part(Which::Encoder(*place), sizes);
             let network = model.kept.part(purpose, || network.asset(sizes)?.prepare(&options, device))?;
             encoders.push(TextEncoder::new(*place, tokenizer, network)?);
@@ -140,7 +141,7 @@ impl<'a> Networks<'a> {
     pub(super) fn flops(&self, parameters: &Parameters, texts: &[&str]) -> Result<u64> {
         let (mut total, mut read) = (0, Vec::new());
         for encoder in &self.encoders {
-            let (flops, most) = encoder.flops(texts)?;
+            let (flops, most) = encoder.flops(texts, self.wants.padded())?;
             total += flops;
             read.push((encoder.place, most));
         }

@@ -1,14 +1,14 @@
 //! A request with every choice made.
 
 use ondine_graph::{Result, fail};
-use ondine_models::{GuidanceInput, TextLayout};
+use ondine_models::{GuidanceInput, LevelShift, TextLayout};
 
 use super::{beside::Beside, model::TextToImage, prompts::Prompts, text::Encoder};
 use crate::{
     prompt::{attention::spans, chunks::chunks, emphasis::Emphasis},
     request::{Control, Init, MAX_SIDE, Request, Speedup},
     sampler::{self, Sampler, sampler_entries},
-    schedule::{SchedulerClass, SchedulerConfig},
+    schedule::{SchedulerClass, SchedulerConfig, empirical_mu},
 };
 
 /// Width and height in pixels.
@@ -144,8 +144,8 @@ impl Parameters {
         let beside = model.beside;
         let image_guidance = request.image_guidance.unwrap_or(1.5);
         let guided = guidance > 1.0 && !embedded;
-        let marks =
-            !model.encoders.is_empty() && model.encoders.iter().all(|encoder| encoder.tokenizer.spells_everything());
+        let reads_marks = |encoder: &Encoder| encoder.tokenizer.spells_everything() && !encoder.tokenizer.chats();
+        let marks = !model.encoders.is_empty() && model.encoders.iter().all(reads_marks);
         let prompts = Prompts::new(request, steps, guided, marks);
         let composed = prompts.weights().len();
         let passes = match (guided, beside) {
@@ -460,7 +460,11 @@ fn options(
     let tokens = latents / model.facts.patch.pow(2);
     let even = |i: usize| 1.0 - i as f64 * (1.0 - 1.0 / steps as f64) / (steps.max(2) - 1) as f64;
     let sigmas = flow.even_levels.then(|| (0..steps).map(even).collect());
-    sampler::Options { eta, mu: scheduler.flow.dynamic.then(|| scheduler.flow.mu(tokens)), sigmas }
+    let mu = || match flow.shift {
+        LevelShift::Line => scheduler.flow.mu(tokens),
+        LevelShift::Empirical => empirical_mu(tokens, steps),
+    };
+    sampler::Options { eta, mu: scheduler.flow.dynamic.then(mu), sigmas }
 }
 
 #[cfg(test)]
