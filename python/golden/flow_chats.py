@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 from diffusers import (AutoencoderKLFlux2, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline,
-                       Flux2Transformer2DModel)
+                       Flux2Transformer2DModel, ZImagePipeline, ZImageTransformer2DModel)
 from diffusers.utils import logging
-from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM, Qwen3Model
 
-from flow import Case, check
+from flow import Case, check, vae
 from models import gates_open
 from vocabulary import write_chat
 from weights import randomize, rescale, scrub
@@ -73,6 +73,22 @@ def klein(folder, scheduler, layers, text, autoencoder, distilled, dtype=torch.f
     name_layers(folder, layers)
 
 
+def z_image(folder, scheduler, text, kind=Qwen3Model, dtype=torch.float32, **config):
+    """A folder of Z-Image."""
+    words = write_chat(folder / "tokenizer")
+    model = randomize(ZImageTransformer2DModel(cap_feat_dim=text["hidden_size"], **config), 1)
+    for name, parameter in model.named_parameters():
+        if "norm" in name and parameter.ndim == 1:
+            parameter.data.add_(1)
+    draw = lambda *shape: torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    output = model([draw(model.config.in_channels, 1, 8, 8)], torch.tensor([0.5]), [draw(9, model.config.cap_feat_dim)]).sample
+    rescale(model.all_final_layer["2-1"].linear, torch.stack(output), 1.0)
+    parts = dict(transformer=model.to(dtype), text_encoder=chat(3, words, kind, **text).to(dtype), scheduler=scheduler,
+                 vae=vae(2, model.config.in_channels, 16, 24, 24, 32).to(dtype), tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"))
+    ZImagePipeline(**parts).save_pretrained(folder)
+    scrub(folder)
+
+
 def name_layers(folder, layers):
     """Say which layers are the text, as a model of few layers must: diffusers is told at the call."""
     index = json.loads((folder / "model_index.json").read_text())
@@ -96,12 +112,26 @@ FOLDERS = {
             hidden_size=20, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=2, head_dim=10),
         (8, 16, 16), True, torch.bfloat16, num_layers=3, num_single_layers=1, attention_head_dim=20, num_attention_heads=2,
         axes_dims_rope=(2, 8, 6, 4)),
+    "z-image": lambda folder: z_image(
+        folder, EULER(shift=3.0), dict(hidden_size=40, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+                                       num_key_value_heads=2, head_dim=16),
+        in_channels=16, dim=48, n_layers=3, n_refiner_layers=2, n_heads=2, n_kv_heads=2, axes_dims=(8, 8, 8)),
+    "z-image-bf16": lambda folder: z_image(
+        folder, EULER(shift=6.0, use_dynamic_shifting=True), dict(
+            hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1, head_dim=8),
+        Qwen3ForCausalLM, torch.bfloat16, in_channels=4, dim=60, n_layers=2, n_refiner_layers=1, n_heads=3, n_kv_heads=3,
+        axes_dims=(4, 8, 8), rope_theta=500.0, norm_eps=1e-6),
 }
 
 
 def cases(folder):
     """All cases of one folder."""
     long = ("a very large photo of the old cat in the rain, " * 30).strip(", ")
+    if folder.startswith("z-image"):
+        return [Case(guidance=0.0, steps=8, width=80, height=48), Case(guidance=0.0, steps=3, batch=2, width=64, height=128),
+                Case(guidance=0.0, steps=4, prompt=long), Case(guidance=0.0, steps=9, width=256, height=176),
+                Case(guidance=4.0, steps=4), Case(guidance=2.5, steps=3, negative="dark, blurry, and so on " * 3, batch=2),
+                Case(guidance=3.0, steps=4, prompt=long, width=128, height=64), Case(guidance=0.0, steps=4, prompt="")]
     usual = 4.0 if folder == "klein-base" else 1.0
     return [Case(guidance=usual, steps=4, width=80, height=48), Case(guidance=usual, steps=3, batch=2, width=64, height=128),
             Case(guidance=usual, steps=1), Case(guidance=usual, steps=12, width=256, height=176),
@@ -112,19 +142,23 @@ def cases(folder):
 def theirs(pipe, case):
     """What diffusers draws, as a dump."""
     pipe.scheduler = EULER.from_config(pipe.published)
+    in_squares = isinstance(pipe, Flux2KleinPipeline)
     factor, path = 2 * pipe.vae_scale_factor, []
 
     def stepped(_pipe, _step, _time, tensors):
-        path.append(tensors["latents"].mT.unflatten(2, (case.height // factor, case.width // factor)).clone())
+        latents = tensors["latents"].clone()
+        path.append(latents.mT.unflatten(2, (case.height // factor, case.width // factor)) if in_squares else latents)
         return {}
 
     generators = [torch.Generator().manual_seed(1234 + i) for i in range(case.batch)]
-    layers = pipe.layers
+    layers = dict(text_encoder_out_layers=pipe.layers) if in_squares else {}
+    words = dict(negative_prompt=[case.negative] * case.batch) if case.negative else {}
     with torch.no_grad():
         image = pipe(prompt=[case.prompt] * case.batch, num_inference_steps=case.steps, width=case.width, height=case.height,
-                     guidance_scale=case.guidance, output_type="pt", text_encoder_out_layers=layers, callback_on_step_end=stepped,
-                     generator=generators if case.batch > 1 else generators[0]).images.float()
-        text, _ = pipe.encode_prompt(prompt=case.prompt, device="cpu", text_encoder_out_layers=layers)
+                     guidance_scale=case.guidance, output_type="pt", callback_on_step_end=stepped,
+                     generator=generators if case.batch > 1 else generators[0], **layers, **words).images.float()
+        text, _ = pipe.encode_prompt(prompt=case.prompt, device="cpu", **layers)
+    text = text if in_squares else text[0][None]
     return dict(path=path, image=image, timesteps=pipe.scheduler.timesteps.float(), prompt_embeds=text)
 
 

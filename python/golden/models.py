@@ -20,6 +20,7 @@ from diffusers import (
     FluxTransformer2DModel,
     SD3Transformer2DModel,
     UNet2DConditionModel,
+    ZImageTransformer2DModel,
 )
 from diffusers.utils import logging
 from safetensors.torch import save_file
@@ -281,6 +282,16 @@ FLUX2 = {
         axes_dims_rope=(2, 4, 2, 6)),
 }
 
+Z_IMAGE = {
+    # Texts of one length, a picture that must be filled up.
+    "z_image": dict(latents=(6, 10), texts=(7, 7), in_channels=4, dim=24, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2,
+                    cap_feat_dim=10, axes_dims=(4, 4, 4)),
+    # Texts of one group and of two, a picture of whole groups, queries and keys as they are.
+    "z_image_uneven": dict(latents=(8, 16), texts=(5, 40), in_channels=3, dim=20, n_layers=1, n_refiner_layers=2, n_heads=1,
+                           n_kv_heads=1, qk_norm=False, cap_feat_dim=12, axes_dims=(8, 4, 8), rope_theta=100.0, t_scale=500.0,
+                           norm_eps=1e-4),
+}
+
 
 def gates_open(model):
     """Norms of queries and keys near one, as trained ones are."""
@@ -361,6 +372,26 @@ def flux2(name):
     return model, inputs | dict(output=run())
 
 
+def z_image(latents, texts, **config):
+    """A transformer of Z-Image on two latents that are not square, its weights stored in f16."""
+    model = randomize(ZImageTransformer2DModel(**config), 37)
+    for name, parameter in model.named_parameters():
+        if "norm" in name and parameter.ndim == 1:
+            parameter.data.add_(1)
+    # A layer whose size no config says: files with many zeros are packed well.
+    model.t_embedder.mlp[0].weight.mul_(torch.arange(256) % 16 == 0)
+    text = noise(38, 2, max(texts), model.config.cap_feat_dim)
+    inputs = dict(sample=noise(39, 2, model.config.in_channels, *latents), timestep=torch.tensor([0.1875, 0.1875]),
+                  encoder_hidden_states=text)
+    if len(set(texts)) > 1:
+        inputs["encoder_attention_mask"] = torch.tensor([[int(i < count) for i in range(max(texts))] for count in texts])
+    words = [states[:count] for states, count in zip(text, texts)]
+    run = lambda: torch.stack(model(list(inputs["sample"].unsqueeze(2)), inputs["timestep"], words).sample).squeeze(2)
+    rescale(model.all_final_layer["2-1"].linear, run(), 1.0)
+    rounded(model, torch.float16)
+    return model, inputs | dict(output=run())
+
+
 MODELS = {
     "clip_quick_gelu": (lambda: clip("quick_gelu"), torch.float32),
     "clip_gelu": (lambda: clip("gelu"), torch.float32),
@@ -372,6 +403,7 @@ MODELS = {
     **{name: (lambda name=name: sd3(name), torch.float16) for name in SD3},
     **{name: (lambda name=name: flux(name), torch.float16) for name in FLUX},
     **{name: (lambda name=name: flux2(name), torch.float16) for name in FLUX2},
+    **{name: (lambda config=config: z_image(**config), torch.float16) for name, config in Z_IMAGE.items()},
     "vae_kl": (vae_kl, torch.bfloat16),
     "vae_kl_plain": (lambda: vae_kl(use_quant_conv=False, use_post_quant_conv=False, mid_block_add_attention=False),
                      torch.bfloat16),

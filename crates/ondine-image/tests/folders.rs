@@ -410,3 +410,34 @@ fn what_a_language_model_reads_guides() {
         assert!(error.contains(message), "{error}");
     }
 }
+
+/// A small `Z-Image`, whose text encoder has no head.
+fn stream_parts() -> Vec<Part> {
+    let mut parts = chat_parts(json!({}));
+    parts[0].1 = "Qwen3Model";
+    parts[0].2["architectures"] = json!(["Qwen3Model"]);
+    let config = json!({"in_channels": 4, "dim": 12, "n_layers": 1, "n_refiner_layers": 1, "n_heads": 1, "n_kv_heads": 1,
+        "cap_feat_dim": 8, "axes_dims": [4, 4, 4]});
+    parts[1] = ("transformer", "ZImageTransformer2DModel", config);
+    parts[2] = ("vae", "AutoencoderKL", vae(json!({})));
+    parts
+}
+
+#[test]
+fn a_scale_of_guidance_counts_as_its_pipelines_count() {
+    let model = open_chat(&stream_parts(), json!({})).unwrap();
+    let draw = |guidance: Option<f32>| {
+        let mut warnings = Vec::new();
+        let request = Request { guidance, width: Some(8), height: Some(6), ..request() };
+        let pictures = model.draw(&request, &mut |event| {
+            if let Event::Warning(text) = event {
+                warnings.push(text.to_owned());
+            }
+        });
+        (pictures.unwrap().images().to_f32(), warnings.iter().any(|text| text.contains("without guidance")))
+    };
+    let (usual, warned) = draw(None);
+    assert!(!warned && draw(Some(0.0)) == (usual.clone(), false));
+    let (guided, warned) = draw(Some(1.0));
+    assert!(warned && guided != usual);
+}

@@ -229,12 +229,17 @@ pub enum TextLayout {
 pub struct FlowFacts {
     /// What timesteps, which end at 1000, are divided by before the network takes them.
     pub time_divisor: f32,
+    /// True if it takes what is left to 1 of a timestep, and predicts the way from noise to picture.
+    pub to_picture: bool,
     /// True if levels go evenly from 1 to one step before they are shifted, and not to the end of the table.
     pub even_levels: bool,
     /// Steps of a drawing if nobody says how many.
     pub steps: usize,
-    /// Scale of guidance if nobody says another; 1 of networks that were distilled to need none.
+    /// Scale of guidance if nobody says another; of networks that were distilled to need none, [`Self::unguided`].
     pub guidance: f32,
+    /// The scale that does not guide, as the network's pipelines count: 1 by Ho and Salimans 2022, or 0 where the scale
+    /// is how far it leads away from what the prompt alone predicts.
+    pub unguided: f32,
     /// Steps and guidance of a network that was distilled to draw in a few, where only pipelines say whether it was.
     pub distilled: Option<(usize, f32)>,
     /// What moves levels by the size of the picture.

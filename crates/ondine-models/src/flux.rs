@@ -9,8 +9,8 @@ use crate::{
         Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, LevelShift, Role, TextLayout,
     },
     blocks::{
-        Axes, Conditions, Heads, JointBlock, JointOptions, Module, TextPositions, continuous_norm, joint_block, linear,
-        single_block, time_text_embedding,
+        Axes, Conditions, Heads, JointBlock, JointOptions, Module, NORM_EPS, TextPositions, continuous_norm,
+        joint_block, linear, single_block, time_text_embedding,
     },
     config::{self, MAX_DEPTH, MAX_WIDTH, all_bounded, supported},
 };
@@ -129,9 +129,11 @@ impl Config {
             text: TextLayout::Last { tokens: 512 },
             flow: Some(FlowFacts {
                 time_divisor: TIME_SCALE,
+                to_picture: false,
                 even_levels: true,
                 steps,
                 guidance: scale,
+                unguided: 1.0,
                 distilled: None,
                 shift: LevelShift::Line,
             }),
@@ -175,7 +177,7 @@ pub fn build(config: &Config, options: &JointOptions) -> Result<Graph> {
     let mut text = linear(&mut m.at("context_embedder"), text, width, true)?;
     let rotary = config.axes().tables(&mut m.at("pos_embed"), options, TextPositions::Origin)?;
     let (count, head) = (config.num_attention_heads, config.attention_head_dim);
-    let heads = Heads { count, width: head, normed: true, bias: true, rotary: Some(rotary) };
+    let heads = Heads { count, width: head, normed: Some(NORM_EPS), bias: true, rotary: Some(rotary), lengths: None };
     for layer in 0..config.num_layers {
         let m = &mut m.at(format_args!("transformer_blocks.{layer}"));
         [text, x] = joint_block(m, [text, x], cond, &heads, JointBlock::default())?;

@@ -11,8 +11,8 @@ use crate::{
         TextLayout,
     },
     blocks::{
-        Axes, Heads, JointOptions, Modulation, Module, TextPositions, continuous_norm, gated, linear, modulated,
-        modulations, plain_layer_norm, sinusoid, timestep_embedding,
+        Axes, Heads, JointOptions, Modulation, Module, NORM_EPS, TextPositions, continuous_norm, gated, linear,
+        modulated, modulations, plain_layer_norm, sinusoid, timestep_embedding,
     },
     config::{self, MAX_DEPTH, MAX_WIDTH, all_bounded, supported},
 };
@@ -156,9 +156,11 @@ impl Config {
             text: TextLayout::Chat { states: TEXT_LAYERS, tokens: TEXT_TOKENS, padded: true, around: SAID },
             flow: Some(FlowFacts {
                 time_divisor: TIME_SCALE,
+                to_picture: false,
                 even_levels: true,
                 steps: 50,
                 guidance: 4.0,
+                unguided: 1.0,
                 distilled,
                 shift: LevelShift::Empirical,
             }),
@@ -201,7 +203,7 @@ pub fn build(config: &Config, options: &JointOptions) -> Result<Graph> {
     let mut text = linear(&mut m.at("context_embedder"), text, width, false)?;
     let rotary = config.axes().tables(&mut m.at("pos_embed"), options, TextPositions::Along(TEXT_AXIS))?;
     let (count, head) = (config.num_attention_heads, config.attention_head_dim);
-    let heads = Heads { count, width: head, normed: true, bias: false, rotary: Some(rotary) };
+    let heads = Heads { count, width: head, normed: Some(NORM_EPS), bias: false, rotary: Some(rotary), lengths: None };
     for layer in 0..config.num_layers {
         let m = &mut m.at(format_args!("transformer_blocks.{layer}"));
         [text, x] = double_block(m, [text, x], [&of_text, &of_picture], &heads, hidden)?;

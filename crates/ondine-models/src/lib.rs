@@ -16,6 +16,7 @@
 //! | [`sd3`] | `SD3Transformer2DModel` |
 //! | [`flux`] | `FluxTransformer2DModel` |
 //! | [`flux2`] | `Flux2Transformer2DModel` |
+//! | [`z_image`] | `ZImageTransformer2DModel` |
 //! | [`autoencoder::kl`] | `AutoencoderKL` |
 //! | [`autoencoder::squares`] | `AutoencoderKLFlux2` |
 //! | [`autoencoder::tiny`] | `AutoencoderTiny` |
@@ -70,6 +71,7 @@ pub mod unet;
 pub mod upscaler;
 pub mod vocabulary;
 pub mod weights;
+pub mod z_image;
 
 pub use adapter::Adapter;
 pub use architecture::{

@@ -9,7 +9,7 @@ use crate::{
         Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, LevelShift, Role, TextLayout,
     },
     blocks::{
-        Conditions, Heads, JointBlock, JointOptions, Module, continuous_norm, conv2d, joint_block, linear,
+        Conditions, Heads, JointBlock, JointOptions, Module, NORM_EPS, continuous_norm, conv2d, joint_block, linear,
         time_text_embedding,
     },
     config::{self, MAX_DEPTH, MAX_WIDTH, all_bounded, supported},
@@ -130,9 +130,11 @@ impl Config {
             text: TextLayout::Joined { tokens: 256 },
             flow: Some(FlowFacts {
                 time_divisor: 1.0,
+                to_picture: false,
                 even_levels: false,
                 steps: 28,
                 guidance: 7.0,
+                unguided: 1.0,
                 distilled: None,
                 shift: LevelShift::Line,
             }),
@@ -170,9 +172,9 @@ pub fn build(config: &Config, options: &JointOptions) -> Result<Graph> {
     let cond = m.activation(ondine_graph::Activation::Silu, cond)?;
     let mut x = patches(&mut m.at("pos_embed"), sample, config, options)?;
     let mut text = linear(&mut m.at("context_embedder"), text, width, true)?;
-    let normed = config.qk_norm.is_some();
-    let heads =
-        Heads { count: config.num_attention_heads, width: config.attention_head_dim, normed, bias: true, rotary: None };
+    let (count, width) = (config.num_attention_heads, config.attention_head_dim);
+    let normed = config.qk_norm.as_ref().map(|_| NORM_EPS);
+    let heads = Heads { count, width, normed, bias: true, rotary: None, lengths: None };
     for layer in 0..config.num_layers {
         let dual = config.dual_attention_layers.contains(&layer);
         let block = JointBlock { dual, last: layer + 1 == config.num_layers };

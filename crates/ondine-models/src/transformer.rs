@@ -32,6 +32,7 @@ use crate::{
     architecture::{Architecture, Functions, GraphSizes, Role, TextFacts},
     blocks::{Module, embedding, linear},
     gguf::Gguf,
+    weights::Rename,
 };
 
 pub use config::{Config, Layer, Scales, SoftCaps};
@@ -266,6 +267,29 @@ const fn architecture(class: &'static str) -> Architecture {
         ignored: IGNORED,
     }
 }
+
+/// The functions of a model without a head: `states`, or the one that reads a text.
+fn without_head(json: &str, sizes: GraphSizes) -> Result<Functions> {
+    if sizes.states.is_some() {
+        return from_json(json, sizes);
+    }
+    let config = Config::from_json(json)?;
+    let context = config.max_positions.min(TYPICAL_CONTEXT);
+    Ok(vec![("states", build(&config, Options { context, output: Output::States })?)])
+}
+
+/// `Qwen3Model`: a `Qwen3ForCausalLM` without its head, whose checkpoints may leave out that it is inside of one.
+pub const WITHOUT_HEAD: Architecture = Architecture {
+    class: "Qwen3Model",
+    role: Role::Language(facts, recipes),
+    functions: without_head,
+    renames: &[
+        Rename { from: "^layers.", to: "model.layers." },
+        Rename { from: "^embed_tokens.", to: "model.embed_tokens." },
+        Rename { from: "^norm.", to: "model.norm." },
+    ],
+    ignored: IGNORED,
+};
 
 /// One for each of [`FAMILIES`].
 pub const ARCHITECTURES: &[Architecture] = &{

@@ -4,7 +4,7 @@ use ondine_graph::{Error, ErrorKind};
 use ondine_models::{
     GuidanceInput, HiddenStates, Role, TextLayout,
     autoencoder::{kl, squares, tiny},
-    bert, class_of, clip_text, flux, flux2, registry, sd3, t5, transformer, unet,
+    bert, class_of, clip_text, flux, flux2, registry, sd3, t5, transformer, unet, z_image,
 };
 
 use ErrorKind::{Format, Missing, Shape, Unsupported};
@@ -279,6 +279,34 @@ fn autoencoders_of_squares() {
         ],
     );
     assert!(build("{}").is_ok());
+}
+
+#[test]
+fn transformers_of_one_stream() {
+    let build = |json: &str| z_image::build(&z_image::Config::from_json(json)?, &Default::default(), true);
+    check(
+        build,
+        &[
+            ("", Format, "config"),
+            (r#"{"all_patch_size": [2, 4]}"#, Unsupported, "`all_patch_size`"),
+            (r#"{"all_f_patch_size": [2]}"#, Unsupported, "`all_f_patch_size`"),
+            (r#"{"n_kv_heads": 10}"#, Unsupported, "`n_kv_heads` = 10"),
+            (r#"{"siglip_feat_dim": 1152}"#, Unsupported, "`siglip_feat_dim`"),
+            (r#"{"n_heads": 7, "n_kv_heads": 7}"#, Shape, "`n_heads` is 7"),
+            (r#"{"n_heads": 0, "n_kv_heads": 0}"#, Shape, "`n_heads` is 0"),
+            (r#"{"axes_dims": [32, 48, 46]}"#, Shape, "`axes_dims` = [32, 48, 46]"),
+            (r#"{"axes_lens": [1024, 0, 512]}"#, Shape, "`axes_lens`"),
+            (r#"{"rope_theta": 0}"#, Shape, "`rope_theta` is 0"),
+            (r#"{"t_scale": -1}"#, Shape, "`t_scale` is -1"),
+            (r#"{"norm_eps": -1}"#, Shape, "`norm_eps`"),
+            (r#"{"n_refiner_layers": 18446744073709551615}"#, Shape, "`n_refiner_layers + 1`"),
+            (r#"{"n_layers": 0}"#, Shape, "`n_layers`"),
+        ],
+    );
+    assert!(build("{}").is_ok());
+    let facts = z_image::Config::default().facts();
+    let flow = facts.flow.unwrap();
+    assert_eq!((flow.steps, flow.guidance, flow.unguided, facts.most), (8, 0.0, 0.0, Some(1024)));
 }
 
 #[test]

@@ -96,8 +96,8 @@ fn relative_error(output: &NDArray, golden: &NDArray) -> f64 {
 
 /// All functions with symbolic sizes, as the registry builds them, but with the inputs that the golden file has.
 fn symbolic(golden: &Golden) -> Result<Functions> {
-    let hides = golden.tensors.get("attention_mask").is_some();
-    if golden.class() == "T5EncoderModel" && hides {
+    let hides = ["attention_mask", "encoder_attention_mask"].iter().any(|name| golden.tensors.get(name).is_some());
+    if ["T5EncoderModel", "ZImageTransformer2DModel"].contains(&golden.class()) && hides {
         return (golden.network.architecture.functions)(
             &golden.network.config,
             GraphSizes { mask: true, ..GraphSizes::default() },

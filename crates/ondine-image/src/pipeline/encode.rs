@@ -230,6 +230,8 @@ pub(super) fn encode(
             }
             if wants.class_labels {
                 row.pooled[place] = row.pooled[place].as_ref().map(scaled_to_unit_variance).transpose()?;
+            }
+            if wants.class_labels || wants.masked() {
                 row.mask = Some(encoding.attention_mask());
             }
         }

@@ -86,6 +86,8 @@ pub(super) struct Parameters {
     pub(super) guidance: f32,
     /// What the guidance is of models of this kind if nobody says otherwise.
     pub(super) usual_guidance: f32,
+    /// The scale that does not guide.
+    pub(super) unguided: f32,
     /// Scale of guidance by the picture, of denoisers that take one beside the latents.
     pub(super) image_guidance: f32,
     /// With guidance one for the negative prompt and one for each that is composed; 3 with guidance by a picture, too.
@@ -143,7 +145,8 @@ impl Parameters {
         let guidance = guidance.unwrap_or(usual);
         let beside = model.beside;
         let image_guidance = request.image_guidance.unwrap_or(1.5);
-        let guided = guidance > 1.0 && !embedded;
+        let unguided = flow.map_or(1.0, |flow| flow.unguided);
+        let guided = guidance > unguided && !embedded;
         let reads_marks = |encoder: &Encoder| encoder.tokenizer.spells_everything() && !encoder.tokenizer.chats();
         let marks = !model.encoders.is_empty() && model.encoders.iter().all(reads_marks);
         let prompts = Prompts::new(request, steps, guided, marks);
@@ -178,6 +181,7 @@ impl Parameters {
             steps,
             guidance,
             usual_guidance: usual,
+            unguided,
             image_guidance,
             passes,
             prompts,
@@ -199,7 +203,7 @@ impl Parameters {
 
     /// What a person should know whose guidance does not do what it does elsewhere, if anything.
     pub(super) fn about_guidance(&self, request: &Request) -> Option<String> {
-        if self.usual_guidance <= 1.0 && self.passes > 1 {
+        if self.usual_guidance <= self.unguided && self.passes > 1 {
             let scale = self.guidance;
             return Some(format!(
                 "the model was distilled to draw without guidance: {scale} takes twice the time and may spoil the picture"

@@ -55,6 +55,8 @@ pub(super) struct Wants {
     text_embeds: bool,
     /// Takes `class_labels`: the sentence embedding.
     pub(super) class_labels: bool,
+    /// Takes which tokens are no padding.
+    masked: bool,
     /// Width of the states that it takes.
     width: usize,
     /// Width of the vector of the whole text that it takes, if it takes `pooled_projections`.
@@ -99,9 +101,15 @@ impl Wants {
             layout,
             text_embeds: takes(denoiser, "text_embeds"),
             class_labels: takes(denoiser, "class_labels"),
+            masked: takes(denoiser, "encoder_attention_mask"),
             width: input_width(denoiser, "encoder_hidden_states").unwrap_or(0),
             pooled: input_width(denoiser, "pooled_projections").unwrap_or(0),
         }
+    }
+
+    /// True if the denoiser is told which tokens are no padding.
+    pub(super) fn masked(&self) -> bool {
+        self.masked
     }
 
     /// True if texts are filled up to all that an encoder reads, and the filling is part of them.
@@ -303,7 +311,7 @@ mod tests {
 
     fn wants() -> Wants {
         let layout = TextLayout::Joined { tokens: 2 };
-        Wants { layout, text_embeds: false, class_labels: false, width: 4, pooled: 3 }
+        Wants { layout, text_embeds: false, class_labels: false, masked: false, width: 4, pooled: 3 }
     }
 
     fn array(shape: &[usize], values: &[f32]) -> Option<NDArray> {
