@@ -125,16 +125,17 @@ def sd3(folder, bpe, third, scheduler, dims, dtype=torch.float32, **config):
         transformer=model, vae=vae(2, config["in_channels"], 16, 24, 24, 32), scheduler=scheduler))
 
 
-def flux(folder, bpe, scheduler, dims, pieces=False, dtype=torch.float32, **config):
-    """A folder of FLUX.1; `dims` are the widths of CLIP and of the text."""
+def flux(folder, bpe, scheduler, dims, pieces=False, dtype=torch.float32, kind=FluxPipeline, **config):
+    """A folder of FLUX.1; `dims` are the widths of CLIP and of the text, `kind` is its pipeline."""
     first, width = dims
     write_clip(folder / "tokenizer", bpe)
     words = write_t5(folder / "tokenizer_2")
     parts = dict(tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"), text_encoder=clip(3, first, 4),
                  tokenizer_2=T5Tokenizer.from_pretrained(folder / "tokenizer_2"), text_encoder_2=t5(5, width, 4, words))
     model = transformer(FluxTransformer2DModel, 1, joint_attention_dim=width, pooled_projection_dim=first, **config)
-    save(FluxPipeline, folder, bpe, dtype, parts | dict(
-        transformer=model, vae=vae(2, config["in_channels"] // 4, 16, 24, 24, 32), scheduler=scheduler))
+    channels = config.get("out_channels", config["in_channels"]) // 4
+    save(kind, folder, bpe, dtype, parts | dict(
+        transformer=model, vae=vae(2, channels, 16, 24, 24, 32), scheduler=scheduler))
     if pieces:
         write_t5(folder / "tokenizer_2", pieces=True)
 

@@ -251,6 +251,14 @@ FLUX = {
     "flux_guided": dict(
         in_channels=16, num_layers=2, num_single_layers=1, attention_head_dim=12, num_attention_heads=2,
         joint_attention_dim=20, pooled_projection_dim=14, guidance_embeds=True, axes_dims_rope=(2, 4, 6)),
+    # With a picture to look at.
+    "flux_looking": dict(
+        in_channels=8, num_layers=1, num_single_layers=1, attention_head_dim=12, num_attention_heads=1,
+        joint_attention_dim=12, pooled_projection_dim=8, axes_dims_rope=(4, 4, 4), references=((4, 6),)),
+    # As Fill: takes more than it predicts.
+    "flux_filling": dict(
+        in_channels=48, out_channels=8, num_layers=1, num_single_layers=1, attention_head_dim=8, num_attention_heads=2,
+        joint_attention_dim=10, pooled_projection_dim=6, axes_dims_rope=(2, 2, 4)),
     # Without guidance, more single blocks than others.
     "flux_plain": dict(
         in_channels=12, num_layers=1, num_single_layers=2, attention_head_dim=8, num_attention_heads=3,
@@ -280,6 +288,10 @@ FLUX2 = {
         in_channels=8, out_channels=12, num_layers=1, num_single_layers=2, attention_head_dim=14, num_attention_heads=1,
         joint_attention_dim=18, timestep_guidance_channels=64, mlp_ratio=2.6, rope_theta=500, guidance_embeds=False,
         axes_dims_rope=(2, 4, 2, 6)),
+    # With two pictures to look at.
+    "flux2_looking": dict(
+        in_channels=8, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=1, joint_attention_dim=12,
+        timestep_guidance_channels=16, guidance_embeds=False, axes_dims_rope=(4, 4, 4, 4), references=((2, 3), (4, 1))),
 }
 
 Z_IMAGE = {
@@ -329,7 +341,9 @@ def unpack(tokens, height, width):
 
 def flux(name):
     """A transformer of FLUX on two latents that are not square, its weights stored in f16."""
-    model = randomize(FluxTransformer2DModel(**FLUX[name]), 19)
+    options = dict(FLUX[name])
+    references = options.pop("references", ())
+    model = randomize(FluxTransformer2DModel(**options), 19)
     gates_open(model)
     config, (height, width) = model.config, (6, 10)
     inputs = dict(sample=noise(24, 2, config.in_channels // 4, height, width), timestep=torch.tensor([0.8125, 0.8125]),
@@ -338,38 +352,46 @@ def flux(name):
     if config.guidance_embeds:
         inputs["guidance"] = torch.tensor([3.5, 2.25])
     rows, columns = torch.meshgrid(torch.arange(height // 2), torch.arange(width // 2), indexing="ij")
-    places = torch.stack([torch.zeros_like(rows), rows, columns], -1).reshape(-1, 3).float()
+    places = [torch.stack([torch.zeros_like(rows), rows, columns], -1).reshape(-1, 3).float()]
+    looked_at = {f"reference_{i}": noise(40 + i, 2, config.in_channels // 4, *size) for i, size in enumerate(references)}
+    places += [torch.cartesian_prod(torch.tensor([1.0]), torch.arange(h / 2), torch.arange(w / 2)) for h, w in references]
 
     def run():
         rest = {key: inputs[key] for key in list(inputs)[1:]}
-        tokens = model(hidden_states=pack(inputs["sample"]), img_ids=places, txt_ids=torch.zeros(7, 3), **rest).sample
-        return unpack(tokens, height, width)
+        pictures = torch.cat([pack(latents) for latents in (inputs["sample"], *looked_at.values())], 1)
+        tokens = model(hidden_states=pictures, img_ids=torch.cat(places), txt_ids=torch.zeros(7, 3), **rest).sample
+        return unpack(tokens[:, :height * width // 4], height, width)
 
     rescale(model.proj_out, run(), 1.0)
     rounded(model, torch.float16)
-    return model, inputs | dict(output=run())
+    return model, inputs | looked_at | dict(output=run())
 
 
 def flux2(name):
     """A transformer of FLUX.2 on two latents that are not square, its weights stored in f16."""
-    model = randomize(Flux2Transformer2DModel(**FLUX2[name]), 27)
+    options = dict(FLUX2[name])
+    references = options.pop("references", ())
+    model = randomize(Flux2Transformer2DModel(**options), 27)
     gates_open(model)
     config, (height, width), tokens = model.config, (3, 5), 7
     inputs = dict(sample=noise(28, 2, config.in_channels, height, width), timestep=torch.tensor([0.8125, 0.8125]),
                   encoder_hidden_states=noise(29, 2, tokens, config.joint_attention_dim))
     if config.guidance_embeds:
         inputs["guidance"] = torch.tensor([3.5, 2.25])
-    places = torch.cartesian_prod(torch.arange(1), torch.arange(height), torch.arange(width), torch.arange(1))
+    grid = lambda time, h, w: torch.cartesian_prod(torch.tensor([time]), torch.arange(h), torch.arange(w), torch.arange(1))
+    places = torch.cat([grid(0, height, width)] + [grid(10 + 10 * i, *size) for i, size in enumerate(references)])
+    looked_at = {f"reference_{i}": noise(43 + i, 2, config.in_channels, *size) for i, size in enumerate(references)}
     words = torch.cartesian_prod(torch.arange(1), torch.arange(1), torch.arange(1), torch.arange(tokens))
 
     def run():
         rest = {key: inputs[key] for key in list(inputs)[1:]}
-        packed = model(hidden_states=inputs["sample"].flatten(2).mT, img_ids=places, txt_ids=words, **rest).sample
-        return packed.mT.unflatten(2, (height, width))
+        pictures = torch.cat([latents.flatten(2).mT for latents in (inputs["sample"], *looked_at.values())], 1)
+        packed = model(hidden_states=pictures, img_ids=places, txt_ids=words, **rest).sample
+        return packed[:, :height * width].mT.unflatten(2, (height, width))
 
     rescale(model.proj_out, run(), 1.0)
     rounded(model, torch.float16)
-    return model, inputs | dict(output=run())
+    return model, inputs | looked_at | dict(output=run())
 
 
 def z_image(latents, texts, **config):

@@ -4,12 +4,14 @@
 //! the table in the README are made of it, and so is every other front door: an option is added by a field of
 //! [`Request`] and a row.
 
+mod limits;
 mod pictures;
 mod preset;
 mod recall;
 mod seed;
 mod speedup;
 
+pub(crate) use limits::MAX_SIDE;
 pub use pictures::{Control, Init};
 pub use preset::{PRESETS, Preset};
 pub use seed::{parse_seed, random_seed};
@@ -17,6 +19,7 @@ pub use speedup::Speedup;
 
 use std::{fmt, ops::RangeInclusive};
 
+use limits::{DEFAULT_VARIATION, MAX_PROMPT};
 use ondine_graph::{NDArray, Result, fail};
 
 use crate::{
@@ -73,6 +76,9 @@ pub struct Request {
     pub strength: Option<f64>,
     /// Pictures that steer the drawing.
     pub controls: Vec<Control>,
+    /// Pictures that the model looks at, `[1, 3, height, width]`, red, green and blue in 0..1, of sizes of their own in
+    /// whole latents; the picture is as large as the first, if no size is asked for.
+    pub references: Vec<NDArray>,
     /// Scale of guidance by the picture, of models that change one (Brooks et al. 2023).
     pub image_guidance: Option<f32>,
     /// Noise that is mixed into the seed's, and how much of it, 0 to 1: another picture that is like it.
@@ -90,14 +96,6 @@ pub struct Request {
     /// True to keep the latents of every step for [`Pictures::dump`](crate::pipeline::Pictures::dump).
     pub keep_latents: bool,
 }
-
-/// The share of a variation's noise that is mixed in if it is not said.
-const DEFAULT_VARIATION: f64 = 0.1;
-
-/// The largest prompt, in bytes; encoders read a few hundred.
-const MAX_PROMPT: usize = 16 << 10;
-/// The largest side of a picture in pixels.
-pub(crate) const MAX_SIDE: usize = 16 << 10;
 
 impl Request {
     /// A picture of `prompt`, everything else as the model likes it.
@@ -126,6 +124,7 @@ impl Request {
             init: None,
             strength: None,
             controls: Vec::new(),
+            references: Vec::new(),
             image_guidance: None,
             variation: None,
             noise: None,

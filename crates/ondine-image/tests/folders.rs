@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ondine_graph::{Error, ErrorKind, NDArray, write_safetensors};
 use ondine_image::{
-    pipeline::{Event, TextToImage},
+    pipeline::{Event, Size, TextToImage},
     prompt::emphasis::Emphasis,
     request::{Init, Request},
 };
@@ -440,4 +440,69 @@ fn a_scale_of_guidance_counts_as_its_pipelines_count() {
     assert!(!warned && draw(Some(0.0)) == (usual.clone(), false));
     let (guided, warned) = draw(Some(1.0));
     assert!(warned && guided != usual);
+}
+
+#[test]
+fn pictures_that_a_model_looks_at_make_a_difference() {
+    let model = open_chat(&chat_parts(json!({})), json!({"ondine": {"text_layers": [1, 2]}})).unwrap();
+    let picture = |height: usize, width: usize, value: f32| {
+        NDArray::new(&[1, 3, height, width], &vec![value; 3 * height * width]).unwrap()
+    };
+    let request = |references: Vec<NDArray>| Request { references, guidance: Some(1.0), ..request() };
+    let draw = |references| model.draw(&request(references), &mut |_| {});
+    let one = draw(vec![picture(6, 8, 0.25)]).unwrap();
+    assert_eq!((one.size().height, one.size().width), (6, 8), "as large as the first");
+    assert!(one.infotext(0).extra.contains(&("Reference pictures".to_owned(), "1".to_owned())));
+    let images = |references| draw(references).unwrap().images().to_f32();
+    let one = one.images().to_f32();
+    assert!(images(vec![picture(6, 8, 0.75)]) != one && images(vec![picture(6, 8, 0.25), picture(2, 4, 0.5)]) != one);
+    for (references, message) in [
+        (vec![picture(6, 8, 0.5); 5], "5 pictures to look at are given; the model looks at up to 4"),
+        (vec![picture(6, 7, 0.5)], "not [1, 3, height, width] in multiples of 2"),
+        (vec![NDArray::new(&[2, 3, 2, 2], &[0.5_f32; 24]).unwrap()], "shape [2, 3, 2, 2]"),
+    ] {
+        let error = draw(references).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+    let blind = open(&parts(json!({}), json!({})), json!({})).unwrap();
+    let error = blind.draw(&request(vec![picture(8, 8, 0.5)]), &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("looks at no picture beside the one that it draws"), "{error}");
+    assert_eq!(
+        (model.reference_size(7, 5), blind.reference_size(9, 8)),
+        (Size { width: 6, height: 4 }, Size { width: 8, height: 7 })
+    );
+    let largest = model.reference_size(4000, 1000);
+    assert!(largest.width * largest.height <= 128 * 128 && largest.width == 256, "{largest:?}");
+}
+
+/// A small `FLUX.1 Fill`, which takes the pixels of a mask beside the picture without them.
+fn fill_parts() -> Vec<Part> {
+    let encoder = |width: usize| text(width, width);
+    let config = json!({"in_channels": 4 * (4 + 4 + 4), "out_channels": 16, "num_layers": 1, "num_single_layers": 1,
+        "attention_head_dim": 8, "num_attention_heads": 1, "joint_attention_dim": 8, "pooled_projection_dim": 8,
+        "guidance_embeds": true, "axes_dims_rope": [2, 2, 4]});
+    let of_vae = json!({"block_out_channels": [8, 8], "down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D"],
+        "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D"]});
+    vec![
+        ("text_encoder", "CLIPTextModel", encoder(8)),
+        ("text_encoder_2", "CLIPTextModel", encoder(8)),
+        ("transformer", "FluxTransformer2DModel", config),
+        ("vae", "AutoencoderKL", vae(of_vae)),
+    ]
+}
+
+#[test]
+fn what_a_mask_shows_is_filled_in() {
+    let model = open(&fill_parts(), json!({})).unwrap();
+    let draw = |request: Request| model.draw(&request, &mut |_| {}).unwrap();
+    let request = || Request { init: Some(init(true)), ..request() };
+    let filled = draw(request());
+    assert_eq!(filled.infotext(0).cfg_scale, Some(30.0));
+    let filled = filled.images().to_f32();
+    assert!(filled.iter().enumerate().all(|(i, x)| i % 8 < 4 || *x == 0.25), "outside of the mask");
+    let whole = draw(Request { init: Some(init(false)), strength: Some(1.0), ..request() }).images().to_f32();
+    assert!(
+        filled.iter().zip(&whole).enumerate().any(|(i, (a, b))| i % 8 < 4 && a != b),
+        "the mask makes no difference"
+    );
 }

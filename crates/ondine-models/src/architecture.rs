@@ -54,6 +54,8 @@ pub struct GraphSizes {
     pub skip: usize,
     /// True if a denoiser takes what networks make that steer it.
     pub control: bool,
+    /// Pictures that a denoiser looks at beside the one that it draws.
+    pub references: usize,
     /// True if a denoiser shall yield its deep maps, and have a function that takes them.
     pub deep: bool,
     /// The states of a language model that are a text, if it is to read one.
@@ -62,7 +64,16 @@ pub struct GraphSizes {
 
 impl Default for GraphSizes {
     fn default() -> Self {
-        Self { multiple: 1, mask: false, time_ids: 6, skip: 0, control: false, deep: false, states: None }
+        Self {
+            multiple: 1,
+            mask: false,
+            time_ids: 6,
+            skip: 0,
+            control: false,
+            references: 0,
+            deep: false,
+            states: None,
+        }
     }
 }
 
@@ -181,6 +192,19 @@ pub struct DenoiserFacts {
     pub text: TextLayout,
     /// What goes with rectified flow, if that is what it was trained on.
     pub flow: Option<FlowFacts>,
+    /// The pictures that it can look at beside the one that it draws.
+    pub references: References,
+}
+
+/// The pictures that a denoiser can look at beside the one that it draws, as further tokens of its sequence: inputs
+/// [`REFERENCES`](crate::blocks::REFERENCES), latents like those of the picture, of sizes of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct References {
+    /// How many.
+    pub most: usize,
+    /// Width and height in pixels that it was trained on, if these are all; that of the closest shape is meant for a
+    /// picture.
+    pub sizes: &'static [[usize; 2]],
 }
 
 /// How a denoiser is guided.

@@ -76,8 +76,9 @@ pub mod z_image;
 pub use adapter::Adapter;
 pub use architecture::{
     Architecture, ControlFacts, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, HiddenStates,
-    LatentSpace, LevelShift, Role, TextFacts, TextLayout, UpscalerFacts,
+    LatentSpace, LevelShift, References, Role, TextFacts, TextLayout, UpscalerFacts,
 };
+pub use blocks::REFERENCES;
 pub use checkpoint::{Finding, open_control, open_upscaler, upscaler_of};
 pub use config::{PerLevel, class_of};
 pub use folder::{Component, Pipeline};

@@ -6,7 +6,8 @@ use serde::Deserialize;
 
 use crate::{
     architecture::{
-        Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, LevelShift, Role, TextLayout,
+        Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, LevelShift, References, Role,
+        TextLayout,
     },
     blocks::{
         Conditions, Heads, JointBlock, JointOptions, Module, NORM_EPS, continuous_norm, conv2d, joint_block, linear,
@@ -138,6 +139,7 @@ impl Config {
                 distilled: None,
                 shift: LevelShift::Line,
             }),
+            references: References::default(),
         }
     }
 }
@@ -153,7 +155,7 @@ impl Config {
 pub fn build(config: &Config, options: &JointOptions) -> Result<Graph> {
     config.check()?;
     let (width, patch) = (config.width(), config.patch_size);
-    let JointOptions { batch, tokens, rows, columns } = options;
+    let JointOptions { batch, tokens, rows, columns, .. } = options;
     let mut graph = Graph::new();
     let m = &mut Module::root(&mut graph);
     let sides = [rows * patch, columns * patch];

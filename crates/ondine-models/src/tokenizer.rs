@@ -8,6 +8,7 @@ mod chat;
 mod cutter;
 mod taught;
 mod teach;
+mod tokens;
 
 use std::{
     borrow::Cow,
@@ -34,6 +35,7 @@ use crate::{
 };
 use cutter::Cutter;
 use taught::with_word;
+use tokens::{Vocabulary, byte_pairs, word_pieces};
 
 /// Text as a network takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -234,37 +236,6 @@ fn expansions<'t>(added: impl Iterator<Item = &'t Special>) -> Vec<(String, Stri
         (tokens.len() > 1).then(|| ((*word).to_owned(), tokens.join(" ")))
     };
     added.iter().filter_map(all).collect()
-}
-
-/// The model part of a `tokenizer.json`, or what stands in its place.
-#[derive(Deserialize)]
-struct Vocabulary {
-    vocab: HashMap<String, u32>,
-    #[serde(default)]
-    merges: Option<Vec<Merge>>,
-    #[serde(default)]
-    end_of_word_suffix: Option<String>,
-    #[serde(default)]
-    continuing_subword_prefix: Option<String>,
-    #[serde(default)]
-    max_input_chars_per_word: Option<usize>,
-}
-
-/// Two tokens that become one.
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a merge of two tokens")]
-enum Merge {
-    Pair(String, String),
-    Line(String),
-}
-
-impl Merge {
-    fn parts(&self) -> Option<(&str, &str)> {
-        match self {
-            Self::Pair(a, b) => Some((a, b)),
-            Self::Line(line) => line.split_once(' '),
-        }
-    }
 }
 
 /// A special token as files write it: plain, or with its properties.
@@ -589,26 +560,3 @@ const BERT_OPTIONS: [(&str, &str); 3] = [
     ("tokenize_chinese_chars", "handle_chinese_chars"),
     ("strip_accents", "strip_accents"),
 ];
-
-/// A `vocab.json` with a `merges.txt`.
-fn byte_pairs(vocab: HashMap<String, u32>, merges: &str) -> Vocabulary {
-    let lines = merges.lines().filter(|line| !line.starts_with("#version") && !line.trim().is_empty());
-    Vocabulary {
-        vocab,
-        merges: Some(lines.map(|line| Merge::Line(line.to_owned())).collect()),
-        end_of_word_suffix: Some("</w>".into()),
-        continuing_subword_prefix: None,
-        max_input_chars_per_word: None,
-    }
-}
-
-/// A `vocab.txt`: one token per line.
-fn word_pieces(lines: &str) -> Vocabulary {
-    Vocabulary {
-        vocab: lines.lines().map(|line| line.trim_end().to_owned()).zip(0..).collect(),
-        merges: None,
-        end_of_word_suffix: None,
-        continuing_subword_prefix: None,
-        max_input_chars_per_word: None,
-    }
-}

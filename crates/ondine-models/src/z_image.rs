@@ -1,14 +1,14 @@
 //! The transformer of `Z-Image` (Alibaba 2025), as in diffusers: `ZImageTransformer2DModel`. Picture and text are one
-//! sequence with the same weights, after a few blocks of their own; each is filled up to whole groups of tokens with one
-//! that was learned.
+//! sequence with the same weights, after a few blocks of their own; each is filled up to whole groups of tokens with
+//! one that was learned.
 
 use ondine_graph::{Activation, DType, Dim, Elementary, Graph, NDArray, Op, Reduce, Result, Unary, Value, fail};
 use serde::Deserialize;
 
 use crate::{
     architecture::{
-        Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, HiddenStates, LevelShift, Role,
-        TextLayout,
+        Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, HiddenStates, LevelShift,
+        References, Role, TextLayout,
     },
     blocks::{Axes, Heads, JointOptions, Module, gated, linear, plain_layer_norm, rms_norm, sinusoid},
     config::{self, MAX_DEPTH, MAX_WIDTH, all_bounded, divides, epsilon, supported},
@@ -159,6 +159,7 @@ impl Config {
                 distilled: None,
                 shift: LevelShift::Line,
             }),
+            references: References::default(),
         }
     }
 }
@@ -180,16 +181,16 @@ fn whole(count: &Dim) -> Dim {
 
 /// Builds the network. `mask` says that texts have different lengths.
 ///
-/// Inputs: `sample` `[batch, in_channels, height, width]`, whose sides are even, `timestep` `[batch]` from 0, for noise,
-/// to 1, `encoder_hidden_states` `[batch, tokens, cap_feat_dim]`; if asked for `encoder_attention_mask` I64
-/// `[batch, tokens]`, 0 for what is behind a text. Output: `out_sample` `[batch, in_channels, height, width]`, which leads
-/// to the picture.
+/// Inputs: `sample` `[batch, in_channels, height, width]`, whose sides are even, `timestep` `[batch]` from 0, for
+/// noise, to 1, `encoder_hidden_states` `[batch, tokens, cap_feat_dim]`; if asked for `encoder_attention_mask` I64
+/// `[batch, tokens]`, 0 for what is behind a text. Output: `out_sample` `[batch, in_channels, height, width]`, which
+/// leads to the picture.
 ///
 /// # Errors
 /// If the config is absurd or asks for something that is not supported.
 pub fn build(config: &Config, options: &JointOptions, mask: bool) -> Result<Graph> {
     config.check()?;
-    let JointOptions { batch, tokens, rows, columns } = options;
+    let JointOptions { batch, tokens, rows, columns, .. } = options;
     let mut graph = Graph::new();
     let m = &mut Module::root(&mut graph);
     let shape = vec![batch.clone(), config.in_channels.into(), rows * SQUARE, columns * SQUARE];

@@ -225,8 +225,10 @@ fn diffusion_transformers() {
     assert!(build("{}").is_ok());
     let dev = flux::Config::from_json(r#"{"guidance_embeds": true}"#).unwrap().facts();
     assert_eq!((dev.guidance, dev.channels, dev.patch), (GuidanceInput::Number, 16, 2));
+    let fill = flux::Config::from_json(r#"{"guidance_embeds": true, "in_channels": 384, "out_channels": 64}"#).unwrap();
+    assert_eq!((fill.facts().channels, fill.facts().predicted, fill.facts().references.most), (96, 16, 0));
     let usual = |facts: ondine_models::DenoiserFacts| facts.flow.map(|flow| (flow.steps, flow.guidance));
-    assert_eq!(usual(dev), Some((28, 3.5)));
+    assert_eq!((dev.references.most, usual(dev), usual(fill.facts())), (1, Some((28, 3.5)), Some((50, 30.0))));
     assert_eq!(usual(flux::Config::default().facts()), Some((4, 1.0)));
     assert_eq!(usual(sd3::Config::default().facts()), Some((28, 7.0)));
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use ondine_graph::{Asset, DType, Graph, NDArray, Result, Weights};
 use ondine_models::{
-    Functions, GraphSizes, HiddenStates, Network, Source,
+    Functions, GraphSizes, HiddenStates, Network, REFERENCES, Source,
     autoencoder::{self, kl, squares, tiny},
     clip_text, unet,
 };
@@ -106,6 +106,11 @@ fn symbolic(golden: &Golden) -> Result<Functions> {
     if let Some(layers) = golden.tensors.get("layers").map(|_| golden.tensors.array("layers")).transpose()? {
         let layers: Vec<i32> = layers.to_f32().iter().map(|&layer| layer as i32).collect();
         let sizes = GraphSizes { states: Some(HiddenStates::of(&layers)?), ..GraphSizes::default() };
+        return (golden.network.architecture.functions)(&golden.network.config, sizes);
+    }
+    let references = REFERENCES.iter().filter(|name| golden.tensors.get(name).is_some()).count();
+    if golden.class() != "UNet2DConditionModel" && references > 0 {
+        let sizes = GraphSizes { references, ..GraphSizes::default() };
         return (golden.network.architecture.functions)(&golden.network.config, sizes);
     }
     if golden.class() != "UNet2DConditionModel" {

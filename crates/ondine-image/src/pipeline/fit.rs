@@ -51,7 +51,7 @@ pub(super) fn networks(
     time_ids: usize,
 ) -> Result<Beside> {
     let (takes, predicts, channels) = (facts.channels, facts.predicted, latents.channels);
-    let Some(beside) = Beside::of(takes, channels) else {
+    let Some(beside) = Beside::of(takes, channels, latents.factor) else {
         fail!(
             Unsupported,
             "the denoiser takes {takes} channels, the latents of the autoencoder (vae) have {channels}: a model for depth or \

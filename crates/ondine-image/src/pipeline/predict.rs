@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use ondine_graph::{NDArray, Result, fail};
-use ondine_models::{FlowFacts, GuidanceInput};
+use ondine_models::{FlowFacts, GuidanceInput, REFERENCES};
 use ondine_runtime::{Function, State, Wish};
 
 use super::{
@@ -226,6 +226,10 @@ fn fixed_inputs(
     if takes("time_ids") {
         let ids = size_numbers(task, parameters);
         inputs.insert("time_ids", NDArray::new(&[rows.len(), task.time_ids], &ids)?);
+    }
+    for (name, latents) in REFERENCES.into_iter().zip(&task.start.references) {
+        let shape: Vec<usize> = std::iter::once(rows.len()).chain(latents.shape().iter().copied().skip(1)).collect();
+        inputs.insert(name, NDArray::new(&shape, &latents.view::<f32>()?.repeat(rows.len()))?);
     }
     match task.guidance {
         GuidanceInput::Waves(width) => {

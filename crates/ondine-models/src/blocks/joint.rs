@@ -10,6 +10,9 @@ use super::{
     module::Module,
 };
 
+/// The inputs for latents that a network looks at beside those that it denoises.
+pub const REFERENCES: [&str; 4] = ["reference_0", "reference_1", "reference_2", "reference_3"];
+
 /// What is asked of the graph of a network of such blocks.
 #[derive(Clone, Debug)]
 pub struct JointOptions {
@@ -21,11 +24,36 @@ pub struct JointOptions {
     pub rows: Dim,
     /// Width of the latents, in tokens.
     pub columns: Dim,
+    /// Height and width of latents that it looks at, in tokens.
+    pub references: Vec<[Dim; 2]>,
 }
 
 impl Default for JointOptions {
     fn default() -> Self {
-        Self { batch: "batch".into(), tokens: "tokens".into(), rows: "height".into(), columns: "width".into() }
+        let [batch, tokens, rows, columns] = ["batch", "tokens", "height", "width"].map(Dim::symbol);
+        Self { batch, tokens, rows, columns, references: Vec::new() }
+    }
+}
+
+impl JointOptions {
+    /// With sizes of so many latents to look at, called after their inputs.
+    #[must_use]
+    pub fn looking_at(references: usize) -> Self {
+        let side = |name: &str, side: &str| Dim::symbol(&format!("{name}_{side}"));
+        let names = REFERENCES.iter().take(references);
+        let references = names.map(|name| ["height", "width"].map(|of| side(name, of))).collect();
+        Self { references, ..Self::default() }
+    }
+}
+
+/// Sequences `[b, n, any]` one after the other.
+///
+/// # Errors
+/// If their widths differ.
+pub fn one_sequence(m: &mut Module<'_>, parts: &[Value]) -> Result<Value> {
+    match parts {
+        [one] => Ok(*one),
+        several => m.concat(several, 1),
     }
 }
 

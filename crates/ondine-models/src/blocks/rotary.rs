@@ -87,13 +87,20 @@ impl Axes {
         m.reshape(picture, vec![rows * columns, self.pairs().into()])
     }
 
-    /// Cosines and sines of a text and the picture behind it, `[batch, tokens + rows * columns, 1, pairs]`, whose
-    /// tokens are placed by row and column along the second and third axis.
+    /// Cosines and sines of a text, the picture behind it and those that are looked at behind that,
+    /// `[batch, all tokens, 1, pairs]`. Tokens of pictures are placed by row and column along the second and third
+    /// axis; along the first the pictures that are looked at stand at multiples of `apart`.
     ///
     /// # Errors
     /// If there are fewer axes.
-    pub fn tables(&self, m: &mut Module<'_>, options: &JointOptions, text: TextPositions) -> Result<[Value; 2]> {
-        let JointOptions { batch, tokens, rows, columns } = options;
+    pub fn tables(
+        &self,
+        m: &mut Module<'_>,
+        options: &JointOptions,
+        text: TextPositions,
+        apart: i64,
+    ) -> Result<[Value; 2]> {
+        let JointOptions { batch, tokens, rows, columns, references } = options;
         let pairs = self.pairs();
         let picture = self.picture(m, [rows, columns])?;
         let picture = m.reshape(picture, vec![rows * columns, 1.into(), pairs.into()])?;
@@ -109,8 +116,16 @@ impl Axes {
                 m.reshape(angles, of_text)?
             }
         };
-        let angles = m.concat(&[text, picture], 0)?;
-        let all = tokens + &(rows * columns);
+        let (mut parts, mut all) = (vec![text, picture], tokens + &(rows * columns));
+        for (place, [rows, columns]) in (1..).zip(references) {
+            let own = self.picture(m, [rows, columns])?;
+            let place = m.constant(NDArray::new(&[1], &[place * apart])?);
+            let place = self.angles(m, place, 0)?;
+            let own = m.add(own, place)?;
+            parts.push(m.reshape(own, vec![rows * columns, 1.into(), pairs.into()])?);
+            all = &all + &(rows * columns);
+        }
+        let angles = m.concat(&parts, 0)?;
         let angles = m.reshape(angles, vec![1.into(), all.clone(), 1.into(), pairs.into()])?;
         let mut table = |function: Unary| {
             let table = m.unary(function, angles)?;

@@ -5,7 +5,7 @@ use ondine_graph::{DType, Dim, Graph, Result, Value, fail};
 use super::{
     attention::{Sequence, keys_and_values, norm},
     config::Config,
-    decoder_layer, normed, scaled,
+    layer::{decoder_layer, normed, scaled},
 };
 use crate::{
     architecture::HiddenStates,
