@@ -26,8 +26,10 @@ fn write_network(folder: &Path, class: &str, config: &Value) {
             let count: usize = weight.shape.iter().product();
             let scale = if weight.shape.len() > 1 { (weight.shape[0] as f32 / count as f32).sqrt() } else { 0.3 };
             let seed = weights.len();
-            let values: Vec<f32> =
-                (0..count).map(|i| scale * (1.7 * ((seed * 7919 + i) % 9973) as f32).sin()).collect();
+            let value = |i: usize| scale * (1.7 * ((seed * 7919 + i) % 9973) as f32).sin();
+            // Variances are above 0.
+            let offset = if weight.path.ends_with("running_var") { 0.5 } else { 0.0 };
+            let values: Vec<f32> = (0..count).map(|i| offset + value(i)).collect();
             weights.push((weight.path.to_string(), NDArray::new(&weight.shape, &values).unwrap()));
         }
     }
@@ -391,6 +393,7 @@ fn what_a_language_model_reads_guides() {
         model.draw(&size(Request { steps: Some(2), ..Request::new(prompt) }), &mut |_| {}).unwrap().images().to_f32()
     };
     let plain = draw(&model, "a b");
+    assert!(plain.iter().all(|x| x.is_finite()) && plain.iter().any(|x| (0.01..0.99).contains(x)));
     assert!(draw(&model, "a c") != plain && draw(&model, "(a b:1.5)") != plain, "the text makes no difference");
     let others = open_chat(&chat_parts(json!({})), layers(json!([0, -1]))).unwrap();
     assert!(draw(&others, "a b") != plain, "the layers make no difference");
@@ -455,13 +458,15 @@ fn pictures_that_a_model_looks_at_make_a_difference() {
     assert!(one.infotext(0).extra.contains(&("Reference pictures".to_owned(), "1".to_owned())));
     let images = |references| draw(references).unwrap().images().to_f32();
     let one = one.images().to_f32();
+    assert!(one.iter().all(|x| x.is_finite()));
     assert!(images(vec![picture(6, 8, 0.75)]) != one && images(vec![picture(6, 8, 0.25), picture(2, 4, 0.5)]) != one);
     for (references, message) in [
         (vec![picture(6, 8, 0.5); 5], "5 pictures to look at are given; the model looks at up to 4"),
         (vec![picture(6, 7, 0.5)], "not [1, 3, height, width] in multiples of 2"),
         (vec![NDArray::new(&[2, 3, 2, 2], &[0.5_f32; 24]).unwrap()], "shape [2, 3, 2, 2]"),
     ] {
-        let error = draw(references).unwrap_err().to_string();
+        let sized = Request { width: Some(8), height: Some(6), ..request(references) };
+        let error = model.draw(&sized, &mut |_| {}).unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
     }
     let blind = open(&parts(json!({}), json!({})), json!({})).unwrap();
@@ -477,15 +482,15 @@ fn pictures_that_a_model_looks_at_make_a_difference() {
 
 /// A small `FLUX.1 Fill`, which takes the pixels of a mask beside the picture without them.
 fn fill_parts() -> Vec<Part> {
-    let encoder = |width: usize| text(width, width);
+    let second = with(text(8, 8), json!({"max_position_embeddings": 512}));
     let config = json!({"in_channels": 4 * (4 + 4 + 4), "out_channels": 16, "num_layers": 1, "num_single_layers": 1,
         "attention_head_dim": 8, "num_attention_heads": 1, "joint_attention_dim": 8, "pooled_projection_dim": 8,
         "guidance_embeds": true, "axes_dims_rope": [2, 2, 4]});
     let of_vae = json!({"block_out_channels": [8, 8], "down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D"],
         "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D"]});
     vec![
-        ("text_encoder", "CLIPTextModel", encoder(8)),
-        ("text_encoder_2", "CLIPTextModel", encoder(8)),
+        ("text_encoder", "CLIPTextModel", text(8, 8)),
+        ("text_encoder_2", "CLIPTextModel", second),
         ("transformer", "FluxTransformer2DModel", config),
         ("vae", "AutoencoderKL", vae(of_vae)),
     ]

@@ -422,5 +422,6 @@ pub const ARCHITECTURE: Architecture = Architecture {
     role: Role::Denoiser(facts),
     functions,
     renames: &[],
-    ignored: &[],
+    // A norm that files of the program that trained it hold, and nothing uses.
+    ignored: &["norm_final.weight"],
 };

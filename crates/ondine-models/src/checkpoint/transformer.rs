@@ -1,9 +1,13 @@
-//! The transformers of Stable Diffusion 3, `FLUX.1` and `FLUX.2` under the names of the programs that trained them.
+//! The transformers of Stable Diffusion 3, `FLUX.1`, `FLUX.2` and `Z-Image` under the names of the programs that
+//! trained them.
 
 use ondine_graph::{Result, Weights, fail};
 use serde_json::{Value, json};
 
-use super::tensors::{Names, rename_with, shape, split_rows, swap_halves};
+use super::{
+    tensors::{Names, columns, count, rename_with, shape, size_of, sizes, split_rows, swap_halves},
+    z_image,
+};
 
 /// Which of them it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,15 +18,19 @@ pub(super) enum Kind {
     Flux,
     /// `Flux2Transformer2DModel`
     Flux2,
+    /// `ZImageTransformer2DModel`
+    ZImage,
 }
 
 /// Tensors that only one kind has, under its first names and in diffusers; blocks of `FLUX.2` are called like those of
 /// `FLUX.1`, so its marks come before.
-const MARKS: [(&str, Kind); 6] = [
+const MARKS: [(&str, Kind); 8] = [
     (SHARED_MODULATION, Kind::Flux2),
     ("joint_blocks.0.x_block.attn.qkv.weight", Kind::Sd3),
     ("double_blocks.0.img_attn.qkv.weight", Kind::Flux),
+    ("noise_refiner.0.attention.qkv.weight", Kind::ZImage),
     ("double_stream_modulation_img.linear.weight", Kind::Flux2),
+    ("noise_refiner.0.attention.to_q.weight", Kind::ZImage),
     ("pos_embed.pos_embed", Kind::Sd3),
     ("x_embedder.weight", Kind::Flux),
 ];
@@ -38,12 +46,13 @@ impl Kind {
             Self::Sd3 => "SD3Transformer2DModel",
             Self::Flux => "FluxTransformer2DModel",
             Self::Flux2 => "Flux2Transformer2DModel",
+            Self::ZImage => "ZImageTransformer2DModel",
         }
     }
 
     /// True if the tensors have their first names.
     pub(super) fn is_original(weights: &Weights) -> bool {
-        MARKS[..3].iter().any(|(path, _)| weights.get(path).is_some())
+        MARKS[..4].iter().any(|(path, _)| weights.get(path).is_some())
     }
 }
 
@@ -118,17 +127,15 @@ pub(super) fn convert(weights: &mut Weights, kind: Kind, known: Option<&Value>) 
         Kind::Sd3 => sd3_config(weights, known),
         Kind::Flux => flux_config(weights, known),
         Kind::Flux2 => flux2_config(weights, known),
+        Kind::ZImage => z_image::config(weights, known),
     };
     match kind {
         Kind::Sd3 => sd3(weights)?,
         Kind::Flux => flux(weights)?,
         Kind::Flux2 => flux2(weights)?,
+        Kind::ZImage => z_image::convert(weights)?,
     }
     config
-}
-
-fn count(weights: &Weights, path: impl Fn(usize) -> String) -> usize {
-    (0..).take_while(|&i| weights.get(&path(i)).is_some()).count()
 }
 
 /// Cuts queries, keys and values that are one tensor.
@@ -269,25 +276,8 @@ fn single(weights: &mut Weights, from: &str, to: &str) -> Result<()> {
     Ok(())
 }
 
-/// The sizes of a tensor that there must be.
-fn sizes(weights: &Weights, path: &str) -> Result<Vec<usize>> {
-    match shape(weights, path) {
-        Some(shape) => Ok(shape),
-        None => fail!(Missing, "the transformer has no `{path}`; is the file whole?"),
-    }
-}
-
-fn columns(weights: &Weights, path: &str) -> Result<usize> {
-    Ok(sizes(weights, path)?.get(1).copied().unwrap_or(0))
-}
-
 /// Width of a head of Stable Diffusion 3, where no norm says it.
 const HEAD: usize = 64;
-
-/// A size that a config says.
-fn size_of(config: Option<&Value>, option: &str) -> Option<usize> {
-    usize::try_from(config?.get(option)?.as_u64()?).ok().filter(|size| *size > 0)
-}
 
 fn sd3_config(weights: &Weights, known: Option<&Value>) -> Result<Value> {
     let patch = sizes(weights, "x_embedder.proj.weight")?;
@@ -522,6 +512,48 @@ mod tests {
         assert_eq!((&config["axes_dims_rope"], &config["mlp_ratio"]), (&json!([4, 4, 4, 4]), &json!(2.5)));
         assert!(Kind::of(&weights) == Some(Kind::Flux2) && !Kind::is_original(&weights));
         Network::of("memory", Kind::Flux2.class(), config.to_string(), weights).unwrap();
+    }
+
+    #[test]
+    fn tensors_of_z_image_are_those_that_the_network_asks_for() {
+        let mut shapes = vec![
+            ("x_embedder.weight".to_owned(), vec![32_usize, 16]),
+            ("x_embedder.bias".to_owned(), vec![32]),
+            ("x_pad_token".to_owned(), vec![1, 32]),
+            ("cap_pad_token".to_owned(), vec![1, 32]),
+            ("cap_embedder.0.weight".to_owned(), vec![12]),
+            ("norm_final.weight".to_owned(), vec![32]),
+        ];
+        shapes.extend(layers(&[
+            ("t_embedder.mlp.0", 1024, 256),
+            ("t_embedder.mlp.2", 32, 1024),
+            ("cap_embedder.1", 32, 12),
+            ("final_layer.linear", 16, 32),
+            ("final_layer.adaLN_modulation.1", 32, 32),
+            ("layers.0.adaLN_modulation.0", 128, 32),
+            ("noise_refiner.0.adaLN_modulation.0", 128, 32),
+        ]));
+        for place in ["layers.0", "noise_refiner.0", "context_refiner.0"] {
+            let matrices = [
+                ("attention.qkv", 96, 32),
+                ("attention.out", 32, 32),
+                ("feed_forward.w1", 85, 32),
+                ("feed_forward.w2", 32, 85),
+                ("feed_forward.w3", 85, 32),
+            ];
+            shapes.extend(matrices.map(|(name, out, taken)| (format!("{place}.{name}.weight"), vec![out, taken])));
+            let norms = ["attention_norm1", "attention_norm2", "ffn_norm1", "ffn_norm2"].map(|name| (name, 32));
+            let heads = ["attention.q_norm", "attention.k_norm"].map(|name| (name, 16));
+            shapes
+                .extend(norms.into_iter().chain(heads).map(|(name, of)| (format!("{place}.{name}.weight"), vec![of])));
+        }
+        let shapes: Vec<(&str, &[usize])> = shapes.iter().map(|(path, shape)| (path.as_str(), &shape[..])).collect();
+        let mut weights = weights(&shapes);
+        assert!(Kind::of(&weights) == Some(Kind::ZImage) && Kind::is_original(&weights));
+        let config = convert(&mut weights, Kind::ZImage, None).unwrap();
+        assert_eq!((&config["axes_dims"], &config["n_heads"]), (&json!([4, 6, 6]), &json!(2)));
+        assert!(Kind::of(&weights) == Some(Kind::ZImage) && !Kind::is_original(&weights));
+        Network::of("memory", Kind::ZImage.class(), config.to_string(), weights).unwrap();
     }
 
     #[test]
