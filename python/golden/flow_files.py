@@ -1,4 +1,5 @@
-"""Checkpoints of transformers in one file, under the names of the programs that trained them, made of folders of flow.py.
+"""Checkpoints of transformers in one file, under the names of the programs that trained them, made of folders of flow.py
+and flow_chats.py.
 
     python flow_files.py FOLDER OUT.safetensors|OUT.gguf [--whole] [--type Q8_0|F16|BF16|F32] [--check]
 
@@ -42,6 +43,15 @@ FLUX_NORMS = {"attn.norm_q.weight": "img_attn.norm.query_norm.scale", "attn.norm
               "attn.norm_added_q.weight": "txt_attn.norm.query_norm.scale", "attn.norm_added_k.weight": "txt_attn.norm.key_norm.scale"}
 FLUX_QKV = {"attn.to_": "img_attn.qkv", "attn.add_": "txt_attn.qkv"}
 
+FLUX2 = {"x_embedder": "img_in", "context_embedder": "txt_in", "time_guidance_embed.timestep_embedder.linear_1": "time_in.in_layer",
+         "time_guidance_embed.timestep_embedder.linear_2": "time_in.out_layer",
+         "time_guidance_embed.guidance_embedder.linear_1": "guidance_in.in_layer",
+         "time_guidance_embed.guidance_embedder.linear_2": "guidance_in.out_layer", "proj_out": "final_layer.linear"}
+FLUX2 |= {f"{name}.linear": f"{name}.lin"
+          for name in ("double_stream_modulation_img", "double_stream_modulation_txt", "single_stream_modulation")}
+FLUX2_BLOCK = {"attn.to_out.0": "img_attn.proj", "attn.to_add_out": "txt_attn.proj", "ff.linear_in": "img_mlp.0",
+               "ff.linear_out": "img_mlp.2", "ff_context.linear_in": "txt_mlp.0", "ff_context.linear_out": "txt_mlp.2"}
+
 
 def swapped(tensor):
     """Scale and shift the other way round."""
@@ -63,8 +73,48 @@ def block(state, prefix, names, qkv):
     return own, out
 
 
+def flux2(state, config):
+    """The tensors of a FLUX.2 by their first names."""
+    out = {old + ".weight": state[new + ".weight"] for new, old in FLUX2.items() if new + ".weight" in state}
+    out["final_layer.adaLN_modulation.1.weight"] = swapped(state["norm_out.linear.weight"])
+    for i in range(config["num_layers"]):
+        own, block_of = block(state, f"transformer_blocks.{i}.", FLUX2_BLOCK, FLUX_QKV)
+        block_of |= {old: own[new] for new, old in FLUX_NORMS.items()}
+        out |= {f"double_blocks.{i}.{name}": tensor for name, tensor in block_of.items()}
+    for i in range(config["num_single_layers"]):
+        own, _ = block(state, f"single_transformer_blocks.{i}.", {}, {})
+        for new, old in [("attn.to_qkv_mlp_proj.weight", "linear1.weight"), ("attn.to_out.weight", "linear2.weight"),
+                         ("attn.norm_q.weight", "norm.query_norm.scale"), ("attn.norm_k.weight", "norm.key_norm.scale")]:
+            out[f"single_blocks.{i}.{old}"] = own[new]
+    return out
+
+
+def z_image(state, config):
+    """The tensors of a Z-Image by their first names."""
+    out = {}
+    for name, tensor in state.items():
+        for new, old in [("all_final_layer.2-1.", "final_layer."), ("all_x_embedder.2-1.", "x_embedder."),
+                         (".attention.to_out.0.", ".attention.out."), (".attention.norm_q.", ".attention.q_norm."),
+                         (".attention.norm_k.", ".attention.k_norm.")]:
+            name = name.replace(new, old)
+        if ".attention.to_" not in name:
+            out[name] = tensor
+    for name in state:
+        if name.endswith(".attention.to_q.weight"):
+            stem = name.removesuffix("to_q.weight")
+            out[stem + "qkv.weight"] = torch.cat([state[f"{stem}to_{part}.weight"] for part in "qkv"])
+    return out | {"norm_final.weight": torch.ones(config["dim"])}
+
+
+FIRST = {"SD3Transformer2DModel": "sd3", "FluxTransformer2DModel": "flux", "Flux2Transformer2DModel": "flux2",
+         "ZImageTransformer2DModel": "z_image"}
+
+
 def transformer(state, config):
     """The transformer's tensors by their first names."""
+    other = dict(flux2=flux2, z_image=z_image).get(FIRST[config["_class_name"]])
+    if other:
+        return other(state, config)
     sd3 = config["_class_name"].startswith("SD3")
     names, out = SD3 if sd3 else FLUX, {}
     for name, tensor in state.items():
@@ -114,10 +164,10 @@ def check(path, folder, config):
     """Compare what diffusers reads with the folder."""
     import inspect
     from diffusers.loaders import single_file_utils as utils
-    name = "convert_sd3_transformer_checkpoint_to_diffusers" if config["_class_name"].startswith("SD3") else "convert_flux_transformer_checkpoint_to_diffusers"
+    name = f"convert_{FIRST[config['_class_name']]}_transformer_checkpoint_to_diffusers"
     # Its width is that of the published networks.
     source = inspect.getsource(getattr(utils, name))
-    width = config["num_attention_heads"] * config["attention_head_dim"]
+    width = config.get("num_attention_heads", 0) * config.get("attention_head_dim", 0)
     scope = dict(vars(utils))
     exec(source.replace("inner_dim = 3072", f"inner_dim = {width}"), scope)
     own, other = read(folder / "transformer"), scope[name](load_file(path))
@@ -136,7 +186,7 @@ def main():
     config = json.loads((arguments.folder / "transformer/config.json").read_text())
     state = transformer(read(arguments.folder / "transformer"), config)
     if arguments.out.suffix == ".gguf":
-        write_gguf(arguments.out, state, "sd3" if config["_class_name"].startswith("SD3") else "flux", arguments.type)
+        write_gguf(arguments.out, state, FIRST[config["_class_name"]], arguments.type)
         return
     if arguments.whole:
         state = {"model.diffusion_model." + name: tensor for name, tensor in state.items()}

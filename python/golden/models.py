@@ -12,16 +12,20 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLFlux2,
     AutoencoderTiny,
     ControlNetModel,
+    Flux2KleinPipeline,
     Flux2Transformer2DModel,
     FluxTransformer2DModel,
     SD3Transformer2DModel,
     UNet2DConditionModel,
+    ZImageTransformer2DModel,
 )
 from diffusers.utils import logging
 from safetensors.torch import save_file
-from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
+from transformers import (BertConfig, BertModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, Qwen3Config,
+                          Qwen3ForCausalLM, T5Config, T5EncoderModel)
 
 from weights import prefix_keys, randomize, rescale, rounded, scrub
 
@@ -180,6 +184,39 @@ def vae_tiny():
                        decoded=model.decode(latent).sample)
 
 
+def vae_squares(**changes):
+    """An AutoencoderKLFlux2 both ways, as its pipelines use it: normed squares of latents."""
+    model = randomize(AutoencoderKLFlux2(**KL | dict(block_out_channels=(4, 4, 8, 8), batch_norm_eps=1e-4) | changes), 30)
+    numbers = 4 * model.config.latent_channels
+    model.bn.running_mean.copy_(0.3 * noise(31, numbers))
+    model.bn.running_var.copy_(0.2 + noise(32, numbers).square())
+    picture, latent = noise(33, 1, 3, 32, 48).clamp(-1, 1), noise(34, 1, numbers, 2, 3)
+    mean = model.bn.running_mean.view(1, -1, 1, 1)
+    variance = model.bn.running_var.view(1, -1, 1, 1) + model.config.batch_norm_eps
+    squares, maps = Flux2KleinPipeline._patchify_latents, Flux2KleinPipeline._unpatchify_latents
+    decode = lambda: model.decode(maps(latent * variance.sqrt() + mean)).sample
+    rescale(model.decoder.conv_out, decode(), 0.4)
+    rounded(model, torch.bfloat16)
+    mean, variance = model.bn.running_mean.view(1, -1, 1, 1), model.bn.running_var.view(1, -1, 1, 1) + model.config.batch_norm_eps
+    means, logarithms = (squares(part) for part in model.encode(picture).latent_dist.parameters.chunk(2, 1))
+    moments = torch.cat([(means - mean) / variance.sqrt(), logarithms - variance.log()], 1)
+    return model, dict(picture=picture, moments=moments, latent=latent, decoded=decode())
+
+
+def chat(layers, **config):
+    """Hidden states of a Qwen3, of a text with padding behind it."""
+    model = randomize(Qwen3ForCausalLM(Qwen3Config(**config, max_position_embeddings=64, tie_word_embeddings=True)), 35)
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            parameter.data.add_(1)
+    ids = torch.randint(0, config["vocab_size"], (1, 13), generator=torch.Generator().manual_seed(36))
+    mask = torch.ones(1, 13, dtype=torch.long)
+    mask[0, 8:] = 0
+    states = model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+    return model, dict(input_ids=ids, attention_mask=mask, layers=torch.tensor(layers),
+                       last_hidden_state=torch.cat([states[layer] for layer in layers], -1))
+
+
 def t5(mask, **changes):
     """A T5 encoder on rows longer than half of the distances that it tells apart, one of them padded if `mask`."""
     config = T5Config(**(dict(vocab_size=40, d_model=20, d_kv=6, d_ff=28, num_layers=2, num_heads=3) | changes))
@@ -214,10 +251,32 @@ FLUX = {
     "flux_guided": dict(
         in_channels=16, num_layers=2, num_single_layers=1, attention_head_dim=12, num_attention_heads=2,
         joint_attention_dim=20, pooled_projection_dim=14, guidance_embeds=True, axes_dims_rope=(2, 4, 6)),
+    # With a picture to look at.
+    "flux_looking": dict(
+        in_channels=8, num_layers=1, num_single_layers=1, attention_head_dim=12, num_attention_heads=1,
+        joint_attention_dim=12, pooled_projection_dim=8, axes_dims_rope=(4, 4, 4), references=((4, 6),)),
+    # As Fill: takes more than it predicts.
+    "flux_filling": dict(
+        in_channels=48, out_channels=8, num_layers=1, num_single_layers=1, attention_head_dim=8, num_attention_heads=2,
+        joint_attention_dim=10, pooled_projection_dim=6, axes_dims_rope=(2, 2, 4)),
     # Without guidance, more single blocks than others.
     "flux_plain": dict(
         in_channels=12, num_layers=1, num_single_layers=2, attention_head_dim=8, num_attention_heads=3,
         joint_attention_dim=16, pooled_projection_dim=10, axes_dims_rope=(4, 2, 2)),
+}
+CHATS = {
+    # As FLUX.2 takes it: three layers side by side, padding that sees the text.
+    "chat_three_layers": dict(layers=(1, 2, 4), vocab_size=48, hidden_size=20, intermediate_size=28, num_hidden_layers=5,
+                              num_attention_heads=4, num_key_value_heads=2, head_dim=6),
+    # What comes out at the end, after the norm, beside what enters the first layer.
+    "chat_both_ends": dict(layers=(-1, 0), vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+                           num_attention_heads=2, num_key_value_heads=1, head_dim=10, rope_theta=1e4),
+}
+SQUARES = {
+    "vae_squares": {},
+    # A decoder of other widths, no convolutions around the latents.
+    "vae_squares_uneven": dict(decoder_block_out_channels=(8, 4, 4, 12), use_quant_conv=False, use_post_quant_conv=False,
+                               latent_channels=3, batch_norm_eps=0.02),
 }
 FLUX2 = {
     # Guided by a number, two blocks of the first kind.
@@ -229,6 +288,20 @@ FLUX2 = {
         in_channels=8, out_channels=12, num_layers=1, num_single_layers=2, attention_head_dim=14, num_attention_heads=1,
         joint_attention_dim=18, timestep_guidance_channels=64, mlp_ratio=2.6, rope_theta=500, guidance_embeds=False,
         axes_dims_rope=(2, 4, 2, 6)),
+    # With two pictures to look at.
+    "flux2_looking": dict(
+        in_channels=8, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=1, joint_attention_dim=12,
+        timestep_guidance_channels=16, guidance_embeds=False, axes_dims_rope=(4, 4, 4, 4), references=((2, 3), (4, 1))),
+}
+
+Z_IMAGE = {
+    # Texts of one length, a picture that must be filled up.
+    "z_image": dict(latents=(6, 10), texts=(7, 7), in_channels=4, dim=24, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2,
+                    cap_feat_dim=10, axes_dims=(4, 4, 4)),
+    # Texts of one group and of two, a picture of whole groups, queries and keys as they are.
+    "z_image_uneven": dict(latents=(8, 16), texts=(5, 40), in_channels=3, dim=20, n_layers=1, n_refiner_layers=2, n_heads=1,
+                           n_kv_heads=1, qk_norm=False, cap_feat_dim=12, axes_dims=(8, 4, 8), rope_theta=100.0, t_scale=500.0,
+                           norm_eps=1e-4),
 }
 
 
@@ -268,7 +341,9 @@ def unpack(tokens, height, width):
 
 def flux(name):
     """A transformer of FLUX on two latents that are not square, its weights stored in f16."""
-    model = randomize(FluxTransformer2DModel(**FLUX[name]), 19)
+    options = dict(FLUX[name])
+    references = options.pop("references", ())
+    model = randomize(FluxTransformer2DModel(**options), 19)
     gates_open(model)
     config, (height, width) = model.config, (6, 10)
     inputs = dict(sample=noise(24, 2, config.in_channels // 4, height, width), timestep=torch.tensor([0.8125, 0.8125]),
@@ -277,36 +352,64 @@ def flux(name):
     if config.guidance_embeds:
         inputs["guidance"] = torch.tensor([3.5, 2.25])
     rows, columns = torch.meshgrid(torch.arange(height // 2), torch.arange(width // 2), indexing="ij")
-    places = torch.stack([torch.zeros_like(rows), rows, columns], -1).reshape(-1, 3).float()
+    places = [torch.stack([torch.zeros_like(rows), rows, columns], -1).reshape(-1, 3).float()]
+    looked_at = {f"reference_{i}": noise(40 + i, 2, config.in_channels // 4, *size) for i, size in enumerate(references)}
+    places += [torch.cartesian_prod(torch.tensor([1.0]), torch.arange(h / 2), torch.arange(w / 2)) for h, w in references]
 
     def run():
         rest = {key: inputs[key] for key in list(inputs)[1:]}
-        tokens = model(hidden_states=pack(inputs["sample"]), img_ids=places, txt_ids=torch.zeros(7, 3), **rest).sample
-        return unpack(tokens, height, width)
+        pictures = torch.cat([pack(latents) for latents in (inputs["sample"], *looked_at.values())], 1)
+        tokens = model(hidden_states=pictures, img_ids=torch.cat(places), txt_ids=torch.zeros(7, 3), **rest).sample
+        return unpack(tokens[:, :height * width // 4], height, width)
 
     rescale(model.proj_out, run(), 1.0)
     rounded(model, torch.float16)
-    return model, inputs | dict(output=run())
+    return model, inputs | looked_at | dict(output=run())
 
 
 def flux2(name):
     """A transformer of FLUX.2 on two latents that are not square, its weights stored in f16."""
-    model = randomize(Flux2Transformer2DModel(**FLUX2[name]), 27)
+    options = dict(FLUX2[name])
+    references = options.pop("references", ())
+    model = randomize(Flux2Transformer2DModel(**options), 27)
     gates_open(model)
     config, (height, width), tokens = model.config, (3, 5), 7
     inputs = dict(sample=noise(28, 2, config.in_channels, height, width), timestep=torch.tensor([0.8125, 0.8125]),
                   encoder_hidden_states=noise(29, 2, tokens, config.joint_attention_dim))
     if config.guidance_embeds:
         inputs["guidance"] = torch.tensor([3.5, 2.25])
-    places = torch.cartesian_prod(torch.arange(1), torch.arange(height), torch.arange(width), torch.arange(1))
+    grid = lambda time, h, w: torch.cartesian_prod(torch.tensor([time]), torch.arange(h), torch.arange(w), torch.arange(1))
+    places = torch.cat([grid(0, height, width)] + [grid(10 + 10 * i, *size) for i, size in enumerate(references)])
+    looked_at = {f"reference_{i}": noise(43 + i, 2, config.in_channels, *size) for i, size in enumerate(references)}
     words = torch.cartesian_prod(torch.arange(1), torch.arange(1), torch.arange(1), torch.arange(tokens))
 
     def run():
         rest = {key: inputs[key] for key in list(inputs)[1:]}
-        packed = model(hidden_states=inputs["sample"].flatten(2).mT, img_ids=places, txt_ids=words, **rest).sample
-        return packed.mT.unflatten(2, (height, width))
+        pictures = torch.cat([latents.flatten(2).mT for latents in (inputs["sample"], *looked_at.values())], 1)
+        packed = model(hidden_states=pictures, img_ids=places, txt_ids=words, **rest).sample
+        return packed[:, :height * width].mT.unflatten(2, (height, width))
 
     rescale(model.proj_out, run(), 1.0)
+    rounded(model, torch.float16)
+    return model, inputs | looked_at | dict(output=run())
+
+
+def z_image(latents, texts, **config):
+    """A transformer of Z-Image on two latents that are not square, its weights stored in f16."""
+    model = randomize(ZImageTransformer2DModel(**config), 37)
+    for name, parameter in model.named_parameters():
+        if "norm" in name and parameter.ndim == 1:
+            parameter.data.add_(1)
+    # A layer whose size no config says: files with many zeros are packed well.
+    model.t_embedder.mlp[0].weight.mul_(torch.arange(256) % 16 == 0)
+    text = noise(38, 2, max(texts), model.config.cap_feat_dim)
+    inputs = dict(sample=noise(39, 2, model.config.in_channels, *latents), timestep=torch.tensor([0.1875, 0.1875]),
+                  encoder_hidden_states=text)
+    if len(set(texts)) > 1:
+        inputs["encoder_attention_mask"] = torch.tensor([[int(i < count) for i in range(max(texts))] for count in texts])
+    words = [states[:count] for states, count in zip(text, texts)]
+    run = lambda: torch.stack(model(list(inputs["sample"].unsqueeze(2)), inputs["timestep"], words).sample).squeeze(2)
+    rescale(model.all_final_layer["2-1"].linear, run(), 1.0)
     rounded(model, torch.float16)
     return model, inputs | dict(output=run())
 
@@ -322,6 +425,7 @@ MODELS = {
     **{name: (lambda name=name: sd3(name), torch.float16) for name in SD3},
     **{name: (lambda name=name: flux(name), torch.float16) for name in FLUX},
     **{name: (lambda name=name: flux2(name), torch.float16) for name in FLUX2},
+    **{name: (lambda config=config: z_image(**config), torch.float16) for name, config in Z_IMAGE.items()},
     "vae_kl": (vae_kl, torch.bfloat16),
     "vae_kl_plain": (lambda: vae_kl(use_quant_conv=False, use_post_quant_conv=False, mid_block_add_attention=False),
                      torch.bfloat16),
@@ -329,6 +433,8 @@ MODELS = {
     "t5_plain": (lambda: t5(False, relative_attention_num_buckets=16, relative_attention_max_distance=40),
                  torch.float32),
     "vae_tiny": (vae_tiny, torch.float16),
+    **{name: (lambda changes=changes: vae_squares(**changes), torch.bfloat16) for name, changes in SQUARES.items()},
+    **{name: (lambda config=config: chat(**config), torch.float32) for name, config in CHATS.items()},
 }
 
 

@@ -5,6 +5,7 @@
 //! [`Request`] and a row.
 
 mod bare;
+mod limits;
 mod pictures;
 mod preset;
 mod recall;
@@ -12,6 +13,7 @@ mod seed;
 mod speedup;
 mod tool;
 
+pub(crate) use limits::MAX_SIDE;
 pub use pictures::{Control, Init};
 pub use preset::{PRESETS, Preset};
 pub use seed::{parse_seed, random_seed};
@@ -20,6 +22,7 @@ pub use tool::{EditSteps, Tool};
 
 use std::{fmt, ops::RangeInclusive};
 
+use limits::{DEFAULT_VARIATION, MAX_PROMPT};
 use ondine_graph::{NDArray, Result, fail};
 
 use crate::{
@@ -78,6 +81,9 @@ pub struct Request {
     pub strength: Option<f64>,
     /// Pictures that steer the drawing.
     pub controls: Vec<Control>,
+    /// Pictures that the model looks at, `[1, 3, height, width]`, red, green and blue in 0..1, of sizes of their own in
+    /// whole latents; the picture is as large as the first, if no size is asked for.
+    pub references: Vec<NDArray>,
     /// Scale of guidance by the picture, of models that change one (Brooks et al. 2023).
     pub image_guidance: Option<f32>,
     /// Noise that is mixed into the seed's, and how much of it, 0 to 1: another picture that is like it.
@@ -95,14 +101,6 @@ pub struct Request {
     /// True to keep the latents of every step for [`Pictures::dump`](crate::pipeline::Pictures::dump).
     pub keep_latents: bool,
 }
-
-/// The share of a variation's noise that is mixed in if it is not said.
-const DEFAULT_VARIATION: f64 = 0.1;
-
-/// The largest prompt, in bytes; encoders read a few hundred.
-const MAX_PROMPT: usize = 16 << 10;
-/// The largest side of a picture in pixels.
-pub(crate) const MAX_SIDE: usize = 16 << 10;
 
 impl Request {
     /// Refuses what no model can draw.

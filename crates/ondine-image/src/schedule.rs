@@ -17,7 +17,7 @@ mod keys;
 
 pub use choices::{
     Algorithm, BetaSchedule, ConsistencyOptions, EdmOptions, FinalSigma, FlowOptions, Prediction, SigmaSchedule,
-    SolverOptions, SolverType, Spacing, Variance,
+    SolverOptions, SolverType, Spacing, Variance, empirical_mu,
 };
 pub use classes::SchedulerClass;
 pub use config::SchedulerConfig;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ondine_graph::{Error, ErrorKind, NDArray, write_safetensors};
 use ondine_image::{
-    pipeline::{Event, TextToImage},
+    pipeline::{Event, Size, TextToImage},
     prompt::emphasis::Emphasis,
     request::{Init, Request},
 };
@@ -26,8 +26,10 @@ fn write_network(folder: &Path, class: &str, config: &Value) {
             let count: usize = weight.shape.iter().product();
             let scale = if weight.shape.len() > 1 { (weight.shape[0] as f32 / count as f32).sqrt() } else { 0.3 };
             let seed = weights.len();
-            let values: Vec<f32> =
-                (0..count).map(|i| scale * (1.7 * ((seed * 7919 + i) % 9973) as f32).sin()).collect();
+            let value = |i: usize| scale * (1.7 * ((seed * 7919 + i) % 9973) as f32).sin();
+            // Variances are above 0.
+            let offset = if weight.path.ends_with("running_var") { 0.5 } else { 0.0 };
+            let values: Vec<f32> = (0..count).map(|i| offset + value(i)).collect();
             weights.push((weight.path.to_string(), NDArray::new(&weight.shape, &values).unwrap()));
         }
     }
@@ -353,4 +355,159 @@ fn texts_that_a_transformer_does_not_take_are_told() {
         let error = open(&parts, json!({})).unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
     }
+}
+
+/// A small `FLUX.2`, whose text is two states of a language model, 16 wide together.
+fn chat_parts(more: Value) -> Vec<Part> {
+    let chat = json!({"architectures": ["Qwen3ForCausalLM"], "vocab_size": 288, "hidden_size": 8, "intermediate_size": 12,
+        "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 4, "max_position_embeddings": 600,
+        "tie_word_embeddings": true});
+    let config = json!({"in_channels": 16, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 8,
+        "num_attention_heads": 1, "joint_attention_dim": 16, "timestep_guidance_channels": 8, "guidance_embeds": false,
+        "axes_dims_rope": [2, 2, 2, 2]});
+    let vae = json!({"block_out_channels": [8], "down_block_types": ["DownEncoderBlock2D"],
+        "up_block_types": ["UpDecoderBlock2D"], "layers_per_block": 1, "norm_num_groups": 4, "latent_channels": 4});
+    vec![
+        ("text_encoder", "Qwen3ForCausalLM", chat),
+        ("transformer", "Flux2Transformer2DModel", with(config, more)),
+        ("vae", "AutoencoderKLFlux2", vae),
+    ]
+}
+
+fn open_chat(parts: &[Part], more: Value) -> Result<TextToImage, Error> {
+    let folder = tempfile::tempdir().unwrap();
+    write_folder(folder.path(), parts, more);
+    let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ondine-models/tests/tokenizers/chat");
+    for file in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
+        std::fs::copy(tokenizer.join(file), folder.path().join("tokenizer").join(file)).unwrap();
+    }
+    TextToImage::open(Source::folder(folder.path())?, Device::cpu(None)?, None)
+}
+
+#[test]
+fn what_a_language_model_reads_guides() {
+    let layers = |layers: Value| json!({"ondine": {"text_layers": layers}, "is_distilled": true});
+    let model = open_chat(&chat_parts(json!({})), layers(json!([1, 2]))).unwrap();
+    let size = |request: Request| Request { width: Some(8), height: Some(6), ..request };
+    let draw = |model: &TextToImage, prompt: &str| {
+        model.draw(&size(Request { steps: Some(2), ..Request::new(prompt) }), &mut |_| {}).unwrap().images().to_f32()
+    };
+    let plain = draw(&model, "a b");
+    assert!(plain.iter().all(|x| x.is_finite()) && plain.iter().any(|x| (0.01..0.99).contains(x)));
+    assert!(draw(&model, "a c") != plain && draw(&model, "(a b:1.5)") != plain, "the text makes no difference");
+    let others = open_chat(&chat_parts(json!({})), layers(json!([0, -1]))).unwrap();
+    assert!(draw(&others, "a b") != plain, "the layers make no difference");
+    for (distilled, usual) in [(true, (Some(4), Some(1.0))), (false, (Some(50), Some(4.0)))] {
+        let more = with(layers(json!([1, 2])), json!({"is_distilled": distilled}));
+        let model = open_chat(&chat_parts(json!({})), more).unwrap();
+        let told = model.draw(&size(Request::new("a")), &mut |_| {}).unwrap().infotext(0);
+        assert_eq!((told.steps, told.cfg_scale), usual, "distilled: {distilled}");
+    }
+    for (of_transformer, more, message) in [
+        (json!({}), json!({}), "the states at layer 9 of a text encoder with 2 layers"),
+        (json!({}), layers(json!([1])), "takes text of width 16, the states of the text encoder are 8 wide"),
+        (json!({}), layers(json!([])), "text_layers: 0 layers are named"),
+        (json!({"joint_attention_dim": 24}), layers(json!([1, 2])), "takes text of width 24"),
+    ] {
+        let error = open_chat(&chat_parts(of_transformer), more).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+/// A small `Z-Image`, whose text encoder has no head.
+fn stream_parts() -> Vec<Part> {
+    let mut parts = chat_parts(json!({}));
+    parts[0].1 = "Qwen3Model";
+    parts[0].2["architectures"] = json!(["Qwen3Model"]);
+    let config = json!({"in_channels": 4, "dim": 12, "n_layers": 1, "n_refiner_layers": 1, "n_heads": 1, "n_kv_heads": 1,
+        "cap_feat_dim": 8, "axes_dims": [4, 4, 4]});
+    parts[1] = ("transformer", "ZImageTransformer2DModel", config);
+    parts[2] = ("vae", "AutoencoderKL", vae(json!({})));
+    parts
+}
+
+#[test]
+fn a_scale_of_guidance_counts_as_its_pipelines_count() {
+    let model = open_chat(&stream_parts(), json!({})).unwrap();
+    let draw = |guidance: Option<f32>| {
+        let mut warnings = Vec::new();
+        let request = Request { guidance, width: Some(8), height: Some(6), ..request() };
+        let pictures = model.draw(&request, &mut |event| {
+            if let Event::Warning(text) = event {
+                warnings.push(text.to_owned());
+            }
+        });
+        (pictures.unwrap().images().to_f32(), warnings.iter().any(|text| text.contains("without guidance")))
+    };
+    let (usual, warned) = draw(None);
+    assert!(!warned && draw(Some(0.0)) == (usual.clone(), false));
+    let (guided, warned) = draw(Some(1.0));
+    assert!(warned && guided != usual);
+}
+
+#[test]
+fn pictures_that_a_model_looks_at_make_a_difference() {
+    let model = open_chat(&chat_parts(json!({})), json!({"ondine": {"text_layers": [1, 2]}})).unwrap();
+    let picture = |height: usize, width: usize, value: f32| {
+        NDArray::new(&[1, 3, height, width], &vec![value; 3 * height * width]).unwrap()
+    };
+    let request = |references: Vec<NDArray>| Request { references, guidance: Some(1.0), ..request() };
+    let draw = |references| model.draw(&request(references), &mut |_| {});
+    let one = draw(vec![picture(6, 8, 0.25)]).unwrap();
+    assert_eq!((one.size().height, one.size().width), (6, 8), "as large as the first");
+    assert!(one.infotext(0).extra.contains(&("Reference pictures".to_owned(), "1".to_owned())));
+    let images = |references| draw(references).unwrap().images().to_f32();
+    let one = one.images().to_f32();
+    assert!(one.iter().all(|x| x.is_finite()));
+    assert!(images(vec![picture(6, 8, 0.75)]) != one && images(vec![picture(6, 8, 0.25), picture(2, 4, 0.5)]) != one);
+    for (references, message) in [
+        (vec![picture(6, 8, 0.5); 5], "5 pictures to look at are given; the model looks at up to 4"),
+        (vec![picture(6, 7, 0.5)], "not [1, 3, height, width] in multiples of 2"),
+        (vec![NDArray::new(&[2, 3, 2, 2], &[0.5_f32; 24]).unwrap()], "shape [2, 3, 2, 2]"),
+    ] {
+        let sized = Request { width: Some(8), height: Some(6), ..request(references) };
+        let error = model.draw(&sized, &mut |_| {}).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+    let blind = open(&parts(json!({}), json!({})), json!({})).unwrap();
+    let error = blind.draw(&request(vec![picture(8, 8, 0.5)]), &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("looks at no picture beside the one that it draws"), "{error}");
+    assert_eq!(
+        (model.reference_size(7, 5), blind.reference_size(9, 8)),
+        (Size { width: 6, height: 4 }, Size { width: 8, height: 7 })
+    );
+    let largest = model.reference_size(4000, 1000);
+    assert!(largest.width * largest.height <= 128 * 128 && largest.width == 256, "{largest:?}");
+}
+
+/// A small `FLUX.1 Fill`, which takes the pixels of a mask beside the picture without them.
+fn fill_parts() -> Vec<Part> {
+    let second = with(text(8, 8), json!({"max_position_embeddings": 512}));
+    let config = json!({"in_channels": 4 * (4 + 4 + 4), "out_channels": 16, "num_layers": 1, "num_single_layers": 1,
+        "attention_head_dim": 8, "num_attention_heads": 1, "joint_attention_dim": 8, "pooled_projection_dim": 8,
+        "guidance_embeds": true, "axes_dims_rope": [2, 2, 4]});
+    let of_vae = json!({"block_out_channels": [8, 8], "down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D"],
+        "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D"]});
+    vec![
+        ("text_encoder", "CLIPTextModel", text(8, 8)),
+        ("text_encoder_2", "CLIPTextModel", second),
+        ("transformer", "FluxTransformer2DModel", config),
+        ("vae", "AutoencoderKL", vae(of_vae)),
+    ]
+}
+
+#[test]
+fn what_a_mask_shows_is_filled_in() {
+    let model = open(&fill_parts(), json!({})).unwrap();
+    let draw = |request: Request| model.draw(&request, &mut |_| {}).unwrap();
+    let request = || Request { init: Some(init(true)), ..request() };
+    let filled = draw(request());
+    assert_eq!(filled.infotext(0).cfg_scale, Some(30.0));
+    let filled = filled.images().to_f32();
+    assert!(filled.iter().enumerate().all(|(i, x)| i % 8 < 4 || *x == 0.25), "outside of the mask");
+    let whole = draw(Request { init: Some(init(false)), strength: Some(1.0), ..request() }).images().to_f32();
+    assert!(
+        filled.iter().zip(&whole).enumerate().any(|(i, (a, b))| i % 8 < 4 && a != b),
+        "the mask makes no difference"
+    );
 }

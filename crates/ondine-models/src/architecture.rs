@@ -1,6 +1,6 @@
 //! What an architecture is: how its graphs are built, what its checkpoints hold, and the facts that pipelines ask for.
 
-use ondine_graph::{Graph, Result, Weights, recipe::Recipes};
+use ondine_graph::{Graph, Result, Weights, fail, recipe::Recipes};
 
 use crate::weights::Rename;
 
@@ -54,13 +54,26 @@ pub struct GraphSizes {
     pub skip: usize,
     /// True if a denoiser takes what networks make that steer it.
     pub control: bool,
+    /// Pictures that a denoiser looks at beside the one that it draws.
+    pub references: usize,
     /// True if a denoiser shall yield its deep maps, and have a function that takes them.
     pub deep: bool,
+    /// The states of a language model that are a text, if it is to read one.
+    pub states: Option<HiddenStates>,
 }
 
 impl Default for GraphSizes {
     fn default() -> Self {
-        Self { multiple: 1, mask: false, time_ids: 6, skip: 0, control: false, deep: false }
+        Self {
+            multiple: 1,
+            mask: false,
+            time_ids: 6,
+            skip: 0,
+            control: false,
+            references: 0,
+            deep: false,
+            states: None,
+        }
     }
 }
 
@@ -69,6 +82,67 @@ impl Default for GraphSizes {
 pub struct TextFacts {
     /// The longest sequence that it can read.
     pub max_tokens: usize,
+}
+
+/// Which hidden states of a language model are a text, side by side in width, counted as in transformers: `k` is what
+/// enters layer `k`, and one more than the last what the final norm yields; negative numbers count from the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HiddenStates([Option<i32>; Self::MOST]);
+
+impl HiddenStates {
+    /// The most that are taken together.
+    pub const MOST: usize = 8;
+
+    /// Those of this one number.
+    #[must_use]
+    pub const fn one(index: i32) -> Self {
+        let mut all = [None; Self::MOST];
+        all[0] = Some(index);
+        Self(all)
+    }
+
+    /// Those of three numbers.
+    #[must_use]
+    pub const fn three([a, b, c]: [i32; 3]) -> Self {
+        let mut all = Self::one(a).0;
+        (all[1], all[2]) = (Some(b), Some(c));
+        Self(all)
+    }
+
+    /// Those of these numbers.
+    ///
+    /// # Errors
+    /// If there are none, or more than [`HiddenStates::MOST`].
+    pub fn of(indices: &[i32]) -> Result<Self> {
+        if indices.is_empty() || indices.len() > Self::MOST {
+            let (count, most) = (indices.len(), Self::MOST);
+            fail!(Argument, "{count} layers are named whose states are the text; name 1 to {most}");
+        }
+        let mut all = [None; Self::MOST];
+        all.iter_mut().zip(indices).for_each(|(place, index)| *place = Some(*index));
+        Ok(Self(all))
+    }
+
+    /// The numbers, from 0 to `layers`, of a model with so many layers.
+    ///
+    /// # Errors
+    /// If it has fewer.
+    pub fn indices(&self, layers: usize) -> Result<Vec<usize>> {
+        let all = i64::try_from(layers).unwrap_or(i64::MAX).saturating_add(1);
+        let index = |index: i32| {
+            let index = i64::from(index);
+            let counted = if index < 0 { all + index } else { index };
+            match usize::try_from(counted) {
+                Ok(found) if counted < all => Ok(found),
+                _ => fail!(
+                    Argument,
+                    "the text is to be the states at layer {index} of a text encoder with {layers} layers; it has those at \
+                     0 to {layers}"
+                ),
+            }
+        };
+        self.0.iter().flatten().map(|given| index(*given)).collect()
+    }
 }
 
 /// The facts of a network that makes pictures larger.
@@ -118,6 +192,19 @@ pub struct DenoiserFacts {
     pub text: TextLayout,
     /// What goes with rectified flow, if that is what it was trained on.
     pub flow: Option<FlowFacts>,
+    /// The pictures that it can look at beside the one that it draws.
+    pub references: References,
+}
+
+/// The pictures that a denoiser can look at beside the one that it draws, as further tokens of its sequence: inputs
+/// [`REFERENCES`](crate::blocks::REFERENCES), latents like those of the picture, of sizes of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct References {
+    /// How many.
+    pub most: usize,
+    /// Width and height in pixels that it was trained on, if these are all; that of the closest shape is meant for a
+    /// picture.
+    pub sizes: &'static [[usize; 2]],
 }
 
 /// How a denoiser is guided.
@@ -148,6 +235,17 @@ pub enum TextLayout {
         /// Tokens of the last encoder.
         tokens: usize,
     },
+    /// States of a language model that reads the text as what somebody said.
+    Chat {
+        /// Which states.
+        states: HiddenStates,
+        /// The most tokens that it reads, with what stands around the text.
+        tokens: usize,
+        /// True if it always reads so many: its padding, which sees the text, is part of it.
+        padded: bool,
+        /// What is written before the text and after it.
+        around: [&'static str; 2],
+    },
 }
 
 /// The facts of a denoiser on rectified flow.
@@ -155,12 +253,30 @@ pub enum TextLayout {
 pub struct FlowFacts {
     /// What timesteps, which end at 1000, are divided by before the network takes them.
     pub time_divisor: f32,
+    /// True if it takes what is left to 1 of a timestep, and predicts the way from noise to picture.
+    pub to_picture: bool,
     /// True if levels go evenly from 1 to one step before they are shifted, and not to the end of the table.
     pub even_levels: bool,
     /// Steps of a drawing if nobody says how many.
     pub steps: usize,
-    /// Scale of guidance if nobody says another; 1 of networks that were distilled to need none.
+    /// Scale of guidance if nobody says another; of networks that were distilled to need none, [`Self::unguided`].
     pub guidance: f32,
+    /// The scale that does not guide, as the network's pipelines count: 1 by Ho and Salimans 2022, or 0 where the scale
+    /// is how far it leads away from what the prompt alone predicts.
+    pub unguided: f32,
+    /// Steps and guidance of a network that was distilled to draw in a few, where only pipelines say whether it was.
+    pub distilled: Option<(usize, f32)>,
+    /// What moves levels by the size of the picture.
+    pub shift: LevelShift,
+}
+
+/// What moves the noise levels of a drawing by its size, where the scheduler lets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LevelShift {
+    /// A line through the lengths and shifts that the scheduler's config names.
+    Line,
+    /// What was found by trying for `FLUX.2`, by size and number of steps.
+    Empirical,
 }
 
 /// The latents of an autoencoder.

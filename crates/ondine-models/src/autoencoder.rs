@@ -2,6 +2,7 @@
 
 pub mod kl;
 mod options;
+pub mod squares;
 pub mod tiny;
 
 pub use options::Options;

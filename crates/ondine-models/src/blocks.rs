@@ -14,7 +14,9 @@ mod rotary;
 mod time;
 
 pub use attention::{AttentionSpec, Projections, Transformer2D, attention, feed_forward, geglu, transformer_2d};
-pub use joint::{Heads, JointBlock, JointOptions, gated, joint_block, single_block};
+pub use joint::{
+    Heads, JointBlock, JointOptions, NORM_EPS, REFERENCES, gated, joint_block, one_sequence, single_block,
+};
 pub use layers::{conv_same, conv2d, embedding, group_norm, layer_norm, linear, positions, rms_norm};
 pub use modulation::{Modulation, continuous_norm, modulated, modulation_parts, modulations, plain_layer_norm};
 pub use module::Module;

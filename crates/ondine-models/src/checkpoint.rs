@@ -15,6 +15,7 @@ mod text;
 mod tokenizer_files;
 pub(crate) mod transformer;
 mod unet;
+mod z_image;
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -92,6 +93,8 @@ const ALONE: &[(&str, &str)] = &[
     ("joint_blocks.0.x_block.attn.qkv.weight", TRANSFORMER),
     ("double_blocks.0.img_attn.qkv.weight", TRANSFORMER),
     ("transformer_blocks.0.attn.add_q_proj.weight", TRANSFORMER),
+    ("noise_refiner.0.attention.qkv.weight", TRANSFORMER),
+    ("noise_refiner.0.attention.to_q.weight", TRANSFORMER),
 ];
 
 /// Tensors of models of other kinds, by a part of a name.

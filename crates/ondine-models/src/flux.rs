@@ -1,14 +1,17 @@
 //! The transformer of `FLUX.1` (Black Forest Labs 2024), as in diffusers: `FluxTransformer2DModel`. Text and picture
 //! have weights of their own in the first blocks and the same in the others; positions turn queries and keys.
 
-use ondine_graph::{Activation, DType, Graph, Result, Value, fail};
+use ondine_graph::{Activation, DType, Dim, Graph, Result, Value, fail};
 use serde::Deserialize;
 
 use crate::{
-    architecture::{Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, Role, TextLayout},
+    architecture::{
+        Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, LevelShift, References, Role,
+        TextLayout,
+    },
     blocks::{
-        Axes, Conditions, Heads, JointBlock, JointOptions, Module, TextPositions, continuous_norm, joint_block, linear,
-        single_block, time_text_embedding,
+        Axes, Conditions, Heads, JointBlock, JointOptions, Module, NORM_EPS, REFERENCES, TextPositions,
+        continuous_norm, joint_block, linear, one_sequence, single_block, time_text_embedding,
     },
     config::{self, MAX_DEPTH, MAX_WIDTH, all_bounded, supported},
 };
@@ -112,8 +115,12 @@ impl Config {
     /// What pipelines ask for.
     #[must_use]
     pub fn facts(&self) -> DenoiserFacts {
-        let (guidance, steps, scale) =
-            if self.guidance_embeds { (GuidanceInput::Number, 28, 3.5) } else { (GuidanceInput::Passes, 4, 1.0) };
+        let fills = self.in_channels != self.out();
+        let (guidance, steps, scale) = match self.guidance_embeds {
+            true if fills => (GuidanceInput::Number, 50, 30.0),
+            true => (GuidanceInput::Number, 28, 3.5),
+            false => (GuidanceInput::Passes, 4, 1.0),
+        };
         DenoiserFacts {
             channels: self.in_channels / (SQUARE * SQUARE),
             predicted: self.out() / (SQUARE * SQUARE),
@@ -125,16 +132,48 @@ impl Config {
             most: None,
             guidance,
             text: TextLayout::Last { tokens: 512 },
-            flow: Some(FlowFacts { time_divisor: TIME_SCALE, even_levels: true, steps, guidance: scale }),
+            flow: Some(FlowFacts {
+                time_divisor: TIME_SCALE,
+                to_picture: false,
+                even_levels: true,
+                steps,
+                guidance: scale,
+                unguided: 1.0,
+                distilled: None,
+                shift: LevelShift::Line,
+            }),
+            references: References { most: usize::from(!fills), sizes: &SIZES },
         }
     }
 }
+
+/// Sizes of the pictures that `Kontext` was trained to look at: width and height.
+const SIZES: [[usize; 2]; 17] = [
+    [672, 1568],
+    [688, 1504],
+    [720, 1456],
+    [752, 1392],
+    [800, 1328],
+    [832, 1248],
+    [880, 1184],
+    [944, 1104],
+    [1024, 1024],
+    [1104, 944],
+    [1184, 880],
+    [1248, 832],
+    [1328, 800],
+    [1392, 752],
+    [1456, 720],
+    [1504, 688],
+    [1568, 672],
+];
 
 /// Builds the network.
 ///
 /// Inputs: `sample` `[batch, in_channels / 4, height, width]`, whose sides are even, `timestep` `[batch]` from 0 to 1,
 /// `encoder_hidden_states` `[batch, tokens, joint_attention_dim]`, `pooled_projections`
-/// `[batch, pooled_projection_dim]`; by config also `guidance` `[batch]`, the scale. Output: `out_sample`
+/// `[batch, pooled_projection_dim]`; by config also `guidance` `[batch]`, the scale, and by options
+/// [`REFERENCES`] like `sample`, each of its size. Output: `out_sample`
 /// `[batch, out_channels / 4, height, width]`.
 ///
 /// # Errors
@@ -142,7 +181,7 @@ impl Config {
 pub fn build(config: &Config, options: &JointOptions) -> Result<Graph> {
     config.check()?;
     let width = config.width();
-    let JointOptions { batch, tokens, rows, columns } = options;
+    let JointOptions { batch, tokens, rows, columns, .. } = options;
     let mut graph = Graph::new();
     let m = &mut Module::root(&mut graph);
     let (taken, predicted) = (config.in_channels / (SQUARE * SQUARE), config.out() / (SQUARE * SQUARE));
@@ -161,12 +200,18 @@ pub fn build(config: &Config, options: &JointOptions) -> Result<Graph> {
     let guidance = guidance.map(|scale| m.affine(scale, TIME_SCALE, 0.0)).transpose()?;
     let cond = time_text_embedding(&mut m.at("time_text_embed"), &Conditions { timestep, guidance, pooled }, width)?;
     let cond = m.activation(Activation::Silu, cond)?;
-    let x = packed(m, sample, options)?;
+    let mut pictures = vec![packed(m, sample, [batch, rows, columns])?];
+    for (name, [rows, columns]) in REFERENCES.iter().zip(&options.references) {
+        let shape = vec![batch.clone(), taken.into(), rows * SQUARE, columns * SQUARE];
+        let picture = m.input(name, DType::F32, shape);
+        pictures.push(packed(m, picture, [batch, rows, columns])?);
+    }
+    let x = one_sequence(m, &pictures)?;
     let mut x = linear(&mut m.at("x_embedder"), x, width, true)?;
     let mut text = linear(&mut m.at("context_embedder"), text, width, true)?;
-    let rotary = config.axes().tables(&mut m.at("pos_embed"), options, TextPositions::Origin)?;
+    let rotary = config.axes().tables(&mut m.at("pos_embed"), options, TextPositions::Origin, 1)?;
     let (count, head) = (config.num_attention_heads, config.attention_head_dim);
-    let heads = Heads { count, width: head, normed: true, bias: true, rotary: Some(rotary) };
+    let heads = Heads { count, width: head, normed: Some(NORM_EPS), bias: true, rotary: Some(rotary), lengths: None };
     for layer in 0..config.num_layers {
         let m = &mut m.at(format_args!("transformer_blocks.{layer}"));
         [text, x] = joint_block(m, [text, x], cond, &heads, JointBlock::default())?;
@@ -176,8 +221,7 @@ pub fn build(config: &Config, options: &JointOptions) -> Result<Graph> {
         let m = &mut m.at(format_args!("single_transformer_blocks.{layer}"));
         both = single_block(m, both, cond, &heads, 4 * width)?;
     }
-    let end = m.dim(both, 1);
-    let x = m.slice(both, 1, tokens.clone(), end)?;
+    let x = m.slice(both, 1, tokens.clone(), tokens + &(rows * columns))?;
     let x = continuous_norm(&mut m.at("norm_out"), x, cond, true)?;
     let x = linear(&mut m.at("proj_out"), x, config.out(), true)?;
     let squares = vec![batch.clone(), rows.clone(), columns.clone(), predicted.into(), SQUARE.into(), SQUARE.into()];
@@ -189,8 +233,7 @@ pub fn build(config: &Config, options: &JointOptions) -> Result<Graph> {
 }
 
 /// Squares of latents as tokens, channels before places: `[batch, rows * columns, channels * 4]`.
-fn packed(m: &mut Module<'_>, sample: Value, options: &JointOptions) -> Result<Value> {
-    let JointOptions { batch, rows, columns, .. } = options;
+fn packed(m: &mut Module<'_>, sample: Value, [batch, rows, columns]: [&Dim; 3]) -> Result<Value> {
     let channels = m.dim(sample, 1);
     let squares = vec![batch.clone(), channels.clone(), rows.clone(), SQUARE.into(), columns.clone(), SQUARE.into()];
     let x = m.reshape(sample, squares)?;
@@ -202,8 +245,8 @@ fn facts(json: &str) -> Result<DenoiserFacts> {
     Ok(Config::from_json(json)?.facts())
 }
 
-fn functions(json: &str, _: GraphSizes) -> Result<Functions> {
-    let mut graph = build(&Config::from_json(json)?, &JointOptions::default())?;
+fn functions(json: &str, sizes: GraphSizes) -> Result<Functions> {
+    let mut graph = build(&Config::from_json(json)?, &JointOptions::looking_at(sizes.references))?;
     for symbol in ["height", "width"] {
         graph.expect(symbol, NATIVE / SQUARE);
     }

@@ -2,14 +2,17 @@
 //! text and picture have weights of their own in the first blocks and the same in the others; all blocks of a kind
 //! are modulated alike, feed-forwards are gated, and no layer has a bias.
 
-use ondine_graph::{Activation, DType, Graph, Result, Value, fail};
+use ondine_graph::{Activation, DType, Dim, Graph, Result, Value, fail};
 use serde::Deserialize;
 
 use crate::{
-    architecture::{Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, Role, TextLayout},
+    architecture::{
+        Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, HiddenStates, LevelShift,
+        References, Role, TextLayout,
+    },
     blocks::{
-        Axes, Heads, JointOptions, Modulation, Module, TextPositions, continuous_norm, gated, linear, modulated,
-        modulations, plain_layer_norm, sinusoid, timestep_embedding,
+        Axes, Heads, JointOptions, Modulation, Module, NORM_EPS, REFERENCES, TextPositions, continuous_norm, gated,
+        linear, modulated, modulations, one_sequence, plain_layer_norm, sinusoid, timestep_embedding,
     },
     config::{self, MAX_DEPTH, MAX_WIDTH, all_bounded, supported},
 };
@@ -76,6 +79,15 @@ const TIME_SCALE: f32 = 1000.0;
 /// Side of the latents that the pipelines of these networks draw if nobody says otherwise: 1024 pixels.
 const NATIVE: usize = 64;
 
+/// What the text is of a language model, if its pipeline does not say otherwise.
+const TEXT_LAYERS: HiddenStates = HiddenStates::three([9, 18, 27]);
+/// Tokens of the text.
+const TEXT_TOKENS: usize = 512;
+/// What stands around the text: something said, and the beginning of an answer without thoughts, as in `Qwen3`.
+const SAID: [&str; 2] = ["<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"];
+
+/// How far apart the pictures that it looks at stand along the first axis.
+const APART: i64 = 10;
 /// The axis of positions in the text.
 const TEXT_AXIS: usize = 3;
 
@@ -131,8 +143,8 @@ impl Config {
     /// What pipelines ask for.
     #[must_use]
     pub fn facts(&self) -> DenoiserFacts {
-        let (guidance, steps, scale) =
-            if self.guidance_embeds { (GuidanceInput::Number, 50, 4.0) } else { (GuidanceInput::Passes, 4, 1.0) };
+        let (guidance, distilled) =
+            if self.guidance_embeds { (GuidanceInput::Number, None) } else { (GuidanceInput::Passes, Some((4, 1.0))) };
         DenoiserFacts {
             channels: self.in_channels,
             predicted: self.out(),
@@ -143,8 +155,18 @@ impl Config {
             patch: 1,
             most: None,
             guidance,
-            text: TextLayout::SideBySide,
-            flow: Some(FlowFacts { time_divisor: TIME_SCALE, even_levels: true, steps, guidance: scale }),
+            text: TextLayout::Chat { states: TEXT_LAYERS, tokens: TEXT_TOKENS, padded: true, around: SAID },
+            flow: Some(FlowFacts {
+                time_divisor: TIME_SCALE,
+                to_picture: false,
+                even_levels: true,
+                steps: 50,
+                guidance: 4.0,
+                unguided: 1.0,
+                distilled,
+                shift: LevelShift::Empirical,
+            }),
+            references: References { most: REFERENCES.len(), sizes: &[] },
         }
     }
 }
@@ -152,7 +174,8 @@ impl Config {
 /// Builds the network.
 ///
 /// Inputs: `sample` `[batch, in_channels, height, width]`, a token for each place, `timestep` `[batch]` from 0 to 1,
-/// `encoder_hidden_states` `[batch, tokens, joint_attention_dim]`; by config also `guidance` `[batch]`, the scale.
+/// `encoder_hidden_states` `[batch, tokens, joint_attention_dim]`; by config also `guidance` `[batch]`, the scale,
+/// and by options [`REFERENCES`] like `sample`, each of its size.
 /// Output: `out_sample` `[batch, out_channels, height, width]`.
 ///
 /// # Errors
@@ -160,7 +183,7 @@ impl Config {
 pub fn build(config: &Config, options: &JointOptions) -> Result<Graph> {
     config.check()?;
     let (width, hidden) = (config.width(), config.hidden());
-    let JointOptions { batch, tokens, rows, columns } = options;
+    let JointOptions { batch, tokens, rows, columns, .. } = options;
     let mut graph = Graph::new();
     let m = &mut Module::root(&mut graph);
     let shape = vec![batch.clone(), config.in_channels.into(), rows.clone(), columns.clone()];
@@ -178,13 +201,18 @@ pub fn build(config: &Config, options: &JointOptions) -> Result<Graph> {
     let of_text = modulations::<2>(&mut m.at("double_stream_modulation_txt"), cond, width, false)?;
     let [of_both] = modulations::<1>(&mut m.at("single_stream_modulation"), cond, width, false)?;
 
-    let x = m.permute(sample, &[0, 2, 3, 1])?;
-    let x = m.reshape(x, vec![batch.clone(), rows * columns, config.in_channels.into()])?;
+    let mut pictures = vec![tokens_of(m, sample, [batch, rows, columns])?];
+    for (name, [rows, columns]) in REFERENCES.iter().zip(&options.references) {
+        let shape = vec![batch.clone(), config.in_channels.into(), rows.clone(), columns.clone()];
+        let picture = m.input(name, DType::F32, shape);
+        pictures.push(tokens_of(m, picture, [batch, rows, columns])?);
+    }
+    let x = one_sequence(m, &pictures)?;
     let mut x = linear(&mut m.at("x_embedder"), x, width, false)?;
     let mut text = linear(&mut m.at("context_embedder"), text, width, false)?;
-    let rotary = config.axes().tables(&mut m.at("pos_embed"), options, TextPositions::Along(TEXT_AXIS))?;
+    let rotary = config.axes().tables(&mut m.at("pos_embed"), options, TextPositions::Along(TEXT_AXIS), APART)?;
     let (count, head) = (config.num_attention_heads, config.attention_head_dim);
-    let heads = Heads { count, width: head, normed: true, bias: false, rotary: Some(rotary) };
+    let heads = Heads { count, width: head, normed: Some(NORM_EPS), bias: false, rotary: Some(rotary), lengths: None };
     for layer in 0..config.num_layers {
         let m = &mut m.at(format_args!("transformer_blocks.{layer}"));
         [text, x] = double_block(m, [text, x], [&of_text, &of_picture], &heads, hidden)?;
@@ -194,14 +222,20 @@ pub fn build(config: &Config, options: &JointOptions) -> Result<Graph> {
         both =
             single_block(&mut m.at(format_args!("single_transformer_blocks.{layer}")), both, of_both, &heads, hidden)?;
     }
-    let end = m.dim(both, 1);
-    let x = m.slice(both, 1, tokens.clone(), end)?;
+    let x = m.slice(both, 1, tokens.clone(), tokens + &(rows * columns))?;
     let x = continuous_norm(&mut m.at("norm_out"), x, cond, false)?;
     let x = linear(&mut m.at("proj_out"), x, config.out(), false)?;
     let x = m.reshape(x, vec![batch.clone(), rows.clone(), columns.clone(), config.out().into()])?;
     let x = m.permute(x, &[0, 3, 1, 2])?;
     m.output("out_sample", x);
     Ok(graph)
+}
+
+/// A token for each place of a map `[batch, channels, rows, columns]`: `[batch, rows * columns, channels]`.
+fn tokens_of(m: &mut Module<'_>, map: Value, [batch, rows, columns]: [&Dim; 3]) -> Result<Value> {
+    let channels = m.dim(map, 1);
+    let x = m.permute(map, &[0, 2, 3, 1])?;
+    m.reshape(x, vec![batch.clone(), rows * columns, channels])
 }
 
 /// The activated vector of timestep and guidance scale, `[batch, width]`.
@@ -287,8 +321,8 @@ fn facts(json: &str) -> Result<DenoiserFacts> {
     Ok(Config::from_json(json)?.facts())
 }
 
-fn functions(json: &str, _: GraphSizes) -> Result<Functions> {
-    let mut graph = build(&Config::from_json(json)?, &JointOptions::default())?;
+fn functions(json: &str, sizes: GraphSizes) -> Result<Functions> {
+    let mut graph = build(&Config::from_json(json)?, &JointOptions::looking_at(sizes.references))?;
     for symbol in ["height", "width"] {
         graph.expect(symbol, NATIVE);
     }

@@ -16,7 +16,9 @@
 //! | [`sd3`] | `SD3Transformer2DModel` |
 //! | [`flux`] | `FluxTransformer2DModel` |
 //! | [`flux2`] | `Flux2Transformer2DModel` |
+//! | [`z_image`] | `ZImageTransformer2DModel` |
 //! | [`autoencoder::kl`] | `AutoencoderKL` |
+//! | [`autoencoder::squares`] | `AutoencoderKLFlux2` |
 //! | [`autoencoder::tiny`] | `AutoencoderTiny` |
 //! | [`upscaler`] | `RRDBNet`, `SRVGGNetCompact` |
 //!
@@ -69,12 +71,14 @@ pub mod unet;
 pub mod upscaler;
 pub mod vocabulary;
 pub mod weights;
+pub mod z_image;
 
 pub use adapter::Adapter;
 pub use architecture::{
-    Architecture, ControlFacts, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, LatentSpace, Role,
-    TextFacts, TextLayout, UpscalerFacts,
+    Architecture, ControlFacts, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, HiddenStates,
+    LatentSpace, LevelShift, References, Role, TextFacts, TextLayout, UpscalerFacts,
 };
+pub use blocks::REFERENCES;
 pub use checkpoint::{Finding, open_control, open_upscaler, upscaler_of};
 pub use config::{PerLevel, class_of};
 pub use folder::{Component, Pipeline};

@@ -4,22 +4,25 @@ use ondine_graph::{Result, fail};
 
 use crate::{
     architecture::Architecture,
-    autoencoder::{kl, tiny},
-    bert, clip_text, flux, flux2, sd3, t5, transformer, unet, upscaler,
+    autoencoder::{kl, squares, tiny},
+    bert, clip_text, flux, flux2, sd3, t5, transformer, unet, upscaler, z_image,
 };
 
-/// Every architecture but the language models, which [`transformer::ARCHITECTURES`] lists.
+/// Every architecture but the language models with a head, which [`transformer::ARCHITECTURES`] lists.
 pub const ARCHITECTURES: &[Architecture] = &[
     clip_text::ARCHITECTURE,
     clip_text::WITH_PROJECTION,
     bert::ARCHITECTURE,
     t5::ARCHITECTURE,
+    transformer::WITHOUT_HEAD,
     unet::ARCHITECTURE,
     unet::control::ARCHITECTURE,
     sd3::ARCHITECTURE,
     flux::ARCHITECTURE,
     flux2::ARCHITECTURE,
+    z_image::ARCHITECTURE,
     kl::ARCHITECTURE,
+    squares::ARCHITECTURE,
     tiny::ARCHITECTURE,
     upscaler::DENSE,
     upscaler::COMPACT,

@@ -5,9 +5,12 @@ use ondine_graph::{Conv2d, DType, Dim, Graph, Result, Value, fail};
 use serde::Deserialize;
 
 use crate::{
-    architecture::{Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, Role, TextLayout},
+    architecture::{
+        Architecture, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, LevelShift, References, Role,
+        TextLayout,
+    },
     blocks::{
-        Conditions, Heads, JointBlock, JointOptions, Module, continuous_norm, conv2d, joint_block, linear,
+        Conditions, Heads, JointBlock, JointOptions, Module, NORM_EPS, continuous_norm, conv2d, joint_block, linear,
         time_text_embedding,
     },
     config::{self, MAX_DEPTH, MAX_WIDTH, all_bounded, supported},
@@ -126,7 +129,17 @@ impl Config {
             most: Some(self.pos_embed_max_size.saturating_mul(self.patch_size)),
             guidance: GuidanceInput::Passes,
             text: TextLayout::Joined { tokens: 256 },
-            flow: Some(FlowFacts { time_divisor: 1.0, even_levels: false, steps: 28, guidance: 7.0 }),
+            flow: Some(FlowFacts {
+                time_divisor: 1.0,
+                to_picture: false,
+                even_levels: false,
+                steps: 28,
+                guidance: 7.0,
+                unguided: 1.0,
+                distilled: None,
+                shift: LevelShift::Line,
+            }),
+            references: References::default(),
         }
     }
 }
@@ -142,7 +155,7 @@ impl Config {
 pub fn build(config: &Config, options: &JointOptions) -> Result<Graph> {
     config.check()?;
     let (width, patch) = (config.width(), config.patch_size);
-    let JointOptions { batch, tokens, rows, columns } = options;
+    let JointOptions { batch, tokens, rows, columns, .. } = options;
     let mut graph = Graph::new();
     let m = &mut Module::root(&mut graph);
     let sides = [rows * patch, columns * patch];
@@ -161,9 +174,9 @@ pub fn build(config: &Config, options: &JointOptions) -> Result<Graph> {
     let cond = m.activation(ondine_graph::Activation::Silu, cond)?;
     let mut x = patches(&mut m.at("pos_embed"), sample, config, options)?;
     let mut text = linear(&mut m.at("context_embedder"), text, width, true)?;
-    let normed = config.qk_norm.is_some();
-    let heads =
-        Heads { count: config.num_attention_heads, width: config.attention_head_dim, normed, bias: true, rotary: None };
+    let (count, width) = (config.num_attention_heads, config.attention_head_dim);
+    let normed = config.qk_norm.as_ref().map(|_| NORM_EPS);
+    let heads = Heads { count, width, normed, bias: true, rotary: None, lengths: None };
     for layer in 0..config.num_layers {
         let dual = config.dual_attention_layers.contains(&layer);
         let block = JointBlock { dual, last: layer + 1 == config.num_layers };

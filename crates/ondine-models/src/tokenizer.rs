@@ -1,12 +1,14 @@
-//! From text to token ids: CLIP's byte-pair encoding, BERT's word pieces and T5's pieces, as in transformers.
+//! From text to token ids: CLIP's byte-pair encoding, BERT's word pieces, T5's pieces and the chats of language models,
+//! as in transformers.
 //!
 //! Only the vocabulary, the merges and the special tokens of the first two are read from files; the steps around them
 //! are those of `CLIPTokenizer` and `BertTokenizer`, so a file cannot bring in anything else.
 
+mod chat;
 mod cutter;
-
 mod taught;
 mod teach;
+mod tokens;
 
 use std::{
     borrow::Cow,
@@ -33,6 +35,7 @@ use crate::{
 };
 use cutter::Cutter;
 use taught::with_word;
+use tokens::{Vocabulary, byte_pairs, word_pieces};
 
 /// Text as a network takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,8 +73,10 @@ const LITTLE_WORDS: &[&str] =
 pub struct Tokenizer {
     cutter: Cutter,
     start: Option<u32>,
-    end: u32,
+    end: Option<u32>,
     pad: u32,
+    /// What is written before and after a text.
+    written: Option<[&'static str; 2]>,
     max_length: usize,
     /// Words that several tokens stand for, and those tokens, with blanks between.
     expansions: Vec<(String, String)>,
@@ -105,7 +110,8 @@ impl Tokenizer {
         }
         let cutter = Cutter::Pieces(Box::new(pieces));
         let pad = cutter.id_of("<pad>").unwrap_or(0);
-        Ok(Self { cutter, start: None, end, pad, max_length: limit, expansions: Vec::new(), taught: Vec::new() })
+        let (end, max_length) = (Some(end), limit);
+        Ok(Self { cutter, start: None, end, pad, written: None, max_length, expansions: vec![], taught: vec![] })
     }
 
     /// The longest sequence.
@@ -117,7 +123,7 @@ impl Tokenizer {
     /// The most tokens of a text, which the special ones stand around.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.max_length - 1 - self.lead()
+        self.max_length - usize::from(self.end.is_some()) - self.lead()
     }
 
     /// How many special tokens stand before a text.
@@ -126,12 +132,15 @@ impl Tokenizer {
         usize::from(self.start.is_some())
     }
 
-    /// The ids of `text` between the special tokens, not padded.
+    /// The ids of `text` between the special tokens or with what is written around it, not padded.
     ///
     /// # Errors
     /// If the vocabulary cannot express the text and has no token that stands for the unknown.
     pub fn encode(&self, text: &str) -> Result<Encoding> {
-        let found = self.ids(text)?;
+        let found = match self.written {
+            Some([before, after]) => self.ids(&format!("{before}{text}{after}"))?,
+            None => self.ids(text)?,
+        };
         let room = self.room();
         let ids: Vec<i64> = self.around(&found).collect();
         let unknown = self.cutter.id_of(UNKNOWN).map(i64::from);
@@ -142,7 +151,7 @@ impl Tokenizer {
     /// Ids between the special tokens; those that do not fit are dropped.
     fn around(&self, ids: &[i64]) -> impl Iterator<Item = i64> {
         let kept = ids.iter().copied().take(self.room());
-        self.start.map(i64::from).into_iter().chain(kept).chain([self.end.into()])
+        self.start.map(i64::from).into_iter().chain(kept).chain(self.end.map(i64::from))
     }
 
     /// The ids of `text` alone, all of them, without special tokens.
@@ -159,6 +168,12 @@ impl Tokenizer {
         let mut framed: Vec<i64> = self.around(ids).collect();
         framed.resize(self.max_length, self.pad.into());
         framed
+    }
+
+    /// True if it writes a text as what somebody said in a chat.
+    #[must_use]
+    pub fn chats(&self) -> bool {
+        self.written.is_some()
     }
 
     /// True if the vocabulary can spell any text, byte by byte, as that of CLIP can.
@@ -221,37 +236,6 @@ fn expansions<'t>(added: impl Iterator<Item = &'t Special>) -> Vec<(String, Stri
         (tokens.len() > 1).then(|| ((*word).to_owned(), tokens.join(" ")))
     };
     added.iter().filter_map(all).collect()
-}
-
-/// The model part of a `tokenizer.json`, or what stands in its place.
-#[derive(Deserialize)]
-struct Vocabulary {
-    vocab: HashMap<String, u32>,
-    #[serde(default)]
-    merges: Option<Vec<Merge>>,
-    #[serde(default)]
-    end_of_word_suffix: Option<String>,
-    #[serde(default)]
-    continuing_subword_prefix: Option<String>,
-    #[serde(default)]
-    max_input_chars_per_word: Option<usize>,
-}
-
-/// Two tokens that become one.
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a merge of two tokens")]
-enum Merge {
-    Pair(String, String),
-    Line(String),
-}
-
-impl Merge {
-    fn parts(&self) -> Option<(&str, &str)> {
-        match self {
-            Self::Pair(a, b) => Some((a, b)),
-            Self::Line(line) => line.split_once(' '),
-        }
-    }
 }
 
 /// A special token as files write it: plain, or with its properties.
@@ -431,8 +415,9 @@ impl Files {
         let (start, end, pad) = (id(start)?, id(end)?, id(pad)?);
         Ok(Tokenizer {
             start: Some(start),
-            end,
+            end: Some(end),
             pad,
+            written: None,
             max_length: self.max_length(limit)?,
             expansions: expansions(self.added.values().chain(&self.extra)),
             taught: Vec::new(),
@@ -575,26 +560,3 @@ const BERT_OPTIONS: [(&str, &str); 3] = [
     ("tokenize_chinese_chars", "handle_chinese_chars"),
     ("strip_accents", "strip_accents"),
 ];
-
-/// A `vocab.json` with a `merges.txt`.
-fn byte_pairs(vocab: HashMap<String, u32>, merges: &str) -> Vocabulary {
-    let lines = merges.lines().filter(|line| !line.starts_with("#version") && !line.trim().is_empty());
-    Vocabulary {
-        vocab,
-        merges: Some(lines.map(|line| Merge::Line(line.to_owned())).collect()),
-        end_of_word_suffix: Some("</w>".into()),
-        continuing_subword_prefix: None,
-        max_input_chars_per_word: None,
-    }
-}
-
-/// A `vocab.txt`: one token per line.
-fn word_pieces(lines: &str) -> Vocabulary {
-    Vocabulary {
-        vocab: lines.lines().map(|line| line.trim_end().to_owned()).zip(0..).collect(),
-        merges: None,
-        end_of_word_suffix: None,
-        continuing_subword_prefix: None,
-        max_input_chars_per_word: None,
-    }
-}

@@ -12,9 +12,11 @@
 mod attention;
 mod batch;
 mod config;
+pub mod encoder;
 mod experts;
 mod families;
 mod gguf;
+mod layer;
 mod properties;
 mod rotary;
 mod stacks;
@@ -23,14 +25,15 @@ use ondine_graph::{
     Activation, Asset, Context, DType, Dim, Graph, Op, Result, Unary, Value, Weights, fail, recipe::Recipes,
 };
 
-use attention::{Sequence, keys_and_values, norm, self_attention};
-use experts::{mlp, sparse_mlp};
+use attention::{Sequence, keys_and_values, norm};
+use layer::{decoder_layer, normed, scaled};
 use stacks::{RENAMES, stacks};
 
 use crate::{
     architecture::{Architecture, Functions, GraphSizes, Role, TextFacts},
     blocks::{Module, embedding, linear},
     gguf::Gguf,
+    weights::Rename,
 };
 
 pub use config::{Config, Layer, Scales, SoftCaps};
@@ -143,40 +146,6 @@ pub fn build(config: &Config, options: Options) -> Result<Graph> {
     Ok(graph)
 }
 
-/// `x` as it enters the layer, with what attention reads of it.
-fn decoder_layer(
-    m: &mut Module<'_>,
-    [x, h]: [Value; 2],
-    keys_and_values: [Value; 2],
-    config: &Config,
-    layer: &Layer,
-    sequence: &Sequence,
-) -> Result<Value> {
-    let names = config.norms.names();
-    let h = self_attention(&mut m.at("self_attn"), h, keys_and_values, config, layer, sequence)?;
-    let h = normed(m, h, config, names.after_attention)?;
-    let h = scaled(m, h, config.scales.residual)?;
-    let x = m.add(x, h)?;
-
-    let h = normed(m, x, config, names.before_mlp)?;
-    let h = match &config.experts {
-        Some(experts) if layer.sparse => sparse_mlp(&mut m.at("mlp"), h, config, experts)?,
-        _ => mlp(&mut m.at("mlp"), h, config, config.intermediate_size)?,
-    };
-    let h = normed(m, h, config, names.after_mlp)?;
-    let h = scaled(m, h, config.scales.residual)?;
-    m.add(x, h)
-}
-
-/// The norm of this name, if there is one at that place.
-fn normed(m: &mut Module<'_>, x: Value, config: &Config, name: Option<&str>) -> Result<Value> {
-    name.map_or(Ok(x), |name| norm(&mut m.at(name), x, config))
-}
-
-fn scaled(m: &mut Module<'_>, x: Value, scale: f32) -> Result<Value> {
-    if scale == 1.0 { Ok(x) } else { m.affine(x, scale, 0.0) }
-}
-
 /// Logits `[tokens, vocab_size]`.
 fn head(root: &mut Module<'_>, x: Value, config: &Config) -> Result<Value> {
     let place = if config.tied { "model.embed_tokens" } else { "lm_head" };
@@ -240,8 +209,12 @@ fn facts(json: &str) -> Result<TextFacts> {
     Ok(TextFacts { max_tokens: Config::from_json(json)?.max_positions })
 }
 
-fn from_json(json: &str, _: GraphSizes) -> Result<Functions> {
-    functions(&Config::from_json(json)?, None)
+fn from_json(json: &str, sizes: GraphSizes) -> Result<Functions> {
+    let config = Config::from_json(json)?;
+    match sizes.states {
+        Some(states) => Ok(vec![("main", encoder::build(&config, states)?)]),
+        None => functions(&config, None),
+    }
 }
 
 /// Recipes of the weights that a checkpoint holds in another form than the functions ask for.
@@ -261,6 +234,29 @@ const fn architecture(class: &'static str) -> Architecture {
         ignored: IGNORED,
     }
 }
+
+/// The functions of a model without a head: `states`, or the one that reads a text.
+fn without_head(json: &str, sizes: GraphSizes) -> Result<Functions> {
+    if sizes.states.is_some() {
+        return from_json(json, sizes);
+    }
+    let config = Config::from_json(json)?;
+    let context = config.max_positions.min(TYPICAL_CONTEXT);
+    Ok(vec![("states", build(&config, Options { context, output: Output::States })?)])
+}
+
+/// `Qwen3Model`: a `Qwen3ForCausalLM` without its head, whose checkpoints may leave out that it is inside of one.
+pub const WITHOUT_HEAD: Architecture = Architecture {
+    class: "Qwen3Model",
+    role: Role::Language(facts, recipes),
+    functions: without_head,
+    renames: &[
+        Rename { from: "^layers.", to: "model.layers." },
+        Rename { from: "^embed_tokens.", to: "model.embed_tokens." },
+        Rename { from: "^norm.", to: "model.norm." },
+    ],
+    ignored: IGNORED,
+};
 
 /// One for each of [`FAMILIES`].
 pub const ARCHITECTURES: &[Architecture] = &{

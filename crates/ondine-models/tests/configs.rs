@@ -2,9 +2,9 @@
 
 use ondine_graph::{Error, ErrorKind};
 use ondine_models::{
-    GuidanceInput, Role, TextLayout,
-    autoencoder::{kl, tiny},
-    bert, class_of, clip_text, flux, flux2, registry, sd3, t5, transformer, unet,
+    GuidanceInput, HiddenStates, Role, TextLayout,
+    autoencoder::{kl, squares, tiny},
+    bert, class_of, clip_text, flux, flux2, registry, sd3, t5, transformer, unet, z_image,
 };
 
 use ErrorKind::{Format, Missing, Shape, Unsupported};
@@ -225,8 +225,10 @@ fn diffusion_transformers() {
     assert!(build("{}").is_ok());
     let dev = flux::Config::from_json(r#"{"guidance_embeds": true}"#).unwrap().facts();
     assert_eq!((dev.guidance, dev.channels, dev.patch), (GuidanceInput::Number, 16, 2));
+    let fill = flux::Config::from_json(r#"{"guidance_embeds": true, "in_channels": 384, "out_channels": 64}"#).unwrap();
+    assert_eq!((fill.facts().channels, fill.facts().predicted, fill.facts().references.most), (96, 16, 0));
     let usual = |facts: ondine_models::DenoiserFacts| facts.flow.map(|flow| (flow.steps, flow.guidance));
-    assert_eq!(usual(dev), Some((28, 3.5)));
+    assert_eq!((dev.references.most, usual(dev), usual(fill.facts())), (1, Some((28, 3.5)), Some((50, 30.0))));
     assert_eq!(usual(flux::Config::default().facts()), Some((4, 1.0)));
     assert_eq!(usual(sd3::Config::default().facts()), Some((28, 7.0)));
 }
@@ -252,7 +254,72 @@ fn flux_2() {
     assert!(build("{}").is_ok());
     let facts = |json: &str| flux2::Config::from_json(json).unwrap().facts();
     assert_eq!((facts("{}").guidance, facts("{}").channels), (GuidanceInput::Number, 128));
-    assert_eq!(facts(r#"{"guidance_embeds": false}"#).flow.map(|flow| (flow.steps, flow.guidance)), Some((4, 1.0)));
+    let flow = |json: &str| facts(json).flow.unwrap();
+    assert_eq!((flow("{}").steps, flow("{}").guidance, flow("{}").distilled), (50, 4.0, None));
+    assert_eq!(flow(r#"{"guidance_embeds": false}"#).distilled, Some((4, 1.0)));
+}
+
+#[test]
+fn autoencoders_of_squares() {
+    let build = |json: &str| {
+        let config = squares::Config::from_json(json)?;
+        squares::build_encoder(&config, &Default::default())?;
+        squares::build_decoder(&config, &Default::default())
+    };
+    check(
+        build,
+        &[
+            ("", Format, "config"),
+            (r#"{"patch_size": [1, 2]}"#, Unsupported, "`patch_size`"),
+            (r#"{"patch_size": 2}"#, Format, ""),
+            (r#"{"batch_norm_eps": -1}"#, Shape, "`batch_norm_eps`"),
+            (r#"{"latent_channels": 4611686018427387904}"#, Shape, "latent_channels`"),
+            (r#"{"block_out_channels": [64, 64]}"#, Shape, "`down_block_types`"),
+            (r#"{"decoder_block_out_channels": [64, 64]}"#, Shape, "`decoder_block_out_channels`"),
+            (r#"{"decoder_block_out_channels": [64, 64, 64, 33]}"#, Shape, "does not divide the channels 33"),
+            (r#"{"scaling_factor": 0.3}"#, Unsupported, "`scaling_factor`"),
+        ],
+    );
+    assert!(build("{}").is_ok());
+}
+
+#[test]
+fn transformers_of_one_stream() {
+    let build = |json: &str| z_image::build(&z_image::Config::from_json(json)?, &Default::default(), true);
+    check(
+        build,
+        &[
+            ("", Format, "config"),
+            (r#"{"all_patch_size": [2, 4]}"#, Unsupported, "`all_patch_size`"),
+            (r#"{"all_f_patch_size": [2]}"#, Unsupported, "`all_f_patch_size`"),
+            (r#"{"n_kv_heads": 10}"#, Unsupported, "`n_kv_heads` = 10"),
+            (r#"{"siglip_feat_dim": 1152}"#, Unsupported, "`siglip_feat_dim`"),
+            (r#"{"n_heads": 7, "n_kv_heads": 7}"#, Shape, "`n_heads` is 7"),
+            (r#"{"n_heads": 0, "n_kv_heads": 0}"#, Shape, "`n_heads` is 0"),
+            (r#"{"axes_dims": [32, 48, 46]}"#, Shape, "`axes_dims` = [32, 48, 46]"),
+            (r#"{"axes_lens": [1024, 0, 512]}"#, Shape, "`axes_lens`"),
+            (r#"{"rope_theta": 0}"#, Shape, "`rope_theta` is 0"),
+            (r#"{"t_scale": -1}"#, Shape, "`t_scale` is -1"),
+            (r#"{"norm_eps": -1}"#, Shape, "`norm_eps`"),
+            (r#"{"n_refiner_layers": 18446744073709551615}"#, Shape, "`n_refiner_layers + 1`"),
+            (r#"{"n_layers": 0}"#, Shape, "`n_layers`"),
+        ],
+    );
+    assert!(build("{}").is_ok());
+    let facts = z_image::Config::default().facts();
+    let flow = facts.flow.unwrap();
+    assert_eq!((flow.steps, flow.guidance, flow.unguided, facts.most), (8, 0.0, 0.0, Some(1024)));
+}
+
+#[test]
+fn hidden_states_are_counted_from_both_ends() {
+    assert_eq!(HiddenStates::of(&[0, 4, -1, -5]).unwrap().indices(4).unwrap(), [0, 4, 4, 0]);
+    assert_eq!(HiddenStates::three([9, 18, 27]).indices(36).unwrap(), [9, 18, 27]);
+    for index in [5, -6, i32::MIN, i32::MAX] {
+        let error = HiddenStates::one(index).indices(4).unwrap_err();
+        assert!(error.to_string().contains(&format!("layer {index} ")), "{error}");
+    }
+    assert!(HiddenStates::of(&[]).is_err() && HiddenStates::of(&[0; 9]).is_err());
 }
 
 #[test]

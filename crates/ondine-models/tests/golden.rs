@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use ondine_graph::{Asset, DType, Graph, NDArray, Result, Weights};
 use ondine_models::{
-    Functions, GraphSizes, Network, Source,
-    autoencoder::{self, kl, tiny},
+    Functions, GraphSizes, HiddenStates, Network, REFERENCES, Source,
+    autoencoder::{self, kl, squares, tiny},
     clip_text, unet,
 };
 use ondine_runtime::{Device, Options, Specialize, State};
@@ -96,12 +96,22 @@ fn relative_error(output: &NDArray, golden: &NDArray) -> f64 {
 
 /// All functions with symbolic sizes, as the registry builds them, but with the inputs that the golden file has.
 fn symbolic(golden: &Golden) -> Result<Functions> {
-    let hides = golden.tensors.get("attention_mask").is_some();
-    if golden.class() == "T5EncoderModel" && hides {
+    let hides = ["attention_mask", "encoder_attention_mask"].iter().any(|name| golden.tensors.get(name).is_some());
+    if ["T5EncoderModel", "ZImageTransformer2DModel"].contains(&golden.class()) && hides {
         return (golden.network.architecture.functions)(
             &golden.network.config,
             GraphSizes { mask: true, ..GraphSizes::default() },
         );
+    }
+    if let Some(layers) = golden.tensors.get("layers").map(|_| golden.tensors.array("layers")).transpose()? {
+        let layers: Vec<i32> = layers.to_f32().iter().map(|&layer| layer as i32).collect();
+        let sizes = GraphSizes { states: Some(HiddenStates::of(&layers)?), ..GraphSizes::default() };
+        return (golden.network.architecture.functions)(&golden.network.config, sizes);
+    }
+    let references = REFERENCES.iter().filter(|name| golden.tensors.get(name).is_some()).count();
+    if golden.class() != "UNet2DConditionModel" && references > 0 {
+        let sizes = GraphSizes { references, ..GraphSizes::default() };
+        return (golden.network.architecture.functions)(&golden.network.config, sizes);
     }
     if golden.class() != "UNet2DConditionModel" {
         return golden.network.functions();
@@ -136,6 +146,11 @@ fn fixed(golden: &Golden) -> Result<Functions> {
             let config = kl::Config::from_json(json)?;
             let encode = kl::build_encoder(&config, &picture("picture"))?;
             vec![("encode", encode), ("decode", kl::build_decoder(&config, &picture("latent"))?)]
+        }
+        "AutoencoderKLFlux2" => {
+            let config = squares::Config::from_json(json)?;
+            let encode = squares::build_encoder(&config, &picture("picture"))?;
+            vec![("encode", encode), ("decode", squares::build_decoder(&config, &picture("latent"))?)]
         }
         "AutoencoderTiny" => {
             let config = tiny::Config::from_json(json)?;

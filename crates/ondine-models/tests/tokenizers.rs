@@ -27,12 +27,16 @@ fn check(name: &str) {
 fn check_files(name: &str, source: &Source) {
     let tokenizer = Tokenizer::open(source, "", 77).unwrap();
     assert_eq!(tokenizer.max_length(), LENGTH);
+    check_with(name, source, &tokenizer);
+}
+
+fn check_with(name: &str, source: &Source, tokenizer: &Tokenizer) {
     let expected: Vec<Expected> = serde_json::from_str(&source.text("expected.json").unwrap()).unwrap();
     for Expected { text, ids, padded, truncated } in expected {
         let encoding = tokenizer.encode(&text).unwrap();
         assert_eq!((encoding.len, encoding.truncated), (ids.len(), truncated), "{name}: {text:?}");
         assert_eq!(encoding.ids, ids, "{name}: {text:?}");
-        let encoding = tokenizer.encode_padded(&text, LENGTH).unwrap();
+        let encoding = tokenizer.encode_padded(&text, tokenizer.max_length()).unwrap();
         assert_eq!(encoding.ids, padded, "{name}: {text:?}");
         assert_eq!(encoding.attention_mask().iter().sum::<i64>() as usize, encoding.len);
     }
@@ -46,6 +50,34 @@ fn byte_pairs_equal_transformers() {
 #[test]
 fn a_word_as_padding_is_special_as_in_transformers() {
     check("clip_bang");
+}
+
+/// What pipelines of `Qwen3` write around a text.
+const SAID: [&str; 2] = ["<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"];
+
+#[test]
+fn what_somebody_says_equals_transformers() {
+    let tokenizer = Tokenizer::open_chat(&source("chat"), "", SAID, 64).unwrap();
+    assert!(tokenizer.chats() && tokenizer.spells_everything());
+    check_with("chat", &source("chat"), &tokenizer);
+}
+
+#[test]
+fn chats_of_another_kind_are_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let open = || Tokenizer::open_chat(&Source::folder(folder.path()).unwrap(), "", SAID, 64);
+    write("tokenizer.json", &source("chat").text("tokenizer.json").unwrap());
+    assert!(open().is_ok());
+    write("chat_template.jinja", "<|user|>{{ messages[0].content }}");
+    assert!(open().unwrap_err().to_string().contains("writes no <|im_start|>"));
+    std::fs::remove_file(folder.path().join("chat_template.jinja")).unwrap();
+    write("tokenizer_config.json", r#"{"padding_side": "left"}"#);
+    assert!(open().unwrap_err().to_string().contains("padded on the left"));
+    write("tokenizer_config.json", r#"{"pad_token": "<|pad|>"}"#);
+    assert!(open().unwrap_err().to_string().contains("\"<|pad|>\" is no token"));
+    write("tokenizer_config.json", r#"{"pad_token": 3}"#);
+    assert_eq!(open().unwrap_err().kind(), ErrorKind::Format);
 }
 
 /// The files of `clip` with others added, in a folder that is removed at the end.

@@ -181,8 +181,8 @@ impl Drawing<'_> {
         let denoiser = networks.denoiser(terms)?;
         let steering = Steering::new(&networks.controls, request, terms)?;
         let (guidance, time_ids) = (model.facts.guidance, model.time_ids);
-        let time_divisor = model.facts.flow.map_or(1.0, |flow| flow.time_divisor);
-        let task = Task { texts: &texts, request, start, steering, colours, guidance, time_divisor, time_ids };
+        let flow = model.facts.flow;
+        let task = Task { texts: &texts, request, start, steering, colours, guidance, flow, time_ids };
         let denoised = denoise(&denoiser, task, &mut parameters, &mut noise, wish, observe)?;
         drop(denoiser);
 

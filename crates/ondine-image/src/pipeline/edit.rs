@@ -19,6 +19,8 @@ pub(super) struct Start {
     pub(super) mask: Option<Vec<f32>>,
     /// For each picture what the denoiser takes beside its latents, `[beside, height, width]`.
     pub(super) beside: Option<Vec<Vec<f32>>>,
+    /// The latents of pictures that the denoiser looks at, `[1, channels, height, width]` each.
+    pub(super) references: Vec<NDArray>,
     /// The noise of the seed, if what is drawn before it needed the generators.
     pub(super) noise: Vec<f32>,
 }
@@ -83,6 +85,18 @@ impl Encoder<'_> {
     }
 }
 
+impl Encoder<'_> {
+    /// The latents of a picture to look at, `[1, 3, height, width]` in 0..1: the mean of the posterior.
+    fn reference(&self, picture: &NDArray) -> Result<NDArray> {
+        let [_, _, height, width] = *picture.shape() else { fail!(Shape, "a picture without height and width") };
+        let pixels: Vec<f32> = picture.view::<f32>()?.iter().map(|x| 2.0 * x - 1.0).collect();
+        let one = Encoder { function: self.function.clone(), count: 1, ..*self };
+        let latents = one.latents(&[pixels], [height, width], None, true)?;
+        let [height, width] = [height, width].map(|side| side / self.space.factor);
+        NDArray::new(&[1, self.space.channels, height, width], &latents)
+    }
+}
+
 /// The picture to begin with of a request, or none for a denoiser that needs one and can be given a gray one.
 fn pictures(init: Option<&Init>, size: [usize; 2]) -> Result<Vec<Vec<f32>>> {
     let Some(init) = init else { return Ok(vec![vec![0.0; 3 * size[0] * size[1]]]) };
@@ -110,10 +124,14 @@ pub(super) fn start(
     let needed = match beside {
         Beside::Nothing => init.is_some(),
         Beside::MaskAndPicture => init.is_some() && parameters.first > 0,
+        Beside::PictureAndPixels(_) => init.is_some(),
         Beside::Picture => false,
     };
     if needed {
         start.original = Some(encoder.latents(&pixels, size, Some(&mut *noise), true)?);
+    }
+    for picture in &request.references {
+        start.references.push(encoder.reference(picture)?);
     }
     start.noise = vec![0.0; all];
     noise.normal(&mut start.noise);
@@ -125,7 +143,7 @@ pub(super) fn start(
             }
             start.mask = mask.map(|mask| at_latents(mask, size, shape));
         }
-        Beside::MaskAndPicture => {
+        Beside::MaskAndPicture | Beside::PictureAndPixels(_) => {
             let whole = vec![1.0; size[0] * size[1]];
             let mask: Vec<f32> = mask.unwrap_or(&whole).iter().map(|&x| f32::from(u8::from(x >= 0.5))).collect();
             let without = |picture: &Vec<f32>| -> Vec<f32> {
@@ -133,10 +151,12 @@ pub(super) fn start(
             };
             let rest: Vec<_> = pixels.iter().map(without).collect();
             let latents = encoder.latents(&rest, size, Some(noise), true)?;
-            let small = at_latents(&mask, size, shape);
-            start.beside = Some(
-                latents.chunks(channels * height * width).map(|latents| [small.as_slice(), latents].concat()).collect(),
-            );
+            let (before, after) = match beside {
+                Beside::PictureAndPixels(factor) => (vec![], pixels_by_latent(&mask, factor, shape)),
+                _ => (at_latents(&mask, size, shape), vec![]),
+            };
+            let all = latents.chunks(channels * height * width);
+            start.beside = Some(all.map(|latents| [before.as_slice(), latents, after.as_slice()].concat()).collect());
         }
         Beside::Picture => {
             let latents = encoder.latents(&pixels, size, None, false)?;
@@ -160,6 +180,17 @@ fn at_latents(mask: &[f32], [rows, columns]: [usize; 2], [height, width]: [usize
         sum / (tall * wide) as f32
     };
     (0..height).flat_map(|y| (0..width).map(move |x| (y, x))).map(|(y, x)| block(y, x)).collect()
+}
+
+/// The pixels of a mask by latent: `[factor * factor, height, width]`, those of a latent row by row.
+fn pixels_by_latent(mask: &[f32], factor: usize, [height, width]: [usize; 2]) -> Vec<f32> {
+    let columns = width * factor;
+    let places = (0..factor * factor).map(|place| (place / factor, place % factor));
+    let plane = |(i, j): (usize, usize)| {
+        let pixel = move |at: usize| (at / width * factor + i) * columns + at % width * factor + j;
+        (0..height * width).map(move |at| mask[pixel(at)])
+    };
+    places.flat_map(plane).collect()
 }
 
 /// Puts what is not drawn anew back into the pictures, `[count, 3, height, width]` in 0..1: pixels that the mask leaves
@@ -197,6 +228,15 @@ mod tests {
         assert_eq!(at_latents(&mask, [4, 4], [2, 2]), [1.0, 0.0, 0.0, 0.0]);
         mask[1] = 0.5;
         assert_eq!(at_latents(&mask, [4, 4], [2, 2]), [0.375, 0.0, 0.0, 0.25]);
+    }
+
+    #[test]
+    fn pixels_of_a_latent_are_channels() {
+        let mask: Vec<f32> = (0..24_u8).map(f32::from).collect();
+        let planes = pixels_by_latent(&mask, 2, [2, 3]);
+        assert_eq!(planes[..6], [0.0, 2.0, 4.0, 12.0, 14.0, 16.0]);
+        assert_eq!(planes[6..12], [1.0, 3.0, 5.0, 13.0, 15.0, 17.0]);
+        assert_eq!(planes[18..], [7.0, 9.0, 11.0, 19.0, 21.0, 23.0]);
     }
 
     #[test]

@@ -52,20 +52,21 @@ impl<'a> TextEncoder<'a> {
     }
 
     /// Floating-point operations of encoding the texts, and the most tokens that one has.
-    pub(super) fn flops(&self, texts: &[&str]) -> Result<(u64, usize)> {
+    pub(super) fn flops(&self, texts: &[&str], padded: bool) -> Result<(u64, usize)> {
         let (mut flops, mut most) = (0, 0);
         for text in texts {
-            let tokens = self.tokens(text)?.ids.len();
+            let tokens = self.tokens(text, padded)?.ids.len();
             flops += self.part.prepared.flops(self.part.name(), &Self::sizes(tokens))?;
             most = most.max(tokens);
         }
         Ok((flops, most))
     }
 
-    /// The tokens of a text. A network that cannot be told of padding was trained with texts padded to full length.
-    fn tokens(&self, text: &str) -> Result<Encoding> {
+    /// The tokens of a text. A network that cannot be told of padding was trained with texts padded to full length; of
+    /// others the padding is part of what the denoiser takes if `padded` says so.
+    fn tokens(&self, text: &str, padded: bool) -> Result<Encoding> {
         let text = &self.text(text);
-        if self.takes_mask {
+        if self.takes_mask && !padded {
             self.tokenizer.encode(text)
         } else {
             self.tokenizer.encode_padded(text, self.tokenizer.max_length())
@@ -200,7 +201,7 @@ pub(super) fn encode(
             }
             continue;
         }
-        let encodings = texts.iter().map(|text| encoder.tokens(text)).collect::<Result<Vec<_>>>()?;
+        let encodings = texts.iter().map(|text| encoder.tokens(text, wants.padded())).collect::<Result<Vec<_>>>()?;
         if let Some((text, _)) = texts.iter().zip(&encodings).find(|(_, encoding)| encoding.all_unknown) {
             fail!(Argument, "the model knows no word of the prompt {text:?}; describe it in words");
         }
@@ -229,6 +230,8 @@ pub(super) fn encode(
             }
             if wants.class_labels {
                 row.pooled[place] = row.pooled[place].as_ref().map(scaled_to_unit_variance).transpose()?;
+            }
+            if wants.class_labels || wants.masked() {
                 row.mask = Some(encoding.attention_mask());
             }
         }

@@ -5,7 +5,7 @@ use ondine_models::{DenoiserFacts, GraphSizes, LatentSpace, Network, Pipeline, T
 
 use super::{
     beside::Beside,
-    text::{Encoder, Wants},
+    text::{self, Encoder, Wants},
 };
 
 /// Components that drawing from text needs, or can do without as diffusers does.
@@ -51,7 +51,7 @@ pub(super) fn networks(
     time_ids: usize,
 ) -> Result<Beside> {
     let (takes, predicts, channels) = (facts.channels, facts.predicted, latents.channels);
-    let Some(beside) = Beside::of(takes, channels) else {
+    let Some(beside) = Beside::of(takes, channels, latents.factor) else {
         fail!(
             Unsupported,
             "the denoiser takes {takes} channels, the latents of the autoencoder (vae) have {channels}: a model for depth or \
@@ -79,7 +79,7 @@ pub(super) fn networks(
             "the denoiser takes the number of one of {classes} classes (`num_class_embeds`), which no text says"
         );
     }
-    let sizes = GraphSizes { time_ids, ..GraphSizes::default() };
+    let sizes = GraphSizes { time_ids, states: text::states(facts.text), ..GraphSizes::default() };
     let of = |encoder: &Encoder| Ok((encoder.place, graph(&encoder.network, sizes)?));
     let texts = encoders.iter().map(of).collect::<Result<Vec<_>>>()?;
     let denoiser = graph(denoiser, sizes)?;

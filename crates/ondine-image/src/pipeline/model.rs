@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ondine_graph::{Context, Error, ErrorKind, Result, fail};
 use ondine_models::{
-    DenoiserFacts, LatentSpace, Network, Pipeline, Source, Tokenizer,
+    DenoiserFacts, HiddenStates, LatentSpace, Network, Pipeline, Source, TextLayout,
     lora::{Adapter, Applied},
     textual_inversion::{Embedding, Taught},
 };
@@ -68,6 +68,9 @@ pub(super) struct Defaults {
     pub(super) guidance: Option<f32>,
     pub(super) precision: Option<Precision>,
     pub(super) upscaler: Option<String>,
+    /// Which states of a language model are the text, as the pipelines of diffusers count them
+    /// (`text_encoder_out_layers`).
+    pub(super) text_layers: Option<Vec<i32>>,
 }
 
 impl TextToImage {
@@ -87,7 +90,8 @@ impl TextToImage {
         fit::parts(pipeline)?;
         let denoiser_name = if pipeline.get("transformer").is_some() { "transformer" } else { "unet" };
         let denoiser = pipeline.network(denoiser_name)?;
-        let facts = denoiser.denoiser()?;
+        let defaults = defaults(pipeline)?;
+        let facts = facts(&denoiser, pipeline, &defaults)?;
         let mut encoders = Vec::new();
         for (place, (tokenizer, encoder)) in ENCODERS.into_iter().enumerate() {
             if pipeline.get(encoder).is_some() {
@@ -97,7 +101,7 @@ impl TextToImage {
                     Some(tokens) => tokens,
                     None => network.text()?.max_tokens,
                 };
-                let tokenizer = Tokenizer::open(source, &folder, most)?;
+                let tokenizer = text::tokenizer(facts.text, source, &folder, most)?;
                 encoders.push(Encoder { place, tokenizer, network });
             }
         }
@@ -122,7 +126,7 @@ impl TextToImage {
             time_ids,
             zero_without_negative: zero.unwrap_or(false),
             scheduler: scheduler(pipeline)?,
-            defaults: defaults(pipeline)?,
+            defaults,
             precision: None,
             memory: None,
             keep: false,
@@ -247,6 +251,21 @@ fn name(source: &Source) -> String {
         }
         [name, ..] => name.unwrap_or_default().into_owned(),
     }
+}
+
+/// The facts of the denoiser, with those that the pipeline knows better.
+fn facts(denoiser: &Network, pipeline: &Pipeline, defaults: &Defaults) -> Result<DenoiserFacts> {
+    let mut facts = denoiser.denoiser()?;
+    let distilled = pipeline.options.get("is_distilled").and_then(Value::as_bool) == Some(true);
+    if let Some(flow) = facts.flow.as_mut().filter(|_| distilled)
+        && let Some((steps, guidance)) = flow.distilled
+    {
+        (flow.steps, flow.guidance) = (steps, guidance);
+    }
+    if let (TextLayout::Chat { states, .. }, Some(layers)) = (&mut facts.text, &defaults.text_layers) {
+        *states = HiddenStates::of(layers).at(|| "model_index.json: ondine: text_layers")?;
+    }
+    Ok(facts)
 }
 
 fn defaults(pipeline: &Pipeline) -> Result<Defaults> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ondine_graph::{Bindings, Result, fail};
-use ondine_models::{GraphSizes, unet::SHALLOW};
+use ondine_models::{GraphSizes, REFERENCES, unet::SHALLOW};
 use ondine_runtime::{Options, Plan, Precision, Specialize};
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     parameters::Parameters,
     part::{ControlParts, Part, Purpose, Terms, Which},
     predict::Denoiser,
-    text::{Encoder, Wants},
+    text::{self, Encoder, Wants},
 };
 use crate::request::Speedup;
 
@@ -31,6 +31,8 @@ pub(super) struct Networks<'a> {
     pub(super) autoencoder: Arc<Part>,
     /// What the sides of the denoiser's graph are multiples of.
     multiple: usize,
+    /// Pixels that a latent stands for, along each side.
+    factor: usize,
 }
 
 impl<'a> Networks<'a> {
@@ -39,7 +41,8 @@ impl<'a> Networks<'a> {
         let mut encoders = Vec::new();
         let part = |which, sizes| Purpose { which, precision, sizes };
         for Encoder { place, tokenizer, network } in &model.encoders {
-            let sizes = GraphSizes { skip: parameters.skip, ..GraphSizes::default() };
+            let states = text::states(model.facts.text);
+            let sizes = GraphSizes { skip: parameters.skip, states, ..GraphSizes::default() };
             let purpose = part(Which::Encoder(*place), sizes);
             let network = model.kept.part(purpose, || network.asset(sizes)?.prepare(&options, device))?;
             encoders.push(TextEncoder::new(*place, tokenizer, network)?);
@@ -51,7 +54,8 @@ impl<'a> Networks<'a> {
         let multiple = if whole { divisor } else { 1 };
         let control = !parameters.controls.is_empty();
         let deep = parameters.speedup == Some(Speedup::DeepCache);
-        let sizes = GraphSizes { multiple, mask, time_ids: model.time_ids, control, deep, ..GraphSizes::default() };
+        let (time_ids, references) = (model.time_ids, parameters.references.len());
+        let sizes = GraphSizes { multiple, mask, time_ids, control, references, deep, ..GraphSizes::default() };
         let prepare = || model.denoiser.asset(sizes)?.prepare(&options, device);
         let denoiser = model.kept.part(part(Which::Denoiser, sizes), prepare)?;
         if deep && denoiser.prepared.graph(SHALLOW).is_err() {
@@ -75,7 +79,8 @@ impl<'a> Networks<'a> {
         let prepare = || model.autoencoder.asset(sizes)?.only("decode")?.prepare(&options, device);
         let autoencoder = model.kept.part(part(Which::Decoder, sizes), prepare)?;
         let label = model.denoiser_label();
-        Ok(Self { encoders, wants, label, denoiser, controls, image_encoder, autoencoder, multiple })
+        let factor = model.latents.factor;
+        Ok(Self { encoders, wants, label, denoiser, controls, image_encoder, autoencoder, multiple, factor })
     }
 
     /// All of them.
@@ -114,8 +119,10 @@ impl<'a> Networks<'a> {
         let read = self.encoders.iter().map(|encoder| (encoder.place, read(encoder)));
         let tokens = self.wants.tokens(read, parameters.pieces);
         if let Some(encoder) = &self.image_encoder {
-            let plan = Self::picture_plan(encoder, parameters)?;
-            stages.push(StagePlan::new("image encoder", encoder, &plan, Resident::All)?);
+            let plans = self.picture_plans(encoder, parameters)?;
+            if let Some(plan) = plans.iter().max_by_key(|plan| plan.arena_bytes()) {
+                stages.push(StagePlan::new("image encoder", encoder, plan, Resident::All)?);
+            }
         }
         let denoiser = self.denoiser_plan(parameters, tokens)?;
         let mut denoiser = StagePlan::new(self.label, &self.denoiser, &denoiser, Resident::All)?;
@@ -140,13 +147,13 @@ impl<'a> Networks<'a> {
     pub(super) fn flops(&self, parameters: &Parameters, texts: &[&str]) -> Result<u64> {
         let (mut total, mut read) = (0, Vec::new());
         for encoder in &self.encoders {
-            let (flops, most) = encoder.flops(texts)?;
+            let (flops, most) = encoder.flops(texts, self.wants.padded())?;
             total += flops;
             read.push((encoder.place, most));
         }
         let tokens = self.wants.tokens(read.into_iter(), parameters.pieces);
         if let Some(encoder) = &self.image_encoder {
-            total += Self::picture_plan(encoder, parameters)?.cost().flops;
+            total += self.picture_plans(encoder, parameters)?.iter().map(|plan| plan.cost().flops).sum::<u64>();
         }
         let calls = parameters.calls() as u64;
         total += calls * self.denoiser_plan(parameters, tokens)?.cost().flops;
@@ -169,7 +176,13 @@ impl<'a> Networks<'a> {
     fn function_plan(&self, part: &Part, name: &str, parameters: &Parameters, tokens: usize) -> Result<Plan> {
         let [_, height, width] = parameters.latents.map(|side| side / self.multiple);
         let sizes = [("batch", parameters.batch()), ("tokens", tokens), ("height", height), ("width", width)];
-        part.prepared.plan(name, &Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size))))
+        let mut sizes = Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size)));
+        for (name, sides) in REFERENCES.iter().zip(&parameters.references) {
+            for (side, size) in ["height", "width"].into_iter().zip(sides) {
+                sizes.insert(format!("{name}_{side}").into(), size / self.multiple);
+            }
+        }
+        part.prepared.plan(name, &sizes)
     }
 
     /// The plan of looking at a picture that steers.
@@ -180,10 +193,16 @@ impl<'a> Networks<'a> {
         parts.embed.prepared.plan(parts.embed.name(), &sizes)
     }
 
-    /// The plan of encoding a picture.
-    fn picture_plan(encoder: &Part, parameters: &Parameters) -> Result<Plan> {
-        let sizes = [("batch", 1), ("height", parameters.size.height), ("width", parameters.size.width)];
-        encoder.prepared.plan(encoder.name(), &Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size))))
+    /// The plans of encoding pictures: of the size to draw, if one is begun with, and of those to look at.
+    fn picture_plans(&self, encoder: &Part, parameters: &Parameters) -> Result<Vec<Plan>> {
+        let own = [parameters.size.height, parameters.size.width];
+        let begins = parameters.references.is_empty() || parameters.encodes_own();
+        let looked_at = parameters.references.iter().map(|sides| sides.map(|side| side * self.factor));
+        let plan = |[height, width]: [usize; 2]| {
+            let sizes = [("batch", 1), ("height", height), ("width", width)];
+            encoder.prepared.plan(encoder.name(), &Bindings::from(sizes.map(|(symbol, size)| (symbol.into(), size))))
+        };
+        begins.then_some(own).into_iter().chain(looked_at).map(plan).collect()
     }
 
     fn decoder_plan(&self, parameters: &Parameters) -> Result<Plan> {

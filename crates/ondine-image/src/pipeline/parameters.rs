@@ -1,14 +1,14 @@
 //! A request with every choice made.
 
 use ondine_graph::{Result, fail};
-use ondine_models::{GuidanceInput, TextLayout};
+use ondine_models::{GuidanceInput, LevelShift, TextLayout};
 
 use super::{beside::Beside, model::TextToImage, prompts::Prompts, text::Encoder};
 use crate::{
     prompt::{attention::spans, chunks::chunks, emphasis::Emphasis},
     request::{Control, Init, MAX_SIDE, Request, Speedup, Tool},
     sampler::{self, Sampler, sampler_entries},
-    schedule::{SchedulerClass, SchedulerConfig},
+    schedule::{SchedulerClass, SchedulerConfig, empirical_mu},
 };
 
 /// Width and height in pixels.
@@ -54,6 +54,24 @@ impl TextToImage {
         self.latents.factor.saturating_mul(self.facts.patch)
     }
 
+    /// The size at which the model looks at a picture of `width` times `height`: of the sizes that it was trained on
+    /// that of the closest shape, or the picture's own, in whole latents and with no more pixels than it draws.
+    #[must_use]
+    pub fn reference_size(&self, width: usize, height: usize) -> Size {
+        let shape = |width: usize, height: usize| width.max(1) as f64 / height.max(1) as f64;
+        let own = shape(width, height);
+        let apart = |[width, height]: &[usize; 2]| (shape(*width, *height) - own).abs();
+        let sizes = self.facts.references.sizes.iter();
+        if let Some(&[width, height]) = sizes.min_by(|a, b| apart(a).total_cmp(&apart(b))) {
+            return Size { width, height };
+        }
+        let native = self.size();
+        let share = (native.width * native.height) as f64 / (width.max(1) as f64 * height.max(1) as f64);
+        let (scale, factor) = (share.sqrt().min(1.0), self.latent_factor());
+        let side = |pixels: usize| ((pixels as f64 * scale / factor as f64 + 1e-9) as usize * factor).max(factor);
+        Size { width: side(width), height: side(height) }
+    }
+
     /// The size to draw at if a picture of `width` times `height` is begun with: its own, in whole latents, or one of
     /// the same shape with as many pixels as the model was made for, if it has less than a quarter or more than twice
     /// of these.
@@ -86,6 +104,8 @@ pub(super) struct Parameters {
     pub(super) guidance: f32,
     /// What the guidance is of models of this kind if nobody says otherwise.
     pub(super) usual_guidance: f32,
+    /// The scale that does not guide.
+    pub(super) unguided: f32,
     /// Scale of guidance by the picture, of denoisers that take one beside the latents.
     pub(super) image_guidance: f32,
     /// With guidance one for the negative prompt and one for each that is composed; 3 with guidance by a picture, too.
@@ -112,6 +132,8 @@ pub(super) struct Parameters {
     pub(super) speedup: Option<Speedup>,
     /// The shares of the steps between which more guides than the prompt.
     pub(super) guided: [f64; 2],
+    /// Height and width of the latents of pictures that it looks at.
+    pub(super) references: Vec<[usize; 2]>,
     /// The networks that steer, by number.
     pub(super) controls: Vec<usize>,
     pub(super) scheduler: SchedulerConfig,
@@ -145,9 +167,10 @@ impl Parameters {
         let guidance = guidance.unwrap_or(usual);
         let beside = model.beside;
         let image_guidance = request.image_guidance.unwrap_or(1.5);
-        let guided = guidance > 1.0 && !embedded;
-        let marks =
-            !model.encoders.is_empty() && model.encoders.iter().all(|encoder| encoder.tokenizer.spells_everything());
+        let unguided = flow.map_or(1.0, |flow| flow.unguided);
+        let guided = guidance > unguided && !embedded;
+        let reads_marks = |encoder: &Encoder| encoder.tokenizer.spells_everything() && !encoder.tokenizer.chats();
+        let marks = !model.encoders.is_empty() && model.encoders.iter().all(reads_marks);
         let prompts = Prompts::new(request, total, guided, marks);
         let composed = prompts.weights().len();
         let passes = match (guided, beside) {
@@ -179,6 +202,7 @@ impl Parameters {
             steps,
             guidance,
             usual_guidance: usual,
+            unguided,
             image_guidance,
             passes,
             prompts,
@@ -192,6 +216,7 @@ impl Parameters {
             eta,
             speedup: speedup(request, &scheduler, steps, few_steps || embedded)?,
             guided: interval(request, passes > 2)?,
+            references: references(model, request)?,
             controls: request.controls.iter().map(|control| control.network).collect(),
             scheduler,
             sampler,
@@ -200,7 +225,7 @@ impl Parameters {
 
     /// What a person should know whose guidance does not do what it does elsewhere, if anything.
     pub(super) fn about_guidance(&self, request: &Request) -> Option<String> {
-        if self.usual_guidance <= 1.0 && self.passes > 1 {
+        if self.usual_guidance <= self.unguided && self.passes > 1 {
             let scale = self.guidance;
             return Some(format!(
                 "the model was distilled to draw without guidance: {scale} takes twice the time and may spoil the picture"
@@ -226,9 +251,14 @@ impl Parameters {
         self.beside == Beside::Picture && self.passes == 3
     }
 
+    /// True if a picture of the size to draw is encoded before anything is drawn.
+    pub(super) fn encodes_own(&self) -> bool {
+        self.picture || self.beside != Beside::Nothing
+    }
+
     /// True if pictures are encoded before anything is drawn.
     pub(super) fn begins_with_picture(&self) -> bool {
-        self.picture || self.beside != Beside::Nothing
+        self.encodes_own() || !self.references.is_empty()
     }
 
     /// True if more than the prompt guides a call.
@@ -327,6 +357,30 @@ fn interval(request: &Request, several: bool) -> Result<[f64; 2]> {
     Ok([start, end])
 }
 
+/// Height and width of the latents of pictures to look at; refuses those that the model cannot look at.
+fn references(model: &TextToImage, request: &Request) -> Result<Vec<[usize; 2]>> {
+    let (given, most) = (request.references.len(), model.facts.references.most);
+    if given > most {
+        let what = if most == 0 { "no picture".to_owned() } else { format!("up to {most}") };
+        fail!(
+            Argument,
+            "{given} pictures to look at are given; the model looks at {what} beside the one that it draws"
+        );
+    }
+    let factor = model.latent_factor();
+    let sides = |image: &ondine_graph::NDArray| match image.shape() {
+        [1, 3, height, width]
+            if [height, width].iter().all(|&&side| side > 0 && side % factor == 0 && side <= MAX_SIDE) =>
+        {
+            Ok([height, width].map(|side| side / model.latents.factor))
+        }
+        shape => {
+            fail!(Shape, "a picture to look at has shape {shape:?}, not [1, 3, height, width] in multiples of {factor}")
+        }
+    };
+    request.references.iter().map(sides).collect()
+}
+
 /// Refuses pictures to begin with that are not of the size to draw.
 fn check_init(init: &Init, count: usize, size: Size) -> Result<()> {
     let Size { width, height } = size;
@@ -382,7 +436,8 @@ fn edit(model: &TextToImage, request: &Request, scheduler: &SchedulerConfig, ste
 fn size(model: &TextToImage, request: &Request) -> Result<Size> {
     let (factor, native) = (model.latent_factor(), model.size());
     let most = model.facts.most.map_or(MAX_SIDE, |most| most.saturating_mul(model.latents.factor).min(MAX_SIDE));
-    let own = request.init.as_ref().and_then(|init| match init.image.shape() {
+    let given = request.init.as_ref().map(|init| &init.image).or(request.references.first());
+    let own = given.and_then(|image| match image.shape() {
         [_, _, height, width] => Some(Size { width: *width, height: *height }),
         _ => None,
     });
@@ -468,7 +523,11 @@ fn options(
     let tokens = latents / model.facts.patch.pow(2);
     let even = |i: usize| 1.0 - i as f64 * (1.0 - 1.0 / steps as f64) / (steps.max(2) - 1) as f64;
     let sigmas = flow.even_levels.then(|| (0..steps).map(even).collect());
-    sampler::Options { eta, mu: scheduler.flow.dynamic.then(|| scheduler.flow.mu(tokens)), sigmas }
+    let mu = || match flow.shift {
+        LevelShift::Line => scheduler.flow.mu(tokens),
+        LevelShift::Empirical => empirical_mu(tokens, steps),
+    };
+    sampler::Options { eta, mu: scheduler.flow.dynamic.then(mu), sigmas }
 }
 
 #[cfg(test)]

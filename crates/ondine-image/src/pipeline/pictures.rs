@@ -154,6 +154,9 @@ fn infotext(model: &TextToImage, request: &Request, parameters: &Parameters) -> 
             format!("Model: {name}, Weight: {scale}, Guidance Start: {start}, Guidance End: {end}"),
         );
     }
+    if !parameters.references.is_empty() {
+        add("Reference pictures", parameters.references.len().to_string());
+    }
     if let Some(eta) = parameters.eta {
         add("Eta", eta.to_string());
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use ondine_graph::{NDArray, Result, fail};
-use ondine_models::GuidanceInput;
+use ondine_models::{FlowFacts, GuidanceInput, REFERENCES};
 use ondine_runtime::{Function, State, Wish};
 
 use super::{
@@ -32,8 +32,8 @@ pub(super) struct Task<'a> {
     pub(super) colours: Option<Colours>,
     /// How guidance enters.
     pub(super) guidance: GuidanceInput,
-    /// What timesteps are divided by.
-    pub(super) time_divisor: f32,
+    /// What goes with rectified flow, if the denoiser was trained on it.
+    pub(super) flow: Option<FlowFacts>,
     /// Numbers about the picture's size that the denoiser takes, if it does.
     pub(super) time_ids: usize,
 }
@@ -119,11 +119,23 @@ impl<'a> Predictor<'a> {
             return Ok(forecast.forecast(index));
         }
         let output = self.output(call, latents, parameters, wish)?;
-        let prediction = guided(output.view::<f32>()?, self.task.request, parameters)?;
+        let mut prediction = guided(output.view::<f32>()?, self.task.request, parameters)?;
+        if self.task.flow.is_some_and(|flow| flow.to_picture) {
+            prediction.iter_mut().for_each(|x| *x = -*x);
+        }
         if let Some(forecast) = &mut self.forecast {
             forecast.learn(index, &prediction);
         }
         Ok(prediction)
+    }
+
+    /// A timestep as the denoiser takes it.
+    fn time(&self, timestep: f32) -> f32 {
+        match self.task.flow {
+            Some(flow) if flow.to_picture => (flow.time_divisor - timestep) / flow.time_divisor,
+            Some(flow) => timestep / flow.time_divisor,
+            None => timestep,
+        }
     }
 
     /// What the denoiser says for all passes.
@@ -135,7 +147,7 @@ impl<'a> Predictor<'a> {
         parameters.sampler.scale_model_input(call, latents, &mut self.scaled);
         let (sample, wide) = model_input(&self.scaled, &self.task.start, parameters);
         self.inputs.insert("sample", NDArray::new(&[batch, wide, height, width], &sample)?);
-        self.inputs.insert("timestep", NDArray::new(&[batch], &vec![timestep / self.task.time_divisor; batch])?);
+        self.inputs.insert("timestep", NDArray::new(&[batch], &vec![self.time(timestep); batch])?);
         if let (Some(shallow), Some((deep, age))) = (&self.denoiser.shallow, &mut self.deep)
             && *age < DEEP_EVERY
             && self.calls >= WHOLE_FIRST
@@ -215,6 +227,10 @@ fn fixed_inputs(
         let ids = size_numbers(task, parameters);
         inputs.insert("time_ids", NDArray::new(&[rows.len(), task.time_ids], &ids)?);
     }
+    for (name, latents) in REFERENCES.into_iter().zip(&task.start.references) {
+        let shape: Vec<usize> = std::iter::once(rows.len()).chain(latents.shape().iter().copied().skip(1)).collect();
+        inputs.insert(name, NDArray::new(&shape, &latents.view::<f32>()?.repeat(rows.len()))?);
+    }
     match task.guidance {
         GuidanceInput::Waves(width) => {
             let embedding = scale_embedding(parameters.guidance, width);
@@ -265,11 +281,11 @@ fn guided(output: &[f32], request: &Request, parameters: &Parameters) -> Result<
     let (Some(negative), Some(positive)) = (passes.next(), passes.next()) else {
         fail!(Internal, "guidance without two passes")
     };
-    let weights = parameters.prompts.weights();
+    let (weights, scale) = (parameters.prompts.weights(), parameters.guidance + (1.0 - parameters.unguided));
     let mut prediction = positive.to_vec();
-    guidance::guide(&mut prediction, negative, parameters.guidance * weights.first().copied().unwrap_or(1.0))?;
+    guidance::guide(&mut prediction, negative, scale * weights.first().copied().unwrap_or(1.0))?;
     for (further, weight) in passes.zip(weights.iter().skip(1)) {
-        guidance::compose(&mut prediction, further, negative, parameters.guidance * weight)?;
+        guidance::compose(&mut prediction, further, negative, scale * weight)?;
     }
     if request.guidance_rescale > 0.0 {
         guidance::rescale(&mut prediction, positive, request.guidance_rescale, positive.len() / request.count)?;

@@ -1,7 +1,7 @@
 //! How what several encoders make of a text becomes what a denoiser takes.
 
 use ondine_graph::{DType, Graph, NDArray, Result, fail};
-use ondine_models::{Network, TextLayout, Tokenizer};
+use ondine_models::{HiddenStates, Network, Source, TextLayout, Tokenizer};
 
 use super::conditioning::{Conditioning, takes};
 
@@ -22,6 +22,26 @@ pub(super) fn limit(layout: TextLayout, place: usize) -> Option<usize> {
     match layout {
         TextLayout::Joined { tokens } if place == 2 => Some(tokens),
         TextLayout::Last { tokens } if place == 1 => Some(tokens),
+        TextLayout::Chat { tokens, .. } => Some(tokens),
+        TextLayout::SideBySide | TextLayout::Joined { .. } | TextLayout::Last { .. } => None,
+    }
+}
+
+/// The tokenizer in a folder for an encoder that reads so many tokens, which writes what the denoiser was trained with
+/// around a text.
+pub(super) fn tokenizer(layout: TextLayout, source: &Source, folder: &str, most: usize) -> Result<Tokenizer> {
+    match layout {
+        TextLayout::Chat { around, .. } => Tokenizer::open_chat(source, folder, around, most),
+        TextLayout::SideBySide | TextLayout::Joined { .. } | TextLayout::Last { .. } => {
+            Tokenizer::open(source, folder, most)
+        }
+    }
+}
+
+/// The states of a language model that the denoiser takes, if it takes some.
+pub(super) fn states(layout: TextLayout) -> Option<HiddenStates> {
+    match layout {
+        TextLayout::Chat { states, .. } => Some(states),
         TextLayout::SideBySide | TextLayout::Joined { .. } | TextLayout::Last { .. } => None,
     }
 }
@@ -35,6 +55,8 @@ pub(super) struct Wants {
     text_embeds: bool,
     /// Takes `class_labels`: the sentence embedding.
     pub(super) class_labels: bool,
+    /// Takes which tokens are no padding.
+    masked: bool,
     /// Width of the states that it takes.
     width: usize,
     /// Width of the vector of the whole text that it takes, if it takes `pooled_projections`.
@@ -79,9 +101,20 @@ impl Wants {
             layout,
             text_embeds: takes(denoiser, "text_embeds"),
             class_labels: takes(denoiser, "class_labels"),
+            masked: takes(denoiser, "encoder_attention_mask"),
             width: input_width(denoiser, "encoder_hidden_states").unwrap_or(0),
             pooled: input_width(denoiser, "pooled_projections").unwrap_or(0),
         }
+    }
+
+    /// True if the denoiser is told which tokens are no padding.
+    pub(super) fn masked(&self) -> bool {
+        self.masked
+    }
+
+    /// True if texts are filled up to all that an encoder reads, and the filling is part of them.
+    pub(super) fn padded(&self) -> bool {
+        matches!(self.layout, TextLayout::Chat { padded: true, .. })
     }
 
     /// What is read of the encoder in this place.
@@ -100,7 +133,9 @@ impl Wants {
                 Reads { states: yields("penultimate"), pooled: yields("text_embeds") }
             }
             TextLayout::Last { .. } if place == 0 => Reads { states: None, pooled: yields("pooler_output") },
-            TextLayout::Joined { .. } | TextLayout::Last { .. } => Reads { states: last, pooled: None },
+            TextLayout::Joined { .. } | TextLayout::Last { .. } | TextLayout::Chat { .. } => {
+                Reads { states: last, pooled: None }
+            }
         }
     }
 
@@ -112,7 +147,8 @@ impl Wants {
         match self.layout {
             TextLayout::SideBySide => read.iter().map(|(_, tokens)| *tokens).max().unwrap_or(1) * pieces,
             TextLayout::Joined { tokens } => largest(true).unwrap_or(1) * pieces + tokens,
-            TextLayout::Last { tokens } => tokens,
+            TextLayout::Last { tokens } | TextLayout::Chat { tokens, padded: true, .. } => tokens,
+            TextLayout::Chat { .. } => read.iter().map(|(_, tokens)| *tokens).max().unwrap_or(1),
         }
     }
 
@@ -128,6 +164,21 @@ impl Wants {
         let missing = |place: usize| !encoders.iter().any(|(of, _)| *of == place);
         match self.layout {
             TextLayout::SideBySide => Ok(()),
+            TextLayout::Chat { .. } => match encoders {
+                [] => fail!(Missing, "the model has no text encoder; give one with --text-encoder PATH"),
+                [(place, _)] if states(*place) == Some(wanted) => Ok(()),
+                [(place, _)] => {
+                    let given = states(*place).unwrap_or(0);
+                    fail!(
+                        Unsupported,
+                        "the transformer takes text of width {wanted}, the states of the text encoder are {given} wide"
+                    )
+                }
+                several => {
+                    let count = several.len();
+                    fail!(Unsupported, "the transformer takes the text of one language model, the model has {count}")
+                }
+            },
             TextLayout::Joined { .. } => {
                 if encoders.is_empty() {
                     fail!(Missing, "the model has no text encoder; give one with --text-encoder PATH");
@@ -192,7 +243,7 @@ impl Wants {
                 let pooled = pooled.into_iter().flatten().next_back();
                 Ok(Conditioning { hidden, mask, pooled })
             }
-            TextLayout::Last { .. } => {
+            TextLayout::Last { .. } | TextLayout::Chat { .. } => {
                 let hidden = [first, second, third].into_iter().flatten().next_back();
                 Ok(Conditioning { hidden, mask, pooled: pooled.into_iter().flatten().next() })
             }
@@ -260,7 +311,7 @@ mod tests {
 
     fn wants() -> Wants {
         let layout = TextLayout::Joined { tokens: 2 };
-        Wants { layout, text_embeds: false, class_labels: false, width: 4, pooled: 3 }
+        Wants { layout, text_embeds: false, class_labels: false, masked: false, width: 4, pooled: 3 }
     }
 
     fn array(shape: &[usize], values: &[f32]) -> Option<NDArray> {

@@ -181,3 +181,44 @@ impl FlowOptions {
         tokens as f64 * slope + (low - slope * few)
     }
 }
+
+/// `mu` of a picture of so many tokens, drawn in so many steps: found by trying (`compute_empirical_mu` of the
+/// pipelines of `FLUX.2`).
+#[must_use]
+pub fn empirical_mu(tokens: usize, steps: usize) -> f64 {
+    /// Slope and offset by tokens of drawings in 10 steps, and in 200.
+    const IN_10: (f64, f64) = (8.738_095_24e-5, 1.898_333_33);
+    const IN_200: (f64, f64) = (0.000_169_27, 0.456_666_66);
+    /// From more tokens on the number of steps has no say.
+    const LARGE: usize = 4300;
+    let of = |(slope, offset): (f64, f64)| slope * tokens as f64 + offset;
+    let (few, many) = (of(IN_10), of(IN_200));
+    if tokens > LARGE {
+        return many;
+    }
+    let slope = (many - few) / 190.0;
+    slope * steps as f64 + (many - 200.0 * slope)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::empirical_mu;
+
+    #[test]
+    fn shifts_of_flux_2_are_those_of_diffusers() {
+        for (tokens, steps, mu) in [
+            (4096, 4, 2.291_179_894_115_571),
+            (4096, 50, 2.023_351_157_129_263),
+            (1024, 4, 2.030_689_707_949_945_5),
+            (15, 1, 1.967_875_333_804_830_5),
+            (4301, 4, 1.184_696_93),
+            (65536, 4, 11.549_945_38),
+        ] {
+            assert!(
+                (empirical_mu(tokens, steps) - mu).abs() < 1e-12,
+                "{tokens} {steps}: {}",
+                empirical_mu(tokens, steps)
+            );
+        }
+    }
+}

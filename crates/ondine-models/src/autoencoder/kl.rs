@@ -91,7 +91,7 @@ impl Config {
         1 << self.block_out_channels.len().saturating_sub(1)
     }
 
-    fn check(&self) -> Result<ResnetSpec> {
+    pub(super) fn check(&self) -> Result<ResnetSpec> {
         let levels = bounded("block_out_channels", self.block_out_channels.len(), 16)?;
         same_length("down_block_types", &self.down_block_types, levels)?;
         same_length("up_block_types", &self.up_block_types, levels)?;
@@ -136,11 +136,19 @@ const EPS: f32 = 1e-6;
 /// # Errors
 /// If the config is absurd or asks for something that is not supported.
 pub fn build_encoder(config: &Config, options: &Options) -> Result<Graph> {
-    let spec = config.check()?;
     let mut graph = Graph::new();
     let root = &mut Module::root(&mut graph);
-    let channels = &config.block_out_channels;
     let x = options.input(root, "sample", config.in_channels)?;
+    let x = encoded(root, x, config)?;
+    let x = root.channels_first(x)?;
+    root.output("moments", x);
+    Ok(graph)
+}
+
+/// The moments of pictures `[b, h, w, in_channels]`, `[b, h', w', 2 * latent_channels]`.
+pub(super) fn encoded(root: &mut Module<'_>, x: Value, config: &Config) -> Result<Value> {
+    let spec = config.check()?;
+    let channels = &config.block_out_channels;
     let m = &mut root.at("encoder");
     let mut x = conv_same(&mut m.at("conv_in"), x, channels[0], 3)?;
     for (i, &channels) in channels.iter().enumerate() {
@@ -158,9 +166,7 @@ pub fn build_encoder(config: &Config, options: &Options) -> Result<Graph> {
     if config.use_quant_conv {
         x = conv_same(&mut root.at("quant_conv"), x, moments, 1)?;
     }
-    let x = root.channels_first(x)?;
-    root.output("moments", x);
-    Ok(graph)
+    Ok(x)
 }
 
 /// Builds the decoder.
@@ -172,13 +178,20 @@ pub fn build_encoder(config: &Config, options: &Options) -> Result<Graph> {
 /// # Errors
 /// If the config is absurd or asks for something that is not supported.
 pub fn build_decoder(config: &Config, options: &Options) -> Result<Graph> {
-    let spec = config.check()?;
     let mut graph = Graph::new();
     let root = &mut Module::root(&mut graph);
-    let latents = config.latent_channels;
-    let mut x = options.input(root, "latents", latents)?;
+    let x = options.input(root, "latents", config.latent_channels)?;
+    let x = decoded(root, x, config)?;
+    let x = root.channels_first(x)?;
+    root.output("sample", x);
+    Ok(graph)
+}
+
+/// The pictures of latents `[b, h, w, latent_channels]`, `[b, h', w', out_channels]`.
+pub(super) fn decoded(root: &mut Module<'_>, mut x: Value, config: &Config) -> Result<Value> {
+    let spec = config.check()?;
     if config.use_post_quant_conv {
-        x = conv_same(&mut root.at("post_quant_conv"), x, latents, 1)?;
+        x = conv_same(&mut root.at("post_quant_conv"), x, config.latent_channels, 1)?;
     }
     let m = &mut root.at("decoder");
     let channels: Vec<_> = config.block_out_channels.iter().rev().copied().collect();
@@ -194,10 +207,7 @@ pub fn build_decoder(config: &Config, options: &Options) -> Result<Graph> {
             x = upsample(&mut m.at("upsamplers.0.conv"), x, doubled, true)?;
         }
     }
-    let x = head(m, x, config.out_channels, &spec)?;
-    let x = root.channels_first(x)?;
-    root.output("sample", x);
-    Ok(graph)
+    head(m, x, config.out_channels, &spec)
 }
 
 /// Residual block, attention of one head, residual block, at the lowest resolution.
@@ -251,7 +261,7 @@ fn functions(json: &str, _: GraphSizes) -> Result<Functions> {
 }
 
 /// Names that attentions had before diffusers 0.15.
-const RENAMES: &[Rename] = &[
+pub(super) const RENAMES: &[Rename] = &[
     Rename { from: ".attentions.0.query.", to: ".attentions.0.to_q." },
     Rename { from: ".attentions.0.key.", to: ".attentions.0.to_k." },
     Rename { from: ".attentions.0.value.", to: ".attentions.0.to_v." },

@@ -10,8 +10,8 @@ use super::{
     module::Module,
 };
 
-/// Added to the mean square when queries and keys are normed.
-const EPS: f32 = 1e-6;
+/// The inputs for latents that a network looks at beside those that it denoises.
+pub const REFERENCES: [&str; 4] = ["reference_0", "reference_1", "reference_2", "reference_3"];
 
 /// What is asked of the graph of a network of such blocks.
 #[derive(Clone, Debug)]
@@ -24,11 +24,36 @@ pub struct JointOptions {
     pub rows: Dim,
     /// Width of the latents, in tokens.
     pub columns: Dim,
+    /// Height and width of latents that it looks at, in tokens.
+    pub references: Vec<[Dim; 2]>,
 }
 
 impl Default for JointOptions {
     fn default() -> Self {
-        Self { batch: "batch".into(), tokens: "tokens".into(), rows: "height".into(), columns: "width".into() }
+        let [batch, tokens, rows, columns] = ["batch", "tokens", "height", "width"].map(Dim::symbol);
+        Self { batch, tokens, rows, columns, references: Vec::new() }
+    }
+}
+
+impl JointOptions {
+    /// With sizes of so many latents to look at, called after their inputs.
+    #[must_use]
+    pub fn looking_at(references: usize) -> Self {
+        let side = |name: &str, side: &str| Dim::symbol(&format!("{name}_{side}"));
+        let names = REFERENCES.iter().take(references);
+        let references = names.map(|name| ["height", "width"].map(|of| side(name, of))).collect();
+        Self { references, ..Self::default() }
+    }
+}
+
+/// Sequences `[b, n, any]` one after the other.
+///
+/// # Errors
+/// If their widths differ.
+pub fn one_sequence(m: &mut Module<'_>, parts: &[Value]) -> Result<Value> {
+    match parts {
+        [one] => Ok(*one),
+        several => m.concat(several, 1),
     }
 }
 
@@ -39,14 +64,19 @@ pub struct Heads {
     pub count: usize,
     /// Features of a head.
     pub width: usize,
-    /// True if queries and keys are divided by their root mean square, head by head.
-    pub normed: bool,
+    /// What is added to the mean squares of queries and keys, which are normed head by head, if they are.
+    pub normed: Option<f32>,
     /// True if the projections have biases.
     pub bias: bool,
     /// Cosines and sines `[b, text and picture, 1, pairs]` by which queries and keys are turned, neighbours being a
     /// pair.
     pub rotary: Option<[Value; 2]>,
+    /// How many tokens of each sequence are seen, I64 `[b]`, if not all.
+    pub lengths: Option<Value>,
 }
+
+/// What is added to mean squares when queries and keys are normed, in most of these networks.
+pub const NORM_EPS: f32 = 1e-6;
 
 /// What a checkpoint calls the projections of the text in a joint attention.
 const TEXT: Projections = Projections { q: "add_q_proj", k: "add_k_proj", v: "add_v_proj", out: "to_add_out" };
@@ -69,7 +99,7 @@ impl Heads {
     pub fn split(&self, m: &mut Module<'_>, heads: Value, norm: &str) -> Result<Value> {
         let [batch, tokens] = [0, 1].map(|axis| m.dim(heads, axis));
         let heads = m.reshape(heads, vec![batch, tokens, self.count.into(), self.width.into()])?;
-        if self.normed { rms_norm(&mut m.at(norm), heads, EPS, 0.0) } else { Ok(heads) }
+        self.normed.map_or(Ok(heads), |eps| rms_norm(&mut m.at(norm), heads, eps, 0.0))
     }
 
     /// What every token takes from all, `[b, n, inner]`, of queries and keys `[b, n, heads, width]` and values
@@ -93,9 +123,9 @@ impl Heads {
             scale: 1.0 / (self.width as f32).sqrt(),
             causal: false,
             window: None,
-            mask: Mask::None,
+            mask: if self.lengths.is_some() { Mask::Lengths } else { Mask::None },
         };
-        m.attention(attention, [q, k, v], None)
+        m.attention(attention, [q, k, v], self.lengths)
     }
 
     /// Queries, keys and values of one stream.
@@ -105,8 +135,11 @@ impl Heads {
         Ok([q, k, linear(&mut m.at(names.v), x, self.inner(), self.bias)?])
     }
 
-    /// Attention of a stream to itself, without the projection of the result.
-    fn alone(&self, m: &mut Module<'_>, x: Value) -> Result<Value> {
+    /// Attention of a stream `[b, n, any]` to itself, `[b, n, inner]`, without the projection of the result.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn alone(&self, m: &mut Module<'_>, x: Value) -> Result<Value> {
         let qkv = self.stream(m, x, Projections::DIFFUSERS, ["norm_q", "norm_k"])?;
         self.attend(m, qkv)
     }

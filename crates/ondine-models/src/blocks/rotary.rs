@@ -1,6 +1,6 @@
 //! Rotary positions along several axes: each turns pairs of features of its own (Su et al. 2021, as in `FLUX`).
 
-use ondine_graph::{DType, NDArray, Op, Result, Unary, Value};
+use ondine_graph::{DType, Dim, NDArray, Op, Result, Unary, Value};
 
 use super::{joint::JointOptions, module::Module};
 use crate::config::bounded;
@@ -42,7 +42,9 @@ impl Axes {
         Ok(())
     }
 
-    fn pairs(&self) -> usize {
+    /// Pairs of features of a head.
+    #[must_use]
+    pub fn pairs(&self) -> usize {
         self.features.iter().sum::<usize>() / 2
     }
 
@@ -58,7 +60,10 @@ impl Axes {
 
     /// Angles of each pair for `positions` along an axis, any shape: that shape and `pairs`. Angles of several axes add
     /// up.
-    fn angles(&self, m: &mut Module<'_>, positions: Value, axis: usize) -> Result<Value> {
+    ///
+    /// # Errors
+    /// None for an axis that there is.
+    pub fn angles(&self, m: &mut Module<'_>, positions: Value, axis: usize) -> Result<Value> {
         let frequencies = self.frequencies(m, axis)?;
         let mut shape = m.shape(positions).clone();
         shape.0.push(1.into());
@@ -67,20 +72,37 @@ impl Axes {
         m.mul(positions, frequencies)
     }
 
-    /// Cosines and sines of a text and the picture behind it, `[batch, tokens + rows * columns, 1, pairs]`, whose
-    /// tokens are placed by row and column along the second and third axis.
+    /// Angles of a picture whose tokens are placed by row and column along the second and third axis:
+    /// `[rows * columns, pairs]`.
     ///
     /// # Errors
     /// If there are fewer axes.
-    pub fn tables(&self, m: &mut Module<'_>, options: &JointOptions, text: TextPositions) -> Result<[Value; 2]> {
-        let JointOptions { batch, tokens, rows, columns } = options;
-        let pairs = self.pairs();
+    pub fn picture(&self, m: &mut Module<'_>, [rows, columns]: [&Dim; 2]) -> Result<Value> {
         let down = count_up(m, rows.clone())?;
         let down = m.reshape(down, vec![rows.clone(), 1.into()])?;
         let across = count_up(m, columns.clone())?;
         let across = m.reshape(across, vec![1.into(), columns.clone()])?;
         let (down, across) = (self.angles(m, down, 1)?, self.angles(m, across, 2)?);
         let picture = m.add(down, across)?;
+        m.reshape(picture, vec![rows * columns, self.pairs().into()])
+    }
+
+    /// Cosines and sines of a text, the picture behind it and those that are looked at behind that,
+    /// `[batch, all tokens, 1, pairs]`. Tokens of pictures are placed by row and column along the second and third
+    /// axis; along the first the pictures that are looked at stand at multiples of `apart`.
+    ///
+    /// # Errors
+    /// If there are fewer axes.
+    pub fn tables(
+        &self,
+        m: &mut Module<'_>,
+        options: &JointOptions,
+        text: TextPositions,
+        apart: i64,
+    ) -> Result<[Value; 2]> {
+        let JointOptions { batch, tokens, rows, columns, references } = options;
+        let pairs = self.pairs();
+        let picture = self.picture(m, [rows, columns])?;
         let picture = m.reshape(picture, vec![rows * columns, 1.into(), pairs.into()])?;
         let of_text = vec![tokens.clone(), 1.into(), pairs.into()];
         let text = match text {
@@ -94,8 +116,16 @@ impl Axes {
                 m.reshape(angles, of_text)?
             }
         };
-        let angles = m.concat(&[text, picture], 0)?;
-        let all = tokens + &(rows * columns);
+        let (mut parts, mut all) = (vec![text, picture], tokens + &(rows * columns));
+        for (place, [rows, columns]) in (1..).zip(references) {
+            let own = self.picture(m, [rows, columns])?;
+            let place = m.constant(NDArray::new(&[1], &[place * apart])?);
+            let place = self.angles(m, place, 0)?;
+            let own = m.add(own, place)?;
+            parts.push(m.reshape(own, vec![rows * columns, 1.into(), pairs.into()])?);
+            all = &all + &(rows * columns);
+        }
+        let angles = m.concat(&parts, 0)?;
         let angles = m.reshape(angles, vec![1.into(), all.clone(), 1.into(), pairs.into()])?;
         let mut table = |function: Unary| {
             let table = m.unary(function, angles)?;
@@ -106,6 +136,6 @@ impl Axes {
 }
 
 /// `count` numbers from 0 up, `[count]`.
-fn count_up(m: &mut Module<'_>, count: ondine_graph::Dim) -> Result<Value> {
+fn count_up(m: &mut Module<'_>, count: Dim) -> Result<Value> {
     m.push(Op::Range { start: 0.into(), step: 1, count }, &[])
 }

@@ -21,7 +21,9 @@ pub(super) const EDM_ENDS: [&str; 2] = ["edm_vpred.sigma_min", "edm_vpred.sigma_
 pub(super) fn latents_of(kind: Kind) -> Latents {
     let (scaling, shift) = match kind {
         Kind::Sd3 => (1.5305, 0.0609),
-        Kind::Flux => (0.3611, 0.1159),
+        Kind::Flux | Kind::ZImage => (0.3611, 0.1159),
+        // Its autoencoder holds the statistics of its latents.
+        Kind::Flux2 => (1.0, 0.0),
     };
     Latents { scaling, shift: Some(shift), statistics: None }
 }
@@ -52,16 +54,18 @@ pub(super) fn family(kind: Kind, weights: Option<&Weights>) -> (&'static str, &'
         Kind::Sd3 => ("Stable Diffusion 3", "`joint_blocks` without norms of queries and keys"),
         Kind::Flux if weights.is_some_and(takes_guidance) => ("FLUX.1 dev", "it takes the guidance scale"),
         Kind::Flux => ("FLUX.1 schnell", "it takes no guidance scale"),
+        Kind::Flux2 => ("FLUX.2", "all blocks of a kind are modulated alike"),
+        Kind::ZImage => ("Z-Image", "blocks that refine noise and text"),
     }
 }
 
 /// The schedule of a transformer on rectified flow.
 pub(super) fn flow(kind: Kind, weights: Option<&Weights>) -> Value {
-    let dynamic = kind == Kind::Flux && weights.is_some_and(takes_guidance);
+    let dynamic = kind == Kind::Flux2 || kind == Kind::Flux && weights.is_some_and(takes_guidance);
     json!({
         "_class_name": "FlowMatchEulerDiscreteScheduler",
         "num_train_timesteps": 1000,
-        "shift": if kind == Kind::Sd3 || dynamic { 3.0 } else { 1.0 },
+        "shift": if dynamic || matches!(kind, Kind::Sd3 | Kind::ZImage) { 3.0 } else { 1.0 },
         "use_dynamic_shifting": dynamic,
         "base_shift": 0.5,
         "max_shift": 1.15,

@@ -5,6 +5,7 @@ use ondine_graph::{
     encoding::{ENCODING, Levels, PARTS},
     fail,
 };
+use serde_json::Value;
 
 /// The shape of a tensor, if there is one with at least a dimension; of one in few bits that of its numbers.
 pub(super) fn shape(weights: &Weights, path: &str) -> Option<Vec<usize>> {
@@ -173,6 +174,29 @@ pub(super) fn transpose(weights: &mut Weights, path: &str, name: &str) -> Result
     weights.retain(|other| other != path);
     insert(weights, name, &file, &[columns, rows], &swapped);
     Ok(())
+}
+
+/// How many tensors there are under names counted from 0.
+pub(super) fn count(weights: &Weights, path: impl Fn(usize) -> String) -> usize {
+    (0..).take_while(|&i| weights.get(&path(i)).is_some()).count()
+}
+
+/// The sizes of a tensor that there must be.
+pub(super) fn sizes(weights: &Weights, path: &str) -> Result<Vec<usize>> {
+    match shape(weights, path) {
+        Some(shape) => Ok(shape),
+        None => fail!(Missing, "the transformer has no `{path}`; is the file whole?"),
+    }
+}
+
+/// The columns of a matrix that there must be.
+pub(super) fn columns(weights: &Weights, path: &str) -> Result<usize> {
+    Ok(sizes(weights, path)?.get(1).copied().unwrap_or(0))
+}
+
+/// A size that a config says.
+pub(super) fn size_of(config: Option<&Value>, option: &str) -> Option<usize> {
+    usize::try_from(config?.get(option)?.as_u64()?).ok().filter(|size| *size > 0)
 }
 
 #[cfg(test)]

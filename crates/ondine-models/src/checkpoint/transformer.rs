@@ -1,23 +1,36 @@
-//! The transformers of Stable Diffusion 3 and `FLUX.1` under the names of the programs that trained them.
+//! The transformers of Stable Diffusion 3, `FLUX.1`, `FLUX.2` and `Z-Image` under the names of the programs that
+//! trained them.
 
 use ondine_graph::{Result, Weights, fail};
 use serde_json::{Value, json};
 
-use super::tensors::{Names, rename_with, shape, split_rows, swap_halves};
+use super::{
+    tensors::{Names, columns, count, rename_with, shape, size_of, sizes, split_rows, swap_halves},
+    z_image,
+};
 
-/// Which of the two it is.
+/// Which of them it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// `SD3Transformer2DModel`
     Sd3,
     /// `FluxTransformer2DModel`
     Flux,
+    /// `Flux2Transformer2DModel`
+    Flux2,
+    /// `ZImageTransformer2DModel`
+    ZImage,
 }
 
-/// Tensors that only one kind has, under its first names and in diffusers.
-const MARKS: [(&str, Kind); 4] = [
+/// Tensors that only one kind has, under its first names and in diffusers; blocks of `FLUX.2` are called like those of
+/// `FLUX.1`, so its marks come before.
+const MARKS: [(&str, Kind); 8] = [
+    (SHARED_MODULATION, Kind::Flux2),
     ("joint_blocks.0.x_block.attn.qkv.weight", Kind::Sd3),
     ("double_blocks.0.img_attn.qkv.weight", Kind::Flux),
+    ("noise_refiner.0.attention.qkv.weight", Kind::ZImage),
+    ("double_stream_modulation_img.linear.weight", Kind::Flux2),
+    ("noise_refiner.0.attention.to_q.weight", Kind::ZImage),
     ("pos_embed.pos_embed", Kind::Sd3),
     ("x_embedder.weight", Kind::Flux),
 ];
@@ -32,12 +45,14 @@ impl Kind {
         match self {
             Self::Sd3 => "SD3Transformer2DModel",
             Self::Flux => "FluxTransformer2DModel",
+            Self::Flux2 => "Flux2Transformer2DModel",
+            Self::ZImage => "ZImageTransformer2DModel",
         }
     }
 
     /// True if the tensors have their first names.
     pub(super) fn is_original(weights: &Weights) -> bool {
-        MARKS[..2].iter().any(|(path, _)| weights.get(path).is_some())
+        MARKS[..4].iter().any(|(path, _)| weights.get(path).is_some())
     }
 }
 
@@ -83,6 +98,18 @@ pub(crate) const SINGLE_LAYERS: [(&str, &str); 2] = [("modulation.lin.", "norm.l
 const SINGLE_NORMS: [(&str, &str); 2] =
     [("norm.query_norm.scale", "attn.norm_q.weight"), ("norm.key_norm.scale", "attn.norm_k.weight")];
 
+/// Layers of a block of `FLUX.2` with weights of their own for text and picture.
+const FLUX2_LAYERS: [(&str, &str); 6] = [
+    ("img_attn.proj.", "attn.to_out.0."),
+    ("txt_attn.proj.", "attn.to_add_out."),
+    ("img_mlp.0.", "ff.linear_in."),
+    ("img_mlp.2.", "ff.linear_out."),
+    ("txt_mlp.0.", "ff_context.linear_in."),
+    ("txt_mlp.2.", "ff_context.linear_out."),
+];
+/// Layers of a block of `FLUX.2` with the same weights for both.
+const FLUX2_SINGLE_LAYERS: [(&str, &str); 2] = [("linear1.", "attn.to_qkv_mlp_proj."), ("linear2.", "attn.to_out.")];
+
 /// The layer from which all blocks of FLUX.2 take their modulation.
 const SHARED_MODULATION: &str = "double_stream_modulation_img.lin.weight";
 
@@ -93,25 +120,22 @@ const ENDS: [&str; 2] = ["weight", "bias"];
 /// found out after. What no tensor says is taken from `known`, the config of a transformer that it takes the place of.
 ///
 /// # Errors
-/// If the tensors are those of FLUX.2, whose blocks are called like those of FLUX.1, or do not fit each other.
+/// If the tensors do not fit each other.
 pub(super) fn convert(weights: &mut Weights, kind: Kind, known: Option<&Value>) -> Result<Value> {
-    if weights.get(SHARED_MODULATION).is_some() {
-        fail!(Unsupported, "`{SHARED_MODULATION}` says that this is FLUX.2, which is not read from single files yet");
-    }
     let known = known.filter(|config| config.get("_class_name").and_then(Value::as_str) == Some(kind.class()));
     let config = match kind {
         Kind::Sd3 => sd3_config(weights, known),
         Kind::Flux => flux_config(weights, known),
+        Kind::Flux2 => flux2_config(weights, known),
+        Kind::ZImage => z_image::config(weights, known),
     };
     match kind {
         Kind::Sd3 => sd3(weights)?,
         Kind::Flux => flux(weights)?,
+        Kind::Flux2 => flux2(weights)?,
+        Kind::ZImage => z_image::convert(weights)?,
     }
     config
-}
-
-fn count(weights: &Weights, path: impl Fn(usize) -> String) -> usize {
-    (0..).take_while(|&i| weights.get(&path(i)).is_some()).count()
 }
 
 /// Cuts queries, keys and values that are one tensor.
@@ -202,6 +226,40 @@ fn flux(weights: &mut Weights) -> Result<()> {
     names.apply(weights)
 }
 
+fn flux2(weights: &mut Weights) -> Result<()> {
+    let mut names = Names::default();
+    for (from, to) in [
+        ("img_in.", "x_embedder."),
+        ("txt_in.", "context_embedder."),
+        ("time_in.in_layer.", "time_guidance_embed.timestep_embedder.linear_1."),
+        ("time_in.out_layer.", "time_guidance_embed.timestep_embedder.linear_2."),
+        ("guidance_in.in_layer.", "time_guidance_embed.guidance_embedder.linear_1."),
+        ("guidance_in.out_layer.", "time_guidance_embed.guidance_embedder.linear_2."),
+        ("double_stream_modulation_img.lin.", "double_stream_modulation_img.linear."),
+        ("double_stream_modulation_txt.lin.", "double_stream_modulation_txt.linear."),
+        ("single_stream_modulation.lin.", "single_stream_modulation.linear."),
+        ("final_layer.linear.", "proj_out."),
+    ] {
+        names.prefix(from.to_owned(), to.to_owned());
+    }
+    swap(weights, "final_layer.adaLN_modulation.1", "norm_out.linear")?;
+    for i in 0..count(weights, |i| format!("double_blocks.{i}.img_attn.qkv.weight")) {
+        let (from, to) = (format!("double_blocks.{i}"), format!("transformer_blocks.{i}"));
+        split_qkv(weights, &format!("{from}.img_attn.qkv"), &format!("{to}.attn"), OWN)?;
+        split_qkv(weights, &format!("{from}.txt_attn.qkv"), &format!("{to}.attn"), ADDED)?;
+        for (layer, new) in FLUX2_LAYERS.iter().chain(&FLUX_NORMS) {
+            names.prefix(format!("{from}.{layer}"), format!("{to}.{new}"));
+        }
+    }
+    for i in 0..count(weights, |i| format!("single_blocks.{i}.linear1.weight")) {
+        let (from, to) = (format!("single_blocks.{i}"), format!("single_transformer_blocks.{i}"));
+        for (layer, new) in FLUX2_SINGLE_LAYERS.iter().chain(&SINGLE_NORMS) {
+            names.prefix(format!("{from}.{layer}"), format!("{to}.{new}"));
+        }
+    }
+    names.apply(weights)
+}
+
 /// Queries, keys, values and what goes into the feed-forward are one tensor in a single block.
 fn single(weights: &mut Weights, from: &str, to: &str) -> Result<()> {
     let width = shape(weights, &format!("{from}.linear2.weight")).map_or(0, |shape| shape[0]);
@@ -218,25 +276,8 @@ fn single(weights: &mut Weights, from: &str, to: &str) -> Result<()> {
     Ok(())
 }
 
-/// The sizes of a tensor that there must be.
-fn sizes(weights: &Weights, path: &str) -> Result<Vec<usize>> {
-    match shape(weights, path) {
-        Some(shape) => Ok(shape),
-        None => fail!(Missing, "the transformer has no `{path}`; is the file whole?"),
-    }
-}
-
-fn columns(weights: &Weights, path: &str) -> Result<usize> {
-    Ok(sizes(weights, path)?.get(1).copied().unwrap_or(0))
-}
-
 /// Width of a head of Stable Diffusion 3, where no norm says it.
 const HEAD: usize = 64;
-
-/// A size that a config says.
-fn size_of(config: Option<&Value>, option: &str) -> Option<usize> {
-    usize::try_from(config?.get(option)?.as_u64()?).ok().filter(|size| *size > 0)
-}
 
 fn sd3_config(weights: &Weights, known: Option<&Value>) -> Result<Value> {
     let patch = sizes(weights, "x_embedder.proj.weight")?;
@@ -303,6 +344,41 @@ fn flux_config(weights: &Weights, known: Option<&Value>) -> Result<Value> {
         "pooled_projection_dim": columns(weights, "vector_in.in_layer.weight")?,
         "guidance_embeds": weights.get("guidance_in.in_layer.weight").is_some(),
         "axes_dims_rope": said.cloned().unwrap_or_else(usual),
+    }))
+}
+
+fn flux2_config(weights: &Weights, known: Option<&Value>) -> Result<Value> {
+    let embedder = sizes(weights, "img_in.weight")?;
+    let (width, taken) = (embedder[0], embedder.get(1).copied().unwrap_or(0));
+    let head = sizes(weights, "double_blocks.0.img_attn.norm.query_norm.scale")?[0];
+    let said = known.filter(|config| size_of(Some(config), "attention_head_dim") == Some(head));
+    let option = |name: &str| said.and_then(|config| config.get(name)).filter(|value| !value.is_null()).cloned();
+    if head == 0 || width % head != 0 || option("axes_dims_rope").is_none() && head % 8 != 0 {
+        fail!(
+            Unsupported,
+            "heads of {head} in a transformer of width {width} are turned in a way that no tensor says; give the configs \
+             with --config FOLDER, a folder as diffusers saves"
+        );
+    }
+    let hidden = columns(weights, "double_blocks.0.img_mlp.2.weight")? as f64;
+    // A width is rounded down: a quotient that is rounded itself must not lose one.
+    let ratio = hidden / width as f64;
+    let ratio = if (ratio * width as f64).floor() == hidden { ratio } else { (hidden + 0.5) / width as f64 };
+    Ok(json!({
+        "_class_name": Kind::Flux2.class(),
+        "patch_size": 1,
+        "in_channels": taken,
+        "out_channels": sizes(weights, "final_layer.linear.weight")?[0],
+        "num_layers": count(weights, |i| format!("double_blocks.{i}.img_attn.qkv.weight")),
+        "num_single_layers": count(weights, |i| format!("single_blocks.{i}.linear1.weight")),
+        "attention_head_dim": head,
+        "num_attention_heads": width / head,
+        "joint_attention_dim": columns(weights, "txt_in.weight")?,
+        "timestep_guidance_channels": columns(weights, "time_in.in_layer.weight")?,
+        "mlp_ratio": ratio,
+        "axes_dims_rope": option("axes_dims_rope").unwrap_or_else(|| json!(vec![head / 4; 4])),
+        "rope_theta": option("rope_theta").unwrap_or_else(|| json!(2000)),
+        "guidance_embeds": weights.get("guidance_in.in_layer.weight").is_some(),
     }))
 }
 
@@ -396,12 +472,88 @@ mod tests {
     }
 
     #[test]
-    fn flux_2_is_not_taken_for_flux_1() {
-        let mut weights =
-            weights(&[("double_blocks.0.img_attn.qkv.weight", &[96, 32]), (SHARED_MODULATION, &[192, 32])]);
-        assert_eq!(Kind::of(&weights), Some(Kind::Flux));
-        let error = convert(&mut weights, Kind::Flux, None).unwrap_err().to_string();
-        assert!(error.contains("FLUX.2"), "{error}");
+    fn tensors_of_flux_2_are_those_that_the_network_asks_for() {
+        let own = |name: &str, out: usize, taken: usize| (format!("{name}.weight"), vec![out, taken]);
+        let layers = [
+            own("img_in", 32, 16),
+            own("txt_in", 32, 12),
+            own("time_in.in_layer", 32, 24),
+            own("time_in.out_layer", 32, 32),
+            own("double_stream_modulation_img.lin", 192, 32),
+            own("double_stream_modulation_txt.lin", 192, 32),
+            own("single_stream_modulation.lin", 96, 32),
+            own("final_layer.linear", 16, 32),
+            own("final_layer.adaLN_modulation.1", 64, 32),
+            own("double_blocks.0.img_attn.qkv", 96, 32),
+            own("double_blocks.0.img_attn.proj", 32, 32),
+            own("double_blocks.0.img_mlp.0", 160, 32),
+            own("double_blocks.0.img_mlp.2", 32, 80),
+            own("double_blocks.0.txt_attn.qkv", 96, 32),
+            own("double_blocks.0.txt_attn.proj", 32, 32),
+            own("double_blocks.0.txt_mlp.0", 160, 32),
+            own("double_blocks.0.txt_mlp.2", 32, 80),
+            own("single_blocks.0.linear1", 256, 32),
+            own("single_blocks.0.linear2", 32, 112),
+        ];
+        let norms = [
+            "double_blocks.0.img_attn.norm.query_norm.scale",
+            "double_blocks.0.img_attn.norm.key_norm.scale",
+            "double_blocks.0.txt_attn.norm.query_norm.scale",
+            "double_blocks.0.txt_attn.norm.key_norm.scale",
+            "single_blocks.0.norm.query_norm.scale",
+            "single_blocks.0.norm.key_norm.scale",
+        ];
+        let mut shapes: Vec<(&str, &[usize])> = norms.iter().map(|norm| (*norm, &[16_usize][..])).collect();
+        shapes.extend(layers.iter().map(|(path, shape)| (path.as_str(), shape.as_slice())));
+        let mut weights = weights(&shapes);
+        assert_eq!(Kind::of(&weights), Some(Kind::Flux2));
+        assert!(Kind::is_original(&weights));
+        let config = convert(&mut weights, Kind::Flux2, None).unwrap();
+        assert_eq!((&config["axes_dims_rope"], &config["mlp_ratio"]), (&json!([4, 4, 4, 4]), &json!(2.5)));
+        assert!(Kind::of(&weights) == Some(Kind::Flux2) && !Kind::is_original(&weights));
+        Network::of("memory", Kind::Flux2.class(), config.to_string(), weights).unwrap();
+    }
+
+    #[test]
+    fn tensors_of_z_image_are_those_that_the_network_asks_for() {
+        let mut shapes = vec![
+            ("x_embedder.weight".to_owned(), vec![32_usize, 16]),
+            ("x_embedder.bias".to_owned(), vec![32]),
+            ("x_pad_token".to_owned(), vec![1, 32]),
+            ("cap_pad_token".to_owned(), vec![1, 32]),
+            ("cap_embedder.0.weight".to_owned(), vec![12]),
+            ("norm_final.weight".to_owned(), vec![32]),
+        ];
+        shapes.extend(layers(&[
+            ("t_embedder.mlp.0", 1024, 256),
+            ("t_embedder.mlp.2", 32, 1024),
+            ("cap_embedder.1", 32, 12),
+            ("final_layer.linear", 16, 32),
+            ("final_layer.adaLN_modulation.1", 32, 32),
+            ("layers.0.adaLN_modulation.0", 128, 32),
+            ("noise_refiner.0.adaLN_modulation.0", 128, 32),
+        ]));
+        for place in ["layers.0", "noise_refiner.0", "context_refiner.0"] {
+            let matrices = [
+                ("attention.qkv", 96, 32),
+                ("attention.out", 32, 32),
+                ("feed_forward.w1", 85, 32),
+                ("feed_forward.w2", 32, 85),
+                ("feed_forward.w3", 85, 32),
+            ];
+            shapes.extend(matrices.map(|(name, out, taken)| (format!("{place}.{name}.weight"), vec![out, taken])));
+            let norms = ["attention_norm1", "attention_norm2", "ffn_norm1", "ffn_norm2"].map(|name| (name, 32));
+            let heads = ["attention.q_norm", "attention.k_norm"].map(|name| (name, 16));
+            shapes
+                .extend(norms.into_iter().chain(heads).map(|(name, of)| (format!("{place}.{name}.weight"), vec![of])));
+        }
+        let shapes: Vec<(&str, &[usize])> = shapes.iter().map(|(path, shape)| (path.as_str(), &shape[..])).collect();
+        let mut weights = weights(&shapes);
+        assert!(Kind::of(&weights) == Some(Kind::ZImage) && Kind::is_original(&weights));
+        let config = convert(&mut weights, Kind::ZImage, None).unwrap();
+        assert_eq!((&config["axes_dims"], &config["n_heads"]), (&json!([4, 6, 6]), &json!(2)));
+        assert!(Kind::of(&weights) == Some(Kind::ZImage) && !Kind::is_original(&weights));
+        Network::of("memory", Kind::ZImage.class(), config.to_string(), weights).unwrap();
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
 pub(super) enum Cutter {
     /// The steps of `CLIPTokenizer` or `BertTokenizer`.
     Steps(Box<Steps>),
-    /// The pieces of `T5Tokenizer`.
+    /// The pieces of `T5Tokenizer`, or the vocabulary of a language model.
     Pieces(Box<Vocabulary>),
 }
 
@@ -45,7 +45,7 @@ impl Cutter {
                 let tokens = names.iter().map(|name| AddedToken::from(name.clone(), true).normalized(false));
                 steps.add_special_tokens(tokens.collect::<Vec<_>>()).map_err(invalid).map(|_| ())
             }
-            Self::Pieces(_) => fail!(Unsupported, "no word can be added to the pieces of a T5"),
+            Self::Pieces(_) => fail!(Unsupported, "no word can be added to the vocabulary of a T5 or a language model"),
         }
     }
 

@@ -21,7 +21,9 @@ pub(super) struct Sequence {
     pub(super) keys: Dim,
     /// I64 `[tokens]`.
     positions: Value,
-    states: States,
+    /// What keys and values are kept in, if they are.
+    states: Option<States>,
+    seen: Seen,
     /// Cosines and sines of each of [`Config::rotaries`].
     rotaries: Vec<[Value; 2]>,
     /// What is added to scores, by window: `[1, 1, tokens, keys]`.
@@ -36,8 +38,17 @@ struct States {
     rows: usize,
     /// I64 `[tokens]`: the row that a token is written into.
     places: Value,
-    /// If each token is one of a sequence of its own, how many tokens that has then: I64 `[tokens]`.
-    lengths: Option<Value>,
+}
+
+/// Which keys a token sees, of those up to its own.
+#[derive(Clone, Copy)]
+enum Seen {
+    /// All of them.
+    All,
+    /// Each token is one of a sequence of its own, which has so many tokens then: I64 `[tokens]`.
+    Lengths(Value),
+    /// Those of which this is true: `[1, tokens]`.
+    Some(Value),
 }
 
 impl Sequence {
@@ -47,8 +58,8 @@ impl Sequence {
         m.push(Op::Measure { size: past.clone(), most: &Dim::from(context) - &tokens }, &[count])?;
         let keys = &past + &tokens;
         let positions = m.push(Op::Range { start: past, step: 1, count: tokens.clone() }, &[])?;
-        let states = States { prefix: "", rows: context, places: positions, lengths: None };
-        let mut sequence = Self::at(m, config, tokens, keys, positions, states)?;
+        let states = Some(States { prefix: "", rows: context, places: positions });
+        let mut sequence = Self::at(m, config, tokens, keys, positions, states, Seen::All)?;
         for layer in config.layers.iter().filter(|_| config.scores()) {
             if !sequence.masks.iter().any(|(window, _)| *window == layer.window) {
                 let mask = sequence.mask(m, layer.window)?;
@@ -56,6 +67,15 @@ impl Sequence {
             }
         }
         Ok(sequence)
+    }
+
+    /// A whole text of which nothing is kept; tokens are not seen where `seen` `[1, tokens]` is false.
+    pub(super) fn whole(m: &mut Module<'_>, config: &Config, tokens: Dim, seen: Value) -> Result<Self> {
+        if config.scores() {
+            fail!(Unsupported, "a text encoder with soft caps or sinks in its attention is not supported");
+        }
+        let positions = m.push(Op::Range { start: 0.into(), step: 1, count: tokens.clone() }, &[])?;
+        Self::at(m, config, tokens.clone(), tokens, positions, None, Seen::Some(seen))
     }
 
     /// One token each of several sequences, `context` rows of the states for each.
@@ -70,9 +90,9 @@ impl Sequence {
         let starts = m.push(Op::Range { start: 0.into(), step: context as i64, count: tokens.clone() }, &[])?;
         let places = m.add(starts, positions)?;
         let one = m.constant(NDArray::scalar(1_i64));
-        let lengths = Some(m.add(positions, one)?);
-        let states = States { prefix: SEVERAL, rows: most * context, places, lengths };
-        Self::at(m, config, tokens, context.into(), positions, states)
+        let lengths = m.add(positions, one)?;
+        let states = Some(States { prefix: SEVERAL, rows: most * context, places });
+        Self::at(m, config, tokens, context.into(), positions, states, Seen::Lengths(lengths))
     }
 
     fn at(
@@ -81,10 +101,11 @@ impl Sequence {
         tokens: Dim,
         keys: Dim,
         positions: Value,
-        states: States,
+        states: Option<States>,
+        seen: Seen,
     ) -> Result<Self> {
         let rotaries = config.rotaries.iter().map(|rotary| rotary.tables(m, positions)).collect::<Result<_>>()?;
-        Ok(Self { tokens, keys, positions, states, rotaries, masks: Vec::new() })
+        Ok(Self { tokens, keys, positions, states, seen, rotaries, masks: Vec::new() })
     }
 
     /// 0 where a token sees a key: itself and those before it, of which a window takes the last; else minus infinity.
@@ -114,9 +135,9 @@ impl Sequence {
         let masks =
             self.masks.iter().map(|&(window, mask)| Ok((window, m.slice(mask, 2, start(), self.tokens.clone())?)));
         let masks = masks.collect::<Result<_>>()?;
-        let States { prefix, rows, lengths, .. } = self.states;
-        let states = States { prefix, rows, places: positions, lengths };
-        Ok(Self { tokens: 1.into(), keys: self.keys.clone(), positions, states, rotaries, masks })
+        let states =
+            self.states.as_ref().map(|&States { prefix, rows, .. }| States { prefix, rows, places: positions });
+        Ok(Self { tokens: 1.into(), keys: self.keys.clone(), positions, states, seen: self.seen, rotaries, masks })
     }
 
     fn mask_of(&self, window: Option<usize>) -> Option<Value> {
@@ -164,13 +185,16 @@ pub(super) fn self_attention(
             scored_attention(m, [q, keys, values], config, cap, sequence.mask_of(layer.window), sequence)?
         }
         _ => {
-            let lengths = sequence.states.lengths;
-            let mask = if lengths.is_some() { Mask::Lengths } else { Mask::None };
+            let (mask, given) = match sequence.seen {
+                Seen::All => (Mask::None, None),
+                Seen::Lengths(lengths) => (Mask::Lengths, Some(lengths)),
+                Seen::Some(seen) => (Mask::Keys, Some(seen)),
+            };
             let scale = config.scales.attention;
             let attention = Attention { heads, kv_heads, scale, causal: true, window: layer.window, mask };
-            let (batch, queries) = match lengths {
-                Some(_) => (sequence.tokens.clone(), 1.into()),
-                None => (1.into(), sequence.tokens.clone()),
+            let (batch, queries) = match sequence.seen {
+                Seen::Lengths(_) => (sequence.tokens.clone(), 1.into()),
+                Seen::All | Seen::Some(_) => (1.into(), sequence.tokens.clone()),
             };
             let split = |m: &mut Module<'_>, x: Value, rows: &Dim, width: usize| {
                 m.reshape(x, vec![batch.clone(), rows.clone(), width.into()])
@@ -178,7 +202,7 @@ pub(super) fn self_attention(
             let q = split(m, q, &queries, heads * head_dim)?;
             let keys = split(m, keys, &sequence.keys, kv_heads * head_dim)?;
             let values = split(m, values, &sequence.keys, kv_heads * head_dim)?;
-            m.attention(attention, [q, keys, values], lengths)?
+            m.attention(attention, [q, keys, values], given)?
         }
     };
     let mixed = m.reshape(mixed, vec![sequence.tokens.clone(), (heads * head_dim).into()])?;
@@ -243,14 +267,15 @@ fn clipped(m: &mut Module<'_>, x: Value, config: &Config) -> Result<Value> {
 }
 
 /// Writes the rows of this call into a state, and yields what attention reads of it: `[keys, width]`, of several
-/// sequences one after the other.
+/// sequences one after the other; the rows themselves, if nothing is kept.
 fn remembered(m: &mut Module<'_>, name: &str, rows: Value, sequence: &Sequence) -> Result<Value> {
-    let (width, States { prefix, rows: held, places, lengths }) = (m.width(rows)?, &sequence.states);
+    let Some(States { prefix, rows: held, places }) = &sequence.states else { return Ok(rows) };
+    let width = m.width(rows)?;
     let (name, dtype) = (format!("{prefix}{name}"), m.node(rows).signature.dtype);
     let state = m.state(&name, dtype, [Dim::from(*held), width.into()]);
     let state = m.push(Op::Scatter(Scatter::Replace), &[state, *places, rows])?;
     m.update_state(&name, state)?;
-    let sequences = if lengths.is_some() { sequence.tokens.clone() } else { 1.into() };
+    let sequences = if let Seen::Lengths(_) = sequence.seen { sequence.tokens.clone() } else { 1.into() };
     m.slice(state, 0, 0, &sequences * &sequence.keys)
 }
 

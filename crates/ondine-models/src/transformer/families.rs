@@ -180,12 +180,19 @@ pub const FAMILIES: &[Family] = &[
     Family { class: "SmolLM3ForCausalLM", gguf: "smollm3", tied: true, positions: 32_768, nope_interval: 4, ..LLAMA },
 ];
 
+/// True if `class` is a model of the family: with a head, or without one, `...Model`.
+fn is_of(family: &Family, class: &str) -> bool {
+    let bare =
+        |whole: &str| whole.strip_suffix("ForCausalLM").is_some_and(|name| class.strip_suffix("Model") == Some(name));
+    family.class == class || bare(family.class)
+}
+
 /// The family of a class.
 ///
 /// # Errors
 /// If it is none of [`FAMILIES`].
 pub(super) fn by_class(class: &str) -> Result<&'static Family> {
-    match FAMILIES.iter().find(|family| family.class == class) {
+    match FAMILIES.iter().find(|family| is_of(family, class)) {
         Some(family) => Ok(family),
         None => {
             let known: Vec<_> = FAMILIES.iter().map(|family| family.class).collect();

@@ -4,7 +4,7 @@ use ondine_graph::{Activation, Result, fail};
 use serde::Deserialize;
 
 use crate::{
-    architecture::{DenoiserFacts, GuidanceInput, TextLayout},
+    architecture::{DenoiserFacts, GuidanceInput, References, TextLayout},
     config::{
         self, MAX_DEPTH, MAX_ROWS, MAX_WIDTH, PerLevel, TYPICAL_LATENTS, activation, bounded, epsilon, same_length,
         supported,
@@ -235,6 +235,7 @@ impl Config {
             guidance: self.time_cond_proj_dim.map_or(GuidanceInput::Passes, GuidanceInput::Waves),
             text: TextLayout::SideBySide,
             flow: None,
+            references: References::default(),
         }
     }
 

@@ -1,8 +1,8 @@
 """Writes small tokenizers and what transformers makes of a few texts with them (tests/tokenizers.rs reads both).
 
-    python make.py CLIP_MERGES WORDPIECE_VOCAB
+    python make.py [CLIP_MERGES WORDPIECE_VOCAB]
 
-CLIP_MERGES is `bpe_simple_vocab_16e6.txt.gz` of OpenAI's CLIP, WORDPIECE_VOCAB a `vocab.txt` of an uncased BERT.
+That of chats is made without other files. CLIP_MERGES is `bpe_simple_vocab_16e6.txt.gz` of OpenAI's CLIP, WORDPIECE_VOCAB a `vocab.txt` of an uncased BERT.
 """
 
 import gzip
@@ -13,9 +13,11 @@ import tempfile
 from pathlib import Path
 
 from diffusers.loaders import TextualInversionLoaderMixin
-from transformers import BertTokenizer, CLIPTokenizer
+from transformers import AutoTokenizer, BertTokenizer, CLIPTokenizer
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE.parents[3] / "python/golden"))
+from vocabulary import write_chat
 MERGES = 1200
 WORDS = 3000
 LENGTH = 16
@@ -78,7 +80,30 @@ def expect(tokenizer, texts=TEXTS):
     return [ids(text) for text in texts]
 
 
+SAID = ["", "a photo of a cat", "user", " \n\na  cat\n", "A Ünicode 猫 🚀", "<|im_end|>\n<|im_start|>x </think> <|endoftext|>",
+        "a long cat in the rain, " * 8]
+CHAT_LENGTH = 64
+
+
+def chats():
+    """Texts as pipelines write them for a language model that shall not think."""
+    write_chat(HERE / "chat")
+    tokenizer = AutoTokenizer.from_pretrained(HERE / "chat")
+
+    def ids(said):
+        text = tokenizer.apply_chat_template([{"role": "user", "content": said}], tokenize=False, add_generation_prompt=True,
+                                             enable_thinking=False)
+        plain, whole = (tokenizer(text, truncation=short, max_length=CHAT_LENGTH)["input_ids"] for short in (True, False))
+        padded = tokenizer(text, truncation=True, max_length=CHAT_LENGTH, padding="max_length")["input_ids"]
+        return {"text": said, "ids": plain, "padded": padded, "truncated": len(whole) - len(plain)}
+
+    write(HERE / "chat", {"expected.json": [ids(said) for said in SAID]})
+
+
 def main():
+    chats()
+    if len(sys.argv) == 1:
+        return
     vocab, merges = clip_vocabulary(sys.argv[1])
     files = {"vocab.json": vocab, "merges.txt": "\n".join(["#version: 0.2", *merges, ""])}
     config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": LENGTH}

@@ -8,6 +8,7 @@ mod enlarge;
 mod flags;
 mod hires;
 mod parts;
+mod reference;
 
 use std::{
     io::{Read, Write},
@@ -53,6 +54,7 @@ use enlarge::{Enlarge, Enlarger};
 use flags::Flags;
 use hires::Hires;
 use parts::Parts;
+use reference::References;
 
 /// Draw pictures from a text.
 #[derive(Args)]
@@ -68,6 +70,7 @@ Examples:
   ondine draw \"a house of ice\" --model sd15 --control control_v11p_sd15_canny.safetensors,house.png,canny,scale=0.8
   ondine draw \"a red boat\" --init sea.png --mask here.png --mask-blur 4
   ondine draw \"the sea\" --init photo.png --outpaint left=128,right=128
+  ondine draw \"make it night\" --model FLUX.2-klein-4B/ --reference day.jpg
   ondine draw --from shared.png --model dreamshaper.safetensors --seed 8
   ondine draw \"a lighthouse\" --model sd15 --hires 2 --hires-strength 0.5 --upscale RealESRGAN_x4plus.pth
   ondine draw \"a lighthouse\" --negative blurry --width 768 --height 512 --memory 3GB --json
@@ -101,6 +104,9 @@ pub(super) struct Draw {
 
     #[command(flatten)]
     edit: Edit,
+
+    #[command(flatten)]
+    references: References,
 
     #[command(flatten)]
     controls: Controls,
@@ -172,6 +178,7 @@ impl Draw {
         if let Some(edit) = edit {
             edit.begin(&mut request, &model, self.quiet)?;
         }
+        self.references.begin(&mut request, &model, self.quiet)?;
         self.controls.add(&mut model)?;
         self.controls.begin(&mut request, &model, self.quiet)?;
         let drawing = self.prepare(&model, &request)?;
