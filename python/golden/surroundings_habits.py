@@ -211,13 +211,14 @@ def warnings(place):
     for words, word in [
         (["a cat", "-W", "256", "-H", "256"], "made for 128x128"), (["a cat", "-W", "64", "-H", "64"], "made for 128x128"),
         (["qzxv wqrt"], "knows no word"), (["a (cat:1.3)"], "(cat:1.3)"), (["a [cat]"], "[cat]"), (["a cat BREAK dog"], "BREAK"),
-        (["cat <lora:x:1>"], "<lora:x:1>"), (["((cat))"], "((cat))"),
+        (["((cat))"], "((cat))"),
     ]:
         answer = place.run("draw", *words, "--steps", "1", "-o", "x.png").works(word)
         check(sum("warning:" in line for line in answer.lines) == 1, f"{words}: {answer.lines}")
     for words in (["a cat (smiling), 1:1"], ["a cat"], ["🐈"], ["😀🐈"]):
         answer = place.run("draw", *words, "--steps", "1", "-o", "x.png").works()
         check("warning" not in answer.err, f"{words}: {answer.lines}")
+    place.run("draw", "cat <lora:x:1>", "--steps", "1", "-o", "y.png").fails(2, "`x`", "--lora-folder")
     place.run("draw", "ꙮꙮ", "--steps", "1", "--quiet").fails(1, "knows no word")
 
 
