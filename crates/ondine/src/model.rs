@@ -54,8 +54,8 @@ pub fn open(model: &str, device: &Device) -> Result<Opened> {
     let source = find(model)?;
     match &source {
         Source::Folder(folder) if Asset::is_folder(folder) => Asset::open(folder).map(Opened::Asset),
-        Source::Folder(folder) if only_gguf(folder).is_some() => {
-            open_file(&only_gguf(folder).unwrap_or_default(), device)
+        Source::Folder(folder) if only(folder, LANGUAGE).is_some() => {
+            open_file(&only(folder, LANGUAGE).unwrap_or_default(), device)
         }
         source if source.exists(PIPELINE) => {
             let names: Vec<_> = Pipeline::open(source.clone())?.components.into_iter().map(|part| part.name).collect();
@@ -195,8 +195,25 @@ pub fn replace(pipeline: &mut Pipeline, part: &str, path: &Path) -> Result<()> {
 /// If there is no such file, it is damaged, or holds none.
 pub fn upscaler(name: &str) -> Result<Network> {
     let path = Path::new(name);
-    if name == realesrgan::NAME && !path.exists() { realesrgan::network() } else { open_upscaler(path) }
+    if path.exists() {
+        return open_upscaler(path);
+    }
+    if name == realesrgan::NAME {
+        return realesrgan::network();
+    }
+    match installed_at(name).and_then(|folder| only(&folder, UPSCALER)) {
+        Some(file) => open_upscaler(&file),
+        None if catalog::find(name).is_some_and(|entry| entry.file.ends_with(UPSCALER)) => {
+            fail!(Missing, "{name}: not on this machine; `ondine models pull {name}` fetches it")
+        }
+        None => open_upscaler(path),
+    }
 }
+
+/// What the file of a language model ends with that was fetched, and of a network that makes pictures larger.
+const LANGUAGE: &str = "gguf";
+/// See [`LANGUAGE`].
+const UPSCALER: &str = "ncnn";
 
 /// The files of a pipeline or network: built in, at a path, or in the folder of models.
 ///
@@ -227,7 +244,7 @@ pub fn language(name: &str) -> Result<PathBuf> {
     let path = Path::new(name);
     let found = if path.exists() { Some(path.to_path_buf()) } else { installed_at(name) };
     match found {
-        Some(folder) if folder.is_dir() => Ok(only_gguf(&folder).unwrap_or(folder)),
+        Some(folder) if folder.is_dir() => Ok(only(&folder, LANGUAGE).unwrap_or(folder)),
         Some(file) => Ok(file),
         None if catalog::find(name).is_some() => {
             fail!(Missing, "{name}: not on this machine; `ondine models pull {name}` fetches it")
@@ -242,13 +259,13 @@ pub fn installed_at(name: &str) -> Option<PathBuf> {
     installed().into_iter().find(|(known, _)| known == name).map(|(_, path)| path)
 }
 
-/// The GGUF file in a folder that is no model of another kind, if it is the only one.
-fn only_gguf(folder: &Path) -> Option<PathBuf> {
+/// The file with an ending in a folder that is no model of another kind, if it is the only one.
+fn only(folder: &Path, ending: &str) -> Option<PathBuf> {
     if folder.join(CONFIG).is_file() || folder.join(PIPELINE).is_file() {
         return None;
     }
     let paths = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
-    let mut files = paths.filter(|path| path.extension().is_some_and(|extension| extension == "gguf"));
+    let mut files = paths.filter(|path| path.extension().is_some_and(|extension| extension == ending));
     files.next().filter(|_| files.next().is_none())
 }
 
@@ -264,7 +281,10 @@ pub fn installed() -> Vec<(String, PathBuf)> {
     let listing = folders::models().and_then(|folder| std::fs::read_dir(folder).ok());
     let paths = listing.into_iter().flatten().flatten().map(|entry| entry.path());
     let is_model = |path: &PathBuf| {
-        path.join(PIPELINE).is_file() || Asset::is_folder(path) || only_gguf(path).is_some() || is_language_folder(path)
+        path.join(PIPELINE).is_file()
+            || Asset::is_folder(path)
+            || [LANGUAGE, UPSCALER].iter().any(|ending| only(path, ending).is_some())
+            || is_language_folder(path)
     };
     let models = paths.filter(is_model);
     let mut named: Vec<_> =

@@ -6,7 +6,7 @@ use ondine_graph::{Bytes, Context, Result, Weights, fail, weights::notes};
 
 use crate::{
     gguf::{Gguf, Value},
-    torch_file,
+    ncnn, torch_file,
 };
 
 /// The tensors of a file, and what it says of them.
@@ -42,6 +42,12 @@ pub(super) fn open(path: &Path) -> Result<Contents> {
         let notes = gguf.metadata.iter().filter_map(text).collect();
         return Ok(Contents { kind: "GGUF", weights: gguf.weights, notes, ..Contents::default() });
     }
+    if ncnn::is_one(&bytes) {
+        let beside = path.with_extension("bin");
+        let numbers = if beside.is_file() { Some(Bytes::map(&beside)?) } else { None };
+        let weights = ncnn::parse(&name, &bytes, numbers.as_ref()).at(|| &name)?;
+        return Ok(Contents { kind: "ncnn", weights, ..Contents::default() });
+    }
     read(&name, &bytes).at(|| &name)
 }
 
@@ -57,6 +63,9 @@ fn read(name: &str, bytes: &Bytes) -> Result<Contents> {
             weights.rename(|path| path.strip_prefix(STATE).map(str::to_owned))?;
         }
         return Ok(Contents { kind: "torch.save", weights, numbers, ..Contents::default() });
+    }
+    if ncnn::is_numbers(bytes) {
+        fail!(Format, "the numbers of a network of ncnn; name the file with the ending .param beside it");
     }
     if bytes.starts_with(b"PK\x03\x04") {
         fail!(Format, "a zip archive that is no checkpoint of torch.save, or was cut; copy it again");
