@@ -403,6 +403,8 @@ fn what_a_language_model_reads_guides() {
         let told = model.draw(&size(Request::new("a")), &mut |_| {}).unwrap().infotext(0);
         assert_eq!((told.steps, told.cfg_scale), usual, "distilled: {distilled}");
     }
+    let skipping = Request { clip_skip: Some(2), ..size(Request::new("a")) };
+    assert!(model.draw(&skipping, &mut |_| {}).unwrap_err().to_string().contains("clip-skip is for"));
     for (of_transformer, more, message) in [
         (json!({}), json!({}), "the states at layer 9 of a text encoder with 2 layers"),
         (json!({}), layers(json!([1])), "takes text of width 16, the states of the text encoder are 8 wide"),

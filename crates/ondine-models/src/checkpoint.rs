@@ -19,7 +19,7 @@ mod z_image;
 
 use std::{collections::BTreeMap, path::Path};
 
-use ondine_graph::{Context, Result, Weights, fail};
+use ondine_graph::{Context, Error, ErrorKind, Result, Weights, fail};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -239,10 +239,24 @@ impl Checkpoint {
                 why: format!("`{first}`"),
             });
         }
+        if let Some(configs) = configs {
+            options.extend(said_of_pipeline(configs)?);
+        }
         let kind = contents.kind.to_owned();
         findings.push(Finding { what: parts.keys().copied().collect::<Vec<_>>().join(", "), why: kind });
         Ok(Self { findings, parts, files, options })
     }
+}
+
+/// What a folder as diffusers saves it says of a pipeline besides its parts, such as `is_distilled`.
+fn said_of_pipeline(configs: &Source) -> Result<Map<String, Value>> {
+    const INDEX: &str = "model_index.json";
+    if !configs.exists(INDEX) {
+        return Ok(Map::new());
+    }
+    let entries: Map<String, Value> = crate::config::parse(&configs.text(INDEX)?).at(|| configs.describe(INDEX))?;
+    let is_option = |(name, value): &(String, Value)| !name.starts_with('_') && !value.is_array() && !value.is_null();
+    Ok(entries.into_iter().filter(is_option).collect())
 }
 
 /// All tensors of a file, under the names that it has for them, and the notes beside them.
@@ -369,7 +383,7 @@ impl Reader<'_> {
         weights: &mut Weights,
         text_widths: &[usize],
         layers: Option<usize>,
-    ) -> Result<(&'static str, Option<Value>), (ondine_graph::Error, &'static str)> {
+    ) -> Result<(&'static str, Option<Value>), (Error, &'static str)> {
         match self.part {
             UNET => {
                 let class = "UNet2DConditionModel";
@@ -380,9 +394,16 @@ impl Reader<'_> {
                 Ok((class, Some(config)))
             }
             VAE => {
-                let class = "AutoencoderKL";
+                // Statistics of squares of latents, which the tensors of no other autoencoder hold.
+                let squares = weights.get("bn.running_mean").is_some();
+                let class = if squares { "AutoencoderKLFlux2" } else { "AutoencoderKL" };
                 if weights.get("decoder.mid.block_1.norm1.weight").is_none() {
                     return Ok((class, None));
+                }
+                if squares {
+                    let what =
+                        "the autoencoder of FLUX.2 under its first names is not read yet; give the folder of one";
+                    return Err((Error::new(ErrorKind::Unsupported, what), class));
                 }
                 let config = autoencoder::convert(weights, self.latents).map_err(|error| (error, class))?;
                 Ok((class, Some(config)))
@@ -468,6 +489,39 @@ mod tests {
         }
         let tensor = Tensor { dtype: DType::F32, shape: shape.to_vec(), bytes: bytes.into(), file: "file".into() };
         weights.insert(path, tensor);
+    }
+
+    #[test]
+    fn what_configs_say_of_a_pipeline_counts() {
+        let index: &[u8] = br#"{"_class_name": "X", "is_distilled": true, "vae": ["diffusers", "Y"], "unet": null,
+            "force_zeros_for_empty_prompt": false}"#;
+        let files: &'static [(&str, &[u8])] = Box::leak(Box::new([("model_index.json", index)]));
+        let read = |configs: Option<&Source>| Checkpoint::of("file", contents(&[]), configs).unwrap().options;
+        let options = read(Some(&Source::Embedded(files)));
+        assert_eq!((&options["is_distilled"], &options["force_zeros_for_empty_prompt"]), (&json!(true), &json!(false)));
+        assert!(["_class_name", "vae", "unet"].iter().all(|name| !options.contains_key(*name)));
+        assert_eq!(read(None)["force_zeros_for_empty_prompt"], json!(true));
+    }
+
+    #[test]
+    fn an_autoencoder_of_squares_is_told_by_its_statistics() {
+        let mut weights = Weights::default();
+        insert(&mut weights, "decoder.conv_in.weight", &[1], &[0.0]);
+        insert(&mut weights, "bn.running_mean", &[1], &[0.0]);
+        let latents = Latents::default();
+        let reader = Reader {
+            part: VAE,
+            name: "file",
+            configs: None,
+            known: None,
+            latents: &latents,
+            second: false,
+            projects: false,
+        };
+        assert_eq!(reader.read(weights.clone(), &[]).unwrap().class, "AutoencoderKLFlux2");
+        insert(&mut weights, "decoder.mid.block_1.norm1.weight", &[1], &[0.0]);
+        let Err(error) = reader.read(weights, &[]) else { panic!("read under its first names") };
+        assert!(error.to_string().contains("give the folder of one"), "{error}");
     }
 
     /// A U-Net of `XL` and an autoencoder, as far as finding out what they are needs them.

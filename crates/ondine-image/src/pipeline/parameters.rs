@@ -207,7 +207,7 @@ impl Parameters {
             passes,
             prompts,
             marks,
-            skip: skipped(model, request),
+            skip: skipped(model, request)?,
             pieces,
             beside,
             first,
@@ -276,13 +276,16 @@ impl Parameters {
 
 /// Layers at the end of text encoders whose states are not the text. Of networks that know the picture's size, or join
 /// the texts of several encoders, the text is the states before the last layer, which others count as 2.
-fn skipped(model: &TextToImage, request: &Request) -> usize {
+fn skipped(model: &TextToImage, request: &Request) -> Result<usize> {
+    if let (TextLayout::Chat { .. }, Some(_)) = (model.facts.text, request.clip_skip) {
+        fail!(Argument, "clip-skip is for text encoders of CLIP, and this model's is a language model: leave it out");
+    }
     let before_last = model.facts.text_and_sizes || matches!(model.facts.text, TextLayout::Joined { .. });
-    match (request.clip_skip, before_last) {
+    Ok(match (request.clip_skip, before_last) {
         (None, _) => 0,
         (Some(layer), true) => layer.saturating_sub(2),
         (Some(layer), false) => layer - 1,
-    }
+    })
 }
 
 /// In how many pieces the model reads the longest text.
@@ -360,12 +363,15 @@ fn interval(request: &Request, several: bool) -> Result<[f64; 2]> {
 /// Height and width of the latents of pictures to look at; refuses those that the model cannot look at.
 fn references(model: &TextToImage, request: &Request) -> Result<Vec<[usize; 2]>> {
     let (given, most) = (request.references.len(), model.facts.references.most);
-    if given > most {
-        let what = if most == 0 { "no picture".to_owned() } else { format!("up to {most}") };
+    if given > 0 && most == 0 {
         fail!(
             Argument,
-            "{given} pictures to look at are given; the model looks at {what} beside the one that it draws"
+            "the model looks at no picture beside the one that it draws, as FLUX.2-klein and FLUX.1 Kontext do: give it \
+             one to begin with, or none"
         );
+    }
+    if given > most {
+        fail!(Argument, "{given} pictures to look at are given; the model looks at up to {most}");
     }
     let factor = model.latent_factor();
     let sides = |image: &ondine_graph::NDArray| match image.shape() {
