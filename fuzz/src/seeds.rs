@@ -18,7 +18,7 @@ const MAX_BYTES: usize = 1 << 16;
 /// # Errors
 /// If a file cannot be read or written.
 pub fn write(corpus: &Path, archives: &Path) -> Result<()> {
-    for target in ["asset", "built", "gguf", "npy", "picture", "png", "template", "torch", "vocabulary"] {
+    for target in ["asset", "built", "gguf", "ncnn", "npy", "picture", "png", "template", "torch", "vocabulary"] {
         fs::create_dir_all(corpus.join(target))?;
     }
     let scratch = bundle::folder();
@@ -48,10 +48,19 @@ pub fn write(corpus: &Path, archives: &Path) -> Result<()> {
         let path = entry?.path();
         put(corpus, "torch", &path.file_stem().unwrap_or_default().to_string_lossy(), &fs::read(&path)?)?;
     }
+    put(corpus, "ncnn", "compact", &ncnn())?;
     put(corpus, "picture", "prompt", b"a (b:1.2) [c:d:0.5] [e|f] {g|h} <lora:i:0.7> BREAK j AND k :0.5")?;
     pictures(corpus)?;
     language(corpus)?;
     Ok(fs::remove_dir_all(scratch)?)
+}
+
+/// A network of ncnn with weights in half and in full precision.
+fn ncnn() -> Vec<u8> {
+    let text = "7767517\n5 5\nInput in 0 1 data\nConvolution c0 1 1 data a 0=2 1=3 4=1 5=1 6=54\nPReLU p 1 1 a b 0=2\n\
+        Convolution c1 1 1 b c 0=12 1=1 5=0 6=24\nPixelShuffle s 1 1 c out 0=2\n";
+    let half = [&0x0130_6b47_u32.to_le_bytes()[..], &[0; 54 * 2], &[0; 2 * 4]].concat();
+    [text.as_bytes(), &half, &[0; 2 * 4], &[0; 4], &[0; 24 * 4]].concat()
 }
 
 /// The parts of an asset built for the smallest tier and the present one, at every precision.

@@ -13,7 +13,7 @@ use ondine_language::template::{Chat, Now, Template};
 use ondine_models::{
     Source,
     gguf::Gguf,
-    torch_file, transformer,
+    ncnn, torch_file, transformer,
     vocabulary::{Controls, Vocabulary},
 };
 use ondine_runtime::Specialized;
@@ -25,11 +25,12 @@ use crate::{built, bundle, call, folder, mutate};
 type Change = fn(&[u8], usize) -> Option<Vec<u8>>;
 
 /// Targets whose seeds can be changed without a fuzzer, with what does.
-pub const CHANGED: [(&str, fn(&[u8]), Change); 10] = [
+pub const CHANGED: [(&str, fn(&[u8]), Change); 11] = [
     ("archive", archive, mutate::archive),
     ("asset", asset, mutate::asset),
     ("built", built, mutate::built),
     ("gguf", gguf, mutate::bytes),
+    ("ncnn", ncnn, mutate::bytes),
     ("npy", npy, mutate::bytes),
     ("picture", picture, mutate::bytes),
     ("png", png, mutate::bytes),
@@ -141,6 +142,14 @@ pub fn torch(data: &[u8]) {
     let Ok(read) = torch_file::parse("fuzzed", &Bytes::from(data)) else { return };
     for path in read.weights.paths() {
         let _ = read.weights.to_f32(path);
+    }
+}
+
+/// The layers of a network of ncnn and their numbers, and every tensor of it as f32.
+pub fn ncnn(data: &[u8]) {
+    let Ok(weights) = ncnn::parse("fuzzed", &Bytes::from(data), None) else { return };
+    for path in weights.paths() {
+        let _ = weights.to_f32(path);
     }
 }
 

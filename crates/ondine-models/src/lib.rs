@@ -59,7 +59,7 @@ mod folder;
 pub mod gguf;
 mod language;
 pub mod lora;
-mod ncnn;
+pub mod ncnn;
 mod network;
 pub mod registry;
 pub mod sd3;

@@ -18,14 +18,14 @@ const MOST_LAYERS: usize = 1 << 16;
 
 /// True for a text of layers, whatever follows it.
 #[must_use]
-pub(crate) fn is_one(bytes: &[u8]) -> bool {
+pub fn is_one(bytes: &[u8]) -> bool {
     let rest = bytes.strip_prefix(MAGIC).unwrap_or_default();
     rest.starts_with(b"\n") || rest.starts_with(b"\r\n")
 }
 
 /// True for numbers without the text that tells what they are.
 #[must_use]
-pub(crate) fn is_numbers(bytes: &[u8]) -> bool {
+pub fn is_numbers(bytes: &[u8]) -> bool {
     bytes.starts_with(&HALF.to_le_bytes())
 }
 
@@ -47,7 +47,7 @@ struct Text {
 ///
 /// # Errors
 /// If the text is none, has layers of other kinds, or the numbers are fewer or more than it tells.
-pub(crate) fn parse(file: &str, bytes: &Bytes, numbers: Option<&Bytes>) -> Result<Weights> {
+pub fn parse(file: &str, bytes: &Bytes, numbers: Option<&Bytes>) -> Result<Weights> {
     let text = layers(bytes)?;
     let behind = bytes.slice(text.len, bytes.len() - text.len).filter(|behind| !behind.is_empty());
     let Some(numbers) = behind.as_ref().or(numbers) else {
