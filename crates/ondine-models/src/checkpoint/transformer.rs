@@ -207,23 +207,10 @@ fn flux(weights: &mut Weights) -> Result<()> {
     ] {
         names.prefix(from.to_owned(), to.to_owned());
     }
-    swap(weights, "final_layer.adaLN_modulation.1", "norm_out.linear")?;
-    for i in 0..count(weights, |i| format!("double_blocks.{i}.img_attn.qkv.weight")) {
-        let (from, to) = (format!("double_blocks.{i}"), format!("transformer_blocks.{i}"));
-        split_qkv(weights, &format!("{from}.img_attn.qkv"), &format!("{to}.attn"), OWN)?;
-        split_qkv(weights, &format!("{from}.txt_attn.qkv"), &format!("{to}.attn"), ADDED)?;
-        for (layer, new) in FLUX_LAYERS.iter().chain(&FLUX_NORMS) {
-            names.prefix(format!("{from}.{layer}"), format!("{to}.{new}"));
-        }
+    for i in 0..singles(weights) {
+        single(weights, &format!("single_blocks.{i}"), &format!("single_transformer_blocks.{i}"))?;
     }
-    for i in 0..count(weights, |i| format!("single_blocks.{i}.linear1.weight")) {
-        let (from, to) = (format!("single_blocks.{i}"), format!("single_transformer_blocks.{i}"));
-        single(weights, &from, &to)?;
-        for (layer, new) in SINGLE_LAYERS.iter().chain(&SINGLE_NORMS) {
-            names.prefix(format!("{from}.{layer}"), format!("{to}.{new}"));
-        }
-    }
-    names.apply(weights)
+    streams(weights, names, &FLUX_LAYERS, &SINGLE_LAYERS)
 }
 
 fn flux2(weights: &mut Weights) -> Result<()> {
@@ -242,18 +229,34 @@ fn flux2(weights: &mut Weights) -> Result<()> {
     ] {
         names.prefix(from.to_owned(), to.to_owned());
     }
+    streams(weights, names, &FLUX2_LAYERS, &FLUX2_SINGLE_LAYERS)
+}
+
+/// Blocks of one stream.
+fn singles(weights: &Weights) -> usize {
+    count(weights, |i| format!("single_blocks.{i}.linear2.weight"))
+}
+
+/// The blocks of two streams and of one, and the last modulation, of FLUX and FLUX.2; `layers` and `single_layers` are
+/// the names of layers whose weights stay as they are.
+fn streams(
+    weights: &mut Weights,
+    mut names: Names,
+    layers: &[(&str, &str)],
+    single_layers: &[(&str, &str)],
+) -> Result<()> {
     swap(weights, "final_layer.adaLN_modulation.1", "norm_out.linear")?;
     for i in 0..count(weights, |i| format!("double_blocks.{i}.img_attn.qkv.weight")) {
         let (from, to) = (format!("double_blocks.{i}"), format!("transformer_blocks.{i}"));
         split_qkv(weights, &format!("{from}.img_attn.qkv"), &format!("{to}.attn"), OWN)?;
         split_qkv(weights, &format!("{from}.txt_attn.qkv"), &format!("{to}.attn"), ADDED)?;
-        for (layer, new) in FLUX2_LAYERS.iter().chain(&FLUX_NORMS) {
+        for (layer, new) in layers.iter().chain(&FLUX_NORMS) {
             names.prefix(format!("{from}.{layer}"), format!("{to}.{new}"));
         }
     }
-    for i in 0..count(weights, |i| format!("single_blocks.{i}.linear1.weight")) {
+    for i in 0..singles(weights) {
         let (from, to) = (format!("single_blocks.{i}"), format!("single_transformer_blocks.{i}"));
-        for (layer, new) in FLUX2_SINGLE_LAYERS.iter().chain(&SINGLE_NORMS) {
+        for (layer, new) in single_layers.iter().chain(&SINGLE_NORMS) {
             names.prefix(format!("{from}.{layer}"), format!("{to}.{new}"));
         }
     }
