@@ -441,6 +441,26 @@ mod tests {
     }
 
     #[test]
+    fn a_product_adds_what_is_added_to_it() {
+        let mut graph = Graph::new();
+        let (x, other) = (graph.input("x", DType::F32, [2, 3, 16]), graph.input("other", DType::F32, [2, 3, 8]));
+        let [_, numbers] = quantized(&mut graph, x);
+        let weight = graph.weight("w", &[8, 16]).unwrap();
+        let y = graph.linear(numbers, weight, None).unwrap();
+        let [_, rounded] = quantized(&mut graph, y);
+        let sum = graph.binary(Binary::Add, other, rounded).unwrap();
+        let [codes_of, again] = quantized(&mut graph, sum);
+        graph.output("codes", codes_of);
+        graph.output("y", again);
+        let coded = codes(&graph, &weights()).unwrap();
+        assert_eq!(names(&coded), ["encode", "linear_codes", "decode"], "{coded}");
+        // What is read twice is added by itself.
+        graph.output("rounded", rounded);
+        let coded = codes(&graph, &weights()).unwrap();
+        assert!(names(&coded).contains(&"add".to_owned()), "{coded}");
+    }
+
+    #[test]
     fn a_depthwise_convolution_of_codes_reads_codes() {
         let mut weights = weights();
         let mut insert = |path: &str, dtype: DType, shape: &[usize], bytes: Vec<u8>| {

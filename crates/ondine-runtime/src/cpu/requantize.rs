@@ -1,8 +1,8 @@
 //! Requantize: products of codes do to their results, while these are at hand, what the program does to them next on
-//! the way to other codes: rounding, an activation, rounding again, storing as codes.
+//! the way to other codes: rounding, an activation, adding, rounding again, storing as codes.
 
 use ondine_graph::{
-    DType, Graph, Node, Op, Origin, Result, Signature, Unary, Value,
+    Binary, DType, Graph, Node, Op, Origin, Result, Signature, Unary, Value,
     rewrite::{Rewrite, rewrite, share::share, sweep, uses},
 };
 
@@ -19,6 +19,7 @@ pub(super) fn requantize(graph: &Graph) -> Result<Graph> {
     let graph = sweep(&decode_twice(graph)?)?;
     let graph = sweep(&into_products(&graph, "round results", rounds)?)?;
     let graph = sweep(&into_products(&graph, "activate results", activates)?)?;
+    let graph = sweep(&add_residuals(&graph)?)?;
     share(&sweep(&into_products(&graph, "store codes", stores)?)?)
 }
 
@@ -97,6 +98,30 @@ fn into_products(graph: &Graph, name: &'static str, joined: Joined) -> Result<Gr
             return Ok(None);
         };
         replace(rewrite, [graph.node(producer), node], op)
+    })
+}
+
+/// Lets products of codes, whose results nothing else reads, add to these what the program adds to them.
+fn add_residuals(graph: &Graph) -> Result<Graph> {
+    let uses = uses(graph);
+    rewrite("add to results", graph, |rewrite, _, node| {
+        let (Op::Binary(Binary::Add), &[a, b]) = (&node.op, &node.inputs[..]) else { return Ok(None) };
+        for (producer, residual) in [(a, b), (b, a)] {
+            let product = graph.node(producer);
+            let Some((op, (epilogue, end))) = own(product).and_then(|op| Some((op, finish(op)?))) else { continue };
+            let free = !epilogue.residual && !epilogue.gate && end.stored.is_none() && uses[producer.index()] == 1;
+            if !free || graph.node(residual).signature != product.signature || product.signature != node.signature {
+                continue;
+            }
+            // Before scale and zero, which are the last.
+            let mut inputs: Vec<_> = product.inputs.iter().map(|&input| rewrite.get(input)).collect();
+            inputs.insert(inputs.len() - 2, rewrite.get(residual));
+            let op = ending(op, ondine_graph::Epilogue { residual: true, ..epilogue }, end);
+            rewrite.new.enter(product.scope.clone());
+            rewrite.new.trace(Origin::fuse(product.origin.as_ref(), node.origin.as_ref()));
+            return rewrite.new.push(op.op(node.signature.clone())?, &inputs).map(Some);
+        }
+        Ok(None)
     })
 }
 
