@@ -133,7 +133,7 @@ impl Depthwise<'_> {
             scales: self.weights.depthwise_scales(),
             weights: self.weights.depthwise(),
             bias: self.epilogue.bias,
-            rounded: self.epilogue.rounded,
+            rounded: self.epilogue.rounded.as_ref(),
             activation: self.epilogue.activation,
             residual,
             out,
@@ -166,7 +166,7 @@ impl Depthwise<'_> {
                 results: columns.len(),
                 dequantize: None,
                 bias: &bias,
-                rounded: self.epilogue.rounded,
+                rounded: self.epilogue.rounded.as_ref(),
                 activation: self.epilogue.activation,
                 gate: 0,
                 residual: self.epilogue.residual.map(|from| (from.source().add(at(stride)), stride)),
@@ -225,7 +225,7 @@ struct DepthwiseLine<'a> {
     /// `[taps, outputs]`
     weights: &'a [f32],
     bias: Option<&'a [f32]>,
-    rounded: Option<Rounded>,
+    rounded: Option<&'a Rounded>,
     activation: Activation,
     /// Of the first pixel, and the distance from one to the next.
     residual: Option<(Source, usize)>,
@@ -373,7 +373,7 @@ impl DepthwiseLine<'_> {
             if let (Some(scales), true) = (self.scales, INPUT == CODES) {
                 self.scaled::<V, P, N>(scales, first, count, &right_sums, &mut sums);
             }
-            if let Some(Rounded { grid, scale }) = &self.rounded {
+            if let Some(Rounded { grid, scale }) = self.rounded {
                 let (grid, scale) = (grid.lanes(), V::splat(*scale));
                 for sum in sums.as_flattened_mut() {
                     *sum = grid.rounded(*sum).mul(scale);
@@ -426,7 +426,7 @@ impl DepthwiseLine<'_> {
                     }
                 }
                 Target::Codes(_, grid) => {
-                    let grid = grid.lanes();
+                    let grid = (*grid).lanes();
                     for (i, sums) in sums.iter().enumerate() {
                         for (j, &sum) in sums.iter().enumerate() {
                             store(grid.bytes(sum), count, self.out.0.add(at(i, j)));

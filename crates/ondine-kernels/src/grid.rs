@@ -99,7 +99,7 @@ pub struct CodeGrid {
     pub shift: f32,
 }
 
-/// The zeros of a [`CodeGrid`]: beyond them, sums with [`ROUND`] would not round.
+/// The zeros of a [`CodeGrid`]: beyond them, what sums are rounded by would not round.
 pub const MOST_ZERO: f32 = 1_000_000.0;
 
 impl CodeGrid {

@@ -470,7 +470,7 @@ impl Work<'_> {
                     results: columns.min(self.shape.outputs - column),
                     dequantize: None,
                     bias,
-                    rounded: self.epilogue.rounded,
+                    rounded: self.epilogue.rounded.as_ref(),
                     activation: self.epilogue.activation,
                     gate: 0,
                     residual: self.epilogue.residual.map(|from| (from.source().add(address(stride)), stride)),

@@ -545,7 +545,7 @@ impl CodedGemm<'_> {
                 results: (columns / shrink).min(self.shape.columns() - column),
                 dequantize: None,
                 bias: &bias,
-                rounded: self.epilogue.rounded,
+                rounded: self.epilogue.rounded.as_ref(),
                 activation: self.epilogue.activation,
                 gate: if self.shape.glu { lanes } else { 0 },
                 residual: self.epilogue.residual.map(|from| (from.source().add(row * stride + column), stride)),

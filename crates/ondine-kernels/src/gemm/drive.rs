@@ -312,7 +312,7 @@ impl<R: Rows> Gemm<'_, R> {
                 results: (columns / shrink).min(group_columns - begin),
                 dequantize,
                 bias,
-                rounded: self.epilogue.rounded,
+                rounded: self.epilogue.rounded.as_ref(),
                 activation: self.epilogue.activation,
                 gate: if shape.glu { lanes } else { 0 },
                 residual: self.residual.map(|from| (from.add(at(residual_stride)), residual_stride)),

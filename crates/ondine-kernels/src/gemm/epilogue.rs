@@ -26,8 +26,8 @@ pub(crate) enum Source {
 pub(crate) enum Target {
     F32(*mut f32),
     Bf16(*mut bf16),
-    /// As codes of a grid.
-    Codes(*mut u8, CodeGrid),
+    /// As codes of a grid, which lives as long as they do: copies of an address are made for each tile.
+    Codes(*mut u8, *const CodeGrid),
 }
 
 impl Source {
@@ -90,7 +90,7 @@ pub(crate) struct EpilogueCall<'a> {
     /// Added to each packed column.
     pub(crate) bias: &'a [f32; MAX_WIDTH],
     /// What sums are rounded to before the activation, if there is no gate.
-    pub(crate) rounded: Option<Rounded>,
+    pub(crate) rounded: Option<&'a Rounded>,
     /// Applied to the sum, or to the gate.
     pub(crate) activation: Activation,
     /// If not 0, so many columns of values alternate with as many of gates.
@@ -278,8 +278,12 @@ struct Ending<V> {
 impl<V: Vector> Ending<V> {
     #[inline(always)]
     fn new(call: &EpilogueCall<'_>) -> Self {
-        let rounded = call.rounded.as_ref().map(|Rounded { grid, scale }| (grid.lanes(), V::splat(*scale)));
-        let stored = if let (Target::Codes(_, grid), _) = &call.out { Some(grid.lanes()) } else { None };
+        let rounded = call.rounded.map(|Rounded { grid, scale }| (grid.lanes(), V::splat(*scale)));
+        let stored = match call.out {
+            // SAFETY: the grid lives as long as the output.
+            (Target::Codes(_, grid), _) => Some(unsafe { &*grid }.lanes()),
+            _ => None,
+        };
         Self { rounded, stored }
     }
 }

@@ -138,7 +138,7 @@ impl Output<'_> {
         match self {
             Self::F32(values) => Target::F32(values.as_mut_ptr()),
             Self::Bf16(values) => Target::Bf16(values.as_mut_ptr()),
-            Self::Codes(codes, grid) => Target::Codes(codes.as_mut_ptr(), *grid),
+            Self::Codes(codes, grid) => Target::Codes(codes.as_mut_ptr(), grid),
         }
     }
 }
