@@ -26,6 +26,10 @@ use crate::{
 /// looked at as they would be one by one.
 pub(super) const FEW_ROWS: usize = 32;
 
+/// The most rows of a head if every query sees all keys: more of them are sooner done with keys and values that are
+/// packed, and nothing checks such tokens one by one.
+const FEW_SEEING_ALL: usize = 8;
+
 /// Rows whose sums stay in registers.
 const TILE_ROWS: usize = 4;
 
@@ -40,7 +44,8 @@ const LINE: usize = 64;
 
 /// True if there are so few queries that nothing is packed.
 pub(crate) fn are_few(shape: &AttentionShape) -> bool {
-    shape.queries * (shape.heads / shape.kv_heads) <= FEW_ROWS
+    let one_by_one = shape.causal || shape.window.is_some() || shape.queries == 1;
+    shape.queries * (shape.heads / shape.kv_heads) <= if one_by_one { FEW_ROWS } else { FEW_SEEING_ALL }
 }
 
 /// All rows of a head.
