@@ -150,11 +150,23 @@ fn layers(bytes: &[u8]) -> Result<Text> {
             }
             "PReLU" => layers.push(Layer::Prelu { count: known("0")? }),
             "Concat" => concatenates = true,
+            "Interp" if shrinks(text) => {
+                fail!(
+                    Unsupported,
+                    "layer {index} makes the picture smaller again; take the network that yields all of it"
+                )
+            }
             "Input" | "Split" | "Eltwise" | "BinaryOp" | "Interp" | "PixelShuffle" => {}
             other => fail!(Unsupported, "layer {index} is a {other}; networks of ncnn are read that enlarge pictures"),
         }
     }
     Ok(Text { layers, concatenates, len })
+}
+
+/// True for a layer whose result is less high or wide than what it reads.
+fn shrinks(text: &str) -> bool {
+    let scales = text.split_whitespace().filter_map(|word| word.strip_prefix("1=").or_else(|| word.strip_prefix("2=")));
+    scales.filter_map(|scale| scale.parse::<f32>().ok()).any(|scale| scale < 1.0)
 }
 
 #[cfg(test)]
@@ -215,6 +227,9 @@ mod tests {
         assert!(error(&COMPACT.replace("6=6", "6=99999999999999999999"), &numbers()).contains("does not tell its 6"));
         assert!(error(&COMPACT.replace("0=2", "0=0"), &numbers()).contains("6 weights of 0 outputs"));
         assert!(error(&COMPACT.replace("5 5", "999999999 5"), &numbers()).contains("how many layers"));
+        let smaller =
+            COMPACT.replace("PixelShuffle s 1 1 c out 0=1", "Interp s 1 1 c out 0=3 1=5.000000e-01 2=5.000000e-01");
+        assert!(error(&smaller, &numbers()).contains("smaller again"));
         assert!(error(&COMPACT.replace("PixelShuffle", "Concat"), &numbers()).contains("no RRDBNet"));
     }
 }
