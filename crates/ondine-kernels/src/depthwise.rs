@@ -140,8 +140,7 @@ impl Depthwise<'_> {
         }
     }
 
-    /// Computes up to [`MAX_WIDTH`] columns of a pixel, one number after the other: several outputs of each channel, or
-    /// numbers of 8 bits.
+    /// Computes up to [`MAX_WIDTH`] columns of a pixel, one number after the other: several outputs of each channel.
     fn pixel(&self, pixel: usize, columns: Range<usize>, numbers: &Numbers<'_>) {
         let shape = self.weights.shape();
         let multiplier = shape.outputs / shape.groups;

@@ -63,7 +63,9 @@ impl Request {
                 ("Guidance start", Some(share)) if wanted("guidance-start") => self.guidance_start = share,
                 ("Guidance end", Some(share)) if wanted("guidance-end") => self.guidance_end = share,
                 ("Like", _) if wanted("like") => self.like = value.parse().ok(),
-                ("Emphasis", _) if wanted("emphasis") => self.emphasis = value.parse().unwrap_or(self.emphasis),
+                ("Emphasis", _) if wanted("emphasis") && wanted("like") => {
+                    self.emphasis = value.parse().unwrap_or(self.emphasis)
+                }
                 ("Cache", _) if wanted("speedup") => {
                     let known = Speedup::NAMES.iter().find(|(name, _)| name == value);
                     self.speedup = known.map(|(_, speedup)| *speedup);
@@ -87,7 +89,7 @@ impl Request {
     }
 
     fn recall_noise(&mut self, text: &Infotext, given: &dyn Fn(&str) -> bool) {
-        if given("rng") {
+        if given("rng") || given("like") {
             return;
         }
         let named = text.extra.iter().find(|(key, _)| key == "RNG").map(|(_, value)| value.as_str());
@@ -117,6 +119,17 @@ mod tests {
         let mut request = Request::new("");
         let left = request.recall(&Infotext::parse("a\nSteps: 1, Sampler: Nothing, Seed: 2, RNG: CPU"), &|_| false);
         assert_eq!((request.generator, left), (Generator::TorchCpu, vec!["sampler Nothing".to_owned()]));
+    }
+
+    #[test]
+    fn the_program_that_is_asked_for_counts_more_than_the_picture() {
+        let text = Infotext::parse("a\nSteps: 1, Sampler: Euler, Seed: 2, Emphasis: no-norm, RNG: NV");
+        let mut request = Request::new("");
+        request.adopt(Tool::Comfy);
+        request.recall(&text, &|name| name == "like");
+        assert_eq!((request.generator, request.emphasis), (Generator::TorchCpu, Emphasis::Comfy));
+        request.recall(&text, &|_| false);
+        assert_eq!((request.generator, request.emphasis), (Generator::Philox, Emphasis::NoNorm));
     }
 
     #[test]
