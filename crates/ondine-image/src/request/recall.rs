@@ -64,7 +64,7 @@ impl Request {
                 ("Guidance end", Some(share)) if wanted("guidance-end") => self.guidance_end = share,
                 ("Like", _) if wanted("like") => self.like = value.parse().ok(),
                 ("Emphasis", _) if wanted("emphasis") && wanted("like") => {
-                    self.emphasis = value.parse().unwrap_or(self.emphasis)
+                    self.emphasis = value.parse().unwrap_or(self.emphasis);
                 }
                 ("Cache", _) if wanted("speedup") => {
                     let known = Speedup::NAMES.iter().find(|(name, _)| name == value);
