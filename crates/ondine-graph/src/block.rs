@@ -46,6 +46,8 @@ const SHORT: usize = 32;
 
 /// The code of 8 bits that stands for 0.
 const CENTRE: u8 = 128;
+/// The code of 6 bits that does.
+const SIX_BIT_CENTRE: u8 = 32;
 
 /// The table of `IQ4_NL` and `IQ4_XS`.
 const UNEVEN: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
@@ -123,34 +125,37 @@ impl Block {
     /// How its codes become numbers, once they are a byte each.
     #[must_use]
     pub fn grid(self) -> Grid {
-        let grid = |bits, group, minima, half| Grid { bits, group, minima, half };
+        let grid = |bits, group, minima, scales| Grid { bits, group, minima, scales };
         match self {
-            Self::Q4_0 => grid(4, 32, false, true),
-            Self::Q4_1 => grid(4, 32, true, true),
-            Self::Q5_0 | Self::Q8_0 | Self::IQ4_NL => grid(8, 32, false, true),
-            Self::Q5_1 => grid(8, 32, true, true),
-            Self::Q2_K => grid(2, 16, true, false),
-            Self::Q3_K => grid(4, 16, false, false),
-            Self::Q4_K => grid(4, 32, true, false),
-            Self::Q5_K => grid(8, 32, true, false),
-            Self::Q6_K => grid(8, 16, false, false),
-            Self::IQ4_XS | Self::MXFP4 => grid(8, 32, false, false),
+            Self::Q4_0 => grid(4, 32, false, Scales::F16),
+            Self::Q4_1 => grid(4, 32, true, Scales::F16),
+            Self::Q5_0 => grid(6, 32, false, Scales::F16),
+            Self::Q5_1 => grid(6, 32, true, Scales::F16),
+            Self::Q8_0 | Self::IQ4_NL => grid(8, 32, false, Scales::F16),
+            Self::Q2_K => grid(2, 16, true, Scales::Steps),
+            Self::Q3_K => grid(4, 16, false, Scales::Steps),
+            Self::Q4_K => grid(4, 32, true, Scales::Steps),
+            Self::Q5_K => grid(6, 32, true, Scales::Steps),
+            Self::Q6_K => grid(6, 16, false, Scales::Steps),
+            Self::IQ4_XS => grid(8, 32, false, Scales::Steps),
+            Self::MXFP4 => grid(8, 32, false, Scales::F32),
         }
     }
 
-    /// Reads the codes of a row of blocks, a byte each, and for each group of its [`Grid`] a scale and a minimum, which
-    /// is 0 in formats without.
+    /// Reads a row of blocks: its codes, a byte each, and what makes numbers of them.
     ///
     /// # Panics
     /// If a slice has another length than the row says.
-    pub fn read(self, row: &[u8], codes: &mut [u8], scales: &mut [f32], minima: &mut [f32]) {
+    pub fn read(self, row: &[u8], codes: &mut [u8], numbers: GroupNumbers<'_>) {
+        let GroupNumbers { scales, minima, units } = numbers;
         assert_eq!(self.row_bytes(codes.len()), Some(row.len()), "a row of {self} blocks");
         let (elements, groups) = (self.elements(), self.elements() / self.grid().group);
-        let numbers = scales.chunks_exact_mut(groups).zip(minima.chunks_exact_mut(groups));
+        let numbers = scales.chunks_exact_mut(groups).zip(minima.chunks_exact_mut(groups)).zip(units);
         assert_eq!(numbers.len() * elements, codes.len(), "a scale and a minimum for each group");
         let blocks = row.chunks_exact(self.bytes()).zip(codes.chunks_exact_mut(elements));
-        for ((block, codes), (scales, minima)) in blocks.zip(numbers) {
+        for ((block, codes), ((scales, minima), units)) in blocks.zip(numbers) {
             minima.fill(0.0);
+            *units = self.units(block);
             let d = half_at(block, 0);
             match self {
                 Self::Q4_0 => {
@@ -163,7 +168,7 @@ impl Block {
                 }
                 Self::Q5_0 => {
                     scales[0] = d;
-                    short(block, codes, |q, i| fifth(block, 2, q, i) + (CENTRE - 16));
+                    short(block, codes, |q, i| fifth(block, 2, q, i) + (SIX_BIT_CENTRE - 16));
                 }
                 Self::Q5_1 => {
                     (scales[0], minima[0]) = (d, half_at(block, 2));
@@ -191,6 +196,20 @@ impl Block {
         }
     }
 
+    /// What the integers of a block's groups are multiplied with to be their scales, and their minima; 1 where those
+    /// are numbers themselves.
+    fn units(self, block: &[u8]) -> [f32; 2] {
+        let both = |d: usize, least: usize| [half_at(block, d), -half_at(block, least)];
+        match self {
+            Self::Q2_K => both(80, 82),
+            Self::Q3_K => [half_at(block, 108), 1.0],
+            Self::Q4_K | Self::Q5_K => both(0, 2),
+            Self::Q6_K => [half_at(block, 208), 1.0],
+            Self::IQ4_XS => [half_at(block, 0), 1.0],
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::IQ4_NL | Self::MXFP4 => [1.0; 2],
+        }
+    }
+
     /// The numbers that a row of blocks stands for.
     ///
     /// # Panics
@@ -200,30 +219,54 @@ impl Block {
         let (grid, elements) = (self.grid(), self.elements());
         let (mut codes, mut scales, mut minima) = ([0; LONG], [0.0; LONG / 16], [0.0; LONG / 16]);
         let (codes, groups) = (&mut codes[..elements], elements / grid.group);
-        let (scales, minima) = (&mut scales[..groups], &mut minima[..groups]);
+        let (scales, minima, mut units) = (&mut scales[..groups], &mut minima[..groups], [[1.0; 2]]);
         for (block, out) in row.chunks_exact(self.bytes()).zip(out.chunks_exact_mut(elements)) {
-            self.read(block, codes, scales, minima);
+            self.read(block, codes, GroupNumbers { scales, minima, units: &mut units });
+            let [of_scales, of_minima] = units[0];
             let numbers = scales.iter().zip(&*minima);
             let groups = out.chunks_exact_mut(grid.group).zip(codes.chunks_exact(grid.group));
             for ((out, codes), (&scale, &minimum)) in groups.zip(numbers) {
+                let (scale, minimum) = (of_scales * scale, of_minima * minimum);
                 out.iter_mut().zip(codes).for_each(|(x, &code)| *x = grid.number(code, scale, minimum));
             }
         }
     }
 }
 
+/// Where what makes numbers of the codes of some blocks goes.
+#[derive(Debug)]
+pub struct GroupNumbers<'a> {
+    /// Of each group of the [`Grid`].
+    pub scales: &'a mut [f32],
+    /// As the scales; 0 in formats without.
+    pub minima: &'a mut [f32],
+    /// Of each block, what its scales and its minima have to be multiplied with; 1 unless they are [`Scales::Steps`].
+    pub units: &'a mut [[f32; 2]],
+}
+
+/// What the scales and minima of a block format are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scales {
+    /// Numbers of f16.
+    F16,
+    /// Numbers that f16 does not hold.
+    F32,
+    /// Integers of 8 bits, to be multiplied with a number of f16 that their block has for all.
+    Steps,
+}
+
 /// How codes of a block format become numbers: `scale * (code - middle)`, the middle being half of all codes, or with
 /// minima `scale * code + minimum`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
-    /// Bits that hold a code: 2, 4 or 8.
+    /// Bits that hold a code: 2, 4, 6 or 8.
     pub bits: u32,
     /// Consecutive elements with one scale.
     pub group: usize,
     /// True if a minimum is added.
     pub minima: bool,
-    /// True if every scale and minimum is a number of f16.
-    pub half: bool,
+    /// What scales and minima are.
+    pub scales: Scales,
 }
 
 impl Grid {
@@ -286,10 +329,9 @@ fn scale_and_minimum(packed: &[u8], i: usize) -> [f32; 2] {
 
 fn two_bits(block: &[u8], codes: &mut [u8], scales: &mut [f32], minima: &mut [f32]) {
     let (packed, bits) = (&block[..16], &block[16..80]);
-    let (d, least) = (half_at(block, 80), half_at(block, 82));
     for (group, codes) in codes.chunks_exact_mut(16).enumerate() {
-        scales[group] = d * f32::from(packed[group] & 15);
-        minima[group] = -(least * f32::from(packed[group] >> 4));
+        scales[group] = f32::from(packed[group] & 15);
+        minima[group] = f32::from(packed[group] >> 4);
         let from = &bits[group / 8 * 32 + group % 2 * 16..];
         let shift = group % 8 / 2 * 2;
         codes.iter_mut().zip(from).for_each(|(code, &q)| *code = q >> shift & 3);
@@ -298,11 +340,10 @@ fn two_bits(block: &[u8], codes: &mut [u8], scales: &mut [f32], minima: &mut [f3
 
 fn three_bits(block: &[u8], codes: &mut [u8], scales: &mut [f32]) {
     let (high, bits, packed) = (&block[..32], &block[32..96], &block[96..108]);
-    let d = half_at(block, 108);
     for (group, codes) in codes.chunks_exact_mut(16).enumerate() {
         let low = packed[group % 8] >> (group / 8 * 4) & 15;
         let scale = low | (packed[8 + group % 4] >> (group / 4 * 2) & 3) << 4;
-        scales[group] = d * (f32::from(scale) - 32.0);
+        scales[group] = f32::from(scale) - 32.0;
         let half = group % 2 * 16;
         let (from, shift, bit) = (&bits[group / 8 * 32 + half..], group % 8 / 2 * 2, group / 2);
         for (i, code) in codes.iter_mut().enumerate() {
@@ -313,20 +354,17 @@ fn three_bits(block: &[u8], codes: &mut [u8], scales: &mut [f32]) {
 }
 
 fn four_bits(block: &[u8], codes: &mut [u8], scales: &mut [f32], minima: &mut [f32]) {
-    let (d, least) = (half_at(block, 0), half_at(block, 2));
     for (group, codes) in codes.chunks_exact_mut(32).enumerate() {
-        let [scale, minimum] = scale_and_minimum(&block[4..16], group);
-        (scales[group], minima[group]) = (d * scale, -(least * minimum));
+        [scales[group], minima[group]] = scale_and_minimum(&block[4..16], group);
         let (from, shift) = (&block[16 + group / 2 * 32..], group % 2 * 4);
         codes.iter_mut().zip(from).for_each(|(code, &q)| *code = q >> shift & 15);
     }
 }
 
 fn five_bits(block: &[u8], codes: &mut [u8], scales: &mut [f32], minima: &mut [f32]) {
-    let (d, least, high) = (half_at(block, 0), half_at(block, 2), &block[16..48]);
+    let high = &block[16..48];
     for (group, codes) in codes.chunks_exact_mut(32).enumerate() {
-        let [scale, minimum] = scale_and_minimum(&block[4..16], group);
-        (scales[group], minima[group]) = (d * scale, -(least * minimum));
+        [scales[group], minima[group]] = scale_and_minimum(&block[4..16], group);
         let (from, shift) = (&block[48 + group / 2 * 32..], group % 2 * 4);
         for (i, code) in codes.iter_mut().enumerate() {
             *code = from[i] >> shift & 15 | (high[i] >> group & 1) << 4;
@@ -336,26 +374,24 @@ fn five_bits(block: &[u8], codes: &mut [u8], scales: &mut [f32], minima: &mut [f
 
 fn six_bits(block: &[u8], codes: &mut [u8], scales: &mut [f32]) {
     let (low, high, packed) = (&block[..128], &block[128..192], &block[192..208]);
-    let d = half_at(block, 208);
     for (group, codes) in codes.chunks_exact_mut(16).enumerate() {
-        scales[group] = d * f32::from(packed[group].cast_signed());
+        scales[group] = f32::from(packed[group].cast_signed());
         // Of 128 elements the four quarters lie in two bits each of 32 bytes, and in the halves of 64.
         let (part, quarter, first) = (group / 8, group % 8 / 2, group % 2 * 16);
         let from = &low[part * 64 + quarter % 2 * 32 + first..];
         for (i, code) in codes.iter_mut().enumerate() {
             let q = from[i] >> (quarter / 2 * 4) & 15;
-            let q = q | (high[part * 32 + first + i] >> (quarter * 2) & 3) << 4;
-            *code = q + (CENTRE - 32);
+            *code = q | (high[part * 32 + first + i] >> (quarter * 2) & 3) << 4;
         }
     }
 }
 
 fn uneven(block: &[u8], codes: &mut [u8], scales: &mut [f32]) {
-    let (d, high) = (half_at(block, 0), u16::from_le_bytes([block[2], block[3]]));
+    let high = u16::from_le_bytes([block[2], block[3]]);
     for (group, codes) in codes.chunks_exact_mut(32).enumerate() {
         let low = block[4 + group / 2] >> (group % 2 * 4) & 15;
         let scale = u16::from(low) | (high >> (group * 2) & 3) << 4;
-        scales[group] = d * (f32::from(scale) - 32.0);
+        scales[group] = f32::from(scale) - 32.0;
         short(&block[8 + group * 16..][..16], codes, |q, _| centred(UNEVEN[usize::from(q)]));
     }
 }

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use half::{bf16, f16};
 use ondine_kernels::{
-    CodeLevels, CodedProblem, CodedShape, CodedSource, Cpu, Epilogue, GemmProblem, Input, Output, PACKED_ALIGN,
-    PackedWeights, WeightShape, WeightSource, WeightType, blocked_row_len, gemm, gemm_coded, pack, pack_coded, probe,
-    quantize_blocks,
+    CodeLevels, CodedProblem, CodedShape, CodedSource, Cpu, Epilogue, GemmProblem, GroupNumbers, Input, Output,
+    PACKED_ALIGN, PackedWeights, WeightShape, WeightSource, WeightType, blocked_row_len, gemm, gemm_coded, pack,
+    pack_coded, probe, quantize_blocks,
 };
 
 const OUTPUTS: usize = 8192;
@@ -47,17 +47,20 @@ enum Way {
 
 fn ways() -> Vec<(&'static str, Way)> {
     let plain = |dtype| Way::Plain(WeightShape::linear(dtype, OUTPUTS, CHANNELS));
-    let shape = |bits, group, levels| CodedShape {
+    let shape = |bits, group, levels, numbers| CodedShape {
         outputs: OUTPUTS,
         channels: CHANNELS,
         bits,
         group,
         levels,
-        wide: false,
+        numbers,
         glu: false,
     };
-    let coded = |bits, group, levels| Way::Coded(shape(bits, group, levels));
-    let blocks = |bits, group, levels| Way::Blocks(shape(bits, group, levels));
+    let coded = |bits, group, levels| Way::Coded(shape(bits, group, levels, GroupNumbers::F16));
+    let blocks = |bits, group, levels| Way::Blocks(shape(bits, group, levels, GroupNumbers::F16));
+    // Super-blocks of 256 elements, as in K-quants.
+    let steps =
+        |bits, group, levels| Way::Blocks(shape(bits, group, levels, GroupNumbers::Steps { groups: 256 / group }));
     vec![
         ("f32", plain(WeightType::F32)),
         ("bf16", plain(WeightType::Bf16)),
@@ -70,6 +73,10 @@ fn ways() -> Vec<(&'static str, Way)> {
         ("a8 int4/32s", blocks(4, 32, CodeLevels::Symmetric)),
         ("a8 int4/32m", blocks(4, 32, CodeLevels::Minima)),
         ("a8 int2/16m", blocks(2, 16, CodeLevels::Minima)),
+        ("a8 Q2_K", steps(2, 16, CodeLevels::Minima)),
+        ("a8 Q4_K", steps(4, 32, CodeLevels::Minima)),
+        ("a8 Q5_K", steps(6, 32, CodeLevels::Minima)),
+        ("a8 Q6_K", steps(6, 16, CodeLevels::Symmetric)),
     ]
 }
 
@@ -86,9 +93,20 @@ fn packed(cpu: &Cpu, way: &Way) -> Packed {
             let count = |levels: &[CodeLevels]| if levels.contains(&shape.levels) { numbers } else { 0 };
             let scales = vec![0.01_f32; count(&[CodeLevels::Zeros, CodeLevels::Symmetric, CodeLevels::Minima])];
             let zeros = vec![f16::from_f32(1.0); count(&[CodeLevels::Zeros])];
+            let units = match shape.numbers {
+                GroupNumbers::Steps { groups } => vec![[0.01, 0.02]; numbers / groups],
+                GroupNumbers::F16 | GroupNumbers::F32 => Vec::new(),
+            };
             let minima = vec![-0.1; count(&[CodeLevels::Minima])];
             let table = if shape.levels == CodeLevels::Table { vec![0.1; 1 << shape.bits] } else { Vec::new() };
-            let source = CodedSource { codes: &codes, scales: &scales, zeros: &zeros, minima: &minima, table: &table };
+            let source = CodedSource {
+                codes: &codes,
+                scales: &scales,
+                zeros: &zeros,
+                minima: &minima,
+                table: &table,
+                units: &units,
+            };
             pack_coded(cpu, shape, &source, out);
         }),
     }

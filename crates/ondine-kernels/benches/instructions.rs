@@ -10,10 +10,10 @@ use std::{env, hint::black_box, process::ExitCode};
 use half::{bf16, f16};
 use ondine_kernels::{
     Activation, AttentionMask, AttentionShape, CodeLevels, CodedProblem, CodedShape, CodedSource, ConvProblem,
-    ConvShape, Cpu, Epilogue, Float, GroupNorm, Input, Output, PACKED_ALIGN, PackedWeights, RecurrentCell,
-    RecurrentProblem, RecurrentShape, RecurrentWeights, RowScale, Values, WeightSource, WeightType, WinogradProblem,
-    attention, attention_scratch_bytes, conv2d, gemm_coded, group_norm, layer_norm, pack, pack_coded, pack_winograd,
-    quantize_rows, recurrent, softmax, winograd, winograd_scratch_bytes,
+    ConvShape, Cpu, Epilogue, Float, GroupNorm, GroupNumbers, Input, Output, PACKED_ALIGN, PackedWeights,
+    RecurrentCell, RecurrentProblem, RecurrentShape, RecurrentWeights, RowScale, Values, WeightSource, WeightType,
+    WinogradProblem, attention, attention_scratch_bytes, conv2d, gemm_coded, group_norm, layer_norm, pack, pack_coded,
+    pack_winograd, quantize_rows, recurrent, softmax, winograd, winograd_scratch_bytes,
 };
 
 /// A call of a kernel, its operands made.
@@ -206,7 +206,7 @@ fn coded(cpu: &'static Cpu, rows: usize) -> Call {
         bits: 4,
         group: GROUP,
         levels: CodeLevels::Zeros,
-        wide: false,
+        numbers: GroupNumbers::F16,
         glu: false,
     };
     let codes: Vec<u8> = (0..OUTPUTS * CHANNELS).map(|i| (i * 7 % 16) as u8).collect();
@@ -216,7 +216,7 @@ fn coded(cpu: &'static Cpu, rows: usize) -> Call {
     pack_coded(
         cpu,
         &shape,
-        &CodedSource { codes: &codes, scales: &scales, zeros: &zeros, minima: &[], table: &[] },
+        &CodedSource { codes: &codes, scales: &scales, zeros: &zeros, minima: &[], table: &[], units: &[] },
         bytes,
     );
     let (weights, x, mut out): (&[u8], _, _) = (bytes, numbers(rows * CHANNELS), vec![0.0; rows * OUTPUTS]);

@@ -11,6 +11,7 @@ pub(crate) mod micro;
 pub(crate) mod operand;
 pub(crate) mod rows;
 pub(crate) mod weights;
+pub(crate) mod widen;
 
 use crate::{
     cpu::Cpu,

@@ -92,8 +92,12 @@ pub use elementary::{Elementary, map, zip};
 pub use elementwise::{Unary, glu, integer_unary, unary};
 pub use gemm::{
     GemmProblem,
-    coded::{CodedProblem, CodedShape, CodedSource, gemm_coded, pack_coded, row::coded_row},
-    decode::CodeLevels,
+    coded::{
+        CodedProblem, CodedShape, gemm_coded,
+        pack::{CodedSource, pack_coded},
+        row::coded_row,
+    },
+    decode::{CodeLevels, GroupNumbers},
     gemm,
     matmul::{MatmulShape, matmul},
     operand::{Epilogue, Input, Output, Values},

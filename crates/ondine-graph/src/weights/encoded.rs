@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use half::f16;
 
 use crate::{
-    block::Block,
+    block::{Block, GroupNumbers, Scales},
     dtype::DType,
     encoding::{
         BLOCKS, CODES, ENCODING, Encoding, INPUT_RANGE, LOW_RANK_A, LOW_RANK_B, LUT, Levels, SCALE, ZERO, code_at,
@@ -44,6 +44,9 @@ pub struct Unpacked<'a> {
     pub scales: Cow<'a, [f32]>,
     /// As the scales, of block formats that have some.
     pub minima: Vec<f32>,
+    /// Of each block, what its scales and its minima have to be multiplied with, of formats whose scales are
+    /// [`Scales::Steps`].
+    pub units: Vec<[f32; 2]>,
 }
 
 impl Weights {
@@ -220,17 +223,24 @@ impl Encoded<'_> {
         let packed = self.packed.chunks_exact(self.row_bytes());
         let Levels::Blocks(block) = self.encoding.levels else {
             let codes = packed.flat_map(|row| (0..columns).map(|index| code_at(row, self.encoding.bits, index)));
-            return Unpacked { codes: codes.collect(), scales: Cow::Borrowed(&self.scales), minima: vec![] };
+            let scales = Cow::Borrowed(&self.scales[..]);
+            return Unpacked { codes: codes.collect(), scales, minima: vec![], units: vec![] };
         };
         let grid = block.grid();
-        let groups = columns / grid.group;
+        let (groups, blocks) = (columns / grid.group, columns / block.elements());
         let (mut codes, mut scales) = (vec![0; rows * columns], vec![0.0; rows * groups]);
-        let mut minima = scales.clone();
+        let (mut minima, mut units) = (scales.clone(), vec![[1.0; 2]; rows * blocks]);
         let numbers = scales.chunks_exact_mut(groups).zip(minima.chunks_exact_mut(groups));
-        for ((row, codes), (scales, minima)) in packed.zip(codes.chunks_exact_mut(columns)).zip(numbers) {
-            block.read(row, codes, scales, minima);
+        let numbers = numbers.zip(units.chunks_exact_mut(blocks));
+        for ((row, codes), ((scales, minima), units)) in packed.zip(codes.chunks_exact_mut(columns)).zip(numbers) {
+            block.read(row, codes, GroupNumbers { scales, minima, units });
         }
-        Unpacked { codes, scales: Cow::Owned(scales), minima: if grid.minima { minima } else { vec![] } }
+        Unpacked {
+            codes,
+            scales: Cow::Owned(scales),
+            minima: if grid.minima { minima } else { vec![] },
+            units: if grid.scales == Scales::Steps { units } else { vec![] },
+        }
     }
 
     /// The numbers that the weight stands for.

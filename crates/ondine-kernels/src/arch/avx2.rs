@@ -79,6 +79,12 @@ impl CodeVector for F32x8 {
     }
 
     #[inline(always)]
+    unsafe fn load_signed_bytes(from: *const i8) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())))) }
+    }
+
+    #[inline(always)]
     fn bytes<const BITS: u32>(self, part: u32) -> Self {
         let (mask, half) = byte_masks::<BITS>();
         // SAFETY: as the trait says.
@@ -90,13 +96,25 @@ impl CodeVector for F32x8 {
     }
 
     #[inline(always)]
+    fn six_bits(low: Self, high: Self, part: u32) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let low = _mm256_srlv_epi32(_mm256_castps_si256(low.0), _mm256_set1_epi32((part % 2 * 4) as i32));
+            let high = _mm256_srlv_epi32(_mm256_castps_si256(high.0), _mm256_set1_epi32((part * 2) as i32));
+            let low = _mm256_and_si256(low, _mm256_set1_epi32(0x0f0f_0f0f));
+            let high = _mm256_slli_epi32::<4>(_mm256_and_si256(high, _mm256_set1_epi32(0x0303_0303)));
+            Self(_mm256_castsi256_ps(_mm256_or_si256(low, high)))
+        }
+    }
+
+    #[inline(always)]
     fn dot_bytes<const BITS: u32>(sum: Self, bytes: Self, signed: Self) -> Self {
         // SAFETY: as the trait says.
         unsafe {
             let (sum, bytes, signed) =
                 (_mm256_castps_si256(sum.0), _mm256_castps_si256(bytes.0), _mm256_castps_si256(signed.0));
             let added = if BITS < 8 {
-                // Two products of 15 by 128 at most fit 16 bits.
+                // Two products of 63 by 128 at most fit 16 bits.
                 _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, signed), _mm256_set1_epi16(1))
             } else {
                 let even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(signed));

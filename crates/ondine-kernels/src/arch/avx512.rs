@@ -78,6 +78,12 @@ impl CodeVector for F32x16 {
     }
 
     #[inline(always)]
+    unsafe fn load_signed_bytes(from: *const i8) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())))) }
+    }
+
+    #[inline(always)]
     fn bytes<const BITS: u32>(self, part: u32) -> Self {
         let (mask, half) = byte_masks::<BITS>();
         // SAFETY: as the trait says.
@@ -86,6 +92,20 @@ impl CodeVector for F32x16 {
             // (words & mask) ^ half
             let bytes =
                 _mm512_ternarylogic_epi32::<0b0110_1010>(words, _mm512_set1_epi32(mask), _mm512_set1_epi32(half));
+            Self(_mm512_castsi512_ps(bytes))
+        }
+    }
+
+    #[inline(always)]
+    fn six_bits(low: Self, high: Self, part: u32) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let low = _mm512_srlv_epi32(_mm512_castps_si512(low.0), _mm512_set1_epi32((part % 2 * 4) as i32));
+            // The upper bits of each byte come to bits 4 and 5, whatever else comes along.
+            let high = _mm512_rolv_epi32(_mm512_castps_si512(high.0), _mm512_set1_epi32(4 - 2 * part as i32));
+            let low = _mm512_and_si512(low, _mm512_set1_epi32(0x0f0f_0f0f));
+            // (high & mask) | low
+            let bytes = _mm512_ternarylogic_epi32::<0b1110_1010>(high, _mm512_set1_epi32(0x3030_3030), low);
             Self(_mm512_castsi512_ps(bytes))
         }
     }

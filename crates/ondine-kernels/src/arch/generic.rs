@@ -108,9 +108,23 @@ impl CodeVector for F32x4 {
     }
 
     #[inline(always)]
+    unsafe fn load_signed_bytes(from: *const i8) -> Self {
+        // SAFETY: as the caller says.
+        Self(unsafe { from.cast::<[i8; 4]>().read() }.map(f32::from))
+    }
+
+    #[inline(always)]
     fn bytes<const BITS: u32>(self, part: u32) -> Self {
         let (mask, half) = byte_masks::<BITS>();
         self.map(|word| f32::from_bits(((word.to_bits() >> (part * BITS)) & mask as u32) ^ half as u32))
+    }
+
+    #[inline(always)]
+    fn six_bits(low: Self, high: Self, part: u32) -> Self {
+        Self(std::array::from_fn(|i| {
+            let (low, high) = (low.0[i].to_bits() >> (part % 2 * 4), high.0[i].to_bits() >> (part * 2));
+            f32::from_bits(low & 0x0f0f_0f0f | (high & 0x0303_0303) << 4)
+        }))
     }
 
     #[inline(always)]

@@ -213,9 +213,20 @@ pub(crate) trait CodeVector: Vector {
     /// The address is valid for that.
     unsafe fn load_f16(from: *const u16) -> Self;
 
+    /// Reads `LANES` bytes with a sign as numbers.
+    ///
+    /// # Safety
+    /// The address is valid for that.
+    unsafe fn load_signed_bytes(from: *const i8) -> Self;
+
     /// The signed codes at bit `part * BITS` of each byte, each plus half of all codes: four bytes without a sign in
     /// each lane.
     fn bytes<const BITS: u32>(self, part: u32) -> Self;
+
+    /// The codes of 6 bits that are the `part`th of four in the words that hold them, four bytes without a sign in
+    /// each lane: their lower four bits are at bit `part % 2 * 4` of each byte of `low`, their upper two at bit
+    /// `part * 2` of each of `high`.
+    fn six_bits(low: Self, high: Self, part: u32) -> Self;
 
     /// Lanes of integers, each plus the products of four bytes without a sign, below `2^BITS`, with four that have one.
     fn dot_bytes<const BITS: u32>(sum: Self, bytes: Self, signed: Self) -> Self;

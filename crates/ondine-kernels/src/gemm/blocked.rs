@@ -3,7 +3,8 @@
 //!
 //! A word of a panel holds codes side by side, a byte of it two of 4 bits or four of 2. Taking the same part of each
 //! byte gives codes that lie apart in the row, so the codes of the row are put in that order once ([`order_codes`]),
-//! and codes of weights never have to be moved, only masked.
+//! and codes of weights never have to be moved, only masked. Codes of 6 bits are put together from their words in the
+//! order of the row.
 
 use crate::{
     arch::{
@@ -13,7 +14,7 @@ use crate::{
         vector::CodeVector,
     },
     cpu::Cpu,
-    gemm::decode::{CodedPanel, load},
+    gemm::decode::{CodedPanel, SIX_BIT_WORDS, load, unit},
     quant::blocks::{BLOCK, HALF_BLOCK, blocked_offsets, blocked_row_len},
 };
 
@@ -31,7 +32,7 @@ impl Kernel for OrderCodes<'_> {
     #[inline(always)]
     fn run<I: Isa>(self) {
         match self.bits {
-            8 => self.to.copy_from_slice(self.from),
+            6 | 8 => self.to.copy_from_slice(self.from),
             4 => order_pairs(self.from, self.to),
             _ => order_fours(self.from, self.to),
         }
@@ -105,7 +106,7 @@ impl<'a> BlockedRows<'a> {
         let rows = bytes.chunks_exact(blocked_row_len(channels));
         let (first_scale, first_sum) = blocked_offsets(channels);
         let (mut ordered, mut besides) = (Vec::new(), Vec::with_capacity(rows.len() * channels / run));
-        if bits < 8 {
+        if matches!(bits, 2 | 4) {
             ordered.resize(rows.len() * channels, 0);
             for (row, to) in rows.clone().zip(ordered.chunks_exact_mut(channels)) {
                 cpu.enter(OrderCodes { bits, from: &row[..channels], to });
@@ -185,11 +186,26 @@ impl BlockedCall<'_> {
         // SAFETY: as the caller says.
         unsafe {
             match (self.panel.bits, self.plain) {
-                (8, true) => self.of_rows::<V, 8, true, WIDE>(),
-                (8, false) => self.of_rows::<V, 8, false, WIDE>(),
-                (4, true) => self.of_rows::<V, 4, true, WIDE>(),
-                (4, false) => self.of_rows::<V, 4, false, WIDE>(),
-                _ => self.of_rows::<V, 2, false, WIDE>(),
+                (8, true) => self.of_numbers::<V, 8, true, WIDE>(),
+                (8, false) => self.of_numbers::<V, 8, false, WIDE>(),
+                (6, true) => self.of_numbers::<V, 6, true, WIDE>(),
+                (6, false) => self.of_numbers::<V, 6, false, WIDE>(),
+                (4, true) => self.of_numbers::<V, 4, true, WIDE>(),
+                (4, false) => self.of_numbers::<V, 4, false, WIDE>(),
+                _ => self.of_numbers::<V, 2, false, WIDE>(),
+            }
+        }
+    }
+
+    /// # Safety
+    /// See [`RawKernel::run`].
+    #[inline(always)]
+    unsafe fn of_numbers<V: CodeVector, const BITS: u32, const PLAIN: bool, const WIDE: usize>(&self) {
+        // SAFETY: as the caller says.
+        unsafe {
+            match self.panel.has_steps() {
+                true => self.of_rows::<V, BITS, PLAIN, true, WIDE>(),
+                false => self.of_rows::<V, BITS, PLAIN, false, WIDE>(),
             }
         }
     }
@@ -199,15 +215,15 @@ impl BlockedCall<'_> {
     /// # Safety
     /// See [`RawKernel::run`].
     #[inline(always)]
-    unsafe fn of_rows<V: CodeVector, const BITS: u32, const PLAIN: bool, const WIDE: usize>(&self) {
+    unsafe fn of_rows<V: CodeVector, const BITS: u32, const PLAIN: bool, const STEPS: bool, const WIDE: usize>(&self) {
         let mut row = 0;
         while row < self.count {
             // SAFETY: as the caller says; rows beyond the last repeat it, and there is room for their totals.
             row += unsafe {
                 match self.count - row {
-                    1 => self.columns::<V, BITS, PLAIN, 1, WIDE>(row),
-                    2 => self.columns::<V, BITS, PLAIN, 2, WIDE>(row),
-                    _ => self.columns::<V, BITS, PLAIN, 4, WIDE>(row),
+                    1 => self.columns::<V, BITS, PLAIN, STEPS, 1, WIDE>(row),
+                    2 => self.columns::<V, BITS, PLAIN, STEPS, 2, WIDE>(row),
+                    _ => self.columns::<V, BITS, PLAIN, STEPS, 4, WIDE>(row),
                 }
             };
         }
@@ -218,7 +234,14 @@ impl BlockedCall<'_> {
     /// # Safety
     /// See [`RawKernel::run`].
     #[inline(always)]
-    unsafe fn columns<V: CodeVector, const BITS: u32, const PLAIN: bool, const R: usize, const N: usize>(
+    unsafe fn columns<
+        V: CodeVector,
+        const BITS: u32,
+        const PLAIN: bool,
+        const STEPS: bool,
+        const R: usize,
+        const N: usize,
+    >(
         &self,
         row: usize,
     ) -> usize {
@@ -231,11 +254,11 @@ impl BlockedCall<'_> {
         // SAFETY: as the caller says.
         unsafe {
             while column + N * V::LANES <= self.panel.columns {
-                self.tile::<V, BITS, PLAIN, R, N>(&rows, column, totals.add(column));
+                self.tile::<V, BITS, PLAIN, STEPS, R, N>(&rows, column, totals.add(column));
                 column += N * V::LANES;
             }
             while column < self.panel.columns {
-                self.tile::<V, BITS, PLAIN, R, 1>(&rows, column, totals.add(column));
+                self.tile::<V, BITS, PLAIN, STEPS, R, 1>(&rows, column, totals.add(column));
                 column += V::LANES;
             }
         }
@@ -247,7 +270,14 @@ impl BlockedCall<'_> {
     /// # Safety
     /// See [`RawKernel::run`].
     #[inline(always)]
-    unsafe fn tile<V: CodeVector, const BITS: u32, const PLAIN: bool, const R: usize, const N: usize>(
+    unsafe fn tile<
+        V: CodeVector,
+        const BITS: u32,
+        const PLAIN: bool,
+        const STEPS: bool,
+        const R: usize,
+        const N: usize,
+    >(
         &self,
         rows: &[BlockedRow; R],
         column: usize,
@@ -260,15 +290,26 @@ impl BlockedCall<'_> {
         unsafe {
             let mut totals = [[V::splat(0.0); N]; R];
             let mut from = panel.words.add(column);
+            let (mut units, mut other_units) = ([[V::splat(0.0); 2]; N], 0);
             for run in 0..panel.channels / length {
                 let group = if runs_of_group <= 1 { run } else { (run / runs_of_group).min(panel.groups - 1) };
+                if STEPS && group == other_units {
+                    for (vector, units) in units.iter_mut().enumerate() {
+                        *units = panel.units(group, column + vector * V::LANES);
+                    }
+                    other_units += 1 << panel.unit_shift;
+                    if self.far {
+                        panel.prefetch_units::<V>(other_units, column, N * V::LANES);
+                    }
+                }
                 if self.far {
                     panel.prefetch::<V>(group + GROUPS_AHEAD, column, N * V::LANES);
                 }
                 let sums = self.sums::<V, BITS, PLAIN, R, N>(rows, run, from);
                 from = from.add(words_of_run * panel.columns);
                 for (vector, sums) in sums.iter().enumerate() {
-                    let (scale, offset) = panel.affine::<V, PLAIN>(group, column + vector * V::LANES);
+                    let (scale, offset) =
+                        panel.affine::<V, PLAIN, STEPS>(group, column + vector * V::LANES, units[vector]);
                     for (index, sum) in sums.iter().enumerate() {
                         let step = V::splat(rows[index].scales.add(run * length / BLOCK).read_unaligned());
                         let mut total = sum.number().mul(step).mul_add(scale, totals[index][vector]);
@@ -299,7 +340,6 @@ impl BlockedCall<'_> {
         run: usize,
         mut from: *const u32,
     ) -> [[V; R]; N] {
-        let parts = 8 / BITS;
         let mut sums = [[V::splat(0.0); R]; N];
         // SAFETY: as the caller says.
         unsafe {
@@ -314,26 +354,62 @@ impl BlockedCall<'_> {
             let end = (run + 1) * self.run;
             let mut channel = run * self.run;
             while channel < end {
-                let words: [V; N] = load(from);
-                for vector in 0..if self.far { N } else { 0 } {
-                    V::prefetch(from.wrapping_add(WORDS_AHEAD * self.panel.columns + vector * V::LANES).cast());
-                }
-                from = from.add(self.panel.columns);
-                for part in 0..parts {
-                    let mut bytes = words;
-                    for bytes in &mut bytes {
-                        *bytes = bytes.bytes::<BITS>(part);
+                let mut words = [[V::splat(0.0); N]; SIX_BIT_WORDS];
+                for words in words.iter_mut().take(unit(BITS).1) {
+                    *words = load(from);
+                    for vector in 0..if self.far { N } else { 0 } {
+                        V::prefetch(from.wrapping_add(WORDS_AHEAD * self.panel.columns + vector * V::LANES).cast());
                     }
-                    for (index, row) in rows.iter().enumerate() {
-                        let x = V::splat(row.codes.add(channel).cast::<f32>().read_unaligned());
-                        for (sums, &bytes) in sums.iter_mut().zip(&bytes) {
-                            sums[index] = V::dot_bytes::<BITS>(sums[index], bytes, x);
+                    from = from.add(self.panel.columns);
+                }
+                if BITS == 6 {
+                    let [first, second, high] = &words;
+                    multiply::<V, BITS, R, N>(rows, channel, &six_bits::<V, N, 0>(first, high), &mut sums);
+                    multiply::<V, BITS, R, N>(rows, channel + WORD, &six_bits::<V, N, 1>(first, high), &mut sums);
+                    multiply::<V, BITS, R, N>(rows, channel + 2 * WORD, &six_bits::<V, N, 2>(second, high), &mut sums);
+                    multiply::<V, BITS, R, N>(rows, channel + 3 * WORD, &six_bits::<V, N, 3>(second, high), &mut sums);
+                } else {
+                    for part in 0..8 / BITS {
+                        let mut bytes = words[0];
+                        for bytes in &mut bytes {
+                            *bytes = bytes.bytes::<BITS>(part);
                         }
+                        multiply::<V, BITS, R, N>(rows, channel + part as usize * WORD, &bytes, &mut sums);
                     }
-                    channel += WORD;
                 }
+                channel += unit(BITS).0;
             }
         }
         sums
     }
+}
+
+/// Adds the products of four codes of each column, a byte each, with those of each row from a channel on.
+///
+/// # Safety
+/// The rows hold these channels.
+#[inline(always)]
+unsafe fn multiply<V: CodeVector, const BITS: u32, const R: usize, const N: usize>(
+    rows: &[BlockedRow; R],
+    channel: usize,
+    bytes: &[V; N],
+    sums: &mut [[V; R]; N],
+) {
+    for (index, row) in rows.iter().enumerate() {
+        // SAFETY: as the caller says.
+        let x = V::splat(unsafe { row.codes.add(channel).cast::<f32>().read_unaligned() });
+        for (sums, &bytes) in sums.iter_mut().zip(bytes) {
+            sums[index] = V::dot_bytes::<BITS>(sums[index], bytes, x);
+        }
+    }
+}
+
+/// The `PART`th four codes of 6 bits of a unit, see [`CodeVector::six_bits`].
+#[inline(always)]
+fn six_bits<V: CodeVector, const N: usize, const PART: u32>(low: &[V; N], high: &[V; N]) -> [V; N] {
+    let mut bytes = *low;
+    for (bytes, &high) in bytes.iter_mut().zip(high) {
+        *bytes = V::six_bits(*bytes, high, PART);
+    }
+    bytes
 }

@@ -6,8 +6,10 @@
 //! [`grouped`](crate::gemm::grouped), and those with a scale for each block too, see [`blocked`](crate::gemm::blocked).
 //!
 //! Panels are those of [`Layout`], of words that hold consecutive channels of one column, the first in the lowest bits.
-//! Each group of channels begins with a new word. Behind the words lie scales, f16 or f32, and zeros, f16, or minima,
-//! as the scales, by panel, group, column.
+//! (Of 6 bits three words hold 16 channels: two the lower four bits of each, one the upper two, in the order of
+//! [`CodeVector::six_bits`](crate::arch::vector::CodeVector::six_bits).) Each group of channels begins with a new word.
+//! Behind the words lie scales ([`GroupNumbers`]), and zeros, f16, or minima, as the scales, by panel, group, column;
+//! behind those what steps are multiplied with, by panel, super-block, column.
 
 use std::{cell::RefCell, ops::Range};
 
@@ -21,13 +23,14 @@ use crate::{
     cpu::Cpu,
     gemm::{
         blocked::BlockedRows,
-        decode::{CodeLevels, CodedCall, CodedPanel, CodedWork, FEW_ROWS},
+        decode::{CodeLevels, CodedCall, CodedPanel, CodedWork, FEW_ROWS, GroupNumbers, unit},
         epilogue::{EpilogueCall, Target},
         grouped::{CODES, CodeRows, sum_of_codes},
         micro::MicroCall,
         operand::{Epilogue, Input, Output, check_rows},
         rows::Line,
         weights::{Layout, PACKED_ALIGN, WeightShape},
+        widen::WidenNumbers,
     },
     quant::blocks::{BLOCK, HALF_BLOCK, blocked_row_len},
 };
@@ -51,31 +54,16 @@ pub struct CodedShape {
     pub outputs: usize,
     /// Elements of a row.
     pub channels: usize,
-    /// Of a code: 2, 4 or 8; a table has 2 or 4.
+    /// Of a code: 2, 4, 6 or 8; a table has 2 or 4.
     pub bits: u32,
     /// Consecutive channels with one scale; at least one.
     pub group: usize,
     /// How codes become numbers.
     pub levels: CodeLevels,
-    /// True if scales and minima are f32, not f16.
-    pub wide: bool,
+    /// What scales and minima are.
+    pub numbers: GroupNumbers,
     /// True if the result is the first half of the outputs times the activated second half.
     pub glu: bool,
-}
-
-/// Weights in few bits, to pack.
-#[derive(Clone, Copy, Debug)]
-pub struct CodedSource<'a> {
-    /// `[outputs, channels]`, a byte each.
-    pub codes: &'a [u8],
-    /// `[outputs, groups]`; none with a table. They are rounded to f16 unless the shape says that they are wide.
-    pub scales: &'a [f32],
-    /// `[outputs, groups]`; only of [`CodeLevels::Zeros`].
-    pub zeros: &'a [f16],
-    /// `[outputs, groups]`, only of [`CodeLevels::Minima`]; rounded as the scales.
-    pub minima: &'a [f32],
-    /// `2^bits` numbers, only of [`CodeLevels::Table`].
-    pub table: &'a [f32],
 }
 
 /// Where things are in the packed bytes.
@@ -89,6 +77,10 @@ struct Places {
     words: usize,
     scales: usize,
     zeros: usize,
+    /// Of scales, and of minima.
+    units: [usize; 2],
+    /// Groups of a super-block.
+    steps: usize,
     table: usize,
     size: usize,
 }
@@ -106,14 +98,19 @@ impl CodedShape {
         if self.glu { self.outputs / 2 } else { self.outputs }
     }
 
-    /// Codes of a word.
-    fn per_word(&self) -> usize {
-        32 / self.bits as usize
+    /// Words of so many channels of a group, the last filled up.
+    fn words(&self, channels: usize) -> usize {
+        let (codes, words) = unit(self.bits);
+        channels.div_ceil(codes) * words
     }
 
     /// Bytes of a scale.
     fn scale_bytes(&self) -> usize {
-        if self.wide { size_of::<f32>() } else { size_of::<f16>() }
+        match self.numbers {
+            GroupNumbers::F16 => size_of::<f16>(),
+            GroupNumbers::F32 => size_of::<f32>(),
+            GroupNumbers::Steps { .. } => size_of::<u8>(),
+        }
     }
 
     /// Bytes of a zero or a minimum.
@@ -150,22 +147,33 @@ impl CodedShape {
     fn places(&self, tile: Tile) -> Places {
         let fits = match self.levels {
             CodeLevels::Table => matches!(self.bits, 2 | 4),
-            CodeLevels::Symmetric | CodeLevels::Zeros | CodeLevels::Minima => matches!(self.bits, 2 | 4 | 8),
+            CodeLevels::Symmetric | CodeLevels::Zeros | CodeLevels::Minima => matches!(self.bits, 2 | 4 | 6 | 8),
         };
+        let steps = match self.numbers {
+            GroupNumbers::Steps { groups } => groups,
+            GroupNumbers::F16 | GroupNumbers::F32 => 1,
+        };
+        let fits = fits && steps.is_power_of_two();
         assert!(fits && self.group > 0 && self.channels > 0 && self.outputs > 0, "no codes: {self:?}");
         let layout = Layout::new(&self.plain(), tile);
         let group = self.group.min(self.channels);
         let groups = self.channels.div_ceil(group);
-        let group_words = group.div_ceil(self.per_word());
+        let group_words = self.words(group);
         let last = self.channels - (groups - 1) * group;
-        let words = (groups - 1) * group_words + last.div_ceil(self.per_word());
+        let words = (groups - 1) * group_words + self.words(last);
         let numbers = groups * layout.columns;
         let scales = layout.columns * words * WORD;
         let zeros = scales + if self.levels == CodeLevels::Table { 0 } else { numbers * self.scale_bytes() };
-        let table = zeros + numbers * self.zero_bytes();
-        let table = table.next_multiple_of(PACKED_ALIGN);
+        let first = (zeros + numbers * self.zero_bytes()).next_multiple_of(size_of::<f16>());
+        let count = match (self.numbers, self.levels) {
+            (GroupNumbers::F16 | GroupNumbers::F32, _) | (_, CodeLevels::Table) => 0,
+            (GroupNumbers::Steps { .. }, _) => groups.div_ceil(steps) * layout.columns * size_of::<f16>(),
+        };
+        let units = [first, first + count];
+        let end = units[1] + if self.levels == CodeLevels::Minima { count } else { 0 };
+        let table = end.next_multiple_of(PACKED_ALIGN);
         let size = table + if self.levels == CodeLevels::Table { TABLE * WORD } else { 0 };
-        Places { layout, groups, group_words, words, scales, zeros, table, size }
+        Places { layout, groups, group_words, words, scales, zeros, units, steps, table, size }
     }
 
     /// What is taken off the codes when they are read as signed integers; the zero of symmetric ones, less this.
@@ -182,63 +190,10 @@ impl Places {
         let scales = self.scales + numbers * shape.scale_bytes();
         [panel * width * self.words * WORD, scales, self.zeros + numbers * shape.zero_bytes()]
     }
-}
 
-/// Packs weights in few bits for one tier.
-///
-/// # Panics
-/// If a slice does not have the length that the shape demands, or `out` is not aligned to [`PACKED_ALIGN`].
-pub fn pack_coded(cpu: &Cpu, shape: &CodedShape, source: &CodedSource<'_>, out: &mut [u8]) {
-    let (tile, places) = (cpu.tile(), shape.places(cpu.tile()));
-    let Places { layout, groups, .. } = places;
-    let numbers = shape.outputs * groups;
-    assert_eq!(source.codes.len(), shape.outputs * shape.channels, "codes of {shape:?}");
-    assert_eq!(out.len(), places.size, "packed bytes of {shape:?}");
-    let wanted = match shape.levels {
-        CodeLevels::Symmetric => [numbers, 0, 0, 0],
-        CodeLevels::Zeros => [numbers, numbers, 0, 0],
-        CodeLevels::Minima => [numbers, 0, numbers, 0],
-        CodeLevels::Table => [0, 0, 0, 1 << shape.bits],
-    };
-    let given = [source.scales.len(), source.zeros.len(), source.minima.len(), source.table.len()];
-    assert_eq!(given, wanted, "numbers of {shape:?}");
-    out.fill(0);
-    let (per_word, group) = (shape.per_word(), shape.group.min(shape.channels));
-    let centre = if shape.levels == CodeLevels::Table { 0 } else { 1_u8 << (shape.bits - 1) };
-    let mask = ((1_u16 << shape.bits) - 1) as u8;
-    for panel in 0..layout.panels {
-        let [words, scales, zeros] = places.panel(panel, tile.width, shape);
-        let count = layout.panel_columns(panel);
-        for lane in 0..count {
-            let Some(row) = layout.output(&shape.plain(), panel * tile.width + lane) else { continue };
-            for (channel, &code) in source.codes[row * shape.channels..][..shape.channels].iter().enumerate() {
-                let within = channel % group;
-                let word = channel / group * places.group_words + within / per_word;
-                let bit = within % per_word * shape.bits as usize;
-                let byte = words + (word * count + lane) * WORD + bit / 8;
-                out[byte] |= (code.wrapping_sub(centre) & mask) << (bit % 8);
-            }
-            for g in 0..groups {
-                let at = g * count + lane;
-                let mut put = |offset: usize, bytes: &[u8]| {
-                    out[offset + at * bytes.len()..][..bytes.len()].copy_from_slice(bytes);
-                };
-                for (offset, numbers) in [(scales, source.scales), (zeros, source.minima)] {
-                    match numbers.get(row * groups + g) {
-                        Some(number) if shape.wide => put(offset, &number.to_ne_bytes()),
-                        Some(number) => put(offset, &f16::from_f32(*number).to_ne_bytes()),
-                        None => {}
-                    }
-                }
-                if let Some(zero) = source.zeros.get(row * groups + g) {
-                    put(zeros, &zero.to_ne_bytes());
-                }
-            }
-        }
-    }
-    for (index, bytes) in out[places.table..].chunks_exact_mut(WORD).enumerate() {
-        // Two bits are looked up by four, of which the upper belong to the next code.
-        bytes.copy_from_slice(&source.table[index % source.table.len()].to_ne_bytes());
+    /// Offsets of what the steps of a panel's scales and of its minima are multiplied with.
+    fn panel_units(&self, panel: usize, width: usize) -> [usize; 2] {
+        self.units.map(|first| first + panel * width * self.groups.div_ceil(self.steps) * size_of::<f16>())
     }
 }
 
@@ -253,7 +208,7 @@ pub struct CodedProblem<'a> {
     pub input_stride: usize,
     /// Of the weights.
     pub shape: CodedShape,
-    /// What [`pack_coded`] wrote for this shape and the same tier.
+    /// What [`pack_coded`](pack::pack_coded) wrote for this shape and the same tier.
     pub weights: &'a [u8],
     /// What happens to the product before it is stored.
     pub epilogue: Epilogue<'a>,
@@ -359,6 +314,8 @@ struct Scratch {
     panel: Vec<Line>,
     words: Vec<Line>,
     products: Vec<Line>,
+    /// Scales and minima.
+    numbers: [Vec<Line>; 2],
 }
 
 thread_local! {
@@ -430,6 +387,7 @@ impl CodedGemm<'_> {
         let [words, scales, zeros] = self.places.panel(panel, self.cpu.tile().width, self.shape);
         let at = |offset: usize| self.weights.as_ptr().wrapping_add(offset);
         let (centre, symmetric_zero) = self.shape.centre();
+        let units = self.places.panel_units(panel, self.cpu.tile().width);
         CodedPanel {
             bits: self.shape.bits,
             levels: self.shape.levels,
@@ -442,9 +400,33 @@ impl CodedGemm<'_> {
             columns: self.places.layout.panel_columns(panel),
             words: at(words).cast(),
             scales: at(scales),
-            wide: self.shape.wide,
+            numbers: self.shape.numbers,
             zeros: at(zeros),
+            units: units.map(|offset| at(offset).cast()),
+            unit_shift: self.places.steps.trailing_zeros(),
             table: at(self.places.table).cast(),
+        }
+    }
+
+    /// The codes of a panel, whose scales and minima are no steps.
+    fn panel_of_numbers(&self, panel: usize, room: &mut [Vec<Line>; 2]) -> CodedPanel {
+        let mut coded = self.panel(panel);
+        if coded.has_steps() {
+            self.widen_numbers(&mut coded, room);
+        }
+        coded
+    }
+
+    /// Turns scales and minima into numbers of f32 in scratch.
+    fn widen_numbers(&self, coded: &mut CodedPanel, memory: &mut [Vec<Line>; 2]) {
+        let count = coded.groups * coded.columns;
+        let [scales, minima] = memory;
+        let (scales, minima) = (room(scales, count).cast::<f32>(), room(minima, count).cast::<f32>());
+        // SAFETY: there is room for each group and column.
+        unsafe { self.cpu.enter_raw(&WidenNumbers { panel: coded, scales, minima }) };
+        (coded.numbers, coded.scales) = (GroupNumbers::F32, scales.cast_const().cast());
+        if coded.levels == CodeLevels::Minima {
+            coded.zeros = minima.cast_const().cast();
         }
     }
 
@@ -457,7 +439,7 @@ impl CodedGemm<'_> {
         }
         let of_row = if self.sums.is_empty() { 0 } else { self.places.groups };
         let call = CodedCall {
-            panel: self.panel(panel),
+            panel: self.panel_of_numbers(panel, &mut scratch.numbers),
             work: CodedWork::Few {
                 rows,
                 count: self.rows,
@@ -481,7 +463,7 @@ impl CodedGemm<'_> {
         let columns = self.places.layout.panel_columns(panel);
         let tile_words = tile_rows * width;
         let sums = room(&mut scratch.sums, rows.len().div_ceil(tile_rows) * tile_words);
-        let codes = self.panel(panel);
+        let codes = self.panel_of_numbers(panel, &mut scratch.numbers);
         for step in steps(self.shape, STEP_BYTES / (width * WORD)) {
             let unpacked = room(&mut scratch.panel, step.len() * columns);
             let pairs = room(&mut scratch.words, step.len().div_ceil(2) * columns);
@@ -574,6 +556,7 @@ fn steps(shape: &CodedShape, most: usize) -> Vec<Range<usize>> {
 
 mod blocks;
 mod codes;
+pub(crate) mod pack;
 pub(crate) mod row;
 #[cfg(test)]
 mod suite;

@@ -7,6 +7,14 @@ use crate::arch::{dot::MAX_ROWS, enter::RawKernel, half::bf16_bits, isa::Isa, ve
 /// The most rows that are multiplied with codes as they are read.
 pub(crate) const FEW_ROWS: usize = MAX_ROWS;
 
+/// The least number of codes of so many bits that fill whole words, and how many words.
+pub(crate) const fn unit(bits: u32) -> (usize, usize) {
+    if bits == 6 { (16, SIX_BIT_WORDS) } else { (32 / bits as usize, 1) }
+}
+
+/// Words of 16 codes of 6 bits: two of the lower four bits, one of the upper two.
+pub(crate) const SIX_BIT_WORDS: usize = 3;
+
 /// How codes become numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CodeLevels {
@@ -18,6 +26,21 @@ pub enum CodeLevels {
     Minima,
     /// One table for all.
     Table,
+}
+
+/// What the scales and minima of groups are in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GroupNumbers {
+    /// f16, to which they are rounded.
+    F16,
+    /// f32.
+    F32,
+    /// Integers from -128 to 127 times an f16 for as many consecutive groups, a power of two: a super-block of GGUF's
+    /// K-quants.
+    Steps {
+        /// Groups of a super-block.
+        groups: usize,
+    },
 }
 
 /// A panel of codes, for a kernel.
@@ -33,11 +56,14 @@ pub(crate) struct CodedPanel {
     pub(crate) groups: usize,
     pub(crate) columns: usize,
     pub(crate) words: *const u32,
-    /// f16, or f32 if they are wide.
+    /// As `numbers` says.
     pub(crate) scales: *const u8,
-    pub(crate) wide: bool,
+    pub(crate) numbers: GroupNumbers,
     /// Zeros, f16, or minima, as the scales.
     pub(crate) zeros: *const u8,
+    /// What steps of scales and of minima are multiplied with, f16, for each `1 << unit_shift` groups.
+    pub(crate) units: [*const u16; 2],
+    pub(crate) unit_shift: u32,
     pub(crate) table: *const f32,
 }
 
@@ -45,7 +71,7 @@ impl CodedPanel {
     /// What is taken off the numbers of a group before they are scaled, the scale, and what is added then.
     ///
     /// # Safety
-    /// The panel has the group and `LANES` columns from `column` on.
+    /// The numbers of the panel are no steps; it has the group and `LANES` columns from `column` on.
     #[inline(always)]
     pub(crate) unsafe fn grid<V: CodeVector>(&self, group: usize, column: usize) -> (V, V, V) {
         let at = group * self.columns + column;
@@ -57,10 +83,10 @@ impl CodedPanel {
                 CodeLevels::Symmetric | CodeLevels::Table => V::splat(self.symmetric_zero),
             };
             let minimum = match self.levels {
-                CodeLevels::Minima => self.number(self.zeros, at),
+                CodeLevels::Minima => self.number::<V, false>(self.zeros, at, zero),
                 CodeLevels::Symmetric | CodeLevels::Zeros | CodeLevels::Table => V::splat(0.0),
             };
-            (zero, self.number(self.scales, at), minimum)
+            (zero, self.number::<V, false>(self.scales, at, zero), minimum)
         }
     }
 
@@ -70,21 +96,26 @@ impl CodedPanel {
     }
 
     /// What a code without its sign is multiplied with to be a weight, and what is added then; with `PLAIN`, of a code
-    /// around 0, the latter being 0.
+    /// around 0, the latter being 0. With `STEPS` the numbers are such, and `units` are those of the super-block.
     ///
     /// # Safety
     /// As [`CodedPanel::grid`].
     #[inline(always)]
-    pub(crate) unsafe fn affine<V: CodeVector, const PLAIN: bool>(&self, group: usize, column: usize) -> (V, V) {
+    pub(crate) unsafe fn affine<V: CodeVector, const PLAIN: bool, const STEPS: bool>(
+        &self,
+        group: usize,
+        column: usize,
+        units: [V; 2],
+    ) -> (V, V) {
         let at = group * self.columns + column;
         // SAFETY: as the caller says; scales, zeros and minima have the panel's columns for each group.
         unsafe {
-            let scale: V = self.number(self.scales, at);
+            let scale = self.number::<V, STEPS>(self.scales, at, units[0]);
             if PLAIN {
                 return (scale, V::splat(0.0));
             }
             let zero = match self.levels {
-                CodeLevels::Minima => return (scale, self.number(self.zeros, at)),
+                CodeLevels::Minima => return (scale, self.number::<V, STEPS>(self.zeros, at, units[1])),
                 CodeLevels::Zeros => V::load_f16(self.zeros.cast::<u16>().add(at)),
                 CodeLevels::Symmetric | CodeLevels::Table => V::splat(self.symmetric_zero + self.centre),
             };
@@ -95,14 +126,13 @@ impl CodedPanel {
     /// Asks for the scales, and what else there is, of `count` columns of a group, which may be beyond the last.
     #[inline(always)]
     pub(crate) fn prefetch<V: CodeVector>(&self, group: usize, column: usize, count: usize) {
-        const LINE: usize = 64;
         let at = group * self.columns + column;
-        let ask = |from: *const u8, bytes: usize| {
-            for line in (0..count * bytes).step_by(LINE) {
-                V::prefetch(from.wrapping_add(at * bytes + line));
-            }
+        let ask = |from: *const u8, bytes: usize| ask::<V>(from.wrapping_add(at * bytes), count * bytes);
+        let bytes = match self.numbers {
+            GroupNumbers::F16 => size_of::<u16>(),
+            GroupNumbers::F32 => size_of::<f32>(),
+            GroupNumbers::Steps { .. } => size_of::<u8>(),
         };
-        let bytes = if self.wide { size_of::<f32>() } else { size_of::<u16>() };
         ask(self.scales, bytes);
         match self.levels {
             CodeLevels::Minima => ask(self.zeros, bytes),
@@ -111,19 +141,64 @@ impl CodedPanel {
         }
     }
 
-    /// Numbers `at` and those that follow, of scales or minima.
+    /// Asks for the units of `count` columns of a group that has some, which may be beyond the last.
+    #[inline(always)]
+    pub(crate) fn prefetch_units<V: CodeVector>(&self, group: usize, column: usize, count: usize) {
+        let at = (group >> self.unit_shift) * self.columns + column;
+        ask::<V>(self.units[0].wrapping_add(at).cast(), count * size_of::<u16>());
+        if self.levels == CodeLevels::Minima {
+            ask::<V>(self.units[1].wrapping_add(at).cast(), count * size_of::<u16>());
+        }
+    }
+
+    /// True if scales and minima are steps.
+    pub(crate) fn has_steps(&self) -> bool {
+        matches!(self.numbers, GroupNumbers::Steps { .. })
+    }
+
+    /// What steps of scales and of minima of a group are multiplied with, for a panel that has some.
     ///
     /// # Safety
-    /// The address holds them, f32 if they are wide, else f16.
+    /// As [`CodedPanel::grid`].
     #[inline(always)]
-    unsafe fn number<V: CodeVector>(&self, from: *const u8, at: usize) -> V {
+    pub(crate) unsafe fn units<V: CodeVector>(&self, group: usize, column: usize) -> [V; 2] {
+        let at = (group >> self.unit_shift) * self.columns + column;
+        // SAFETY: as the caller says; each super-block has the panel's columns.
+        unsafe {
+            let of_minima = match self.levels {
+                CodeLevels::Minima => V::load_f16(self.units[1].add(at)),
+                CodeLevels::Symmetric | CodeLevels::Zeros | CodeLevels::Table => V::splat(0.0),
+            };
+            [V::load_f16(self.units[0].add(at)), of_minima]
+        }
+    }
+
+    /// Numbers `at` and those that follow, of scales or minima; the product of a step with its unit is exact, other
+    /// numbers have no unit.
+    ///
+    /// # Safety
+    /// The address holds them, and they are steps if `STEPS` says so.
+    #[inline(always)]
+    pub(crate) unsafe fn number<V: CodeVector, const STEPS: bool>(&self, from: *const u8, at: usize, unit: V) -> V {
         // SAFETY: as the caller says.
         unsafe {
-            match self.wide {
-                true => V::load(from.cast::<f32>().add(at)),
-                false => V::load_f16(from.cast::<u16>().add(at)),
+            if STEPS {
+                V::load_signed_bytes(from.cast::<i8>().add(at)).mul(unit)
+            } else if self.numbers == GroupNumbers::F32 {
+                V::load(from.cast::<f32>().add(at))
+            } else {
+                V::load_f16(from.cast::<u16>().add(at))
             }
         }
+    }
+}
+
+/// Asks for the cache lines of so many bytes from an address on, which may be any.
+#[inline(always)]
+fn ask<V: CodeVector>(from: *const u8, bytes: usize) {
+    const LINE: usize = 64;
+    for line in (0..bytes).step_by(LINE) {
+        V::prefetch(from.wrapping_add(line));
     }
 }
 
@@ -180,6 +255,7 @@ impl CodedCall {
         unsafe {
             match (bits, levels == CodeLevels::Table || V::LOOKS_UP) {
                 (8, _) => self.decoded::<V, 8, false, WIDE>(),
+                (6, _) => self.decoded::<V, 6, false, WIDE>(),
                 (4, true) => self.decoded::<V, 4, true, WIDE>(),
                 (4, false) => self.decoded::<V, 4, false, WIDE>(),
                 (_, true) => self.decoded::<V, 2, true, WIDE>(),
@@ -256,12 +332,35 @@ struct Decoder<V: CodeVector, const BITS: u32, const TABLE: bool> {
 }
 
 impl<V: CodeVector, const BITS: u32, const TABLE: bool> Decoder<V, BITS, TABLE> {
-    const PER_WORD: usize = 32 / BITS as usize;
+    /// Codes of whole words, and how many words.
+    const UNIT: usize = unit(BITS).0;
+    const WORDS: usize = unit(BITS).1;
 
+    /// Code `index` of each of some words.
     #[inline(always)]
-    fn number(&self, words: V, index: usize) -> V {
-        let shift = index as u32 * BITS;
-        if TABLE { words.looked_up(shift, &self.table) } else { words.signed::<BITS>(shift) }
+    fn numbers<const N: usize>(&self, words: &[V; N], index: usize) -> [V; N] {
+        // No closures here: they would be compiled without the features of the tier.
+        let (mut numbers, shift) = (*words, index as u32 * BITS);
+        for number in &mut numbers {
+            *number = if TABLE { number.looked_up(shift, &self.table) } else { number.signed::<BITS>(shift) };
+        }
+        numbers
+    }
+
+    /// Code `index` of 6 bits of a unit, whose words are `columns` apart.
+    ///
+    /// # Safety
+    /// The address is valid for the words of a unit.
+    #[inline(always)]
+    unsafe fn six_bits<const N: usize>(words: *const u32, columns: usize, index: usize) -> [V; N] {
+        // SAFETY: as the caller says.
+        let (mut numbers, high): ([V; N], [V; N]) =
+            unsafe { (load(words.add(index / 8 * columns)), load(words.add(2 * columns))) };
+        for (number, high) in numbers.iter_mut().zip(high) {
+            let bytes = V::six_bits(*number, high, (index / 4) as u32);
+            *number = bytes.signed::<8>((index % 4 * 8) as u32).sub(V::splat(32.0));
+        }
+        numbers
     }
 
     /// Writes the numbers of a vector of columns.
@@ -274,23 +373,27 @@ impl<V: CodeVector, const BITS: u32, const TABLE: bool> Decoder<V, BITS, TABLE> 
         while channel < channels.end {
             let group = channel / panel.group;
             let end = channels.end.min((group + 1) * panel.group);
-            let word = group * panel.group_words + (channel - group * panel.group) / Self::PER_WORD;
+            let word = group * panel.group_words + (channel - group * panel.group) / Self::UNIT * Self::WORDS;
             // SAFETY: as the caller says.
             unsafe {
                 let scaled = panel.levels != CodeLevels::Table;
                 let added = panel.levels == CodeLevels::Minima;
                 let (zero, scale, minimum) =
                     if scaled { panel.grid::<V>(group, column) } else { (V::splat(0.0), V::splat(1.0), V::splat(0.0)) };
-                for (index, _) in (channel..end).step_by(Self::PER_WORD).enumerate() {
-                    let words = V::load(panel.words.add((word + index) * panel.columns + column).cast());
-                    for code in 0..Self::PER_WORD.min(end - channel) {
-                        let number = self.number(words, code);
+                for (index, _) in (channel..end).step_by(Self::UNIT).enumerate() {
+                    let first = (word + index * Self::WORDS) * panel.columns + column;
+                    let words: [V; 1] = load(panel.words.add(first));
+                    for code in 0..Self::UNIT.min(end - channel) {
+                        let [number] = match BITS {
+                            6 => Self::six_bits(panel.words.add(first), panel.columns, code),
+                            _ => self.numbers(&words, code),
+                        };
                         let number = if scaled { number.sub(zero).mul(scale) } else { number };
                         let number = if added { number.add(minimum) } else { number };
                         number.store(to);
                         to = to.add(panel.columns);
                     }
-                    channel = end.min(channel + Self::PER_WORD);
+                    channel = end.min(channel + Self::UNIT);
                 }
             }
         }
@@ -349,18 +452,15 @@ impl<V: CodeVector, const BITS: u32, const TABLE: bool> Decoder<V, BITS, TABLE> 
             // SAFETY: rows hold all channels, the panel the words of the group for all columns.
             unsafe {
                 let words = panel.words.add(group * panel.group_words * panel.columns + column);
-                let whole = count / Self::PER_WORD;
-                for word in 0..whole {
-                    let words: [V; N] = load(words.add(word * panel.columns));
-                    for code in 0..Self::PER_WORD {
-                        self.add(&words, code, rows, first + word * Self::PER_WORD + code, &mut sums);
-                    }
+                let whole = count / Self::UNIT;
+                for unit in 0..whole {
+                    let words = words.add(unit * Self::WORDS * panel.columns);
+                    self.unit(words, panel.columns, Self::UNIT, rows, first + unit * Self::UNIT, &mut sums);
                 }
-                if !count.is_multiple_of(Self::PER_WORD) {
-                    let words: [V; N] = load(words.add(whole * panel.columns));
-                    for code in 0..count % Self::PER_WORD {
-                        self.add(&words, code, rows, first + whole * Self::PER_WORD + code, &mut sums);
-                    }
+                if !count.is_multiple_of(Self::UNIT) {
+                    let words = words.add(whole * Self::WORDS * panel.columns);
+                    let rest = count % Self::UNIT;
+                    self.unit(words, panel.columns, rest, rows, first + whole * Self::UNIT, &mut sums);
                 }
                 if panel.levels == CodeLevels::Table {
                     totals = sums;
@@ -387,24 +487,46 @@ impl<V: CodeVector, const BITS: u32, const TABLE: bool> Decoder<V, BITS, TABLE> 
         }
     }
 
+    /// Adds the products of the first `count` channels of a unit.
+    ///
+    /// # Safety
+    /// The rows hold the channels from `channel` on, the address is valid for the words of the unit.
+    #[inline(always)]
+    unsafe fn unit<const R: usize, const N: usize>(
+        &self,
+        words: *const u32,
+        columns: usize,
+        count: usize,
+        rows: &[*const f32; R],
+        channel: usize,
+        sums: &mut [[V; N]; R],
+    ) {
+        // SAFETY: as the caller says.
+        unsafe {
+            if BITS == 6 {
+                for code in 0..count {
+                    Self::add(Self::six_bits(words, columns, code), rows, channel + code, sums);
+                }
+            } else {
+                let words = load(words);
+                for code in 0..count {
+                    Self::add(self.numbers(&words, code), rows, channel + code, sums);
+                }
+            }
+        }
+    }
+
     /// Adds the products of one channel.
     ///
     /// # Safety
     /// The rows hold the channel.
     #[inline(always)]
     unsafe fn add<const R: usize, const N: usize>(
-        &self,
-        words: &[V; N],
-        code: usize,
+        numbers: [V; N],
         rows: &[*const f32; R],
         channel: usize,
         sums: &mut [[V; N]; R],
     ) {
-        // No closures here: they would be compiled without the features of the tier.
-        let mut numbers = *words;
-        for number in &mut numbers {
-            *number = self.number(*number, code);
-        }
         for (sums, row) in sums.iter_mut().zip(rows) {
             // SAFETY: as the caller says.
             let x = V::splat(unsafe { row.add(channel).read_unaligned() });

@@ -11,7 +11,7 @@ use crate::{
         vector::CodeVector,
     },
     gemm::{
-        decode::{CodeLevels, CodedPanel},
+        decode::{CodeLevels, CodedPanel, unit},
         rows::Scales,
     },
     quant::RowScale,
@@ -41,6 +41,7 @@ impl RawKernel for &UnpackCodes {
         unsafe {
             match self.panel.bits {
                 8 => self.unpack::<8>(),
+                6 => self.unpack::<6>(),
                 4 => self.unpack::<4>(),
                 _ => self.unpack::<2>(),
             }
@@ -52,7 +53,7 @@ impl UnpackCodes {
     /// # Safety
     /// See [`UnpackCodes`].
     #[inline(always)]
-    unsafe fn unpack<const BITS: usize>(&self) {
+    unsafe fn unpack<const BITS: u32>(&self) {
         let CodedPanel { columns, group, group_words, words, .. } = self.panel;
         let first = self.channels.start / group;
         let (mut channel, mut to) = (self.channels.start, self.to);
@@ -66,16 +67,22 @@ impl UnpackCodes {
                 if within == 0 {
                     sums.fill(0.0);
                 }
-                let mut word = words.add((index * group_words + within * BITS / 32) * columns);
+                let (unit_codes, unit_words) = unit(BITS);
+                let mut word = words.add((index * group_words + within / unit_codes * unit_words) * columns);
                 while channel < end {
-                    let from = std::slice::from_raw_parts(word, columns);
-                    for part in 0..(32 / BITS / CODES).min((end - channel).div_ceil(CODES)) {
+                    for part in 0..(unit_codes / CODES).min((end - channel).div_ceil(CODES)) {
                         let out = std::slice::from_raw_parts_mut(to, columns);
-                        spread::<BITS>(from, part, out, sums);
+                        if BITS == 6 {
+                            let low = std::slice::from_raw_parts(word.add(part / 2 * columns), columns);
+                            let high = std::slice::from_raw_parts(word.add(2 * columns), columns);
+                            spread_six(low, high, part, out, sums);
+                        } else {
+                            spread::<BITS>(std::slice::from_raw_parts(word, columns), part, out, sums);
+                        }
                         to = to.add(columns);
                     }
-                    channel = end.min(channel + 32 / BITS);
-                    word = word.add(columns);
+                    channel = end.min(channel + unit_codes);
+                    word = word.add(unit_words * columns);
                 }
             }
         }
@@ -84,7 +91,7 @@ impl UnpackCodes {
 
 /// The `part`th four codes of each word as signed bytes, added to `sums`.
 #[inline(always)]
-fn spread<const BITS: usize>(from: &[u32], part: usize, to: &mut [u32], sums: &mut [f32]) {
+fn spread<const BITS: u32>(from: &[u32], part: usize, to: &mut [u32], sums: &mut [f32]) {
     for ((to, &word), sum) in to.iter_mut().zip(from).zip(sums) {
         let bytes = match BITS {
             8 => word,
@@ -102,9 +109,32 @@ fn spread<const BITS: usize>(from: &[u32], part: usize, to: &mut [u32], sums: &m
             }
         };
         *to = bytes;
-        let (low, high) = ((bytes << 24) as i32 >> 24, (bytes << 16) as i32 >> 24);
-        *sum += (low + high + ((bytes << 8) as i32 >> 24) + (bytes as i32 >> 24)) as f32;
+        *sum += sum_of_bytes(bytes);
     }
+}
+
+/// The `part`th four codes of 6 bits of each unit as signed bytes, added to `sums`.
+#[inline(always)]
+fn spread_six(low: &[u32], high: &[u32], part: usize, to: &mut [u32], sums: &mut [f32]) {
+    for ((to, (&low, &high)), sum) in to.iter_mut().zip(low.iter().zip(high)).zip(sums) {
+        // Less half of all codes.
+        let codes = join(low, high, part) ^ 0x2020_2020;
+        *to = codes | ((codes & 0x2020_2020) * 6);
+        *sum += sum_of_bytes(*to);
+    }
+}
+
+/// The `part`th four codes of 6 bits in the words of their lower and upper bits, bytes without a sign.
+#[inline(always)]
+pub(crate) fn join(low: u32, high: u32, part: usize) -> u32 {
+    (low >> (part % 2 * 4)) & 0x0f0f_0f0f | ((high >> (2 * part)) & 0x0303_0303) << 4
+}
+
+/// The sum of four signed bytes.
+#[inline(always)]
+fn sum_of_bytes(bytes: u32) -> f32 {
+    let (low, high) = ((bytes << 24) as i32 >> 24, (bytes << 16) as i32 >> 24);
+    (low + high + ((bytes << 8) as i32 >> 24) + (bytes as i32 >> 24)) as f32
 }
 
 /// Adds the scaled sums of a group to those of the groups before.

@@ -1,10 +1,10 @@
 //! Which codes of few bits kernels read as they are.
 
-use ondine_kernels::{CodeLevels, CodedShape};
+use ondine_kernels::{CodeLevels, CodedShape, GroupNumbers};
 use serde::{Deserialize, Serialize};
 
 use ondine_graph::{
-    block::Grid,
+    block::{Grid, Scales},
     encoding::{self, Encoding},
 };
 
@@ -18,13 +18,12 @@ pub(crate) struct Coding {
     /// Consecutive elements of a row with one scale.
     pub(crate) group: usize,
     pub(crate) levels: Levels,
-    /// True if scales are F32, not F16.
-    pub(crate) wide: bool,
+    pub(crate) numbers: Numbers,
 }
 
 impl Coding {
     /// Of weights whose activations have 8 bits, too.
-    pub(crate) const ROWS8: Self = Self { bits: 8, group: 1, levels: Levels::Rows8, wide: false };
+    pub(crate) const ROWS8: Self = Self { bits: 8, group: 1, levels: Levels::Rows8, numbers: Numbers::F16 };
 
     /// What the kernels call a weight `[out, in]` of such codes.
     pub(crate) fn shape(self, gate: bool, shape: &[usize]) -> CodedShape {
@@ -34,19 +33,36 @@ impl Coding {
             Levels::Minima => CodeLevels::Minima,
             Levels::Table | Levels::Rows8 => CodeLevels::Table,
         };
-        let Self { bits, group, wide, .. } = self;
-        CodedShape { outputs: shape[0], channels: shape[1], bits, group, levels, wide, glu: gate }
+        let numbers = match self.numbers {
+            Numbers::F16 => GroupNumbers::F16,
+            Numbers::F32 => GroupNumbers::F32,
+            Numbers::Steps { groups } => GroupNumbers::Steps { groups },
+        };
+        let Self { bits, group, .. } = self;
+        CodedShape { outputs: shape[0], channels: shape[1], bits, group, levels, numbers, glu: gate }
     }
 
     /// True if kernels read such codes, which a file may not be believed.
     pub(crate) fn is_known(self) -> bool {
         let bits: &[u32] = match self.levels {
             Levels::Table => &[2, 4],
-            Levels::Symmetric | Levels::Zeros | Levels::Minima => &[2, 4, 8],
+            Levels::Symmetric | Levels::Zeros | Levels::Minima => &[2, 4, 6, 8],
             Levels::Rows8 => &[],
         };
-        self.group > 0 && bits.contains(&self.bits)
+        let whole = match self.numbers {
+            Numbers::F16 | Numbers::F32 => true,
+            Numbers::Steps { groups } => groups.is_power_of_two(),
+        };
+        self.group > 0 && whole && bits.contains(&self.bits)
     }
+}
+
+/// The kernels' [`GroupNumbers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum Numbers {
+    F16,
+    F32,
+    Steps { groups: usize },
 }
 
 /// The kernels' [`CodeLevels`].
@@ -62,26 +78,31 @@ pub(crate) enum Levels {
 
 /// How kernels for matrix products read codes, if they can: scales, zeros of F16, minima, or one table; no correction.
 ///
-/// Scales and minima of block formats that are no numbers of F16 are rounded to it where activations are of less than
-/// 32 bits.
+/// Scales of block formats that F16 does not hold are rounded to it where activations are of less than 32 bits.
 pub(super) fn coding(encoding: &Encoding, precision: Precision) -> Option<Coding> {
     let &Encoding { bits, levels, group, half, rank, ref shape } = encoding;
     if shape.len() != 2 || rank != 0 {
         return None;
     }
     let columns = encoding.size()[1];
-    let integers = |levels| (bits != 6).then_some(Coding { bits, group: group.min(columns), levels, wide: !half });
+    let of_half = if half { Numbers::F16 } else { Numbers::F32 };
+    let integers = |levels| Coding { bits, group: group.min(columns), levels, numbers: of_half };
     match levels {
         encoding::Levels::Palette => {
             let one = bits <= 4 && group >= shape[0];
-            one.then_some(Coding { bits, group: columns, levels: Levels::Table, wide: false })
+            one.then_some(Coding { bits, group: columns, levels: Levels::Table, numbers: Numbers::F16 })
         }
-        encoding::Levels::Integers { zeros: true } => integers(Levels::Zeros),
-        encoding::Levels::Integers { zeros: false } => integers(Levels::Symmetric),
+        encoding::Levels::Integers { zeros: true } => Some(integers(Levels::Zeros)),
+        encoding::Levels::Integers { zeros: false } => Some(integers(Levels::Symmetric)),
         encoding::Levels::Blocks(block) => {
-            let Grid { bits, group, minima, half } = block.grid();
+            let Grid { bits, group, minima, scales } = block.grid();
             let levels = if minima { Levels::Minima } else { Levels::Symmetric };
-            Some(Coding { bits, group, levels, wide: !half && precision == Precision::F32 })
+            let numbers = match scales {
+                Scales::F32 if precision == Precision::F32 => Numbers::F32,
+                Scales::F32 | Scales::F16 => Numbers::F16,
+                Scales::Steps => Numbers::Steps { groups: block.elements() / group },
+            };
+            Some(Coding { bits, group, levels, numbers })
         }
     }
 }

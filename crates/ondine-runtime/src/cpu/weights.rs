@@ -140,8 +140,15 @@ pub(super) fn pack_codes(
         }
     };
     let zeros: Vec<f16> = encoded.zeros.iter().map(|&x| f16::from_f32(x)).collect();
-    let Unpacked { codes, scales, minima } = encoded.unpacked();
-    let source = CodedSource { codes: &codes, scales: &scales, zeros: &zeros, minima: &minima, table: &encoded.tables };
+    let Unpacked { codes, scales, minima, units } = encoded.unpacked();
+    let source = CodedSource {
+        codes: &codes,
+        scales: &scales,
+        zeros: &zeros,
+        minima: &minima,
+        units: &units,
+        table: &encoded.tables,
+    };
     k::pack_coded(&device.cpu, &coding.shape(gate, shape), &source, out);
     Ok(())
 }
@@ -150,14 +157,16 @@ pub(super) fn pack_codes(
 fn pack_code_stack(coding: Coding, shape: &[usize], encoded: &Encoded<'_>, out: &mut [u8], device: &Processor) {
     let stride = stack_stride(Format::CodedStack { coding }, &shape[1..], device);
     let matrix = coding.shape(false, &shape[1..]);
-    let Unpacked { codes, scales, minima } = encoded.unpacked();
-    let [numbers, of_scales, of_minima] = [codes.len(), scales.len(), minima.len()].map(|len| len / shape[0]);
+    let Unpacked { codes, scales, minima, units } = encoded.unpacked();
+    let [numbers, of_scales, of_minima, of_units] =
+        [codes.len(), scales.len(), minima.len(), units.len()].map(|len| len / shape[0]);
     for (index, out) in out.chunks_exact_mut(stride).enumerate() {
         let source = CodedSource {
             codes: &codes[index * numbers..][..numbers],
             scales: &scales[index * of_scales..][..of_scales],
             zeros: &[],
             minima: &minima[index * of_minima..][..of_minima],
+            units: &units[index * of_units..][..of_units],
             table: &[],
         };
         k::pack_coded(&device.cpu, &matrix, &source, &mut out[..matrix.packed_size(&device.cpu)]);

@@ -5,16 +5,32 @@ use std::ops::Range;
 use super::{CodedGemm, Scratch, room};
 use crate::{
     arch::dot::{MAX_ROWS, Tile},
-    gemm::blocked::{BlockedCall, BlockedRows},
+    gemm::{
+        blocked::{BlockedCall, BlockedRows},
+        decode::CodedPanel,
+        grouped::CODES,
+        widen::WidenCodes,
+    },
 };
+
+/// Rows that a panel meets for which what is in few bits is widened beforehand.
+const WIDENING_ROWS: usize = 16;
 
 impl CodedGemm<'_> {
     /// A block of rows, tile after tile. Codes are read anew for each: taking them out of their words costs less than
     /// the room that they would take in the caches.
     pub(super) fn blocks(&self, blocks: &BlockedRows<'_>, panel: usize, rows: Range<usize>, scratch: &mut Scratch) {
         let Tile { width, .. } = self.cpu.tile();
-        let coded = self.panel(panel);
+        let mut coded = self.panel(panel);
         let totals = room(&mut scratch.sums, MAX_ROWS * width).cast::<f32>();
+        if rows.len() >= WIDENING_ROWS {
+            if blocks.plain || coded.has_steps() {
+                self.widen_numbers(&mut coded, &mut scratch.numbers);
+            }
+            if coded.bits == 6 {
+                self.widen_codes(&mut coded, scratch);
+            }
+        }
         for row in rows.clone().step_by(MAX_ROWS) {
             let count = MAX_ROWS.min(rows.end - row);
             let call = BlockedCall {
@@ -34,5 +50,13 @@ impl CodedGemm<'_> {
             };
             self.finish(panel, row, count, sums);
         }
+    }
+
+    /// Turns codes of 6 bits into words of 8 bits in scratch.
+    fn widen_codes(&self, coded: &mut CodedPanel, scratch: &mut Scratch) {
+        let to = room(&mut scratch.products, coded.channels / CODES * coded.columns);
+        // SAFETY: there is room for all channels of each column, and rows in blocks meet groups of whole units.
+        unsafe { self.cpu.enter_raw(&WidenCodes { panel: coded, to }) };
+        (coded.bits, coded.words, coded.group_words) = (8, to.cast_const(), coded.group / CODES);
     }
 }

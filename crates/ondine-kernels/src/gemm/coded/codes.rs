@@ -33,7 +33,7 @@ impl CodedGemm<'_> {
         let (tiles, tile_words) = (rows.len().div_ceil(tile_rows), tile_rows * width);
         let totals = room(&mut scratch.sums, tiles * tile_words).cast::<f32>();
         let products = room(&mut scratch.products, tiles * tile_words);
-        let coded = self.panel(panel);
+        let coded = self.panel_of_numbers(panel, &mut scratch.numbers);
         for step in steps(self.shape, CODES * STEP_BYTES / (width * WORD)) {
             let unpacked = room(&mut scratch.panel, step.len() / CODES * columns);
             let first = step.start / group;

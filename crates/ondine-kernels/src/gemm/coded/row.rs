@@ -2,11 +2,14 @@
 
 use half::f16;
 
-use super::{CodedShape, Places, TABLE, WORD};
-use crate::{cpu::Cpu, gemm::decode::CodeLevels};
+use super::{CodedShape, Places, TABLE, WORD, pack::six_bit_places};
+use crate::{
+    cpu::Cpu,
+    gemm::decode::{CodeLevels, GroupNumbers, unit},
+};
 
-/// The numbers of one row of weights in few bits: `weights` is what [`pack_coded`](super::pack_coded) wrote for this
-/// shape and the same tier.
+/// The numbers of one row of weights in few bits: `weights` is what [`pack_coded`](super::pack::pack_coded) wrote for
+/// this shape and the same tier.
 ///
 /// Each is that of its code, every operation rounded to f32.
 ///
@@ -21,11 +24,15 @@ pub fn coded_row(cpu: &Cpu, shape: &CodedShape, weights: &[u8], row: usize, out:
     let [words, scales, zeros] = places.panel(panel, width, shape);
     let columns = places.layout.panel_columns(panel);
     let word_at = |at: usize| u32::from_le_bytes(bytes_at(weights, words + (at * columns + lane) * WORD));
-    let half_at =
-        |from: usize, group: usize| f16::from_ne_bytes(bytes_at(weights, from + 2 * (group * columns + lane)));
-    let number_at = |from: usize, group: usize| match shape.wide {
-        true => f32::from_ne_bytes(bytes_at(weights, from + WORD * (group * columns + lane))),
-        false => half_at(from, group).to_f32(),
+    let half_at = |from: usize, at: usize| f16::from_ne_bytes(bytes_at(weights, from + 2 * (at * columns + lane)));
+    let units = places.panel_units(panel, width);
+    let number_at = |from: usize, units: usize, group: usize| match shape.numbers {
+        GroupNumbers::F16 => half_at(from, group).to_f32(),
+        GroupNumbers::F32 => f32::from_ne_bytes(bytes_at(weights, from + WORD * (group * columns + lane))),
+        GroupNumbers::Steps { groups } => {
+            let step = f32::from(weights[from + group * columns + lane].cast_signed());
+            step * half_at(units, group / groups).to_f32()
+        }
     };
     let Places { group_words, table, .. } = places;
     let entries: [f32; TABLE] = std::array::from_fn(|entry| match shape.levels {
@@ -35,16 +42,22 @@ pub fn coded_row(cpu: &Cpu, shape: &CodedShape, weights: &[u8], row: usize, out:
     let (centre, symmetric_zero) = shape.centre();
     for (group, out) in out.chunks_mut(shape.group.min(shape.channels)).enumerate() {
         let (scale, zero, minimum) = match shape.levels {
-            CodeLevels::Symmetric => (number_at(scales, group), centre + symmetric_zero, 0.0),
-            CodeLevels::Zeros => (number_at(scales, group), half_at(zeros, group).to_f32(), 0.0),
-            CodeLevels::Minima => (number_at(scales, group), 0.0, number_at(zeros, group)),
+            CodeLevels::Symmetric => (number_at(scales, units[0], group), centre + symmetric_zero, 0.0),
+            CodeLevels::Zeros => (number_at(scales, units[0], group), half_at(zeros, group).to_f32(), 0.0),
+            CodeLevels::Minima => (number_at(scales, units[0], group), 0.0, number_at(zeros, units[1], group)),
             CodeLevels::Table => (0.0, 0.0, 0.0),
         };
-        for (index, out) in out.chunks_mut(shape.per_word()).enumerate() {
-            let mut word = word_at(group * group_words + index);
-            for x in out {
-                let code = shape.code(word);
-                word >>= shape.bits;
+        let (unit_codes, unit_words) = unit(shape.bits);
+        for (index, out) in out.chunks_mut(unit_codes).enumerate() {
+            let first = group * group_words + index * unit_words;
+            for (index, x) in out.iter_mut().enumerate() {
+                let code = match shape.bits {
+                    6 => {
+                        let [low, high] = six_bit_places(index).map(|(word, bit)| word_at(first + word) >> bit);
+                        (low & 15 | (high & 3) << 4) as u8
+                    }
+                    bits => shape.code(word_at(first) >> (index as u32 * bits)),
+                };
                 *x = match shape.levels {
                     CodeLevels::Symmetric | CodeLevels::Zeros => scale * (f32::from(code) - zero),
                     CodeLevels::Minima => scale * f32::from(code) + minimum,

@@ -3,7 +3,11 @@
 use half::{bf16, f16};
 use proptest::prelude::*;
 
-use super::{row::coded_row, *};
+use super::{
+    pack::{CodedSource, pack_coded},
+    row::coded_row,
+    *,
+};
 use crate::{
     Activation, Values,
     quant::{RowScale, blocks::quantize_blocks},
@@ -34,6 +38,7 @@ struct Numbers {
     scales: Vec<f32>,
     zeros: Vec<f16>,
     minima: Vec<f32>,
+    units: Vec<[f32; 2]>,
     table: Vec<f32>,
     bias: Vec<f32>,
     x: Vec<bf16>,
@@ -51,6 +56,24 @@ impl Case {
         self.shape.channels.div_ceil(self.shape.group)
     }
 
+    /// Groups of a super-block.
+    fn steps(&self) -> usize {
+        match self.shape.numbers {
+            GroupNumbers::Steps { groups } => groups,
+            GroupNumbers::F16 | GroupNumbers::F32 => self.groups(),
+        }
+    }
+
+    /// Scales or minima of this size as the shape has them: numbers, rounded, or the steps of units.
+    fn stored(&self, size: f32, values: &[f32]) -> Vec<f32> {
+        let number = |x: &f32| match self.shape.numbers {
+            GroupNumbers::F16 => f16::from_f32(size * x).to_f32(),
+            GroupNumbers::F32 => size * x,
+            GroupNumbers::Steps { .. } => (x * 127.9).floor(),
+        };
+        values.iter().map(number).collect()
+    }
+
     fn numbers(&self) -> Numbers {
         let &Self { shape: CodedShape { outputs, channels, bits, levels, .. }, rows, gap, .. } = self;
         let mut random = Random(self.seed);
@@ -59,10 +82,9 @@ impl Case {
         let top = f32::from((1_u16 << bits) - 1);
         let codes = unit(outputs * channels).iter().map(|x| ((x + 1.0) / 2.0 * (top + 0.99)) as u8).collect();
         let scaled = levels != CodeLevels::Table;
-        let scale = |x: &f32| {
-            let scale = 0.01 + 0.02 * x.abs();
-            if self.shape.wide { scale } else { f16::from_f32(scale).to_f32() }
-        };
+        let steps = matches!(self.shape.numbers, GroupNumbers::Steps { .. });
+        let blocks = if scaled && steps { outputs * self.groups().div_ceil(self.steps()) } else { 0 };
+        let unit_of = |size: f32, x: f32| f16::from_f32(size * (0.5 + 0.4 * x) / 127.0).to_f32();
         let row_scale = |x: &f32| RowScale { scale: 0.005 + 0.01 * x.abs(), zero: ((x + 1.0) * 127.9) as i32 };
         let zero = |x: &f32| f16::from_f32((x + 1.0) / 2.0 * top);
         let x: Vec<bf16> = unit(rows * (channels + gap)).into_iter().map(bf16::from_f32).collect();
@@ -71,12 +93,10 @@ impl Case {
             rows: rows_in_blocks,
             blocked,
             codes,
-            scales: unit(if scaled { count } else { 0 }).iter().map(scale).collect(),
+            scales: self.stored(0.03, &unit(if scaled { count } else { 0 })),
             zeros: unit(if levels == CodeLevels::Zeros { count } else { 0 }).iter().map(zero).collect(),
-            minima: unit(if levels == CodeLevels::Minima { count } else { 0 })
-                .iter()
-                .map(|x| if self.shape.wide { x / 10.0 } else { f16::from_f32(x / 10.0).to_f32() })
-                .collect(),
+            minima: self.stored(0.1, &unit(if levels == CodeLevels::Minima { count } else { 0 })),
+            units: unit(blocks).iter().map(|&x| [unit_of(0.03, x), unit_of(0.1, -x)]).collect(),
             table: unit(if scaled { 0 } else { 1 << bits }),
             bias: unit(outputs),
             x,
@@ -97,12 +117,15 @@ impl Case {
         let centre = f64::from(1_u16 << (self.shape.bits - 1));
         let symmetric = if self.shape.bits == 2 { 1.5 } else { centre };
         let zero = numbers.zeros.get(at).map_or(symmetric, |zero| zero.to_f64());
-        let (scale, code) = (f64::from(numbers.scales[at]), f64::from(code));
+        let block = channel / self.shape.group / self.steps();
+        let block = output * self.groups().div_ceil(self.steps()) + block;
+        let units = numbers.units.get(block).map_or([1.0; 2], |units| units.map(f64::from));
+        let (scale, code) = (units[0] * f64::from(numbers.scales[at]), f64::from(code));
         if self.shape.levels == CodeLevels::Minima {
-            let minimum = f64::from(numbers.minima[at]);
-            return (scale * code + minimum, scale * ((code - centre).abs() + centre) + minimum.abs());
+            let minimum = units[1] * f64::from(numbers.minima[at]);
+            return (scale * code + minimum, scale.abs() * ((code - centre).abs() + centre) + minimum.abs());
         }
-        (scale * (code - zero), scale * ((code - centre).abs() + (zero - centre).abs()))
+        (scale * (code - zero), scale.abs() * ((code - centre).abs() + (zero - centre).abs()))
     }
 
     /// The sum for an output, with its bias, and the error that it may have.
@@ -186,11 +209,11 @@ impl Case {
         let (columns, shape) = (self.shape.columns(), self.shape);
         let wide = |values: &[bf16]| values.iter().map(|x| x.to_f32()).collect::<Vec<_>>();
         let (x, residual) = (wide(&numbers.x), wide(&numbers.residual));
-        let Numbers { codes, scales, zeros, minima, table, .. } = &numbers;
+        let Numbers { codes, scales, zeros, minima, units, table, .. } = &numbers;
         for cpus in tiers() {
             let cpu = &cpus[0];
             let mut packed = Aligned::new(shape.packed_size(cpu));
-            pack_coded(cpu, &shape, &CodedSource { codes, scales, zeros, minima, table }, packed.get_mut());
+            pack_coded(cpu, &shape, &CodedSource { codes, scales, zeros, minima, units, table }, packed.get_mut());
             if !shape.glu {
                 self.check_rows(cpu, packed.get(), &numbers);
             }
@@ -263,15 +286,19 @@ fn size() -> impl Strategy<Value = usize> {
 fn case() -> impl Strategy<Value = Case> {
     let coding = prop_oneof![
         (
-            proptest::sample::select(vec![2_u32, 4, 8]),
+            proptest::sample::select(vec![2_u32, 4, 6, 8]),
             proptest::sample::select(vec![CodeLevels::Symmetric, CodeLevels::Zeros, CodeLevels::Minima])
         ),
         proptest::sample::select(vec![2_u32, 4]).prop_map(|bits| (bits, CodeLevels::Table)),
     ];
     let group = prop_oneof![Just(usize::MAX), size()];
     let rows = prop_oneof![3 => 1_usize..10, 1 => proptest::sample::select(vec![13, 33, 195])];
-    let flags =
-        (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let numbers = prop_oneof![
+        Just(GroupNumbers::F16),
+        Just(GroupNumbers::F32),
+        proptest::sample::select(vec![1, 2, 8, 16]).prop_map(|groups| GroupNumbers::Steps { groups })
+    ];
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), numbers, any::<bool>());
     // Long rows take several steps when they are unpacked.
     let channels = prop_oneof![8 => size(), 1 => proptest::sample::select(vec![600_usize, 1100, 2050])];
     (coding, group, channels, size(), rows, flags, 0_usize..4, any::<u64>()).prop_map(
@@ -281,13 +308,13 @@ fn case() -> impl Strategy<Value = Case> {
             channels,
             outputs,
             rows,
-            (glu, brain, bias, residual, relu, wide, codes),
+            (glu, brain, bias, residual, relu, numbers, codes),
             gap,
             seed,
         )| {
             let (outputs, group) = (if glu { 2 * outputs } else { outputs }, group.min(channels));
             let group = if levels == CodeLevels::Table { channels } else { group };
-            let shape = CodedShape { outputs, channels, bits, group, levels, wide, glu };
+            let shape = CodedShape { outputs, channels, bits, group, levels, numbers, glu };
             let codes = codes && shape.multiplies_codes();
             Case { shape, rows, brain, bias, residual, relu, codes, blocks: false, gap, seed }
         },
