@@ -81,7 +81,7 @@ fn an_answer_is_the_same_alone_and_among_fifteen_others() {
     for name in ["llama", "gemma3", "mistral", "qwen3", "mixtral", "gemma2", "gpt-oss"] {
         let folder = folder(name);
         for precision in [Precision::F32, Precision::BF16, Precision::Int8, Precision::A8] {
-            let settings = Settings { context: Some(48), precision, texts: 16 };
+            let settings = Settings { context: Some(48), precision, texts: 16, ..Settings::default() };
             let model = Model::open(folder.path(), settings, &Device::cpu(None).unwrap(), None).unwrap();
             let sampling = Sampling { temperature: 1.0, seed: 5, ..Sampling::default() };
             let options = Options { sampling, max_tokens: Some(30), ..Options::default() };
@@ -109,7 +109,7 @@ fn an_answer_is_the_same_alone_and_among_fifteen_others() {
 fn a_prompt_that_is_too_long_is_told_by_its_number_and_a_model_of_one_text_refuses() {
     let folder = folder("llama");
     let open = |texts| {
-        let settings = Settings { context: Some(16), precision: Precision::F32, texts };
+        let settings = Settings { context: Some(16), texts, ..Settings::default() };
         Model::open(folder.path(), settings, &Device::cpu(None).unwrap(), None)
     };
     let model = open(2).unwrap();
