@@ -48,12 +48,12 @@ pub fn attention_scratch_bytes(cpu: &Cpu, shape: &AttentionShape, dtype: WeightT
 
 /// Computes `softmax(scale * queries * keys^T + mask) * values` for each head.
 ///
-/// A query that sees no key gets zeros. Keys and values are read where they lie, whatever type they are of: those of few
-/// queries are multiplied as they are, others become numbers of the queries' type tile by tile.
+/// A query that sees no key gets zeros. Keys and values are read where they lie, whatever type they are of: those of
+/// few queries are multiplied as they are, others become numbers of the queries' type tile by tile.
 ///
 /// # Panics
-/// If keys and values differ in type, if a slice is too short for its rows and stride, if the mask has the wrong length,
-/// or if `scratch` has fewer bytes than [`attention_scratch_bytes`].
+/// If keys and values differ in type, if a slice is too short for its rows and stride, if the mask has the wrong
+/// length, or if `scratch` has fewer bytes than [`attention_scratch_bytes`].
 pub fn attention(
     cpu: &Cpu,
     shape: &AttentionShape,

@@ -106,7 +106,7 @@ impl FewRows<'_> {
     #[inline(always)]
     unsafe fn attend<V: CodeVector, E: Elements>(self) {
         let Self { work, head, scratch } = self;
-        let &AttentionShape { kv_heads, queries, head_dim, value_dim, strides, scale, .. } = work.shape;
+        let &AttentionShape { kv_heads, queries, head_dim, value_dim, strides, .. } = work.shape;
         let rows = queries * (work.shape.heads / kv_heads);
         let (batch, of_batch) = (head / kv_heads, head % kv_heads);
         // Keys of the sequence, and those that no query sees.
@@ -121,21 +121,8 @@ impl FewRows<'_> {
                 *scale = work.scale(operand, batch * apart + key, of_batch);
             }
         }
-        of_queries[..rows * width].fill(0.0);
-        for (row, to) in of_queries.chunks_exact_mut(width).take(rows).enumerate() {
-            let (batch, query_head, query) = work.locate(head, row);
-            let from = work.address(0, batch * queries + query, query_head);
-            for (at, to) in (0..head_dim).step_by(V::LANES).zip(to.chunks_exact_mut(V::LANES)) {
-                // SAFETY: the row has the elements.
-                unsafe {
-                    let elements: V = match work.elements[0] {
-                        Element::Bf16 => Bf16::read(from, at, head_dim - at),
-                        Element::F32 | Element::Code => F32::read(from, at, head_dim - at),
-                    };
-                    elements.mul(V::splat(scale)).store(to.as_mut_ptr());
-                }
-            }
-        }
+        // SAFETY: as the caller says.
+        unsafe { scale_queries::<V>(work, head, width, &mut of_queries[..rows * width]) };
         let rows_of = |operand: usize, dim: usize| {
             let stride = strides[operand] * E::ELEMENT.bytes();
             RowsOf { first: work.address(operand, batch * apart, of_batch), stride, dim }
@@ -186,6 +173,30 @@ impl FewRows<'_> {
                     3 => blend::<V, E, 3>(work, head, row, &values_of, &weights),
                     _ => blend::<V, E, 4>(work, head, row, &values_of, &weights),
                 }
+            }
+        }
+    }
+}
+
+/// The rows of a head as numbers, times the scale of scores, `width` apart and padded with zeros.
+///
+/// # Safety
+/// The queries have the rows and heads of the shape.
+#[inline(always)]
+unsafe fn scale_queries<V: Vector>(work: &Attention<'_>, head: usize, width: usize, to: &mut [f32]) {
+    let &AttentionShape { queries, head_dim, scale, .. } = work.shape;
+    to.fill(0.0);
+    for (row, to) in to.chunks_exact_mut(width).enumerate() {
+        let (batch, query_head, query) = work.locate(head, row);
+        let from = work.address(0, batch * queries + query, query_head);
+        for (at, to) in (0..head_dim).step_by(V::LANES).zip(to.chunks_exact_mut(V::LANES)) {
+            // SAFETY: the row has the elements.
+            unsafe {
+                let elements: V = match work.elements[0] {
+                    Element::Bf16 => Bf16::read(from, at, head_dim - at),
+                    Element::F32 | Element::Code => F32::read(from, at, head_dim - at),
+                };
+                elements.mul(V::splat(scale)).store(to.as_mut_ptr());
             }
         }
     }

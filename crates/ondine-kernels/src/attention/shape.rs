@@ -48,8 +48,8 @@ pub struct AttentionShape {
     pub causal: bool,
     /// How many of the keys up to `i + keys - queries` query `i` sees, the last ones, if not all (a sliding window).
     pub window: Option<usize>,
-    /// True if queries of bf16 and their keys may be rounded to numbers of 8 bits with a scale for each query and for every
-    /// few keys, where a tier multiplies those faster. Values and their weights are not.
+    /// True if queries of bf16 and their keys may be rounded to numbers of 8 bits with a scale for each query and for
+    /// every few keys, where a tier multiplies those faster. Values and their weights are not.
     pub eight_bit: bool,
 }
 

@@ -100,7 +100,7 @@ impl States {
 }
 
 /// Writes `rows`, keys or values of layer `index` as `what` says, into their states and yields what attention reads of
-/// these: `[keys, width]`, of several sequences one after the other. What is not kept is rounded as if it were where the
+/// these: `[keys, width]`, of several sequences one after the other. What is not kept is rounded as if it were, if the
 /// model was trained so.
 pub(super) fn cached(
     m: &mut Module<'_>,

@@ -181,17 +181,11 @@ fn own(graph: &Graph, node: &Node, op: CpuOp, formats: &[Option<Format>], option
                 && finishes(held.dtype, finish)
                 && codes_fit(graph, node, &Op::Conv2d(conv, epilogue))?
         }
-        CpuOp::CachedAttention(cached) => {
-            (options.precision == Precision::Int8 || !cached.eight_bit)
-                && plain(0)
-                && cached_fits(graph, node, &cached)?
-        }
+        CpuOp::CachedAttention(cached) => plain(0) && cached_fits(graph, node, &cached, options.precision)?,
         CpuOp::Attention8(attention) => {
             let inferred = graph.infer(&Op::Attention(attention), &node.inputs)?;
-            options.precision == Precision::Int8
-                && inferred.shape == held.shape
-                && float(held.dtype)
-                && dtype(0).is_some_and(float)
+            let typed = float(held.dtype) && dtype(0).is_some_and(float);
+            options.precision == Precision::Int8 && inferred.shape == held.shape && typed
         }
     };
     if !fits {
@@ -201,7 +195,8 @@ fn own(graph: &Graph, node: &Node, op: CpuOp, formats: &[Option<Format>], option
 }
 
 /// True if cached keys and values, with their scales, fit the attention to them.
-fn cached_fits(graph: &Graph, node: &Node, CachedAttention { attention, coded, .. }: &CachedAttention) -> Result<bool> {
+fn cached_fits(graph: &Graph, node: &Node, cached: &CachedAttention, precision: Precision) -> Result<bool> {
+    let CachedAttention { attention, eight_bit, coded } = cached;
     let signature = |value: &Value| &graph.node(*value).signature;
     let (Some(&[q, k, v]), Some(more)) = (node.inputs.first_chunk::<3>(), node.inputs.get(3..)) else {
         return Ok(false);
@@ -222,7 +217,8 @@ fn cached_fits(graph: &Graph, node: &Node, CachedAttention { attention, coded, .
     let inputs: Vec<_> = [signature(&q), &keys, &values].into_iter().chain(mask.iter().map(signature)).collect();
     let inferred = infer(&Op::Attention(*attention), &inputs, &mut Supposed::default())?;
     let float = matches!(node.signature.dtype, DType::F32 | DType::BF16);
-    Ok(typed && float && scales.iter().zip([k, v]).all(scaled) && inferred.shape == node.signature.shape)
+    let rounded = !eight_bit || precision == Precision::Int8;
+    Ok(typed && float && rounded && scales.iter().zip([k, v]).all(scaled) && inferred.shape == node.signature.shape)
 }
 
 /// True if rows are quantized as they say.

@@ -41,8 +41,8 @@ pub(super) struct Opening {
 /// What is kept of a text.
 #[derive(Args, Clone, Copy)]
 pub(super) struct Kept {
-    /// Type in which keys and values of the tokens so far are kept: bf16, or int8 with a scale for each head of a token,
-    /// which takes about a quarter of the memory of f32 [default: as they are computed, f32 or bf16]
+    /// Type in which keys and values of the tokens so far are kept: bf16, or int8 with a scale for each head of a
+    /// token, which takes about a quarter of the memory of f32 [default: as they are computed, f32 or bf16]
     #[arg(long, value_name = "TYPE", value_parser = str::parse::<KvCache>)]
     kv: Option<KvCache>,
 }
@@ -112,7 +112,9 @@ impl Opening {
             }
         }
         let plan = Plan::of(opened, settings, &device)?;
-        self.running.allow(name, || Ok(plan.bytes()?))?;
+        let smaller =
+            if settings.kv == KvCache::Int8 { "a smaller --context, " } else { "--kv int8, a smaller --context, " };
+        self.running.allow_or(smaller, name, || Ok(plan.bytes()?))?;
         progress.stage("loading");
         let model = plan.load(self.running.cache().as_ref());
         progress.finish();
