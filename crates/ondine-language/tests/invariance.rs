@@ -8,11 +8,12 @@ use ondine_language::{
     sample::Sampling,
     session::{Options, Reason},
 };
+use ondine_models::KvCache;
 use ondine_runtime::{Cancel, Device, Precision};
 
 /// How many tokens are read at once at most without that it changes a bit of what comes of each.
-fn widest(path: &Path, precision: Precision) -> usize {
-    let settings = Settings { context: Some(64), precision, ..Settings::default() };
+fn widest(path: &Path, precision: Precision, kv: KvCache) -> usize {
+    let settings = Settings { context: Some(64), precision, kv, ..Settings::default() };
     let model = Model::open(path, settings, &Device::cpu(None).unwrap(), None).unwrap();
     let count = u32::try_from(model.vocabulary().len()).unwrap();
     let ids: Vec<u32> = (0..48).map(|at| (at * 7919 + 13) % count.min(30_000)).collect();
@@ -60,8 +61,10 @@ fn layers_yield_the_same_bits_for_tokens_among_others() {
     for name in ["gemma2", "phi3", "llama", "qwen3", "smollm3"] {
         let folder = folder(name);
         for precision in [Precision::F32, Precision::BF16, Precision::Int8] {
-            let together = widest(folder.path(), precision);
-            assert!(together >= TOGETHER, "{name} {precision}: {together} tokens at once");
+            for kv in [KvCache::AsComputed, KvCache::Bf16, KvCache::Int8] {
+                let together = widest(folder.path(), precision, kv);
+                assert!(together >= TOGETHER, "{name} {precision} {kv:?}: {together} tokens at once");
+            }
         }
     }
 }
