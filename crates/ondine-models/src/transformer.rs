@@ -87,7 +87,7 @@ pub fn build(config: &Config, options: Options) -> Result<Graph> {
         fail!(Argument, "a context of {} tokens; the model was made for 1 to {most}", options.context);
     }
     if config.coded_keys && options.kv == KvCache::Bf16 {
-        fail!(Argument, "keys and values of this model are kept in int8 with scales of its own, and not in bf16");
+        fail!(Argument, "keys and values of this model are kept in int8 with scales of its own; leave out bf16");
     }
     let mut graph = Graph::new();
     let (symbol, most) =
