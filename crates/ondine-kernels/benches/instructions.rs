@@ -294,8 +294,9 @@ fn attentions(cpu: &'static Cpu, dtype: WeightType) -> Call {
     let mut output = Tensor::new(ROWS * HEADS * DIM);
     let mut scratch = vec![0; attention_scratch_bytes(cpu, &shape, dtype)];
     Box::new(move || {
-        let operands = operands.each_ref().map(|operand| operand.values(dtype));
-        attention(cpu, &shape, operands, AttentionMask::None, output.output(dtype), &mut scratch);
+        let [queries, keys, values] = operands.each_ref().map(|operand| operand.values(dtype));
+        let cached = [keys.into(), values.into()];
+        attention(cpu, &shape, queries, cached, AttentionMask::None, output.output(dtype), &mut scratch);
     })
 }
 

@@ -166,12 +166,13 @@ impl Bench<'_> {
         let (mut out, mut brain) = (vec![0.0; queries * width], vec![bf16::ZERO; queries * width]);
         let operations = 4.0 * (queries * keys * width) as f64;
         self.report(name, operations, || {
-            let (operands, out) = if self.dtype == WeightType::F32 {
+            let ([queries, keys, values], out) = if self.dtype == WeightType::F32 {
                 (single.each_ref().map(|x| Values::F32(x)), Output::F32(&mut out))
             } else {
                 (half.each_ref().map(|x| Values::Bf16(x)), Output::Bf16(&mut brain))
             };
-            attention(self.cpu, &shape, operands, AttentionMask::None, out, &mut scratch);
+            let cached = [keys.into(), values.into()];
+            attention(self.cpu, &shape, queries, cached, AttentionMask::None, out, &mut scratch);
         });
     }
 

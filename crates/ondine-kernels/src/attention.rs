@@ -4,6 +4,7 @@
 //! each lane of a few vectors; [`tile`] says what happens to a strip when a tile goes by, [`pack`] how operands are
 //! laid out. The order of all sums depends on the shape alone.
 
+pub(crate) mod cached;
 pub(crate) mod few;
 mod lanes;
 mod pack;
@@ -22,6 +23,7 @@ use crate::{
         isa::Isa,
         product::Product,
     },
+    attention::cached::{Cached, Element},
     attention::few::{FewRows, are_few},
     attention::shape::{Attention, AttentionMask, AttentionShape, Packing, STRIP_VECTORS, Scratch, TASK_STRIPS},
     cpu::Cpu,
@@ -37,7 +39,7 @@ const EXPONENTIAL: usize = 8;
 /// Bytes that stay in the second-level cache beside others.
 const CACHE: usize = 256 << 10;
 
-/// Bytes of scratch that [`attention`] needs for operands of f32 or bf16: the packed keys and values of all heads.
+/// Bytes of scratch that [`attention`] needs for queries of f32 or bf16: the packed keys and values of all heads.
 #[must_use]
 pub fn attention_scratch_bytes(cpu: &Cpu, shape: &AttentionShape, dtype: WeightType) -> usize {
     let packing = Packing::new(cpu.tier().attention_words(dtype, shape.eight_bit), shape);
@@ -46,33 +48,35 @@ pub fn attention_scratch_bytes(cpu: &Cpu, shape: &AttentionShape, dtype: WeightT
 
 /// Computes `softmax(scale * queries * keys^T + mask) * values` for each head.
 ///
-/// A query that sees no key gets zeros.
+/// A query that sees no key gets zeros. Keys and values are read where they lie, whatever type they are of: those of
+/// few queries are multiplied as they are, others become numbers of the queries' type tile by tile.
 ///
 /// # Panics
-/// If the operands differ in type, if a slice is too short for its rows and stride, if the mask has the wrong length,
-/// or if `scratch` has fewer bytes than [`attention_scratch_bytes`].
+/// If keys and values differ in type, if a slice is too short for its rows and stride, if the mask has the wrong
+/// length, or if `scratch` has fewer bytes than [`attention_scratch_bytes`].
 pub fn attention(
     cpu: &Cpu,
     shape: &AttentionShape,
-    operands: [Values<'_>; 3],
+    queries_of: Values<'_>,
+    cached: [Cached<'_>; 2],
     mask: AttentionMask<'_>,
     mut out: Output<'_>,
     scratch: &mut [u8],
 ) {
     let &AttentionShape { batch, heads, kv_heads, queries, keys, head_dim, value_dim, strides, .. } = shape;
-    let dtype = operands[0].weight_type();
-    assert!(operands.iter().all(|operand| operand.weight_type() == dtype), "operands differ in type");
+    let dtype = queries_of.weight_type();
+    let elements = [Element::of(dtype), cached[0].element(), cached[1].element()];
+    assert!(elements[1] == elements[2], "keys and values differ in type");
     assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "heads of {shape:?}");
-    let widths = [heads * head_dim, kv_heads * head_dim, kv_heads * value_dim];
-    for (i, what) in ["queries", "keys", "values"].into_iter().enumerate() {
-        check_rows(what, operands[i].len(), batch * [queries, keys, keys][i], widths[i], strides[i]);
-    }
+    check_rows("queries", queries_of.len(), batch * queries, heads * head_dim, strides[0]);
+    cached[0].check("keys", batch * keys, [kv_heads, head_dim], strides[1]);
+    cached[1].check("values", batch * keys, [kv_heads, value_dim], strides[2]);
     check_rows("output", out.len(), batch * queries, heads * value_dim, shape.out_stride);
     mask.check(shape);
     if let AttentionMask::Lengths(lengths) = mask
         && !are_few(shape)
     {
-        return one_by_one(cpu, shape, operands, lengths, out, scratch);
+        return one_by_one(cpu, shape, queries_of, cached, lengths, out, scratch);
     }
     if batch * queries * heads * value_dim == 0 {
         return;
@@ -87,8 +91,9 @@ pub fn attention(
     assert!(scratch.len() >= needed, "{} bytes of scratch are too few", scratch.len());
     let work = &Attention {
         shape,
-        operands,
-        dtype,
+        queries: queries_of,
+        cached,
+        elements,
         mask,
         packing,
         packed: scratch.as_mut_ptr().wrapping_add(skip).cast(),
@@ -127,17 +132,18 @@ pub fn attention(
 fn one_by_one(
     cpu: &Cpu,
     shape: &AttentionShape,
-    operands: [Values<'_>; 3],
+    queries: Values<'_>,
+    cached: [Cached<'_>; 2],
     lengths: &[usize],
     mut out: Output<'_>,
     scratch: &mut [u8],
 ) {
     for (index, &keys) in lengths.iter().enumerate() {
         let one = AttentionShape { batch: 1, keys, ..*shape };
-        let starts = [shape.queries, shape.keys, shape.keys];
-        let own = [0, 1, 2].map(|i| operands[i].from(index * starts[i] * shape.strides[i]));
+        let own = queries.from(index * shape.queries * shape.strides[0]);
+        let cached = [0, 1].map(|i| cached[i].rows_from(index * shape.keys, shape.strides[i + 1]));
         let first = index * shape.queries * shape.out_stride;
-        attention(cpu, &one, own, AttentionMask::None, out.from(first), scratch);
+        attention(cpu, &one, own, cached, AttentionMask::None, out.from(first), scratch);
     }
 }
 
@@ -170,9 +176,9 @@ impl RawKernel for Task<'_> {
         // SAFETY: as the caller says.
         unsafe {
             // A tier without products of its own for a type has those of f32, which are compiled once.
-            match (self.work.dtype, self.work.shape.eight_bit) {
-                (WeightType::Bf16, true) if I::AttentionS8::QUANTIZED => self.multiply::<I::AttentionS8>(),
-                (WeightType::Bf16, _) if I::AttentionBf16::PER_WORD > 1 => self.multiply::<I::AttentionBf16>(),
+            match (self.work.elements[0], self.work.shape.eight_bit) {
+                (Element::Bf16, true) if I::AttentionS8::QUANTIZED => self.multiply::<I::AttentionS8>(),
+                (Element::Bf16, _) if I::AttentionBf16::PER_WORD > 1 => self.multiply::<I::AttentionBf16>(),
                 _ => self.multiply::<I::AttentionF32>(),
             }
         }

@@ -82,6 +82,7 @@ mod winograd;
 pub use arch::{dot::WeightType, tier::Tier};
 pub use attention::{
     attention, attention_scratch_bytes,
+    cached::{Cached, CodeScales},
     shape::{AttentionMask, AttentionShape},
 };
 pub use binary::{Binary, Comparison, binary, compare, select};

@@ -6,9 +6,9 @@ use half::{bf16, f16};
 use proptest::prelude::*;
 
 use crate::{
-    Activation, AttentionMask, AttentionShape, ConvProblem, ConvShape, Cpu, Epilogue, GemmProblem, Input, MatmulShape,
-    Output, PACKED_ALIGN, PackedWeights, RowScale, Tier, Values, WeightShape, WeightSource, WeightType, attention,
-    attention_scratch_bytes, conv2d, gemm, matmul, naive, naive::Sum, pack,
+    Activation, AttentionMask, AttentionShape, Cached, CodeScales, ConvProblem, ConvShape, Cpu, Epilogue, GemmProblem,
+    Input, MatmulShape, Output, PACKED_ALIGN, PackedWeights, RowScale, Tier, Values, WeightShape, WeightSource,
+    WeightType, attention, attention_scratch_bytes, conv2d, gemm, matmul, naive, naive::Sum, pack,
 };
 
 const EPSILON: f64 = f32::EPSILON as f64;
@@ -403,7 +403,7 @@ proptest! {
         out in float(),
         seed: u64,
     ) {
-        check_attention(&shape, mask, dtype, out, seed);
+        check_attention(&shape, mask, dtype, Kept::Values(dtype), out, seed);
     }
 }
 
@@ -411,11 +411,28 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
+    fn attention_to_what_is_kept_in_another_type_is_right(
+        shape in attention_shape(),
+        mask in mask_kind(),
+        dtype in float(),
+        kept in kept(),
+        out in float(),
+        seed: u64,
+    ) {
+        check_attention(&shape, mask, dtype, kept, out, seed);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
     fn attention_of_few_queries_is_right(
         shape in attention_shape(),
         (queries, repeat) in proptest::sample::select(vec![(1_usize, 1_usize), (1, 3), (1, 5), (1, 8), (2, 4), (3, 2), (8, 1)]),
         mask in mask_kind(),
         dtype in float(),
+        kept in kept(),
         out in float(),
         seed: u64,
     ) {
@@ -425,15 +442,78 @@ proptest! {
         let out_stride = shape.out_stride + heads * shape.value_dim - shape.heads * shape.value_dim;
         let shape = AttentionShape { heads, queries, strides, out_stride, ..shape };
         assert!(attention::few::are_few(&shape));
-        check_attention(&shape, mask, dtype, out, seed);
+        check_attention(&shape, mask, dtype, kept, out, seed);
     }
 }
 
-fn check_attention(shape: &AttentionShape, mask: MaskKind, dtype: WeightType, out: WeightType, seed: u64) {
-    let &AttentionShape { batch, heads, queries, keys, value_dim, strides, out_stride, .. } = shape;
+/// What keys and values of a test of attention are kept in.
+#[derive(Clone, Copy, Debug)]
+enum Kept {
+    Values(WeightType),
+    /// Codes, with a scale for each row, for each head, for both, or one for all.
+    Codes([bool; 2]),
+}
+
+fn kept() -> impl Strategy<Value = Kept> {
+    let codes = [any::<bool>(), any::<bool>()].prop_map(Kept::Codes);
+    prop_oneof![float().prop_map(Kept::Values), codes]
+}
+
+/// Keys or values of a test of attention: elements, and codes with their scales if they are some.
+struct KeptRows {
+    tensor: Tensor,
+    codes: Vec<i8>,
+    scales: Vec<f32>,
+    steps: Option<[usize; 2]>,
+}
+
+impl KeptRows {
+    fn new(kept: Kept, random: &mut Random, [rows, stride]: [usize; 2], kv_heads: usize) -> Self {
+        let (dtype, steps) = match kept {
+            Kept::Values(dtype) => (dtype, None),
+            Kept::Codes([by_row, by_head]) => {
+                let heads = if by_head { kv_heads } else { 1 };
+                (WeightType::F32, Some([if by_row { heads } else { 0 }, usize::from(by_head)]))
+            }
+        };
+        let tensor = Tensor::new(dtype, random, rows * stride, 1);
+        let codes = random.numbers(rows * stride).iter().map(|x| (x * 130.0) as i8).collect();
+        let scales = random.numbers(rows * kv_heads).iter().map(|x| (2.0 + x) / 3.0 / 127.0).collect();
+        Self { tensor, codes, scales, steps }
+    }
+
+    fn cached(&self) -> Cached<'_> {
+        match self.steps {
+            Some(steps) => Cached::Codes(&self.codes, CodeScales { scales: &self.scales, steps }),
+            None => self.tensor.values().into(),
+        }
+    }
+
+    /// The numbers of heads of `dim`, in rows `stride` apart; of bf16 if they become that.
+    fn numbers(&self, stride: usize, dim: usize, halved: bool) -> Vec<f64> {
+        let mut numbers = match self.steps {
+            None => self.tensor.numbers(),
+            Some([by_row, by_head]) => {
+                let scale = |at: usize| {
+                    let at = at / stride * by_row + at % stride / dim * by_head;
+                    // Between rows there may be more elements than heads.
+                    self.scales[at.min(self.scales.len() - 1)]
+                };
+                self.codes.iter().enumerate().map(|(at, &code)| f64::from(f32::from(code) * scale(at))).collect()
+            }
+        };
+        if halved {
+            numbers.iter_mut().for_each(|x| *x = bf16::from_f64(*x).to_f64());
+        }
+        numbers
+    }
+}
+
+fn check_attention(shape: &AttentionShape, mask: MaskKind, dtype: WeightType, kept: Kept, out: WeightType, seed: u64) {
+    let &AttentionShape { batch, heads, kv_heads, queries, keys, head_dim, value_dim, strides, out_stride, .. } = shape;
     let mut random = Random(seed);
-    let rows = [queries, keys, keys];
-    let operands = [0, 1, 2].map(|i| Tensor::new(dtype, &mut random, batch * rows[i] * strides[i], 1));
+    let of_queries = Tensor::new(dtype, &mut random, batch * queries * strides[0], 1);
+    let rows = [1, 2].map(|i| KeptRows::new(kept, &mut random, [batch * keys, strides[i]], kv_heads));
     let seen: Vec<bool> = (0..batch * keys).map(|_| random.number() > -0.3).collect();
     let lengths: Vec<usize> = (0..batch).map(|i| keys.saturating_sub(i * (seed as usize % 50))).collect();
     let additive: Vec<f32> = (0..batch * heads * queries * keys)
@@ -450,10 +530,16 @@ fn check_attention(shape: &AttentionShape, mask: MaskKind, dtype: WeightType, ou
     };
     for cpus in tiers() {
         let cpu = &cpus[0];
-        let mut numbers = operands.each_ref().map(Tensor::numbers);
+        // Few queries are multiplied as they are.
+        let eight_bit = shape.eight_bit && !attention::few::are_few(shape);
+        let words = cpu.tier().attention_words(dtype, eight_bit);
+        let halved = |per_word: usize| per_word == 2 && !attention::few::are_few(shape);
+        let mut numbers = [
+            of_queries.numbers(),
+            rows[0].numbers(strides[1], head_dim, halved(words.queries_per_word)),
+            rows[1].numbers(strides[2], value_dim, halved(words.per_word)),
+        ];
         if dtype == WeightType::Bf16 {
-            // Few queries are multiplied as they are.
-            let eight_bit = shape.eight_bit && !attention::few::are_few(shape);
             let lengths = if let AttentionMask::Lengths(lengths) = mask { lengths } else { &vec![keys; batch] };
             let shape = AttentionShape { eight_bit, ..*shape };
             attention::quantize::tests::round_operands(cpu, &shape, lengths, &mut numbers);
@@ -461,9 +547,9 @@ fn check_attention(shape: &AttentionShape, mask: MaskKind, dtype: WeightType, ou
         let wanted = naive::attention(shape, numbers.each_ref().map(Vec::as_slice), mask);
         let run = |threads: usize| {
             let mut scratch = vec![0xff; attention_scratch_bytes(cpu, shape, dtype)];
-            let operands = operands.each_ref().map(Tensor::values);
+            let cached = rows.each_ref().map(KeptRows::cached);
             collect(out, batch * queries * out_stride, |out| {
-                attention(&cpus[threads - 1], shape, operands, mask, out, &mut scratch);
+                attention(&cpus[threads - 1], shape, of_queries.values(), cached, mask, out, &mut scratch);
             })
         };
         let got = run(1);
@@ -514,9 +600,9 @@ fn check_unseen(queries: usize) {
         let cpu = &cpus[0];
         let mut scratch = vec![0; attention_scratch_bytes(cpu, &shape, WeightType::F32)];
         let mut out = vec![-7.0; 2 * half];
-        let operands = [&x[..2 * half], &x[..20], &x[..20]].map(Values::F32);
+        let cached = [Cached::Values(Values::F32(&x[..20])); 2];
         let mask = AttentionMask::Keys(&seen);
-        attention(cpu, &shape, operands, mask, Output::F32(&mut out), &mut scratch);
+        attention(cpu, &shape, Values::F32(&x[..2 * half]), cached, mask, Output::F32(&mut out), &mut scratch);
         assert!(out[..half].iter().all(|&x| x == 0.0));
         assert!(out[half..].iter().all(|x| (x - 1.5).abs() < 1e-6));
     }

@@ -18,7 +18,7 @@ use crate::{
 
 /// Answers prompts side by side, as many at once as the model was opened for ([`Settings::texts`]).
 ///
-/// Models whose scores are capped, that have sinks, or hold keys as codes answer one prompt after the other.
+/// Models whose scores are capped, or that have sinks, answer one prompt after the other.
 ///
 /// [`Settings::texts`]: crate::model::Settings::texts
 #[derive(Debug)]
@@ -210,6 +210,7 @@ fn end(text: Text<'_>, reason: Reason, on: &mut dyn FnMut(Event<'_>)) -> Answer 
 mod tests {
     use std::path::Path;
 
+    use ondine_models::KvCache;
     use ondine_runtime::{Device, Precision};
 
     use super::*;
@@ -218,7 +219,11 @@ mod tests {
     /// Whatever stands beside it, a text has the logits that it has alone, to the bit.
     #[test]
     fn logits_of_sixteen_texts_are_those_of_each_alone() {
-        for name in ["llama", "gemma3", "mixtral", "qwen3", "mistral", "granite", "phi3"] {
+        use KvCache::{AsComputed, Bf16, Int8};
+        let kinds =
+            ["llama", "gemma3", "mixtral", "qwen3", "mistral", "granite", "phi3"].map(|name| (name, AsComputed));
+        let kept = [("llama", Bf16), ("gemma3", Int8), ("qwen3", Int8), ("phi3", Int8), ("afm", AsComputed)];
+        for (name, kv) in kinds.into_iter().chain(kept) {
             let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ondine-models/tests/data/language").join(name);
             let folder = tempfile::tempdir().unwrap();
             for file in ["config.json", "model.safetensors"] {
@@ -227,7 +232,7 @@ mod tests {
             let tokenizer = r#"{"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}"#;
             std::fs::write(folder.path().join("tokenizer.json"), tokenizer).unwrap();
             for precision in [Precision::F32, Precision::BF16, Precision::Int8, Precision::A8] {
-                let settings = Settings { context: Some(40), precision, texts: 16 };
+                let settings = Settings { context: Some(40), precision, texts: 16, kv };
                 let model = Model::open(folder.path(), settings, &Device::cpu(None).unwrap(), None).unwrap();
                 let mut session = Session::new(&model).unwrap();
                 let wish = session.cancel.listen();
@@ -246,7 +251,7 @@ mod tests {
                     for (text, wanted) in alone[..texts].iter().enumerate() {
                         let found = &logits[text * wanted.len()..][..wanted.len()];
                         let same = found.iter().zip(wanted).all(|(a, b)| a.to_bits() == b.to_bits());
-                        assert!(same, "{name} {precision}: text {text} of {texts}");
+                        assert!(same, "{name} {precision} {kv:?}: text {text} of {texts}");
                     }
                 }
             }

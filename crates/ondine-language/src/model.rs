@@ -6,7 +6,7 @@ use std::{
 };
 
 use ondine_graph::{Result, fail};
-use ondine_models::{Language, Vocabulary};
+use ondine_models::{KvCache, Language, Vocabulary};
 use ondine_runtime::{Bindings, Cache, Device, Model as Loaded, Options, Precision, Prepared, Specialize};
 
 use crate::{guide::Guides, network::PIECE, template::Template};
@@ -24,6 +24,8 @@ pub struct Settings {
     /// The most texts that are gone on with at once ([`batch`](crate::batch)), each of up to `context` tokens; 0 if it
     /// is one.
     pub texts: usize,
+    /// The type in which keys and values of what was read are kept.
+    pub kv: KvCache,
 }
 
 /// A language model of which nothing has been loaded: what it will take is known.
@@ -48,11 +50,11 @@ impl Plan {
     /// As [`Plan::new`], for a model that is open, and may have been adapted.
     ///
     /// # Errors
-    /// If the model is not made for such a context.
+    /// If the model is not made for such a context, or for keys and values of such a type.
     pub fn of(language: Language, settings: Settings, device: &Device) -> Result<Self> {
         let context = settings.context.unwrap_or_else(|| language.max_tokens.min(TYPICAL_CONTEXT));
         let options = Options { precision: settings.precision, ..Options::default() };
-        let prepared = language.asset(context, settings.texts)?.prepare(&options, device)?;
+        let prepared = language.asset(context, settings.texts, settings.kv)?.prepare(&options, device)?;
         // One that cannot be read is an error of those who ask for it.
         let template = language.vocabulary.template(None).map(|source| Template::new(source));
         Ok(Self { language, prepared, context, texts: settings.texts, template })

@@ -8,11 +8,12 @@ use ondine_language::{
     sample::Sampling,
     session::{Options, Reason},
 };
+use ondine_models::KvCache;
 use ondine_runtime::{Cancel, Device, Precision};
 
 /// How many tokens are read at once at most without that it changes a bit of what comes of each.
-fn widest(path: &Path, precision: Precision) -> usize {
-    let settings = Settings { context: Some(64), precision, ..Settings::default() };
+fn widest(path: &Path, precision: Precision, kv: KvCache) -> usize {
+    let settings = Settings { context: Some(64), precision, kv, ..Settings::default() };
     let model = Model::open(path, settings, &Device::cpu(None).unwrap(), None).unwrap();
     let count = u32::try_from(model.vocabulary().len()).unwrap();
     let ids: Vec<u32> = (0..48).map(|at| (at * 7919 + 13) % count.min(30_000)).collect();
@@ -60,8 +61,10 @@ fn layers_yield_the_same_bits_for_tokens_among_others() {
     for name in ["gemma2", "phi3", "llama", "qwen3", "smollm3"] {
         let folder = folder(name);
         for precision in [Precision::F32, Precision::BF16, Precision::Int8] {
-            let together = widest(folder.path(), precision);
-            assert!(together >= TOGETHER, "{name} {precision}: {together} tokens at once");
+            for kv in [KvCache::AsComputed, KvCache::Bf16, KvCache::Int8] {
+                let together = widest(folder.path(), precision, kv);
+                assert!(together >= TOGETHER, "{name} {precision} {kv:?}: {together} tokens at once");
+            }
         }
     }
 }
@@ -81,7 +84,7 @@ fn an_answer_is_the_same_alone_and_among_fifteen_others() {
     for name in ["llama", "gemma3", "mistral", "qwen3", "mixtral", "gemma2", "gpt-oss"] {
         let folder = folder(name);
         for precision in [Precision::F32, Precision::BF16, Precision::Int8, Precision::A8] {
-            let settings = Settings { context: Some(48), precision, texts: 16 };
+            let settings = Settings { context: Some(48), precision, texts: 16, ..Settings::default() };
             let model = Model::open(folder.path(), settings, &Device::cpu(None).unwrap(), None).unwrap();
             let sampling = Sampling { temperature: 1.0, seed: 5, ..Sampling::default() };
             let options = Options { sampling, max_tokens: Some(30), ..Options::default() };
@@ -109,7 +112,7 @@ fn an_answer_is_the_same_alone_and_among_fifteen_others() {
 fn a_prompt_that_is_too_long_is_told_by_its_number_and_a_model_of_one_text_refuses() {
     let folder = folder("llama");
     let open = |texts| {
-        let settings = Settings { context: Some(16), precision: Precision::F32, texts };
+        let settings = Settings { context: Some(16), texts, ..Settings::default() };
         Model::open(folder.path(), settings, &Device::cpu(None).unwrap(), None)
     };
     let model = open(2).unwrap();

@@ -9,11 +9,11 @@ use ondine_language::{
     Chat, Event, Model, Session,
     draft_model::DraftModel,
     guide::Grammar,
-    model::Settings,
+    model::{Plan, Settings},
     sample::Sampling,
     session::{Options, Reason},
 };
-use ondine_models::vocabulary::Controls;
+use ondine_models::{KvCache, vocabulary::Controls};
 use ondine_runtime::{Cancel, Device, ErrorKind};
 use serde_json::{Map, Value, json};
 
@@ -47,7 +47,11 @@ fn folder_of(token: &dyn Fn(u64) -> String, ends: &[u32]) -> tempfile::TempDir {
 }
 
 fn model(folder: &Path, context: usize) -> Model {
-    let settings = Settings { context: Some(context), ..Settings::default() };
+    model_that_keeps(folder, context, KvCache::default())
+}
+
+fn model_that_keeps(folder: &Path, context: usize, kv: KvCache) -> Model {
+    let settings = Settings { context: Some(context), kv, ..Settings::default() };
     Model::open(folder, settings, &Device::cpu(None).unwrap(), None).unwrap()
 }
 
@@ -57,8 +61,14 @@ fn tokens(count: usize) -> Options {
 
 #[test]
 fn what_was_read_is_not_read_again_and_changes_nothing() {
+    for kv in [KvCache::AsComputed, KvCache::Bf16, KvCache::Int8] {
+        check_what_was_read(kv);
+    }
+}
+
+fn check_what_was_read(kv: KvCache) {
     let folder = folder(&[]);
-    let model = model(folder.path(), 48);
+    let model = model_that_keeps(folder.path(), 48, kv);
     let mut session = Session::new(&model).unwrap();
     let prompts: [&[u32]; 5] =
         [&[5, 6, 7, 8, 9, 10], &[5, 6, 7, 8, 9, 10], &[5, 6, 7, 11], &[5, 6, 7, 11, 12, 13], &[20, 6, 7]];
@@ -81,6 +91,37 @@ fn what_was_read_is_not_read_again_and_changes_nothing() {
     session.rewind(2);
     assert_eq!(session.remembered(), [20, 6]);
     assert_eq!(session.answer(prompts[4], &tokens(4), &mut |_| {}).unwrap().tokens, first[4]);
+}
+
+#[test]
+fn what_is_kept_in_fewer_bits_is_taken_back_to_the_bit() {
+    let folder = folder(&[]);
+    for kv in [KvCache::Bf16, KvCache::Int8] {
+        let model = model_that_keeps(folder.path(), 48, kv);
+        let (before, rest) = ([5, 6, 7, 8, 9], [10, 11, 12]);
+        let logits = |session: &mut Session| session.logits_after(&before, &rest).unwrap().to_f32();
+        let wanted = logits(&mut Session::new(&model).unwrap());
+        let mut session = Session::new(&model).unwrap();
+        session.logits_after(&before, &[20, 21, 22, 23, 24]).unwrap();
+        session.rewind(5);
+        assert_eq!(logits(&mut session), wanted, "{kv:?}");
+    }
+}
+
+#[test]
+fn fewer_bits_take_less_memory_and_the_plan_knows() {
+    let folder = folder(&[]);
+    let device = Device::cpu(None).unwrap();
+    let bytes = |kv: KvCache, context: usize| {
+        let settings = Settings { context: Some(context), kv, ..Settings::default() };
+        Plan::new(folder.path(), settings, &device).unwrap().bytes().unwrap() as i64
+    };
+    // 3 layers, 2 heads of 6 numbers of keys and of values: what another token takes, its place in the workspace being
+    // the same for all.
+    let each = |kv: KvCache| bytes(kv, 64) - bytes(kv, 32);
+    let exact = each(KvCache::AsComputed);
+    assert_eq!(exact - each(KvCache::Bf16), 32 * 3 * 2 * 12 * 2);
+    assert_eq!(exact - each(KvCache::Int8), 32 * 3 * 2 * (12 * 3 - 2 * 4));
 }
 
 #[test]

@@ -6,11 +6,13 @@
 //!
 //! Every function of one text takes `input_ids` I64 `[tokens]` and `past` (I64, one number): how many tokens the states
 //! hold already. It appends the keys and values of its tokens to the states `keys.N` and `values.N`
-//! `[context, kv_heads * head_dim]`, which are written where they lie. The next call may name a smaller `past`: what
+//! `[context, kv_heads * head_dim]`, which are written where they lie; those in 8 bits have scales `keys.N.scale` and
+//! `values.N.scale` `[context, kv_heads]` beside them ([`KvCache`]). The next call may name a smaller `past`: what
 //! lies behind it is then overwritten, which is how a conversation is rewound. [`together`] goes on with several texts.
 
 mod attention;
 mod batch;
+mod cache;
 mod config;
 pub mod encoder;
 mod experts;
@@ -36,6 +38,7 @@ use crate::{
     weights::Rename,
 };
 
+pub use cache::KvCache;
 pub use config::{Config, Layer, Scales, SoftCaps};
 pub use families::{FAMILIES, Family, Windows};
 pub use properties::{Bias, Clamp, Experts, Norms, QkNorm};
@@ -68,17 +71,23 @@ pub struct Options {
     pub context: usize,
     /// What the function yields.
     pub output: Output,
+    /// What keys and values are kept in.
+    pub kv: KvCache,
 }
 
 /// Builds a function of the model.
 ///
 /// # Errors
-/// If the config is absurd, or the context is longer than the model was made for.
+/// If the config is absurd, the context is longer than the model was made for, or keys and values that were trained in
+/// 8 bits are asked for in others.
 pub fn build(config: &Config, options: Options) -> Result<Graph> {
     config.check()?;
     if options.context == 0 || options.context > config.max_positions {
         let most = config.max_positions;
         fail!(Argument, "a context of {} tokens; the model was made for 1 to {most}", options.context);
+    }
+    if config.coded_keys && options.kv == KvCache::Bf16 {
+        fail!(Argument, "keys and values of this model are kept in int8 with scales of its own; leave out bf16");
     }
     let mut graph = Graph::new();
     let (symbol, most) =
@@ -90,9 +99,9 @@ pub fn build(config: &Config, options: Options) -> Result<Graph> {
     let ids = root.input("input_ids", DType::I64, [tokens.clone()]);
     let mut sequence = if let Output::Batch(texts) = options.output {
         batch::check(config, texts)?;
-        Sequence::several(root, config, tokens, options.context, texts)?
+        Sequence::several(root, config, tokens, (options.context, texts), options.kv)?
     } else {
-        Sequence::new(root, config, tokens, options.context)?
+        Sequence::new(root, config, tokens, options.context, options.kv)?
     };
 
     let m = &mut root.at("model");
@@ -173,11 +182,11 @@ const TYPICAL_CONTEXT: usize = 4096;
 ///
 /// # Errors
 /// As [`build`].
-pub fn functions(config: &Config, context: Option<usize>) -> Result<Functions> {
+pub fn functions(config: &Config, context: Option<usize>, kv: KvCache) -> Result<Functions> {
     let context = context.unwrap_or(config.max_positions.min(TYPICAL_CONTEXT));
     [("next", Output::Next), ("extend", Output::Extend), ("logits", Output::All), ("states", Output::States)]
         .into_iter()
-        .map(|(name, output)| Ok((name, build(config, Options { context, output })?)))
+        .map(|(name, output)| Ok((name, build(config, Options { context, output, kv })?)))
         .collect()
 }
 
@@ -186,12 +195,13 @@ pub fn functions(config: &Config, context: Option<usize>) -> Result<Functions> {
 ///
 /// # Errors
 /// As [`build`], and if `texts` is 0 or too many.
-pub fn together(config: &Config, context: usize, texts: usize) -> Result<Functions> {
+pub fn together(config: &Config, context: usize, texts: usize, kv: KvCache) -> Result<Functions> {
     if !config.batches() {
         return Ok(Vec::new());
     }
     let output = Output::Batch(texts);
-    Ok(vec![("batch", build(config, Options { context, output })?), ("seat", batch::seat(config, context, texts)?)])
+    let batch = build(config, Options { context, output, kv })?;
+    Ok(vec![("batch", batch), ("seat", batch::seat(config, context, texts, kv)?)])
 }
 
 /// A GGUF file of a language model, ready to be specialized.
@@ -200,7 +210,7 @@ pub fn together(config: &Config, context: usize, texts: usize) -> Result<Functio
 /// As [`Config::from_gguf`], and if tensors are missing, too many or of other shapes than the metadata say.
 pub fn asset(gguf: &Gguf) -> Result<Asset> {
     let (config, weights) = Config::from_gguf(gguf).at(|| &gguf.file)?;
-    let functions = functions(&config, None).at(|| &gguf.file)?;
+    let functions = functions(&config, None, KvCache::default()).at(|| &gguf.file)?;
     crate::weights::check(&weights, &Recipes::default(), functions.iter().map(|(_, graph)| graph), &[])?;
     Asset::new(gguf.file.clone(), functions, weights)
 }
@@ -213,7 +223,7 @@ fn from_json(json: &str, sizes: GraphSizes) -> Result<Functions> {
     let config = Config::from_json(json)?;
     match sizes.states {
         Some(states) => Ok(vec![("main", encoder::build(&config, states)?)]),
-        None => functions(&config, None),
+        None => functions(&config, None, KvCache::default()),
     }
 }
 
@@ -242,7 +252,8 @@ fn without_head(json: &str, sizes: GraphSizes) -> Result<Functions> {
     }
     let config = Config::from_json(json)?;
     let context = config.max_positions.min(TYPICAL_CONTEXT);
-    Ok(vec![("states", build(&config, Options { context, output: Output::States })?)])
+    let options = Options { context, output: Output::States, kv: KvCache::default() };
+    Ok(vec![("states", build(&config, options)?)])
 }
 
 /// `Qwen3Model`: a `Qwen3ForCausalLM` without its head, whose checkpoints may leave out that it is inside of one.

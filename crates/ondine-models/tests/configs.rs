@@ -2,7 +2,7 @@
 
 use ondine_graph::{Error, ErrorKind};
 use ondine_models::{
-    GuidanceInput, HiddenStates, Role, TextLayout,
+    GuidanceInput, HiddenStates, KvCache, Role, TextLayout,
     autoencoder::{kl, squares, tiny},
     bert, class_of, clip_text, flux, flux2, registry, sd3, t5, transformer, unet, z_image,
 };
@@ -328,7 +328,7 @@ fn language_models_of_experts() {
     let build = |options: &str| {
         let (class, options) = options.split_once(':').unwrap();
         let json = format!(r#"{{"architectures": ["{class}ForCausalLM"], {sizes}, {options}}}"#);
-        transformer::functions(&transformer::Config::from_json(&json)?, None)
+        transformer::functions(&transformer::Config::from_json(&json)?, None, KvCache::default())
     };
     check(
         build,

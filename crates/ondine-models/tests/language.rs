@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use ondine_graph::{ErrorKind, NDArray, Result, Weights};
-use ondine_models::{Network, Source, transformer};
+use ondine_models::{KvCache, Network, Source, transformer};
 use ondine_runtime::{Device, Function, Model, Options, Specialize, State};
 
 /// The largest error allowed, relative to the largest number of the golden tensor.
@@ -31,14 +31,22 @@ fn folders() -> Vec<PathBuf> {
 }
 
 fn open(folder: &Path) -> Result<Golden> {
+    open_with(folder, KvCache::default(), "golden.safetensors", "")
+}
+
+/// Opens a model whose keys and values are kept in `kv`, and the tensors of a golden file: its tokens are the tensor
+/// `input_ids` with something behind its name.
+fn open_with(folder: &Path, kv: KvCache, golden: &str, suffix: &str) -> Result<Golden> {
     let network = Network::open(&Source::folder(folder)?, "", None)?;
     let config = transformer::Config::from_json(&network.config)?;
-    let asset = network
-        .asset(Default::default())?
-        .with_functions(transformer::functions(&config, Some(64.min(config.max_positions)))?)?;
+    let asset = network.asset(Default::default())?.with_functions(transformer::functions(
+        &config,
+        Some(64.min(config.max_positions)),
+        kv,
+    )?)?;
     let model = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load()?;
-    let tensors = Weights::open(&folder.join("golden.safetensors"))?;
-    let ids = tensors.array("input_ids")?.view::<i64>()?.to_vec();
+    let tensors = Weights::open(&folder.join(golden))?;
+    let ids = tensors.array(&format!("input_ids{suffix}"))?.view::<i64>()?.to_vec();
     Ok(Golden { name: folder.file_name().unwrap().to_string_lossy().into_owned(), model, ids, tensors })
 }
 
@@ -99,6 +107,49 @@ fn a_text_in_pieces_is_the_same_text_and_can_be_taken_back() -> Result<()> {
 }
 
 #[test]
+fn keys_and_values_in_fewer_bits_are_those_that_transformers_reads_back() -> Result<()> {
+    let mut folders = folders();
+    folders.retain(|folder| folder.join("golden_kv.safetensors").exists());
+    assert!(folders.len() >= 5);
+    for (folder, kv) in folders.iter().flat_map(|folder| ["bf16", "int8"].map(|kv| (folder, kv))) {
+        let golden = open_with(folder, kv.parse()?, "golden_kv.safetensors", &format!(".{kv}"))?;
+        let wanted = golden.tensors.to_f32(&format!("logits.{kv}"))?;
+        let all = call(&golden.model.function("logits")?, &golden.ids, 0, &mut State::default(), "logits")?;
+        let wrong = error(&all.to_f32(), &wanted);
+        assert!(wrong < TOLERANCE, "{} in {kv}: logits are {wrong:.1e} off", golden.name);
+        // In pieces, over what is left of another text.
+        let (next, extend) = (golden.model.function("next")?, golden.model.function("extend")?);
+        let width = wanted.len() / golden.ids.len();
+        let mut state = State::default();
+        let other: Vec<i64> = golden.ids.iter().rev().map(|id| id / 2).collect();
+        call(&next, &other, 0, &mut state, "logits")?;
+        call(&extend, &golden.ids[..5], 0, &mut state, "past")?;
+        let mut past = 5;
+        for piece in [1, 4, 1, 2] {
+            let logits = call(&next, &golden.ids[past..past + piece], past, &mut state, "logits")?;
+            past += piece;
+            let wrong = error(&logits.to_f32(), &wanted[(past - 1) * width..][..width]);
+            assert!(wrong < TOLERANCE, "{} in {kv}: after {past} tokens {wrong:.1e} off", golden.name);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_model_was_trained_to_keep_is_not_kept_in_another_type() -> Result<()> {
+    let config = transformer::Config::from_json(transformer::ON_DEVICE)?;
+    let error = transformer::functions(&config, Some(64), KvCache::Bf16).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Argument, "{error}");
+    let states = |kv| -> Result<Vec<String>> {
+        let functions = transformer::functions(&config, Some(64), kv)?;
+        Ok(functions[0].1.states().iter().map(|slot| format!("{slot:?}")).collect())
+    };
+    assert_eq!(states(KvCache::Int8)?, states(KvCache::AsComputed)?);
+    assert!("int4".parse::<KvCache>().is_err_and(|error| error.to_string().contains("bf16 or int8")));
+    Ok(())
+}
+
+#[test]
 fn states_that_were_extended_go_on_as_if_every_token_had_been_asked_for() -> Result<()> {
     for folder in folders() {
         let golden = open(&folder)?;
@@ -122,7 +173,7 @@ fn states_that_were_extended_go_on_as_if_every_token_had_been_asked_for() -> Res
 #[test]
 fn the_foundation_model_is_as_large_as_reported_and_extends_its_first_block_alone() -> Result<()> {
     let config = transformer::Config::from_json(transformer::ON_DEVICE)?;
-    let functions = transformer::functions(&config, Some(4096))?;
+    let functions = transformer::functions(&config, Some(4096), KvCache::default())?;
     let graph = |name: &str| &functions.iter().find(|(known, _)| *known == name).unwrap().1;
     let count = |shape: &[usize]| shape.iter().product::<usize>();
     let scales = |path: &str| path.ends_with("_scale");

@@ -1,6 +1,8 @@
 //! The CPU as a backend: how weights are packed for it, and what runs each operator.
 
 mod algorithm;
+mod attention;
+mod cached;
 mod check;
 mod codes;
 mod coding;

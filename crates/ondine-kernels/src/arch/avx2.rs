@@ -196,6 +196,12 @@ impl Vector for F32x8 {
     }
 
     #[inline(always)]
+    unsafe fn load_codes(from: *const i8) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())))) }
+    }
+
+    #[inline(always)]
     unsafe fn store_bytes(self, to: *mut u8) {
         // SAFETY: as the trait says.
         unsafe {

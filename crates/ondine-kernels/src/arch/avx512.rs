@@ -219,6 +219,12 @@ impl Vector for F32x16 {
     }
 
     #[inline(always)]
+    unsafe fn load_codes(from: *const i8) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { Self(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())))) }
+    }
+
+    #[inline(always)]
     unsafe fn store_bytes_some(self, to: *mut u8, count: usize) {
         // SAFETY: as the trait says; lanes that are masked are not written.
         unsafe { _mm_mask_storeu_epi8(to.cast(), first(count), _mm512_cvtepi32_epi8(_mm512_castps_si512(self.0))) }

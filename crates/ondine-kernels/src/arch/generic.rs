@@ -188,6 +188,12 @@ impl Vector for F32x4 {
     }
 
     #[inline(always)]
+    unsafe fn load_codes(from: *const i8) -> Self {
+        // SAFETY: as the caller says.
+        Self(unsafe { from.cast::<[i8; 4]>().read() }.map(f32::from))
+    }
+
+    #[inline(always)]
     unsafe fn store_bytes(self, to: *mut u8) {
         // SAFETY: as the caller says.
         unsafe { to.cast::<[u8; 4]>().write(self.0.map(|x| x.to_bits() as u8)) }

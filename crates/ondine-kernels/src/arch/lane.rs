@@ -58,6 +58,12 @@ impl<I: Isa> Vector for Lane<I> {
     }
 
     #[inline(always)]
+    unsafe fn load_codes(from: *const i8) -> Self {
+        // SAFETY: as the caller says.
+        Self::new(f32::from(unsafe { from.read() }))
+    }
+
+    #[inline(always)]
     unsafe fn load_i32(from: *const i32) -> Self {
         // SAFETY: as the caller says.
         Self::new(unsafe { from.read_unaligned() } as f32)

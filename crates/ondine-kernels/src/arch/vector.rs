@@ -123,6 +123,26 @@ pub(crate) trait Vector: Copy {
         }
     }
 
+    /// Reads `LANES` bytes with a sign as numbers.
+    ///
+    /// # Safety
+    /// The address is valid for that.
+    unsafe fn load_codes(from: *const i8) -> Self;
+
+    /// Reads `count` bytes, at most `LANES`, with a sign as numbers, and zeros behind them.
+    ///
+    /// # Safety
+    /// The address is valid for that.
+    #[inline(always)]
+    unsafe fn load_codes_some(from: *const i8, count: usize) -> Self {
+        let mut lanes = [0; MAX_LANES];
+        // SAFETY: as the caller says.
+        unsafe {
+            lanes[..count].iter_mut().enumerate().for_each(|(i, lane)| *lane = from.add(i).read());
+            Self::load_codes(lanes.as_ptr())
+        }
+    }
+
     /// Writes the lowest byte of each lane.
     ///
     /// # Safety

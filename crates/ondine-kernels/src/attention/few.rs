@@ -12,11 +12,11 @@ use crate::{
         isa::Isa,
         vector::{CodeVector, MAX_LANES, Vector},
     },
-    attention::shape::{Attention, AttentionMask, AttentionShape, Scratch},
-    gemm::{
-        epilogue::{Target, store},
-        operand::Values,
+    attention::{
+        cached::{Bf16, Codes, Element, Elements, F32},
+        shape::{Attention, AttentionMask, AttentionShape, Scratch},
     },
+    gemm::epilogue::{Target, store},
     math,
 };
 
@@ -64,9 +64,10 @@ impl RawKernel for FewRows<'_> {
     unsafe fn run<I: Isa>(self) {
         // SAFETY: as the caller says.
         unsafe {
-            match self.work.operands {
-                [Values::F32(_), ..] => self.attend::<I::Wide, false>(),
-                [Values::Bf16(_), ..] => self.attend::<I::Wide, true>(),
+            match self.work.elements[1] {
+                Element::F32 => self.attend::<I::Wide, F32>(),
+                Element::Bf16 => self.attend::<I::Wide, Bf16>(),
+                Element::Code => self.attend::<I::Wide, Codes>(),
             }
         }
     }
@@ -84,9 +85,8 @@ struct RowsOf {
 impl RowsOf {
     /// Asks for the row that many rows behind this one.
     #[inline(always)]
-    fn ask<V: CodeVector, const BF16: bool>(&self, row: *const u8) {
-        let bytes = if BF16 { size_of::<u16>() } else { size_of::<f32>() };
-        for at in (0..self.dim * bytes).step_by(LINE) {
+    fn ask<V: CodeVector, E: Elements>(&self, row: *const u8) {
+        for at in (0..self.dim * E::ELEMENT.bytes()).step_by(LINE) {
             V::prefetch(row.wrapping_add(ROWS_AHEAD * self.stride + at));
         }
     }
@@ -102,36 +102,32 @@ struct Weights<'a> {
 
 impl FewRows<'_> {
     /// # Safety
-    /// See [`RawKernel::run`]; `BF16` says what the operands are.
+    /// See [`RawKernel::run`]; `E` says what keys and values are.
     #[inline(always)]
-    unsafe fn attend<V: CodeVector, const BF16: bool>(self) {
+    unsafe fn attend<V: CodeVector, E: Elements>(self) {
         let Self { work, head, scratch } = self;
-        let &AttentionShape { kv_heads, queries, head_dim, value_dim, strides, scale, .. } = work.shape;
+        let &AttentionShape { kv_heads, queries, head_dim, value_dim, strides, .. } = work.shape;
         let rows = queries * (work.shape.heads / kv_heads);
         let (batch, of_batch) = (head / kv_heads, head % kv_heads);
         // Keys of the sequence, and those that no query sees.
         let (keys, apart) = (work.keys_of(batch), work.shape.keys);
         let unseen = work.shape.seen(0, keys).start / V::LANES * V::LANES;
         let (width, all) = (head_dim.next_multiple_of(V::LANES), keys.next_multiple_of(V::LANES).max(V::LANES));
-        let sizes = [rows * width, rows * all, TILE_ROWS * V::LANES * V::LANES, V::LANES * V::LANES];
-        let [of_queries, scores, products, sums] = scratch.get(sizes);
-        let bytes = if BF16 { size_of::<u16>() } else { size_of::<f32>() };
-        let place = |operand: usize, row: usize, column: usize| {
-            work.operands[operand].pointer().wrapping_add((row * strides[operand] + column) * bytes)
-        };
-        of_queries[..rows * width].fill(0.0);
-        for (row, to) in of_queries.chunks_exact_mut(width).take(rows).enumerate() {
-            let (batch, query_head, query) = work.locate(head, row);
-            let from = place(0, batch * queries + query, query_head * head_dim);
-            for (at, to) in (0..head_dim).step_by(V::LANES).zip(to.chunks_exact_mut(V::LANES)) {
-                // SAFETY: the row has the elements.
-                unsafe { read::<V, BF16>(from, at, head_dim).mul(V::splat(scale)).store(to.as_mut_ptr()) };
+        let scaled = if E::ELEMENT == Element::Code { all } else { 0 };
+        let sizes = [rows * width, rows * all, TILE_ROWS * V::LANES * V::LANES, V::LANES * V::LANES, scaled, scaled];
+        let [of_queries, scores, products, sums, key_scales, value_scales] = scratch.get(sizes);
+        for (operand, scales) in [(1, &mut *key_scales), (2, &mut *value_scales)] {
+            for (key, scale) in scales[..scaled].iter_mut().enumerate().take(keys).skip(unseen) {
+                *scale = work.scale(operand, batch * apart + key, of_batch);
             }
         }
-        let keys_of =
-            RowsOf { first: place(1, batch * apart, of_batch * head_dim), stride: strides[1] * bytes, dim: head_dim };
-        let values_of =
-            RowsOf { first: place(2, batch * apart, of_batch * value_dim), stride: strides[2] * bytes, dim: value_dim };
+        // SAFETY: as the caller says.
+        unsafe { scale_queries::<V>(work, head, width, &mut of_queries[..rows * width]) };
+        let rows_of = |operand: usize, dim: usize| {
+            let stride = strides[operand] * E::ELEMENT.bytes();
+            RowsOf { first: work.address(operand, batch * apart, of_batch), stride, dim }
+        };
+        let (keys_of, values_of) = (rows_of(1, head_dim), rows_of(2, value_dim));
         for first in (unseen..keys).step_by(V::LANES) {
             let count = V::LANES.min(keys - first);
             for row in (0..rows).step_by(TILE_ROWS) {
@@ -139,52 +135,69 @@ impl FewRows<'_> {
                 // SAFETY: keys have their elements; there is room for the products of a vector of keys.
                 unsafe {
                     match rows - row {
-                        1 => score::<V, BF16, 1>(&keys_of, first, count, queries, width, products),
-                        2 => score::<V, BF16, 2>(&keys_of, first, count, queries, width, products),
-                        3 => score::<V, BF16, 3>(&keys_of, first, count, queries, width, products),
-                        _ => score::<V, BF16, 4>(&keys_of, first, count, queries, width, products),
+                        1 => score::<V, E, 1>(&keys_of, first, count, queries, width, products),
+                        2 => score::<V, E, 2>(&keys_of, first, count, queries, width, products),
+                        3 => score::<V, E, 3>(&keys_of, first, count, queries, width, products),
+                        _ => score::<V, E, 4>(&keys_of, first, count, queries, width, products),
                     }
                 }
                 for tile_row in 0..TILE_ROWS.min(rows - row) {
                     let products = &products[tile_row * V::LANES * V::LANES..][..V::LANES * V::LANES];
                     let to = &mut scores[(row + tile_row) * all + first..][..V::LANES];
-                    // SAFETY: as many lines of lanes as lanes.
-                    unsafe { add_lanes::<V>(products, sums).store(to.as_mut_ptr()) };
+                    // SAFETY: as many lines of lanes as lanes; scales are padded to whole vectors.
+                    unsafe {
+                        let mut sums = add_lanes::<V>(products, sums);
+                        if E::ELEMENT == Element::Code {
+                            sums = sums.mul(V::load(key_scales[first..][..V::LANES].as_ptr()));
+                        }
+                        sums.store(to.as_mut_ptr());
+                    }
                 }
             }
         }
         for row in 0..rows {
-            weigh::<V>(work, head, row, unseen, &mut scores[row * all..][..keys]);
+            let scores = &mut scores[row * all..][..keys];
+            weigh::<V>(work, head, row, unseen, scores);
+            // What a value is multiplied by, its weight is instead.
+            for (weight, scale) in scores.iter_mut().zip(&value_scales[..scaled]).skip(unseen) {
+                *weight *= scale;
+            }
         }
         for row in (0..rows).step_by(TILE_ROWS) {
             let weights = Weights { rows: &scores[row * all..], stride: all, keys: unseen..keys };
             // SAFETY: values have their elements; the rows of the result are this task's.
             unsafe {
                 match rows - row {
-                    1 => blend::<V, BF16, 1>(work, head, row, &values_of, &weights),
-                    2 => blend::<V, BF16, 2>(work, head, row, &values_of, &weights),
-                    3 => blend::<V, BF16, 3>(work, head, row, &values_of, &weights),
-                    _ => blend::<V, BF16, 4>(work, head, row, &values_of, &weights),
+                    1 => blend::<V, E, 1>(work, head, row, &values_of, &weights),
+                    2 => blend::<V, E, 2>(work, head, row, &values_of, &weights),
+                    3 => blend::<V, E, 3>(work, head, row, &values_of, &weights),
+                    _ => blend::<V, E, 4>(work, head, row, &values_of, &weights),
                 }
             }
         }
     }
 }
 
-/// Elements of a row from `at` on, those beyond `dim` as 0.
+/// The rows of a head as numbers, times the scale of scores, `width` apart and padded with zeros.
 ///
 /// # Safety
-/// The row has `dim` elements.
+/// The queries have the rows and heads of the shape.
 #[inline(always)]
-unsafe fn read<V: Vector, const BF16: bool>(row: *const u8, at: usize, dim: usize) -> V {
-    let count = V::LANES.min(dim - at);
-    // SAFETY: as the caller says.
-    unsafe {
-        match (BF16, count == V::LANES) {
-            (true, true) => V::load_bf16(row.cast::<u16>().add(at)),
-            (true, false) => V::load_bf16_some(row.cast::<u16>().add(at), count),
-            (false, true) => V::load(row.cast::<f32>().add(at)),
-            (false, false) => V::load_some(row.cast::<f32>().add(at), count),
+unsafe fn scale_queries<V: Vector>(work: &Attention<'_>, head: usize, width: usize, to: &mut [f32]) {
+    let &AttentionShape { queries, head_dim, scale, .. } = work.shape;
+    to.fill(0.0);
+    for (row, to) in to.chunks_exact_mut(width).enumerate() {
+        let (batch, query_head, query) = work.locate(head, row);
+        let from = work.address(0, batch * queries + query, query_head);
+        for (at, to) in (0..head_dim).step_by(V::LANES).zip(to.chunks_exact_mut(V::LANES)) {
+            // SAFETY: the row has the elements.
+            unsafe {
+                let elements: V = match work.elements[0] {
+                    Element::Bf16 => Bf16::read(from, at, head_dim - at),
+                    Element::F32 | Element::Code => F32::read(from, at, head_dim - at),
+                };
+                elements.mul(V::splat(scale)).store(to.as_mut_ptr());
+            }
         }
     }
 }
@@ -194,7 +207,7 @@ unsafe fn read<V: Vector, const BF16: bool>(row: *const u8, at: usize, dim: usiz
 /// # Safety
 /// The keys have their elements, and there is room for `R` rows of `LANES` keys.
 #[inline(always)]
-unsafe fn score<V: CodeVector, const BF16: bool, const R: usize>(
+unsafe fn score<V: CodeVector, E: Elements, const R: usize>(
     keys: &RowsOf,
     first: usize,
     count: usize,
@@ -205,12 +218,12 @@ unsafe fn score<V: CodeVector, const BF16: bool, const R: usize>(
     for key in 0..V::LANES {
         // Those beyond the last repeat it, to be cut off later.
         let row = keys.first.wrapping_add((first + key.min(count - 1)) * keys.stride);
-        keys.ask::<V, BF16>(row);
+        keys.ask::<V, E>(row);
         let mut sums = [V::splat(0.0); R];
         // SAFETY: as the caller says; queries are padded to whole vectors.
         unsafe {
             for at in (0..keys.dim).step_by(V::LANES) {
-                let elements = read::<V, BF16>(row, at, keys.dim);
+                let elements = E::read::<V>(row, at, keys.dim - at);
                 for (index, sum) in sums.iter_mut().enumerate() {
                     *sum = elements.mul_add(V::load(queries.as_ptr().add(index * width + at)), *sum);
                 }
@@ -313,7 +326,7 @@ fn weigh<V: Vector>(work: &Attention<'_>, head: usize, row: usize, unseen: usize
 /// # Safety
 /// The values have their elements, the result has the rows, and no other task writes them.
 #[inline(always)]
-unsafe fn blend<V: CodeVector, const BF16: bool, const R: usize>(
+unsafe fn blend<V: CodeVector, E: Elements, const R: usize>(
     work: &Attention<'_>,
     head: usize,
     row: usize,
@@ -324,11 +337,11 @@ unsafe fn blend<V: CodeVector, const BF16: bool, const R: usize>(
     // SAFETY: as the caller says.
     unsafe {
         while at + TILE_VECTORS * V::LANES <= values.dim {
-            blend_columns::<V, BF16, R, TILE_VECTORS>(work, head, row, values, weights, at);
+            blend_columns::<V, E, R, TILE_VECTORS>(work, head, row, values, weights, at);
             at += TILE_VECTORS * V::LANES;
         }
         while at < values.dim {
-            blend_columns::<V, BF16, R, 1>(work, head, row, values, weights, at);
+            blend_columns::<V, E, R, 1>(work, head, row, values, weights, at);
             at += V::LANES;
         }
     }
@@ -339,7 +352,7 @@ unsafe fn blend<V: CodeVector, const BF16: bool, const R: usize>(
 /// # Safety
 /// As [`blend`].
 #[inline(always)]
-unsafe fn blend_columns<V: CodeVector, const BF16: bool, const R: usize, const N: usize>(
+unsafe fn blend_columns<V: CodeVector, E: Elements, const R: usize, const N: usize>(
     work: &Attention<'_>,
     head: usize,
     row: usize,
@@ -354,11 +367,12 @@ unsafe fn blend_columns<V: CodeVector, const BF16: bool, const R: usize, const N
         for key in weights.keys.clone() {
             let from = values.first.wrapping_add(key * values.stride);
             if at == 0 {
-                values.ask::<V, BF16>(from);
+                values.ask::<V, E>(from);
             }
             let mut elements = [V::splat(0.0); N];
             for (vector, elements) in elements.iter_mut().enumerate() {
-                *elements = read::<V, BF16>(from, at + vector * V::LANES, values.dim);
+                let at = at + vector * V::LANES;
+                *elements = E::read::<V>(from, at, values.dim - at);
             }
             for (index, sums) in sums.iter_mut().enumerate() {
                 let weight = V::splat(*weights.rows.as_ptr().add(index * weights.stride + key));

@@ -3,12 +3,12 @@
 
 use crate::{
     arch::{
-        dot::{WORD, WeightType},
-        half::bf16_value,
+        half::bf16_bits,
         product::Product,
         vector::{MAX_LANES, Vector},
     },
     attention::{
+        cached::{Bf16, Codes, Element, Elements, F32},
         quantize::Form,
         shape::{Attention, AttentionShape, Scratch},
     },
@@ -38,10 +38,10 @@ impl Attention<'_> {
             form = Form::Keys { mean, scale };
         }
         for (panel, first) in keys.clone().step_by(P::PANEL).enumerate() {
-            let address = |i: usize| self.address(1, row + (first + i).min(keys.end - 1), head % kv_heads);
+            let place = |i: usize| (row + (first + i).min(keys.end - 1), head % kv_heads);
             // SAFETY: rows and head exist; a tile has room for whole panels of keys and, if vectors have more lanes
             // than a panel has keys, behind them, where the next panel or values are written later.
-            unsafe { self.transpose::<P>(address, &mut form, copies, to.add(panel * P::PANEL * words), P::PANEL) };
+            unsafe { self.transpose::<P>(1, place, &mut form, copies, to.add(panel * P::PANEL * words), P::PANEL) };
         }
         let to = to.wrapping_add(self.packing.tile_key_words);
         let panel_words = self.packing.tile_keys / P::PER_WORD * P::PANEL;
@@ -52,44 +52,58 @@ impl Attention<'_> {
                 unsafe {
                     let to = to.add(panel * panel_words + word * P::PANEL);
                     let to = std::slice::from_raw_parts_mut(to, P::PANEL);
-                    let from = |key: usize| self.address(2, row + key, head % kv_heads);
-                    let next = (key + 1 < keys.end).then(|| from(key + 1));
-                    self.value_words::<P>(from(key), next, first, &mut to[..count]);
+                    let place = |key: usize| (row + key, head % kv_heads);
+                    let next = (key + 1 < keys.end).then(|| place(key + 1));
+                    self.value_words::<P>(place(key), next, first, &mut to[..count]);
                     to[count..].fill(0.0);
                 }
             }
         }
     }
 
-    /// Words of elements from `first` on of one key's values or, if words hold two, of two keys'.
+    /// Words of elements from `first` on of one key's values or, if words hold two, of two keys'; keys are a row and a
+    /// head.
     ///
     /// # Safety
     /// The rows have the elements.
     #[inline(always)]
-    unsafe fn value_words<P: Product>(&self, from: *const u8, next: Option<*const u8>, first: usize, to: &mut [f32]) {
-        let offset = first * self.dtype.activation_bytes();
+    unsafe fn value_words<P: Product>(
+        &self,
+        key: (usize, usize),
+        next: Option<(usize, usize)>,
+        first: usize,
+        to: &mut [f32],
+    ) {
+        let (count, element) = (to.len(), self.elements[2]);
         // SAFETY: as the caller says; tensors are aligned to their elements.
         unsafe {
-            let count = to.len();
-            let halves = |from: *const u8| std::slice::from_raw_parts(from.add(offset).cast::<u16>(), count);
-            match (self.dtype, P::PER_WORD, next) {
-                (WeightType::Bf16, 2, Some(next)) => {
-                    let (low, high) = (halves(from), halves(next));
+            let halves = |(row, head): (usize, usize)| {
+                let from = self.address(2, row, head).add(first * element.bytes());
+                std::slice::from_raw_parts(from.cast::<u16>(), count)
+            };
+            match (element, P::PER_WORD, next) {
+                (Element::Bf16, 2, Some(next)) => {
+                    let (low, high) = (halves(key), halves(next));
                     for ((to, &low), &high) in to.iter_mut().zip(low).zip(high) {
                         *to = f32::from_bits(u32::from(low) | u32::from(high) << 16);
                     }
                 }
-                (WeightType::Bf16, 2, None) => {
-                    for (to, &low) in to.iter_mut().zip(halves(from)) {
+                (Element::Bf16, 2, None) => {
+                    for (to, &low) in to.iter_mut().zip(halves(key)) {
                         *to = f32::from_bits(u32::from(low));
                     }
                 }
-                (WeightType::Bf16, ..) => {
-                    for (to, &value) in to.iter_mut().zip(halves(from)) {
-                        *to = bf16_value(value);
+                (_, 2, next) => {
+                    let mut numbers = [0.0; MAX_LANES];
+                    self.numbers(2, key, first, to);
+                    if let Some(next) = next {
+                        self.numbers(2, next, first, &mut numbers[..count]);
+                    }
+                    for (to, high) in to.iter_mut().zip(numbers) {
+                        *to = f32::from_bits(u32::from(bf16_bits(*to)) | u32::from(bf16_bits(high)) << 16);
                     }
                 }
-                _ => from.add(offset).copy_to_nonoverlapping(to.as_mut_ptr().cast(), to.len() * WORD),
+                _ => self.numbers(2, key, first, to),
             }
         }
     }
@@ -119,7 +133,7 @@ impl Attention<'_> {
         for first in (0..count).step_by(lanes) {
             let mut place = self.locate(head, row + first);
             let mut rest = (count - first).min(lanes);
-            let address = |_| {
+            let each = |_| {
                 let (batch, head, query) = place;
                 rest -= 1;
                 if rest > 0 {
@@ -127,33 +141,27 @@ impl Attention<'_> {
                 } else {
                     rest = 1;
                 }
-                self.address(0, batch * self.shape.queries + query, head)
+                (batch * self.shape.queries + query, head)
             };
             let mut form = Form::Plain;
             if P::QUANTIZED {
                 form = Form::Queries { scales: &mut scales[first..], starts: &mut starts[first..] };
             }
             // SAFETY: rows and heads exist; the length has been checked.
-            unsafe { self.transpose::<P>(address, &mut form, copies, to.as_mut_ptr().add(first), width) };
+            unsafe { self.transpose::<P>(0, each, &mut form, copies, to.as_mut_ptr().add(first), width) };
         }
     }
 
-    /// The address of a row of one head of an operand.
-    #[inline(always)]
-    pub(super) fn address(&self, which: usize, row: usize, head: usize) -> *const u8 {
-        let dim = if which == 2 { self.shape.value_dim } else { self.shape.head_dim };
-        let element = row * self.shape.strides[which] + head * dim;
-        self.operands[which].pointer().wrapping_add(element * self.dtype.activation_bytes())
-    }
-
-    /// Reads as many queries or keys as a vector has lanes and writes their words, `[word][lane]`, `stride` apart.
+    /// Reads as many queries or keys as a vector has lanes, at the rows and heads that `place` names, and writes their
+    /// words, `[word][lane]`, `stride` apart.
     ///
     /// # Safety
-    /// The addresses are those of queries or keys; `to` is valid for the words, `copies` is as long.
+    /// There are those rows and heads; `to` is valid for the words.
     #[inline(always)]
     unsafe fn transpose<P: Product>(
         &self,
-        mut address: impl FnMut(usize) -> *const u8,
+        which: usize,
+        mut place: impl FnMut(usize) -> (usize, usize),
         form: &mut Form<'_>,
         copies: &mut [f32],
         to: *mut f32,
@@ -167,7 +175,7 @@ impl Attention<'_> {
             // All are on their way from memory before the first is waited for.
             for (i, numbers) in numbers.chunks_exact_mut(dim).enumerate().take(lanes) {
                 // SAFETY: these are rows.
-                unsafe { self.numbers(address(i), numbers) };
+                unsafe { self.numbers(which, place(i), 0, numbers) };
             }
             for (i, row) in rows.iter_mut().enumerate().take(lanes) {
                 let copy = &mut copies[i * words..][..words];
@@ -178,21 +186,28 @@ impl Attention<'_> {
             return unsafe { transpose_words::<P::Vector>(&rows, words, to, stride) };
         }
         for (i, row) in rows.iter_mut().enumerate().take(lanes) {
-            let from = address(i);
+            let (at, head) = place(i);
+            let (from, scale) = (self.address(which, at, head), self.scale(which, at, head));
             let copy = copies.as_mut_ptr().wrapping_add(i * words);
             // SAFETY: rows have `dim` elements; each has a copy of its own, of as many words.
             *row = unsafe {
-                match self.dtype {
-                    WeightType::Bf16 if P::PER_WORD == 1 => {
-                        widen::<P::Vector>(from.cast(), dim, copy);
-                        copy
-                    }
-                    WeightType::Bf16 if !dim.is_multiple_of(2) => {
+                match (self.elements[which], P::PER_WORD) {
+                    (Element::F32, 1) => from.cast(),
+                    (Element::Bf16, 2) if dim.is_multiple_of(2) => from.cast(),
+                    (Element::Bf16, 2) => {
                         *copy.add(words - 1) = 0.0;
                         from.copy_to_nonoverlapping(copy.cast(), 2 * dim);
                         copy
                     }
-                    _ => from.cast(),
+                    (element, _) => {
+                        *copy.add(words - 1) = 0.0;
+                        match element {
+                            Element::F32 => write_words::<P, F32>(from, dim, scale, copy),
+                            Element::Bf16 => write_words::<P, Bf16>(from, dim, scale, copy),
+                            Element::Code => write_words::<P, Codes>(from, dim, scale, copy),
+                        }
+                        copy
+                    }
                 }
             };
         }
@@ -264,20 +279,27 @@ pub(super) unsafe fn transpose_words<V: Vector>(rows: &Rows, words: usize, to: *
     }
 }
 
-/// Writes bf16 as f32.
+/// Writes elements times a scale as the words of a product: f32, or two bf16 each.
 ///
 /// # Safety
-/// `from` is valid for reading `count` bf16, `to` for writing as many f32.
+/// `from` is valid for reading `count` elements, `to` for writing them.
 #[inline(always)]
-unsafe fn widen<V: Vector>(from: *const u16, count: usize, to: *mut f32) {
-    let whole = count / V::LANES * V::LANES;
-    // SAFETY: as the caller says.
-    unsafe {
-        for i in (0..whole).step_by(V::LANES) {
-            V::load_bf16(from.add(i)).store(to.add(i));
-        }
-        for i in whole..count {
-            *to.add(i) = bf16_value(*from.add(i));
+unsafe fn write_words<P: Product, E: Elements>(from: *const u8, count: usize, scale: f32, to: *mut f32) {
+    let lanes = P::Vector::LANES;
+    for at in (0..count).step_by(lanes) {
+        let some = lanes.min(count - at);
+        // SAFETY: as the caller says.
+        unsafe {
+            let mut numbers = E::read::<P::Vector>(from, at, some);
+            if E::ELEMENT == Element::Code {
+                numbers = numbers.mul(P::Vector::splat(scale));
+            }
+            match (P::PER_WORD, some == lanes) {
+                (1, true) => numbers.store(to.add(at)),
+                (1, false) => numbers.store_some(to.add(at), some),
+                (_, true) => numbers.store_bf16(to.cast::<u16>().add(at)),
+                (_, false) => numbers.store_bf16_some(to.cast::<u16>().add(at), some),
+            }
         }
     }
 }

@@ -8,11 +8,7 @@
 use std::ops::Range;
 
 use crate::{
-    arch::{
-        dot::{WORD, WeightType},
-        half::bf16_value,
-        product::Product,
-    },
+    arch::{dot::WORD, product::Product},
     attention::shape::{Attention, AttentionShape},
 };
 
@@ -54,19 +50,19 @@ impl Attention<'_> {
     pub(super) fn center_keys(&self, head: usize, keys: Range<usize>, mean: &mut [f32], copies: &mut [f32]) -> f32 {
         let &AttentionShape { kv_heads, keys: all, head_dim, .. } = self.shape;
         let (mean, numbers) = (&mut mean[..head_dim], &mut copies[..head_dim]);
-        let address = |key: usize| self.address(1, head / kv_heads * all + key, head % kv_heads);
+        let place = |key: usize| (head / kv_heads * all + key, head % kv_heads);
         mean.fill(0.0);
         let count = all.min(SAMPLE);
         for i in 0..count {
             // SAFETY: keys and head exist.
-            unsafe { self.numbers(address(i * all / count), numbers) };
+            unsafe { self.numbers(1, place(i * all / count), 0, numbers) };
             mean.iter_mut().zip(&*numbers).for_each(|(mean, x)| *mean += x);
         }
         mean.iter_mut().for_each(|mean| *mean /= count as f32);
         let mut largest = 0;
         for key in keys {
             // SAFETY: keys and head exist.
-            unsafe { self.numbers(address(key), numbers) };
+            unsafe { self.numbers(1, place(key), 0, numbers) };
             numbers.iter_mut().zip(&*mean).for_each(|(x, mean)| *x -= mean);
             largest = largest.max(largest_magnitude(numbers));
         }
@@ -90,23 +86,6 @@ impl Attention<'_> {
             Form::Keys { mean, scale } => {
                 numbers.iter_mut().zip(*mean).for_each(|(x, mean)| *x -= mean);
                 round(numbers, *scale, 0x80, to);
-            }
-        }
-    }
-
-    /// Reads a row of queries or keys.
-    ///
-    /// # Safety
-    /// `from` is one.
-    #[inline(always)]
-    pub(super) unsafe fn numbers(&self, from: *const u8, to: &mut [f32]) {
-        // SAFETY: as the caller says; tensors are aligned to their elements.
-        unsafe {
-            if self.dtype == WeightType::Bf16 {
-                let from = std::slice::from_raw_parts(from.cast::<u16>(), to.len());
-                to.iter_mut().zip(from).for_each(|(to, &from)| *to = bf16_value(from));
-            } else {
-                to.copy_from_slice(std::slice::from_raw_parts(from.cast(), to.len()));
             }
         }
     }
@@ -144,7 +123,7 @@ fn round(numbers: &[f32], scale: f32, flip: u8, to: &mut [u8]) -> i32 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{attention::shape::Packing, cpu::Cpu};
+    use crate::{arch::dot::WeightType, attention::shape::Packing, cpu::Cpu};
 
     /// Rounds queries and keys as a tier does for operands of bf16, one number after the other; what is taken from keys
     /// and their scales come from the first `lengths` of each sequence, which are all that is read.

@@ -3,11 +3,8 @@
 use std::ops::Range;
 
 use crate::{
-    arch::{
-        dot::{WORD, WeightType},
-        product::Words,
-        vector::MAX_LANES,
-    },
+    arch::{dot::WORD, product::Words, vector::MAX_LANES},
+    attention::cached::{Cached, Element},
     gemm::{epilogue::Target, operand::Values, weights::PACKED_ALIGN},
 };
 
@@ -51,8 +48,8 @@ pub struct AttentionShape {
     pub causal: bool,
     /// How many of the keys up to `i + keys - queries` query `i` sees, the last ones, if not all (a sliding window).
     pub window: Option<usize>,
-    /// True if queries and keys of bf16 may be rounded to numbers of 8 bits with a scale for each query and for every
-    /// few keys, where a tier multiplies those faster. Values and their weights are not.
+    /// True if queries of bf16 and their keys may be rounded to numbers of 8 bits with a scale for each query and for
+    /// every few keys, where a tier multiplies those faster. Values and their weights are not.
     pub eight_bit: bool,
 }
 
@@ -166,8 +163,11 @@ impl Scratch {
 /// those of all query heads that it serves, one query head after the other.
 pub(super) struct Attention<'a> {
     pub(super) shape: &'a AttentionShape,
-    pub(super) operands: [Values<'a>; 3],
-    pub(super) dtype: WeightType,
+    pub(super) queries: Values<'a>,
+    /// Keys and values.
+    pub(super) cached: [Cached<'a>; 2],
+    /// What the elements of queries, keys and values are.
+    pub(super) elements: [Element; 3],
     pub(super) mask: AttentionMask<'a>,
     pub(super) packing: Packing,
     /// Packed keys and values, see [`Packing`].
@@ -202,6 +202,35 @@ impl Attention<'_> {
     #[inline(always)]
     pub(super) fn next(&self, (batch, head, query): (usize, usize, usize)) -> (usize, usize, usize) {
         if query + 1 < self.shape.queries { (batch, head, query + 1) } else { (batch, head + 1, 0) }
+    }
+
+    /// The address of a row of one head of an operand.
+    #[inline(always)]
+    pub(super) fn address(&self, which: usize, row: usize, head: usize) -> *const u8 {
+        let dim = if which == 2 { self.shape.value_dim } else { self.shape.head_dim };
+        let first = if which == 0 { self.queries.pointer() } else { self.cached[which - 1].pointer() };
+        first.wrapping_add((row * self.shape.strides[which] + head * dim) * self.elements[which].bytes())
+    }
+
+    /// What the elements of a row of one head of an operand are multiplied by.
+    #[inline(always)]
+    pub(super) fn scale(&self, which: usize, row: usize, head: usize) -> f32 {
+        if which == 0 { 1.0 } else { self.cached[which - 1].scale(row, head) }
+    }
+
+    /// Reads elements of a row of one head of an operand, from number `first` on.
+    ///
+    /// # Safety
+    /// The row has the elements.
+    #[inline(always)]
+    pub(super) unsafe fn numbers(&self, which: usize, (row, head): (usize, usize), first: usize, to: &mut [f32]) {
+        let element = self.elements[which];
+        // SAFETY: as the caller says; tensors are aligned to their elements.
+        unsafe { element.numbers(self.address(which, row, head).add(first * element.bytes()), to) };
+        if element == Element::Code {
+            let scale = self.scale(which, row, head);
+            to.iter_mut().for_each(|to| *to *= scale);
+        }
     }
 
     /// How many keys a sequence has.

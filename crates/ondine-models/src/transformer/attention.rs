@@ -1,10 +1,9 @@
 //! Attention to all tokens so far, whose keys and values are kept in states.
 
-use ondine_graph::{
-    Activation, Attention, Binary, DType, Dim, Elementary, Mask, NDArray, Op, Result, Scatter, Unary, Value, fail,
-};
+use ondine_graph::{Activation, Attention, Binary, DType, Dim, Mask, NDArray, Op, Result, Unary, Value, fail};
 
 use super::{
+    cache::{KvCache, States, cached},
     config::{Config, Layer},
     properties::QkNorm,
 };
@@ -30,16 +29,6 @@ pub(super) struct Sequence {
     masks: Vec<(Option<usize>, Value)>,
 }
 
-/// The states of a call.
-struct States {
-    /// What their names begin with.
-    prefix: &'static str,
-    /// Rows of each.
-    rows: usize,
-    /// I64 `[tokens]`: the row that a token is written into.
-    places: Value,
-}
-
 /// Which keys a token sees, of those up to its own.
 #[derive(Clone, Copy)]
 enum Seen {
@@ -52,13 +41,13 @@ enum Seen {
 }
 
 impl Sequence {
-    pub(super) fn new(m: &mut Module<'_>, config: &Config, tokens: Dim, context: usize) -> Result<Self> {
+    pub(super) fn new(m: &mut Module<'_>, config: &Config, tokens: Dim, context: usize, kv: KvCache) -> Result<Self> {
         let count = m.input("past", DType::I64, Vec::<Dim>::new());
         let past = Dim::symbol("past_tokens");
         m.push(Op::Measure { size: past.clone(), most: &Dim::from(context) - &tokens }, &[count])?;
         let keys = &past + &tokens;
         let positions = m.push(Op::Range { start: past, step: 1, count: tokens.clone() }, &[])?;
-        let states = Some(States { prefix: "", rows: context, places: positions });
+        let states = Some(States { prefix: "", rows: context, places: positions, read: keys.clone(), kv });
         let mut sequence = Self::at(m, config, tokens, keys, positions, states, Seen::All)?;
         for layer in config.layers.iter().filter(|_| config.scores()) {
             if !sequence.masks.iter().any(|(window, _)| *window == layer.window) {
@@ -83,15 +72,16 @@ impl Sequence {
         m: &mut Module<'_>,
         config: &Config,
         tokens: Dim,
-        context: usize,
-        most: usize,
+        (context, most): (usize, usize),
+        kv: KvCache,
     ) -> Result<Self> {
         let positions = m.input("past", DType::I64, [tokens.clone()]);
         let starts = m.push(Op::Range { start: 0.into(), step: context as i64, count: tokens.clone() }, &[])?;
         let places = m.add(starts, positions)?;
         let one = m.constant(NDArray::scalar(1_i64));
         let lengths = m.add(positions, one)?;
-        let states = Some(States { prefix: SEVERAL, rows: most * context, places });
+        let states =
+            Some(States { prefix: SEVERAL, rows: most * context, places, read: &tokens * &Dim::from(context), kv });
         Self::at(m, config, tokens, context.into(), positions, states, Seen::Lengths(lengths))
     }
 
@@ -135,8 +125,7 @@ impl Sequence {
         let masks =
             self.masks.iter().map(|&(window, mask)| Ok((window, m.slice(mask, 2, start(), self.tokens.clone())?)));
         let masks = masks.collect::<Result<_>>()?;
-        let states =
-            self.states.as_ref().map(|&States { prefix, rows, .. }| States { prefix, rows, places: positions });
+        let states = self.states.clone().map(|states| States { places: positions, ..states });
         Ok(Self { tokens: 1.into(), keys: self.keys.clone(), positions, states, seen: self.seen, rotaries, masks })
     }
 
@@ -161,11 +150,8 @@ pub(super) fn keys_and_values(
     let [k, v] = [Part::Keys, Part::Values].map(|part| projection(m, x, config, part));
     let k = position_heads(&mut m.at("k_norm"), k?, config.kv_heads, config, layer, sequence)?;
     let v = clipped(m, v?, config)?;
-    let remembered = |m: &mut Module<'_>, name: &str, scale: &str, rows: Value| {
-        let name = format!("{name}.{index}");
-        if config.coded_keys { coded(m, &name, scale, rows, sequence) } else { remembered(m, &name, rows, sequence) }
-    };
-    Ok([remembered(m, "keys", "k_scale", k)?, remembered(m, "values", "v_scale", v)?])
+    let states = sequence.states.as_ref();
+    Ok([cached(m, "keys", index, k, config, states)?, cached(m, "values", index, v, config, states)?])
 }
 
 /// What the tokens `x` of `sequence` take from keys and values: `[tokens, hidden_size]`.
@@ -264,33 +250,6 @@ fn clipped(m: &mut Module<'_>, x: Value, config: &Config) -> Result<Value> {
     let (most, least) = (m.scalar(clip), m.scalar(-clip));
     let x = m.binary(Binary::Min, x, most)?;
     m.binary(Binary::Max, x, least)
-}
-
-/// Writes the rows of this call into a state, and yields what attention reads of it: `[keys, width]`, of several
-/// sequences one after the other; the rows themselves, if nothing is kept.
-fn remembered(m: &mut Module<'_>, name: &str, rows: Value, sequence: &Sequence) -> Result<Value> {
-    let Some(States { prefix, rows: held, places }) = &sequence.states else { return Ok(rows) };
-    let width = m.width(rows)?;
-    let (name, dtype) = (format!("{prefix}{name}"), m.node(rows).signature.dtype);
-    let state = m.state(&name, dtype, [Dim::from(*held), width.into()]);
-    let state = m.push(Op::Scatter(Scatter::Replace), &[state, *places, rows])?;
-    m.update_state(&name, state)?;
-    let sequences = if let Seen::Lengths(_) = sequence.seen { sequence.tokens.clone() } else { 1.into() };
-    m.slice(state, 0, 0, &sequences * &sequence.keys)
-}
-
-/// As [`remembered`], in 8 bits: the integers next to the numbers over one scale for all of them.
-fn coded(m: &mut Module<'_>, name: &str, scale: &str, rows: Value, sequence: &Sequence) -> Result<Value> {
-    let scale = m.tensor(scale, &[1])?;
-    let (least, most) = (m.scalar(-128.0), m.scalar(127.0));
-    let steps = m.binary(Binary::Div, rows, scale)?;
-    let steps = m.unary(Unary::Function(Elementary::Round), steps)?;
-    let steps = m.binary(Binary::Max, steps, least)?;
-    let steps = m.binary(Binary::Min, steps, most)?;
-    let codes = m.cast(steps, DType::I8)?;
-    let codes = remembered(m, name, codes, sequence)?;
-    let numbers = m.cast(codes, DType::F32)?;
-    m.mul(numbers, scale)
 }
 
 /// Attention whose scores are `cap * tanh(score / cap)` (Gemma 2), or of which a part is given to no token: each head

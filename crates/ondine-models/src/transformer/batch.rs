@@ -6,7 +6,11 @@
 
 use ondine_graph::{DType, Dim, Graph, Op, Result, Scatter, fail};
 
-use super::{attention::SEVERAL, config::Config};
+use super::{
+    attention::SEVERAL,
+    cache::{KvCache, kept},
+    config::Config,
+};
 use crate::blocks::Module;
 
 /// The most texts.
@@ -15,7 +19,7 @@ const MOST: usize = 1024;
 /// Makes sure that so many texts can be gone on with at once.
 pub(super) fn check(config: &Config, texts: usize) -> Result<()> {
     if !config.batches() {
-        fail!(Unsupported, "texts of a model whose scores are changed, or whose keys are codes, are read one by one");
+        fail!(Unsupported, "texts of a model whose scores are changed are read one by one");
     }
     if texts == 0 || texts > MOST {
         fail!(Argument, "{texts} texts at once; 1 to {MOST} are possible");
@@ -25,7 +29,7 @@ pub(super) fn check(config: &Config, texts: usize) -> Result<()> {
 
 /// Copies the keys and values of `count` (I64, one number) tokens to the place of the text `text` (I64, one number).
 /// Yields `past`, I64 `[1]`: how many tokens that has then.
-pub(super) fn seat(config: &Config, context: usize, texts: usize) -> Result<Graph> {
+pub(super) fn seat(config: &Config, context: usize, texts: usize, kv: KvCache) -> Result<Graph> {
     check(config, texts)?;
     let mut graph = Graph::new();
     let root = &mut Module::root(&mut graph);
@@ -35,14 +39,14 @@ pub(super) fn seat(config: &Config, context: usize, texts: usize) -> Result<Grap
     root.push(Op::Measure { size: count.1.clone(), most: context.into() }, &[count.0])?;
     let start = &text.1 * &Dim::from(context);
     let places = root.push(Op::Range { start, step: 1, count: count.1.clone() }, &[])?;
-    let width = config.kv_heads * config.head_dim;
     for index in config.layers.iter().enumerate().filter_map(|(index, layer)| layer.keys_of.is_none().then_some(index))
     {
-        for name in ["keys", "values"].map(|name| format!("{name}.{index}")) {
-            let own = root.state(&name, DType::F32, [context, width]);
+        for kept in kept(config, kv) {
+            let name = kept.of_layer(index);
+            let own = root.state(&name, kept.dtype, [context, kept.width]);
             let rows = root.slice(own, 0, 0, count.1.clone())?;
             let name = format!("{SEVERAL}{name}");
-            let held = root.state(&name, DType::F32, [texts * context, width]);
+            let held = root.state(&name, kept.dtype, [texts * context, kept.width]);
             let held = root.push(Op::Scatter(Scatter::Replace), &[held, places, rows])?;
             root.update_state(&name, held)?;
         }

@@ -221,7 +221,7 @@ impl Config {
     /// True if several texts can be gone on with in one call: attention reads keys and values of each where they lie.
     #[must_use]
     pub fn batches(&self) -> bool {
-        !self.scores() && !self.coded_keys
+        !self.scores()
     }
 
     /// Refuses what is absurd.

@@ -1,6 +1,6 @@
 //! Cases of linear layers, matrices and attention.
 
-use ondine_graph::{Activation, Attention, DType, Epilogue, Mask, Op};
+use ondine_graph::{Activation, Attention, Binary, DType, Epilogue, Mask, Op};
 
 use super::{
     case::{Case, array, reals},
@@ -196,6 +196,73 @@ fn attentions(floats: &[DType]) -> Vec<Case> {
     cases
 }
 
+/// What keys and values are kept in.
+#[derive(Clone, Copy, Debug)]
+enum Kept {
+    Bf16,
+    /// Codes with one scale for all.
+    Scaled,
+    /// Codes with a scale for each head of a row.
+    ScaledByHead,
+}
+
+/// Attention to keys and values that are made numbers right before it.
+fn attention_to_kept(sizes: Sizes, lengths: bool, window: Option<usize>, kept: Kept) -> Case {
+    let [batch, heads, kv_heads, queries, keys, head, value] = sizes;
+    let name = format!("attention {sizes:?} to keys and values in {kept:?}, lengths {lengths}, window {window:?}");
+    Case::new(name, |case| {
+        let q = case.random(DType::F32, &[batch, queries, heads * head]);
+        let mut inputs = vec![q];
+        for dim in [head, value] {
+            let flat = [batch, keys, kv_heads * dim];
+            if let Kept::Bf16 = kept {
+                let held = case.random(DType::BF16, &flat);
+                inputs.push(case.push(Op::Cast(DType::F32), &[held])?);
+                continue;
+            }
+            let count = flat.iter().product::<usize>() as i64;
+            let codes: Vec<i64> = (0..count).map(|i| i * 37 % 256 - 128).collect();
+            let codes = case.input(array(DType::I8, &[batch, keys, kv_heads, dim], &codes));
+            let shape: &[usize] = match kept {
+                Kept::ScaledByHead => &[batch, keys, kv_heads, 1],
+                Kept::Bf16 | Kept::Scaled => &[1],
+            };
+            let scales: Vec<f64> = (0..shape.iter().product()).map(|_| (2.0 + case.number()) / 400.0).collect();
+            let scales = case.input(reals(DType::F32, shape, &scales));
+            let numbers = case.push(Op::Cast(DType::F32), &[codes])?;
+            let numbers = case.push(Op::Binary(Binary::Mul), &[scales, numbers])?;
+            inputs.push(case.push(Op::Reshape(flat.into()), &[numbers])?);
+        }
+        if lengths {
+            let lengths: Vec<i64> = (0..batch).map(|i| keys as i64 - (i * keys) as i64 / 2).collect();
+            inputs.push(case.input(array(DType::I64, &[batch], &lengths)));
+        }
+        let mask = if lengths { Mask::Lengths } else { Mask::None };
+        let scale = 1.0 / (head as f32).sqrt();
+        case.push(Op::Attention(Attention { heads, kv_heads, scale, causal: true, window, mask }), &inputs)
+    })
+}
+
+fn attentions_to_kept() -> Vec<Case> {
+    let sizes: [Sizes; 6] = [
+        [1, 1, 1, 1, 1, 1, 1],
+        [1, 4, 2, 1, 33, 8, 8],
+        [3, 6, 2, 1, 130, 20, 17],
+        [1, 6, 3, 65, 140, 40, 33],
+        [2, 2, 1, 40, 40, 7, 9],
+        [0, 2, 2, 3, 3, 4, 4],
+    ];
+    let mut cases = Vec::new();
+    for (size, kept) in
+        sizes.into_iter().flat_map(|size| [Kept::Bf16, Kept::Scaled, Kept::ScaledByHead].map(|kept| (size, kept)))
+    {
+        cases.push(attention_to_kept(size, false, None, kept));
+        cases.push(attention_to_kept(size, false, Some(1 + size[4] / 3), kept));
+        cases.push(attention_to_kept(size, true, None, kept));
+    }
+    cases
+}
+
 pub(super) fn cases(floats: &[DType]) -> Vec<Case> {
-    [linears(), matmuls(floats), grouped(), attentions(floats)].into_iter().flatten().collect()
+    [linears(), matmuls(floats), grouped(), attentions(floats), attentions_to_kept()].into_iter().flatten().collect()
 }

@@ -9,7 +9,7 @@ use ondine_graph::{
 use super::{
     coding::Coding,
     form::Format,
-    native::{CpuOp, Finish, Prologue, Rows, Steps, quantized, quantized_len},
+    native::{CachedAttention, CpuOp, Finish, Prologue, Rows, Steps, quantized, quantized_len},
     products::prefers_winograd,
 };
 use crate::{
@@ -181,18 +181,44 @@ fn own(graph: &Graph, node: &Node, op: CpuOp, formats: &[Option<Format>], option
                 && finishes(held.dtype, finish)
                 && codes_fit(graph, node, &Op::Conv2d(conv, epilogue))?
         }
+        CpuOp::CachedAttention(cached) => plain(0) && cached_fits(graph, node, &cached, options.precision)?,
         CpuOp::Attention8(attention) => {
             let inferred = graph.infer(&Op::Attention(attention), &node.inputs)?;
-            options.precision == Precision::Int8
-                && inferred.shape == held.shape
-                && float(held.dtype)
-                && dtype(0).is_some_and(float)
+            let typed = float(held.dtype) && dtype(0).is_some_and(float);
+            options.precision == Precision::Int8 && inferred.shape == held.shape && typed
         }
     };
     if !fits {
         fail!(Format, "`{}` as no pass leaves it", node.op);
     }
     Ok(())
+}
+
+/// True if cached keys and values, with their scales, fit the attention to them.
+fn cached_fits(graph: &Graph, node: &Node, cached: &CachedAttention, precision: Precision) -> Result<bool> {
+    let CachedAttention { attention, eight_bit, coded } = cached;
+    let signature = |value: &Value| &graph.node(*value).signature;
+    let (Some(&[q, k, v]), Some(more)) = (node.inputs.first_chunk::<3>(), node.inputs.get(3..)) else {
+        return Ok(false);
+    };
+    let Some((scales, mask)) = more.split_at_checked(if *coded { 2 } else { 0 }) else { return Ok(false) };
+    let held = if *coded { DType::I8 } else { DType::BF16 };
+    let scaled = |(scales, rows): (&Value, Value)| {
+        let single = graph.shape(*scales).elements().fixed() == Some(1);
+        let mut wanted = graph.shape(rows).0.clone();
+        wanted.pop();
+        wanted.push(attention.kv_heads.into());
+        signature(scales).dtype == DType::F32 && (single || graph.shape(*scales).0 == wanted)
+    };
+    // As if keys and values were of the type of the queries.
+    let [mut keys, mut values] = [k, v].map(|value| signature(&value).clone());
+    let typed = keys.dtype == held && values.dtype == held && matches!(signature(&q).dtype, DType::F32 | DType::BF16);
+    (keys.dtype, values.dtype) = (signature(&q).dtype, signature(&q).dtype);
+    let inputs: Vec<_> = [signature(&q), &keys, &values].into_iter().chain(mask.iter().map(signature)).collect();
+    let inferred = infer(&Op::Attention(*attention), &inputs, &mut Supposed::default())?;
+    let float = matches!(node.signature.dtype, DType::F32 | DType::BF16);
+    let rounded = !eight_bit || precision == Precision::Int8;
+    Ok(typed && float && rounded && scales.iter().zip([k, v]).all(scaled) && inferred.shape == node.signature.shape)
 }
 
 /// True if rows are quantized as they say.

@@ -168,7 +168,7 @@ fn own(op: CpuOp, reader: &Reader<'_>, shape: &[usize]) -> Result<Format> {
             apart.map_or(Format::CodePanels { groups: 1, gate }, |coding| Format::Coded { coding, gate })
         }
         CpuOp::ConvCodes(conv, ..) => Format::CodePanels { groups: conv.groups, gate: false },
-        CpuOp::QuantizeRows { .. } | CpuOp::Attention8(_) => Format::Plain,
+        CpuOp::QuantizeRows { .. } | CpuOp::Attention8(_) | CpuOp::CachedAttention(_) => Format::Plain,
         CpuOp::Encode { .. } | CpuOp::Round { .. } | CpuOp::Decode => Format::Plain,
     })
 }

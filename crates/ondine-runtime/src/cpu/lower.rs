@@ -8,6 +8,7 @@ use ondine_graph::{
 
 use super::{
     algorithm::algorithm,
+    cached::cached,
     codes::codes,
     coding::{Coding, coding},
     computed::computed,
@@ -38,7 +39,7 @@ impl Processor {
         let graph = share(&layout(&graph)?)?;
         let graph = codes(&fuse(&computed(&graph)?)?, weights)?;
         let graph = share(&precision(&graph, self.identity.dtype(options.precision))?)?;
-        let graph = layout(&algorithm(&graph)?)?;
+        let graph = cached(&layout(&algorithm(&graph)?)?, options.precision == Precision::Int8)?;
         quantize(&graph, options.precision == Precision::Int8, |epilogue, weight| {
             let range = weights.input_range(&weight.path);
             let coding = match (range, weights.encoding(&weight.path)?) {

@@ -47,6 +47,8 @@ pub(crate) enum CpuOp {
     Winograd(Conv2d, Epilogue),
     /// [`Op::Attention`] whose queries and keys are rounded to numbers of 8 bits.
     Attention8(Attention),
+    /// [`Op::Attention`] to keys and values in another type than its queries.
+    CachedAttention(CachedAttention),
     /// `x`, `inverse`, `zero` (one number, or one for each row of the last dimension): the codes of `x` as I8 or U8,
     /// each plus `shift`; see [`ondine_kernels::encode_rows`].
     Encode { ends: [f32; 2], moved_first: bool, shift: f32 },
@@ -59,6 +61,17 @@ pub(crate) enum CpuOp {
     LinearCodes(Epilogue, Finish),
     /// [`Op::Conv2d`] of codes, as before; scale and zero are one number each.
     ConvCodes(Conv2d, Epilogue, Finish),
+}
+
+/// How attention reads what is cached: `q`, `k` and `v` in bf16, or I8 and the scales of `k` and of `v` (one number, or
+/// `[batch, keys, kv_heads]`), and what the mask says.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CachedAttention {
+    pub(crate) attention: Attention,
+    /// True if queries and keys may be rounded to numbers of 8 bits.
+    pub(crate) eight_bit: bool,
+    /// True if keys and values are codes.
+    pub(crate) coded: bool,
 }
 
 /// Steps that numbers are rounded to: their codes are as those of [`CpuOp::Encode`], and stand for `(code - zero) *
@@ -108,6 +121,7 @@ impl CpuOp {
             Self::Decode => "decode",
             Self::Winograd(..) => "conv2d",
             Self::Attention8(_) => "attention",
+            Self::CachedAttention(_) => "cached_attention",
         }
     }
 
@@ -136,7 +150,9 @@ impl CpuOp {
                 Some(Op::Linear(epilogue))
             }
             Self::Winograd(conv, epilogue) | Self::ConvCodes(conv, epilogue, _) => Some(Op::Conv2d(conv, epilogue)),
-            Self::Attention8(attention) => Some(Op::Attention(attention)),
+            Self::Attention8(attention) | Self::CachedAttention(CachedAttention { attention, .. }) => {
+                Some(Op::Attention(attention))
+            }
         }
     }
 }

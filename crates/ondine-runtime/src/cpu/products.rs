@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use half::bf16;
 use ondine_kernels::{
-    self as k, AttentionMask, AttentionShape, CodedProblem, ConvProblem, ConvShape, GemmProblem, Input, MatmulShape,
-    Output, PackedWeights, RowScale, Values, WeightType,
+    self as k, CodedProblem, ConvProblem, ConvShape, GemmProblem, Input, MatmulShape, Output, PackedWeights, RowScale,
+    Values, WeightType,
 };
 
 use super::{
+    attention,
     enums::activation,
     form::Format,
     native::{CpuOp, Finish},
@@ -17,7 +18,7 @@ use super::{
     weights::{panels, stack_stride, weight_type},
 };
 use crate::options::Precision;
-use ondine_graph::{Attention, Conv2d, DType, Epilogue, Mask, Op, Result, fail};
+use ondine_graph::{Attention, Conv2d, DType, Epilogue, Op, Result, fail};
 
 /// Bytes that a product needs beside its inputs and result; 0 of what is none.
 pub(super) fn scratch_bytes(
@@ -28,14 +29,7 @@ pub(super) fn scratch_bytes(
     inputs: &[&[usize]],
     device: &Processor,
 ) -> usize {
-    let attention = |attention: &Attention, eight_bit: bool| {
-        let dtype = if dtype == DType::BF16 { WeightType::Bf16 } else { WeightType::F32 };
-        let shape = attention_shape(attention, eight_bit, inputs);
-        // What is planned for many keys has to do for the few that a conversation begins with.
-        let plain = AttentionShape { eight_bit: false, ..shape };
-        let bytes = |shape: &AttentionShape| k::attention_scratch_bytes(&device.cpu, shape, dtype);
-        bytes(&shape).max(bytes(&plain))
-    };
+    let attention = |of: &Attention, eight_bit: bool| attention::scratch_bytes(of, eight_bit, dtype, inputs, device);
     match (op, own) {
         (_, Some(CpuOp::Winograd(conv, _))) => {
             let Some(Format::Winograd { precision, .. }) = weight else { return 0 };
@@ -43,6 +37,7 @@ pub(super) fn scratch_bytes(
             shape.map_or(0, |shape| k::winograd_scratch_bytes(&device.cpu, &shape, weight_type(precision)))
         }
         (_, Some(CpuOp::Attention8(shape))) => attention(&shape, true),
+        (_, Some(CpuOp::CachedAttention(cached))) => attention(&cached.attention, cached.eight_bit),
         (Op::Attention(shape), None) => attention(shape, false),
         (Op::Conv2d(..), None) => match weight {
             Some(Format::Panels { precision: Precision::Int8, .. }) => inputs[0].iter().product(),
@@ -73,7 +68,7 @@ impl<'a> Operand<'a> {
         }
     }
 
-    fn values(&self) -> Result<Values<'a>> {
+    pub(super) fn values(&self) -> Result<Values<'a>> {
         match self.dtype {
             DType::F32 => Ok(Values::F32(self.view())),
             DType::BF16 => Ok(Values::Bf16(self.view())),
@@ -383,66 +378,5 @@ fn stacked(format: Format, inputs: &[Operand<'_>], out: &mut Target<'_>, device:
             _ => fail!(Unsupported, "a stack of matrices in another form"),
         }
     }
-    Ok(())
-}
-
-/// With fewer keys, rounding queries takes as long as it saves.
-const FEWEST_KEYS: usize = 128;
-
-fn attention_shape(attention: &Attention, eight_bit: bool, inputs: &[&[usize]]) -> AttentionShape {
-    let (q, k, v) = (inputs[0], inputs[1], inputs[2]);
-    AttentionShape {
-        batch: q[0],
-        heads: attention.heads,
-        kv_heads: attention.kv_heads,
-        queries: q[1],
-        keys: k[1],
-        head_dim: q[2] / attention.heads,
-        value_dim: v[2] / attention.kv_heads,
-        strides: [q[2], k[2], v[2]],
-        out_stride: attention.heads * (v[2] / attention.kv_heads),
-        scale: attention.scale,
-        causal: attention.causal,
-        window: attention.window,
-        eight_bit: eight_bit && k[1] >= FEWEST_KEYS,
-    }
-}
-
-pub(super) fn attention(
-    attention: &Attention,
-    eight_bit: bool,
-    inputs: &[Operand<'_>],
-    out: &mut Target<'_>,
-    scratch: &mut [u8],
-    device: &Processor,
-) -> Result<()> {
-    let [queries, keys, values, mask @ ..] = inputs else { fail!(Shape, "attention takes 3 inputs and a mask") };
-    let shape = attention_shape(attention, eight_bit, &[queries.shape, keys.shape, values.shape]);
-    if out.bytes.is_empty() {
-        return Ok(());
-    }
-    let (seen, lengths): (Vec<bool>, Vec<usize>);
-    let mask = match (attention.mask, mask) {
-        (Mask::Keys, [mask]) => {
-            seen = mask.bytes.iter().map(|&byte| byte != 0).collect();
-            AttentionMask::Keys(&seen)
-        }
-        (Mask::Lengths, [mask]) => {
-            let most = shape.keys as i64;
-            lengths = mask.view::<i64>().iter().map(|&length| length.clamp(0, most) as usize).collect();
-            AttentionMask::Lengths(&lengths)
-        }
-        (Mask::Additive, [mask]) => {
-            let wanted = [shape.batch, shape.heads, shape.queries, shape.keys];
-            let fits = |axis: usize| mask.shape[axis] == wanted[axis];
-            if !(fits(2) && fits(3) && (0..2).all(|axis| fits(axis) || mask.shape[axis] == 1)) {
-                fail!(Shape, "an additive mask of shape {:?} does not fit scores of shape {wanted:?}", mask.shape);
-            }
-            AttentionMask::Additive { values: mask.view(), batch: mask.shape[0] > 1, heads: mask.shape[1] > 1 }
-        }
-        _ => AttentionMask::None,
-    };
-    let operands = [queries.values()?, keys.values()?, values.values()?];
-    k::attention(&device.cpu, &shape, operands, mask, out.output()?, scratch);
     Ok(())
 }

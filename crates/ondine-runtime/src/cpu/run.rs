@@ -6,6 +6,7 @@
 use ondine_graph::{DType, NDArray, Node, Op, Result, fail};
 
 use super::{
+    attention,
     elementwise::{self, GroupNorm, RowsTo},
     general, integers,
     kernel::{CpuKernel, Table},
@@ -90,7 +91,7 @@ pub(super) fn run(
             integers::matmul(*transposed, inputs, out, device)
         }
         Op::MatMul { transposed } => products::matmul(*transposed, inputs, out, scratch, device),
-        Op::Attention(attention) => products::attention(attention, false, inputs, out, scratch, device),
+        Op::Attention(attention) => attention::attention(attention, false, inputs, out, scratch, device),
         Op::Native(native) => match kernel.own {
             Some(own) => run_own(own, inputs, out, scratch, device),
             None => fail!(Unsupported, "`{}` is not prepared", native.name),
@@ -109,7 +110,8 @@ fn run_own(
         CpuOp::QuantizeRows { prologue, rows } => elementwise::quantize(prologue, rows, inputs, out, device),
         CpuOp::LinearRows(epilogue) | CpuOp::LinearBlocks(epilogue) => products::linear(epilogue, inputs, out, device),
         CpuOp::Winograd(conv, epilogue) => products::conv2d(conv, epilogue, inputs, out, scratch, device),
-        CpuOp::Attention8(attention) => products::attention(&attention, true, inputs, out, scratch, device),
+        CpuOp::Attention8(attention) => attention::attention(&attention, true, inputs, out, scratch, device),
+        CpuOp::CachedAttention(cached) => attention::cached(&cached, inputs, out, scratch, device),
         CpuOp::Encode { ends, moved_first, shift } => integers::encode(ends, moved_first, shift, inputs, out, device),
         CpuOp::Round { ends, moved_first } => integers::round(ends, moved_first, inputs, out, device),
         CpuOp::Decode => integers::decode(inputs, out, device),

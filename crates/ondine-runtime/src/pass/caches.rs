@@ -1,16 +1,19 @@
 //! Caches: states into which rows are put that the network computed, as keys and values of earlier tokens, are held in
 //! the type that products read. They take half the memory then, and nothing is converted to be read again and again.
 //!
-//! States that are computed with, as those of recurrent networks, stay as they are: their errors would add up.
+//! States that are computed with, as those of recurrent networks, stay as they are: their errors would add up. So do
+//! scales of codes: these were made with what the scales are.
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use ondine_graph::{DType, Graph, Op, Result, Scatter, StateSlot, Value, rewrite::Rewrite};
+use ondine_graph::{Binary, DType, Graph, Node, Op, Result, Scatter, StateSlot, Value, rewrite::Rewrite};
 
 /// The states of all functions that are nothing but caches.
 pub(crate) fn caches<'a>(functions: impl IntoIterator<Item = &'a Graph>) -> BTreeSet<Arc<str>> {
     let (mut caches, mut others) = (BTreeSet::new(), BTreeSet::new());
     for graph in functions {
+        let scaling = graph.nodes().iter().filter_map(|node| scale_of_codes(graph, node));
+        others.extend(scaling.map(|state| graph.states()[state].name.clone()));
         for (index, slot) in graph.states().iter().enumerate() {
             let float = slot.signature.dtype == DType::F32 && slot.initial.is_none();
             match slot.update {
@@ -34,6 +37,28 @@ fn is_put_into(graph: &Graph, mut value: Value, index: usize) -> bool {
             (Op::State(state), _) => return put && *state == index,
             _ => return false,
         }
+    }
+}
+
+/// The state whose rows a node multiplies codes by, if it does.
+fn scale_of_codes(graph: &Graph, node: &Node) -> Option<usize> {
+    let (Op::Binary(Binary::Mul), &[a, b]) = (&node.op, &node.inputs[..]) else { return None };
+    let source = |mut value: Value| loop {
+        let node = graph.node(value);
+        match node.op {
+            Op::Scatter(Scatter::Replace) | Op::Slice { .. } | Op::Reshape(_) => value = node.inputs[0],
+            _ => return node,
+        }
+    };
+    let codes = |node: &Node| {
+        let bytes = |value: Value| matches!(graph.node(value).signature.dtype, DType::I8 | DType::U8);
+        matches!(node.op, Op::Cast(_)) && bytes(node.inputs[0])
+    };
+    match [source(a), source(b)] {
+        [Node { op: Op::State(state), .. }, other] | [other, Node { op: Op::State(state), .. }] => {
+            codes(other).then_some(*state)
+        }
+        _ => None,
     }
 }
 
@@ -127,6 +152,16 @@ mod tests {
         assert!(types.contains(&("slice", DType::BF16)) && types.contains(&("affine", DType::F32)), "{narrowed}");
         assert_eq!(narrow(&sum, &names, DType::BF16).unwrap().to_string(), sum.to_string());
         assert_eq!(narrow(&cache, &names, DType::F32).unwrap().to_string(), cache.to_string());
+    }
+
+    #[test]
+    fn scales_of_codes_stay_as_they_are() {
+        let scales = putting(|graph, rows| {
+            let codes = graph.input("codes", DType::I8, [8, 4]);
+            let numbers = graph.cast(codes, DType::F32).unwrap();
+            graph.mul(numbers, rows).unwrap()
+        });
+        assert!(caches([&scales]).is_empty());
     }
 
     #[test]

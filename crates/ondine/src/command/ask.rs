@@ -36,6 +36,7 @@ Examples:
   ondine ask \"Describe a cat.\" --schema animal.json
   ondine ask \"Is water wet?\" --regex \"yes|no\"
   cat letter.txt | ondine ask - --stop END
+  cat book.txt | ondine ask - --context 8192 --kv int8
   ondine ask \"Write a line.\" --model qwen3/ --lora poet/ --lora short.gguf:0.5
   ondine ask --prompts questions.txt --at-once 8 --json > answers.jsonl
 

@@ -19,6 +19,7 @@ Examples:
   ondine chat
   ondine chat model.gguf --system \"You are a patient teacher.\" --temperature 0.7
   ondine chat qwen3/ --context 8192
+  ondine chat model.gguf --context 32768 --kv int8
 
 A line that ends with \\ goes on in the next one, and so does all between two lines of \"\"\"; Alt-Enter begins a line, too.
 Arrow keys bring back what was written before, Ctrl-R searches it, Tab completes commands; /help lists these. Ctrl-C stops

@@ -24,6 +24,7 @@ Examples:
   ondine eval perplexity book.txt
   ondine eval perplexity book.txt --model model.gguf --window 1024 --json
   ondine eval perplexity book.txt --model small-q4.gguf --reference small-f16.gguf
+  ondine eval perplexity book.txt --model model.gguf --kv int8 --reference model.gguf
   ondine eval mmlu --data data/ --limit 5 --results mmlu.jsonl
   ondine eval gsm8k --data data/ --shots 0 --limit 100
   ondine eval mgsm de --data data/ --model model.gguf

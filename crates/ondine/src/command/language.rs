@@ -13,8 +13,8 @@ use ondine_language::{
     option::{Kind, OPTIONS, Setting},
     session::{Options, Reason, Usage},
 };
-use ondine_models::{Language, adapter::Applied};
-use ondine_runtime::{Device, Precision};
+use ondine_models::{KvCache, Language, adapter::Applied};
+use ondine_runtime::Device;
 
 use super::running::Running;
 use crate::{interrupt, output, progress::Progress};
@@ -26,6 +26,9 @@ pub(super) struct Opening {
     #[arg(long, value_name = "N", value_parser = super::running::parse_count)]
     context: Option<usize>,
 
+    #[command(flatten)]
+    kept: Kept,
+
     /// Adapter that changes the model (LoRA): a folder of peft or a GGUF file, times WEIGHT [default: 1]; can be given
     /// several times
     #[arg(long, value_name = "FILE[:WEIGHT]", value_parser = parse_lora)]
@@ -33,6 +36,21 @@ pub(super) struct Opening {
 
     #[command(flatten)]
     pub(super) running: Running,
+}
+
+/// What is kept of a text.
+#[derive(Args, Clone, Copy)]
+pub(super) struct Kept {
+    /// Type in which keys and values of the tokens so far are kept: bf16, or int8 with a scale for each head of a
+    /// token, which takes about a quarter of the memory of f32 [default: as they are computed, f32 or bf16]
+    #[arg(long, value_name = "TYPE", value_parser = str::parse::<KvCache>)]
+    kv: Option<KvCache>,
+}
+
+impl Kept {
+    pub(super) fn kv(self) -> KvCache {
+        self.kv.unwrap_or_default()
+    }
 }
 
 /// An adapter on the command line.
@@ -72,12 +90,12 @@ impl Opening {
     /// The same, for so many texts at once, if they are not 0.
     pub(super) fn open_for(&self, name: Option<&str>, texts: usize, quiet: bool) -> anyhow::Result<Model> {
         let precision = self.running.precision.unwrap_or_default();
-        self.load(name, Settings { context: self.context, precision, texts }, quiet)
+        self.load(name, Settings { context: self.context, precision, texts, kv: self.kept.kv() }, quiet)
     }
 
     /// The model of this name without adapters, computed in f32.
     pub(super) fn open_exact(&self, name: &str, quiet: bool) -> anyhow::Result<Model> {
-        let settings = Settings { context: self.context, precision: Precision::F32, texts: 0 };
+        let settings = Settings { context: self.context, ..Settings::default() };
         Self { lora: Vec::new(), ..self.clone() }.load(Some(name), settings, quiet)
     }
 
@@ -94,7 +112,9 @@ impl Opening {
             }
         }
         let plan = Plan::of(opened, settings, &device)?;
-        self.running.allow(name, || Ok(plan.bytes()?))?;
+        let smaller =
+            if settings.kv == KvCache::Int8 { "a smaller --context, " } else { "--kv int8, a smaller --context, " };
+        self.running.allow_or(smaller, name, || Ok(plan.bytes()?))?;
         progress.stage("loading");
         let model = plan.load(self.running.cache().as_ref());
         progress.finish();

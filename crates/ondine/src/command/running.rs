@@ -44,13 +44,23 @@ impl Running {
     /// Refuses what takes more `bytes` of weights, workspace and the like than `--memory` allows, or than the system
     /// has left if that is not given.
     pub(super) fn allow(&self, what: &str, bytes: impl FnOnce() -> anyhow::Result<u64>) -> anyhow::Result<()> {
+        self.allow_or("", what, bytes)
+    }
+
+    /// As [`Running::allow`]; the error says that `other` options may help, too.
+    pub(super) fn allow_or(
+        &self,
+        other: &str,
+        what: &str,
+        bytes: impl FnOnce() -> anyhow::Result<u64>,
+    ) -> anyhow::Result<()> {
         let hint = if self.precision.unwrap_or_default() == Precision::F32 { "--precision bf16 or " } else { "" };
         let besides = memory::besides();
         if let Some(limit) = self.memory {
             let bytes = bytes()?.saturating_add(besides);
             ensure!(
                 bytes <= limit,
-                "{what}: this takes {}, --memory allows {}; try {hint}smaller inputs",
+                "{what}: this takes {}, --memory allows {}; try {other}{hint}smaller inputs",
                 megabytes(bytes),
                 megabytes(limit)
             );
@@ -58,7 +68,7 @@ impl Running {
             // Inputs that do not fit are the call's to refuse.
             ensure!(
                 bytes <= free,
-                "{what}: this takes {}, {} are free; try {hint}smaller inputs, or --memory {} to try it all the same",
+                "{what}: this takes {}, {} are free; try {other}{hint}smaller inputs, or --memory {} to try it all the same",
                 megabytes(bytes),
                 megabytes(free),
                 megabytes(bytes.saturating_add(besides).saturating_add(bytes / 50)).replace(' ', "")

@@ -7,7 +7,10 @@ use ondine::folders;
 use ondine_runtime::Precision;
 
 use super::quant::Quant;
-use crate::command::running::{Running, parse_count};
+use crate::command::{
+    language::Kept,
+    running::{Running, parse_count},
+};
 
 /// Time networks and pictures of well-known shapes.
 #[derive(Args)]
@@ -18,7 +21,7 @@ Examples:
   ondine bench unet-sd15 --precision int8 --profile
   ondine bench unet-sd15 --precision int8 --against f32
   ondine bench picture-sd15 --json
-  ondine bench llama-1b --quant Q4_K_M --depth 4096
+  ondine bench llama-1b --quant Q4_K_M --depth 4096 --kv int8
   ondine bench smollm2 --quant Q4_1 --precision a8 --streams 8
   ondine bench afm-3b --quant INT2 --precision a8 --depth 4096
 
@@ -57,6 +60,9 @@ pub(in crate::command) struct Bench {
     /// Tokens that stand before the answer of a language model
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) depth: usize,
+
+    #[command(flatten)]
+    pub(super) kept: Kept,
 
     /// Answers of a language model that are written side by side
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_count)]

@@ -141,10 +141,10 @@ impl Text {
     fn asset(&self, name: &str, bench: &Bench) -> anyhow::Result<(Asset, usize)> {
         let config = Config::from_json(self.config)?;
         let context = (bench.depth + ANSWER).max(PROMPT).next_multiple_of(256);
-        let mut functions = transformer::functions(&config, Some(context))?;
+        let mut functions = transformer::functions(&config, Some(context), bench.kept.kv())?;
         functions.retain(|(name, _)| *name == FUNCTION);
         if bench.streams > 1 {
-            let together = transformer::together(&config, context, bench.streams)?;
+            let together = transformer::together(&config, context, bench.streams, bench.kept.kv())?;
             if together.is_empty() {
                 usage!("{name} writes one answer after the other: it has no --streams");
             }
