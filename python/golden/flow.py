@@ -180,7 +180,7 @@ class Case:
     batch: int = 1
     guidance: float | None = 5.0
     negative: str | None = None
-    sampler: str = "euler"
+    sampler: str | None = "euler"
     schedule: str | None = None
     strength: float | None = None
     prompt: str = PROMPT
@@ -188,7 +188,7 @@ class Case:
 
     def title(self):
         """The case in a few words."""
-        words = [self.sampler, f"{self.steps} steps", f"{self.width}x{self.height}", f"g {self.guidance}",
+        words = [self.sampler or "", f"{self.steps} steps", f"{self.width}x{self.height}", f"g {self.guidance}",
                  f"batch {self.batch}" * (self.batch > 1), "negative" * (self.negative is not None), self.schedule or "",
                  f"strength {self.strength}" if self.strength else "", repr(self.prompt[:24]) if self.prompt != PROMPT else ""]
         return ", ".join(word for word in words if word)
@@ -260,8 +260,8 @@ def ours(arguments, folder, case):
         place = Path(place)
         words = [arguments.ondine.resolve(), "draw", case.prompt, "--model", folder, "--steps", case.steps, "--seed", 1234, "--width",
                  case.width, "--height", case.height, "--precision", "f32", "--dump", place / "dump.safetensors", "--output",
-                 place / "x.png", "--quiet", "--sampler", case.sampler, "--guidance", case.guidance, "--batch", case.batch]
-        for flag, value in [("--negative", case.negative), ("--schedule", case.schedule), ("--strength", case.strength),
+                 place / "x.png", "--quiet", "--guidance", case.guidance, "--batch", case.batch]
+        for flag, value in [("--sampler", case.sampler), ("--negative", case.negative), ("--schedule", case.schedule), ("--strength", case.strength),
                             ("--part", arguments.file and f"transformer={arguments.file}")]:
             words += [flag, value] if value is not None else []
         if getattr(arguments, "lora", None):

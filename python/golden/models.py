@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from diffusers import (
+    AutoencoderDC,
     AutoencoderKL,
     AutoencoderKLFlux2,
     AutoencoderTiny,
@@ -18,14 +19,15 @@ from diffusers import (
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
     FluxTransformer2DModel,
+    SanaTransformer2DModel,
     SD3Transformer2DModel,
     UNet2DConditionModel,
     ZImageTransformer2DModel,
 )
 from diffusers.utils import logging
 from safetensors.torch import save_file
-from transformers import (BertConfig, BertModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, Qwen3Config,
-                          Qwen3ForCausalLM, T5Config, T5EncoderModel)
+from transformers import (BertConfig, BertModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, Gemma2Config,
+                          Gemma2Model, Qwen3Config, Qwen3ForCausalLM, T5Config, T5EncoderModel)
 
 from weights import prefix_keys, randomize, rescale, rounded, scrub
 
@@ -201,6 +203,55 @@ def vae_squares(**changes):
     means, logarithms = (squares(part) for part in model.encode(picture).latent_dist.parameters.chunk(2, 1))
     moments = torch.cat([(means - mean) / variance.sqrt(), logarithms - variance.log()], 1)
     return model, dict(picture=picture, moments=moments, latent=latent, decoded=decode())
+
+
+def near_one(model):
+    """Norms of mean squares near one, as trained ones are."""
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm") and type(module).__name__ != "Gemma2RMSNorm":
+            module.weight.data.add_(1)
+
+
+def vae_deep(**changes):
+    """An AutoencoderDC both ways."""
+    model = randomize(AutoencoderDC(**changes), 46)
+    near_one(model)
+    factor = 2 ** (len(model.config.encoder_block_out_channels) - 1)
+    picture, latent = noise(47, 1, 3, 3 * factor, 5 * factor).clamp(-1, 1), noise(48, 2, model.config.latent_channels, 3, 4)
+    last = model.decoder.conv_out
+    rescale(last if isinstance(last, torch.nn.Conv2d) else last.conv, model.decode(latent).sample, 0.4)
+    rounded(model, torch.float16)
+    return model, dict(picture=picture, latents=model.encode(picture).latent, latent=latent, decoded=model.decode(latent).sample)
+
+
+def sana(latents, texts, **config):
+    """A transformer of Sana on two latents that are not square, its weights stored in f16."""
+    model = randomize(SanaTransformer2DModel(**config), 49)
+    near_one(model)
+    inputs = dict(sample=noise(50, 2, model.config.in_channels, *latents), timestep=torch.tensor([431.0, 431.0]),
+                  encoder_hidden_states=noise(51, 2, max(texts), model.config.caption_channels))
+    given = dict(inputs)
+    if model.config.guidance_embeds:
+        inputs |= dict(guidance=torch.tensor([4.5, 2.25]), timestep=torch.tensor([0.8125, 0.8125]))
+        given |= dict(guidance=inputs["guidance"] * model.config.guidance_embeds_scale, timestep=inputs["timestep"])
+    if len(set(texts)) > 1:
+        mask = torch.tensor([[int(i < count) for i in range(max(texts))] for count in texts])
+        inputs["encoder_attention_mask"] = given["encoder_attention_mask"] = mask
+    run = lambda: model(hidden_states=given["sample"], **{key: given[key] for key in given if key != "sample"}).sample
+    rescale(model.proj_out, run(), 1.0)
+    rounded(model, torch.float16)
+    return model, inputs | dict(output=run())
+
+
+def gemma2(layers, **config):
+    """Hidden states of a Gemma 2 without its head, whose scores are capped, of a text with padding behind it."""
+    model = randomize(Gemma2Model(Gemma2Config(**config, max_position_embeddings=64)), 52)
+    ids = torch.randint(0, config["vocab_size"], (1, 13), generator=torch.Generator().manual_seed(53))
+    mask = torch.ones(1, 13, dtype=torch.long)
+    mask[0, 8:] = 0
+    states = model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+    return model, dict(input_ids=ids, attention_mask=mask, layers=torch.tensor(layers),
+                       last_hidden_state=torch.cat([states[layer] for layer in layers], -1))
 
 
 def chat(layers, **config):
@@ -414,6 +465,34 @@ def z_image(latents, texts, **config):
     return model, inputs | dict(output=run())
 
 
+SANA = {
+    "sana_plain": dict(latents=(3, 5), texts=(7, 7), in_channels=4, out_channels=4, num_layers=2, num_attention_heads=3,
+                       attention_head_dim=4, num_cross_attention_heads=2, cross_attention_head_dim=6, cross_attention_dim=12,
+                       caption_channels=10, sample_size=16),
+    # As Sana-Sprint: queries and keys are normed, the guidance scale is a number; texts differ, tokens are squares.
+    "sana_guided": dict(latents=(6, 4), texts=(9, 5), in_channels=3, out_channels=3, num_layers=2, num_attention_heads=2,
+                        attention_head_dim=8, num_cross_attention_heads=4, cross_attention_head_dim=5, cross_attention_dim=16,
+                        caption_channels=12, mlp_ratio=3.0, attention_bias=True, qk_norm="rms_norm_across_heads",
+                        guidance_embeds=True, guidance_embeds_scale=0.25, patch_size=2, norm_elementwise_affine=True),
+}
+DEEP = {
+    # As those of Sana: places are left out on the way in and repeated on the way out.
+    "vae_deep": dict(latent_channels=4, attention_head_dim=4, encoder_block_out_channels=(8, 8, 16), decoder_block_out_channels=(8, 8, 16),
+                     encoder_block_types=["ResBlock", "ResBlock", "EfficientViTBlock"], decoder_block_types=["ResBlock", "EfficientViTBlock", "EfficientViTBlock"],
+                     encoder_layers_per_block=(1, 2, 1), decoder_layers_per_block=(2, 1, 1), encoder_qkv_multiscales=((), (), (5,)),
+                     decoder_qkv_multiscales=((), (3, 5), ()), upsample_block_type="interpolate", downsample_block_type="Conv",
+                     scaling_factor=0.41407),
+    # Places are channels both ways, the first level is a step alone, and nothing goes around.
+    "vae_deep_shuffled": dict(latent_channels=3, attention_head_dim=4, encoder_block_out_channels=(4, 8, 8, 16),
+                              decoder_block_out_channels=(4, 8, 8, 8), encoder_layers_per_block=(0, 1, 1, 1), decoder_layers_per_block=(0, 1, 2, 1),
+                              encoder_block_types="ResBlock", decoder_block_types=["ResBlock", "ResBlock", "ResBlock", "EfficientViTBlock"],
+                              encoder_qkv_multiscales=((), (), (), ()), decoder_qkv_multiscales=((), (), (), (3,)),
+                              decoder_act_fns=["relu", "silu", "gelu", "silu"], decoder_conv_act_fn="silu", encoder_out_shortcut=False,
+                              decoder_in_shortcut=False),
+}
+GEMMA2 = dict(layers=(-1, 1), vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=4,
+              num_key_value_heads=2, head_dim=6, query_pre_attn_scalar=10, sliding_window=6, attn_logit_softcapping=0.5)
+
 MODELS = {
     "clip_quick_gelu": (lambda: clip("quick_gelu"), torch.float32),
     "clip_gelu": (lambda: clip("gelu"), torch.float32),
@@ -426,6 +505,9 @@ MODELS = {
     **{name: (lambda name=name: flux(name), torch.float16) for name in FLUX},
     **{name: (lambda name=name: flux2(name), torch.float16) for name in FLUX2},
     **{name: (lambda config=config: z_image(**config), torch.float16) for name, config in Z_IMAGE.items()},
+    **{name: (lambda config=config: sana(**config), torch.float16) for name, config in SANA.items()},
+    **{name: (lambda config=config: vae_deep(**config), torch.float16) for name, config in DEEP.items()},
+    "chat_capped": (lambda: gemma2(**GEMMA2), torch.float32),
     "vae_kl": (vae_kl, torch.bfloat16),
     "vae_kl_plain": (lambda: vae_kl(use_quant_conv=False, use_post_quant_conv=False, mid_block_add_attention=False),
                      torch.bfloat16),

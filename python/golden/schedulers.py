@@ -79,6 +79,35 @@ def run(class_name, config, steps, step_kwargs=None, set_kwargs=None):
     }
 
 
+def run_scm(config, steps):
+    """A trajectory of SCM as its pipeline calls it, from the circle that it is written on to rectified flow."""
+    scheduler = diffusers.SCMScheduler.from_config(config)
+    scheduler.set_timesteps(steps, **({} if steps == 2 else {"intermediate_timesteps": None}))
+    scheduler.set_begin_index(0)
+    draws, data = 0, scheduler.config.sigma_data
+
+    def randn_tensor(*args, **kwargs):
+        nonlocal draws
+        draws += 1
+        return toy_noise(draws - 1)
+
+    __import__(type(scheduler).__module__, fromlist=["randn_tensor"]).randn_tensor = randn_tensor
+    x = data * torch.tensor([1.4 * math.sin(1.7 * i + 0.3) for i in range(8)], dtype=torch.float32).reshape(1, 8, 1, 1)
+    after, times = [], []
+    for t, next in zip(scheduler.timesteps[:-1], scheduler.timesteps[1:]):
+        level = t.sin() / (t.cos() + t.sin())
+        norm = (level**2 + (1 - level) ** 2).sqrt()
+        inputs = x / data * norm
+        output = 0.7 * torch.sin(1.3 * inputs + float(level))
+        output = ((1 - 2 * level) * inputs + (1 - 2 * level + 2 * level**2) * output) / norm * data
+        x = scheduler.step(output, t, x).prev_sample
+        after.append((x / data / (next.cos() + next.sin())).flatten().tolist())
+        times.append(1000 * float(level))
+    # The last draw is multiplied by 0.
+    return {"class": "SCMScheduler", "config": config, "steps": steps, "step_kwargs": {}, "init_noise_sigma": 1.0,
+            "timesteps": times, "sigmas": None, "noise_calls": draws - 1, "trajectory": after}
+
+
 def cases():
     """Name -> arguments of `run`."""
     sd = STABLE_DIFFUSION
@@ -216,6 +245,14 @@ def cases():
     yield "flow_dynamic", flow, {"use_dynamic_shifting": True}, 7, None, {"mu": 0.63}
     yield "flow_dynamic_given", flow, {"use_dynamic_shifting": True}, 7, None, {"mu": 1.15, "sigmas": given}
 
+    solver = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
+    for steps in (1, 2, 7, 16):
+        yield f"dpm_flow_{steps}", dpm, solver | {"flow_shift": 3.0}, steps
+    yield "dpm_flow_3_heun", dpm, solver | {"solver_order": 3, "solver_type": "heun", "num_train_timesteps": 137}, 7
+    yield "dpm_flow_sde", dpm, solver | {"algorithm_type": "sde-dpmsolver++", "flow_shift": 2.0}, 7
+    for steps in (1, 2, 3, 7):
+        yield f"scm_{steps}", "SCMScheduler", {"sigma_data": 0.5 + 0.25 * (steps % 2)}, steps
+
     for name, class_name in [
         ("euler", "EulerDiscreteScheduler"),
         ("heun", "HeunDiscreteScheduler"),
@@ -239,7 +276,7 @@ def shortest(values):
 def schedulers():
     made = {}
     for name, class_name, config, steps, *rest in cases():
-        case = run(class_name, config, steps, *rest)
+        case = run_scm(config, steps) if class_name == "SCMScheduler" else run(class_name, config, steps, *rest)
         calls = len(case["trajectory"])
         kept = sorted({0, 1, 2, calls // 2, calls - 2, calls - 1} & set(range(calls)))
         case["kept"] = kept

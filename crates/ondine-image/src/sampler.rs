@@ -50,6 +50,7 @@ mod pndm;
 mod registry;
 mod rounded;
 mod run;
+mod scm;
 mod sigma;
 mod tcd;
 mod unipc;
@@ -95,6 +96,7 @@ pub fn sampler(config: &SchedulerConfig, steps: usize, options: &Options) -> Res
         SchedulerClass::EdmDpmMultistep => boxed(dpm_multistep::DpmMultistep::edm(config, steps)),
         SchedulerClass::FlowEuler => boxed(flow::FlowEuler::new(config, steps, options)),
         SchedulerClass::FlowHeun => boxed(flow::FlowHeun::new(config, steps, options)),
+        SchedulerClass::Scm => boxed(scm::Scm::new(config, steps)),
     };
     built.at(|| config.class.name())
 }

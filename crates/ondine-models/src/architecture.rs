@@ -246,6 +246,16 @@ pub enum TextLayout {
         /// What is written before the text and after it.
         around: [&'static str; 2],
     },
+    /// States of a language model that reads the text behind an instruction: the first, and those from the last token
+    /// of the instruction on. What is not wanted it reads without.
+    Instructed {
+        /// Which states.
+        states: HiddenStates,
+        /// The most of them.
+        tokens: usize,
+        /// What is written before the text.
+        instruction: &'static str,
+    },
 }
 
 /// The facts of a denoiser on rectified flow.

@@ -1,5 +1,6 @@
 //! Autoencoders between pictures and the latents of diffusion.
 
+pub mod deep;
 pub mod kl;
 mod options;
 pub mod squares;

@@ -5,8 +5,10 @@
 //! `[batch, tokens, width]`.
 
 mod attention;
+mod inverted;
 mod joint;
 mod layers;
+mod linear_attention;
 mod modulation;
 mod module;
 mod resnet;
@@ -14,10 +16,14 @@ mod rotary;
 mod time;
 
 pub use attention::{AttentionSpec, Projections, Transformer2D, attention, feed_forward, geglu, transformer_2d};
+pub use inverted::inverted_bottleneck;
 pub use joint::{
     Heads, JointBlock, JointOptions, NORM_EPS, REFERENCES, gated, joint_block, one_sequence, single_block,
 };
-pub use layers::{conv_same, conv2d, embedding, group_norm, layer_norm, linear, positions, rms_norm};
+pub use layers::{
+    conv_same, conv2d, embedding, group_norm, layer_norm, linear, positions, rms_norm, rms_norm_with_bias,
+};
+pub use linear_attention::linear_attention;
 pub use modulation::{Modulation, continuous_norm, modulated, modulation_parts, modulations, plain_layer_norm};
 pub use module::Module;
 pub use resnet::{ResnetSpec, downsample, resnet, upsample};

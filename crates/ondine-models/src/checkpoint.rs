@@ -15,7 +15,7 @@ mod text;
 mod tokenizer_files;
 pub(crate) mod transformer;
 mod unet;
-mod z_image;
+pub(crate) mod z_image;
 
 use std::{collections::BTreeMap, path::Path};
 

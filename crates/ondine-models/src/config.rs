@@ -254,6 +254,14 @@ pub(crate) fn epsilon(option: &str, value: f32) -> Result<f32> {
     Ok(value)
 }
 
+/// Refuses a number that is not above 0.
+pub(crate) fn positive(option: &str, value: f64) -> Result<()> {
+    if !(value.is_finite() && value > 0.0) {
+        fail!(Shape, "`{option}` is {value}; it must be a number above 0");
+    }
+    Ok(())
+}
+
 /// Refuses every value but those that this engine knows how to compute.
 pub(crate) fn supported<T: PartialEq + fmt::Debug>(option: &str, value: &T, known: &[T]) -> Result<()> {
     if !known.contains(value) {

@@ -2,7 +2,7 @@
 //! text and picture have weights of their own in the first blocks and the same in the others; all blocks of a kind
 //! are modulated alike, feed-forwards are gated, and no layer has a bias.
 
-use ondine_graph::{Activation, DType, Dim, Graph, Result, Value, fail};
+use ondine_graph::{Activation, DType, Dim, Graph, Result, Value};
 use serde::Deserialize;
 
 use crate::{
@@ -122,12 +122,8 @@ impl Config {
     fn check(&self) -> Result<()> {
         supported("patch_size", &self.patch_size, &[1])?;
         supported("eps", &self.eps, &[1e-6])?;
-        if !(self.mlp_ratio.is_finite() && self.mlp_ratio > 0.0) {
-            fail!(Shape, "`mlp_ratio` is {}; it must be a number above 0", self.mlp_ratio);
-        }
-        if !(self.rope_theta.is_finite() && self.rope_theta > 0.0) {
-            fail!(Shape, "`rope_theta` is {}; it must be a number above 0", self.rope_theta);
-        }
+        config::positive("mlp_ratio", self.mlp_ratio)?;
+        config::positive("rope_theta", self.rope_theta)?;
         all_bounded([
             ("in_channels", self.in_channels, MAX_WIDTH),
             ("out_channels", self.out(), MAX_WIDTH),

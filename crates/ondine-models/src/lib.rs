@@ -17,7 +17,9 @@
 //! | [`flux`] | `FluxTransformer2DModel` |
 //! | [`flux2`] | `Flux2Transformer2DModel` |
 //! | [`z_image`] | `ZImageTransformer2DModel` |
+//! | [`sana`] | `SanaTransformer2DModel` |
 //! | [`autoencoder::kl`] | `AutoencoderKL` |
+//! | [`autoencoder::deep`] | `AutoencoderDC` |
 //! | [`autoencoder::squares`] | `AutoencoderKLFlux2` |
 //! | [`autoencoder::tiny`] | `AutoencoderTiny` |
 //! | [`upscaler`] | `RRDBNet`, `SRVGGNetCompact` |
@@ -62,6 +64,7 @@ pub mod lora;
 pub mod ncnn;
 mod network;
 pub mod registry;
+pub mod sana;
 pub mod sd3;
 pub mod t5;
 pub mod textual_inversion;

@@ -9,15 +9,22 @@
 mod change;
 mod keys;
 mod modules;
+mod original;
+mod place;
 
-use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::Path,
+    sync::Arc,
+};
 
 use ondine_graph::{Context, Result, Weights, fail};
 
 use crate::{checkpoint, network::Network};
 use change::Change;
 use keys::{Key, Part};
-use modules::Place;
+use place::Place;
 
 /// A file of changes of weights.
 #[derive(Clone, Debug)]
@@ -70,7 +77,7 @@ impl Adapter {
     }
 
     /// The adapter that tensors are, under the names of some dialect.
-    fn of(name: String, weights: Weights) -> Result<Self> {
+    pub(crate) fn of(name: String, weights: Weights) -> Result<Self> {
         let (mut changes, mut unknown) = (BTreeMap::<Key, Change>::new(), Vec::new());
         for path in weights.paths() {
             match keys::parse(path) {
@@ -114,12 +121,22 @@ impl Adapter {
         let mut applied = Applied { name: self.name.clone(), total: self.changes.len(), ..Applied::default() };
         let modules: Vec<_> =
             networks.iter().map(|(name, _, network)| modules::of(name, network)).collect::<Result<Vec<_>>>()?;
+        let mut found = Vec::new();
         for (key, change) in &self.changes {
-            let found = modules.iter().enumerate().find_map(|(i, modules)| Some((i, modules.find(key)?)));
-            let Some((i, places)) = found else {
-                applied.left.push(format!("`{key}`: the model has no such module"));
+            match modules.iter().enumerate().find_map(|(i, modules)| Some((i, modules.find(key)?))) {
+                Some((i, places)) => found.push((key, change, i, places)),
+                None => applied.left.push(format!("`{key}`: the model has no such module")),
+            }
+        }
+        // Some files say a change twice, for modules and for the layer that they are together: each counts once.
+        found.sort_by_key(|(.., places)| places.len() > 1);
+        let mut changed = BTreeSet::new();
+        for (key, change, i, places) in found {
+            if places.iter().any(|place| changed.contains(&(i, place.path.clone()))) {
+                applied.left.push(format!("`{key}`: other tensors of the file change the same module"));
                 continue;
-            };
+            }
+            changed.extend(places.iter().map(|place| (i, place.path.clone())));
             let (_, strength, network) = &mut networks[i];
             let mut changes =
                 places.iter().map(|place| network.change(&self.name, &self.weights, place, change, *strength));
@@ -153,7 +170,7 @@ impl Network {
             let Some(shape) = self.shape_of(&path) else { fail!(Missing, "the model has no `{path}`") };
             let prefix = format!("{name}#{}:", self.weights.iter().count());
             // What a weight is made of stays under a name of its own; the recipe has the name that the graphs ask for.
-            match change.recipe(self, &path, &shape, place.rows, from, &prefix, share) {
+            match change.recipe(self, &path, &shape, place.rows.as_ref(), from, &prefix, share) {
                 Ok(recipe) => self.recipes.insert(&path, recipe),
                 Err(error) => {
                     self.restore(&path)?;

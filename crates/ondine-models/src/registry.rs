@@ -4,8 +4,8 @@ use ondine_graph::{Result, fail};
 
 use crate::{
     architecture::Architecture,
-    autoencoder::{kl, squares, tiny},
-    bert, clip_text, flux, flux2, sd3, t5, transformer, unet, upscaler, z_image,
+    autoencoder::{deep, kl, squares, tiny},
+    bert, clip_text, flux, flux2, sana, sd3, t5, transformer, unet, upscaler, z_image,
 };
 
 /// Every architecture but the language models with a head, which [`transformer::ARCHITECTURES`] lists.
@@ -14,16 +14,19 @@ pub const ARCHITECTURES: &[Architecture] = &[
     clip_text::WITH_PROJECTION,
     bert::ARCHITECTURE,
     t5::ARCHITECTURE,
-    transformer::WITHOUT_HEAD,
+    transformer::QWEN3,
+    transformer::GEMMA2,
     unet::ARCHITECTURE,
     unet::control::ARCHITECTURE,
     sd3::ARCHITECTURE,
     flux::ARCHITECTURE,
     flux2::ARCHITECTURE,
     z_image::ARCHITECTURE,
+    sana::ARCHITECTURE,
     kl::ARCHITECTURE,
     squares::ARCHITECTURE,
     tiny::ARCHITECTURE,
+    deep::ARCHITECTURE,
     upscaler::DENSE,
     upscaler::COMPACT,
 ];

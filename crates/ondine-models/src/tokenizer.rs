@@ -6,6 +6,7 @@
 
 mod chat;
 mod cutter;
+mod instructed;
 mod taught;
 mod teach;
 mod tokens;
@@ -77,6 +78,8 @@ pub struct Tokenizer {
     pad: u32,
     /// What is written before and after a text.
     written: Option<[&'static str; 2]>,
+    /// Tokens of an instruction that is written before, with the first one of the text; 0 if there is none.
+    instruction: usize,
     max_length: usize,
     /// Words that several tokens stand for, and those tokens, with blanks between.
     expansions: Vec<(String, String)>,
@@ -110,8 +113,13 @@ impl Tokenizer {
         }
         let cutter = Cutter::Pieces(Box::new(pieces));
         let pad = cutter.id_of("<pad>").unwrap_or(0);
-        let (end, max_length) = (Some(end), limit);
-        Ok(Self { cutter, start: None, end, pad, written: None, max_length, expansions: vec![], taught: vec![] })
+        Ok(Self { end: Some(end), ..Self::of(cutter, pad, limit) })
+    }
+
+    /// One that writes nothing before or after a text.
+    fn of(cutter: Cutter, pad: u32, max_length: usize) -> Self {
+        let (start, end, written, instruction) = (None, None, None, 0);
+        Self { cutter, start, end, pad, written, instruction, max_length, expansions: vec![], taught: vec![] }
     }
 
     /// The longest sequence.
@@ -138,6 +146,7 @@ impl Tokenizer {
     /// If the vocabulary cannot express the text and has no token that stands for the unknown.
     pub fn encode(&self, text: &str) -> Result<Encoding> {
         let found = match self.written {
+            Some([before, after]) if self.instructs() => self.ids(&format!("{before}{}{after}", small(text)))?,
             Some([before, after]) => self.ids(&format!("{before}{text}{after}"))?,
             None => self.ids(text)?,
         };
@@ -146,6 +155,19 @@ impl Tokenizer {
         let unknown = self.cutter.id_of(UNKNOWN).map(i64::from);
         let all_unknown = !found.is_empty() && found.iter().all(|&id| Some(id) == unknown);
         Ok(Encoding { len: ids.len(), ids, truncated: found.len().saturating_sub(room), all_unknown })
+    }
+
+    /// The ids of a text without the instruction, not padded: as many at most as are kept of one with it.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_bare(&self, text: &str) -> Result<Encoding> {
+        let limit = self.kept(self.max_length);
+        let start = self.start.map(i64::from);
+        let found = self.ids(&small(text))?;
+        let room = limit.saturating_sub(self.lead());
+        let ids: Vec<i64> = start.into_iter().chain(found.iter().copied().take(room)).collect();
+        Ok(Encoding { len: ids.len(), ids, truncated: found.len().saturating_sub(room), all_unknown: false })
     }
 
     /// Ids between the special tokens; those that do not fit are dropped.
@@ -224,6 +246,11 @@ impl Tokenizer {
         let used = self.expansions.iter().filter(|(word, _)| stand.contains(word.as_str()));
         Ok(used.fold(text, |text: Cow<'_, str>, (word, tokens)| text.replace(word, tokens).into()))
     }
+}
+
+/// A text in small letters, as networks read it that take texts behind an instruction.
+fn small(text: &str) -> String {
+    text.to_lowercase().trim().to_owned()
 }
 
 /// The words of which `added` has tokens for further vectors, with all their tokens.
@@ -418,6 +445,7 @@ impl Files {
             end: Some(end),
             pad,
             written: None,
+            instruction: 0,
             max_length: self.max_length(limit)?,
             expansions: expansions(self.added.values().chain(&self.extra)),
             taught: Vec::new(),

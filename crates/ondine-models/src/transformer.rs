@@ -256,18 +256,25 @@ fn without_head(json: &str, sizes: GraphSizes) -> Result<Functions> {
     Ok(vec![("states", build(&config, options)?)])
 }
 
-/// `Qwen3Model`: a `Qwen3ForCausalLM` without its head, whose checkpoints may leave out that it is inside of one.
-pub const WITHOUT_HEAD: Architecture = Architecture {
-    class: "Qwen3Model",
-    role: Role::Language(facts, recipes),
-    functions: without_head,
-    renames: &[
-        Rename { from: "^layers.", to: "model.layers." },
-        Rename { from: "^embed_tokens.", to: "model.embed_tokens." },
-        Rename { from: "^norm.", to: "model.norm." },
-    ],
-    ignored: IGNORED,
-};
+/// A model without its head, whose checkpoints may leave out that it is inside of one with it.
+const fn headless(class: &'static str) -> Architecture {
+    Architecture {
+        class,
+        role: Role::Language(facts, recipes),
+        functions: without_head,
+        renames: &[
+            Rename { from: "^layers.", to: "model.layers." },
+            Rename { from: "^embed_tokens.", to: "model.embed_tokens." },
+            Rename { from: "^norm.", to: "model.norm." },
+        ],
+        ignored: IGNORED,
+    }
+}
+
+/// `Qwen3Model`: a `Qwen3ForCausalLM` without its head.
+pub const QWEN3: Architecture = headless("Qwen3Model");
+/// `Gemma2Model`: a `Gemma2ForCausalLM` without its head.
+pub const GEMMA2: Architecture = headless("Gemma2Model");
 
 /// One for each of [`FAMILIES`].
 pub const ARCHITECTURES: &[Architecture] = &{

@@ -2,7 +2,7 @@
 //! sequence with the same weights, after a few blocks of their own; each is filled up to whole groups of tokens with
 //! one that was learned.
 
-use ondine_graph::{Activation, DType, Dim, Elementary, Graph, NDArray, Op, Reduce, Result, Unary, Value, fail};
+use ondine_graph::{Activation, DType, Dim, Elementary, Graph, NDArray, Op, Reduce, Result, Unary, Value};
 use serde::Deserialize;
 
 use crate::{
@@ -118,11 +118,8 @@ impl Config {
         supported("n_kv_heads", &self.n_kv_heads, &[self.n_heads])?;
         supported("siglip_feat_dim", &self.siglip_feat_dim, &[None])?;
         epsilon("norm_eps", self.norm_eps)?;
-        for (option, number) in [("rope_theta", self.rope_theta), ("t_scale", f64::from(self.t_scale))] {
-            if !(number.is_finite() && number > 0.0) {
-                fail!(Shape, "`{option}` is {number}; it must be a number above 0");
-            }
-        }
+        config::positive("rope_theta", self.rope_theta)?;
+        config::positive("t_scale", f64::from(self.t_scale))?;
         all_bounded([
             ("in_channels", self.in_channels, MAX_WIDTH),
             ("dim", self.dim, MAX_WIDTH / 4),

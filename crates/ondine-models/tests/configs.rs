@@ -3,8 +3,8 @@
 use ondine_graph::{Error, ErrorKind};
 use ondine_models::{
     GuidanceInput, HiddenStates, KvCache, Role, TextLayout,
-    autoencoder::{kl, squares, tiny},
-    bert, class_of, clip_text, flux, flux2, registry, sd3, t5, transformer, unet, z_image,
+    autoencoder::{deep, kl, squares, tiny},
+    bert, class_of, clip_text, flux, flux2, registry, sana, sd3, t5, transformer, unet, z_image,
 };
 
 use ErrorKind::{Format, Missing, Shape, Unsupported};
@@ -309,6 +309,64 @@ fn transformers_of_one_stream() {
     let facts = z_image::Config::default().facts();
     let flow = facts.flow.unwrap();
     assert_eq!((flow.steps, flow.guidance, flow.unguided, facts.most), (8, 0.0, 0.0, Some(1024)));
+}
+
+#[test]
+fn transformers_with_linear_attention() {
+    let build = |json: &str| sana::build(&sana::Config::from_json(json)?, &sana::Options::symbols(true));
+    check(
+        build,
+        &[
+            ("", Format, "config"),
+            (r#"{"out_channels": 64}"#, Unsupported, "`out_channels` = 64"),
+            (r#"{"cross_attention_dim": 1152}"#, Unsupported, "`cross_attention_dim` = 1152"),
+            (r#"{"cross_attention_dim": null}"#, Format, ""),
+            (r#"{"interpolation_scale": 2}"#, Unsupported, "`interpolation_scale`"),
+            (r#"{"qk_norm": "rms_norm"}"#, Unsupported, "`qk_norm`"),
+            (r#"{"norm_eps": 1e-5}"#, Unsupported, "`norm_eps`"),
+            (r#"{"mlp_ratio": 0}"#, Shape, "`mlp_ratio` is 0"),
+            (r#"{"mlp_ratio": 1e300}"#, Shape, "`mlp_ratio`"),
+            (r#"{"timestep_scale": 0}"#, Shape, "`timestep_scale` is 0"),
+            (r#"{"num_layers": 0}"#, Shape, "`num_layers`"),
+            (r#"{"num_attention_heads": 18446744073709551615}"#, Unsupported, "`cross_attention_dim`"),
+            (r#"{"patch_size": 17}"#, Shape, "`patch_size`"),
+        ],
+    );
+    assert!(build("{}").is_ok());
+    let facts = |json: &str| sana::Config::from_json(json).unwrap().facts();
+    let (base, sprint) = (facts("{}"), facts(r#"{"guidance_embeds": true}"#));
+    assert_eq!((base.guidance, base.flow.unwrap().steps), (GuidanceInput::Passes, 20));
+    assert_eq!((sprint.guidance, sprint.flow.unwrap().steps), (GuidanceInput::Number, 2));
+}
+
+#[test]
+fn autoencoders_of_deep_compression() {
+    let build = |json: &str| {
+        let config = deep::Config::from_json(json)?;
+        deep::build_encoder(&config, &Default::default())?;
+        deep::build_decoder(&config, &Default::default())
+    };
+    check(
+        build,
+        &[
+            ("", Format, "config"),
+            (r#"{"decoder_block_types": "ViT"}"#, Unsupported, "`decoder_block_types` = \"ViT\""),
+            (r#"{"upsample_block_type": "bilinear"}"#, Unsupported, "`upsample_block_type`"),
+            (r#"{"decoder_norm_types": "batch_norm"}"#, Unsupported, "`decoder_norm_types`"),
+            (r#"{"decoder_conv_act_fn": "sine"}"#, Unsupported, "`decoder_conv_act_fn`"),
+            (r#"{"encoder_block_out_channels": [128, 256]}"#, Shape, "`encoder_layers_per_block`"),
+            (r#"{"encoder_layers_per_block": [2, 0, 2, 3, 3, 3]}"#, Shape, "`encoder_layers_per_block`"),
+            (r#"{"latent_channels": 33}"#, Shape, "`latent_channels` is 33"),
+            (r#"{"latent_channels": 0}"#, Shape, "`latent_channels`"),
+            (
+                r#"{"encoder_block_types": "EfficientViTBlock", "attention_head_dim": 48}"#,
+                Shape,
+                "`attention_head_dim` is 48",
+            ),
+        ],
+    );
+    assert!(build("{}").is_ok());
+    assert_eq!(deep::Config::default().downscale(), 32);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use ondine_graph::{Asset, DType, Graph, NDArray, Result, Weights};
 use ondine_models::{
     Functions, GraphSizes, HiddenStates, Network, REFERENCES, Source,
-    autoencoder::{self, kl, squares, tiny},
+    autoencoder::{self, deep, kl, squares, tiny},
     clip_text, unet,
 };
 use ondine_runtime::{Device, Options, Specialize, State};
@@ -97,7 +97,7 @@ fn relative_error(output: &NDArray, golden: &NDArray) -> f64 {
 /// All functions with symbolic sizes, as the registry builds them, but with the inputs that the golden file has.
 fn symbolic(golden: &Golden) -> Result<Functions> {
     let hides = ["attention_mask", "encoder_attention_mask"].iter().any(|name| golden.tensors.get(name).is_some());
-    if ["T5EncoderModel", "ZImageTransformer2DModel"].contains(&golden.class()) && hides {
+    if ["T5EncoderModel", "ZImageTransformer2DModel", "SanaTransformer2DModel"].contains(&golden.class()) && hides {
         return (golden.network.architecture.functions)(
             &golden.network.config,
             GraphSizes { mask: true, ..GraphSizes::default() },
@@ -151,6 +151,11 @@ fn fixed(golden: &Golden) -> Result<Functions> {
             let config = squares::Config::from_json(json)?;
             let encode = squares::build_encoder(&config, &picture("picture"))?;
             vec![("encode", encode), ("decode", squares::build_decoder(&config, &picture("latent"))?)]
+        }
+        "AutoencoderDC" => {
+            let config = deep::Config::from_json(json)?;
+            let encode = deep::build_encoder(&config, &picture("picture"))?;
+            vec![("encode", encode), ("decode", deep::build_decoder(&config, &picture("latent"))?)]
         }
         "AutoencoderTiny" => {
             let config = tiny::Config::from_json(json)?;

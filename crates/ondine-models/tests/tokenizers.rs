@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ondine_models::{Source, Tokenizer};
+use ondine_models::{Source, Tokenizer, Vocabulary, vocabulary::Controls};
 use ondine_runtime::ErrorKind;
 use serde::Deserialize;
 
@@ -60,6 +60,29 @@ fn what_somebody_says_equals_transformers() {
     let tokenizer = Tokenizer::open_chat(&source("chat"), "", SAID, 64).unwrap();
     assert!(tokenizer.chats() && tokenizer.spells_everything());
     check_with("chat", &source("chat"), &tokenizer);
+}
+
+#[test]
+fn instructions_stand_before_texts() {
+    const SAID: &str = "Draw this: ";
+    const KEPT: usize = 9;
+    let source =
+        Source::folder(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vocabularies/bytes-json")).unwrap();
+    let whole = |text: &str| -> Vec<i64> {
+        let vocabulary = Vocabulary::open(&source, "").unwrap();
+        vocabulary.encode_whole(text, Controls::Meant).unwrap().into_iter().map(i64::from).collect()
+    };
+    let count = whole(SAID).len();
+    let tokenizer = Tokenizer::open_instructed(&source, "", SAID, KEPT).unwrap();
+    let read = tokenizer.encode("  A Quick fox ").unwrap();
+    assert_eq!((read.ids.as_slice(), read.truncated), (whole("Draw this: a quick fox").as_slice(), 0));
+    let rows = tokenizer.resumes()..read.len;
+    assert_eq!((tokenizer.resumes(), 1 + rows.len()), (count - 1, tokenizer.kept(read.len)));
+    let long = tokenizer.encode(&"fox ".repeat(40)).unwrap();
+    assert_eq!((tokenizer.kept(long.len), long.len, long.truncated > 0), (KEPT, tokenizer.max_length(), true));
+    assert_eq!(tokenizer.encode_bare("A Quick fox").unwrap().ids, whole("a quick fox"));
+    assert_eq!(tokenizer.encode_bare(&"fox ".repeat(40)).unwrap().ids, whole(&"fox ".repeat(40))[..KEPT]);
+    assert!(tokenizer.instructs() && tokenizer.chats());
 }
 
 #[test]

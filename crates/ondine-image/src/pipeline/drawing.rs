@@ -152,7 +152,9 @@ impl Drawing<'_> {
             warn(&warning);
         }
         let texts = parameters.texts();
-        let mut texts = encode(&networks.encoders, &texts, request.emphasis, networks.wants, terms, &mut warn)?;
+        let negative = |index| parameters.prompts.is_negative(index);
+        let texts = (texts.as_slice(), &negative as &dyn Fn(usize) -> bool);
+        let mut texts = encode(&networks.encoders, texts, request.emphasis, networks.wants, terms, &mut warn)?;
         if request.negative.is_none() && model.zero_without_negative {
             for (index, text) in texts.iter_mut().enumerate() {
                 if parameters.prompts.is_negative(index) {

@@ -55,18 +55,21 @@ impl<'a> TextEncoder<'a> {
     pub(super) fn flops(&self, texts: &[&str], padded: bool) -> Result<(u64, usize)> {
         let (mut flops, mut most) = (0, 0);
         for text in texts {
-            let tokens = self.tokens(text, padded)?.ids.len();
+            let tokens = self.tokens(text, padded, true)?.ids.len();
             flops += self.part.prepared.flops(self.part.name(), &Self::sizes(tokens))?;
-            most = most.max(tokens);
+            most = most.max(self.tokenizer.kept(tokens));
         }
         Ok((flops, most))
     }
 
     /// The tokens of a text. A network that cannot be told of padding was trained with texts padded to full length; of
-    /// others the padding is part of what the denoiser takes if `padded` says so.
-    fn tokens(&self, text: &str, padded: bool) -> Result<Encoding> {
+    /// others the padding is part of what the denoiser takes if `padded` says so. What is not `wanted` is read without
+    /// an instruction before it.
+    fn tokens(&self, text: &str, padded: bool, wanted: bool) -> Result<Encoding> {
         let text = &self.text(text);
-        if self.takes_mask && !padded {
+        if self.tokenizer.instructs() && !wanted {
+            self.tokenizer.encode_bare(text)
+        } else if self.takes_mask && !padded {
             self.tokenizer.encode(text)
         } else {
             self.tokenizer.encode_padded(text, self.tokenizer.max_length())
@@ -177,10 +180,21 @@ fn run(function: &Function, encoding: &Encoding, state: &mut State, wish: &Wish)
     function.run_until(&inputs, state, wish)
 }
 
-/// Encodes texts with all encoders; encoders stand side by side in the width of the states.
+/// The states `[1, tokens, width]` of a text behind an instruction, without that: the first, and those from
+/// `resumes` on.
+fn without_instruction(states: &NDArray, resumes: usize) -> Result<NDArray> {
+    let [_, tokens, width] = states.shape() else { fail!(Internal, "states that are no matrix") };
+    let from = resumes.min(*tokens);
+    let rows = states.view::<f32>()?;
+    let kept: Vec<f32> = rows[..*width].iter().chain(&rows[from * width..]).copied().collect();
+    NDArray::new(&[1, 1 + tokens - from, *width], &kept)
+}
+
+/// Encodes texts with all encoders; encoders stand side by side in the width of the states. Those in `negative`, by
+/// number, are not wanted.
 pub(super) fn encode(
     encoders: &[TextEncoder<'_>],
-    texts: &[&str],
+    (texts, negative): (&[&str], &dyn Fn(usize) -> bool),
     emphasis: Emphasis,
     wants: Wants,
     terms: &Terms<'_>,
@@ -201,7 +215,8 @@ pub(super) fn encode(
             }
             continue;
         }
-        let encodings = texts.iter().map(|text| encoder.tokens(text, wants.padded())).collect::<Result<Vec<_>>>()?;
+        let tokens = |(index, text): (usize, &&str)| encoder.tokens(text, wants.padded(), !negative(index));
+        let encodings = texts.iter().enumerate().map(tokens).collect::<Result<Vec<_>>>()?;
         if let Some((text, _)) = texts.iter().zip(&encodings).find(|(_, encoding)| encoding.all_unknown) {
             fail!(Argument, "the model knows no word of the prompt {text:?}; describe it in words");
         }
@@ -213,7 +228,7 @@ pub(super) fn encode(
         }
         for encoding in &encodings {
             if position == 0 && encoding.truncated > 0 {
-                let read = encoding.ids.len();
+                let read = encoder.tokenizer.kept(encoding.ids.len());
                 warn(&format!(
                     "the model reads {read} tokens of the prompt; the last {} are left out",
                     encoding.truncated
@@ -221,9 +236,12 @@ pub(super) fn encode(
             }
         }
         let outputs = encoder.encode(&encodings, terms)?;
-        for ((row, encoding), mut outputs) in rows.iter_mut().zip(&encodings).zip(outputs) {
+        for (index, ((row, encoding), mut outputs)) in rows.iter_mut().zip(&encodings).zip(outputs).enumerate() {
+            let instructed = encoder.tokenizer.instructs() && !negative(index);
             if let Some(name) = reads.states {
-                row.states[place] = Some(outputs.take(name)?);
+                let states = outputs.take(name)?;
+                row.states[place] =
+                    Some(if instructed { without_instruction(&states, encoder.tokenizer.resumes())? } else { states });
             }
             if let Some(name) = reads.pooled {
                 row.pooled[place] = Some(outputs.take(name)?);
@@ -232,7 +250,8 @@ pub(super) fn encode(
                 row.pooled[place] = row.pooled[place].as_ref().map(scaled_to_unit_variance).transpose()?;
             }
             if wants.class_labels || wants.masked() {
-                row.mask = Some(encoding.attention_mask());
+                let mask = encoding.attention_mask();
+                row.mask = Some(if instructed { vec![1; encoder.tokenizer.kept(mask.len())] } else { mask });
             }
         }
     }

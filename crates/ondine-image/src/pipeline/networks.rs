@@ -116,7 +116,7 @@ impl<'a> Networks<'a> {
         for encoder in &self.encoders {
             stages.push(encoder.plan(read(encoder))?);
         }
-        let read = self.encoders.iter().map(|encoder| (encoder.place, read(encoder)));
+        let read = self.encoders.iter().map(|encoder| (encoder.place, encoder.tokenizer.kept(read(encoder))));
         let tokens = self.wants.tokens(read, parameters.pieces);
         if let Some(encoder) = &self.image_encoder {
             let plans = self.picture_plans(encoder, parameters)?;

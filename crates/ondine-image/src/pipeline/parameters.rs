@@ -277,7 +277,8 @@ impl Parameters {
 /// Layers at the end of text encoders whose states are not the text. Of networks that know the picture's size, or join
 /// the texts of several encoders, the text is the states before the last layer, which others count as 2.
 fn skipped(model: &TextToImage, request: &Request) -> Result<usize> {
-    if let (TextLayout::Chat { .. }, Some(_)) = (model.facts.text, request.clip_skip) {
+    let chats = matches!(model.facts.text, TextLayout::Chat { .. } | TextLayout::Instructed { .. });
+    if chats && request.clip_skip.is_some() {
         fail!(Argument, "clip-skip is for text encoders of CLIP, and this model's is a language model: leave it out");
     }
     let before_last = model.facts.text_and_sizes || matches!(model.facts.text, TextLayout::Joined { .. });
@@ -431,7 +432,7 @@ fn edit(model: &TextToImage, request: &Request, scheduler: &SchedulerConfig, ste
     let strength = request.strength.unwrap_or(if init.mask.is_some() { 1.0 } else { 0.8 });
     let drawn = if model.beside == Beside::Picture { 1.0 } else { strength };
     // The pipelines of flow models round up.
-    let up = matches!(scheduler.class, SchedulerClass::FlowEuler | SchedulerClass::FlowHeun);
+    let up = scheduler.class.is_flow();
     let (total, kept) = request.like.map(Tool::edit_steps).unwrap_or_default().of(steps, drawn, up)?;
     if total != steps && scheduler.timesteps.is_some() {
         fail!(Argument, "--timesteps say where the steps are, and --like asks for others; give one of them");
@@ -461,7 +462,7 @@ fn size(model: &TextToImage, request: &Request) -> Result<Size> {
 /// The scheduler, how many steps it takes, and whether it is made for few.
 fn steps(model: &TextToImage, request: &Request) -> Result<(SchedulerConfig, usize, bool)> {
     let scheduler = scheduler(model, request)?;
-    let few = matches!(scheduler.class, SchedulerClass::Lcm | SchedulerClass::Tcd);
+    let few = matches!(scheduler.class, SchedulerClass::Lcm | SchedulerClass::Tcd | SchedulerClass::Scm);
     let given = request.timesteps.as_ref().map(Vec::len);
     let of_preset = request.preset.map(|preset| preset.steps);
     let usual = model.facts.flow.map_or(if few { 4 } else { 20 }, |flow| flow.steps);
@@ -486,7 +487,9 @@ fn scheduler(model: &TextToImage, request: &Request) -> Result<SchedulerConfig> 
         scheduler = scheduler.with_sampler(name)?;
     }
     if model.facts.flow.is_some() {
-        scheduler = on_flow(&scheduler)?;
+        scheduler = scheduler.on_flow()?;
+    } else if scheduler.is_on_flow() {
+        fail!(Argument, "{} is for models of rectified flow, which this is none of; choose another", scheduler.class);
     }
     // The schedule of a preset is that of its sampler.
     let usual = preset.filter(|_| request.sampler.is_none()).and_then(|preset| preset.schedule);
@@ -504,16 +507,6 @@ fn scheduler(model: &TextToImage, request: &Request) -> Result<SchedulerConfig> 
         );
     }
     Ok(scheduler)
-}
-
-/// The sampler of the same name on rectified flow.
-fn on_flow(scheduler: &SchedulerConfig) -> Result<SchedulerConfig> {
-    match scheduler.class {
-        SchedulerClass::FlowEuler | SchedulerClass::FlowHeun => Ok(scheduler.clone()),
-        SchedulerClass::Euler => scheduler.with_class(SchedulerClass::FlowEuler),
-        SchedulerClass::Heun => scheduler.with_class(SchedulerClass::FlowHeun),
-        other => fail!(Argument, "{other} does not draw with a model of rectified flow; choose euler or heun"),
-    }
 }
 
 /// What a sampler is told besides its config, of a picture of so many latents.

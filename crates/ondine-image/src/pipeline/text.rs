@@ -22,7 +22,7 @@ pub(super) fn limit(layout: TextLayout, place: usize) -> Option<usize> {
     match layout {
         TextLayout::Joined { tokens } if place == 2 => Some(tokens),
         TextLayout::Last { tokens } if place == 1 => Some(tokens),
-        TextLayout::Chat { tokens, .. } => Some(tokens),
+        TextLayout::Chat { tokens, .. } | TextLayout::Instructed { tokens, .. } => Some(tokens),
         TextLayout::SideBySide | TextLayout::Joined { .. } | TextLayout::Last { .. } => None,
     }
 }
@@ -32,6 +32,7 @@ pub(super) fn limit(layout: TextLayout, place: usize) -> Option<usize> {
 pub(super) fn tokenizer(layout: TextLayout, source: &Source, folder: &str, most: usize) -> Result<Tokenizer> {
     match layout {
         TextLayout::Chat { around, .. } => Tokenizer::open_chat(source, folder, around, most),
+        TextLayout::Instructed { instruction, .. } => Tokenizer::open_instructed(source, folder, instruction, most),
         TextLayout::SideBySide | TextLayout::Joined { .. } | TextLayout::Last { .. } => {
             Tokenizer::open(source, folder, most)
         }
@@ -41,7 +42,7 @@ pub(super) fn tokenizer(layout: TextLayout, source: &Source, folder: &str, most:
 /// The states of a language model that the denoiser takes, if it takes some.
 pub(super) fn states(layout: TextLayout) -> Option<HiddenStates> {
     match layout {
-        TextLayout::Chat { states, .. } => Some(states),
+        TextLayout::Chat { states, .. } | TextLayout::Instructed { states, .. } => Some(states),
         TextLayout::SideBySide | TextLayout::Joined { .. } | TextLayout::Last { .. } => None,
     }
 }
@@ -133,9 +134,10 @@ impl Wants {
                 Reads { states: yields("penultimate"), pooled: yields("text_embeds") }
             }
             TextLayout::Last { .. } if place == 0 => Reads { states: None, pooled: yields("pooler_output") },
-            TextLayout::Joined { .. } | TextLayout::Last { .. } | TextLayout::Chat { .. } => {
-                Reads { states: last, pooled: None }
-            }
+            TextLayout::Joined { .. }
+            | TextLayout::Last { .. }
+            | TextLayout::Chat { .. }
+            | TextLayout::Instructed { .. } => Reads { states: last, pooled: None },
         }
     }
 
@@ -148,7 +150,9 @@ impl Wants {
             TextLayout::SideBySide => read.iter().map(|(_, tokens)| *tokens).max().unwrap_or(1) * pieces,
             TextLayout::Joined { tokens } => largest(true).unwrap_or(1) * pieces + tokens,
             TextLayout::Last { tokens } | TextLayout::Chat { tokens, padded: true, .. } => tokens,
-            TextLayout::Chat { .. } => read.iter().map(|(_, tokens)| *tokens).max().unwrap_or(1),
+            TextLayout::Chat { .. } | TextLayout::Instructed { .. } => {
+                read.iter().map(|(_, tokens)| *tokens).max().unwrap_or(1)
+            }
         }
     }
 
@@ -164,7 +168,7 @@ impl Wants {
         let missing = |place: usize| !encoders.iter().any(|(of, _)| *of == place);
         match self.layout {
             TextLayout::SideBySide => Ok(()),
-            TextLayout::Chat { .. } => match encoders {
+            TextLayout::Chat { .. } | TextLayout::Instructed { .. } => match encoders {
                 [] => fail!(Missing, "the model has no text encoder; give one with --text-encoder PATH"),
                 [(place, _)] if states(*place) == Some(wanted) => Ok(()),
                 [(place, _)] => {
@@ -243,7 +247,7 @@ impl Wants {
                 let pooled = pooled.into_iter().flatten().next_back();
                 Ok(Conditioning { hidden, mask, pooled })
             }
-            TextLayout::Last { .. } | TextLayout::Chat { .. } => {
+            TextLayout::Last { .. } | TextLayout::Chat { .. } | TextLayout::Instructed { .. } => {
                 let hidden = [first, second, third].into_iter().flatten().next_back();
                 Ok(Conditioning { hidden, mask, pooled: pooled.into_iter().flatten().next() })
             }

@@ -65,7 +65,7 @@ impl EdmForm {
         let out = sigma * data / square.sqrt();
         match self.prediction {
             Prediction::Epsilon => data * data / square * x + out * output,
-            Prediction::Velocity => data * data / square * x - out * output,
+            Prediction::Velocity | Prediction::Flow => data * data / square * x - out * output,
             Prediction::Sample => output,
         }
     }

@@ -14,8 +14,8 @@ use crate::{
     schedule::{Levels, SchedulerConfig, SigmaSchedule, linspace, remake},
 };
 
-/// What both share.
-pub(super) struct FlowForm(Levels);
+/// What all of them share.
+pub(super) struct FlowForm(pub(super) Levels);
 
 impl Form for FlowForm {
     fn timesteps(&self) -> &[f32] {
@@ -31,8 +31,7 @@ impl Form for FlowForm {
     }
 
     fn noise_level(&self, call: usize) -> NoiseLevel {
-        let sigma = self.0.sigmas[call.min(self.0.timesteps.len() - 1)];
-        NoiseLevel { signal: 1.0 - sigma, noise: sigma }
+        NoiseLevel::of_flow(self.0.sigmas[call.min(self.0.timesteps.len() - 1)])
     }
 }
 

@@ -20,6 +20,11 @@ impl NoiseLevel {
         Self { signal: alpha_bar.sqrt(), noise: (1.0 - alpha_bar).sqrt() }
     }
 
+    /// The mixture of rectified flow, whose parts add up to 1.
+    pub(super) fn of_flow(sigma: f32) -> Self {
+        Self { signal: 1.0 - sigma, noise: sigma }
+    }
+
     /// The variance-preserving mixture whose noise is `sigma` times its signal.
     pub(super) fn of_sigma(sigma: f32) -> Self {
         let signal = 1.0 / (sigma * sigma + 1.0).sqrt();
@@ -37,6 +42,7 @@ impl NoiseLevel {
             Prediction::Epsilon => (x - self.noise * output) / self.signal,
             Prediction::Velocity => self.signal * x - self.noise * output,
             Prediction::Sample => output,
+            Prediction::Flow => x - self.noise * output,
         }
     }
 
@@ -46,6 +52,7 @@ impl NoiseLevel {
             Prediction::Epsilon => output,
             Prediction::Velocity => self.signal * output + self.noise * x,
             Prediction::Sample => (x - self.signal * output) / self.noise,
+            Prediction::Flow => x + self.signal * output,
         }
     }
 }
@@ -53,7 +60,7 @@ impl NoiseLevel {
 /// The clean latents that a model output stands for, in sigma form.
 pub(super) fn denoised(prediction: Prediction, sigma: f32, x: f32, output: f32) -> f32 {
     match prediction {
-        Prediction::Epsilon => x - sigma * output,
+        Prediction::Epsilon | Prediction::Flow => x - sigma * output,
         Prediction::Velocity => {
             let square = sigma * sigma + 1.0;
             output * (-sigma / square.sqrt()) + x / square

@@ -6,7 +6,7 @@ use ondine_graph::{Result, fail};
 
 use super::{edm::EdmForm, form::Form, level::NoiseLevel, rounded::ln};
 use crate::schedule::{
-    BetaSchedule, LevelRules, Levels, NoiseSchedule, Prediction, SchedulerConfig, SolverOptions, levels,
+    BetaSchedule, LevelRules, Levels, NoiseSchedule, Prediction, SchedulerConfig, SigmaSchedule, SolverOptions, levels,
     solver_timesteps,
 };
 
@@ -24,6 +24,9 @@ pub(super) struct Multistep {
 impl Multistep {
     /// `repeat_last` as in [`LevelRules`].
     pub(super) fn new(config: &SchedulerConfig, steps: usize, repeat_last: bool) -> Result<Self> {
+        if config.flow.solver {
+            return Self::flow(config, steps);
+        }
         let schedule = NoiseSchedule::for_sigmas(config);
         let last = last_timestep(&schedule, config.solver.lambda_min_clipped);
         let rules = LevelRules {
@@ -42,6 +45,29 @@ impl Multistep {
         }
         Ok(Self {
             levels,
+            prediction: config.prediction,
+            edm: None,
+            options: config.solver.clone(),
+            history: VecDeque::with_capacity(config.solver.order + 1),
+        })
+    }
+
+    /// On the levels of rectified flow: even from 1 down to that of one timestep, then shifted, the lowest left out.
+    fn flow(config: &SchedulerConfig, steps: usize) -> Result<Self> {
+        if config.sigma_schedule != SigmaSchedule::Table {
+            fail!(Argument, "the levels of rectified flow follow no curve in {}; leave the schedule out", config.class);
+        }
+        let (total, shift) = (config.train_timesteps as f64, config.flow.shift);
+        let level = |i: usize| {
+            let sigma = 1.0 - 1.0 / total;
+            let sigma = sigma * (steps - i) as f64 / steps as f64;
+            shift * sigma / (1.0 + (shift - 1.0) * sigma)
+        };
+        let sigmas: Vec<f64> = (0..steps).map(level).collect();
+        let timesteps = sigmas.iter().map(|sigma| (sigma * total).trunc() as f32).collect();
+        let sigmas = sigmas.into_iter().chain([0.0]).map(|sigma| sigma as f32).collect();
+        Ok(Self {
+            levels: Levels { timesteps, sigmas },
             prediction: config.prediction,
             edm: None,
             options: config.solver.clone(),
@@ -71,6 +97,7 @@ impl Multistep {
         let sigma = sigmas.get(call).or(sigmas.last()).copied().unwrap_or_default();
         match self.edm {
             Some(_) => NoiseLevel { signal: 1.0, noise: sigma },
+            None if self.prediction == Prediction::Flow => NoiseLevel::of_flow(sigma),
             None => NoiseLevel::of_sigma(sigma),
         }
     }

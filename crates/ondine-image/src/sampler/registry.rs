@@ -75,7 +75,7 @@ const HEUN: (&str, ConfigValue) = ("solver_type", ConfigValue::Word("heun"));
 const ORDER_2: (&str, ConfigValue) = ("solver_order", ConfigValue::Count(2));
 const ORDER_3: (&str, ConfigValue) = ("solver_order", ConfigValue::Count(3));
 
-static SAMPLERS: [SamplerEntry; 22] = {
+static SAMPLERS: [SamplerEntry; 23] = {
     use SchedulerClass as C;
     use SigmaSchedule::{Exponential, Karras};
     let dpm = C::DpmMultistep;
@@ -136,6 +136,7 @@ static SAMPLERS: [SamplerEntry; 22] = {
         entry("lcm", "LCM", &[], C::Lcm),
         entry("tcd", "TCD", &[], C::Tcd),
         entry("flow-euler", "Flow Euler", &["euler_flow", "flow_match_euler"], C::FlowEuler),
+        entry("scm", "SCM", &[], C::Scm),
     ]
 };
 

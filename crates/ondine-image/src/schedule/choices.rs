@@ -13,17 +13,22 @@ pub enum Prediction {
     Velocity,
     /// The clean latents `x0`.
     Sample,
+    /// The way `noise - x0` along `(1 - sigma) * x0 + sigma * noise` (Liu et al. 2023), of solvers on its levels.
+    Flow,
 }
 
 impl Prediction {
-    /// All of them by their names in diffusers.
+    /// The name of [`Prediction::Flow`] in diffusers.
+    pub(crate) const FLOW: &'static str = "flow_prediction";
+
+    /// Those that may be asked for, by their names in diffusers.
     pub const NAMES: [(&'static str, Self); 3] =
         [("epsilon", Self::Epsilon), ("v_prediction", Self::Velocity), ("sample", Self::Sample)];
 
     /// Its name in diffusers.
     #[must_use]
     pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(_, prediction)| *prediction == self).map_or("", |(name, _)| name)
+        Self::NAMES.iter().find(|(_, prediction)| *prediction == self).map_or(Self::FLOW, |(name, _)| name)
     }
 }
 
@@ -164,6 +169,8 @@ pub struct EdmOptions {
 pub struct FlowOptions {
     /// `sigma -> shift * sigma / (1 + (shift - 1) * sigma)`.
     pub shift: f64,
+    /// A solver for other models runs on the levels of rectified flow.
+    pub solver: bool,
     /// The shift follows from a `mu` that the caller gives, from the picture's size.
     pub dynamic: bool,
     /// The shift is `mu` itself, not `exp(mu)`.

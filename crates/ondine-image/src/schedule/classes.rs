@@ -46,6 +46,8 @@ pub enum SchedulerClass {
     FlowEuler,
     /// Heun on rectified flow.
     FlowHeun,
+    /// Consistency models on rectified flow, which is written on a circle (Lu and Song 2024).
+    Scm,
 }
 
 /// What a class reads from its config and what it assumes where the config is silent.
@@ -112,7 +114,7 @@ const CONSISTENCY: &[&str] = &["original_inference_steps", "timestep_scaling"];
 const EDM: &[&str] = &["sigma_data", "sigma_schedule", "rho"];
 
 /// One row for each class, in the words of diffusers.
-static CLASSES: [ClassFacts; 19] = {
+static CLASSES: [ClassFacts; 20] = {
     use SchedulerClass as C;
     const fn of(class: SchedulerClass, name: &'static str, keys: &'static [&'static [&'static str]]) -> ClassFacts {
         ClassFacts::new(class, name, keys)
@@ -210,6 +212,8 @@ static CLASSES: [ClassFacts; 19] = {
             ],
         ),
         of(C::FlowHeun, "FlowMatchHeunDiscreteScheduler", &[&["shift"]]),
+        // The spread of the data, `sigma_data`, cancels out.
+        of(C::Scm, "SCMScheduler", &[]),
     ]
 };
 
@@ -277,6 +281,21 @@ impl SchedulerClass {
             Self::Euler | Self::EdmEuler => Some(Self::EdmEuler),
             Self::DpmMultistep | Self::EdmDpmMultistep => Some(Self::EdmDpmMultistep),
             _ => None,
+        }
+    }
+
+    /// Whether the class is for models of rectified flow alone.
+    #[must_use]
+    pub fn is_flow(self) -> bool {
+        matches!(self, Self::FlowEuler | Self::FlowHeun | Self::Scm)
+    }
+
+    /// The class of the same method on rectified flow, if there is one.
+    pub(crate) fn on_flow(self) -> Option<Self> {
+        match self {
+            Self::Euler => Some(Self::FlowEuler),
+            Self::Heun => Some(Self::FlowHeun),
+            flow => flow.is_flow().then_some(flow),
         }
     }
 

@@ -115,6 +115,27 @@ impl SchedulerConfig {
         Self::resolve(class, self.given.clone())
     }
 
+    /// The same method on rectified flow.
+    ///
+    /// # Errors
+    /// If it has no such form.
+    pub fn on_flow(&self) -> Result<Self> {
+        match self.class.on_flow() {
+            Some(class) if class == self.class => Ok(self.clone()),
+            Some(class) => self.with_class(class),
+            None if self.is_on_flow() => Ok(self.clone()),
+            None => {
+                fail!(Argument, "{} does not draw with a model of rectified flow; choose euler or heun", self.class)
+            }
+        }
+    }
+
+    /// True if it is for models of rectified flow alone.
+    #[must_use]
+    pub fn is_on_flow(&self) -> bool {
+        self.class.is_flow() || self.prediction == Prediction::Flow
+    }
+
     /// The same config with one more key given, as if the file had it.
     ///
     /// # Errors

@@ -120,6 +120,22 @@ impl<'a> Keys<'a> {
 
     pub(super) fn prediction(&self) -> Result<Prediction> {
         let facts = self.facts;
+        // The second is a name for the same way, on a circle.
+        let named = self.text("prediction_type")?.is_some_and(|name| [Prediction::FLOW, "trigflow"].contains(&name));
+        if named && facts.class.on_flow().is_none() && facts.class != SchedulerClass::DpmMultistep {
+            fail!(
+                Argument,
+                "{} does not draw with a model of rectified flow; choose euler, heun or dpm++-2m",
+                facts.name
+            );
+        }
+        match (named, self.flag("use_flow_sigmas", false)?) {
+            (true, true) => return Ok(Prediction::Flow),
+            (true, false) if !facts.takes("use_flow_sigmas") => return Ok(Prediction::Flow),
+            (true, false) => fail!(Unsupported, "prediction_type \"flow_prediction\" goes with use_flow_sigmas = true"),
+            (false, true) => fail!(Unsupported, "use_flow_sigmas goes with prediction_type = \"flow_prediction\""),
+            (false, false) => {}
+        }
         let known = if facts.sample_prediction { &Prediction::NAMES[..] } else { &Prediction::NAMES[..2] };
         self.choice("prediction_type", "epsilon", known).at(|| facts.name)
     }
@@ -175,9 +191,18 @@ impl<'a> Keys<'a> {
             return Err(self.wrong("max_image_seq_len", "give more than base_image_seq_len"));
         }
         let by_size = [(few, self.number("base_shift", 0.5)?), (many, self.number("max_shift", 1.15)?)];
-        let flow = matches!(self.facts.class, SchedulerClass::FlowEuler | SchedulerClass::FlowHeun);
+        let flow = self.facts.class.is_flow();
+        let solver = self.flag("use_flow_sigmas", false)?;
+        if solver && self.flag("use_dynamic_shifting", false)? {
+            fail!(Unsupported, "use_dynamic_shifting beside use_flow_sigmas is not supported; give flow_shift");
+        }
+        // A model that is given another class keeps its shift.
+        let other =
+            self.given.get("flow_shift").and_then(Value::as_f64).filter(|shift| shift.is_finite() && *shift > 0.0);
+        let own = self.positive(if solver { "flow_shift" } else { "shift" })?;
         Ok(FlowOptions {
-            shift: self.positive("shift")?.unwrap_or(1.0),
+            solver,
+            shift: own.or(other.filter(|_| flow)).unwrap_or(1.0),
             dynamic: self.flag("use_dynamic_shifting", false)?,
             linear: flow && self.choice("time_shift_type", "exponential", &SHIFTS)?,
             by_size,
@@ -230,7 +255,7 @@ impl<'a> Keys<'a> {
     pub(super) fn refuse_unsupported(&self) -> Result<()> {
         const FLAGS: [(&str, &str); 7] = [
             ("thresholding", "dynamic thresholding serves pixel-space models; use clip_sample"),
-            ("use_flow_sigmas", "use FlowMatchEulerDiscreteScheduler for flow models"),
+            ("use_flow_sigmas", "use DPMSolverMultistepScheduler or FlowMatchEulerDiscreteScheduler for flow models"),
             ("use_lu_lambdas", "use use_karras_sigmas"),
             ("invert_sigmas", "leave it out"),
             ("stochastic_sampling", "leave it out"),
@@ -238,7 +263,8 @@ impl<'a> Keys<'a> {
             ("solver_p", "leave it out"),
         ];
         for (key, advice) in FLAGS {
-            if self.get(key).is_some_and(|value| *value != Value::Bool(false)) {
+            let carried = key == "use_flow_sigmas" && self.facts.class == SchedulerClass::DpmMultistep;
+            if !carried && self.get(key).is_some_and(|value| *value != Value::Bool(false)) {
                 fail!(Unsupported, "{key} is not supported; {advice}");
             }
         }

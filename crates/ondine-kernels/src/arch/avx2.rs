@@ -79,12 +79,6 @@ impl CodeVector for F32x8 {
     }
 
     #[inline(always)]
-    unsafe fn load_signed_bytes(from: *const i8) -> Self {
-        // SAFETY: as the trait says.
-        unsafe { Self(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())))) }
-    }
-
-    #[inline(always)]
     fn bytes<const BITS: u32>(self, part: u32) -> Self {
         let (mask, half) = byte_masks::<BITS>();
         // SAFETY: as the trait says.

@@ -78,12 +78,6 @@ impl CodeVector for F32x16 {
     }
 
     #[inline(always)]
-    unsafe fn load_signed_bytes(from: *const i8) -> Self {
-        // SAFETY: as the trait says.
-        unsafe { Self(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())))) }
-    }
-
-    #[inline(always)]
     fn bytes<const BITS: u32>(self, part: u32) -> Self {
         let (mask, half) = byte_masks::<BITS>();
         // SAFETY: as the trait says.

@@ -108,12 +108,6 @@ impl CodeVector for F32x4 {
     }
 
     #[inline(always)]
-    unsafe fn load_signed_bytes(from: *const i8) -> Self {
-        // SAFETY: as the caller says.
-        Self(unsafe { from.cast::<[i8; 4]>().read() }.map(f32::from))
-    }
-
-    #[inline(always)]
     fn bytes<const BITS: u32>(self, part: u32) -> Self {
         let (mask, half) = byte_masks::<BITS>();
         self.map(|word| f32::from_bits(((word.to_bits() >> (part * BITS)) & mask as u32) ^ half as u32))

@@ -233,12 +233,6 @@ pub(crate) trait CodeVector: Vector {
     /// The address is valid for that.
     unsafe fn load_f16(from: *const u16) -> Self;
 
-    /// Reads `LANES` bytes with a sign as numbers.
-    ///
-    /// # Safety
-    /// The address is valid for that.
-    unsafe fn load_signed_bytes(from: *const i8) -> Self;
-
     /// The signed codes at bit `part * BITS` of each byte, each plus half of all codes: four bytes without a sign in
     /// each lane.
     fn bytes<const BITS: u32>(self, part: u32) -> Self;

@@ -183,7 +183,7 @@ impl CodedPanel {
         // SAFETY: as the caller says.
         unsafe {
             if STEPS {
-                V::load_signed_bytes(from.cast::<i8>().add(at)).mul(unit)
+                V::load_codes(from.cast::<i8>().add(at)).mul(unit)
             } else if self.numbers == GroupNumbers::F32 {
                 V::load(from.cast::<f32>().add(at))
             } else {

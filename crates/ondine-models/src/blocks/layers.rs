@@ -3,6 +3,7 @@
 use ondine_graph::{Conv2d, Dim, Op, Result, Value};
 
 use super::module::Module;
+use crate::config::divides;
 
 /// `torch.nn.Linear`: `[.., in]` to `[.., out]`.
 ///
@@ -17,9 +18,11 @@ pub fn linear(m: &mut Module<'_>, x: Value, out: usize, bias: bool) -> Result<Va
 /// `torch.nn.Conv2d` with a square `kernel`: `[b, h, w, in]` to `[b, h', w', out]`.
 ///
 /// # Errors
-/// If the shapes do not fit.
+/// If the shapes do not fit, or the groups do not divide the channels.
 pub fn conv2d(m: &mut Module<'_>, x: Value, [out, kernel]: [usize; 2], conv: Conv2d, bias: bool) -> Result<Value> {
-    let weight = m.tensor("weight", &[out, m.width(x)?, kernel, kernel])?;
+    let channels = m.width(x)?;
+    divides("groups", conv.groups, "the channels", channels)?;
+    let weight = m.tensor("weight", &[out, channels / conv.groups, kernel, kernel])?;
     let bias = if bias { Some(m.tensor("bias", &[out])?) } else { None };
     m.conv2d(x, weight, bias, conv)
 }
@@ -61,6 +64,16 @@ pub fn rms_norm(m: &mut Module<'_>, x: Value, eps: f32, offset: f32) -> Result<V
         weight = m.affine(weight, 1.0, offset)?;
     }
     m.push(Op::RmsNorm { eps }, &[x, weight])
+}
+
+/// As [`rms_norm`], with a bias (`RMSNorm` of diffusers).
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn rms_norm_with_bias(m: &mut Module<'_>, x: Value, eps: f32) -> Result<Value> {
+    let [weight, bias] = scale_and_shift(m, x)?;
+    let x = m.push(Op::RmsNorm { eps }, &[x, weight])?;
+    m.add(x, bias)
 }
 
 fn scale_and_shift(m: &mut Module<'_>, x: Value) -> Result<[Value; 2]> {

@@ -25,6 +25,11 @@ impl Names {
         self.0.push((from, to));
     }
 
+    /// As [`Names::prefix`], for each pair.
+    pub(super) fn prefixes(&mut self, pairs: &[(&str, &str)]) {
+        self.0.extend(pairs.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())));
+    }
+
     /// Gives all tensors their new names.
     pub(super) fn apply(&mut self, weights: &mut Weights) -> Result<()> {
         // Sorted, the names that fit are neighbours of the place where a name would stand.

@@ -56,6 +56,40 @@ impl Kind {
     }
 }
 
+/// Layers around the blocks of Stable Diffusion 3, and what they are in diffusers.
+pub(crate) const SD3_ENDS: [(&str, &str); 6] = [
+    ("x_embedder.proj.", "pos_embed.proj."),
+    ("t_embedder.mlp.0.", "time_text_embed.timestep_embedder.linear_1."),
+    ("t_embedder.mlp.2.", "time_text_embed.timestep_embedder.linear_2."),
+    ("y_embedder.mlp.0.", "time_text_embed.text_embedder.linear_1."),
+    ("y_embedder.mlp.2.", "time_text_embed.text_embedder.linear_2."),
+    ("final_layer.linear.", "proj_out."),
+];
+/// Layers around the blocks of `FLUX`.
+pub(crate) const FLUX_ENDS: [(&str, &str); 9] = [
+    ("img_in.", "x_embedder."),
+    ("txt_in.", "context_embedder."),
+    ("time_in.in_layer.", "time_text_embed.timestep_embedder.linear_1."),
+    ("time_in.out_layer.", "time_text_embed.timestep_embedder.linear_2."),
+    ("vector_in.in_layer.", "time_text_embed.text_embedder.linear_1."),
+    ("vector_in.out_layer.", "time_text_embed.text_embedder.linear_2."),
+    ("guidance_in.in_layer.", "time_text_embed.guidance_embedder.linear_1."),
+    ("guidance_in.out_layer.", "time_text_embed.guidance_embedder.linear_2."),
+    ("final_layer.linear.", "proj_out."),
+];
+/// Layers around the blocks of `FLUX.2`.
+pub(crate) const FLUX2_ENDS: [(&str, &str); 10] = [
+    ("img_in.", "x_embedder."),
+    ("txt_in.", "context_embedder."),
+    ("time_in.in_layer.", "time_guidance_embed.timestep_embedder.linear_1."),
+    ("time_in.out_layer.", "time_guidance_embed.timestep_embedder.linear_2."),
+    ("guidance_in.in_layer.", "time_guidance_embed.guidance_embedder.linear_1."),
+    ("guidance_in.out_layer.", "time_guidance_embed.guidance_embedder.linear_2."),
+    ("double_stream_modulation_img.lin.", "double_stream_modulation_img.linear."),
+    ("double_stream_modulation_txt.lin.", "double_stream_modulation_txt.linear."),
+    ("single_stream_modulation.lin.", "single_stream_modulation.linear."),
+    ("final_layer.linear.", "proj_out."),
+];
 /// Layers of a joint block of Stable Diffusion 3, and what they are in diffusers.
 pub(crate) const SD3_LAYERS: [(&str, &str); 9] = [
     ("x_block.attn.proj.", "attn.to_out.0."),
@@ -99,7 +133,7 @@ const SINGLE_NORMS: [(&str, &str); 2] =
     [("norm.query_norm.scale", "attn.norm_q.weight"), ("norm.key_norm.scale", "attn.norm_k.weight")];
 
 /// Layers of a block of `FLUX.2` with weights of their own for text and picture.
-const FLUX2_LAYERS: [(&str, &str); 6] = [
+pub(crate) const FLUX2_LAYERS: [(&str, &str); 6] = [
     ("img_attn.proj.", "attn.to_out.0."),
     ("txt_attn.proj.", "attn.to_add_out."),
     ("img_mlp.0.", "ff.linear_in."),
@@ -108,7 +142,8 @@ const FLUX2_LAYERS: [(&str, &str); 6] = [
     ("txt_mlp.2.", "ff_context.linear_out."),
 ];
 /// Layers of a block of `FLUX.2` with the same weights for both.
-const FLUX2_SINGLE_LAYERS: [(&str, &str); 2] = [("linear1.", "attn.to_qkv_mlp_proj."), ("linear2.", "attn.to_out.")];
+pub(crate) const FLUX2_SINGLE_LAYERS: [(&str, &str); 2] =
+    [("linear1.", "attn.to_qkv_mlp_proj."), ("linear2.", "attn.to_out.")];
 
 /// The layer from which all blocks of FLUX.2 take their modulation.
 const SHARED_MODULATION: &str = "double_stream_modulation_img.lin.weight";
@@ -156,7 +191,10 @@ fn split_qkv(weights: &mut Weights, from: &str, to: &str, names: [&str; 3]) -> R
 const OWN: [&str; 3] = ["to_q", "to_k", "to_v"];
 const ADDED: [&str; 3] = ["add_q_proj", "add_k_proj", "add_v_proj"];
 
-/// The last norm yields shift before scale, and scale before shift in diffusers.
+/// The layer of the last norm, which yields shift before scale, and what it is in diffusers: scale before shift.
+pub(crate) const LAST_NORM: (&str, &str) = ("final_layer.adaLN_modulation.1", "norm_out.linear");
+
+/// A norm that yields shift before scale, and scale before shift in diffusers.
 fn swap(weights: &mut Weights, from: &str, to: &str) -> Result<()> {
     ENDS.iter().try_for_each(|end| swap_halves(weights, &format!("{from}.{end}"), &format!("{to}.{end}")))
 }
@@ -164,18 +202,9 @@ fn swap(weights: &mut Weights, from: &str, to: &str) -> Result<()> {
 fn sd3(weights: &mut Weights) -> Result<()> {
     let layers = count(weights, |i| format!("joint_blocks.{i}.x_block.attn.qkv.weight"));
     let mut names = Names::default();
-    for (from, to) in [
-        ("x_embedder.proj.", "pos_embed.proj."),
-        ("t_embedder.mlp.0.", "time_text_embed.timestep_embedder.linear_1."),
-        ("t_embedder.mlp.2.", "time_text_embed.timestep_embedder.linear_2."),
-        ("y_embedder.mlp.0.", "time_text_embed.text_embedder.linear_1."),
-        ("y_embedder.mlp.2.", "time_text_embed.text_embedder.linear_2."),
-        ("final_layer.linear.", "proj_out."),
-    ] {
-        names.prefix(from.to_owned(), to.to_owned());
-    }
+    names.prefixes(&SD3_ENDS);
     rename_with(weights, "pos_embed", "pos_embed.pos_embed")?;
-    swap(weights, "final_layer.adaLN_modulation.1", "norm_out.linear")?;
+    swap(weights, LAST_NORM.0, LAST_NORM.1)?;
     for i in 0..layers {
         let (own, text) = (format!("joint_blocks.{i}.x_block"), format!("joint_blocks.{i}.context_block"));
         let to = format!("transformer_blocks.{i}");
@@ -194,19 +223,7 @@ fn sd3(weights: &mut Weights) -> Result<()> {
 
 fn flux(weights: &mut Weights) -> Result<()> {
     let mut names = Names::default();
-    for (from, to) in [
-        ("img_in.", "x_embedder."),
-        ("txt_in.", "context_embedder."),
-        ("time_in.in_layer.", "time_text_embed.timestep_embedder.linear_1."),
-        ("time_in.out_layer.", "time_text_embed.timestep_embedder.linear_2."),
-        ("vector_in.in_layer.", "time_text_embed.text_embedder.linear_1."),
-        ("vector_in.out_layer.", "time_text_embed.text_embedder.linear_2."),
-        ("guidance_in.in_layer.", "time_text_embed.guidance_embedder.linear_1."),
-        ("guidance_in.out_layer.", "time_text_embed.guidance_embedder.linear_2."),
-        ("final_layer.linear.", "proj_out."),
-    ] {
-        names.prefix(from.to_owned(), to.to_owned());
-    }
+    names.prefixes(&FLUX_ENDS);
     for i in 0..singles(weights) {
         single(weights, &format!("single_blocks.{i}"), &format!("single_transformer_blocks.{i}"))?;
     }
@@ -215,20 +232,7 @@ fn flux(weights: &mut Weights) -> Result<()> {
 
 fn flux2(weights: &mut Weights) -> Result<()> {
     let mut names = Names::default();
-    for (from, to) in [
-        ("img_in.", "x_embedder."),
-        ("txt_in.", "context_embedder."),
-        ("time_in.in_layer.", "time_guidance_embed.timestep_embedder.linear_1."),
-        ("time_in.out_layer.", "time_guidance_embed.timestep_embedder.linear_2."),
-        ("guidance_in.in_layer.", "time_guidance_embed.guidance_embedder.linear_1."),
-        ("guidance_in.out_layer.", "time_guidance_embed.guidance_embedder.linear_2."),
-        ("double_stream_modulation_img.lin.", "double_stream_modulation_img.linear."),
-        ("double_stream_modulation_txt.lin.", "double_stream_modulation_txt.linear."),
-        ("single_stream_modulation.lin.", "single_stream_modulation.linear."),
-        ("final_layer.linear.", "proj_out."),
-    ] {
-        names.prefix(from.to_owned(), to.to_owned());
-    }
+    names.prefixes(&FLUX2_ENDS);
     streams(weights, names, &FLUX2_LAYERS, &FLUX2_SINGLE_LAYERS)
 }
 
@@ -245,7 +249,7 @@ fn streams(
     layers: &[(&str, &str)],
     single_layers: &[(&str, &str)],
 ) -> Result<()> {
-    swap(weights, "final_layer.adaLN_modulation.1", "norm_out.linear")?;
+    swap(weights, LAST_NORM.0, LAST_NORM.1)?;
     for i in 0..count(weights, |i| format!("double_blocks.{i}.img_attn.qkv.weight")) {
         let (from, to) = (format!("double_blocks.{i}"), format!("transformer_blocks.{i}"));
         split_qkv(weights, &format!("{from}.img_attn.qkv"), &format!("{to}.attn"), OWN)?;
@@ -397,7 +401,7 @@ mod tests {
     use ondine_graph::{DType, Tensor};
 
     use super::*;
-    use crate::Network;
+    use crate::{Network, lora::Adapter};
 
     fn weights(shapes: &[(&str, &[usize])]) -> Weights {
         let mut weights = Weights::default();
@@ -420,6 +424,23 @@ mod tests {
             [(format!("{path}.weight"), vec![*rows, *columns]), (format!("{path}.bias"), vec![*rows])]
         };
         shapes.iter().flat_map(of).collect()
+    }
+
+    /// Changes every layer of a network by an adapter under the first names, with projections that are one layer.
+    fn adapt(mut network: Network, first: &Weights) {
+        let mut shapes = Vec::new();
+        for path in first.paths() {
+            let (Some(module), [rows, columns]) = (path.strip_suffix(".weight"), &first.get(path).unwrap().shape[..])
+            else {
+                continue;
+            };
+            shapes.push((format!("diffusion_model.{module}.lora_A.weight"), vec![2, *columns]));
+            shapes.push((format!("diffusion_model.{module}.lora_B.weight"), vec![*rows, 2]));
+        }
+        let adapter = Adapter::of("a".to_owned(), all(&shapes, &[])).unwrap();
+        let applied = adapter.apply(&mut [("transformer", 1.0, &mut network)]).unwrap();
+        assert_eq!((applied.applied, applied.left), (shapes.len() / 2, Vec::new()));
+        network.asset(Default::default()).unwrap();
     }
 
     fn all(layers: &[(String, Vec<usize>)], others: &[(&str, &[usize])]) -> Weights {
@@ -468,10 +489,12 @@ mod tests {
         );
         assert_eq!(Kind::of(&weights), Some(Kind::Flux));
         assert!(takes_guidance(&weights) && Kind::is_original(&weights));
+        let first = weights.clone();
         let config = convert(&mut weights, Kind::Flux, None).unwrap();
         assert_eq!(config["axes_dims_rope"], json!([4, 14, 14]));
         assert!(Kind::of(&weights) == Some(Kind::Flux) && takes_guidance(&weights));
-        Network::of("memory", Kind::Flux.class(), config.to_string(), weights).unwrap();
+        let network = Network::of("memory", Kind::Flux.class(), config.to_string(), weights).unwrap();
+        adapt(network, &first);
     }
 
     #[test]
@@ -511,10 +534,12 @@ mod tests {
         let mut weights = weights(&shapes);
         assert_eq!(Kind::of(&weights), Some(Kind::Flux2));
         assert!(Kind::is_original(&weights));
+        let first = weights.clone();
         let config = convert(&mut weights, Kind::Flux2, None).unwrap();
         assert_eq!((&config["axes_dims_rope"], &config["mlp_ratio"]), (&json!([4, 4, 4, 4]), &json!(2.5)));
         assert!(Kind::of(&weights) == Some(Kind::Flux2) && !Kind::is_original(&weights));
-        Network::of("memory", Kind::Flux2.class(), config.to_string(), weights).unwrap();
+        let network = Network::of("memory", Kind::Flux2.class(), config.to_string(), weights).unwrap();
+        adapt(network, &first);
     }
 
     #[test]
@@ -553,10 +578,12 @@ mod tests {
         let shapes: Vec<(&str, &[usize])> = shapes.iter().map(|(path, shape)| (path.as_str(), &shape[..])).collect();
         let mut weights = weights(&shapes);
         assert!(Kind::of(&weights) == Some(Kind::ZImage) && Kind::is_original(&weights));
+        let first = weights.clone();
         let config = convert(&mut weights, Kind::ZImage, None).unwrap();
         assert_eq!((&config["axes_dims"], &config["n_heads"]), (&json!([4, 6, 6]), &json!(2)));
         assert!(Kind::of(&weights) == Some(Kind::ZImage) && !Kind::is_original(&weights));
-        Network::of("memory", Kind::ZImage.class(), config.to_string(), weights).unwrap();
+        let network = Network::of("memory", Kind::ZImage.class(), config.to_string(), weights).unwrap();
+        adapt(network, &first);
     }
 
     #[test]
@@ -604,9 +631,11 @@ mod tests {
             ("x_embedder.proj.bias", &[16]),
         ]);
         let mut weights = all(&block(0, false).chain(block(1, true)).chain(ends).collect::<Vec<_>>(), &others);
+        let first = weights.clone();
         let config = convert(&mut weights, Kind::Sd3, None).unwrap();
         assert_eq!((&config["dual_attention_layers"], &config["pos_embed_max_size"]), (&json!([0]), &json!(5)));
-        Network::of("memory", Kind::Sd3.class(), config.to_string(), weights).unwrap();
+        let network = Network::of("memory", Kind::Sd3.class(), config.to_string(), weights).unwrap();
+        adapt(network, &first);
     }
 
     #[test]

@@ -6,9 +6,12 @@ use serde_json::{Value, json};
 use super::tensors::{Names, columns, count, shape, size_of, sizes, split_rows};
 
 /// Blocks by the places that they have.
-const BLOCKS: [&str; 3] = ["layers", "noise_refiner", "context_refiner"];
-/// Layers of a block, and what they are in diffusers.
-const LAYERS: [(&str, &str); 3] = [
+pub(crate) const BLOCKS: [&str; 3] = ["layers", "noise_refiner", "context_refiner"];
+/// Layers around the blocks, and what they are in diffusers.
+pub(crate) const ENDS: [(&str, &str); 2] =
+    [("x_embedder.", "all_x_embedder.2-1."), ("final_layer.", "all_final_layer.2-1.")];
+/// Layers of a block.
+pub(crate) const LAYERS: [(&str, &str); 3] = [
     ("attention.out.", "attention.to_out.0."),
     ("attention.q_norm.", "attention.norm_q."),
     ("attention.k_norm.", "attention.norm_k."),
@@ -24,9 +27,7 @@ fn blocks(weights: &Weights, place: &str) -> usize {
 /// Gives the tensors the names and forms that they have in diffusers.
 pub(super) fn convert(weights: &mut Weights) -> Result<()> {
     let mut names = Names::default();
-    for (from, to) in [("x_embedder.", "all_x_embedder.2-1."), ("final_layer.", "all_final_layer.2-1.")] {
-        names.prefix(from.to_owned(), to.to_owned());
-    }
+    names.prefixes(&ENDS);
     for place in BLOCKS {
         for i in 0..blocks(weights, place) {
             let block = format!("{place}.{i}");

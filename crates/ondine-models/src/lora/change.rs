@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use ondine_graph::{Binary, Graph, Reduce, Result, Unary, Value, Weights, fail, recipe::Recipe};
 
-use super::keys::{Factor, Part};
+use super::{
+    keys::{Factor, Part},
+    place::Rows,
+};
 use crate::network::Network;
 
 /// The tensors of a change, by the names of the file.
@@ -65,15 +68,15 @@ pub(super) enum Of<'c> {
 
 impl Of<'_> {
     /// The recipe of the changed tensor `path` of `network`, which is of `shape`; tensors of the adapter, which are in
-    /// `from`, go into the network's weights under names that begin with `prefix`. Of a change of several tensors,
-    /// whose rows are one after the other, `rows` are the first of this one and those of all.
+    /// `from`, go into the network's weights under names that begin with `prefix`. Of a change of more than this
+    /// tensor, or in another order, `rows` are its own.
     #[expect(clippy::too_many_arguments, reason = "all that a recipe is made of")]
     pub(super) fn recipe(
         self,
         network: &mut Network,
         path: &str,
         shape: &[usize],
-        rows: Option<(usize, usize)>,
+        rows: Option<&Rows>,
         from: &Weights,
         prefix: &str,
         share: f32,
@@ -100,8 +103,8 @@ struct Maker<'a> {
     graph: Graph,
     from: &'a Weights,
     prefix: &'a str,
-    /// The first row of the change that is this tensor's, and the rows of all, if it is not all.
-    rows: Option<(usize, usize)>,
+    /// The rows of the change that are this tensor's, if not all.
+    rows: Option<&'a Rows>,
     /// Tensors of the adapter that the graph reads: their names there, and in the network.
     taken: Vec<(String, String)>,
 }
@@ -186,14 +189,19 @@ impl Maker<'_> {
 
     /// What of a change is of a tensor of `shape`.
     fn own_rows(&mut self, change: Value, shape: &[usize]) -> Result<Value> {
-        let Some((start, all)) = self.rows else { return self.reshaped(change, shape) };
+        let Some(Rows { all, own }) = self.rows else { return self.reshaped(change, shape) };
         let given = self.shape(change);
-        let (count, size) = (shape.first().copied().unwrap_or(0), given.iter().product::<usize>());
+        let (all, size) = (*all, given.iter().product::<usize>());
         if all == 0 || size != shape.iter().skip(1).product::<usize>() * all {
             fail!(Shape, "it changes a weight of shape {given:?}, the model's has {all} rows of {shape:?}");
         }
         let change = self.reshaped(change, &[all, size / all])?;
-        let change = self.graph.slice(change, 0, start, start + count)?;
+        let parts: Result<Vec<Value>> =
+            own.iter().map(|rows| self.graph.slice(change, 0, rows.start, rows.end)).collect();
+        let change = match parts?[..] {
+            [one] => one,
+            ref several => self.graph.concat(several, 0)?,
+        };
         self.reshaped(change, shape)
     }
 
@@ -276,9 +284,9 @@ impl Maker<'_> {
     fn with_lengths(&mut self, weight: Value, shape: &[usize], magnitude: &str) -> Result<Value> {
         let mut magnitude = self.tensor(magnitude)?;
         let mut given = self.shape(magnitude);
-        if let Some((_, all)) = self.rows {
+        if let Some(Rows { all, .. }) = self.rows {
             // Lengths of columns are those of all rows together.
-            if given.iter().product::<usize>() != all {
+            if given.iter().product::<usize>() != *all {
                 fail!(Unsupported, "lengths {given:?} of columns through layers that are one in the adapter");
             }
             magnitude = self.own_rows(magnitude, &[shape[0]])?;

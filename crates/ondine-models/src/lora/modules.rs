@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ondine_graph::{Graph, Result};
 
-use super::keys::{Key, Target};
-use crate::{
-    checkpoint::transformer::{FLUX_LAYERS, SD3_LAYERS, SINGLE_LAYERS},
-    network::Network,
+use super::{
+    keys::{Key, Target},
+    original::first_names,
+    place::Place,
 };
+use crate::network::Network;
 
 /// The modules of one network.
 pub(super) struct Modules {
@@ -17,20 +18,6 @@ pub(super) struct Modules {
     by_name: BTreeMap<String, Vec<Place>>,
     /// Modules in the order in which the trainer of Ryu (2022) meets them.
     in_order: Vec<String>,
-}
-
-/// A module, and which rows of a change are its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) path: String,
-    /// The first of them, and the rows of the whole change; none if all are.
-    pub(super) rows: Option<(usize, usize)>,
-}
-
-impl Place {
-    fn whole(path: &str) -> Vec<Self> {
-        vec![Self { path: path.to_owned(), rows: None }]
-    }
 }
 
 /// The modules of a network that diffusers calls `name`.
@@ -55,8 +42,10 @@ pub(super) fn of(name: &str, network: &Network) -> Result<Modules> {
         if let Some(short) = path.strip_suffix(".to_out.0") {
             add(&format!("{short}.to_out"));
         }
-        if let Some(short) = path.strip_prefix("text_model.") {
-            add(short);
+        for cut in ["text_model.", "tran"] {
+            if let Some(short) = path.strip_prefix(cut) {
+                add(short);
+            }
         }
         for (own, ldm) in &other {
             if let Some(rest) = path.strip_prefix(own.as_str()) {
@@ -65,7 +54,7 @@ pub(super) fn of(name: &str, network: &Network) -> Result<Modules> {
         }
     }
     if target == Target::Unet {
-        for (name, places) in original_names(&paths, network) {
+        for (name, places) in first_names(&paths, network) {
             by_name.entry(name.replace('.', "_")).or_insert(places);
         }
     }
@@ -89,66 +78,6 @@ impl Modules {
 /// The modules of a graph that have a weight.
 fn modules(graph: &Graph) -> Vec<String> {
     graph.weights().iter().filter_map(|weight| weight.path.strip_suffix(".weight").map(str::to_owned)).collect()
-}
-
-/// The projections that are one layer, by the name of that: in the blocks of Stable Diffusion 3, of `FLUX`, and in its
-/// blocks with the same weights for text and picture.
-const FUSED: [&[(&str, &[&str])]; 3] = [
-    &[
-        ("x_block.attn.qkv", &["attn.to_q", "attn.to_k", "attn.to_v"]),
-        ("x_block.attn2.qkv", &["attn2.to_q", "attn2.to_k", "attn2.to_v"]),
-        ("context_block.attn.qkv", &["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"]),
-    ],
-    &[
-        ("img_attn.qkv", &["attn.to_q", "attn.to_k", "attn.to_v"]),
-        ("txt_attn.qkv", &["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"]),
-    ],
-    &[("linear1", &["attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"])],
-];
-
-/// A layer by its first name, and by that of diffusers.
-type Renamed = (&'static str, &'static str);
-
-/// The layers of transformers under their first names, those of several modules among them.
-fn original_names(paths: &BTreeSet<String>, network: &Network) -> Vec<(String, Vec<Place>)> {
-    let mut names = Vec::new();
-    let kinds: [(&str, &str, &[Renamed]); 3] = [
-        ("transformer_blocks", "joint_blocks", &SD3_LAYERS),
-        ("transformer_blocks", "double_blocks", &FLUX_LAYERS),
-        ("single_transformer_blocks", "single_blocks", &SINGLE_LAYERS),
-    ];
-    for ((own, first, layers), fused) in kinds.into_iter().zip(FUSED) {
-        let has = |i: usize| paths.contains(&format!("{own}.{i}.attn.to_q"));
-        for i in (0..).take_while(|i| has(*i)) {
-            for (layer, new) in layers {
-                let path = format!("{own}.{i}.{}", new.trim_end_matches('.'));
-                if paths.contains(&path) {
-                    names.push((format!("{first}.{i}.{}", layer.trim_end_matches('.')), Place::whole(&path)));
-                }
-            }
-            for (layer, parts) in fused {
-                let paths: Vec<String> = parts.iter().map(|part| format!("{own}.{i}.{part}")).collect();
-                if let Some(places) = stacked(network, paths) {
-                    names.push((format!("{first}.{i}.{layer}"), places));
-                }
-            }
-        }
-    }
-    names
-}
-
-/// Modules whose rows are one after the other in one layer, if all are there.
-fn stacked(network: &Network, paths: Vec<String>) -> Option<Vec<Place>> {
-    let rows: Option<Vec<usize>> =
-        paths.iter().map(|path| network.shape_of(&format!("{path}.weight"))?.first().copied()).collect();
-    let rows = rows?;
-    let (all, mut start) = (rows.iter().sum(), 0);
-    let place = |(path, rows)| {
-        let place = Place { path, rows: Some((start, all)) };
-        start += rows;
-        place
-    };
-    Some(paths.into_iter().zip(rows).map(place).collect())
 }
 
 /// Beginnings of names in diffusers, and in the programs that trained Stable Diffusion, whose blocks are numbered in

@@ -55,8 +55,7 @@ impl Tokenizer {
         let [pad] = vocabulary.encode(&pad, Controls::Meant)?[..] else {
             fail!(Missing, "{}: the padding {pad:?} is no token", source.describe(folder));
         };
-        let (cutter, written) = (Cutter::Pieces(Box::new(vocabulary)), Some(around));
-        Ok(Self { cutter, start: None, end: None, pad, written, max_length: limit, expansions: vec![], taught: vec![] })
+        Ok(Self { written: Some(around), ..Self::of(Cutter::Pieces(Box::new(vocabulary)), pad, limit) })
     }
 }
 

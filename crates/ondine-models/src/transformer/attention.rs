@@ -48,23 +48,24 @@ impl Sequence {
         let keys = &past + &tokens;
         let positions = m.push(Op::Range { start: past, step: 1, count: tokens.clone() }, &[])?;
         let states = Some(States { prefix: "", rows: context, places: positions, read: keys.clone(), kv });
-        let mut sequence = Self::at(m, config, tokens, keys, positions, states, Seen::All)?;
+        Self::at(m, config, tokens, keys, positions, states, Seen::All)?.with_masks(m, config)
+    }
+
+    /// With the masks that layers of a model add to scores which they compute as a matrix.
+    fn with_masks(mut self, m: &mut Module<'_>, config: &Config) -> Result<Self> {
         for layer in config.layers.iter().filter(|_| config.scores()) {
-            if !sequence.masks.iter().any(|(window, _)| *window == layer.window) {
-                let mask = sequence.mask(m, layer.window)?;
-                sequence.masks.push((layer.window, mask));
+            if !self.masks.iter().any(|(window, _)| *window == layer.window) {
+                let mask = self.mask(m, layer.window)?;
+                self.masks.push((layer.window, mask));
             }
         }
-        Ok(sequence)
+        Ok(self)
     }
 
     /// A whole text of which nothing is kept; tokens are not seen where `seen` `[1, tokens]` is false.
     pub(super) fn whole(m: &mut Module<'_>, config: &Config, tokens: Dim, seen: Value) -> Result<Self> {
-        if config.scores() {
-            fail!(Unsupported, "a text encoder with soft caps or sinks in its attention is not supported");
-        }
         let positions = m.push(Op::Range { start: 0.into(), step: 1, count: tokens.clone() }, &[])?;
-        Self::at(m, config, tokens.clone(), tokens, positions, None, Seen::Some(seen))
+        Self::at(m, config, tokens.clone(), tokens, positions, None, Seen::Some(seen))?.with_masks(m, config)
     }
 
     /// One token each of several sequences, `context` rows of the states for each.
@@ -98,7 +99,8 @@ impl Sequence {
         Ok(Self { tokens, keys, positions, states, seen, rotaries, masks: Vec::new() })
     }
 
-    /// 0 where a token sees a key: itself and those before it, of which a window takes the last; else minus infinity.
+    /// 0 where a token sees a key: itself and those before it that are seen at all, of which a window takes the last;
+    /// else minus infinity.
     fn mask(&self, m: &mut Module<'_>, window: Option<usize>) -> Result<Value> {
         let keys = m.push(Op::Range { start: 0.into(), step: 1, count: self.keys.clone() }, &[])?;
         let keys = m.reshape(keys, vec![1.into(), self.keys.clone()])?;
@@ -111,7 +113,10 @@ impl Sequence {
             hidden = m.binary(Binary::Or, hidden, past)?;
         }
         let (none, all) = (m.scalar(0.0), m.scalar(f32::NEG_INFINITY));
-        let mask = m.push(Op::Select, &[hidden, all, none])?;
+        let mut mask = m.push(Op::Select, &[hidden, all, none])?;
+        if let Seen::Some(seen) = self.seen {
+            mask = m.push(Op::Select, &[seen, mask, all])?;
+        }
         m.reshape(mask, vec![1.into(), 1.into(), self.tokens.clone(), self.keys.clone()])
     }
 

@@ -18,7 +18,7 @@ use crate::{
 /// which the first is none. Output: `last_hidden_state` `[1, tokens, states * hidden_size]`, the states side by side.
 ///
 /// # Errors
-/// If the config is absurd, has no such layers, or changes scores before softmax.
+/// If the config is absurd or has no such layers.
 pub fn build(config: &Config, states: HiddenStates) -> Result<Graph> {
     config.check()?;
     let wanted = states.indices(config.layers.len())?;

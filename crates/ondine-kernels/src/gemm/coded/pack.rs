@@ -29,7 +29,8 @@ pub struct CodedSource<'a> {
 /// Packs weights in few bits for one tier.
 ///
 /// # Panics
-/// If a slice does not have the length that the shape demands, or `out` is not aligned to [`PACKED_ALIGN`](crate::PACKED_ALIGN).
+/// If a slice does not have the length that the shape demands, or `out` is not aligned to
+/// [`PACKED_ALIGN`](crate::PACKED_ALIGN).
 pub fn pack_coded(cpu: &Cpu, shape: &CodedShape, source: &CodedSource<'_>, out: &mut [u8]) {
     let (tile, places) = (cpu.tile(), shape.places(cpu.tile()));
     let Places { layout, groups, .. } = places;
