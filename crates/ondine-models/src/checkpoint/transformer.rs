@@ -426,6 +426,12 @@ mod tests {
         shapes.iter().flat_map(of).collect()
     }
 
+    /// The two factors of a change of a layer.
+    fn factors(module: &str, rows: usize, columns: usize) -> [(String, Vec<usize>); 2] {
+        let name = |factor: &str| format!("diffusion_model.{module}.lora_{factor}.weight");
+        [(name("A"), vec![2, columns]), (name("B"), vec![rows, 2])]
+    }
+
     /// Changes every layer of a network by an adapter under the first names, with projections that are one layer.
     fn adapt(mut network: Network, first: &Weights) {
         let mut shapes = Vec::new();
@@ -434,8 +440,7 @@ mod tests {
             else {
                 continue;
             };
-            shapes.push((format!("diffusion_model.{module}.lora_A.weight"), vec![2, *columns]));
-            shapes.push((format!("diffusion_model.{module}.lora_B.weight"), vec![*rows, 2]));
+            shapes.extend(factors(module, *rows, *columns));
         }
         let adapter = Adapter::of("a".to_owned(), all(&shapes, &[])).unwrap();
         let applied = adapter.apply(&mut [("transformer", 1.0, &mut network)]).unwrap();
@@ -583,6 +588,13 @@ mod tests {
         assert_eq!((&config["axes_dims"], &config["n_heads"]), (&json!([4, 6, 6]), &json!(2)));
         assert!(Kind::of(&weights) == Some(Kind::ZImage) && !Kind::is_original(&weights));
         let network = Network::of("memory", Kind::ZImage.class(), config.to_string(), weights).unwrap();
+        let block = "layers.0.attention";
+        let twice: Vec<_> = ["to_q", "to_k", "to_v"].map(|name| factors(&format!("{block}.{name}"), 32, 32)).concat();
+        let twice = [twice, factors(&format!("{block}.qkv"), 96, 32).to_vec()].concat();
+        let adapter = Adapter::of("twice".to_owned(), all(&twice, &[])).unwrap();
+        let applied = adapter.apply(&mut [("transformer", 1.0, &mut network.clone())]).unwrap();
+        assert_eq!((applied.applied, applied.total, applied.left.len()), (3, 4, 1));
+        assert!(applied.left[0].contains("attention_qkv`: other tensors"), "{:?}", applied.left);
         adapt(network, &first);
     }
 
