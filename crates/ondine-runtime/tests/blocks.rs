@@ -130,24 +130,44 @@ fn a_linear_layer_multiplies_codes_of_every_format() {
 }
 
 #[test]
-fn a_table_of_blocks_stays_as_it_is() {
+fn a_table_of_blocks_is_read_to_the_bit_and_lies_in_memory_once() {
     let mut random = Random(8);
     for block in Block::ALL {
-        let (rows, columns) = (9, 512);
+        let (rows, columns) = (80, 512);
         let bytes = blocks(block, rows, columns, &mut random);
-        let mut graph = Graph::new();
-        let indices = graph.input("i", DType::I64, [4]);
-        let table = graph.weight("w", &[rows, columns]).unwrap();
-        let y = graph.push(Op::Gather, &[table, indices]).unwrap();
-        graph.output("y", y);
-        let indices = NDArray::new(&[4], &[8_i64, 0, 3, 3]).unwrap();
-        let (got, taken) = run(graph, weights(block, [rows, columns], &bytes), Precision::F32, ("i", &indices));
-        assert_eq!(taken, bytes.len(), "{block}");
-        let row_bytes = bytes.len() / rows;
-        for (&index, got) in [8, 0, 3, 3].iter().zip(got.chunks_exact(columns)) {
-            let mut wanted = vec![0.0; columns];
-            block.decode(&bytes[index * row_bytes..][..row_bytes], &mut wanted);
-            assert_eq!(got, wanted, "{block}");
+        let mut numbers = vec![0.0; rows * columns];
+        for (row, out) in bytes.chunks_exact(bytes.len() / rows).zip(numbers.chunks_exact_mut(columns)) {
+            block.decode(row, out);
+        }
+        let places = NDArray::new(&[4], &[79_i64, 0, 3, 3]).unwrap();
+        for precision in [Precision::F32, Precision::A8] {
+            let table = |multiplied: bool| {
+                let mut graph = Graph::new();
+                let indices = graph.input("i", DType::I64, [4]);
+                let table = graph.weight("w", &[rows, columns]).unwrap();
+                let y = graph.push(Op::Gather, &[table, indices]).unwrap();
+                graph.output("y", y);
+                if multiplied {
+                    let logits = graph.push(Op::Linear(Epilogue::default()), &[y, table]).unwrap();
+                    graph.output("logits", logits);
+                }
+                run(graph, weights(block, [rows, columns], &bytes), precision, ("i", &places))
+            };
+            let ((got, alone), (again, taken)) = (table(false), table(true));
+            // Where products read 8 bits of 4, the table of the file stays beside them.
+            let twice = matches!(block, Block::IQ4_NL | Block::IQ4_XS | Block::MXFP4);
+            assert_eq!(taken > alone, twice, "{block}: {alone} bytes, {taken} with a head");
+            assert!(alone <= bytes.len() * 4 / 3, "{block}: {alone} bytes of {}", bytes.len());
+            for (&index, got) in [79, 0, 3, 3].iter().zip(got.chunks_exact(columns)) {
+                let wanted = &numbers[index * columns..][..columns];
+                // At a8 rows are rounded to bf16.
+                let same = |x: f32, y: f32| match precision {
+                    Precision::F32 => x == y,
+                    _ => (x - y).abs() <= y.abs() / 256.0,
+                };
+                assert!(got.iter().zip(wanted).all(|(&x, &y)| same(x, y)), "{block} {precision:?}");
+            }
+            assert_eq!(got, again, "{block}");
         }
     }
 }

@@ -4,7 +4,7 @@ use ondine_kernels::{CodeLevels, CodedShape, GroupNumbers};
 use serde::{Deserialize, Serialize};
 
 use ondine_graph::{
-    block::{Grid, Scales},
+    block::{Block, Grid, Scales},
     encoding::{self, Encoding},
 };
 
@@ -105,6 +105,14 @@ pub(super) fn coding(encoding: &Encoding, precision: Precision) -> Option<Coding
             Some(Coding { bits, group, levels, numbers })
         }
     }
+}
+
+/// True if codes of this block format hold its numbers exactly at every precision, and take little more room than the
+/// blocks: a table that is also multiplied with need not lie in memory twice.
+pub(super) fn lies_as_codes(block: Block) -> bool {
+    let Grid { bits, scales, .. } = block.grid();
+    let bits_in_file = u8::BITS as usize * block.bytes() / block.elements();
+    scales != Scales::F32 && bits as usize <= bits_in_file + 1
 }
 
 /// As [`coding`], of the matrices of a stack `[matrices, out, in]`: of block formats alone, whose blocks never reach

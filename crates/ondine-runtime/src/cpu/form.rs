@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use ondine_graph::{Epilogue, Error, ErrorKind, Op, Result, block::Block, encoding, fail};
 
 use super::{
-    coding::{Coding, Levels, coding, coding_of_stack, multiplies_codes, multiplies_in_groups},
+    coding::{Coding, Levels, coding, coding_of_stack, lies_as_codes, multiplies_codes, multiplies_in_groups},
     native::{CpuOp, Rows},
 };
 use crate::{
@@ -133,8 +133,10 @@ pub(crate) fn format(reader: &Reader<'_>) -> Result<Format> {
         (Op::Recurrent { .. }, 1) => Format::Panels { precision: Precision::F32, groups: 1, gate: false },
         (Op::Gather, 0) => {
             let coding = coding.filter(|coding| coding.levels != Levels::Rows8);
+            // Products of panels of 8 bits do not read codes.
+            let shared = |block| reader.options.precision != Precision::Int8 && lies_as_codes(block);
             match reader.encoding.map(|encoding| encoding.levels) {
-                Some(encoding::Levels::Blocks(block)) if shape.len() == 2 => Format::Blocks { block },
+                Some(encoding::Levels::Blocks(block)) if shape.len() == 2 && !shared(block) => Format::Blocks { block },
                 // As a head reads it, that multiplies with the same table.
                 _ => coding.map_or(Format::Plain, |coding| Format::Coded { coding, gate: false }),
             }
