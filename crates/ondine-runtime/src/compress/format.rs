@@ -9,7 +9,7 @@ use ondine_graph::{Error, Result, fail};
 pub enum Kind {
     /// At equal distances.
     Integer {
-        /// Of a code: 8, 4 or 2.
+        /// Of a code: 8, 6, 4 or 2.
         bits: u32,
         /// True if the middle code stands for 0; else a group has a code that does.
         symmetric: bool,
@@ -29,7 +29,7 @@ pub struct Format {
     /// How elements become codes.
     pub kind: Kind,
     /// Of integers, consecutive elements of a row with one scale; of palettes, rows with one table. By default a row
-    /// with 8 bits, 64 elements with 4, 32 with 2, and one table.
+    /// with 8 bits, 64 elements with 6 and 4, 32 with 2, and one table.
     pub group: Option<usize>,
     /// The rank of the correction that is kept beside the codes; 0 for none.
     pub low_rank: usize,
@@ -55,7 +55,7 @@ impl Format {
     pub(super) fn group_of(&self, columns: usize) -> usize {
         let default = match self.bits() {
             2 => 32,
-            4 => 64,
+            4 | 6 => 64,
             _ => columns,
         };
         self.group.unwrap_or(default).clamp(1, columns.max(1))
@@ -69,6 +69,7 @@ impl FromStr for Kind {
     fn from_str(text: &str) -> Result<Self> {
         Ok(match text {
             "int8" => Self::Integer { bits: 8, symmetric: false },
+            "int6" => Self::Integer { bits: 6, symmetric: false },
             "int4" => Self::Integer { bits: 4, symmetric: false },
             "int2" => Self::Integer { bits: 2, symmetric: false },
             "palette8" => Self::Palette { bits: 8 },
@@ -78,7 +79,8 @@ impl FromStr for Kind {
             "w8a8" => Self::Rows8,
             _ => fail!(
                 Unsupported,
-                "there is no format `{text}`; choose int8, int4, int2, palette8, palette6, palette4, palette2 or w8a8"
+                "there is no format `{text}`; choose int8, int6, int4, int2, palette8, palette6, palette4, palette2 or \
+                 w8a8"
             ),
         })
     }

@@ -48,7 +48,7 @@ fn read_back(coded: &Coded) -> Vec<f32> {
 
 fn format() -> impl Strategy<Value = Format> {
     let kind = prop_oneof![
-        (proptest::sample::select(vec![2_u32, 4, 8]), any::<bool>())
+        (proptest::sample::select(vec![2_u32, 4, 6, 8]), any::<bool>())
             .prop_map(|(bits, symmetric)| Kind::Integer { bits, symmetric }),
         proptest::sample::select(vec![2_u32, 4, 6, 8]).prop_map(|bits| Kind::Palette { bits }),
         Just(Kind::Rows8),
@@ -413,7 +413,8 @@ fn what_activations_lose_is_measured() {
 
 #[test]
 fn codes_go_through_folders_and_built_files() {
-    let formats = ["int8", "int4", "int2", "palette4", "palette6"].map(|name| Format::new(name.parse().unwrap()));
+    let formats =
+        ["int8", "int4", "int6", "int2", "palette4", "palette6"].map(|name| Format::new(name.parse().unwrap()));
     for format in formats.into_iter().chain([Format { low_rank: 3, ..formats[1] }]) {
         let name = format.to_string();
         let options = Options { format: Some(format), ..Options::default() };
@@ -446,8 +447,14 @@ fn tables_stay_codes_in_memory() {
     graph.output("y", rows);
     let asset = Asset::new("table", [("main", graph)], weights).unwrap();
     let ids = NDArray::new(&[5], &[89_i64, 0, 7, 7, 31]).unwrap();
-    for (name, group) in [("int8", None), ("int4", Some(16)), ("int2", Some(7)), ("palette4", None), ("palette6", None)]
-    {
+    for (name, group) in [
+        ("int8", None),
+        ("int6", Some(20)),
+        ("int4", Some(16)),
+        ("int2", Some(7)),
+        ("palette4", None),
+        ("palette6", None),
+    ] {
         let format = Format { group, ..Format::new(name.parse().unwrap()) };
         let (small, _) =
             compress(&asset, &Options { format: Some(format), ..Options::default() }, &device(), &silent).unwrap();

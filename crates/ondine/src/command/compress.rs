@@ -40,13 +40,13 @@ pub(super) struct Compress {
     #[arg(short, long, value_name = "FOLDER")]
     output: PathBuf,
 
-    /// Format: int8, int4, int2, palette8, palette6, palette4, palette2, w8a8 [default: int8, or a mix for --size,
-    /// --psnr]
+    /// Format: int8, int6, int4, int2, palette8, palette6, palette4, palette2, w8a8 [default: int8, or a mix for
+    /// --size, --psnr]
     #[arg(long, value_name = "FORMAT", value_parser = str::parse::<Kind>)]
     weights: Option<Kind>,
 
-    /// Weights of a row with one scale, or rows with one palette [default: a row (int8), 64 (int4), 32 (int2), all
-    /// rows]
+    /// Weights of a row with one scale, or rows with one palette [default: a row (int8), 64 (int6, int4), 32
+    /// (int2), all rows]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     group: Option<u32>,
 
