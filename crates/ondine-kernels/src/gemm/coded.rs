@@ -79,8 +79,9 @@ struct Places {
     zeros: usize,
     /// Of scales, and of minima.
     units: [usize; 2],
-    /// Groups of a super-block.
+    /// Groups of a super-block; one if there are no steps.
     steps: usize,
+    super_blocks: usize,
     table: usize,
     size: usize,
 }
@@ -158,6 +159,7 @@ impl CodedShape {
         let layout = Layout::new(&self.plain(), tile);
         let group = self.group.min(self.channels);
         let groups = self.channels.div_ceil(group);
+        let super_blocks = groups.div_ceil(steps);
         let group_words = self.words(group);
         let last = self.channels - (groups - 1) * group;
         let words = (groups - 1) * group_words + self.words(last);
@@ -167,13 +169,13 @@ impl CodedShape {
         let first = (zeros + numbers * self.zero_bytes()).next_multiple_of(size_of::<f16>());
         let count = match (self.numbers, self.levels) {
             (GroupNumbers::F16 | GroupNumbers::F32, _) | (_, CodeLevels::Table) => 0,
-            (GroupNumbers::Steps { .. }, _) => groups.div_ceil(steps) * layout.columns * size_of::<f16>(),
+            (GroupNumbers::Steps { .. }, _) => super_blocks * layout.columns * size_of::<f16>(),
         };
         let units = [first, first + count];
         let end = units[1] + if self.levels == CodeLevels::Minima { count } else { 0 };
         let table = end.next_multiple_of(PACKED_ALIGN);
         let size = table + if self.levels == CodeLevels::Table { TABLE * WORD } else { 0 };
-        Places { layout, groups, group_words, words, scales, zeros, units, steps, table, size }
+        Places { layout, groups, group_words, words, scales, zeros, units, steps, super_blocks, table, size }
     }
 
     /// What is taken off the codes when they are read as signed integers; the zero of symmetric ones, less this.
@@ -193,7 +195,7 @@ impl Places {
 
     /// Offsets of what the steps of a panel's scales and of its minima are multiplied with.
     fn panel_units(&self, panel: usize, width: usize) -> [usize; 2] {
-        self.units.map(|first| first + panel * width * self.groups.div_ceil(self.steps) * size_of::<f16>())
+        self.units.map(|first| first + panel * width * self.super_blocks * size_of::<f16>())
     }
 }
 

@@ -38,9 +38,7 @@ pub fn pack_coded(cpu: &Cpu, shape: &CodedShape, source: &CodedSource<'_>, out: 
     assert_eq!(source.codes.len(), shape.outputs * shape.channels, "codes of {shape:?}");
     assert_eq!(out.len(), places.size, "packed bytes of {shape:?}");
     let units = match shape.numbers {
-        GroupNumbers::Steps { .. } if shape.levels != CodeLevels::Table => {
-            shape.outputs * groups.div_ceil(places.steps)
-        }
+        GroupNumbers::Steps { .. } if shape.levels != CodeLevels::Table => shape.outputs * places.super_blocks,
         GroupNumbers::Steps { .. } | GroupNumbers::F16 | GroupNumbers::F32 => 0,
     };
     let wanted = match shape.levels {
@@ -107,7 +105,7 @@ impl Column<'_> {
 
     /// Writes scales, zeros or minima, and units to those offsets.
     fn put_numbers(&self, source: &CodedSource<'_>, offsets: [usize; 2], units: [usize; 2], out: &mut [u8]) {
-        let &Self { shape, places: &Places { groups, steps, .. }, row, count, lane } = self;
+        let &Self { shape, places: &Places { groups, super_blocks, .. }, row, count, lane } = self;
         let mut put = |offset: usize, index: usize, bytes: &[u8]| {
             out[offset + (index * count + lane) * bytes.len()..][..bytes.len()].copy_from_slice(bytes);
         };
@@ -126,8 +124,7 @@ impl Column<'_> {
                 put(zeros, group, &zero.to_ne_bytes());
             }
         }
-        let blocks = groups.div_ceil(steps);
-        for (block, units_of) in source.units.iter().skip(row * blocks).take(blocks).enumerate() {
+        for (block, units_of) in source.units.iter().skip(row * super_blocks).take(super_blocks).enumerate() {
             put(units[0], block, &half(units_of[0]));
             if shape.levels == CodeLevels::Minima {
                 put(units[1], block, &half(units_of[1]));

@@ -5,7 +5,7 @@ use half::f16;
 use super::{CodedShape, Places, TABLE, WORD, pack::six_bit_places};
 use crate::{
     cpu::Cpu,
-    gemm::decode::{CodeLevels, GroupNumbers, unit},
+    gemm::decode::{CodeLevels, GroupNumbers, SIX_BIT_WORDS, unit},
 };
 
 /// The numbers of one row of weights in few bits: `weights` is what [`pack_coded`](super::pack::pack_coded) wrote for
@@ -50,13 +50,15 @@ pub fn coded_row(cpu: &Cpu, shape: &CodedShape, weights: &[u8], row: usize, out:
         let (unit_codes, unit_words) = unit(shape.bits);
         for (index, out) in out.chunks_mut(unit_codes).enumerate() {
             let first = group * group_words + index * unit_words;
+            let mut words = [0; SIX_BIT_WORDS];
+            words.iter_mut().take(unit_words).enumerate().for_each(|(index, word)| *word = word_at(first + index));
             for (index, x) in out.iter_mut().enumerate() {
                 let code = match shape.bits {
                     6 => {
-                        let [low, high] = six_bit_places(index).map(|(word, bit)| word_at(first + word) >> bit);
+                        let [low, high] = six_bit_places(index).map(|(word, bit)| words[word] >> bit);
                         (low & 15 | (high & 3) << 4) as u8
                     }
-                    bits => shape.code(word_at(first) >> (index as u32 * bits)),
+                    bits => shape.code(words[0] >> (index as u32 * bits)),
                 };
                 *x = match shape.levels {
                     CodeLevels::Symmetric | CodeLevels::Zeros => scale * (f32::from(code) - zero),
