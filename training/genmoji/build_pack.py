@@ -3,7 +3,8 @@
 Those of the plain style also come with their opacity, so that scenes can be composed of them.
 
     mkdir sources && cd sources
-    for p in @lobehub/fluent-emoji-3d@1.1.0 @iconify-json/fluent-emoji-flat@1.2.6 @iconify-json/noto@1.2.9 \\
+    for p in @lobehub/fluent-emoji-3d@1.1.0 @iconify-json/fluent-emoji-flat@1.2.6 @iconify-json/fluent-emoji@1.2.7 \\
+             @iconify-json/noto@1.2.9 @iconify-json/noto-v1@1.2.5 @iconify-json/streamline-emojis@1.2.4 \\
              @iconify-json/twemoji@1.2.5 @iconify-json/emojione@1.2.3 @iconify-json/fxemoji@1.2.2 \\
              emojibase-data@17.0.0 emojilib@4.0.3 cldr-annotations-full@48.2.0; do
         d=${p##*/}; d=${d%@*}; mkdir $d && tar xzf "$(npm pack $p)" -C $d --strip-components 1
@@ -28,10 +29,13 @@ HERE = Path(__file__).parent
 SIDE, MARGIN = 128, 4
 STYLES = {  # style word: package, part of its skin-tone variants that is kept
     "fluent-3d": ("fluent-emoji-3d", 0.35),
-    "fluent-flat": ("fluent-emoji-flat", 0.2),
-    "noto": ("noto", 0.35),
-    "twemoji": ("twemoji", 0.2),
+    "fluent-flat": ("fluent-emoji-flat", 0.1),
+    "fluent-color": ("fluent-emoji", 0.1),
+    "noto": ("noto", 0.15),
+    "old-noto": ("noto-v1", 0.0),
+    "twemoji": ("twemoji", 0.1),
     "emojione": ("emojione", 0.0),
+    "streamline": ("streamline-emojis", 0.0),
     "fx": ("fxemoji", 0.0),
 }
 GROUPS = (
@@ -127,7 +131,8 @@ def vector_set(folder, table):
         named = [(key(code), name) for code, name in chars.items()]
     else:
         names = [*icons["icons"], *icons.get("aliases", {})]
-        named = [(table[letters(name)], name) for name in names if letters(name) in table]
+        plain = {name: letters(name.removesuffix("-1")) for name in names}
+        named = [(table[plain[name]], name) for name in names if plain[name] in table]
 
     def render(name):
         text = drawing(icons, name)

@@ -8,8 +8,8 @@ import time
 
 import numpy as np
 import torch
-from pack import boxes, describe, read_cut_outs, read_pack, share, to_signed
-from recolour import own_colour, vivid
+from pack import ALONE, boxes, describe, read_cut_outs, read_pack, share, to_signed
+from recolour import clay_order, moulded, own_colour, vivid
 from scenes import Composer, Painter, read_words, to_arrays
 from text import TextEncoder, read_tokenizer, sentence
 
@@ -45,8 +45,28 @@ def make_composer(pictures, opacity, records, seed=0):
 
 def common_words(records):
     """The words of all emoji names, keywords and other names."""
-    found = {word for r in records if r["style"] != "clipart" for text in (r["name"], *r["tags"]) for word in text.lower().split()}
+    found = {word for r in records if r["style"] not in ALONE for text in (r["name"], *r["tags"]) for word in text.lower().split()}
     return found | {word for _, names in read_words().values() for text in names for word in text.split()}
+
+
+def mould(pictures, records, held):
+    """Every silhouette twice: in a colour of its own, and in another one which its name then says; in none that would make it a `held` name."""
+    flat = [n for n, r in enumerate(records) if r["style"] == "silhouette"]
+    if not flat:
+        return pictures, records
+    barred = [set(name.lower().replace("-", " ").split()) for name in held]
+
+    def clays(name):
+        words = {*name.split(), *(word.removesuffix("s") for word in name.split())}
+        near = set().union(*(b for b in barred if b & words))
+        return [c for c in clay_order(name) if c not in near]
+
+    names = [records[n]["name"] for n in flat]
+    plain, told = zip(*((order[0], order[1]) for order in map(clays, names)), strict=True)
+    copies = moulded(pictures[flat], told)
+    pictures[flat] = moulded(pictures[flat], plain)
+    more = [{**records[n], "name": f"{colour} {records[n]['name']}"} for n, colour in zip(flat, told, strict=True)]
+    return torch.cat([pictures, copies]), records + more
 
 
 class Data:
@@ -67,7 +87,8 @@ class Data:
             worker.start()
 
         styles = set(a.styles.split(","))
-        pictures, records = read_pack(a.pack, lambda r: r["style"] in styles and not r["heldout"])
+        held = [r["name"] for r in plain if r["heldout"]]
+        pictures, records = mould(*read_pack(a.pack, lambda r: r["style"] in styles and not r["heldout"]), held)
         rng, aliases, common = random.Random(time.time_ns()), read_words(), common_words(records)
         tokenizer = read_tokenizer(a.text, TOKENS)
         lines = [describe(r, rng, aliases.get(r["name"], ("", ()))[1], common) for r in records for _ in range(a.captions)]

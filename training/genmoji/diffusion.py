@@ -7,7 +7,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from text import WIDTH, unpack_rows
 
-CHANNELS, SIDE = 4, 16  # of the latent of a 128x128 picture
+CHANNELS, SIDE = 8, 16  # of the latent of a 128x128 picture
 
 UNET = {
     "sample_size": SIDE,
@@ -28,10 +28,10 @@ UNET = {
 
 AUTOENCODER = {
     "latent_channels": CHANNELS,
-    "encoder_block_out_channels": (32, 32, 32, 32),
-    "decoder_block_out_channels": (48, 48, 48, 48),
-    "num_encoder_blocks": (0, 1, 2, 3),
-    "num_decoder_blocks": (3, 3, 1, 0),
+    "encoder_block_out_channels": (48, 48, 48, 48),
+    "decoder_block_out_channels": (64, 64, 64, 64),
+    "num_encoder_blocks": (1, 1, 2, 3),
+    "num_decoder_blocks": (3, 3, 3, 1),
 }
 
 STEPS = 1000
@@ -77,9 +77,9 @@ def velocity(unet, x, t, text):
     return unet(x, t, encoder_hidden_states=hidden, encoder_attention_mask=mask.bool(), class_labels=sentence).sample
 
 
-def first_noise(count, seed):
-    """Row n is the noise of seed + n, from torch's CPU generator."""
-    shape = (1, CHANNELS, SIDE, SIDE)
+def first_noise(unet, count, seed):
+    """What `unet` begins to draw from: row n is the noise of seed + n, from torch's CPU generator."""
+    shape = (1, unet.config.in_channels, SIDE, SIDE)
     return torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed + n)) for n in range(count)])
 
 
@@ -91,7 +91,7 @@ def draw(unet, vae, encoder, prompts, steps=8, guidance=2.0, seed=42):
     plan.set_timesteps(steps)
     text = encoder([""] * count + list(prompts))
     alone = [part[count:] for part in text]
-    x = first_noise(count, seed).to(device)
+    x = first_noise(unet, count, seed).to(device)
     for t in plan.timesteps:
         with torch.autocast(device.type, torch.bfloat16):
             if guidance == 1:

@@ -95,7 +95,7 @@ def golden(model):
     """What a right implementation computes from the folder as stored, in f32."""
     unet, vae = load_networks(model)
     encoder = TextEncoder(model / "text_encoder")
-    noise, plan = first_noise(1, SEED), scheduler()
+    noise, plan = first_noise(unet, 1, SEED), scheduler()
     plan.set_timesteps(STEPS)
     found = {"noise": noise, "timesteps": plan.timesteps, "alphas_cumprod": plan.alphas_cumprod}
     nothing = encoder([""])

@@ -15,10 +15,14 @@ import torch
 from PIL import Image
 
 PLAIN_STYLE = "fluent-3d"  # a prompt without a style word means this one
-STYLE_SHARE = {"fluent-3d": 6.0, "fluent-flat": 1.2, "noto": 1.2, "twemoji": 0.9, "emojione": 0.6, "fx": 0.6, "clipart": 0.7}
+STYLE_SHARE = {
+    "fluent-3d": 6.0, "fluent-flat": 0.9, "fluent-color": 0.9, "noto": 1.1, "old-noto": 0.5, "twemoji": 0.8, "emojione": 0.5, "streamline": 0.7, "fx": 0.5,
+    "clipart": 0.8, "silhouette": 0.2,
+}  # fmt: skip
+ALONE = ("clipart", "silhouette")  # styles that also go without their word, for what no emoji shows
 GROUP_SHARE = {
     "smileys": 1.5, "animals": 1.5, "food": 1.5, "activities": 1.2, "objects": 1.2, "travel": 1.1,
-    "people": 0.7, "symbols": 0.5, "flags": 0.2, "clipart": 1.0,
+    "people": 0.9, "symbols": 0.5, "flags": 0.2, "clipart": 1.0, "silhouette": 1.0,
 }  # fmt: skip
 SKIN_SHARE = 0.1
 
@@ -89,7 +93,7 @@ def with_article(noun):
 def describe(record, rng, aliases=(), common=frozenset()):
     """One caption of a picture, drawn with `rng` (random.Random): its name, another name for it, or keywords.
 
-    `aliases` are other names; clip art goes without its style word where its title holds a word that is not `common`.
+    `aliases` are other names; pictures of the styles `ALONE` go without their style word where the name holds a word that is not `common`.
     """
     name, tags = record["name"].lower().replace(":", ","), record["tags"]
     kind = rng.random()
@@ -106,7 +110,7 @@ def describe(record, rng, aliases=(), common=frozenset()):
     if rng.random() < 0.4:
         words = rng.choice(FRAMES).format(words, a=words if words.startswith(("a ", "an ", "the ")) else with_article(words))
     plain = record["style"] == PLAIN_STYLE and rng.random() < 0.9
-    known_nowhere_else = record["style"] == "clipart" and set(record["name"].split()) - common and rng.random() < 0.7
+    known_nowhere_else = record["style"] in ALONE and set(record["name"].split()) - common and rng.random() < 0.7
     if not (plain or known_nowhere_else):
         words = rng.choice(STYLED).format(words, style=record["style"])
     return words

@@ -4,9 +4,12 @@ No copy may show a held-out name: where one pairs a colour with a word ("blue bo
 word in it (be it "notebook") is painted in that colour.
 """
 
+import zlib
+
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 # hue in degrees, factor of saturation, exponent and factor of brightness
 PAINTS = {
@@ -36,6 +39,32 @@ def vivid(picture):
     top, low = signed.amax(0), signed.amin(0)
     drawn = low < 0.95
     return ((top - low)[drawn] > VIVID * top[drawn]).float().mean().item() > 0.55
+
+
+CLAY = {
+    "red": (225, 52, 62), "orange": (247, 138, 44), "yellow": (250, 200, 55), "green": (72, 168, 84), "blue": (58, 130, 225), "purple": (142, 88, 205), "pink": (245, 130, 180),
+    "brown": (142, 96, 66), "black": (48, 48, 56), "gray": (150, 152, 162), "turquoise": (50, 185, 190), "white": (232, 232, 240),
+}  # fmt: skip
+
+
+def clay_order(name):
+    """The words of `CLAY` in an order that belongs to the silhouette called `name`."""
+    words = list(CLAY)
+    first = zlib.crc32(name.encode()) % len(words)
+    return [words[(first + 5 * turn) % len(words)] for turn in range(len(words))]
+
+
+def moulded(silhouettes, colours):
+    """Silhouettes (uint8, black on white, (n, 3, h, w)) as things with depth, lit from the upper left, in the colours of `CLAY`."""
+    mask = 1 - silhouettes[:, :1].float() / 255
+    height = sum(F.avg_pool2d(mask, k, 1, k // 2) for k in (3, 7, 13)) / 3 * mask
+    slope = [F.pad(height.diff(dim=d), (0, 1) if d == 3 else (0, 0, 0, 1)) for d in (2, 3)]
+    light = F.avg_pool2d(slope[0] + slope[1], 3, 1, 1) * 2.2
+    line = torch.linspace(1.08, 0.86, mask.shape[2], device=mask.device)[:, None]
+    clay = torch.tensor([CLAY[c] for c in colours], device=mask.device).view(-1, 3, 1, 1) / 255
+    shaded = (clay * line * (1 + light.clamp(-0.45, 0))).clamp(0, 1)
+    shaded = shaded + (1 - shaded) * light.clamp(0, 0.5)
+    return ((1 - mask + mask * shaded).clamp(0, 1) * 255).round().byte()
 
 
 HUES = (("red", 12), ("orange", 40), ("yellow", 68), ("green", 165), ("blue", 250), ("purple", 300), ("pink", 345), ("red", 361))

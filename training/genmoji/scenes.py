@@ -75,6 +75,29 @@ HELD = (
     "red apple", "camera", "laptop", "mobile phone", "candle", "key", "money bag", "trophy", "teddy bear", "doughnut", "cookie", "birthday cake", "bone",
     "cheese wedge", "four leaf clover", "sunflower", "tulip", "triangular flag", "bomb", "hammer", "axe", "microphone",
 )  # fmt: skip
+# words before the noun; words after it; pieces behind and before the one they are said of: (name, x, y, size)
+MOODS = [
+    (("sleeping", "sleepy", "snoring", "tired"), ("sleeping", "that is sleeping", "taking a nap", "asleep"), (), (("ZZZ", 0.82, 0.18, 0.34),)),
+    (("loving", "lovestruck"), ("in love", "with hearts", "that is in love", "with love"), (), (("red heart", 0.84, 0.18, 0.26), ("red heart", 0.15, 0.3, 0.19))),
+    (("angry", "furious", "mad", "grumpy"), ("that is angry", "getting angry"), (), (("anger symbol", 0.82, 0.19, 0.3),)),
+    (("sad", "crying", "weeping"), ("crying", "that is crying", "in tears"), (), (("droplet", 0.2, 0.62, 0.2), ("droplet", 0.8, 0.7, 0.17))),
+    (("dancing", "singing", "musical"), ("dancing", "singing a song", "listening to music", "dancing to music", "singing"), (), (("musical notes", 0.83, 0.2, 0.32), ("musical note", 0.14, 0.28, 0.22))),
+    (("running", "fast", "racing"), ("running", "running away", "in a hurry", "racing"), (("dashing away", 0.16, 0.72, 0.32),), ()),
+    (("celebrating", "partying"), ("celebrating", "at a party", "having a party"), (("confetti ball", 0.84, 0.24, 0.3),), (("party popper", 0.17, 0.78, 0.32),)),
+    (("clever", "smart"), ("with an idea", "having an idea", "that has an idea"), (), (("light bulb", 0.84, 0.18, 0.32),)),
+    (("burning", "flaming", "fiery"), ("on fire", "in flames", "burning", "with flames"), (("fire", 0.5, 0.42, 1.0),), ()),
+    (("burning", "flaming"), ("on fire", "in flames", "set on fire"), (), (("fire", 0.3, 0.72, 0.42), ("fire", 0.62, 0.7, 0.5))),
+    (("magical", "shiny", "sparkling", "glittering", "magic"), ("with sparkles", "that sparkles"), (), (("sparkles", 0.82, 0.2, 0.32), ("sparkles", 0.15, 0.76, 0.24))),
+    (("confused", "puzzled", "curious"), ("asking a question", "with a question mark", "wondering"), (), (("red question mark", 0.85, 0.2, 0.3),)),
+    (("surprised", "shocked"), ("with an exclamation mark", "that is surprised"), (), (("red exclamation mark", 0.86, 0.2, 0.3),)),
+    (("thinking", "dreaming"), ("thinking", "dreaming", "lost in thought"), (), (("thought balloon", 0.83, 0.18, 0.34),)),
+    (("talking",), ("talking", "speaking", "saying something"), (), (("speech balloon", 0.83, 0.18, 0.34),)),
+    (("rich",), ("with money", "that is rich", "with dollars"), (), (("money bag", 0.82, 0.76, 0.32), ("dollar banknote", 0.17, 0.26, 0.28))),
+    (("cold", "freezing", "frozen", "icy"), ("that is cold", "made of ice", "freezing"), (), (("snowflake", 0.84, 0.18, 0.24), ("snowflake", 0.14, 0.34, 0.2), ("snowflake", 0.8, 0.8, 0.18))),
+    (("hungry",), ("eating", "having dinner", "with fork and knife"), (), (("fork and knife", 0.84, 0.74, 0.34),)),
+    (("exploding",), ("exploding", "with an explosion"), (("collision", 0.5, 0.5, 1.0),), ()),
+    (("electric",), ("with lightning", "struck by lightning"), (), (("high voltage", 0.84, 0.22, 0.34),)),
+]  # fmt: skip
 LITTLE = {"with", "on", "in", "the", "without", "and", "of", "a", "face", "large"}
 
 
@@ -160,7 +183,8 @@ class Composer:
             self.paints[name] = [c for c in PAINTS if c not in near and not kept_back("colour", c, name)] if free else []
 
     def __call__(self):
-        kinds, odds = (self.alone, self.several, self.pair, self.wearing, self.holding), (0.27, 0.22, 0.31, 0.11, 0.09)
+        kinds = self.alone, self.several, self.pair, self.wearing, self.holding, self.mood, self.bearing
+        odds = 0.25, 0.2, 0.26, 0.1, 0.08, 0.08, 0.03
         while True:
             scene = self.rng.choices(kinds, odds)[0]()
             if scene and not self.names_held_back(scene.caption):
@@ -365,6 +389,41 @@ class Composer:
         caption = f"{self.call(who)} {link.format(self.call(what, 1, colour))}{where}"
         pieces = [Piece(self.row[who], x, 0.46, side), Piece(self.row[what], held, 0.72, small, rng.uniform(-0.2, 0.2), False, paint)]
         return Scene(self.framed(caption), [*props, *pieces], ground)
+
+    def mood(self):
+        """Somebody, or something, with the signs of what it feels or does."""
+        rng = self.rng
+        who = rng.choice(self.people if rng.random() < 0.15 else self.wearers) if rng.random() < 0.7 else self.thing()
+        before, after, behind, front = rng.choice(MOODS)
+        paint, colour = self.colour(who, 0.12)
+        ground, props, where = self.behind(0.12, (who,))
+        mirrored = rng.random() < 0.5
+        signs = [
+            [Piece(self.row[n], (1 - x if mirrored else x) + rng.uniform(-0.02, 0.02), y + rng.uniform(-0.02, 0.02), s * rng.uniform(0.92, 1.06)) for n, x, y, s in part if n in self.row]
+            for part in (behind, front)
+        ]  # fmt: skip
+        side = rng.uniform(0.66, 0.76)
+        x = 0.5 if behind and behind[0][3] == 1.0 else 0.46 if not mirrored else 0.54
+        if behind and behind[0][0] == "dashing away":
+            x = 0.6 if not mirrored else 0.4
+        if rng.random() < 0.5:
+            caption = article(f"{rng.choice(before)} {self.call(who, 1, colour, plain=True).split(' ', 1)[-1]}")
+        else:
+            caption = f"{self.call(who, 1, colour)} {rng.choice(after)}"
+        pieces = [*props[: MOST - 4], *signs[0], Piece(self.row[who], x, 0.55, side, rng.uniform(-0.1, 0.1) if rng.random() < 0.3 else 0.0, mirrored, paint), *signs[1]]
+        return Scene(self.framed(caption + where), pieces, ground)
+
+    def bearing(self):
+        """A small thing in the middle of a large one."""
+        rng, a, b = self.rng, self.thing(), self.thing()
+        if a == b:
+            return None
+        paint, colour = self.colour(b, 0.3)
+        ground, _, where = self.behind(0.15, (a, b))
+        small = self.call(b, 1, colour, rng.choice(("", "", "small", "little")))
+        caption = f"{self.call(a)} " + rng.choice(("with {} on it", "with {} in the middle", "that has {} on it", "with {} in front")).format(small)
+        pieces = [Piece(self.row[a], 0.5, 0.5, rng.uniform(0.85, 0.96)), Piece(self.row[b], 0.5 + rng.uniform(-0.03, 0.03), rng.uniform(0.56, 0.66), rng.uniform(0.32, 0.42), 0.0, False, paint)]
+        return Scene(caption + where, pieces, ground)
 
 
 NAMES = ["", *PAINTS]

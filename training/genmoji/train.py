@@ -21,6 +21,9 @@ from data import Data
 from diffusers import AutoencoderTiny, UNet2DConditionModel
 from diffusion import STEPS, UNET, load_network, signal_share, velocity
 from muon import optimizers
+from pack import STYLE_SHARE
+from safetensors.torch import load_file
+from text import unpack_rows
 from torch.nn import functional as F
 
 EMPTY = 0.1  # part of the captions left empty, for guidance
@@ -32,7 +35,7 @@ def arguments(p):
     p.add_argument("--vae", type=Path, required=True)
     p.add_argument("--text", type=Path, required=True)
     p.add_argument("--out", type=Path, required=True)
-    p.add_argument("--styles", default="fluent-3d,fluent-flat,noto,twemoji,emojione,fx,clipart", help="style words, comma-separated")
+    p.add_argument("--styles", default=",".join(STYLE_SHARE), help="style words, comma-separated")
     p.add_argument("--minutes", type=float, required=True)
     p.add_argument("--batch", type=int, default=1024)
     p.add_argument("--scenes", type=float, default=0.45, help="part of the batch that is composed scenes")
@@ -59,17 +62,33 @@ def rate(step, minutes, a):
     return min(1.0, (step + 1) / WARMUP) * min(1.0, max(0.003, (a.minutes - minutes) / a.cooldown))
 
 
+def new_network(vae):
+    """A network of the shape `UNET` for the latents of `vae`."""
+    channels = vae.config.latent_channels
+    return UNet2DConditionModel(**{**UNET, "in_channels": channels, "out_channels": channels})
+
+
+def begun_from(folder, vae):
+    """A new network with the weights of another: of one that saw other latents, all but the outermost layers."""
+    net = new_network(vae)
+    stored, own = unpack_rows(load_file(folder / "diffusion_pytorch_model.safetensors")), net.state_dict()
+    fitting = {name: value for name, value in stored.items() if name in own and own[name].shape == value.shape}
+    net.load_state_dict(fitting, strict=False)
+    print(f"{len(fitting)} of {len(own)} tensors begin as in {folder}; not {', '.join(own.keys() - fitting.keys()) or 'none'}", flush=True)
+    return net
+
+
 class Run:
     """The network, its average and its optimizers: everything a checkpoint holds."""
 
-    def __init__(self, a):
+    def __init__(self, a, vae):
         self.out, self.step, self.seen, self.minutes = a.out, 0, 0, 0.0
         kept = a.out / "state.pt"
         state = torch.load(kept, map_location="cpu") if kept.exists() else None
         if a.start and state is None:
-            self.net = load_network(UNet2DConditionModel, a.start)
+            self.net = begun_from(a.start, vae)
         else:
-            self.net = UNet2DConditionModel(**UNET)
+            self.net = new_network(vae)
         self.net.to(a.device, memory_format=torch.channels_last).train()
         self.average = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.optimizers = optimizers(self.net, a.lr)
@@ -121,7 +140,7 @@ def main():
     torch.set_float32_matmul_precision("high")
     vae = load_network(AutoencoderTiny, a.vae)
     data = Data(a, vae)
-    run = Run(a)
+    run = Run(a, vae)
     compiled = run.net if a.no_compile else torch.compile(run.net)
     abar = signal_share().to(a.device)
     worth = (5 * (1 - abar)).clamp(max=1)  # min(SNR + 1, 5) / (SNR + 1)
