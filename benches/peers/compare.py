@@ -22,7 +22,9 @@ from pathlib import Path
 from measure import convert
 
 HERE = Path(__file__).parent
-NETWORKS = ["unet-sd15", "vae-sd", "taesd", "clip-l", "unet-sdxl"]
+NETWORKS = [
+    "unet-sd15", "vae-sd", "taesd", "clip-l", "unet-sdxl", "flux-blocks", "z-image-blocks", "upscaler", "upscaler-dense",
+]  # fmt: skip
 DEFAULT = ["unet-sd15", "vae-sd", "taesd", "clip-l", "picture-sd15"]
 PEERS = ["openvino f32", "openvino bf16", "openvino int8", "torch f32", "torch bf16"]
 # Works that a peer has at int8: quantizing takes long, and only the U-Net is worth it.

@@ -89,7 +89,105 @@ def clip_l():
     return call, (torch.randint(0, 49000, (1, 77)),)
 
 
-NETWORKS = {"unet-sd15": unet_sd15, "unet-sdxl": unet_sdxl, "vae-sd": vae_sd, "taesd": taesd, "clip-l": clip_l}
+def flux_blocks():
+    from diffusers import FluxTransformer2DModel
+
+    side, tokens = 32, 512
+    rows = torch.stack(torch.meshgrid(torch.arange(1), torch.arange(side), torch.arange(side), indexing="ij"), -1).view(-1, 3)
+
+    def forward(flux, x, t, text, pooled, guidance):
+        places = torch.zeros(tokens, 3), rows
+        more = {"pooled_projections": pooled, "guidance": guidance, "txt_ids": places[0], "img_ids": places[1]}
+        return flux(x, text, timestep=t, return_dict=False, **more)[0]
+
+    flux = FluxTransformer2DModel(num_layers=1, num_single_layers=2, guidance_embeds=True)
+    half = torch.tensor([0.5])
+    return Call(flux, forward), (torch.randn(1, side * side, 64), half, torch.randn(1, tokens, 4096), torch.randn(1, 768), half)
+
+
+def z_image_blocks():
+    from diffusers import ZImageTransformer2DModel
+
+    def forward(z_image, x, t, text):
+        return z_image([x], t, [text], return_dict=False)[0][0]
+
+    z_image = ZImageTransformer2DModel(n_layers=2, n_refiner_layers=1)
+    return Call(z_image, forward), (torch.randn(16, 1, 64, 64), torch.tensor([0.5]), torch.randn(128, 2560))
+
+
+class Compact(torch.nn.Module):
+    """`SRVGGNetCompact`."""
+
+    def __init__(self, width=64, blocks=16, scale=4):
+        super().__init__()
+        sizes = [3, *[width] * (blocks + 1)]
+        layers = [layer for a, b in zip(sizes, sizes[1:]) for layer in (torch.nn.Conv2d(a, b, 3, padding=1), torch.nn.PReLU(b))]
+        self.body = torch.nn.Sequential(*layers, torch.nn.Conv2d(width, 3 * scale**2, 3, padding=1), torch.nn.PixelShuffle(scale))
+        self.scale = scale
+
+    def forward(self, x):
+        return self.body(x) + torch.nn.functional.interpolate(x, scale_factor=self.scale)
+
+
+class Dense(torch.nn.Module):
+    """`RRDBNet`."""
+
+    def __init__(self, width=64, blocks=6, grown=32):
+        super().__init__()
+
+        def conv(taken, given):
+            return torch.nn.Conv2d(taken, given, 3, padding=1)
+
+        def dense():
+            sizes = [(width + n * grown, grown if n < 4 else width) for n in range(5)]
+            return torch.nn.ModuleList(conv(*size) for size in sizes)
+
+        self.first, self.last = conv(3, width), conv(width, 3)
+        self.blocks = torch.nn.ModuleList(torch.nn.ModuleList(dense() for _ in range(3)) for _ in range(blocks))
+        self.after, self.larger, self.fine = conv(width, width), torch.nn.ModuleList(conv(width, width) for _ in range(2)), conv(width, width)
+
+    @staticmethod
+    def leaky(x):
+        return torch.nn.functional.leaky_relu(x, 0.2, inplace=True)
+
+    def residual(self, x, layers):
+        found = [x]
+        for layer in layers[:-1]:
+            found.append(self.leaky(layer(torch.cat(found, 1))))
+        return layers[-1](torch.cat(found, 1)) * 0.2 + x
+
+    def forward(self, x):
+        x = first = self.first(x)
+        for block in self.blocks:
+            y = x
+            for layers in block:
+                y = self.residual(y, layers)
+            x = y * 0.2 + x
+        x = first + self.after(x)
+        for layer in self.larger:
+            x = self.leaky(layer(torch.nn.functional.interpolate(x, scale_factor=2)))
+        return self.last(self.leaky(self.fine(x)))
+
+
+def upscaler():
+    return Compact(), (torch.rand(1, 3, 128, 128),)
+
+
+def upscaler_dense():
+    return Dense(), (torch.rand(1, 3, 128, 128),)
+
+
+NETWORKS = {
+    "unet-sd15": unet_sd15,
+    "unet-sdxl": unet_sdxl,
+    "vae-sd": vae_sd,
+    "taesd": taesd,
+    "clip-l": clip_l,
+    "flux-blocks": flux_blocks,
+    "z-image-blocks": z_image_blocks,
+    "upscaler": upscaler,
+    "upscaler-dense": upscaler_dense,
+}
 
 
 def network(work, dtype=torch.float32):

@@ -25,14 +25,16 @@ Examples:
   ondine bench smollm2 --quant Q4_1 --precision a8 --streams 8
   ondine bench afm-3b --quant INT2 --precision a8 --depth 4096
 
-Networks: unet-sd15, unet-sdxl, vae-sd, taesd, clip-l; at f32 unless --precision says otherwise.
-Pictures, process start to file: picture-default, picture-sd15 (2 GB on the disk for the model and as much for its
-cache), picture-sdxl (7 GB and as much), start-sd15 (to the first step); at int8, the default model at its own precision.
+Networks: unet-sd15, unet-sdxl, vae-sd, taesd, clip-l, flux-blocks and z-image-blocks (a few blocks at full width, 512x512),
+upscaler and upscaler-dense (128x128, four times as large); at f32 unless --precision says otherwise.
+Pictures, process start to file: picture-default, picture-sdxs (1 GB on the disk for the model and as much for its cache),
+picture-sd15 (2 GB and as much), picture-sdxl (7 GB and as much), start-sd15 (to the first step); at int8, the default model at
+its own precision.
 Language models: smollm2, llama-1b, llama-3b, afm-3b, afm-3b-unshared: a prompt of 512 tokens, and an answer behind --depth tokens, with
 weights as --quant says.
 Models for pictures are written once, into the cache folder; --clean removes them.")]
 pub(in crate::command) struct Bench {
-    /// Works, or `all` [default: those that need no model on the disk, without unet-sdxl, which takes 6 GB]
+    /// Works, or `all` [default: those that need neither a model on the disk nor gigabytes]
     #[arg(value_name = "WORK")]
     pub(super) works: Vec<String>,
 

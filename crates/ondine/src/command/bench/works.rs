@@ -94,6 +94,24 @@ const VAE_SD: &str = r#"{"block_out_channels": [128, 256, 512, 512], "layers_per
 
 const TAESD: &str = "{}";
 
+/// The student of SDXS-512.
+const UNET_SDXS: &str = r#"{"sample_size": 64, "block_out_channels": [320, 640, 1280], "layers_per_block": 1,
+    "cross_attention_dim": 768, "attention_head_dim": 8, "mid_block_type": null,
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"]}"#;
+
+/// The blocks of FLUX.1 at their full width: one of the 19 for picture and text apart, two of the 38 for both together.
+const FLUX: &str = r#"{"num_layers": 1, "num_single_layers": 2, "guidance_embeds": true}"#;
+
+/// The blocks of Z-Image at their full width: two of the 30, and one of each two that refine.
+const Z_IMAGE: &str = r#"{"n_layers": 2, "n_refiner_layers": 1}"#;
+
+/// The network of Real-ESRGAN for films that are drawn, which is built in.
+const COMPACT: &str = r#"{"num_feat": 64, "num_block": 16, "scale": 4}"#;
+
+/// The network of Real-ESRGAN for pictures that are drawn.
+const DENSE: &str = r#"{"num_feat": 64, "num_block": 6, "num_grow_ch": 32, "scale": 4}"#;
+
 const CLIP_L: &str = r#"{"vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
     "num_attention_heads": 12, "max_position_embeddings": 77}"#;
 
@@ -111,6 +129,17 @@ const SD15: Model = Model {
     parts: &[
         Part { name: "text_encoder", library: "transformers", class: CLIP, config: CLIP_L },
         Part { name: "unet", library: "diffusers", class: UNET, config: UNET_SD15 },
+        Part { name: "vae", library: "diffusers", class: "AutoencoderTiny", config: TAESD },
+    ],
+};
+
+/// SDXS-512.
+const SDXS: Model = Model {
+    name: "sdxs",
+    pipeline: "StableDiffusionPipeline",
+    parts: &[
+        Part { name: "text_encoder", library: "transformers", class: CLIP, config: CLIP_L },
+        Part { name: "unet", library: "diffusers", class: UNET, config: UNET_SDXS },
         Part { name: "vae", library: "diffusers", class: "AutoencoderTiny", config: TAESD },
     ],
 };
@@ -152,7 +181,7 @@ const ON_DEVICE_UNSHARED: &str = r#"{"architectures": ["AfmForCausalLM"], "vocab
     "rms_norm_eps": 1e-5, "tie_word_embeddings": true}"#;
 
 /// Every work.
-pub(super) const WORKS: [Work; 14] = [
+pub(super) const WORKS: [Work; 19] = [
     Work {
         name: "unet-sd15",
         large: false,
@@ -214,6 +243,54 @@ pub(super) const WORKS: [Work; 14] = [
         }),
     },
     Work {
+        name: "flux-blocks",
+        large: true,
+        what: What::Network(Network {
+            class: "FluxTransformer2DModel",
+            config: FLUX,
+            function: "main",
+            sizes: &[("batch", 1), ("tokens", 512), ("height", 32), ("width", 32)],
+            multiple: 1,
+            frugal: false,
+        }),
+    },
+    Work {
+        name: "z-image-blocks",
+        large: true,
+        what: What::Network(Network {
+            class: "ZImageTransformer2DModel",
+            config: Z_IMAGE,
+            function: "main",
+            sizes: &[("batch", 1), ("tokens", 128), ("height", 32), ("width", 32)],
+            multiple: 1,
+            frugal: false,
+        }),
+    },
+    Work {
+        name: "upscaler",
+        large: false,
+        what: What::Network(Network {
+            class: "SRVGGNetCompact",
+            config: COMPACT,
+            function: "main",
+            sizes: &[("batch", 1), ("height", 128), ("width", 128)],
+            multiple: 1,
+            frugal: false,
+        }),
+    },
+    Work {
+        name: "upscaler-dense",
+        large: false,
+        what: What::Network(Network {
+            class: "RRDBNet",
+            config: DENSE,
+            function: "main",
+            sizes: &[("batch", 1), ("height", 128), ("width", 128)],
+            multiple: 1,
+            frugal: false,
+        }),
+    },
+    Work {
         name: "picture-default",
         large: false,
         what: What::Picture(Picture { model: None, side: 128, steps: 8, precision: None, until: Until::End }),
@@ -225,6 +302,17 @@ pub(super) const WORKS: [Work; 14] = [
             model: Some(&SD15),
             side: 512,
             steps: 4,
+            precision: Some(Precision::Int8),
+            until: Until::End,
+        }),
+    },
+    Work {
+        name: "picture-sdxs",
+        large: true,
+        what: What::Picture(Picture {
+            model: Some(&SDXS),
+            side: 512,
+            steps: 1,
             precision: Some(Precision::Int8),
             until: Until::End,
         }),
