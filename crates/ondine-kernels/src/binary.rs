@@ -29,6 +29,8 @@ pub enum Binary {
     Max,
     /// `a` to the power of `b`.
     Pow,
+    /// `a` where it is above zero, else `a * b`.
+    Prelu,
 }
 
 /// A comparison of two numbers; false if either is NaN.
@@ -205,6 +207,7 @@ impl<T: Number> Kernel for BinaryMap<'_, T> {
             Binary::Min => pair.map(out, |a, b| T::narrow(a.least(b))),
             Binary::Max => pair.map(out, |a, b| T::narrow(a.greatest(b))),
             Binary::Pow => pair.map(out, |a, b| T::narrow(a.pow(b))),
+            Binary::Prelu => pair.map(out, |a, b| T::narrow(a.rectified(b))),
         }
     }
 }

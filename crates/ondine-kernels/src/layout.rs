@@ -13,6 +13,9 @@ use crate::{
 /// Sides of the squares in which [`permute`] transposes.
 const TILE: usize = 16;
 
+/// The most bytes that are copied as one element.
+const LARGEST_ELEMENT: usize = 16;
+
 /// Copies `x` with its dimensions reordered: dimension `i` of the result is dimension `axes[i]` of `x`.
 ///
 /// # Panics
@@ -199,13 +202,32 @@ pub fn check_indices(indices: &[i64], rows: usize) -> Result<Vec<usize>, IndexEr
 #[expect(clippy::panic, reason = "elements are of 1, 2, 4 or 8 bytes")]
 fn copy_view(pool: &Pool, size: usize, shape: &[usize], strides: &[usize], x: &[u8], out: &mut [u8]) {
     assert_eq!(out.len(), shape.iter().product::<usize>() * size, "the output is not of shape {shape:?}");
+    assert!(matches!(size, 1 | 2 | 4 | 8), "elements of {size} bytes");
+    let (shape, strides, size) = as_large_elements(shape, strides, size);
+    let (shape, strides) = (&shape, &strides);
     match size {
         1 => copy_sized::<1>(pool, shape, strides, x, out),
         2 => copy_sized::<2>(pool, shape, strides, x, out),
         4 => copy_sized::<4>(pool, shape, strides, x, out),
         8 => copy_sized::<8>(pool, shape, strides, x, out),
+        16 => copy_sized::<16>(pool, shape, strides, x, out),
         _ => panic!("elements of {size} bytes"),
     }
+}
+
+/// Shape, strides and size of elements where a short dense last dimension, as of the squares of a pixel shuffle, is one
+/// element.
+fn as_large_elements(shape: &[usize], strides: &[usize], size: usize) -> (Vec<usize>, Vec<usize>, usize) {
+    let mut view = (shape.to_vec(), strides.to_vec(), size);
+    if let ([sizes @ .., count], [steps @ .., 1]) = (shape, strides)
+        && count.is_power_of_two()
+        && count * size <= LARGEST_ELEMENT
+        && steps.iter().all(|step| step.is_multiple_of(*count))
+        && !sizes.is_empty()
+    {
+        view = (sizes.to_vec(), steps.iter().map(|step| step / count).collect(), size * count);
+    }
+    view
 }
 
 fn copy_sized<const SIZE: usize>(pool: &Pool, shape: &[usize], strides: &[usize], x: &[u8], out: &mut [u8]) {

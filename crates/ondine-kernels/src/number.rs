@@ -57,6 +57,13 @@ pub trait Lane: Copy + Default + PartialOrd + Send + Sync + 'static {
     fn greatest(self, other: Self) -> Self {
         if self > other || self.is_nan() { self } else { other }
     }
+
+    /// The number itself above zero, else `slope` times as much.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn rectified(self, slope: Self) -> Self {
+        if self > Self::default() { self } else { self.mul(slope) }
+    }
 }
 
 /// The type in which many lanes are summed.

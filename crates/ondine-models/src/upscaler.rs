@@ -3,7 +3,7 @@
 //!
 //! Their files hold no config: all of it follows from names and shapes.
 
-use ondine_graph::{Activation, Binary, Conv2d, DType, Dim, Graph, Resample, Result, Unary, Value, Weights, fail};
+use ondine_graph::{Binary, Conv2d, DType, Dim, Graph, Result, Value, Weights, fail};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -70,10 +70,10 @@ fn picture(m: &mut Module<'_>, config: &Config, by: usize) -> Result<Value> {
     m.channels_last(x)
 }
 
-/// `max(x, 0.2 x)`
+/// `LeakyReLU(0.2)`
 fn leaky(m: &mut Module<'_>, x: Value) -> Result<Value> {
-    let small = m.affine(x, 0.2, 0.0)?;
-    m.binary(Binary::Max, x, small)
+    let slope = m.scalar(0.2);
+    m.binary(Binary::Prelu, x, slope)
 }
 
 /// Squares of `by` pixels as channels, `[b, h, w, c]` to `[b, h / by, w / by, c by by]`, in PyTorch's order.
@@ -86,14 +86,6 @@ fn pixel_unshuffle(m: &mut Module<'_>, x: Value, by: usize) -> Result<Value> {
     let x = m.reshape(x, vec![batch.clone(), height.clone(), by.into(), width.clone(), by.into(), channels.into()])?;
     let x = m.permute(x, &[0, 1, 3, 5, 2, 4])?;
     m.reshape(x, vec![batch, height, width, (channels * by * by).into()])
-}
-
-/// The inverse, for `channels` that remain.
-fn pixel_shuffle(m: &mut Module<'_>, x: Value, by: usize, channels: usize) -> Result<Value> {
-    let [batch, height, width] = [0, 1, 2].map(|axis| m.dim(x, axis));
-    let x = m.reshape(x, vec![batch.clone(), height.clone(), width.clone(), channels.into(), by.into(), by.into()])?;
-    let x = m.permute(x, &[0, 1, 4, 2, 5, 3])?;
-    m.reshape(x, vec![batch, &height * by, &width * by, channels.into()])
 }
 
 /// `ResidualDenseBlock`: each layer sees what all before it made.
@@ -159,26 +151,31 @@ fn build_compact(config: &Config) -> Result<Graph> {
         x = conv_same(&mut m.at(format_args!("body.{}", 2 * i)), x, config.num_feat, 3)?;
         x = prelu(&mut m.at(format_args!("body.{}", 2 * i + 1)), x)?;
     }
-    let out = config.num_in_ch * config.scale * config.scale;
-    let x = conv_same(&mut m.at(format_args!("body.{}", 2 * config.num_block + 2)), x, out, 3)?;
-    let x = pixel_shuffle(m, x, config.scale, config.num_in_ch)?;
-    let [height, width] = [1, 2].map(|axis| m.dim(x, axis));
-    let repeated = m.resize(given, Resample::Nearest, height, width)?;
-    let x = m.add(x, repeated)?;
-    let x = m.channels_first(x)?;
+    let (channels, by) = (config.num_in_ch, config.scale);
+    let x = conv_same(&mut m.at(format_args!("body.{}", 2 * config.num_block + 2)), x, channels * by * by, 3)?;
+    let x = larger(m, x, given, channels, by)?;
     m.output("sample", x);
     Ok(graph)
 }
 
-/// `max(x, 0) + w min(x, 0)`, a weight for each channel.
+/// The squares of `by` pixels that lie in the channels of `x` (`PixelShuffle`), each added to its pixel of `given`:
+/// `[b, h, w, c by by]` to `[b, c, h by, w by]`.
+fn larger(m: &mut Module<'_>, x: Value, given: Value, channels: usize, by: usize) -> Result<Value> {
+    let [batch, height, width] = [0, 1, 2].map(|axis| m.dim(x, axis));
+    let squares = |size: usize| vec![batch.clone(), height.clone(), width.clone(), channels.into(), size.into()];
+    let x = m.reshape(x, squares(by * by))?;
+    let given = m.reshape(given, squares(1))?;
+    let x = m.add(x, given)?;
+    let x = m.reshape(x, vec![batch.clone(), height.clone(), width.clone(), channels.into(), by.into(), by.into()])?;
+    let x = m.permute(x, &[0, 3, 1, 4, 2, 5])?;
+    m.reshape(x, vec![batch, channels.into(), &height * by, &width * by])
+}
+
+/// `PReLU`, a slope for each channel.
 fn prelu(m: &mut Module<'_>, x: Value) -> Result<Value> {
     let width = m.width(x)?;
-    let weight = m.tensor("weight", &[width])?;
-    let positive = m.activation(Activation::Relu, x)?;
-    let negated = m.unary(Unary::Neg, x)?;
-    let negative = m.activation(Activation::Relu, negated)?;
-    let negative = m.mul(negative, weight)?;
-    m.binary(Binary::Sub, positive, negative)
+    let slope = m.tensor("weight", &[width])?;
+    m.binary(Binary::Prelu, x, slope)
 }
 
 fn facts(json: &str) -> Result<UpscalerFacts> {

@@ -124,6 +124,8 @@ pub enum Binary {
     Max,
     /// `a` to the power of `b`.
     Pow,
+    /// `a` where it is above zero, else `a * b`: a rectifier with a slope (He et al. 2015).
+    Prelu,
     /// `a == b`, a truth value.
     Equal,
     /// `a < b`, a truth value.
@@ -236,6 +238,7 @@ impl Binary {
             Self::Min => "min",
             Self::Max => "max",
             Self::Pow => "pow",
+            Self::Prelu => "prelu",
             Self::Equal => "equal",
             Self::Less => "less",
             Self::And => "and",

@@ -101,6 +101,8 @@ fn binary_oracle(op: Binary, a: f64, b: f64) -> f64 {
         Binary::Min => a.min(b),
         Binary::Max => a.max(b),
         Binary::Pow => a.powf(b),
+        Binary::Prelu if a > 0.0 => a,
+        Binary::Prelu => a * b,
     }
 }
 
@@ -139,7 +141,7 @@ fn check_binary<T: Value + crate::Number>(ops: &[Binary], scale: f64) {
 
 #[test]
 fn binary_functions_broadcast() {
-    let arithmetic = [Binary::Add, Binary::Sub, Binary::Mul, Binary::Min, Binary::Max];
+    let arithmetic = [Binary::Add, Binary::Sub, Binary::Mul, Binary::Min, Binary::Max, Binary::Prelu];
     check_binary::<f32>(&[&arithmetic[..], &[Binary::Div, Binary::Pow]].concat(), 3.0);
     check_binary::<bf16>(&[&arithmetic[..], &[Binary::Div, Binary::Pow]].concat(), 3.0);
     check_binary::<i64>(&arithmetic, 1e6);

@@ -13,7 +13,7 @@ fn marked<const SIZE: usize>(count: usize) -> Vec<[u8; SIZE]> {
 }
 
 fn check_views<const SIZE: usize>() {
-    let permutations: [(&[usize], &[usize]); 14] = [
+    let permutations: [(&[usize], &[usize]); 17] = [
         (&[], &[]),
         (&[5], &[0]),
         (&[3, 4], &[1, 0]),
@@ -28,6 +28,9 @@ fn check_views<const SIZE: usize>() {
         (&[2, 77, 12, 64], &[0, 2, 1, 3]),
         (&[1, 320, 16, 16], &[0, 2, 3, 1]),
         (&[3, 0, 2], &[2, 0, 1]),
+        (&[2, 9, 7, 3, 4, 4], &[0, 3, 1, 4, 2, 5]),
+        (&[5, 33, 2], &[1, 0, 2]),
+        (&[3, 6, 5, 8], &[2, 1, 0, 3]),
     ];
     for (shape, axes) in permutations {
         let x = marked::<SIZE>(shape.iter().product());

@@ -169,13 +169,8 @@ fn leaky_relu(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         "rrelu" => (call.float("lower", 0.125)? + call.float("upper", 1.0 / 3.0)?) / 2.0,
         _ => call.float("negative_slope", 0.01)?,
     };
-    let low = builder.affine(&x, slope, 0.0)?;
-    if (0.0..=1.0).contains(&slope) {
-        return one(builder.binary(Binary::Max, &x, &low)?);
-    }
-    let zero = builder.number(0.0, DType::F32)?;
-    let negative = builder.binary(Binary::Less, &x, &zero)?;
-    one(builder.select(&negative, &low, &x)?)
+    let slope = builder.number(slope, DType::F32)?;
+    one(builder.binary(Binary::Prelu, &x, &slope)?)
 }
 
 fn prelu(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -186,10 +181,7 @@ fn prelu(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         shape[0] = builder.dim(&weight, 0);
         weight = builder.reshape(&weight, &shape)?;
     }
-    let zero = builder.number(0.0, DType::F32)?;
-    let (high, low) = (builder.binary(Binary::Max, &x, &zero)?, builder.binary(Binary::Min, &x, &zero)?);
-    let low = builder.binary(Binary::Mul, &low, &weight)?;
-    one(builder.binary(Binary::Add, &high, &low)?)
+    one(builder.binary(Binary::Prelu, &x, &weight)?)
 }
 
 /// `scale * x` above zero, `scale * alpha * (e^(input_scale * x) - 1)` below.

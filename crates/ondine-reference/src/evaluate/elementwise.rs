@@ -119,6 +119,8 @@ fn real_binary<R: Real>(op: Binary, a: R, b: R) -> Result<R> {
         Binary::Min => a.smaller(b),
         Binary::Max => a.larger(b),
         Binary::Pow => both(ELEMENTARY, f64::powf),
+        Binary::Prelu if a.value() > 0.0 => a,
+        Binary::Prelu => a.times(b),
         Binary::Atan2 => both(ELEMENTARY, f64::atan2),
         // The remainder of a division is exact.
         Binary::Fmod => both(0.0, |a, b| a % b),
@@ -150,6 +152,8 @@ fn integer_binary(op: Binary, a: i64, b: i64) -> Result<i64> {
         Binary::Min => a.min(b),
         Binary::Max => a.max(b),
         Binary::Pow => power(a, b),
+        Binary::Prelu if a > 0 => a,
+        Binary::Prelu => a.wrapping_mul(b),
         Binary::And => a & b,
         Binary::Or => a | b,
         Binary::Xor => a ^ b,

@@ -57,6 +57,7 @@ every!(BINARIES: Binary = [
     Binary::Min,
     Binary::Max,
     Binary::Pow,
+    Binary::Prelu,
     Binary::Equal,
     Binary::Less,
     Binary::And,
@@ -204,6 +205,7 @@ fn types_of(op: Binary, floats: &[DType]) -> Vec<DType> {
         | Binary::Min
         | Binary::Max
         | Binary::Pow
+        | Binary::Prelu
         | Binary::Equal
         | Binary::Less => floats.iter().copied().chain([DType::I64, DType::I32]).collect(),
     }

@@ -57,6 +57,7 @@ pub(super) fn binary(
         Binary::Min => k::Binary::Min,
         Binary::Max => k::Binary::Max,
         Binary::Pow => k::Binary::Pow,
+        Binary::Prelu => k::Binary::Prelu,
         Binary::And
         | Binary::Or
         | Binary::Xor
