@@ -8,9 +8,9 @@ use std::{
 };
 
 use crate::{
+    aligned::AlignedBytes,
     error::Result,
     mmap::{self, Mapping},
-    ndarray::AlignedBytes,
 };
 
 /// A range of read-only bytes that is cheap to clone and to cut.

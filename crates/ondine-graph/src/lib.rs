@@ -35,6 +35,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
 pub mod adapt;
+mod aligned;
 pub mod archive;
 mod asset;
 pub mod block;
@@ -63,6 +64,7 @@ mod shape;
 mod signature;
 pub mod weights;
 
+pub use aligned::{AlignedBytes, memory_may_be_refused};
 pub use asset::Asset;
 pub use bytes::Bytes;
 pub use dim::{Bindings, Comparison, Condition, Dim, DimPair, Real, RealFunction, RealPair, Rounding};
@@ -71,7 +73,7 @@ pub use error::{Context, Error, ErrorKind, Result};
 pub use graph::{Graph, Loop, Named, Node, StateSlot, Value, Weight};
 pub use guard::Guard;
 pub use mmap::say_what_was_cut;
-pub use ndarray::{AlignedBytes, Element, NDArray, element_count, memory_may_be_refused};
+pub use ndarray::{Element, NDArray, element_count};
 pub use op::{
     Activation, Attention, Binary, Cell, Conv2d, Elementary, Epilogue, Fold, Interpolation, Kernel, LoopId, Mask,
     Native, Op, PlacedWindows, Pooling, Reduce, Region, Regions, Resample, Scan, Scatter, Sources, Unary, WeightId,

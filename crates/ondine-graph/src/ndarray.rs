@@ -1,78 +1,15 @@
 //! Dense n-dimensional arrays: what goes into a function and comes out of it.
 
-use std::{cell::Cell, fmt};
+use std::fmt;
 
-use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
+use bytemuck::{AnyBitPattern, NoUninit};
 use half::{bf16, f16};
 
 use crate::{
+    aligned::AlignedBytes,
     dtype::DType,
     error::{Result, fail},
 };
-
-/// Bytes aligned to a cache line, zeroed by the operating system until they are touched.
-#[derive(Clone, Default, Debug)]
-pub struct AlignedBytes {
-    lines: Vec<Line>,
-    len: usize,
-}
-
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
-
-thread_local! {
-    static MAY_BE_REFUSED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// True while this thread asks for memory and can do without, as [`AlignedBytes::try_zeroed`] does: a program whose
-/// allocator ends it when there is none must not do so then.
-#[must_use]
-pub fn memory_may_be_refused() -> bool {
-    MAY_BE_REFUSED.get()
-}
-
-impl AlignedBytes {
-    /// `len` zero bytes.
-    #[must_use]
-    pub fn zeroed(len: usize) -> Self {
-        Self { lines: bytemuck::zeroed_vec(len.div_ceil(64)), len }
-    }
-
-    /// `len` zero bytes.
-    ///
-    /// # Errors
-    /// If the system has no such memory.
-    pub fn try_zeroed(len: usize) -> Result<Self> {
-        MAY_BE_REFUSED.set(true);
-        let lines = bytemuck::try_zeroed_vec(len.div_ceil(64));
-        MAY_BE_REFUSED.set(false);
-        match lines {
-            Ok(lines) => Ok(Self { lines, len }),
-            Err(()) => fail!(Memory, "there is no memory for {len} bytes"),
-        }
-    }
-
-    /// Makes it `len` bytes long; what they hold is unspecified, but never uninitialized.
-    pub fn resize(&mut self, len: usize) {
-        let lines = len.div_ceil(64);
-        if lines > self.lines.len() {
-            self.lines = bytemuck::zeroed_vec(lines);
-        }
-        self.len = len;
-    }
-
-    /// The bytes.
-    #[must_use]
-    pub fn as_slice(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.lines)[..self.len]
-    }
-
-    /// The bytes, to be written.
-    pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
-    }
-}
 
 /// A Rust type that is an element type of arrays.
 pub trait Element: NoUninit + AnyBitPattern + Copy {

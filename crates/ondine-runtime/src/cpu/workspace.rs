@@ -64,7 +64,7 @@ impl Workspace for Arena {
         if self.bytes.as_slice().len() < needed {
             // What is there goes first.
             self.bytes = AlignedBytes::default();
-            self.bytes = AlignedBytes::try_zeroed(needed)?;
+            self.bytes = AlignedBytes::try_zeroed(needed)?.in_large_pages();
         }
         let host = |memory: Option<&'c mut [u8]>| match memory {
             Some(bytes) => Ok(bytes),
