@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use self::taps::TapsWork;
 use crate::arch::{dot::MAX_ROWS, enter::RawKernel, half::bf16_bits, isa::Isa, vector::CodeVector};
 
 /// The most rows that are multiplied with codes as they are read.
@@ -203,7 +204,7 @@ fn ask<V: CodeVector>(from: *const u8, bytes: usize) {
 }
 
 /// What a kernel does with a panel of codes.
-pub(crate) enum CodedWork {
+pub(crate) enum CodedWork<'a> {
     /// Multiplies up to [`FEW_ROWS`] rows, all pointers of which are valid.
     Few {
         rows: [*const f32; FEW_ROWS],
@@ -216,15 +217,17 @@ pub(crate) enum CodedWork {
     },
     /// Writes the numbers of some channels, `[channels, columns]`; then, if asked for, pairs of them as bf16.
     Unpack { channels: Range<usize>, to: *mut f32, pairs: Option<*mut u32> },
+    /// Writes words of some taps of a convolution, whose codes the panel holds tap after tap.
+    Taps(TapsWork<'a>),
 }
 
 /// A call of a kernel.
-pub(crate) struct CodedCall {
+pub(crate) struct CodedCall<'a> {
     pub(crate) panel: CodedPanel,
-    pub(crate) work: CodedWork,
+    pub(crate) work: CodedWork<'a>,
 }
 
-impl RawKernel for &CodedCall {
+impl RawKernel for &CodedCall<'_> {
     type Output = ();
 
     /// See [`CodedPanel`] and [`CodedWork`].
@@ -242,7 +245,7 @@ impl RawKernel for &CodedCall {
     }
 }
 
-impl CodedCall {
+impl CodedCall<'_> {
     /// Does the work, with `WIDE` vectors of columns at once for one to four rows.
     ///
     /// # Safety
@@ -296,6 +299,8 @@ impl CodedCall {
                     }
                 }
             }
+            // SAFETY: as the caller says.
+            CodedWork::Taps(work) => unsafe { decoder.widen(panel, work) },
             CodedWork::Few { rows, count, row_sums, sums, width } => {
                 let mut row = 0;
                 while row < *count {
@@ -550,3 +555,5 @@ pub(crate) unsafe fn load<V: CodeVector, const N: usize>(words: *const u32) -> [
     }
     vectors
 }
+
+pub(crate) mod taps;
