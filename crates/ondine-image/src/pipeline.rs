@@ -16,6 +16,7 @@ mod edit;
 mod encode;
 mod event;
 mod fit;
+mod image_prompt;
 mod memory;
 mod model;
 mod networks;
