@@ -7,7 +7,6 @@ Each OUT/NAME holds `config.json`, the weights under the file name that a real f
 from the weights as stored. Several models are stored in f16 or bf16, to keep them small.
 """
 import argparse
-import json
 from pathlib import Path
 
 import torch
@@ -31,7 +30,7 @@ from safetensors.torch import save_file
 from transformers import (BertConfig, BertModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionConfig,
                           CLIPVisionModelWithProjection, Gemma2Config, Gemma2Model, Qwen3Config, Qwen3ForCausalLM, T5Config, T5EncoderModel)
 
-from weights import prefix_keys, randomize, rescale, rounded, scrub
+from weights import Projection, prefix_keys, randomize, rescale, rounded, scrub
 
 VOCABULARY, CONTEXT = 96, 16
 START, END = VOCABULARY - 2, VOCABULARY - 1
@@ -113,21 +112,6 @@ def vision(**config):
     pixels = noise(52, 2, 3, config["image_size"], config["image_size"])
     states = model(pixel_values=pixels, output_hidden_states=True)
     return model, dict(pixel_values=pixels, image_embeds=states.image_embeds, penultimate=states.hidden_states[-2])
-
-
-class Projection:
-    """What makes tokens of a picture's vectors, with the names of an IP-Adapter's file."""
-
-    def __init__(self, config, module, tensors):
-        self.config, self.module, self.tensors = config, module, tensors
-
-    def to(self, _dtype):
-        return self
-
-    def save_pretrained(self, folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps({"_class_name": type(self.module).__name__} | self.config))
-        save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, folder / "diffusion_pytorch_model.safetensors")
 
 
 def image_projection(**config):

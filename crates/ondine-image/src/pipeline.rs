@@ -25,6 +25,7 @@ mod part;
 mod pictures;
 mod predict;
 mod preview;
+mod prompter;
 mod prompts;
 mod text;
 

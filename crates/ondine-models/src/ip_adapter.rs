@@ -1,8 +1,8 @@
 //! Adapters by which a U-Net attends to a picture beside the text (IP-Adapter, Ye et al. 2023).
 //!
 //! A file holds `image_proj`, which makes tokens of what CLIP says of the picture ([`image_projection`]), and
-//! `ip_adapter`, keys and values of each cross-attention for these tokens, numbered in the order in which diffusers lists
-//! the attentions of a U-Net: way down, way up, middle; self-attentions count.
+//! `ip_adapter`, keys and values of each cross-attention for these tokens, numbered in the order in which diffusers
+//! lists the attentions of a U-Net: way down, way up, middle; self-attentions count.
 
 use std::{collections::BTreeMap, path::Path};
 

@@ -2,26 +2,16 @@
 //! denoiser attends to.
 
 use ondine_graph::{Bindings, NDArray, Result, fail};
-use ondine_models::{GraphSizes, Network, TokenFacts, ip_adapter::IpAdapter, lora::Applied};
-use ondine_runtime::{Options, Specialize, State};
+use ondine_models::{Network, ip_adapter::IpAdapter, lora::Applied};
+use ondine_runtime::State;
 
 use super::{
     memory::{Resident, StagePlan},
     model::TextToImage,
-    part::{PromptParts, Purpose, Terms, Which},
+    part::{PromptParts, Terms},
+    prompter::Prompter,
 };
 use crate::{codec::Picture, request::ImagePrompt};
-
-/// What makes a prompt of a picture.
-#[derive(Debug)]
-pub(super) struct Prompter {
-    /// The adapter's name.
-    pub(super) name: String,
-    /// CLIP.
-    encoder: Network,
-    projection: Network,
-    facts: TokenFacts,
-}
 
 /// Mean and standard deviation of red, green and blue in the pictures that CLIP was trained on.
 const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
@@ -96,29 +86,6 @@ impl TextToImage {
             }
         }
         Ok(prompts.len())
-    }
-}
-
-impl Prompter {
-    /// Its networks, fitted to this machine.
-    pub(super) fn prepare(&self, number: usize, model: &TextToImage, options: Options) -> Result<PromptParts> {
-        let sizes = GraphSizes::default();
-        let part = |which, network: &Network| {
-            let purpose = Purpose { which, precision: options.precision, sizes };
-            model.kept.part(purpose, || {
-                let asset = network.asset(sizes)?;
-                let asset = match which {
-                    Which::PictureEncoder { .. } => asset.only(which.function())?,
-                    _ => asset,
-                };
-                asset.prepare(&options, &model.device)
-            })
-        };
-        Ok(PromptParts {
-            encoder: part(Which::PictureEncoder { number, states: self.facts.states }, &self.encoder)?,
-            projection: part(Which::PictureTokens(number), &self.projection)?,
-            facts: self.facts,
-        })
     }
 }
 

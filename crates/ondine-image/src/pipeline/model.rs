@@ -15,8 +15,8 @@ use serde_json::Value;
 use super::{
     beside::Beside,
     fit,
-    image_prompt::Prompter,
     part::Kept,
+    prompter::Prompter,
     text::{self, Encoder},
 };
 use crate::schedule::SchedulerConfig;

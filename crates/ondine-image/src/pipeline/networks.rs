@@ -79,8 +79,9 @@ impl<'a> Networks<'a> {
             });
         }
         let prompters = model.prompters.iter().enumerate().take(image_prompts);
-        let prompters =
-            prompters.map(|(number, prompter)| prompter.prepare(number, model, options)).collect::<Result<_>>()?;
+        let prompters = prompters
+            .map(|(number, prompter)| prompter.prepare(number, &model.kept, options, device))
+            .collect::<Result<_>>()?;
         let wants = Wants::of(denoiser.prepared.graph(denoiser.name())?, model.facts.text);
         let sizes = GraphSizes::default();
         let needed = parameters.begins_with_picture();

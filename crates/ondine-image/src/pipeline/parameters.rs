@@ -167,8 +167,7 @@ impl Parameters {
         };
         let guidance = request.guidance.or(preset.map(|preset| preset.guidance)).or(model.defaults.guidance);
         let guidance = guidance.unwrap_or(usual);
-        let beside = model.beside;
-        let image_guidance = request.image_guidance.unwrap_or(1.5);
+        let (beside, image_guidance) = (model.beside, request.image_guidance.unwrap_or(1.5));
         let unguided = flow.map_or(1.0, |flow| flow.unguided);
         let guided = guidance > unguided && !embedded;
         let reads_marks = |encoder: &Encoder| encoder.tokenizer.spells_everything() && !encoder.tokenizer.chats();

@@ -243,7 +243,8 @@ impl SamplerEntry {
 }
 
 impl ScheduleEntry {
-    /// The entry that a config amounts to, for metadata: its sigma schedule, else its spacing, if the sampler goes by it.
+    /// The entry that a config amounts to, for metadata: its sigma schedule, else its spacing, if the sampler goes by
+    /// it.
     #[must_use]
     pub fn of(config: &SchedulerConfig) -> Option<&'static Self> {
         SCHEDULES.iter().find(|entry| match entry.choice {

@@ -2,8 +2,13 @@
 
 use std::ops::Range;
 
-use self::taps::TapsWork;
-use crate::arch::{dot::MAX_ROWS, enter::RawKernel, half::bf16_bits, isa::Isa, vector::CodeVector};
+use crate::arch::{
+    dot::{MAX_ROWS, MAX_WIDTH, WeightType},
+    enter::RawKernel,
+    half::bf16_bits,
+    isa::Isa,
+    vector::CodeVector,
+};
 
 /// The most rows that are multiplied with codes as they are read.
 pub(crate) const FEW_ROWS: usize = MAX_ROWS;
@@ -219,6 +224,27 @@ pub(crate) enum CodedWork<'a> {
     Unpack { channels: Range<usize>, to: *mut f32, pairs: Option<*mut u32> },
     /// Writes words of some taps of a convolution, whose codes the panel holds tap after tap.
     Taps(TapsWork<'a>),
+}
+
+/// Channels whose numbers are made before they become words: they stay in the first-level cache.
+pub(crate) const CHUNK: usize = 64;
+
+/// What of a convolution becomes words.
+pub(crate) struct TapsWork<'a> {
+    /// Taps of the convolution.
+    pub(crate) all: usize,
+    /// Those wanted.
+    pub(crate) taps: Range<usize>,
+    /// Of each tap; begins with a unit of codes.
+    pub(crate) channels: Range<usize>,
+    /// Of the words.
+    pub(crate) dtype: WeightType,
+    /// Of [`WeightType::S8`]: what a number of each column is multiplied with before it is rounded.
+    pub(crate) factors: &'a [f32; MAX_WIDTH],
+    /// Room for [`CHUNK`] channels of all columns.
+    pub(crate) numbers: *mut f32,
+    /// `[taps, words of the channels, columns]`
+    pub(crate) to: *mut u32,
 }
 
 /// A call of a kernel.
@@ -556,4 +582,4 @@ pub(crate) unsafe fn load<V: CodeVector, const N: usize>(words: *const u32) -> [
     vectors
 }
 
-pub(crate) mod taps;
+mod taps;

@@ -23,7 +23,8 @@ fn numbers(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| next() + next()).collect()
 }
 
-/// Layers that Winograd's algorithm is fit for, and others: with a stride, doubled before, of one tap, and of few channels.
+/// Layers that Winograd's algorithm is fit for, and others: with a stride, doubled before, of one tap, and of few
+/// channels.
 fn layers() -> Vec<(usize, usize, Conv2d)> {
     let padded = Conv2d { padding: [1; 4], ..Conv2d::default() };
     vec![

@@ -41,7 +41,8 @@ pub(super) fn panels(precision: Precision, groups: usize, gate: bool, shape: &[u
     WeightShape { taps, groups, glu: gate, ..WeightShape::linear(weight_type(precision), shape[0], shape[1] * groups) }
 }
 
-/// What the kernels call a weight `[out, in, height, width]` of a convolution of codes that become words of a precision.
+/// What the kernels call a weight `[out, in, height, width]` of a convolution of codes that become words of a
+/// precision.
 ///
 /// # Errors
 /// If they do not read such codes.

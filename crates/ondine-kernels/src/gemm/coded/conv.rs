@@ -1,5 +1,5 @@
-//! Weights of a convolution in few bits, which stay so in memory: a step of a panel becomes words when a block of pixels
-//! meets it, in memory that stays in the cache, and is multiplied as any other.
+//! Weights of a convolution in few bits, which stay so in memory: a step of a panel becomes words when a block of
+//! pixels meets it, in memory that stays in the cache, and is multiplied as any other.
 //!
 //! Packed are the codes of each panel tap after tap, each tap with whole units of channels; scales, zeros, minima and a
 //! table as those of a linear layer whose rows are `[channels, taps]`; for activations of 8 bits behind them what the
@@ -18,11 +18,7 @@ use crate::{
     arch::dot::{MAX_WIDTH, WeightType},
     cpu::Cpu,
     gemm::{
-        decode::{
-            CodeLevels, CodedCall, CodedWork, GroupNumbers,
-            taps::{CHUNK, TapsWork},
-            unit,
-        },
+        decode::{CHUNK, CodeLevels, CodedCall, CodedWork, GroupNumbers, TapsWork, unit},
         rows::Line,
         weights::{PACKED_ALIGN, WeightShape, cast, cast_mut, quantize},
     },

@@ -5,35 +5,14 @@
 
 use std::ops::Range;
 
-use super::{CodedPanel, Decoder, load, pair};
+use super::{CHUNK, CodedPanel, Decoder, TapsWork, load, pair};
 use crate::{
     arch::{
-        dot::{MAX_WIDTH, WORD, WeightType},
+        dot::{WORD, WeightType},
         vector::CodeVector,
     },
     gemm::{decode::CodeLevels, weights::quantize},
 };
-
-/// Channels whose numbers are made before they become words: they stay in the first-level cache.
-pub(crate) const CHUNK: usize = 64;
-
-/// What of a convolution becomes words.
-pub(crate) struct TapsWork<'a> {
-    /// Taps of the convolution.
-    pub(crate) all: usize,
-    /// Those wanted.
-    pub(crate) taps: Range<usize>,
-    /// Of each tap; begins with a unit of codes.
-    pub(crate) channels: Range<usize>,
-    /// Of the words.
-    pub(crate) dtype: WeightType,
-    /// Of [`WeightType::S8`]: what a number of each column is multiplied with before it is rounded.
-    pub(crate) factors: &'a [f32; MAX_WIDTH],
-    /// Room for [`CHUNK`] channels of all columns.
-    pub(crate) numbers: *mut f32,
-    /// `[taps, words of the channels, columns]`
-    pub(crate) to: *mut u32,
-}
 
 impl<V: CodeVector, const BITS: u32, const TABLE: bool> Decoder<V, BITS, TABLE> {
     /// Writes the words; of a word that the channels do not fill, the rest is 0.
