@@ -24,12 +24,13 @@ from diffusers import (
     UNet2DConditionModel,
     ZImageTransformer2DModel,
 )
+from diffusers.models.embeddings import ImageProjection, IPAdapterPlusImageProjection
 from diffusers.utils import logging
 from safetensors.torch import save_file
-from transformers import (BertConfig, BertModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, Gemma2Config,
-                          Gemma2Model, Qwen3Config, Qwen3ForCausalLM, T5Config, T5EncoderModel)
+from transformers import (BertConfig, BertModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionConfig,
+                          CLIPVisionModelWithProjection, Gemma2Config, Gemma2Model, Qwen3Config, Qwen3ForCausalLM, T5Config, T5EncoderModel)
 
-from weights import prefix_keys, randomize, rescale, rounded, scrub
+from weights import Projection, prefix_keys, randomize, rescale, rounded, scrub
 
 VOCABULARY, CONTEXT = 96, 16
 START, END = VOCABULARY - 2, VOCABULARY - 1
@@ -103,6 +104,38 @@ def clip(activation, projection=None, end=END):
     golden = dict(input_ids=ids, last_hidden_state=states.last_hidden_state, penultimate=states.hidden_states[-2])
     golden["text_embeds" if projection else "pooler_output"] = states.text_embeds if projection else states.pooler_output
     return model, golden
+
+
+def vision(**config):
+    """A CLIP picture encoder: its projected vector and its penultimate states."""
+    model = randomize(CLIPVisionModelWithProjection(CLIPVisionConfig(**config)), 51)
+    pixels = noise(52, 2, 3, config["image_size"], config["image_size"])
+    states = model(pixel_values=pixels, output_hidden_states=True)
+    return model, dict(pixel_values=pixels, image_embeds=states.image_embeds, penultimate=states.hidden_states[-2])
+
+
+def image_projection(**config):
+    """The linear layer of the plain kind."""
+    module = randomize(ImageProjection(**config), 53)
+    read = noise(54, 2, config["image_embed_dim"])
+    tensors = {name.replace("image_embeds", "proj"): tensor for name, tensor in module.state_dict().items()}
+    return Projection(config, module, tensors), dict(image_embeds=read, tokens=module(read))
+
+
+def resampler(states, **config):
+    """The resampler of the plus kind."""
+    module = randomize(IPAdapterPlusImageProjection(**config), 55)
+    read = noise(56, 2, states, config["embed_dims"])
+    plain = module.state_dict()
+    names = {"ln0": "0.norm1", "ln1": "0.norm2", "attn.to_q": "0.to_q", "attn.to_out.0": "0.to_out", "ff.0": "1.0", "ff.1.net.0.proj": "1.1", "ff.1.net.2": "1.3"}
+    tensors = {name: tensor for name, tensor in plain.items() if not name.startswith("layers.")}
+    for i in range(config["depth"]):
+        at = f"layers.{i}."
+        tensors[f"{at}0.to_kv.weight"] = torch.cat([plain[f"{at}attn.to_{part}.weight"] for part in "kv"])
+        for old, new in names.items():
+            tensors |= {f"{at}{new}.{end}": plain[f"{at}{old}.{end}"] for end in ("weight", "bias") if f"{at}{old}.{end}" in plain}
+    told = config | dict(dim_head=config.get("dim_head", 64), ffn_dims=4 * config["hidden_dims"])
+    return Projection(told, module, tensors), dict(penultimate=read, tokens=module(read))
 
 
 def bert():
@@ -497,6 +530,14 @@ MODELS = {
     "clip_quick_gelu": (lambda: clip("quick_gelu"), torch.float32),
     "clip_gelu": (lambda: clip("gelu"), torch.float32),
     "clip_projection": (lambda: clip("gelu", projection=10, end=2), torch.float32),
+    "vision_quick_gelu": (lambda: vision(hidden_size=24, intermediate_size=40, projection_dim=10, num_hidden_layers=2,
+                                         num_attention_heads=3, image_size=16, patch_size=8), torch.float32),
+    # Squares that leave a border of the picture out.
+    "vision_gelu": (lambda: vision(hidden_size=20, intermediate_size=36, projection_dim=14, num_hidden_layers=3, num_attention_heads=2,
+                                   image_size=20, patch_size=6, hidden_act="gelu", layer_norm_eps=1e-4), torch.float32),
+    "image_projection": (lambda: image_projection(image_embed_dim=14, cross_attention_dim=12, num_image_text_embeds=4), torch.float32),
+    "image_resampler": (lambda: resampler(7, embed_dims=20, output_dims=12, hidden_dims=16, depth=2, dim_head=64, heads=1, num_queries=3), torch.float32),
+    "image_resampler_heads": (lambda: resampler(5, embed_dims=12, output_dims=18, hidden_dims=20, depth=1, dim_head=8, heads=3, num_queries=5), torch.float32),
     "bert": (bert, torch.float32),
     **{name: (lambda name=name: unet(name), torch.float16) for name in UNETS},
     "controlnet_sd15": (lambda: controlnet("unet_sd15"), torch.float16),

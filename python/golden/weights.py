@@ -59,3 +59,18 @@ def scrub(folder):
         config = json.loads(file.read_text())
         config.pop("_name_or_path", None)
         file.write_text(json.dumps(config, indent=2) + "\n")
+
+
+class Projection:
+    """What makes tokens of a picture's vectors, with the names of an IP-Adapter's file."""
+
+    def __init__(self, config, module, tensors):
+        self.config, self.module, self.tensors = config, module, tensors
+
+    def to(self, _dtype):
+        return self
+
+    def save_pretrained(self, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps({"_class_name": type(self.module).__name__} | self.config))
+        save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, folder / "diffusion_pytorch_model.safetensors")

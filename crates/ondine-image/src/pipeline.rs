@@ -16,6 +16,7 @@ mod edit;
 mod encode;
 mod event;
 mod fit;
+mod image_prompt;
 mod memory;
 mod model;
 mod networks;
@@ -24,6 +25,7 @@ mod part;
 mod pictures;
 mod predict;
 mod preview;
+mod prompter;
 mod prompts;
 mod text;
 

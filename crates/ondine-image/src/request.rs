@@ -14,7 +14,7 @@ mod speedup;
 mod tool;
 
 pub(crate) use limits::MAX_SIDE;
-pub use pictures::{Control, Init};
+pub use pictures::{Control, ImagePrompt, Init};
 pub use preset::{PRESETS, Preset};
 pub use seed::{parse_seed, random_seed};
 pub use speedup::Speedup;
@@ -81,6 +81,9 @@ pub struct Request {
     pub strength: Option<f64>,
     /// Pictures that steer the drawing.
     pub controls: Vec<Control>,
+    /// What pictures show, each for the IP-Adapter of the same place among those of the model; the drawing does without
+    /// those that have none.
+    pub image_prompts: Vec<ImagePrompt>,
     /// Pictures that the model looks at, `[1, 3, height, width]`, red, green and blue in 0..1, of sizes of their own in
     /// whole latents; the picture is as large as the first, if no size is asked for.
     pub references: Vec<NDArray>,

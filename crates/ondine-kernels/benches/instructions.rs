@@ -168,7 +168,7 @@ fn convolution(cpu: &'static Cpu, dtype: WeightType, kernel: usize) -> Call {
         let problem = ConvProblem {
             shape,
             inputs: &[input.input(dtype)],
-            weights: PackedWeights::new(cpu, weights, bytes),
+            weights: PackedWeights::new(cpu, weights, bytes).into(),
             epilogue: Epilogue { bias: Some(&bias), ..Epilogue::default() },
             out_stride: OUTPUTS,
         };
@@ -246,7 +246,7 @@ fn depthwise(cpu: &'static Cpu) -> Call {
         let problem = ConvProblem {
             shape,
             inputs: &[Input::F32(&x)],
-            weights: PackedWeights::new(cpu, weights, bytes),
+            weights: PackedWeights::new(cpu, weights, bytes).into(),
             epilogue: Epilogue { activation: Activation::Relu6, ..Epilogue::default() },
             out_stride: CHANNELS,
         };

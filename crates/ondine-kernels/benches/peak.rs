@@ -113,7 +113,7 @@ impl Bench<'_> {
         let skip = bytes.as_ptr().align_offset(PACKED_ALIGN);
         let bytes = &mut bytes[skip..][..weight_shape.packed_size(self.cpu)];
         pack(self.cpu, &weight_shape, WeightSource::F32(&weights), bytes);
-        let weights = PackedWeights::new(self.cpu, weight_shape, bytes);
+        let weights = PackedWeights::new(self.cpu, weight_shape, bytes).into();
         let pixels = height * width;
         let inputs: Vec<Vec<f32>> = channels.iter().map(|c| numbers(pixels * c)).collect();
         let brain: Vec<Vec<bf16>> = inputs.iter().map(|x| x.iter().map(|&x| bf16::from_f32(x)).collect()).collect();

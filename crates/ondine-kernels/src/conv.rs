@@ -5,13 +5,15 @@ use crate::{
     cpu::Cpu,
     depthwise::Depthwise,
     gemm::{
-        drive::Gemm,
+        drive::{Gemm, PanelWeights},
         operand::{Epilogue, Input, Output, check_rows},
-        weights::{PackedWeights, WeightShape},
+        weights::WeightShape,
     },
     pixels::{ConvShape, Pixels},
 };
 
+#[cfg(test)]
+mod coded_suite;
 #[cfg(test)]
 mod suite;
 
@@ -23,7 +25,7 @@ pub struct ConvProblem<'a> {
     /// One input, or two to be concatenated along the channels; both of one type and, if quantized, of one scale.
     pub inputs: &'a [Input<'a>],
     /// Packed for the tier that computes, with the shape [`ConvShape::weights`].
-    pub weights: PackedWeights<'a>,
+    pub weights: PanelWeights<'a>,
     /// What happens to the product before it is stored. A row is a pixel.
     pub epilogue: Epilogue<'a>,
     /// Elements from one pixel of the result to the next, at least its channels.
@@ -47,9 +49,13 @@ pub fn conv2d(cpu: &Cpu, problem: &ConvProblem<'_>, mut out: Output<'_>) {
     let source = Pixels::new(&shape, inputs, dtype, &zeros);
     let rows = shape.batch * source.out_size[0] * source.out_size[1];
     check_rows("output", out.len(), rows, weights.shape().columns(), out_stride);
-    weights.check(cpu);
-    epilogue.check(&weights, rows);
-    if weights.shape().is_depthwise() {
+    epilogue.check_shape(shape.outputs, weights.shape().columns(), rows);
+    if let PanelWeights::Words(packed) = weights {
+        packed.check(cpu);
+    }
+    if let PanelWeights::Words(weights) = weights
+        && weights.shape().is_depthwise()
+    {
         let depthwise = Depthwise { cpu, source, weights, epilogue: &epilogue, out: out.target(), out_stride };
         // SAFETY: residual and output have been checked to hold the rows.
         return unsafe { depthwise.run(rows, inputs[0]) };

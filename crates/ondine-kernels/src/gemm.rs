@@ -64,7 +64,7 @@ pub fn gemm(cpu: &Cpu, problem: &GemmProblem<'_>, mut out: Output<'_>) {
     let source = Dense { bytes: input.bytes(), width: shape.channels[0] * bytes, stride: input_stride * bytes };
     let gemm = Gemm {
         cpu,
-        weights,
+        weights: weights.into(),
         rows,
         source,
         scales: input.scales(rows),

@@ -94,11 +94,14 @@ pub use elementwise::{Unary, glu, integer_unary, unary};
 pub use gemm::{
     GemmProblem,
     coded::{
-        CodedProblem, CodedShape, gemm_coded,
+        CodedProblem, CodedShape,
+        conv::{CodedConv, CodedConvShape, pack_coded_conv},
+        gemm_coded,
         pack::{CodedSource, pack_coded},
         row::coded_row,
     },
     decode::{CodeLevels, GroupNumbers},
+    drive::PanelWeights,
     gemm,
     matmul::{MatmulShape, matmul},
     operand::{Epilogue, Input, Output, Values},

@@ -225,7 +225,7 @@ impl Case {
             let cpu = &cpus[0];
             let mut packed = Aligned::new(weight_shape.packed_size(cpu));
             pack(cpu, &weight_shape, WeightSource::F32(&weights), packed.get_mut());
-            let weights = PackedWeights::new(cpu, weight_shape, packed.get());
+            let weights = PackedWeights::new(cpu, weight_shape, packed.get()).into();
             let inputs: Vec<_> = inputs.iter().map(Tensor::input).collect();
             let problem = ConvProblem { shape: *shape, inputs: &inputs, weights, epilogue, out_stride: stride };
             let run = |threads: usize| {

@@ -33,6 +33,10 @@ pub enum Role {
     Autoencoder(fn(&str) -> Result<LatentSpace>),
     /// Steers a denoiser by a picture.
     Control(fn(&str) -> Result<ControlFacts>),
+    /// Turns a picture into vectors that say what it shows.
+    PictureEncoder(fn(&str) -> Result<PictureFacts>),
+    /// Makes tokens of such vectors, which a denoiser attends to as it does to those of a text.
+    PictureTokens(fn(&str) -> Result<TokenFacts>),
     /// Makes pictures larger.
     Upscaler(fn(&str) -> Result<UpscalerFacts>),
     /// Says which token may come next. Some of its weights may be in another form in checkpoints than its functions ask
@@ -56,6 +60,8 @@ pub struct GraphSizes {
     pub control: bool,
     /// Pictures that a denoiser looks at beside the one that it draws.
     pub references: usize,
+    /// Pictures whose tokens a denoiser attends to beside the text.
+    pub image_prompts: usize,
     /// True if a denoiser shall yield its deep maps, and have a function that takes them.
     pub deep: bool,
     /// The states of a language model that are a text, if it is to read one.
@@ -71,6 +77,7 @@ impl Default for GraphSizes {
             skip: 0,
             control: false,
             references: 0,
+            image_prompts: 0,
             deep: false,
             states: None,
         }
@@ -143,6 +150,32 @@ impl HiddenStates {
         };
         self.0.iter().flatten().map(|given| index(*given)).collect()
     }
+}
+
+/// The facts of a network that turns a picture into vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PictureFacts {
+    /// Side of the picture in pixels.
+    pub side: usize,
+    /// Channels of the picture.
+    pub channels: usize,
+    /// Width of its one vector for the whole picture.
+    pub embedding: usize,
+    /// Width of its states.
+    pub states: usize,
+}
+
+/// The facts of a network that makes tokens of a picture's vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenFacts {
+    /// Width of what it reads.
+    pub reads: usize,
+    /// True if that are the states of all squares of the picture, false for its one vector.
+    pub states: bool,
+    /// Number of tokens.
+    pub tokens: usize,
+    /// Their width.
+    pub width: usize,
 }
 
 /// The facts of a network that makes pictures larger.
@@ -276,6 +309,8 @@ pub struct FlowFacts {
     pub unguided: f32,
     /// Steps and guidance of a network that was distilled to draw in a few, where only pipelines say whether it was.
     pub distilled: Option<(usize, f32)>,
+    /// Steps and guidance of the network that it may also be, before it was distilled, where no file says which it is.
+    pub undistilled: Option<(usize, f32)>,
     /// What moves levels by the size of the picture.
     pub shift: LevelShift,
 }

@@ -5,6 +5,7 @@
 //! `[batch, tokens, width]`.
 
 mod attention;
+mod clip_layer;
 mod inverted;
 mod joint;
 mod layers;
@@ -15,7 +16,10 @@ mod resnet;
 mod rotary;
 mod time;
 
-pub use attention::{AttentionSpec, Projections, Transformer2D, attention, feed_forward, geglu, transformer_2d};
+pub use attention::{
+    AttentionSpec, ImageTokens, Projections, Transformer2D, attention, feed_forward, geglu, transformer_2d,
+};
+pub use clip_layer::{ClipLayer, clip_layer};
 pub use inverted::inverted_bottleneck;
 pub use joint::{
     Heads, JointBlock, JointOptions, NORM_EPS, REFERENCES, gated, joint_block, one_sequence, single_block,

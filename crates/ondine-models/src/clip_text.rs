@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::{
     architecture::{Architecture, Functions, GraphSizes, Role, TextFacts},
-    blocks::{AttentionSpec, Module, Projections, attention, embedding, feed_forward, layer_norm, linear, positions},
+    blocks::{ClipLayer, Module, clip_layer, embedding, layer_norm, linear, positions},
     config::{self, MAX_DEPTH, MAX_ROWS, MAX_WIDTH, TRANSFORMERS_NOTES, activation, all_bounded, divides, epsilon},
     weights::Rename,
 };
@@ -160,9 +160,16 @@ pub fn build(config: &Config, options: &Options) -> Result<Graph> {
         (false, false) => penultimate,
     };
     let m = &mut root.at("text_model");
+    let layer = ClipLayer {
+        heads: config.num_attention_heads,
+        hidden: config.intermediate_size,
+        activation,
+        eps: config.layer_norm_eps,
+        causal: true,
+    };
     let mut states = vec![embeddings(&mut m.at("embeddings"), ids, config)?];
     for i in 0..layers {
-        let x = encoder_layer(&mut m.at(format_args!("encoder.layers.{i}")), states[i], config, activation)?;
+        let x = clip_layer(&mut m.at(format_args!("encoder.layers.{i}")), states[i], &layer)?;
         states.push(x);
     }
 
@@ -194,22 +201,6 @@ fn embeddings(m: &mut Module<'_>, ids: Value, config: &Config) -> Result<Value> 
     let table = [config.max_position_embeddings, config.hidden_size];
     let positions = positions(&mut m.at("position_embedding"), length, table)?;
     m.add(tokens, positions)
-}
-
-fn encoder_layer(m: &mut Module<'_>, x: Value, config: &Config, activation: Activation) -> Result<Value> {
-    let spec = AttentionSpec {
-        names: Projections { q: "q_proj", k: "k_proj", v: "v_proj", out: "out_proj" },
-        heads: config.num_attention_heads,
-        bias: true,
-        causal: true,
-        mask: None,
-    };
-    let h = layer_norm(&mut m.at("layer_norm1"), x, config.layer_norm_eps)?;
-    let h = attention(&mut m.at("self_attn"), h, None, &spec)?;
-    let x = m.add(x, h)?;
-    let h = layer_norm(&mut m.at("layer_norm2"), x, config.layer_norm_eps)?;
-    let h = feed_forward(&mut m.at("mlp"), h, ["fc1", "fc2"], config.intermediate_size, activation)?;
-    m.add(x, h)
 }
 
 /// The state at the first end-of-text token of each sequence.

@@ -140,6 +140,7 @@ impl Config {
                 guidance: scale,
                 unguided: 1.0,
                 distilled: None,
+                undistilled: None,
                 shift: LevelShift::Line,
             }),
             references: References { most: usize::from(!fills), sizes: &SIZES },

@@ -160,6 +160,7 @@ impl Config {
                 guidance: 4.0,
                 unguided: 1.0,
                 distilled,
+                undistilled: None,
                 shift: LevelShift::Empirical,
             }),
             references: References { most: REFERENCES.len(), sizes: &[] },

@@ -54,11 +54,14 @@ pub mod bert;
 pub mod blocks;
 mod checkpoint;
 pub mod clip_text;
+pub mod clip_vision;
 mod config;
 pub mod flux;
 pub mod flux2;
 mod folder;
 pub mod gguf;
+pub mod image_projection;
+pub mod ip_adapter;
 mod language;
 pub mod lora;
 pub mod ncnn;
@@ -80,7 +83,7 @@ pub mod z_image;
 pub use adapter::Adapter;
 pub use architecture::{
     Architecture, ControlFacts, DenoiserFacts, FlowFacts, Functions, GraphSizes, GuidanceInput, HiddenStates,
-    LatentSpace, LevelShift, References, Role, TextFacts, TextLayout, UpscalerFacts,
+    LatentSpace, LevelShift, PictureFacts, References, Role, TextFacts, TextLayout, TokenFacts, UpscalerFacts,
 };
 pub use blocks::REFERENCES;
 pub use checkpoint::{Finding, open_control, open_upscaler, upscaler_of};

@@ -6,7 +6,8 @@ use ondine_graph::{Asset, Context, Graph, Op, Result, Value, Weights, fail, reci
 
 use crate::{
     architecture::{
-        Architecture, ControlFacts, DenoiserFacts, Functions, GraphSizes, LatentSpace, Role, TextFacts, UpscalerFacts,
+        Architecture, ControlFacts, DenoiserFacts, Functions, GraphSizes, LatentSpace, PictureFacts, Role, TextFacts,
+        TokenFacts, UpscalerFacts,
     },
     config::class_of,
     registry::find,
@@ -109,9 +110,13 @@ impl Network {
         weights::rename(&mut weights, architecture.renames).at(|| &name)?;
         let recipes = match architecture.role {
             Role::Language(_, recipes) => recipes(&config, &mut weights).at(|| &name)?,
-            Role::TextEncoder(_) | Role::Denoiser(_) | Role::Control(_) | Role::Autoencoder(_) | Role::Upscaler(_) => {
-                Recipes::default()
-            }
+            Role::TextEncoder(_)
+            | Role::Denoiser(_)
+            | Role::Control(_)
+            | Role::Autoencoder(_)
+            | Role::PictureEncoder(_)
+            | Role::PictureTokens(_)
+            | Role::Upscaler(_) => Recipes::default(),
         };
         weights::check(&weights, &recipes, functions.iter().map(|(_, graph)| graph), architecture.ignored)?;
         Ok(Self { name, architecture, config, weights: Arc::new(weights), recipes })
@@ -164,6 +169,28 @@ impl Network {
         match self.architecture.role {
             Role::Control(facts) => self.facts(facts),
             _ => self.is_no("ControlNet"),
+        }
+    }
+
+    /// The facts of a network that turns a picture into vectors.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn picture(&self) -> Result<PictureFacts> {
+        match self.architecture.role {
+            Role::PictureEncoder(facts) => self.facts(facts),
+            _ => self.is_no("encoder of pictures (CLIPVisionModelWithProjection)"),
+        }
+    }
+
+    /// The facts of a network that makes tokens of a picture's vectors.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn tokens(&self) -> Result<TokenFacts> {
+        match self.architecture.role {
+            Role::PictureTokens(facts) => self.facts(facts),
+            _ => self.is_no("network that makes tokens of pictures"),
         }
     }
 

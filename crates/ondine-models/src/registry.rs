@@ -5,13 +5,16 @@ use ondine_graph::{Result, fail};
 use crate::{
     architecture::Architecture,
     autoencoder::{deep, kl, squares, tiny},
-    bert, clip_text, flux, flux2, sana, sd3, t5, transformer, unet, upscaler, z_image,
+    bert, clip_text, clip_vision, flux, flux2, image_projection, sana, sd3, t5, transformer, unet, upscaler, z_image,
 };
 
 /// Every architecture but the language models with a head, which [`transformer::ARCHITECTURES`] lists.
 pub const ARCHITECTURES: &[Architecture] = &[
     clip_text::ARCHITECTURE,
     clip_text::WITH_PROJECTION,
+    clip_vision::ARCHITECTURE,
+    image_projection::ARCHITECTURE,
+    image_projection::PLUS,
     bert::ARCHITECTURE,
     t5::ARCHITECTURE,
     transformer::QWEN3,

@@ -199,6 +199,7 @@ impl Config {
                 guidance: 4.5,
                 unguided: 1.0,
                 distilled: None,
+                undistilled: None,
                 shift: LevelShift::Line,
             }),
             references: References::default(),

@@ -137,6 +137,7 @@ impl Config {
                 guidance: 7.0,
                 unguided: 1.0,
                 distilled: None,
+                undistilled: None,
                 shift: LevelShift::Line,
             }),
             references: References::default(),

@@ -12,8 +12,8 @@ use ondine_graph::{Activation, DType, Dim, Graph, Result, Value, fail};
 use crate::{
     architecture::{Architecture, DenoiserFacts, Functions, GraphSizes, Role},
     blocks::{
-        Module, ResnetSpec, Transformer2D, conv_same, downsample, embedding, group_norm, linear, resnet, sinusoid,
-        timestep_embedding, transformer_2d, upsample,
+        ImageTokens, Module, ResnetSpec, Transformer2D, conv_same, downsample, embedding, group_norm, linear, resnet,
+        sinusoid, timestep_embedding, transformer_2d, upsample,
     },
     config::activation,
 };
@@ -39,8 +39,25 @@ pub struct Options {
     pub time_ids: usize,
     /// True if networks steer it: the graph takes what they add to its maps ([`residual`]).
     pub control: bool,
+    /// Pictures whose tokens it attends to beside the text ([`IMAGE_PROMPTS`]).
+    pub image_prompts: usize,
     /// True if the maps before its last block are an output, `deep`, channels last.
     pub deep: bool,
+}
+
+/// What pictures say that a U-Net attends to beside the text (Ye et al. 2023): names of the inputs for their tokens and
+/// for how much each counts.
+pub const IMAGE_PROMPTS: [[&str; 2]; 4] = [
+    ["image_prompt_0", "image_prompt_scale_0"],
+    ["image_prompt_1", "image_prompt_scale_1"],
+    ["image_prompt_2", "image_prompt_scale_2"],
+    ["image_prompt_3", "image_prompt_scale_3"],
+];
+
+/// The name of the number of a picture's tokens.
+#[must_use]
+pub fn image_tokens(number: usize) -> String {
+    format!("image_tokens_{number}")
 }
 
 /// The function that goes on from deep maps.
@@ -50,8 +67,9 @@ impl Options {
     /// Those of a network that is asked for by its sizes.
     fn of(sizes: GraphSizes) -> Self {
         let side = |name: &str| &Dim::symbol(name) * sizes.multiple;
-        let GraphSizes { mask, time_ids, control, deep, .. } = sizes;
-        Self { height: side("height"), width: side("width"), mask, time_ids, control, deep, ..Self::default() }
+        let GraphSizes { mask, time_ids, control, image_prompts, deep, .. } = sizes;
+        let (height, width) = (side("height"), side("width"));
+        Self { height, width, mask, time_ids, control, image_prompts, deep, ..Self::default() }
     }
 }
 
@@ -65,6 +83,7 @@ impl Default for Options {
             mask: false,
             time_ids: 6,
             control: false,
+            image_prompts: 0,
             deep: false,
         }
     }
@@ -76,7 +95,8 @@ impl Default for Options {
 /// `[batch, tokens, cross_attention_dim]`; by config also `class_labels` `[batch, width]` (I64 `[batch]` for a
 /// table of classes), `text_embeds` `[batch, width]` and `time_ids` `[batch, ids]`, `timestep_cond`
 /// `[batch, time_cond_proj_dim]`; by `options` also `encoder_attention_mask` I64 `[batch, tokens]`, 0 hiding a
-/// token, and what networks that steer it add to its maps ([`residual`]), channels last. Output: `out_sample`
+/// token, what networks that steer it add to its maps ([`residual`]), channels last, and tokens of pictures `[batch,
+/// image_tokens_0, cross_attention_dim]` with how much they count, `[1]` ([`IMAGE_PROMPTS`]). Output: `out_sample`
 /// `[batch, out_channels, height, width]`.
 ///
 /// # Errors
@@ -87,8 +107,8 @@ pub fn build(config: &Config, options: &Options) -> Result<Graph> {
     let m = &mut Module::root(&mut graph);
     let sample = sample(m, config, options);
     let time = time_embedding(m, config, &plan, options)?;
-    let (context, context_mask) = text(m, config, &plan, options)?;
-    let net = Net::new(config, &plan, time, context, context_mask);
+    let context = text(m, config, &plan, options)?;
+    let net = Net { images: images(m, &plan, options)?, ..Net::new(config, &plan, time, context) };
     let x = conv_in(m, config, sample)?;
     let (mut skips, mut x) = net.way_down(m, config, &plan, x)?;
     if options.control {
@@ -127,8 +147,8 @@ fn build_shallow(config: &Config, options: &Options) -> Result<Graph> {
     let m = &mut Module::root(&mut graph);
     let sample = sample(m, config, options);
     let time = time_embedding(m, config, &plan, options)?;
-    let (context, context_mask) = text(m, config, &plan, options)?;
-    let net = Net::new(config, &plan, time, context, context_mask);
+    let context = text(m, config, &plan, options)?;
+    let net = Net { images: images(m, &plan, options)?, ..Net::new(config, &plan, time, context) };
     let x = conv_in(m, config, sample)?;
     let (Some((i, level)), outer) = (plan.up.iter().enumerate().next_back(), plan.up.iter().nth_back(1)) else {
         fail!(Internal, "a network without a way up")
@@ -185,10 +205,11 @@ struct Net {
     linear_projection: bool,
     context: Value,
     context_mask: Option<Value>,
+    images: Vec<ImageTokens>,
 }
 
 impl Net {
-    fn new(config: &Config, plan: &Plan, time: Value, context: Value, context_mask: Option<Value>) -> Self {
+    fn new(config: &Config, plan: &Plan, time: Value, (context, context_mask): (Value, Option<Value>)) -> Self {
         let resnet = ResnetSpec {
             groups: plan.groups,
             eps: config.norm_eps,
@@ -197,7 +218,8 @@ impl Net {
             scale_shift: config.resnet_time_scale_shift == "scale_shift",
             output_scale: 1.0,
         };
-        Self { resnet, linear_projection: config.use_linear_projection, context, context_mask }
+        let linear_projection = config.use_linear_projection;
+        Self { resnet, linear_projection, context, context_mask, images: Vec::new() }
     }
 
     /// The way down and the middle: the maps that the way up takes, and the last one.
@@ -233,11 +255,12 @@ impl Net {
 
     /// The blocks at the lowest resolution.
     fn middle(&self, m: &mut Module<'_>, x: Value, level: &Level, output_scale: f32) -> Result<Value> {
-        let resnets = Self { resnet: ResnetSpec { output_scale, ..self.resnet }, ..*self };
+        let resnet = ResnetSpec { output_scale, ..self.resnet };
+        let resnets = Self { resnet, images: self.images.clone(), ..*self };
         (0..level.resnets).try_fold(x, |x, j| resnets.block(m, x, level, j))
     }
 
-    fn transformer(&self, level: &Level, layers: usize) -> Transformer2D {
+    fn transformer(&self, level: &Level, layers: usize) -> Transformer2D<'_> {
         Transformer2D {
             heads: level.heads,
             layers,
@@ -246,8 +269,22 @@ impl Net {
             only_cross: level.only_cross,
             context: self.context,
             context_mask: self.context_mask,
+            images: &self.images,
         }
     }
+}
+
+/// The tokens of pictures that cross-attentions attend to beside the text.
+fn images(m: &mut Module<'_>, plan: &Plan, options: &Options) -> Result<Vec<ImageTokens>> {
+    let mut images = Vec::new();
+    for (number, [tokens, scale]) in IMAGE_PROMPTS.into_iter().enumerate().take(options.image_prompts) {
+        let shape = [options.batch.clone(), Dim::symbol(&image_tokens(number)), plan.context.into()];
+        let keys = m.input(tokens, DType::F32, shape);
+        let scale = m.input(scale, DType::F32, [1]);
+        // Values are linear in the tokens: so the scale of these is that of the mixture.
+        images.push(ImageTokens { keys, values: m.mul(keys, scale)? });
+    }
+    Ok(images)
 }
 
 /// The text that cross-attentions attend to, `[batch, tokens, context]`, and which of its tokens are seen.

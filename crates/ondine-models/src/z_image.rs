@@ -154,6 +154,8 @@ impl Config {
                 guidance: 0.0,
                 unguided: 0.0,
                 distilled: None,
+                // The same config and classes are those of the model that Turbo was distilled from.
+                undistilled: Some((50, 5.0)),
                 shift: LevelShift::Line,
             }),
             references: References::default(),

@@ -326,4 +326,6 @@ impl Work<'_> {
 }
 
 #[cfg(test)]
+mod conv_tests;
+#[cfg(test)]
 mod tests;

@@ -107,13 +107,18 @@ impl Backend for Processor {
         match (Format::of(form)?, source) {
             (
                 format @ (Format::Coded { .. }
+                | Format::CodedConv { .. }
                 | Format::CodedStack { .. }
                 | Format::CodePanels { .. }
                 | Format::Blocks { .. }),
                 Source::Codes(encoded),
             ) => weights::pack_codes(format, shape, encoded, out, self),
             (
-                Format::Coded { .. } | Format::CodedStack { .. } | Format::CodePanels { .. } | Format::Blocks { .. },
+                Format::Coded { .. }
+                | Format::CodedConv { .. }
+                | Format::CodedStack { .. }
+                | Format::CodePanels { .. }
+                | Format::Blocks { .. },
                 Source::Numbers(_),
             ) => fail!(Format, "a weight that has no codes"),
             (format, Source::Numbers(values)) => weights::pack(format, shape, values, out, self),
@@ -124,7 +129,11 @@ impl Backend for Processor {
     fn takes_codes(&self, form: &Form) -> bool {
         matches!(
             Format::of(form),
-            Ok(Format::Coded { .. } | Format::CodedStack { .. } | Format::CodePanels { .. } | Format::Blocks { .. })
+            Ok(Format::Coded { .. }
+                | Format::CodedConv { .. }
+                | Format::CodedStack { .. }
+                | Format::CodePanels { .. }
+                | Format::Blocks { .. })
         )
     }
 

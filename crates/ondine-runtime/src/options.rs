@@ -17,9 +17,9 @@ pub enum Precision {
     /// Weights in 8 bits with a scale per output, and what they are multiplied with in 8 bits too, scaled at run
     /// time; no calibration. Layers with few channels, and everything between the products, are as in [`Self::BF16`].
     Int8,
-    /// Weights that are stored as codes of 8, 4 or 2 bits in groups stay so (W8A8, W4A8, W2A8), and what they are
-    /// multiplied with is rounded to 8 bits in blocks of 32 numbers, each with a scale of its own. All else is as in
-    /// [`Self::BF16`].
+    /// Weights that are stored as codes of 8, 6, 4 or 2 bits in groups stay so (W8A8, W6A8, W4A8, W2A8), and what they
+    /// are multiplied with is rounded to 8 bits in blocks of 32 numbers, each with a scale of its own; so do those of
+    /// convolutions in less than 8 bits, multiplied with maps of one scale. All else is as in [`Self::BF16`].
     A8,
 }
 

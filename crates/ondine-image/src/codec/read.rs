@@ -85,6 +85,31 @@ impl Picture {
         Ok(Self { width, height, rgb, texts: self.texts.clone() })
     }
 
+    /// The square in the middle, `side` pixels wide, of the picture scaled by a cubic filter (Keys 1981, with a = -1/2)
+    /// so that its shorter side is that long: what networks of the CLIP family are trained on.
+    ///
+    /// # Errors
+    /// As [`Picture::resized`].
+    pub fn square(&self, side: u32) -> Result<Self> {
+        super::pixels(side, side)?;
+        self.check()?;
+        let (width, height) = (u64::from(self.width.max(1)), u64::from(self.height.max(1)));
+        let long = |long: u64, short: u64| u32::try_from(u64::from(side) * long / short).unwrap_or(u32::MAX);
+        let (wide, high) = if width <= height { (side, long(height, width)) } else { (long(width, height), side) };
+        super::pixels(wide, high)?;
+        let Some(own) = RgbImage::from_raw(self.width, self.height, self.rgb.clone()) else {
+            fail!(Shape, "the pixels are not those of a {}x{} picture", self.width, self.height);
+        };
+        let scaled = if (wide, high) == (self.width, self.height) {
+            own
+        } else {
+            imageops::resize(&own, wide, high, imageops::FilterType::CatmullRom)
+        };
+        let (left, top) = ((wide - side) / 2, (high - side) / 2);
+        let rgb = imageops::crop_imm(&scaled, left, top, side, side).to_image().into_raw();
+        Ok(Self { width: side, height: side, rgb, texts: self.texts.clone() })
+    }
+
     /// The planes of red, green and blue, `[3, height, width]` in 0..1.
     #[must_use]
     pub fn planes(&self) -> Vec<f32> {

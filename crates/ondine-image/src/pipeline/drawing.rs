@@ -13,6 +13,7 @@ use super::{
     edit::{Encoder, Start, put_back, start},
     encode::encode,
     event::Event,
+    image_prompt::show,
     memory::MemoryPlan,
     model::TextToImage,
     networks::Networks,
@@ -148,7 +149,8 @@ impl Drawing<'_> {
             .then(|| format!("speedup is left out below {FEWEST_STEPS} steps"));
         let marks = if parameters.marks { None } else { prompt::about_marks(&request.prompt) };
         let guidance = parameters.about_guidance(request);
-        for warning in [narrowed, size, idle, marks, guidance].into_iter().flatten() {
+        let distilled = parameters.about_distillation(model, request);
+        for warning in [narrowed, size, idle, marks, guidance, distilled].into_iter().flatten() {
             warn(&warning);
         }
         let texts = parameters.texts();
@@ -174,6 +176,12 @@ impl Drawing<'_> {
             }
         };
 
+        let guided = parameters.passes > 1;
+        if !networks.prompters.is_empty() {
+            observe(Event::Stage("looking at the picture"));
+        }
+        let shown = show(&networks.prompters, &request.image_prompts, guided, terms)?;
+
         let colours = if request.previews {
             Some(Colours::fit(&networks.autoencoder.function(terms)?, &model.latents, terms)?)
         } else {
@@ -184,7 +192,7 @@ impl Drawing<'_> {
         let steering = Steering::new(&networks.controls, request, terms)?;
         let (guidance, time_ids) = (model.facts.guidance, model.time_ids);
         let flow = model.facts.flow;
-        let task = Task { texts: &texts, request, start, steering, colours, guidance, flow, time_ids };
+        let task = Task { texts: &texts, request, start, steering, shown, colours, guidance, flow, time_ids };
         let denoised = denoise(&denoiser, task, &mut parameters, &mut noise, wish, observe)?;
         drop(denoiser);
 

@@ -16,6 +16,7 @@ use super::{
     beside::Beside,
     fit,
     part::Kept,
+    prompter::Prompter,
     text::{self, Encoder},
 };
 use crate::schedule::SchedulerConfig;
@@ -30,6 +31,8 @@ pub struct TextToImage {
     pub(super) adapters: Vec<(String, f32)>,
     /// The words that the encoders were taught.
     pub(super) words: Vec<String>,
+    /// What makes prompts of pictures.
+    pub(super) prompters: Vec<Prompter>,
     /// Networks that steer, by name.
     pub(super) controls: Vec<(String, Network)>,
     pub(super) denoiser: Network,
@@ -116,6 +119,7 @@ impl TextToImage {
             encoders,
             adapters: Vec::new(),
             words: Vec::new(),
+            prompters: Vec::new(),
             controls: Vec::new(),
             denoiser,
             denoiser_name,

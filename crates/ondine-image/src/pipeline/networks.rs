@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use ondine_graph::{Bindings, Result, fail};
-use ondine_models::{GraphSizes, REFERENCES, unet::SHALLOW};
+use ondine_models::{
+    GraphSizes, REFERENCES,
+    unet::{SHALLOW, image_tokens},
+};
 use ondine_runtime::{Options, Plan, Precision, Specialize};
 
 use super::{
@@ -11,7 +14,7 @@ use super::{
     memory::{MemoryPlan, Resident, StagePlan},
     model::TextToImage,
     parameters::Parameters,
-    part::{ControlParts, Part, Purpose, Terms, Which},
+    part::{ControlParts, Part, PromptParts, Purpose, Terms, Which},
     predict::Denoiser,
     text::{self, Encoder, Wants},
 };
@@ -26,6 +29,8 @@ pub(super) struct Networks<'a> {
     pub(super) denoiser: Arc<Part>,
     /// What steers it, in the order of the request.
     pub(super) controls: Vec<ControlParts>,
+    /// What makes prompts of pictures, in the order of the request.
+    pub(super) prompters: Vec<PromptParts>,
     /// Makes latents of pictures, if there are some to begin with or the denoiser takes some.
     pub(super) image_encoder: Option<Arc<Part>>,
     pub(super) autoencoder: Arc<Part>,
@@ -54,8 +59,10 @@ impl<'a> Networks<'a> {
         let multiple = if whole { divisor } else { 1 };
         let control = !parameters.controls.is_empty();
         let deep = parameters.speedup == Some(Speedup::DeepCache);
-        let (time_ids, references) = (model.time_ids, parameters.references.len());
-        let sizes = GraphSizes { multiple, mask, time_ids, control, references, deep, ..GraphSizes::default() };
+        let (time_ids, references, image_prompts) =
+            (model.time_ids, parameters.references.len(), parameters.image_prompts);
+        let sizes =
+            GraphSizes { multiple, mask, time_ids, control, references, image_prompts, deep, ..GraphSizes::default() };
         let prepare = || model.denoiser.asset(sizes)?.prepare(&options, device);
         let denoiser = model.kept.part(part(Which::Denoiser, sizes), prepare)?;
         if deep && denoiser.prepared.graph(SHALLOW).is_err() {
@@ -71,6 +78,10 @@ impl<'a> Networks<'a> {
                 facts: network.control()?,
             });
         }
+        let prompters = model.prompters.iter().enumerate().take(image_prompts);
+        let prompters = prompters
+            .map(|(number, prompter)| prompter.prepare(number, &model.kept, options, device))
+            .collect::<Result<_>>()?;
         let wants = Wants::of(denoiser.prepared.graph(denoiser.name())?, model.facts.text);
         let sizes = GraphSizes::default();
         let needed = parameters.begins_with_picture();
@@ -80,15 +91,16 @@ impl<'a> Networks<'a> {
         let autoencoder = model.kept.part(part(Which::Decoder, sizes), prepare)?;
         let label = model.denoiser_label();
         let factor = model.latents.factor;
-        Ok(Self { encoders, wants, label, denoiser, controls, image_encoder, autoencoder, multiple, factor })
+        Ok(Self { encoders, wants, label, denoiser, controls, prompters, image_encoder, autoencoder, multiple, factor })
     }
 
     /// All of them.
     pub(super) fn parts(&self) -> Vec<Arc<Part>> {
         let encoders = self.encoders.iter().map(|encoder| &encoder.part);
         let controls = self.controls.iter().flat_map(|parts| [&parts.embed, &parts.main]);
+        let prompters = self.prompters.iter().flat_map(|parts| [&parts.encoder, &parts.projection]);
         let others = [&self.denoiser, &self.autoencoder];
-        encoders.chain(controls).chain(&self.image_encoder).chain(others).cloned().collect()
+        encoders.chain(controls).chain(prompters).chain(&self.image_encoder).chain(others).cloned().collect()
     }
 
     /// The denoiser, loaded.
@@ -124,6 +136,9 @@ impl<'a> Networks<'a> {
                 stages.push(StagePlan::new("image encoder", encoder, plan, Resident::All)?);
             }
         }
+        for parts in &self.prompters {
+            stages.push(parts.plan()?);
+        }
         let denoiser = self.denoiser_plan(parameters, tokens)?;
         let mut denoiser = StagePlan::new(self.label, &self.denoiser, &denoiser, Resident::All)?;
         if self.denoiser.prepared.graph(SHALLOW).is_ok() {
@@ -155,6 +170,9 @@ impl<'a> Networks<'a> {
         if let Some(encoder) = &self.image_encoder {
             total += self.picture_plans(encoder, parameters)?.iter().map(|plan| plan.cost().flops).sum::<u64>();
         }
+        for parts in &self.prompters {
+            total += parts.flops(parameters.passes > 1)?;
+        }
         let calls = parameters.calls() as u64;
         total += calls * self.denoiser_plan(parameters, tokens)?.cost().flops;
         for parts in &self.controls {
@@ -181,6 +199,9 @@ impl<'a> Networks<'a> {
             for (side, size) in ["height", "width"].into_iter().zip(sides) {
                 sizes.insert(format!("{name}_{side}").into(), size / self.multiple);
             }
+        }
+        for (number, parts) in self.prompters.iter().enumerate() {
+            sizes.insert(image_tokens(number).into(), parts.facts.tokens);
         }
         part.prepared.plan(name, &sizes)
     }

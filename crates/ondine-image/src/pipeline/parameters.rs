@@ -134,6 +134,8 @@ pub(super) struct Parameters {
     pub(super) guided: [f64; 2],
     /// Height and width of the latents of pictures that it looks at.
     pub(super) references: Vec<[usize; 2]>,
+    /// Pictures whose content is a prompt.
+    pub(super) image_prompts: usize,
     /// The networks that steer, by number.
     pub(super) controls: Vec<usize>,
     pub(super) scheduler: SchedulerConfig,
@@ -165,8 +167,7 @@ impl Parameters {
         };
         let guidance = request.guidance.or(preset.map(|preset| preset.guidance)).or(model.defaults.guidance);
         let guidance = guidance.unwrap_or(usual);
-        let beside = model.beside;
-        let image_guidance = request.image_guidance.unwrap_or(1.5);
+        let (beside, image_guidance) = (model.beside, request.image_guidance.unwrap_or(1.5));
         let unguided = flow.map_or(1.0, |flow| flow.unguided);
         let guided = guidance > unguided && !embedded;
         let reads_marks = |encoder: &Encoder| encoder.tokenizer.spells_everything() && !encoder.tokenizer.chats();
@@ -217,6 +218,7 @@ impl Parameters {
             speedup: speedup(request, &scheduler, steps, few_steps || embedded)?,
             guided: interval(request, passes > 2)?,
             references: references(model, request)?,
+            image_prompts: model.check_image_prompts(&request.image_prompts)?,
             controls: request.controls.iter().map(|control| control.network).collect(),
             scheduler,
             sampler,
@@ -234,6 +236,20 @@ impl Parameters {
         let negative = request.negative.as_ref().is_some_and(|text| !text.trim().is_empty());
         (negative && self.passes == 1)
             .then(|| "the negative prompt has no effect: the model is not guided by a second pass here".to_owned())
+    }
+
+    /// What a person should know whose model may be another than the one that it is drawn as, if anything.
+    pub(super) fn about_distillation(&self, model: &TextToImage, request: &Request) -> Option<String> {
+        let (steps, guidance) = model.facts.flow.and_then(|flow| flow.undistilled)?;
+        let said = request.steps.is_some() || request.guidance.is_some() || request.preset.is_some();
+        let open = !said && model.defaults.steps.is_none() && model.defaults.guidance.is_none();
+        open.then(|| {
+            format!(
+                "drawn in {} steps without guidance, as the distilled model (Turbo) is; no file says which it is: for the one \
+                 that it was distilled from give --steps {steps} --guidance {guidance}",
+                self.steps
+            )
+        })
     }
 
     /// Latents in one call of the denoiser.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ondine_graph::Result;
-use ondine_models::{ControlFacts, GraphSizes};
+use ondine_models::{ControlFacts, GraphSizes, TokenFacts, clip_vision};
 use ondine_runtime::{Cache, Function, Model, Precision, Prepared, Wish};
 
 /// Which network it is.
@@ -16,9 +16,30 @@ pub(super) enum Which {
     ControlEmbedding(usize),
     /// The network of this number that steers.
     Control(usize),
+    /// What the picture for the IP-Adapter of this number shows: the states of its squares, or one vector.
+    PictureEncoder {
+        number: usize,
+        states: bool,
+    },
+    /// That as tokens.
+    PictureTokens(usize),
     /// Pictures to latents.
     ImageEncoder,
     Decoder,
+}
+
+impl Which {
+    /// The name of the function that is called.
+    pub(super) fn function(self) -> &'static str {
+        match self {
+            Self::Encoder(_) | Self::Denoiser | Self::Control(_) | Self::PictureTokens(_) => "main",
+            Self::PictureEncoder { states: false, .. } => clip_vision::EMBED,
+            Self::PictureEncoder { states: true, .. } => clip_vision::STATES,
+            Self::ControlEmbedding(_) => "embed",
+            Self::ImageEncoder => "encode",
+            Self::Decoder => "decode",
+        }
+    }
 }
 
 /// What a network is prepared for: drawings that agree in that can share it.
@@ -40,12 +61,7 @@ pub(super) struct Part {
 impl Part {
     /// The name of the function that is called.
     pub(super) fn name(&self) -> &'static str {
-        match self.purpose.which {
-            Which::Encoder(_) | Which::Denoiser | Which::Control(_) => "main",
-            Which::ControlEmbedding(_) => "embed",
-            Which::ImageEncoder => "encode",
-            Which::Decoder => "decode",
-        }
+        self.purpose.which.function()
     }
 
     /// The function, loaded if it is not yet, and left so if the terms say that.
@@ -72,6 +88,13 @@ pub(super) struct ControlParts {
     pub(super) embed: Arc<Part>,
     pub(super) main: Arc<Part>,
     pub(super) facts: ControlFacts,
+}
+
+/// What makes tokens of a picture.
+pub(super) struct PromptParts {
+    pub(super) encoder: Arc<Part>,
+    pub(super) projection: Arc<Part>,
+    pub(super) facts: TokenFacts,
 }
 
 /// What holds for all parts of a drawing.

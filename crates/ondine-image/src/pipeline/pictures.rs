@@ -146,6 +146,9 @@ fn infotext(model: &TextToImage, request: &Request, parameters: &Parameters) -> 
     if !model.words.is_empty() {
         add("Embeddings", model.words.join(", "));
     }
+    for (i, (prompter, prompt)) in model.prompters.iter().zip(&request.image_prompts).enumerate() {
+        add(&format!("IP-Adapter {i}"), format!("Model: {}, Weight: {}", prompter.name, prompt.scale));
+    }
     for (i, control) in request.controls.iter().enumerate() {
         let name = model.controls.get(control.network).map_or("", |(name, _)| name);
         let (scale, start, end) = (control.scale, control.start, control.end);

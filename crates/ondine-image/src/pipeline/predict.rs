@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 
 use ondine_graph::{NDArray, Result, fail};
-use ondine_models::{FlowFacts, GuidanceInput, REFERENCES};
+use ondine_models::{FlowFacts, GuidanceInput, REFERENCES, unet::IMAGE_PROMPTS};
 use ondine_runtime::{Function, State, Wish};
 
 use super::{
     conditioning::{Conditioning, batch, takes},
     control::{self, Steering},
     edit::Start,
+    image_prompt::Shown,
     parameters::Parameters,
     preview::Colours,
 };
@@ -28,6 +29,8 @@ pub(super) struct Task<'a> {
     pub(super) start: Start,
     /// What steers the denoiser.
     pub(super) steering: Steering,
+    /// What pictures show that are prompts.
+    pub(super) shown: Vec<Shown>,
     /// What latents look like, if that is asked for on the way.
     pub(super) colours: Option<Colours>,
     /// How guidance enters.
@@ -230,6 +233,11 @@ fn fixed_inputs(
     for (name, latents) in REFERENCES.into_iter().zip(&task.start.references) {
         let shape: Vec<usize> = std::iter::once(rows.len()).chain(latents.shape().iter().copied().skip(1)).collect();
         inputs.insert(name, NDArray::new(&shape, &latents.view::<f32>()?.repeat(rows.len()))?);
+    }
+    for (names, shown) in IMAGE_PROMPTS.into_iter().zip(&task.shown) {
+        let negative = passes.iter().map(|text| parameters.prompts.is_negative(*text));
+        let negative = negative.flat_map(|negative| std::iter::repeat_n(negative, parameters.count));
+        inputs.extend(names.into_iter().zip(shown.inputs(negative)?));
     }
     match task.guidance {
         GuidanceInput::Waves(width) => {

@@ -31,6 +31,7 @@ impl Request {
             init: None,
             strength: None,
             controls: Vec::new(),
+            image_prompts: Vec::new(),
             references: Vec::new(),
             image_guidance: None,
             variation: None,

@@ -13,6 +13,16 @@ pub struct Init {
     pub mask: Option<NDArray>,
 }
 
+/// What a picture shows, as a prompt beside the text (IP-Adapter, Ye et al. 2023).
+#[derive(Clone, Debug)]
+pub struct ImagePrompt {
+    /// The picture as [`TextToImage::image_prompt`](crate::pipeline::TextToImage::image_prompt) makes it for the
+    /// adapter.
+    pub image: NDArray,
+    /// How much it counts beside the text: 1 is as the adapter was trained, 0 not at all.
+    pub scale: f32,
+}
+
 /// A picture that steers a drawing (`ControlNet`, Zhang et al. 2023).
 #[derive(Clone, Debug)]
 pub struct Control {

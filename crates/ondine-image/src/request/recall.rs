@@ -17,7 +17,8 @@ impl Request {
     }
 
     /// Takes over what an infotext says, but for options whose names `given` knows: prompts, steps, sampler, schedule,
-    /// guidance, seed, size, noise, variation, clip skip. Yields what of it cannot be taken over, for people.
+    /// guidance, seed, size, noise, variation, clip skip, strength (of a picture to begin with, which the text does not
+    /// hold: it counts beside one alone). Yields what of it cannot be taken over, for people.
     ///
     /// A text of A1111 that names no noise was made with that of a graphics card.
     pub fn recall(&mut self, text: &Infotext, given: &dyn Fn(&str) -> bool) -> Vec<String> {
@@ -55,9 +56,14 @@ impl Request {
             }
         }
         self.recall_noise(text, given);
+        // With a second go in a larger size the strength is that of the second.
+        let once = !text.extra.iter().any(|(key, _)| key.starts_with("Hires"));
         for (key, value) in &text.extra {
             match (key.as_str(), value.parse::<f64>().ok()) {
                 ("Clip skip", Some(layer)) if wanted("clip-skip") => self.clip_skip = Some(layer as usize),
+                ("Denoising strength", Some(strength)) if once && (0.0..=1.0).contains(&strength) => {
+                    self.strength = if wanted("strength") { Some(strength) } else { self.strength };
+                }
                 ("Eta", Some(eta)) if wanted("eta") => self.eta = Some(eta),
                 ("Timesteps", _) if wanted("timesteps") => self.timesteps = parse_timesteps(value).ok(),
                 ("Guidance start", Some(share)) if wanted("guidance-start") => self.guidance_start = share,
@@ -115,7 +121,14 @@ mod tests {
         assert_eq!((request.steps, request.guidance, request.seed), (Some(20), Some(7.5), 3));
         assert_eq!((request.width, request.height, request.clip_skip), (Some(512), Some(768), Some(2)));
         assert_eq!((request.sampler.as_deref(), request.schedule.as_deref()), (Some("DPM++ 2M"), Some("karras")));
-        assert_eq!((request.generator, left), (Generator::Philox, vec!["Denoising strength".to_owned()]));
+        assert_eq!((request.generator, request.strength, left), (Generator::Philox, Some(0.4), vec![]));
+        let mut request = Request { strength: Some(0.9), ..Request::new("kept") };
+        request.recall(&Infotext::parse(text), &|name| name == "strength");
+        assert_eq!(request.strength, Some(0.9));
+        let hires = text.replace("Version", "Hires upscale: 2, Version");
+        let mut request = Request::new("");
+        let left = request.recall(&Infotext::parse(&hires), &|_| false);
+        assert_eq!((request.strength, left), (None, vec!["Denoising strength".to_owned(), "Hires upscale".to_owned()]));
         let mut request = Request::new("");
         let left = request.recall(&Infotext::parse("a\nSteps: 1, Sampler: Nothing, Seed: 2, RNG: CPU"), &|_| false);
         assert_eq!((request.generator, left), (Generator::TorchCpu, vec!["sampler Nothing".to_owned()]));

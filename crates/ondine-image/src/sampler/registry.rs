@@ -243,13 +243,18 @@ impl SamplerEntry {
 }
 
 impl ScheduleEntry {
-    /// The entry that a config amounts to, for metadata: its sigma schedule, else its spacing.
+    /// The entry that a config amounts to, for metadata: its sigma schedule, else its spacing, if the sampler goes by
+    /// it.
     #[must_use]
     pub fn of(config: &SchedulerConfig) -> Option<&'static Self> {
         SCHEDULES.iter().find(|entry| match entry.choice {
             Choice::Automatic => false,
             Choice::Sigmas(sigmas) => sigmas != SigmaSchedule::Table && sigmas == config.sigma_schedule,
-            Choice::Spaced(spacing) => config.sigma_schedule == SigmaSchedule::Table && spacing == config.spacing,
+            // Levels of rectified flow are not spread over a table of timesteps.
+            Choice::Spaced(spacing) => {
+                let spaced = config.sigma_schedule == SigmaSchedule::Table && !config.class.is_flow();
+                spaced && spacing == config.spacing
+            }
         })
     }
 }
@@ -300,5 +305,21 @@ impl SchedulerConfig {
                 self.with_sigma_schedule(automatic.unwrap_or(SigmaSchedule::Table))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schedule_is_told_where_the_sampler_goes_by_one() {
+        let of = |json: &str| ScheduleEntry::of(&SchedulerConfig::from_json(json).unwrap()).map(|entry| entry.id);
+        assert_eq!(of(r#"{"_class_name": "EulerDiscreteScheduler"}"#), Some("linspace"));
+        assert_eq!(of(r#"{"_class_name": "DDIMScheduler"}"#), Some("leading"));
+        assert_eq!(of(r#"{"_class_name": "SCMScheduler"}"#), None);
+        assert_eq!(of(r#"{"_class_name": "FlowMatchEulerDiscreteScheduler"}"#), None);
+        let karras = r#"{"_class_name": "FlowMatchEulerDiscreteScheduler", "use_karras_sigmas": true}"#;
+        assert_eq!(of(karras), Some("karras"));
     }
 }

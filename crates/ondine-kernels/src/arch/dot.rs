@@ -33,6 +33,7 @@ pub enum WeightType {
 
 impl WeightType {
     /// Elements per word.
+    #[inline(always)]
     pub(crate) fn per_word(self) -> usize {
         match self {
             Self::F32 => 1,

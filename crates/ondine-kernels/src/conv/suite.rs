@@ -84,7 +84,7 @@ impl Case {
                 residual_stride: shape.outputs,
             };
             let inputs = [Input::U8 { values: &codes, scales: &scales }];
-            let weights = PackedWeights::new(cpu, weight_shape, packed.get());
+            let weights = PackedWeights::new(cpu, weight_shape, packed.get()).into();
             let problem = ConvProblem { shape: *shape, inputs: &inputs, weights, epilogue, out_stride: shape.outputs };
             let run = |threads: usize| {
                 let (mut stored, mut plain) = (vec![0_u8; sums.len()], vec![0.0_f32; sums.len()]);
@@ -169,7 +169,7 @@ fn what_is_no_number_becomes_the_code_0() {
         pack(&cpus[0], &weight_shape, WeightSource::S8 { values: &[1; 20], scales: &[1.0; 20] }, packed.get_mut());
         let epilogue = Epilogue { bias: Some(&[f32::NAN; 20]), ..Epilogue::default() };
         let inputs = [Input::U8 { values: &[9; 60], scales: &[RowScale { scale: 1.0, zero: 0 }] }];
-        let weights = PackedWeights::new(&cpus[0], weight_shape, packed.get());
+        let weights = PackedWeights::new(&cpus[0], weight_shape, packed.get()).into();
         let problem = ConvProblem { shape, inputs: &inputs, weights, epilogue, out_stride: 20 };
         let mut stored = vec![7; 60];
         conv2d(&cpus[0], &problem, Output::Codes(&mut stored, CodeGrid { shift: 0.0, ..GRIDS[0] }));

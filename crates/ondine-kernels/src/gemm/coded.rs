@@ -71,7 +71,7 @@ pub struct CodedShape {
 struct Places {
     layout: Layout,
     groups: usize,
-    /// Words of a group in a column.
+    /// Words of a group in a column; of a tap, if these begin with new words.
     group_words: usize,
     /// Words of a column.
     words: usize,
@@ -146,6 +146,14 @@ impl CodedShape {
     }
 
     fn places(&self, tile: Tile) -> Places {
+        let group = self.group.min(self.channels).max(1);
+        let groups = self.channels.div_ceil(group).max(1);
+        let (group_words, last) = (self.words(group), self.channels.saturating_sub((groups - 1) * group));
+        self.places_behind(tile, group_words, (groups - 1) * group_words + self.words(last))
+    }
+
+    /// Where things are if a column has so many words, those of each part that begins with a new one `part_words`.
+    fn places_behind(&self, tile: Tile, part_words: usize, words: usize) -> Places {
         let fits = match self.levels {
             CodeLevels::Table => matches!(self.bits, 2 | 4),
             CodeLevels::Symmetric | CodeLevels::Zeros | CodeLevels::Minima => matches!(self.bits, 2 | 4 | 6 | 8),
@@ -157,12 +165,8 @@ impl CodedShape {
         let fits = fits && steps.is_power_of_two();
         assert!(fits && self.group > 0 && self.channels > 0 && self.outputs > 0, "no codes: {self:?}");
         let layout = Layout::new(&self.plain(), tile);
-        let group = self.group.min(self.channels);
-        let groups = self.channels.div_ceil(group);
+        let groups = self.channels.div_ceil(self.group.min(self.channels));
         let super_blocks = groups.div_ceil(steps);
-        let group_words = self.words(group);
-        let last = self.channels - (groups - 1) * group;
-        let words = (groups - 1) * group_words + self.words(last);
         let numbers = groups * layout.columns;
         let scales = layout.columns * words * WORD;
         let zeros = scales + if self.levels == CodeLevels::Table { 0 } else { numbers * self.scale_bytes() };
@@ -175,6 +179,7 @@ impl CodedShape {
         let end = units[1] + if self.levels == CodeLevels::Minima { count } else { 0 };
         let table = end.next_multiple_of(PACKED_ALIGN);
         let size = table + if self.levels == CodeLevels::Table { TABLE * WORD } else { 0 };
+        let group_words = part_words;
         Places { layout, groups, group_words, words, scales, zeros, units, steps, super_blocks, table, size }
     }
 
@@ -191,6 +196,32 @@ impl Places {
         let numbers = panel * width * self.groups;
         let scales = self.scales + numbers * shape.scale_bytes();
         [panel * width * self.words * WORD, scales, self.zeros + numbers * shape.zero_bytes()]
+    }
+
+    /// The codes of a panel in packed bytes.
+    fn coded(&self, panel: usize, width: usize, shape: &CodedShape, weights: &[u8]) -> CodedPanel {
+        let [words, scales, zeros] = self.panel(panel, width, shape);
+        let at = |offset: usize| weights.as_ptr().wrapping_add(offset);
+        let (centre, symmetric_zero) = shape.centre();
+        let units = self.panel_units(panel, width);
+        CodedPanel {
+            bits: shape.bits,
+            levels: shape.levels,
+            centre,
+            symmetric_zero,
+            channels: shape.channels,
+            group: shape.group.min(shape.channels),
+            group_words: self.group_words,
+            groups: self.groups,
+            columns: self.layout.panel_columns(panel),
+            words: at(words).cast(),
+            scales: at(scales),
+            numbers: shape.numbers,
+            zeros: at(zeros),
+            units: units.map(|offset| at(offset).cast()),
+            unit_shift: self.steps.trailing_zeros(),
+            table: at(self.table).cast(),
+        }
     }
 
     /// Offsets of what the steps of a panel's scales and of its minima are multiplied with.
@@ -386,28 +417,7 @@ impl CodedGemm<'_> {
 
     /// The codes of a panel.
     fn panel(&self, panel: usize) -> CodedPanel {
-        let [words, scales, zeros] = self.places.panel(panel, self.cpu.tile().width, self.shape);
-        let at = |offset: usize| self.weights.as_ptr().wrapping_add(offset);
-        let (centre, symmetric_zero) = self.shape.centre();
-        let units = self.places.panel_units(panel, self.cpu.tile().width);
-        CodedPanel {
-            bits: self.shape.bits,
-            levels: self.shape.levels,
-            centre,
-            symmetric_zero,
-            channels: self.shape.channels,
-            group: self.shape.group.min(self.shape.channels),
-            group_words: self.places.group_words,
-            groups: self.places.groups,
-            columns: self.places.layout.panel_columns(panel),
-            words: at(words).cast(),
-            scales: at(scales),
-            numbers: self.shape.numbers,
-            zeros: at(zeros),
-            units: units.map(|offset| at(offset).cast()),
-            unit_shift: self.places.steps.trailing_zeros(),
-            table: at(self.places.table).cast(),
-        }
+        self.places.coded(panel, self.cpu.tile().width, self.shape, self.weights)
     }
 
     /// The codes of a panel, whose scales and minima are no steps.
@@ -558,6 +568,7 @@ fn steps(shape: &CodedShape, most: usize) -> Vec<Range<usize>> {
 
 mod blocks;
 mod codes;
+pub(crate) mod conv;
 pub(crate) mod pack;
 pub(crate) mod row;
 #[cfg(test)]

@@ -2,7 +2,13 @@
 
 use std::ops::Range;
 
-use crate::arch::{dot::MAX_ROWS, enter::RawKernel, half::bf16_bits, isa::Isa, vector::CodeVector};
+use crate::arch::{
+    dot::{MAX_ROWS, MAX_WIDTH, WeightType},
+    enter::RawKernel,
+    half::bf16_bits,
+    isa::Isa,
+    vector::CodeVector,
+};
 
 /// The most rows that are multiplied with codes as they are read.
 pub(crate) const FEW_ROWS: usize = MAX_ROWS;
@@ -203,7 +209,7 @@ fn ask<V: CodeVector>(from: *const u8, bytes: usize) {
 }
 
 /// What a kernel does with a panel of codes.
-pub(crate) enum CodedWork {
+pub(crate) enum CodedWork<'a> {
     /// Multiplies up to [`FEW_ROWS`] rows, all pointers of which are valid.
     Few {
         rows: [*const f32; FEW_ROWS],
@@ -216,15 +222,38 @@ pub(crate) enum CodedWork {
     },
     /// Writes the numbers of some channels, `[channels, columns]`; then, if asked for, pairs of them as bf16.
     Unpack { channels: Range<usize>, to: *mut f32, pairs: Option<*mut u32> },
+    /// Writes words of some taps of a convolution, whose codes the panel holds tap after tap.
+    Taps(TapsWork<'a>),
+}
+
+/// Channels whose numbers are made before they become words: they stay in the first-level cache.
+pub(crate) const CHUNK: usize = 64;
+
+/// What of a convolution becomes words.
+pub(crate) struct TapsWork<'a> {
+    /// Taps of the convolution.
+    pub(crate) all: usize,
+    /// Those wanted.
+    pub(crate) taps: Range<usize>,
+    /// Of each tap; begins with a unit of codes.
+    pub(crate) channels: Range<usize>,
+    /// Of the words.
+    pub(crate) dtype: WeightType,
+    /// Of [`WeightType::S8`]: what a number of each column is multiplied with before it is rounded.
+    pub(crate) factors: &'a [f32; MAX_WIDTH],
+    /// Room for [`CHUNK`] channels of all columns.
+    pub(crate) numbers: *mut f32,
+    /// `[taps, words of the channels, columns]`
+    pub(crate) to: *mut u32,
 }
 
 /// A call of a kernel.
-pub(crate) struct CodedCall {
+pub(crate) struct CodedCall<'a> {
     pub(crate) panel: CodedPanel,
-    pub(crate) work: CodedWork,
+    pub(crate) work: CodedWork<'a>,
 }
 
-impl RawKernel for &CodedCall {
+impl RawKernel for &CodedCall<'_> {
     type Output = ();
 
     /// See [`CodedPanel`] and [`CodedWork`].
@@ -242,7 +271,7 @@ impl RawKernel for &CodedCall {
     }
 }
 
-impl CodedCall {
+impl CodedCall<'_> {
     /// Does the work, with `WIDE` vectors of columns at once for one to four rows.
     ///
     /// # Safety
@@ -296,6 +325,8 @@ impl CodedCall {
                     }
                 }
             }
+            // SAFETY: as the caller says.
+            CodedWork::Taps(work) => unsafe { decoder.widen(panel, work) },
             CodedWork::Few { rows, count, row_sums, sums, width } => {
                 let mut row = 0;
                 while row < *count {
@@ -550,3 +581,5 @@ pub(crate) unsafe fn load<V: CodeVector, const N: usize>(words: *const u32) -> [
     }
     vectors
 }
+
+mod taps;

@@ -10,11 +10,12 @@ use crate::{
     arch::dot::{MAX_ROWS, MAX_WIDTH, Tile, WORD},
     cpu::Cpu,
     gemm::{
+        coded::conv::{CodedConv, Widened},
         epilogue::{Dequantize, EpilogueCall, Source, Target},
         micro::MicroCall,
         operand::Epilogue,
         rows::{Line, Rows, Scales, Table},
-        weights::{Layout, PackedWeights},
+        weights::{Layout, PackedWeights, WeightShape},
     },
     quant::RowScale,
 };
@@ -32,10 +33,36 @@ pub(crate) const READING_ROWS: usize = 4;
 /// Pieces of work per thread, so that none waits long for another.
 const TASKS_PER_THREAD: usize = 4;
 
+/// Packed weights, in whichever form.
+#[derive(Clone, Copy, Debug)]
+pub enum PanelWeights<'a> {
+    /// As they are multiplied.
+    Words(PackedWeights<'a>),
+    /// Of a convolution, in few bits.
+    Codes(CodedConv<'a>),
+}
+
+impl<'a> From<PackedWeights<'a>> for PanelWeights<'a> {
+    fn from(packed: PackedWeights<'a>) -> Self {
+        Self::Words(packed)
+    }
+}
+
+impl PanelWeights<'_> {
+    /// The shape, with the type that is multiplied.
+    #[must_use]
+    pub fn shape(&self) -> &WeightShape {
+        match self {
+            Self::Words(packed) => packed.shape(),
+            Self::Codes(coded) => &coded.shape().weights,
+        }
+    }
+}
+
 /// A product to compute: `rows` of a left operand with packed weights.
 pub(crate) struct Gemm<'a, R> {
     pub(crate) cpu: &'a Cpu,
-    pub(crate) weights: PackedWeights<'a>,
+    pub(crate) weights: PanelWeights<'a>,
     pub(crate) rows: usize,
     pub(crate) source: R,
     pub(crate) scales: Option<Scales<'a>>,
@@ -69,6 +96,7 @@ struct Step {
 #[derive(Default)]
 struct Scratch {
     sums: Vec<Line>,
+    widened: Widened,
     pointers: [Vec<*const u8>; 2],
     copies: [Vec<u32>; 2],
     live: Vec<Range<usize>>,
@@ -120,7 +148,7 @@ impl<R: Rows> Gemm<'_, R> {
     }
 
     fn block(&self, layout: &Layout, group: usize, rows: Range<usize>, panels: Range<usize>, scratch: &mut Scratch) {
-        let Scratch { sums, pointers, copies, live } = scratch;
+        let Scratch { sums, widened, pointers, copies, live } = scratch;
         for (input, (pointers, copies)) in pointers.iter_mut().zip(copies).enumerate() {
             self.locate(group, input, rows.clone(), pointers, copies);
         }
@@ -133,7 +161,7 @@ impl<R: Rows> Gemm<'_, R> {
         }
         self.find_live(&rows, live);
         for panel in panels {
-            self.panel(&Panel { layout, group, panel, rows: rows.clone(), pointers, live }, sums);
+            self.panel(&Panel { layout, group, panel, rows: rows.clone(), pointers, live }, sums, widened);
         }
     }
 
@@ -187,12 +215,11 @@ impl<R: Rows> Gemm<'_, R> {
         }
     }
 
-    fn panel(&self, panel: &Panel<'_>, sums: &mut [Line]) {
+    fn panel(&self, panel: &Panel<'_>, sums: &mut [Line], widened: &mut Widened) {
         let &Panel { layout, group, panel: index, ref rows, pointers, live } = panel;
         let Tile { rows: tile_rows, width, lanes } = self.cpu.tile();
         let shape = self.weights.shape();
         let columns = layout.panel_columns(index);
-        let words = self.weights.words(layout.panel_offset(group, index));
         let bias = self.packed_bias(layout, group, index);
         let sums = sums.as_mut_ptr().cast::<u32>();
         let mut ends = None;
@@ -200,13 +227,21 @@ impl<R: Rows> Gemm<'_, R> {
         self.steps(live, |step| {
             let first = ends.is_some_and(|(first, _)| first == step.begin);
             let last = ends.is_some_and(|(_, last)| last == step.begin);
-            let panel_words = words.wrapping_add(step.begin * columns);
+            let panel_words = match &self.weights {
+                PanelWeights::Words(packed) => {
+                    packed.words(layout.panel_offset(group, index)).wrapping_add(step.begin * columns)
+                }
+                PanelWeights::Codes(coded) => {
+                    let wanted = [step.tap..step.tap + step.taps, step.word..step.word + step.words];
+                    coded.widen(self.cpu, index, wanted, widened)
+                }
+            };
             for (tile, row) in rows.clone().step_by(tile_rows).enumerate() {
                 let count = tile_rows.min(rows.end - row);
                 let slot = if first && last { 0 } else { tile };
                 let rows = &pointers[step.input][(tile * shape.taps + step.tap) * tile_rows..];
-                // SAFETY: `block` made room for all tiles, `locate` filled in whole tiles of valid addresses, and the
-                // packed weights hold `layout.words` words for each column of the panel.
+                // SAFETY: `block` made room for all tiles, `locate` filled in whole tiles of valid addresses, and there
+                // are the words of the step for each column of the panel.
                 let tile = unsafe {
                     let sums = sums.add(slot * tile_rows * width);
                     self.cpu.enter_raw(&MicroCall {
@@ -286,7 +321,10 @@ impl<R: Rows> Gemm<'_, R> {
         let column = group * group_columns + begin;
         let mut each;
         let dequantize = if let Some(scales) = self.scales {
-            let (columns, sums) = self.weights.quantization(layout, group, panel);
+            let (columns, sums) = match &self.weights {
+                PanelWeights::Words(packed) => packed.quantization(layout, group, panel),
+                PanelWeights::Codes(coded) => coded.quantization(self.cpu, panel),
+            };
             let all = scales.of_all(row, count);
             let mut rows: &[_] = &[];
             if all.is_none() {

@@ -81,8 +81,17 @@ pub fn matmul(cpu: &Cpu, shape: &MatmulShape, [left, right]: [Values<'_>; 2], mu
         let width = inner * weights.shape().dtype.activation_bytes();
         let source = Dense { bytes: left.slice(index * rows * inner, rows * inner).bytes(), width, stride: width };
         let epilogue = &Epilogue::default();
-        let product =
-            Gemm { cpu, weights, rows, source, scales: None, epilogue, residual: None, out, out_stride: columns };
+        let product = Gemm {
+            cpu,
+            weights: weights.into(),
+            rows,
+            source,
+            scales: None,
+            epilogue,
+            residual: None,
+            out,
+            out_stride: columns,
+        };
         // SAFETY: the lengths of operand and result have been checked; each product has a part of its own.
         unsafe { product.run() };
     };

@@ -240,18 +240,18 @@ impl<'a> PackedWeights<'a> {
 }
 
 /// A type of 4 bytes that any bits are valid for.
-trait Word: Copy {}
+pub(crate) trait Word: Copy {}
 impl Word for f32 {}
 impl Word for i32 {}
 impl Word for u32 {}
 
-fn cast<T: Word>(bytes: &[u8], count: usize) -> &[T] {
+pub(crate) fn cast<T: Word>(bytes: &[u8], count: usize) -> &[T] {
     assert!(bytes.len() >= count * WORD && bytes.as_ptr().addr().is_multiple_of(align_of::<T>()), "misplaced words");
     // SAFETY: length and alignment have just been checked, and any bits are a `T`.
     unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), count) }
 }
 
-fn cast_mut<T: Word>(bytes: &mut [u8]) -> &mut [T] {
+pub(crate) fn cast_mut<T: Word>(bytes: &mut [u8]) -> &mut [T] {
     assert!(bytes.as_ptr().addr().is_multiple_of(align_of::<T>()), "misplaced words");
     // SAFETY: the alignment has just been checked, the length is rounded down, and any bits are a `T` and back.
     unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len() / WORD) }
@@ -481,7 +481,7 @@ fn take<'o>(bytes: &mut &'o mut [u8], count: usize) -> &'o mut [u8] {
 
 /// The nearest of -128..=127, ties to even; 0 for NaN.
 #[inline(always)]
-fn quantize(value: f32) -> i8 {
+pub(crate) fn quantize(value: f32) -> i8 {
     // Adding 1.5 * 2^23 rounds and leaves the integer in the low bits.
     (value.clamp(-128.0, 127.0) + 12_582_912.0).to_bits() as i8
 }

@@ -47,6 +47,27 @@ pub struct AttentionSpec {
 /// # Errors
 /// If the heads do not divide the width.
 pub fn attention(m: &mut Module<'_>, x: Value, context: Option<Value>, spec: &AttentionSpec) -> Result<Value> {
+    decoupled_attention(m, x, context, &[], spec)
+}
+
+/// Tokens of a picture that cross-attentions attend to beside the text (Ye et al. 2023).
+#[derive(Clone, Copy, Debug)]
+pub struct ImageTokens {
+    /// What keys are made of, `[b, tokens, any]`.
+    pub keys: Value,
+    /// What values are made of, of the same shape.
+    pub values: Value,
+}
+
+/// As [`attention`], to whose mixture those of the same queries with tokens of `images` are added, each with keys and
+/// values of its own: `processor.to_k_ip.0`, `processor.to_v_ip.0` in the names of diffusers.
+fn decoupled_attention(
+    m: &mut Module<'_>,
+    x: Value,
+    context: Option<Value>,
+    images: &[ImageTokens],
+    spec: &AttentionSpec,
+) -> Result<Value> {
     let width = m.width(x)?;
     divides("heads", spec.heads, "the width", width)?;
     let context = context.unwrap_or(x);
@@ -61,7 +82,13 @@ pub fn attention(m: &mut Module<'_>, x: Value, context: Option<Value>, spec: &At
         window: None,
         mask: if spec.mask.is_some() { Mask::Keys } else { Mask::None },
     };
-    let mixed = m.attention(attention, [q, k, v], spec.mask)?;
+    let mut mixed = m.attention(attention, [q, k, v], spec.mask)?;
+    for (i, image) in images.iter().enumerate() {
+        let k = linear(&mut m.at(format_args!("processor.to_k_ip.{i}")), image.keys, width, false)?;
+        let v = linear(&mut m.at(format_args!("processor.to_v_ip.{i}")), image.values, width, false)?;
+        let beside = m.attention(Attention { mask: Mask::None, ..attention }, [q, k, v], None)?;
+        mixed = m.add(mixed, beside)?;
+    }
     linear(&mut m.at(spec.names.out), mixed, width, true)
 }
 
@@ -95,7 +122,7 @@ pub fn geglu(m: &mut Module<'_>, x: Value) -> Result<Value> {
 
 /// The facts of a transformer over feature maps.
 #[derive(Clone, Copy, Debug)]
-pub struct Transformer2D {
+pub struct Transformer2D<'a> {
     /// Number of heads; a head has `channels / heads` features, rounded down.
     pub heads: usize,
     /// Number of transformer blocks.
@@ -110,6 +137,8 @@ pub struct Transformer2D {
     pub context: Value,
     /// A truth value per token, `[b, tokens]`; false hides the token from the second attention.
     pub context_mask: Option<Value>,
+    /// What the second attention attends to beside the context.
+    pub images: &'a [ImageTokens],
 }
 
 /// `Transformer2DModel` of diffusers, the spatial transformer of latent diffusion (Rombach et al. 2022):
@@ -117,7 +146,7 @@ pub struct Transformer2D {
 ///
 /// # Errors
 /// If the groups do not divide the channels, or there are more heads than channels.
-pub fn transformer_2d(m: &mut Module<'_>, x: Value, spec: &Transformer2D) -> Result<Value> {
+pub fn transformer_2d(m: &mut Module<'_>, x: Value, spec: &Transformer2D<'_>) -> Result<Value> {
     let map = m.shape(x).clone();
     let channels = m.width(x)?;
     let inner = channels / spec.heads.max(1) * spec.heads;
@@ -146,7 +175,7 @@ pub fn transformer_2d(m: &mut Module<'_>, x: Value, spec: &Transformer2D) -> Res
 }
 
 /// `BasicTransformerBlock` of diffusers: self-attention, cross-attention, gated feed-forward, each after a norm.
-fn transformer_block(m: &mut Module<'_>, x: Value, spec: &Transformer2D) -> Result<Value> {
+fn transformer_block(m: &mut Module<'_>, x: Value, spec: &Transformer2D<'_>) -> Result<Value> {
     let attend =
         AttentionSpec { names: Projections::DIFFUSERS, heads: spec.heads, bias: false, causal: false, mask: None };
     let eps = 1e-5;
@@ -157,7 +186,7 @@ fn transformer_block(m: &mut Module<'_>, x: Value, spec: &Transformer2D) -> Resu
 
     let h = layer_norm(&mut m.at("norm2"), x, eps)?;
     let masked = AttentionSpec { mask: spec.context_mask, ..attend };
-    let h = attention(&mut m.at("attn2"), h, Some(spec.context), &masked)?;
+    let h = decoupled_attention(&mut m.at("attn2"), h, Some(spec.context), spec.images, &masked)?;
     let x = m.add(h, x)?;
 
     let h = layer_norm(&mut m.at("norm3"), x, eps)?;

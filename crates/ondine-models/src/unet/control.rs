@@ -134,8 +134,8 @@ fn build(config: &Config, options: &Options) -> Result<Graph> {
     let m = &mut Module::root(&mut graph);
     let sample = super::sample(m, &config.unet, options);
     let time = time_embedding(m, &config.unet, &plan, options)?;
-    let (context, context_mask) = text(m, &config.unet, &plan, options)?;
-    let net = Net::new(&config.unet, &plan, time, context, context_mask);
+    let context = text(m, &config.unet, &plan, options)?;
+    let net = Net::new(&config.unet, &plan, time, context);
     let x = conv_in(m, &config.unet, sample)?;
     let channels = m.width(x)?;
     let shape = vec![1.into(), options.height.clone(), options.width.clone(), channels.into()];

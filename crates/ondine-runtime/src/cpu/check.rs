@@ -11,6 +11,7 @@ use super::{
     form::Format,
     native::{CachedAttention, CpuOp, Finish, Prologue, Rows, Steps, quantized, quantized_len},
     products::prefers_winograd,
+    weights::coded_conv,
 };
 use crate::{
     backend::Form,
@@ -78,6 +79,9 @@ fn forms_fit(graph: &Graph, node: &Node, formats: &[Option<Format>]) -> bool {
                 direct && shape.len() == 2 && coding.group <= shape[1] && *gate == epilogue.gate
             }
             (Op::Conv2d(conv, _), 1, Format::Panels { groups, gate, .. }) => direct && *groups == conv.groups && !gate,
+            (Op::Conv2d(conv, _), 1, Format::CodedConv { coding, widened }) => {
+                direct && conv.groups == 1 && coded_conv(*coding, *widened, &shape).is_ok()
+            }
             (Op::Recurrent { .. }, 1, Format::Panels { precision, groups, gate }) => {
                 direct && *precision == Precision::F32 && *groups == 1 && !gate && !shape.contains(&0)
             }
@@ -100,6 +104,9 @@ fn multiplies(graph: &Graph, node: &Node, dtype: DType, formats: &[Option<Format
         (Some(Format::Panels { precision: Precision::F32, .. }), _) => dtype == DType::F32,
         (Some(Format::Panels { precision: Precision::BF16, .. }), _) => dtype == DType::BF16,
         (Some(Format::Panels { precision: Precision::Int8, .. }), Op::Conv2d(..)) => float,
+        (Some(Format::CodedConv { widened: Precision::F32, .. }), Op::Conv2d(..)) => dtype == DType::F32,
+        (Some(Format::CodedConv { widened: Precision::BF16, .. }), Op::Conv2d(..)) => dtype == DType::BF16,
+        (Some(Format::CodedConv { widened: Precision::Int8, .. }), Op::Conv2d(..)) => float,
         (Some(Format::Coded { .. }), Op::Linear(_)) => float,
         _ => false,
     }

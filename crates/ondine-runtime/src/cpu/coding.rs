@@ -125,6 +125,27 @@ pub(super) fn coding_of_stack(encoding: &Encoding, precision: Precision) -> Opti
     whole.then(|| coding(&Encoding { shape: vec![rows, columns], ..encoding.clone() }, precision))?
 }
 
+/// Layers with fewer channels in or out than this are not quantized: they are at the border of a network, where
+/// errors count most and there is little to gain.
+pub(super) const FEWEST_CHANNELS: usize = 32;
+
+/// How a convolution with so many groups of channels reads codes of less than 8 bits, which then stay so in memory,
+/// and what they are widened to where they are multiplied; none where panels of numbers are made of them.
+pub(super) fn coding_of_conv(encoding: &Encoding, groups: usize, precision: Precision) -> Option<(Coding, Precision)> {
+    let widened = match precision {
+        // Rounded to 8 bits when they are packed, as those of linear layers are.
+        Precision::Int8 => return None,
+        Precision::A8 => Precision::Int8,
+        Precision::F32 | Precision::BF16 => precision,
+    };
+    let &[outputs, channels, ..] = &encoding.shape[..] else { return None };
+    let [_, columns] = encoding.size();
+    let large = encoding.shape.len() == 4 && groups == 1 && outputs.min(channels) >= FEWEST_CHANNELS;
+    let matrix = Encoding { shape: vec![outputs, columns], ..encoding.clone() };
+    let few = |coding: &Coding| coding.bits < u8::BITS && !matches!(coding.numbers, Numbers::Steps { .. });
+    coding(&matrix, precision).filter(|coding| large && few(coding)).map(|coding| (coding, widened))
+}
+
 /// How a linear layer of codes reads codes that [`multiplies_codes`] does not tell of: with zeros or minima, or in
 /// groups of whole words.
 pub(super) fn multiplies_in_groups(encoding: &Encoding, precision: Precision) -> Option<Coding> {

@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use ondine_graph::{Epilogue, Error, ErrorKind, Op, Result, block::Block, encoding, fail};
 
 use super::{
-    coding::{Coding, Levels, coding, coding_of_stack, lies_as_codes, multiplies_codes, multiplies_in_groups},
+    coding::{
+        Coding, FEWEST_CHANNELS, Levels, coding, coding_of_conv, coding_of_stack, lies_as_codes, multiplies_codes,
+        multiplies_in_groups,
+    },
     native::{CpuOp, Rows},
 };
 use crate::{
@@ -33,6 +36,13 @@ pub(crate) enum Format {
         coding: Coding,
         /// As above.
         gate: bool,
+    },
+    /// Panels of codes of a convolution, as few bits in memory as in the file.
+    CodedConv {
+        /// As above; groups run along what is `[in, height, width]` in the file.
+        coding: Coding,
+        /// What they are widened to, which decides the type of the activations that they meet.
+        widened: Precision,
     },
     /// Panels of each matrix of a stack `[matrices, out, in]`, one after the other.
     PanelStack {
@@ -65,10 +75,6 @@ pub(crate) enum Format {
     },
 }
 
-/// Layers with fewer channels in or out than this are not quantized: they are at the border of a network, where
-/// errors count most and there is little to gain.
-const FEWEST_CHANNELS: usize = 32;
-
 impl Format {
     /// As others keep it.
     pub(crate) fn form(self) -> Result<Form> {
@@ -84,6 +90,7 @@ impl Format {
         let format: Option<Self> = serde_json::from_str(&form.0).ok();
         let known = |format: &Self| match format {
             Self::Coded { coding, .. } | Self::CodedStack { coding } => coding.is_known(),
+            Self::CodedConv { coding, widened } => coding.is_known() && *widened != Precision::A8,
             Self::PanelStack { precision } => *precision != Precision::Int8,
             Self::Panels { groups, .. } | Self::CodePanels { groups, .. } => *groups > 0,
             Self::Plain | Self::Blocks { .. } | Self::Winograd { .. } => true,
@@ -124,11 +131,16 @@ pub(crate) fn format(reader: &Reader<'_>) -> Result<Format> {
     }
     Ok(match (&node.op, reader.position) {
         (Op::Linear(epilogue), 1) => linear(*epilogue, shape, coding, reader.options),
-        (Op::Conv2d(conv, _), 1) => Format::Panels {
-            precision: precision(shape, conv.groups, reader.options),
-            groups: conv.groups,
-            gate: false,
-        },
+        (Op::Conv2d(conv, _), 1) => {
+            let of_conv = |encoding| coding_of_conv(encoding, conv.groups, reader.options.precision);
+            match reader.encoding.and_then(of_conv) {
+                Some((coding, widened)) => Format::CodedConv { coding, widened },
+                None => {
+                    let precision = precision(shape, conv.groups, reader.options);
+                    Format::Panels { precision, groups: conv.groups, gate: false }
+                }
+            }
+        }
         // The state is of 32 bits in every precision: errors of a step are handed on to all that follow.
         (Op::Recurrent { .. }, 1) => Format::Panels { precision: Precision::F32, groups: 1, gate: false },
         (Op::Gather, 0) => {

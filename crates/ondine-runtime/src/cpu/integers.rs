@@ -106,7 +106,7 @@ pub(super) fn conv2d(
     let problem = ConvProblem {
         shape,
         inputs: &[Input::U8 { values: x.bytes, scales: &scales }],
-        weights: weight.packed(device)?,
+        weights: weight.packed(device)?.into(),
         epilogue: k::Epilogue { rounded: rounded(end), ..finish(epilogue, inputs, shape.outputs)? },
         out_stride: shape.outputs,
     };

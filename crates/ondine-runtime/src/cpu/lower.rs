@@ -39,7 +39,8 @@ impl Processor {
         let graph = share(&layout(&graph)?)?;
         let graph = codes(&fuse(&computed(&graph)?)?, weights)?;
         let graph = share(&precision(&graph, self.identity.dtype(options.precision))?)?;
-        let graph = cached(&layout(&algorithm(&graph)?)?, options.precision == Precision::Int8)?;
+        let graph =
+            cached(&layout(&algorithm(&graph, options.precision, weights)?)?, options.precision == Precision::Int8)?;
         quantize(&graph, options.precision == Precision::Int8, |epilogue, weight| {
             let range = weights.input_range(&weight.path);
             let coding = match (range, weights.encoding(&weight.path)?) {

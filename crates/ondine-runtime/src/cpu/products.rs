@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use half::bf16;
 use ondine_kernels::{
-    self as k, CodedProblem, ConvProblem, ConvShape, GemmProblem, Input, MatmulShape, Output, PackedWeights, RowScale,
-    Values, WeightType,
+    self as k, CodedConv, CodedProblem, ConvProblem, ConvShape, GemmProblem, Input, MatmulShape, Output, PackedWeights,
+    PanelWeights, RowScale, Values, WeightType,
 };
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     native::{CpuOp, Finish},
     operand::{Operand, Target, dispatch},
     processor::Processor,
-    weights::{panels, stack_stride, weight_type},
+    weights::{coded_conv, panels, stack_stride, weight_type},
 };
 use crate::options::Precision;
 use ondine_graph::{Attention, Conv2d, DType, Epilogue, Op, Result, fail};
@@ -40,7 +40,9 @@ pub(super) fn scratch_bytes(
         (_, Some(CpuOp::CachedAttention(cached))) => attention(&cached.attention, cached.eight_bit),
         (Op::Attention(shape), None) => attention(shape, false),
         (Op::Conv2d(..), None) => match weight {
-            Some(Format::Panels { precision: Precision::Int8, .. }) => inputs[0].iter().product(),
+            Some(
+                Format::Panels { precision: Precision::Int8, .. } | Format::CodedConv { widened: Precision::Int8, .. },
+            ) => inputs[0].iter().product(),
             _ => 0,
         },
         // Integers are multiplied as they lie.
@@ -104,7 +106,7 @@ impl<'a> Operand<'a> {
 /// What a weight is multiplied with: the operand itself, or its quantized form for a quantized weight.
 fn activations<'a>(
     x: Operand<'a>,
-    weights: &PackedWeights<'_>,
+    weights: &PanelWeights<'_>,
     quantized: &'a [u8],
     scales: &'a [RowScale],
 ) -> Result<Input<'a>> {
@@ -245,7 +247,13 @@ pub(super) fn conv2d(
         k::winograd(&device.cpu, &problem, out.output()?, scratch);
         return Ok(());
     }
-    let weights = weight.packed(device)?;
+    let weights: PanelWeights<'_> = match weight.format {
+        Some(Format::CodedConv { coding, widened }) => {
+            let shape = coded_conv(coding, widened, weight.shape)?;
+            PanelWeights::Codes(CodedConv::new(&device.cpu, shape, weight.bytes))
+        }
+        _ => weight.packed(device)?.into(),
+    };
     let scales = if weights.shape().dtype == WeightType::S8 {
         // Taps of one product come from several pixels, which then need one scale.
         x.quantize(shape.height * shape.width * shape.channels[0], scratch, device)?

@@ -5,9 +5,16 @@ use ondine_graph::{
     Result, element_count, fail,
     weights::encoded::{Encoded, Unpacked},
 };
-use ondine_kernels::{self as k, CodedSource, WeightShape, WeightSource, WeightType, WinogradShape};
+use ondine_kernels::{
+    self as k, CodedConvShape, CodedShape, CodedSource, GroupNumbers, WeightShape, WeightSource, WeightType,
+    WinogradShape,
+};
 
-use super::{coding::Coding, form::Format, processor::Processor};
+use super::{
+    coding::{Coding, Levels},
+    form::Format,
+    processor::Processor,
+};
 use crate::options::Precision;
 
 /// More bytes than an element takes in any form, and than fit an address with all that is added.
@@ -34,6 +41,23 @@ pub(super) fn panels(precision: Precision, groups: usize, gate: bool, shape: &[u
     WeightShape { taps, groups, glu: gate, ..WeightShape::linear(weight_type(precision), shape[0], shape[1] * groups) }
 }
 
+/// What the kernels call a weight `[out, in, height, width]` of a convolution of codes that become words of a
+/// precision.
+///
+/// # Errors
+/// If they do not read such codes.
+pub(super) fn coded_conv(coding: Coding, widened: Precision, shape: &[usize]) -> Result<CodedConvShape> {
+    let &[_, channels, height, width] = shape else { fail!(Format, "a convolution with a weight of shape {shape:?}") };
+    let (taps, matrix) = (height * width, coding.shape(false, &shape[..2]));
+    let CodedShape { outputs, bits, group, levels, numbers, .. } = matrix;
+    let steps = matches!(numbers, GroupNumbers::Steps { .. });
+    if coding.levels == Levels::Rows8 || steps || group > channels * taps {
+        fail!(Format, "no weight of a convolution of shape {shape:?} is packed as {coding:?}");
+    }
+    let weights = WeightShape { taps, ..WeightShape::linear(weight_type(widened), outputs, channels) };
+    Ok(CodedConvShape { weights, bits, group, levels, numbers })
+}
+
 /// Bytes from one matrix of a stack to the next.
 pub(super) fn stack_stride(format: Format, matrix: &[usize], device: &Processor) -> usize {
     let size = match format {
@@ -55,7 +79,7 @@ pub(super) fn packed_bytes(format: Format, shape: &[usize], device: &Processor) 
         Format::Panels { .. } | Format::CodePanels { .. } => 2..=usize::MAX,
         Format::Coded { .. } | Format::Blocks { .. } => 2..=2,
         Format::PanelStack { .. } | Format::CodedStack { .. } => 3..=3,
-        Format::Winograd { .. } => 4..=4,
+        Format::Winograd { .. } | Format::CodedConv { .. } => 4..=4,
     };
     if count.is_none() || !rank.contains(&shape.len()) {
         fail!(Format, "no weight of shape {shape:?} is packed as {format:?}");
@@ -65,6 +89,7 @@ pub(super) fn packed_bytes(format: Format, shape: &[usize], device: &Processor) 
         Format::Panels { precision, groups, gate } => panels(precision, groups, gate, shape).packed_size(&device.cpu),
         Format::CodePanels { groups, gate } => panels(Precision::Int8, groups, gate, shape).packed_size(&device.cpu),
         Format::Coded { coding, gate } => coding.shape(gate, shape).packed_size(&device.cpu),
+        Format::CodedConv { coding, widened } => coded_conv(coding, widened, shape)?.packed_size(&device.cpu),
         Format::PanelStack { .. } | Format::CodedStack { .. } => shape[0] * stack_stride(format, &shape[1..], device),
         Format::Blocks { block } => match block.row_bytes(shape[1]) {
             Some(row) => shape[0] * row,
@@ -94,7 +119,11 @@ pub(super) fn pack(format: Format, shape: &[usize], values: &[f32], out: &mut [u
                 k::pack(&device.cpu, &matrix, WeightSource::F32(values), out);
             }
         }
-        Format::Coded { .. } | Format::CodePanels { .. } | Format::CodedStack { .. } | Format::Blocks { .. } => {
+        Format::Coded { .. }
+        | Format::CodedConv { .. }
+        | Format::CodePanels { .. }
+        | Format::CodedStack { .. }
+        | Format::Blocks { .. } => {
             fail!(Format, "codes are not packed from numbers")
         }
         Format::Winograd { precision, doubled } => {
@@ -115,8 +144,8 @@ pub(super) fn pack_codes(
     out: &mut [u8],
     device: &Processor,
 ) -> Result<()> {
-    let (coding, gate) = match format {
-        Format::Coded { coding, gate } => (coding, gate),
+    match format {
+        Format::Coded { .. } | Format::CodedConv { .. } => {}
         Format::CodedStack { coding } => {
             pack_code_stack(coding, shape, encoded, out, device);
             return Ok(());
@@ -138,7 +167,7 @@ pub(super) fn pack_codes(
         Format::Plain | Format::Panels { .. } | Format::PanelStack { .. } | Format::Winograd { .. } => {
             fail!(Format, "no format of codes: {format:?}")
         }
-    };
+    }
     let zeros: Vec<f16> = encoded.zeros.iter().map(|&x| f16::from_f32(x)).collect();
     let Unpacked { codes, scales, minima, units } = encoded.unpacked();
     let source = CodedSource {
@@ -149,7 +178,13 @@ pub(super) fn pack_codes(
         units: &units,
         table: &encoded.tables,
     };
-    k::pack_coded(&device.cpu, &coding.shape(gate, shape), &source, out);
+    match format {
+        Format::CodedConv { coding, widened } => {
+            k::pack_coded_conv(&device.cpu, &coded_conv(coding, widened, shape)?, &source, out);
+        }
+        Format::Coded { coding, gate } => k::pack_coded(&device.cpu, &coding.shape(gate, shape), &source, out),
+        _ => fail!(Format, "no format of codes: {format:?}"),
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod edit;
 mod enlarge;
 mod flags;
 mod hires;
+mod ip_adapter;
 mod parts;
 mod reference;
 
@@ -53,6 +54,7 @@ pub(super) use edit::bytes;
 use enlarge::{Enlarge, Enlarger};
 use flags::Flags;
 use hires::Hires;
+use ip_adapter::IpAdapters;
 use parts::Parts;
 use reference::References;
 
@@ -68,6 +70,7 @@ Examples:
   ondine draw \"a lighthouse in ink-style\" --model dreamshaper.safetensors --embedding ink-style.pt
   ondine draw \"a lighthouse at night\" --init day.jpg --strength 0.6
   ondine draw \"a house of ice\" --model sd15 --control control_v11p_sd15_canny.safetensors,house.png,canny,scale=0.8
+  ondine draw \"a garden\" --model sd15 --ip-adapter models/ip-adapter_sd15.safetensors --ip-image cat.png --ip-scale 0.6
   ondine draw \"a red boat\" --init sea.png --mask here.png --mask-blur 4
   ondine draw \"the sea\" --init photo.png --outpaint left=128,right=128
   ondine draw \"make it night\" --model FLUX.2-klein-4B/ --reference day.jpg
@@ -110,6 +113,9 @@ pub(super) struct Draw {
 
     #[command(flatten)]
     controls: Controls,
+
+    #[command(flatten)]
+    ip_adapters: IpAdapters,
 
     #[command(flatten)]
     hires: Hires,
@@ -169,7 +175,8 @@ impl Draw {
         }
         self.say_findings(&pipeline.findings);
         let mut model = self.model(&pipeline, device, unpacked)?;
-        let adapters = self.adapters.apply(&mut request.prompt, &mut model)?;
+        let mut adapters = self.adapters.apply(&mut request.prompt, &mut model)?;
+        adapters.extend(self.ip_adapters.add(&pipeline, &mut model)?);
         let taught = self.adapters.teach(&request, &mut model)?;
         if !self.quiet {
             adapters.iter().for_each(output::remark);
@@ -179,6 +186,7 @@ impl Draw {
             edit.begin(&mut request, &model, self.quiet)?;
         }
         self.references.begin(&mut request, &model, self.quiet)?;
+        self.ip_adapters.begin(&mut request, &model, self.quiet)?;
         self.controls.add(&mut model)?;
         self.controls.begin(&mut request, &model, self.quiet)?;
         let drawing = self.prepare(&model, &request)?;
@@ -344,6 +352,9 @@ impl Draw {
         let (told, lost) = self.enlarge.recalled(&text);
         let mut left =
             request.recall(&text, &|name| if name == "prompt" { self.prompt.is_some() } else { self.flags.has(name) });
+        if !self.edit.begins() && !self.flags.has("strength") && request.strength.take().is_some() {
+            left.push("the strength, as the picture that it began with is not given with --init".to_owned());
+        }
         if lost {
             left.push("the network that made it larger".to_owned());
         }

@@ -33,23 +33,9 @@ pub struct CodedSource<'a> {
 /// [`PACKED_ALIGN`](crate::PACKED_ALIGN).
 pub fn pack_coded(cpu: &Cpu, shape: &CodedShape, source: &CodedSource<'_>, out: &mut [u8]) {
     let (tile, places) = (cpu.tile(), shape.places(cpu.tile()));
-    let Places { layout, groups, .. } = places;
-    let numbers = shape.outputs * groups;
-    assert_eq!(source.codes.len(), shape.outputs * shape.channels, "codes of {shape:?}");
+    let layout = places.layout;
+    source.check(shape, &places);
     assert_eq!(out.len(), places.size, "packed bytes of {shape:?}");
-    let units = match shape.numbers {
-        GroupNumbers::Steps { .. } if shape.levels != CodeLevels::Table => shape.outputs * places.super_blocks,
-        GroupNumbers::Steps { .. } | GroupNumbers::F16 | GroupNumbers::F32 => 0,
-    };
-    let wanted = match shape.levels {
-        CodeLevels::Symmetric => [numbers, 0, 0, 0, units],
-        CodeLevels::Zeros => [numbers, numbers, 0, 0, units],
-        CodeLevels::Minima => [numbers, 0, numbers, 0, units],
-        CodeLevels::Table => [0, 0, 0, 1 << shape.bits, 0],
-    };
-    let &CodedSource { scales, zeros, minima, table, .. } = source;
-    let given = [scales.len(), zeros.len(), minima.len(), table.len(), source.units.len()];
-    assert_eq!(given, wanted, "numbers of {shape:?}");
     out.fill(0);
     for panel in 0..layout.panels {
         let count = layout.panel_columns(panel);
@@ -61,27 +47,55 @@ pub fn pack_coded(cpu: &Cpu, shape: &CodedShape, source: &CodedSource<'_>, out: 
             column.put_numbers(source, [scales, zeros], places.panel_units(panel, tile.width), out);
         }
     }
-    for (index, bytes) in out[places.table..].chunks_exact_mut(WORD).enumerate() {
-        // Two bits are looked up by four, of which the upper belong to the next code.
-        bytes.copy_from_slice(&source.table[index % source.table.len()].to_ne_bytes());
+    if shape.levels == CodeLevels::Table {
+        source.put_table(&mut out[places.table..]);
+    }
+}
+
+impl CodedSource<'_> {
+    /// Checks the lengths.
+    pub(super) fn check(&self, shape: &CodedShape, places: &Places) {
+        let numbers = shape.outputs * places.groups;
+        assert_eq!(self.codes.len(), shape.outputs * shape.channels, "codes of {shape:?}");
+        let units = match shape.numbers {
+            GroupNumbers::Steps { .. } if shape.levels != CodeLevels::Table => shape.outputs * places.super_blocks,
+            GroupNumbers::Steps { .. } | GroupNumbers::F16 | GroupNumbers::F32 => 0,
+        };
+        let wanted = match shape.levels {
+            CodeLevels::Symmetric => [numbers, 0, 0, 0, units],
+            CodeLevels::Zeros => [numbers, numbers, 0, 0, units],
+            CodeLevels::Minima => [numbers, 0, numbers, 0, units],
+            CodeLevels::Table => [0, 0, 0, 1 << shape.bits, 0],
+        };
+        let &CodedSource { scales, zeros, minima, table, units, .. } = self;
+        let given = [scales.len(), zeros.len(), minima.len(), table.len(), units.len()];
+        assert_eq!(given, wanted, "numbers of {shape:?}");
+    }
+
+    /// Writes the table, as many times as there is room.
+    pub(super) fn put_table(&self, out: &mut [u8]) {
+        for (index, bytes) in out.chunks_exact_mut(WORD).enumerate() {
+            // Two bits are looked up by four, of which the upper belong to the next code.
+            bytes.copy_from_slice(&self.table[index % self.table.len()].to_ne_bytes());
+        }
     }
 }
 
 /// A column of a panel that is being packed.
-struct Column<'a> {
-    shape: &'a CodedShape,
-    places: &'a Places,
+pub(super) struct Column<'a> {
+    pub(super) shape: &'a CodedShape,
+    pub(super) places: &'a Places,
     /// Of the weights.
-    row: usize,
+    pub(super) row: usize,
     /// Columns of the panel.
-    count: usize,
+    pub(super) count: usize,
     /// Which of them.
-    lane: usize,
+    pub(super) lane: usize,
 }
 
 impl Column<'_> {
     /// Writes the codes of a row to the words that begin at an offset.
-    fn put_codes(&self, codes: &[u8], words: usize, out: &mut [u8]) {
+    pub(super) fn put_codes(&self, codes: &[u8], words: usize, out: &mut [u8]) {
         let &Self { shape: &CodedShape { bits, levels, channels, group, .. }, places, count, lane, .. } = self;
         let ((unit_codes, unit_words), group) = (unit(bits), group.min(channels));
         let centre = if levels == CodeLevels::Table || bits == 6 { 0 } else { 1_u8 << (bits - 1) };
@@ -104,7 +118,7 @@ impl Column<'_> {
     }
 
     /// Writes scales, zeros or minima, and units to those offsets.
-    fn put_numbers(&self, source: &CodedSource<'_>, offsets: [usize; 2], units: [usize; 2], out: &mut [u8]) {
+    pub(super) fn put_numbers(&self, source: &CodedSource<'_>, offsets: [usize; 2], units: [usize; 2], out: &mut [u8]) {
         let &Self { shape, places: &Places { groups, super_blocks, .. }, row, count, lane } = self;
         let mut put = |offset: usize, index: usize, bytes: &[u8]| {
             out[offset + (index * count + lane) * bytes.len()..][..bytes.len()].copy_from_slice(bytes);

@@ -75,6 +75,11 @@ fn parse_sides(text: &str) -> Result<Sides, String> {
 }
 
 impl Edit {
+    /// True if there is a picture to begin with.
+    pub(super) fn begins(&self) -> bool {
+        self.init.is_some()
+    }
+
     /// Reads the pictures, before a model is opened.
     pub(super) fn read(&self) -> anyhow::Result<Option<Beginning>> {
         let Some(path) = &self.init else { return Ok(None) };
