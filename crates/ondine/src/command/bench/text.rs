@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     command::{bytes::megabytes, callee::call_bytes},
-    memory::{besides, forget_peak, peak_rss},
+    memory::{forget_peak, peak_rss},
     output,
     report::usage,
 };
@@ -73,9 +73,14 @@ fn sizes(tokens: usize) -> Bindings {
     [("tokens".into(), tokens)].into()
 }
 
-/// Times a prompt and an answer.
-pub(super) fn measure(bench: &Bench, name: &'static str, text: &Text, device: &Device) -> anyhow::Result<Report> {
-    let besides = besides();
+/// Times a prompt and an answer; `besides` are the bytes that the process takes besides what is planned.
+pub(super) fn measure(
+    bench: &Bench,
+    name: &'static str,
+    text: &Text,
+    device: &Device,
+    besides: u64,
+) -> anyhow::Result<Report> {
     let (asset, weights) = text.asset(name, bench)?;
     let precision = bench.running.precision.unwrap_or_default();
     let prepared = asset.prepare(&Options { precision, ..Options::default() }, device)?;
