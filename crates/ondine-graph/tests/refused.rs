@@ -68,7 +68,7 @@ fn builders_take_the_element_types_that_operators_read() {
     let cell = Op::Recurrent { cell: Cell::Tanh, reverse: false };
     let bias = Epilogue { bias: true, ..Default::default() };
     let residual = Epilogue { residual: true, ..Default::default() };
-    let refused: [(Op, &[Input<'_>]); 26] = [
+    let refused: [(Op, &[Input<'_>]); 27] = [
         (Op::LayerNorm { eps }, &[(F32, rows), (BF16, row), (F32, row)]),
         (Op::LayerNorm { eps }, &[(I64, rows), (F32, row), (F32, row)]),
         (Op::RmsNorm { eps }, &[(F32, rows), (BF16, row)]),
@@ -88,6 +88,7 @@ fn builders_take_the_element_types_that_operators_read() {
         (attention(Mask::Keys), &[(F32, tokens), (F32, tokens), (F32, tokens), (I64, &[1, 3])]),
         (attention(Mask::Lengths), &[(F32, tokens), (F32, tokens), (F32, tokens), (I64, &[2])]),
         (attention(Mask::Lengths), &[(F32, tokens), (F32, tokens), (F32, tokens), (F32, &[1])]),
+        (attention(Mask::Ring), &[(F32, tokens), (F32, tokens), (F32, tokens), (I64, &[2])]),
         (attention(Mask::Additive), &[(F32, tokens), (F32, tokens), (F32, tokens), (Bool, &[1, 1, 3, 3])]),
         (attention(Mask::None), &[(F32, tokens), (F32, tokens), (BF16, tokens)]),
         (Op::Solve, &[(F32, square), (I64, square)]),

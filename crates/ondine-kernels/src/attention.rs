@@ -9,6 +9,8 @@ pub(crate) mod few;
 mod lanes;
 mod pack;
 pub(crate) mod quantize;
+#[cfg(test)]
+mod ring;
 pub(crate) mod shape;
 mod softmax;
 mod strip;
@@ -25,7 +27,10 @@ use crate::{
     },
     attention::cached::{Cached, Element},
     attention::few::{FewRows, are_few},
-    attention::shape::{Attention, AttentionMask, AttentionShape, Packing, STRIP_VECTORS, Scratch, TASK_STRIPS},
+    attention::shape::{
+        Attention, AttentionMask, AttentionShape, Packing, Ring, STRIP_VECTORS, Scratch, TASK_STRIPS, TILE_KEYS,
+        WINDOW_TILE,
+    },
     cpu::Cpu,
     gemm::{
         operand::{Output, Values, check_rows},
@@ -39,7 +44,8 @@ const EXPONENTIAL: usize = 8;
 /// Bytes that stay in the second-level cache beside others.
 const CACHE: usize = 256 << 10;
 
-/// Bytes of scratch that [`attention`] needs for queries of f32 or bf16: the packed keys and values of all heads.
+/// Bytes of scratch that [`attention`] needs for queries of f32 or bf16: the packed keys and values of all heads. Of
+/// rings they are those of [`WINDOW_TILE`] rows more, since what is seen may begin inside of a tile.
 #[must_use]
 pub fn attention_scratch_bytes(cpu: &Cpu, shape: &AttentionShape, dtype: WeightType) -> usize {
     let packing = Packing::new(cpu.tier().attention_words(dtype, shape.eight_bit), shape);
@@ -64,23 +70,55 @@ pub fn attention(
     scratch: &mut [u8],
 ) {
     let &AttentionShape { batch, heads, kv_heads, queries, keys, head_dim, value_dim, strides, .. } = shape;
-    let dtype = queries_of.weight_type();
-    let elements = [Element::of(dtype), cached[0].element(), cached[1].element()];
-    assert!(elements[1] == elements[2], "keys and values differ in type");
+    let elements = [0, 1].map(|i| cached[i].element());
+    assert!(elements[0] == elements[1], "keys and values differ in type");
     assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "heads of {shape:?}");
     check_rows("queries", queries_of.len(), batch * queries, heads * head_dim, strides[0]);
     cached[0].check("keys", batch * keys, [kv_heads, head_dim], strides[1]);
     cached[1].check("values", batch * keys, [kv_heads, value_dim], strides[2]);
     check_rows("output", out.len(), batch * queries, heads * value_dim, shape.out_stride);
     mask.check(shape);
-    if let AttentionMask::Lengths(lengths) = mask
-        && !are_few(shape)
-    {
-        return one_by_one(cpu, shape, queries_of, cached, lengths, out, scratch);
+    let (mask, ring) = match mask {
+        AttentionMask::Ring(lengths) => (AttentionMask::None, Some(Ring { rows: keys.max(1), lengths })),
+        mask => (mask, None),
+    };
+    let operands = Operands { queries: queries_of, cached, mask, ring };
+    let lengths = match (mask, ring) {
+        (AttentionMask::Lengths(lengths), _) | (_, Some(Ring { lengths, .. })) if !are_few(shape) => lengths,
+        _ => return attend(cpu, shape, operands, out, scratch),
+    };
+    // Many queries go sequence by sequence.
+    for (index, &length) in lengths.iter().enumerate() {
+        let keys = if ring.is_some() { length - shape.first_of_tile(length) } else { length };
+        let one = AttentionShape { batch: 1, keys, ..*shape };
+        let own = Operands {
+            queries: queries_of.from(index * queries * strides[0]),
+            cached: [0, 1].map(|i| cached[i].rows_from(index * shape.keys, strides[i + 1])),
+            mask: AttentionMask::None,
+            ring: ring.map(|ring| Ring { lengths: &lengths[index..][..1], ..ring }),
+        };
+        attend(cpu, &one, own, out.from(index * queries * shape.out_stride), scratch);
     }
+}
+
+/// What an attention reads.
+#[derive(Clone, Copy)]
+struct Operands<'a> {
+    queries: Values<'a>,
+    /// Keys and values.
+    cached: [Cached<'a>; 2],
+    mask: AttentionMask<'a>,
+    ring: Option<Ring<'a>>,
+}
+
+/// As [`attention`], whose operands have been checked.
+fn attend(cpu: &Cpu, shape: &AttentionShape, operands: Operands<'_>, mut out: Output<'_>, scratch: &mut [u8]) {
+    let &AttentionShape { batch, heads, kv_heads, queries, keys, value_dim, .. } = shape;
     if batch * queries * heads * value_dim == 0 {
         return;
     }
+    let Operands { queries: queries_of, cached, mask, ring } = operands;
+    let dtype = queries_of.weight_type();
     let packed = cpu.tier().attention_words(dtype, shape.eight_bit);
     let packing = Packing::new(packed, shape);
     let values = value_dim.div_ceil(packed.per_word);
@@ -93,8 +131,9 @@ pub fn attention(
         shape,
         queries: queries_of,
         cached,
-        elements,
+        elements: [Element::of(dtype), cached[0].element(), cached[1].element()],
         mask,
+        ring,
         packing,
         packed: scratch.as_mut_ptr().wrapping_add(skip).cast(),
         out: out.target(),
@@ -126,25 +165,6 @@ pub fn attention(
         let first = index * task_rows;
         run(Part::Attend { head, rows: first..rows.min(first + task_rows) });
     });
-}
-
-/// Attention of many queries in sequences of several lengths.
-fn one_by_one(
-    cpu: &Cpu,
-    shape: &AttentionShape,
-    queries: Values<'_>,
-    cached: [Cached<'_>; 2],
-    lengths: &[usize],
-    mut out: Output<'_>,
-    scratch: &mut [u8],
-) {
-    for (index, &keys) in lengths.iter().enumerate() {
-        let one = AttentionShape { batch: 1, keys, ..*shape };
-        let own = queries.from(index * shape.queries * shape.strides[0]);
-        let cached = [0, 1].map(|i| cached[i].rows_from(index * shape.keys, shape.strides[i + 1]));
-        let first = index * shape.queries * shape.out_stride;
-        attention(cpu, &one, own, cached, AttentionMask::None, out.from(first), scratch);
-    }
 }
 
 thread_local! {
@@ -194,6 +214,7 @@ impl Task<'_> {
     unsafe fn multiply<P: Product>(self) {
         const {
             let even = P::PANEL.is_multiple_of(P::ROWS) && P::ROWS.is_multiple_of(P::PER_WORD);
+            assert!(WINDOW_TILE.is_multiple_of(P::PANEL) && WINDOW_TILE <= TILE_KEYS);
             assert!(even && P::PANEL <= P::WORDS.lanes && matches!(P::ROWS, 4 | 6 | 8));
         }
         let Self { work, part, scratch } = self;

@@ -83,7 +83,7 @@ pub use arch::{dot::WeightType, tier::Tier};
 pub use attention::{
     attention, attention_scratch_bytes,
     cached::{Cached, CodeScales},
-    shape::{AttentionMask, AttentionShape},
+    shape::{AttentionMask, AttentionShape, WINDOW_TILE},
 };
 pub use binary::{Binary, Comparison, binary, compare, select};
 pub use conv::{ConvProblem, conv2d};

@@ -69,18 +69,23 @@ pub(crate) fn attention(shape: &AttentionShape, [q, k, v]: [&[f64]; 3], mask: At
     let mut out = Vec::new();
     for (b, i, h) in (0..batch).flat_map(|b| (0..queries).flat_map(move |i| (0..heads).map(move |h| (b, i, h)))) {
         let kv = h / (heads / kv_heads);
+        let (length, count) = match mask {
+            AttentionMask::Lengths(lengths) => (lengths[b], keys),
+            AttentionMask::Ring(lengths) => (lengths[b], lengths[b]),
+            _ => (keys, keys),
+        };
+        let row = |j: usize| b * keys + if matches!(mask, AttentionMask::Ring(_)) { j % keys } else { j };
         let score = |j: usize| {
             let query = &q[(b * queries + i) * strides[0] + h * head_dim..][..head_dim];
-            let key = &k[(b * keys + j) * strides[1] + kv * head_dim..][..head_dim];
+            let key = &k[row(j) * strides[1] + kv * head_dim..][..head_dim];
             let score = f64::from(scale) * query.iter().zip(key).map(|(q, k)| q * k).sum::<f64>();
             // The keys that the sequence has, and the place of the query among them.
-            let length = if let AttentionMask::Lengths(lengths) = mask { lengths[b] } else { keys };
             let place = (i + length) as isize - queries as isize;
             let early = shape.window.is_some_and(|window| j as isize <= place - window as isize);
             let hidden = j >= length || early || (shape.causal && j as isize > place);
             match mask {
                 _ if hidden => f64::NEG_INFINITY,
-                AttentionMask::None | AttentionMask::Lengths(_) => score,
+                AttentionMask::None | AttentionMask::Lengths(_) | AttentionMask::Ring(_) => score,
                 AttentionMask::Keys(seen) => {
                     if seen[b * keys + j] {
                         score
@@ -95,12 +100,12 @@ pub(crate) fn attention(shape: &AttentionShape, [q, k, v]: [&[f64]; 3], mask: At
                 }
             }
         };
-        let scores: Vec<f64> = (0..keys).map(score).collect();
+        let scores: Vec<f64> = (0..count).map(score).collect();
         let max = scores.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
         let weights: Vec<f64> = scores.iter().map(|s| if max.is_finite() { (s - max).exp() } else { 0.0 }).collect();
         let total = weights.iter().sum::<f64>();
         for d in 0..value_dim {
-            let value = |j: usize| v[(b * keys + j) * strides[2] + kv * value_dim + d];
+            let value = |j: usize| v[row(j) * strides[2] + kv * value_dim + d];
             let sum: f64 = weights.iter().enumerate().map(|(j, w)| w * value(j)).sum();
             out.push(if total > 0.0 { sum / total } else { 0.0 });
         }

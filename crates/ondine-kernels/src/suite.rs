@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use crate::{
     Activation, AttentionMask, AttentionShape, Cached, CodeScales, ConvProblem, ConvShape, Cpu, Epilogue, GemmProblem,
-    Input, MatmulShape, Output, PACKED_ALIGN, PackedWeights, RowScale, Tier, Values, WeightShape, WeightSource,
-    WeightType, attention, attention_scratch_bytes, conv2d, gemm, matmul, naive, naive::Sum, pack,
+    Input, MatmulShape, Output, PACKED_ALIGN, PackedWeights, RowScale, Tier, Values, WINDOW_TILE, WeightShape,
+    WeightSource, WeightType, attention, attention_scratch_bytes, conv2d, gemm, matmul, naive, naive::Sum, pack,
 };
 
 const EPSILON: f64 = f32::EPSILON as f64;
@@ -343,6 +343,7 @@ enum MaskKind {
     None,
     Keys,
     Lengths,
+    Ring,
     Additive(bool, bool),
 }
 
@@ -389,7 +390,7 @@ fn attention_shape() -> impl Strategy<Value = AttentionShape> {
 
 fn mask_kind() -> impl Strategy<Value = MaskKind> {
     let additive = (any::<bool>(), any::<bool>()).prop_map(|(batch, heads)| MaskKind::Additive(batch, heads));
-    prop_oneof![Just(MaskKind::None), Just(MaskKind::Keys), Just(MaskKind::Lengths), additive]
+    prop_oneof![Just(MaskKind::None), Just(MaskKind::Keys), Just(MaskKind::Lengths), Just(MaskKind::Ring), additive]
 }
 
 proptest! {
@@ -509,13 +510,23 @@ impl KeptRows {
     }
 }
 
+/// A shape whose keys are a ring that holds all that is seen.
+fn of_ring(shape: &AttentionShape) -> AttentionShape {
+    let window = shape.window.unwrap_or(17);
+    // What keys of 8 bits are rounded to is told by those in order, see `attention::ring`.
+    let keys = shape.keys.max(window + shape.queries - 1);
+    AttentionShape { window: Some(window), keys, eight_bit: false, ..*shape }
+}
+
 fn check_attention(shape: &AttentionShape, mask: MaskKind, dtype: WeightType, kept: Kept, out: WeightType, seed: u64) {
+    let shape = &if let MaskKind::Ring = mask { of_ring(shape) } else { *shape };
     let &AttentionShape { batch, heads, kv_heads, queries, keys, head_dim, value_dim, strides, out_stride, .. } = shape;
     let mut random = Random(seed);
     let of_queries = Tensor::new(dtype, &mut random, batch * queries * strides[0], 1);
     let rows = [1, 2].map(|i| KeptRows::new(kept, &mut random, [batch * keys, strides[i]], kv_heads));
     let seen: Vec<bool> = (0..batch * keys).map(|_| random.number() > -0.3).collect();
     let lengths: Vec<usize> = (0..batch).map(|i| keys.saturating_sub(i * (seed as usize % 50))).collect();
+    let had: Vec<usize> = (0..batch).map(|i| (seed as usize % (3 * keys + 1)).saturating_sub(31 * i)).collect();
     let additive: Vec<f32> = (0..batch * heads * queries * keys)
         .map(|i| if i % 5 == 0 { f32::NEG_INFINITY } else { 3.0 * random.number() })
         .collect();
@@ -523,6 +534,7 @@ fn check_attention(shape: &AttentionShape, mask: MaskKind, dtype: WeightType, ke
         MaskKind::None => AttentionMask::None,
         MaskKind::Keys => AttentionMask::Keys(&seen),
         MaskKind::Lengths => AttentionMask::Lengths(&lengths),
+        MaskKind::Ring => AttentionMask::Ring(&had),
         MaskKind::Additive(batch, heads) => {
             let count = if batch { shape.batch } else { 1 } * if heads { shape.heads } else { 1 };
             AttentionMask::Additive { values: &additive[..count * queries * keys], batch, heads }
@@ -546,7 +558,9 @@ fn check_attention(shape: &AttentionShape, mask: MaskKind, dtype: WeightType, ke
         }
         let wanted = naive::attention(shape, numbers.each_ref().map(Vec::as_slice), mask);
         let run = |threads: usize| {
-            let mut scratch = vec![0xff; attention_scratch_bytes(cpu, shape, dtype)];
+            let keys = keys + if let AttentionMask::Ring(_) = mask { WINDOW_TILE } else { 0 };
+            let planned = AttentionShape { keys, ..*shape };
+            let mut scratch = vec![0xff; attention_scratch_bytes(cpu, &planned, dtype)];
             let cached = rows.each_ref().map(KeptRows::cached);
             collect(out, batch * queries * out_stride, |out| {
                 attention(&cpus[threads - 1], shape, of_queries.values(), cached, mask, out, &mut scratch);

@@ -12,7 +12,6 @@ use ondine_runtime::{Cancel, ErrorKind, Wish};
 
 use crate::{
     model::Model,
-    network::PIECE,
     session::{Answer, Event, Options, Reason, Session, Taken, Writer, check_prompt},
 };
 
@@ -134,9 +133,9 @@ impl Batch {
         wish: &Wish,
         on: &mut dyn FnMut(Event<'_>),
     ) -> Result<Begun<'a>> {
-        let begun = Instant::now();
+        let (begun, step) = (Instant::now(), self.session.model().call());
         let (same, read) =
-            self.session.read_prompt(prompt, PIECE, wish, &mut |count| on(Event::Read(count, prompt.len())));
+            self.session.read_prompt(prompt, step, wish, &mut |count| on(Event::Read(count, prompt.len())));
         let read = read.and_then(|logits| self.session.network.seat(place, prompt.len(), wish).map(|()| logits));
         let prompt_time = begun.elapsed();
         let taken =
@@ -232,7 +231,7 @@ mod tests {
             let tokenizer = r#"{"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}"#;
             std::fs::write(folder.path().join("tokenizer.json"), tokenizer).unwrap();
             for precision in [Precision::F32, Precision::BF16, Precision::Int8, Precision::A8] {
-                let settings = Settings { context: Some(40), precision, texts: 16, kv };
+                let settings = Settings { context: Some(40), precision, texts: 16, kv, call: None };
                 let model = Model::open(folder.path(), settings, &Device::cpu(None).unwrap(), None).unwrap();
                 let mut session = Session::new(&model).unwrap();
                 let wish = session.cancel.listen();
@@ -241,7 +240,7 @@ mod tests {
                     .collect();
                 let mut alone = Vec::new();
                 for (place, prompt) in prompts.iter().enumerate() {
-                    session.read_prompt(prompt, PIECE, &wish, &mut |_| {}).1.unwrap();
+                    session.read_prompt(prompt, 512, &wish, &mut |_| {}).1.unwrap();
                     session.network.seat(place, prompt.len(), &wish).unwrap();
                     alone.push(session.network.extend(&[7], prompt.len(), &wish, &mut |_| {}).unwrap());
                 }

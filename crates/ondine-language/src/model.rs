@@ -6,7 +6,7 @@ use std::{
 };
 
 use ondine_graph::{Result, fail};
-use ondine_models::{KvCache, Language, Vocabulary};
+use ondine_models::{KvCache, Language, Rings, Room, Vocabulary};
 use ondine_runtime::{Bindings, Cache, Device, Model as Loaded, Options, Precision, Prepared, Specialize};
 
 use crate::{guide::Guides, network::PIECE, template::Template};
@@ -26,6 +26,9 @@ pub struct Settings {
     pub texts: usize,
     /// The type in which keys and values of what was read are kept.
     pub kv: KvCache,
+    /// The most tokens that go through the model in one call, 512 if nobody says: a longer text goes through in pieces,
+    /// so that memory does not grow with it. Layers with a window keep as many tokens besides those in it.
+    pub call: Option<usize>,
 }
 
 /// A language model of which nothing has been loaded: what it will take is known.
@@ -33,7 +36,8 @@ pub struct Settings {
 pub struct Plan {
     language: Language,
     prepared: Prepared,
-    context: usize,
+    room: Room,
+    rings: Rings,
     texts: usize,
     template: Option<Result<Template>>,
 }
@@ -54,10 +58,12 @@ impl Plan {
     pub fn of(language: Language, settings: Settings, device: &Device) -> Result<Self> {
         let context = settings.context.unwrap_or_else(|| language.max_tokens.min(TYPICAL_CONTEXT));
         let options = Options { precision: settings.precision, ..Options::default() };
-        let prepared = language.asset(context, settings.texts, settings.kv)?.prepare(&options, device)?;
+        let room = Room { context, call: settings.call.unwrap_or(PIECE), kv: settings.kv };
+        let prepared = language.asset(room, settings.texts)?.prepare(&options, device)?;
+        let rings = language.rings(room);
         // One that cannot be read is an error of those who ask for it.
         let template = language.vocabulary.template(None).map(|source| Template::new(source));
-        Ok(Self { language, prepared, context, texts: settings.texts, template })
+        Ok(Self { language, prepared, room, rings, texts: settings.texts, template })
     }
 
     /// Bytes that the model takes at most while it answers: weights, states and workspace.
@@ -65,7 +71,7 @@ impl Plan {
     /// # Errors
     /// If sizes are beyond what can be counted.
     pub fn bytes(&self) -> Result<u64> {
-        let sizes: Bindings = [("tokens".into(), PIECE.min(self.context))].into();
+        let sizes: Bindings = [("tokens".into(), self.room.call.min(self.room.context))].into();
         let plan = self.prepared.plan("next", &sizes)?;
         let mut bytes = (self.prepared.weight_bytes() as u64).saturating_add(plan.arena_bytes() as u64);
         // States of one text, and of several.
@@ -85,12 +91,13 @@ impl Plan {
     /// # Errors
     /// If a weight cannot be read, or there is no memory for it.
     pub fn load(self, cache: Option<&Cache>) -> Result<Model> {
-        let Self { language, prepared, context, texts, template } = self;
+        let Self { language, prepared, room, rings, texts, template } = self;
         let network = prepared.specialize(cache)?.load()?;
         let Language { name, vocabulary, max_tokens, .. } = language;
         let vocabulary = Arc::new(vocabulary);
         let guides = OnceLock::new();
-        Ok(Model { parts: Arc::new(Parts { name, vocabulary, max_tokens, context, texts, template, guides, network }) })
+        let parts = Parts { name, vocabulary, max_tokens, room, rings, texts, template, guides, network };
+        Ok(Model { parts: Arc::new(parts) })
     }
 }
 
@@ -105,7 +112,8 @@ struct Parts {
     name: String,
     vocabulary: Arc<Vocabulary>,
     max_tokens: usize,
-    context: usize,
+    room: Room,
+    rings: Rings,
     texts: usize,
     template: Option<Result<Template>>,
     /// Made when they are first asked for.
@@ -137,7 +145,7 @@ impl Model {
     /// The most tokens of a text, questions and answers together.
     #[must_use]
     pub fn context(&self) -> usize {
-        self.parts.context
+        self.parts.room.context
     }
 
     /// How many texts can be gone on with at once; 0 if nobody has asked for more than one.
@@ -187,5 +195,14 @@ impl Model {
 
     pub(crate) fn network(&self) -> &Loaded {
         &self.parts.network
+    }
+
+    /// The most tokens of a call of its functions.
+    pub(crate) fn call(&self) -> usize {
+        self.parts.room.call
+    }
+
+    pub(crate) fn rings(&self) -> &Rings {
+        &self.parts.rings
     }
 }

@@ -130,7 +130,7 @@ impl Session {
     /// # Errors
     /// If the model lacks a function, which none that was opened here does.
     pub fn new(model: &Model) -> Result<Self> {
-        let network = Network::new(model.network())?;
+        let network = Network::new(model.network(), model.call(), model.rings())?;
         let drafter = Box::new(LookUp);
         Ok(Self { model: model.clone(), network, read: Vec::new(), cancel: Cancel::default(), drafter })
     }
@@ -161,9 +161,18 @@ impl Session {
         &self.read
     }
 
-    /// Forgets all but the first `len` tokens.
+    /// Forgets all but the first `len` tokens. Of a model whose layers have windows that is all, if `len` lies so far
+    /// back that the windows before it are not held any more.
     pub fn rewind(&mut self, len: usize) {
+        self.keep(len.min(self.read.len()));
+    }
+
+    /// Remembers the first `len` tokens and no others, or none if the states do not hold what comes after them reads:
+    /// so many are remembered.
+    fn keep(&mut self, len: usize) -> usize {
+        let len = if self.network.holds(len) { len } else { 0 };
         self.read.truncate(len);
+        len
     }
 
     /// Goes on with the tokens of `prompt`. An answer that was stopped is no error: what it has is handed out.
@@ -200,8 +209,7 @@ impl Session {
         // At least one token is read, for what comes after it.
         let most = prompt.len().saturating_sub(1);
         let same = self.read.iter().zip(prompt).take_while(|(a, b)| a == b).count().min(most);
-        let same = same - same % step;
-        self.read.truncate(same);
+        let same = self.keep(same - same % step);
         let rest = prompt.get(same..).unwrap_or_default();
         (same, self.extend(rest, wish, done))
     }
@@ -267,7 +275,8 @@ impl Session {
     /// Guesses what follows what was read and `step`.
     fn draft(&mut self, step: &[u32], writer: &mut Writer<'_>) -> Result<Vec<u32>> {
         let room = self.model.context() - self.read.len() - step.len();
-        let most = writer.most_drafts().min(room);
+        // More than a call of them could not all be taken back.
+        let most = writer.most_drafts().min(room).min(self.model.call());
         if most == 0 {
             return Ok(Vec::new());
         }
@@ -318,8 +327,7 @@ impl Session {
         if ids.is_empty() || all > context {
             fail!(Argument, "{all} tokens; the context holds 1 to {context}");
         }
-        let same = self.read.iter().zip(before).take_while(|(a, b)| a == b).count();
-        self.read.truncate(same);
+        let same = self.keep(self.read.iter().zip(before).take_while(|(a, b)| a == b).count());
         let wish = self.cancel.listen();
         if let Some(rest) = before.get(same..).filter(|rest| !rest.is_empty()) {
             self.extend(rest, &wish, &mut |_| {})?;

@@ -9,7 +9,7 @@ use crate::{
     architecture::Role,
     gguf::{self, Gguf},
     network::Network,
-    transformer::{self, Config, KvCache},
+    transformer::{self, Config, Rings, Room},
     vocabulary::Vocabulary,
     weights::{self, Source},
 };
@@ -96,9 +96,15 @@ impl Language {
     /// As [`Adapter::open`] and [`Adapter::apply`].
     pub fn adapt(&mut self, path: &Path, weight: f32) -> Result<Applied> {
         let adapter = Adapter::open(path)?;
-        let (_, applied) = adapter.apply(&self.plain(1, 0, KvCache::default())?, weight, self.rows())?;
+        let (_, applied) = adapter.apply(&self.plain(Room::whole(1, Default::default()), 0)?, weight, self.rows())?;
         self.adapters.push((adapter, weight));
         Ok(applied)
+    }
+
+    /// The states of which later tokens take the rows of earlier ones.
+    #[must_use]
+    pub fn rings(&self, room: Room) -> Rings {
+        room.rings(&self.config)
     }
 
     /// How rows lie in the model, as [`Adapter::apply`] asks.
@@ -107,25 +113,24 @@ impl Language {
         Rows::of(&self.config, self.neighbours)
     }
 
-    /// The functions that go on with a text of up to `context` tokens, ready to be specialized; and with up to `texts`
-    /// of them together, if these are not 0 and the model can ([`transformer::together`]). Keys and values are kept in
-    /// what `kv` says.
+    /// The functions that go on with a text, ready to be specialized; and with up to `texts` of them together, if these
+    /// are not 0 and the model can ([`transformer::together`]).
     ///
     /// # Errors
     /// As [`transformer::build`], or if weights are missing or of other shapes.
-    pub fn asset(&self, context: usize, texts: usize, kv: KvCache) -> Result<Asset> {
+    pub fn asset(&self, room: Room, texts: usize) -> Result<Asset> {
         let rows = self.rows();
-        self.adapters.iter().try_fold(self.plain(context, texts, kv)?, |asset, (adapter, weight)| {
+        self.adapters.iter().try_fold(self.plain(room, texts)?, |asset, (adapter, weight)| {
             adapter.apply(&asset, *weight, rows).map(|(adapted, _)| adapted)
         })
     }
 
     /// As [`Language::asset`], without adapters.
-    fn plain(&self, context: usize, texts: usize, kv: KvCache) -> Result<Asset> {
-        let mut functions = transformer::functions(&self.config, Some(context), kv).at(|| &self.name)?;
+    fn plain(&self, room: Room, texts: usize) -> Result<Asset> {
+        let mut functions = transformer::functions(&self.config, room).at(|| &self.name)?;
         functions.retain(|(name, _)| FUNCTIONS.contains(name));
         if texts > 0 {
-            functions.extend(transformer::together(&self.config, context, texts, kv).at(|| &self.name)?);
+            functions.extend(transformer::together(&self.config, room, texts).at(|| &self.name)?);
         }
         weights::check(&self.weights, &self.recipes, functions.iter().map(|(_, graph)| graph), transformer::IGNORED)?;
         Asset::with_recipes(self.name.as_str(), functions, self.weights.clone(), self.recipes.clone())

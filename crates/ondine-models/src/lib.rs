@@ -92,6 +92,6 @@ pub use folder::{Component, Pipeline};
 pub use language::Language;
 pub use network::{CONFIG, Network};
 pub use tokenizer::{Encoding, Tokenizer};
-pub use transformer::KvCache;
+pub use transformer::{KvCache, Rings, Room};
 pub use vocabulary::Vocabulary;
 pub use weights::Source;

@@ -6,8 +6,9 @@
 //!
 //! Every function of one text takes `input_ids` I64 `[tokens]` and `past` (I64, one number): how many tokens the states
 //! hold already. It appends the keys and values of its tokens to the states `keys.N` and `values.N`
-//! `[context, kv_heads * head_dim]`, which are written where they lie; those in 8 bits have scales `keys.N.scale` and
-//! `values.N.scale` `[context, kv_heads]` beside them ([`KvCache`]). The next call may name a smaller `past`: what
+//! `[rows, kv_heads * head_dim]`, which are written where they lie; those in 8 bits have scales `keys.N.scale` and
+//! `values.N.scale` `[rows, kv_heads]` beside them ([`KvCache`]). Rows are those of the whole context or, behind a
+//! window, those of a ring ([`Room`]). Without rings the next call may name any smaller `past`: what
 //! lies behind it is then overwritten, which is how a conversation is rewound. [`together`] goes on with several texts.
 
 mod attention;
@@ -20,14 +21,13 @@ mod families;
 mod gguf;
 mod layer;
 mod properties;
+mod room;
 mod rotary;
 mod stacks;
 
-use ondine_graph::{
-    Activation, Asset, Context, DType, Dim, Graph, Op, Result, Unary, Value, Weights, fail, recipe::Recipes,
-};
+use ondine_graph::{Activation, Asset, Context, DType, Dim, Graph, Op, Result, Unary, Value, Weights, recipe::Recipes};
 
-use attention::{Sequence, keys_and_values, norm};
+use attention::{KeysAndValues, Sequence, keys_and_values, norm};
 use layer::{decoder_layer, normed, scaled};
 use stacks::{RENAMES, stacks};
 
@@ -42,6 +42,7 @@ pub use cache::KvCache;
 pub use config::{Config, Layer, Scales, SoftCaps};
 pub use families::{FAMILIES, Family, Windows};
 pub use properties::{Bias, Clamp, Experts, Norms, QkNorm};
+pub use room::{Rings, Room};
 pub use rotary::Rotary;
 
 pub(crate) use gguf::gguf_names;
@@ -67,12 +68,10 @@ pub enum Output {
 /// What is asked of a graph.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The most tokens that the states hold.
-    pub context: usize,
+    /// What the states hold.
+    pub room: Room,
     /// What the function yields.
     pub output: Output,
-    /// What keys and values are kept in.
-    pub kv: KvCache,
 }
 
 /// Builds a function of the model.
@@ -82,16 +81,14 @@ pub struct Options {
 /// 8 bits are asked for in others.
 pub fn build(config: &Config, options: Options) -> Result<Graph> {
     config.check()?;
-    if options.context == 0 || options.context > config.max_positions {
-        let most = config.max_positions;
-        fail!(Argument, "a context of {} tokens; the model was made for 1 to {most}", options.context);
-    }
-    if config.coded_keys && options.kv == KvCache::Bf16 {
-        fail!(Argument, "keys and values of this model are kept in int8 with scales of its own; leave out bf16");
-    }
+    let room = options.room;
+    room.check(config)?;
     let mut graph = Graph::new();
-    let (symbol, most) =
-        if let Output::Batch(texts) = options.output { ("texts", texts) } else { ("tokens", options.context) };
+    let ring = room.all_rows(config).any(|(_, rows)| rows.are_ring());
+    let (symbol, most) = match options.output {
+        Output::Batch(texts) => ("texts", texts),
+        _ => ("tokens", if ring { room.call } else { room.context }),
+    };
     graph.expect(symbol, 1);
     graph.limit(symbol, 1, most);
     let root = &mut Module::root(&mut graph);
@@ -99,9 +96,9 @@ pub fn build(config: &Config, options: Options) -> Result<Graph> {
     let ids = root.input("input_ids", DType::I64, [tokens.clone()]);
     let mut sequence = if let Output::Batch(texts) = options.output {
         batch::check(config, texts)?;
-        Sequence::several(root, config, tokens, (options.context, texts), options.kv)?
+        Sequence::several(root, config, &tokens, room, texts)?
     } else {
-        Sequence::new(root, config, tokens, options.context, options.kv)?
+        Sequence::new(root, config, tokens, room)?
     };
 
     let m = &mut root.at("model");
@@ -109,7 +106,7 @@ pub fn build(config: &Config, options: Options) -> Result<Graph> {
     x = scaled(m, x, config.scales.embedding)?;
     // What comes after the last layer with keys of its own is for a token what it is without those before it.
     let last_keys = config.layers.iter().rposition(|layer| layer.keys_of.is_none());
-    let mut kept: Vec<[Value; 2]> = Vec::with_capacity(config.layers.len());
+    let mut kept: Vec<KeysAndValues> = Vec::with_capacity(config.layers.len());
     for (index, layer) in config.layers.iter().enumerate() {
         if options.output == Output::States {
             m.output(&format!("hidden_states.{index}"), x);
@@ -117,7 +114,7 @@ pub fn build(config: &Config, options: Options) -> Result<Graph> {
         let m = &mut m.at(format_args!("layers.{index}"));
         let h = normed(m, x, config, config.norms.names().before_attention)?;
         kept.push(match layer.keys_of {
-            Some(other) => kept[other],
+            Some(other) => kept[other].clone(),
             None => keys_and_values(&mut m.at("self_attn"), h, config, layer, index, &sequence)?,
         });
         let mut h = h;
@@ -134,7 +131,7 @@ pub fn build(config: &Config, options: Options) -> Result<Graph> {
                 Output::All | Output::Batch(_) | Output::States => {}
             }
         }
-        x = decoder_layer(m, [x, h], kept[index], config, layer, &sequence)?;
+        x = decoder_layer(m, [x, h], &kept[index], config, layer, &sequence)?;
     }
     if options.output == Output::Extend {
         let (start, count) = (sequence.keys, 1.into());
@@ -178,15 +175,19 @@ pub const ON_DEVICE: &str = r#"{
 /// The most tokens that the states of functions hold whose caller does not say.
 const TYPICAL_CONTEXT: usize = 4096;
 
+/// Room for a caller who does not say.
+fn typical(config: &Config) -> Room {
+    Room::whole(config.max_positions.min(TYPICAL_CONTEXT), KvCache::default())
+}
+
 /// The functions of a model: `next`, `extend`, `logits` and `states`, by [`Output`].
 ///
 /// # Errors
 /// As [`build`].
-pub fn functions(config: &Config, context: Option<usize>, kv: KvCache) -> Result<Functions> {
-    let context = context.unwrap_or(config.max_positions.min(TYPICAL_CONTEXT));
+pub fn functions(config: &Config, room: Room) -> Result<Functions> {
     [("next", Output::Next), ("extend", Output::Extend), ("logits", Output::All), ("states", Output::States)]
         .into_iter()
-        .map(|(name, output)| Ok((name, build(config, Options { context, output, kv })?)))
+        .map(|(name, output)| Ok((name, build(config, Options { room, output })?)))
         .collect()
 }
 
@@ -195,13 +196,13 @@ pub fn functions(config: &Config, context: Option<usize>, kv: KvCache) -> Result
 ///
 /// # Errors
 /// As [`build`], and if `texts` is 0 or too many.
-pub fn together(config: &Config, context: usize, texts: usize, kv: KvCache) -> Result<Functions> {
+pub fn together(config: &Config, room: Room, texts: usize) -> Result<Functions> {
     if !config.batches() {
         return Ok(Vec::new());
     }
     let output = Output::Batch(texts);
-    let batch = build(config, Options { context, output, kv })?;
-    Ok(vec![("batch", batch), ("seat", batch::seat(config, context, texts, kv)?)])
+    let batch = build(config, Options { room, output })?;
+    Ok(vec![("batch", batch), ("seat", batch::seat(config, room, texts)?)])
 }
 
 /// A GGUF file of a language model, ready to be specialized.
@@ -210,7 +211,7 @@ pub fn together(config: &Config, context: usize, texts: usize, kv: KvCache) -> R
 /// As [`Config::from_gguf`], and if tensors are missing, too many or of other shapes than the metadata say.
 pub fn asset(gguf: &Gguf) -> Result<Asset> {
     let (config, weights) = Config::from_gguf(gguf).at(|| &gguf.file)?;
-    let functions = functions(&config, None, KvCache::default()).at(|| &gguf.file)?;
+    let functions = functions(&config, typical(&config)).at(|| &gguf.file)?;
     crate::weights::check(&weights, &Recipes::default(), functions.iter().map(|(_, graph)| graph), &[])?;
     Asset::new(gguf.file.clone(), functions, weights)
 }
@@ -223,7 +224,7 @@ fn from_json(json: &str, sizes: GraphSizes) -> Result<Functions> {
     let config = Config::from_json(json)?;
     match sizes.states {
         Some(states) => Ok(vec![("main", encoder::build(&config, states)?)]),
-        None => functions(&config, None, KvCache::default()),
+        None => functions(&config, typical(&config)),
     }
 }
 
@@ -251,8 +252,7 @@ fn without_head(json: &str, sizes: GraphSizes) -> Result<Functions> {
         return from_json(json, sizes);
     }
     let config = Config::from_json(json)?;
-    let context = config.max_positions.min(TYPICAL_CONTEXT);
-    let options = Options { context, output: Output::States, kv: KvCache::default() };
+    let options = Options { room: typical(&config), output: Output::States };
     Ok(vec![("states", build(&config, options)?)])
 }
 

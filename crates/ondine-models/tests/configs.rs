@@ -386,7 +386,7 @@ fn language_models_of_experts() {
     let build = |options: &str| {
         let (class, options) = options.split_once(':').unwrap();
         let json = format!(r#"{{"architectures": ["{class}ForCausalLM"], {sizes}, {options}}}"#);
-        transformer::functions(&transformer::Config::from_json(&json)?, None, KvCache::default())
+        transformer::functions(&transformer::Config::from_json(&json)?, transformer::Room::whole(9, KvCache::default()))
     };
     check(
         build,

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use ondine_graph::{ErrorKind, NDArray, Result, Weights};
-use ondine_models::{KvCache, Network, Source, transformer};
+use ondine_models::{KvCache, Network, Source, transformer, transformer::Room};
 use ondine_runtime::{Device, Function, Model, Options, Specialize, State};
 
 /// The largest error allowed, relative to the largest number of the golden tensor.
@@ -39,11 +39,9 @@ fn open(folder: &Path) -> Result<Golden> {
 fn open_with(folder: &Path, kv: KvCache, golden: &str, suffix: &str) -> Result<Golden> {
     let network = Network::open(&Source::folder(folder)?, "", None)?;
     let config = transformer::Config::from_json(&network.config)?;
-    let asset = network.asset(Default::default())?.with_functions(transformer::functions(
-        &config,
-        Some(64.min(config.max_positions)),
-        kv,
-    )?)?;
+    let asset = network
+        .asset(Default::default())?
+        .with_functions(transformer::functions(&config, Room::whole(64.min(config.max_positions), kv))?)?;
     let model = asset.specialize(&Options::default(), &Device::cpu(None)?, None)?.load()?;
     let tensors = Weights::open(&folder.join(golden))?;
     let ids = tensors.array(&format!("input_ids{suffix}"))?.view::<i64>()?.to_vec();
@@ -138,10 +136,10 @@ fn keys_and_values_in_fewer_bits_are_those_that_transformers_reads_back() -> Res
 #[test]
 fn what_a_model_was_trained_to_keep_is_not_kept_in_another_type() -> Result<()> {
     let config = transformer::Config::from_json(transformer::ON_DEVICE)?;
-    let error = transformer::functions(&config, Some(64), KvCache::Bf16).unwrap_err();
+    let error = transformer::functions(&config, Room::whole(64, KvCache::Bf16)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Argument, "{error}");
     let states = |kv| -> Result<Vec<String>> {
-        let functions = transformer::functions(&config, Some(64), kv)?;
+        let functions = transformer::functions(&config, Room::whole(64, kv))?;
         Ok(functions[0].1.states().iter().map(|slot| format!("{slot:?}")).collect())
     };
     assert_eq!(states(KvCache::Int8)?, states(KvCache::AsComputed)?);
@@ -173,7 +171,7 @@ fn states_that_were_extended_go_on_as_if_every_token_had_been_asked_for() -> Res
 #[test]
 fn the_foundation_model_is_as_large_as_reported_and_extends_its_first_block_alone() -> Result<()> {
     let config = transformer::Config::from_json(transformer::ON_DEVICE)?;
-    let functions = transformer::functions(&config, Some(4096), KvCache::default())?;
+    let functions = transformer::functions(&config, Room::whole(4096, KvCache::default()))?;
     let graph = |name: &str| &functions.iter().find(|(known, _)| *known == name).unwrap().1;
     let count = |shape: &[usize]| shape.iter().product::<usize>();
     let scales = |path: &str| path.ends_with("_scale");

@@ -217,6 +217,16 @@ fn the_bench_tells_times_beside_limits() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn the_bench_plans_the_memory_that_a_language_model_takes() {
+    for words in [&["smollm2", "--quant", "Q4_0", "--precision", "a8"][..], &["smollm2", "--quant", "Q8_0"]] {
+        let facts = bench(words);
+        let [planned, peak] = ["planned_peak_bytes", "peak_rss_bytes"].map(|key| facts[key].as_f64().expect(key));
+        assert!((planned / peak - 1.0).abs() < 0.1, "{words:?}: {planned} planned, {peak} at most");
+    }
+}
+
+#[test]
 fn the_bench_draws_as_people_do() {
     let facts = bench(&["picture-default"]);
     assert_eq!((facts["work"].as_str(), facts["precision"].as_str()), (Some("picture-default"), Some("bf16")));

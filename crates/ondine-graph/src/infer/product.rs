@@ -186,13 +186,15 @@ pub(super) fn attention(attention: &Attention, inputs: &[&Signature], supposed: 
     match mask {
         Mask::None => {}
         Mask::Keys => typed("a mask of keys", inputs[3], &BYTES)?,
-        Mask::Lengths => typed("lengths of sequences", inputs[3], &[DType::I64])?,
+        Mask::Lengths | Mask::Ring => typed("lengths of sequences", inputs[3], &[DType::I64])?,
         Mask::Additive => typed("an additive mask", inputs[3], &[DType::F32])?,
     }
     if attention.window == Some(0) {
         fail!(Shape, "attention whose window holds no key");
     }
-    if mask == Mask::Lengths && !supposed.all_equal(&inputs[3].shape.0, std::slice::from_ref(&batch)) {
+    if matches!(mask, Mask::Lengths | Mask::Ring)
+        && !supposed.all_equal(&inputs[3].shape.0, std::slice::from_ref(&batch))
+    {
         fail!(Shape, "lengths of shape {} do not fit queries of shape {}", inputs[3].shape, inputs[0].shape);
     }
     if mask == Mask::Keys && !supposed.all_equal(&inputs[3].shape.0, &[batch.clone(), keys]) {

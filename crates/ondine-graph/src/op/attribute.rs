@@ -20,6 +20,10 @@ pub enum Mask {
     /// How many keys a sequence has, I64 `[batch]`, at least 0 and at most `keys`: what lies behind them is not seen,
     /// and for `causal` and `window` a sequence has no more.
     Lengths,
+    /// How many keys a sequence has had, I64 `[batch]`, at least 0. They lie in a ring of `keys` rows, number `p` in
+    /// row `p % keys`, so that later ones have taken the place of earlier ones; a call fails if one is gone that is
+    /// seen. To `causal` and `window` a sequence has all that it has had.
+    Ring,
     /// A number added to the scores, `[batch or 1, heads or 1, queries, keys]`.
     Additive,
 }

@@ -76,13 +76,28 @@ impl RawKernel for FewRows<'_> {
 /// A row of keys or values: its first element in a head, and how many elements lie between rows.
 #[derive(Clone, Copy)]
 struct RowsOf {
+    /// That of the first row of a sequence.
     first: *const u8,
     stride: usize,
+    /// The row of the first key, and how many rows there are before the first one comes again.
+    ring: [usize; 2],
     /// Elements of a row.
     dim: usize,
 }
 
 impl RowsOf {
+    /// The row of a key.
+    #[inline(always)]
+    fn row(&self, key: usize) -> *const u8 {
+        let [start, rows] = self.ring;
+        let mut row = start + key;
+        // A division for each key would take as long as a part of the product.
+        while row >= rows {
+            row -= rows;
+        }
+        self.first.wrapping_add(row * self.stride)
+    }
+
     /// Asks for the row that many rows behind this one.
     #[inline(always)]
     fn ask<V: CodeVector, E: Elements>(&self, row: *const u8) {
@@ -110,7 +125,7 @@ impl FewRows<'_> {
         let rows = queries * (work.shape.heads / kv_heads);
         let (batch, of_batch) = (head / kv_heads, head % kv_heads);
         // Keys of the sequence, and those that no query sees.
-        let (keys, apart) = (work.keys_of(batch), work.shape.keys);
+        let keys = work.keys_of(batch);
         let unseen = work.shape.seen(0, keys).start / V::LANES * V::LANES;
         let (width, all) = (head_dim.next_multiple_of(V::LANES), keys.next_multiple_of(V::LANES).max(V::LANES));
         let scaled = if E::ELEMENT == Element::Code { all } else { 0 };
@@ -118,14 +133,16 @@ impl FewRows<'_> {
         let [of_queries, scores, products, sums, key_scales, value_scales] = scratch.get(sizes);
         for (operand, scales) in [(1, &mut *key_scales), (2, &mut *value_scales)] {
             for (key, scale) in scales[..scaled].iter_mut().enumerate().take(keys).skip(unseen) {
-                *scale = work.scale(operand, batch * apart + key, of_batch);
+                *scale = work.scale(operand, work.row(batch, key), of_batch);
             }
         }
         // SAFETY: as the caller says.
         unsafe { scale_queries::<V>(work, head, width, &mut of_queries[..rows * width]) };
         let rows_of = |operand: usize, dim: usize| {
             let stride = strides[operand] * E::ELEMENT.bytes();
-            RowsOf { first: work.address(operand, batch * apart, of_batch), stride, dim }
+            let rows = work.ring.map_or(work.shape.keys, |ring| ring.rows);
+            let ring = [work.row(batch, 0) - batch * rows, rows];
+            RowsOf { first: work.address(operand, batch * rows, of_batch), stride, ring, dim }
         };
         let (keys_of, values_of) = (rows_of(1, head_dim), rows_of(2, value_dim));
         for first in (unseen..keys).step_by(V::LANES) {
@@ -217,7 +234,7 @@ unsafe fn score<V: CodeVector, E: Elements, const R: usize>(
 ) {
     for key in 0..V::LANES {
         // Those beyond the last repeat it, to be cut off later.
-        let row = keys.first.wrapping_add((first + key.min(count - 1)) * keys.stride);
+        let row = keys.row(first + key.min(count - 1));
         keys.ask::<V, E>(row);
         let mut sums = [V::splat(0.0); R];
         // SAFETY: as the caller says; queries are padded to whole vectors.
@@ -267,7 +284,7 @@ fn weigh<V: Vector>(work: &Attention<'_>, head: usize, row: usize, unseen: usize
     scores[unseen..seen.start.max(unseen)].fill(f32::NEG_INFINITY);
     let scores = &mut scores[unseen..];
     match work.mask {
-        AttentionMask::None | AttentionMask::Lengths(_) => {}
+        AttentionMask::None | AttentionMask::Lengths(_) | AttentionMask::Ring(_) => {}
         AttentionMask::Keys(seen) => {
             for (score, &seen) in scores.iter_mut().zip(&seen[batch * keys + unseen..]) {
                 *score = if seen { *score } else { f32::NEG_INFINITY };
@@ -365,7 +382,7 @@ unsafe fn blend_columns<V: CodeVector, E: Elements, const R: usize, const N: usi
     // SAFETY: as the caller says.
     unsafe {
         for key in weights.keys.clone() {
-            let from = values.first.wrapping_add(key * values.stride);
+            let from = values.row(key);
             if at == 0 {
                 values.ask::<V, E>(from);
             }

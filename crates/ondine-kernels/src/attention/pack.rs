@@ -25,11 +25,11 @@ impl Attention<'_> {
     /// Operands have the rows and heads of the shape; there is memory for the tile, which nobody else uses.
     #[inline(always)]
     pub(super) unsafe fn pack<P: Product>(&self, head: usize, tile: usize, scratch: &mut Scratch) {
-        let &AttentionShape { kv_heads, keys: all, value_dim, .. } = self.shape;
+        let &AttentionShape { kv_heads, value_dim, .. } = self.shape;
         let words = self.packing.key_words;
         let (keys, to) = (self.keys(tile), self.tile(head, tile));
         let [copies, mean] = scratch.get([self.copies::<P>(), self.shape.head_dim]);
-        let row = head / kv_heads * all;
+        let batch = head / kv_heads;
         let mut form = Form::Plain;
         if P::QUANTIZED {
             let scale = self.center_keys(head, keys.clone(), mean, copies);
@@ -38,7 +38,7 @@ impl Attention<'_> {
             form = Form::Keys { mean, scale };
         }
         for (panel, first) in keys.clone().step_by(P::PANEL).enumerate() {
-            let place = |i: usize| (row + (first + i).min(keys.end - 1), head % kv_heads);
+            let place = |i: usize| (self.row(batch, (first + i).min(keys.end - 1)), head % kv_heads);
             // SAFETY: rows and head exist; a tile has room for whole panels of keys and, if vectors have more lanes
             // than a panel has keys, behind them, where the next panel or values are written later.
             unsafe { self.transpose::<P>(1, place, &mut form, copies, to.add(panel * P::PANEL * words), P::PANEL) };
@@ -52,7 +52,7 @@ impl Attention<'_> {
                 unsafe {
                     let to = to.add(panel * panel_words + word * P::PANEL);
                     let to = std::slice::from_raw_parts_mut(to, P::PANEL);
-                    let place = |key: usize| (row + key, head % kv_heads);
+                    let place = |key: usize| (self.row(batch, key), head % kv_heads);
                     let next = (key + 1 < keys.end).then(|| place(key + 1));
                     self.value_words::<P>(place(key), next, first, &mut to[..count]);
                     to[count..].fill(0.0);

@@ -45,17 +45,20 @@ impl Attention<'_> {
         if P::QUANTIZED { unsafe { *packed.add(self.packing.tile_words - 1) } } else { 1.0 }
     }
 
-    /// Fills `mean` with what is taken from all keys of a head, and returns the scale of some of them.
+    /// Fills `mean` with what is taken from all keys of a head, and returns the scale of some of them. Behind a window
+    /// it is the mean of what can be seen, in whole tiles: what lies before that may be gone.
     #[inline(always)]
     pub(super) fn center_keys(&self, head: usize, keys: Range<usize>, mean: &mut [f32], copies: &mut [f32]) -> f32 {
         let &AttentionShape { kv_heads, keys: all, head_dim, .. } = self.shape;
         let (mean, numbers) = (&mut mean[..head_dim], &mut copies[..head_dim]);
-        let place = |key: usize| (head / kv_heads * all + key, head % kv_heads);
+        let place = |key: usize| (self.row(head / kv_heads, key), head % kv_heads);
         mean.fill(0.0);
+        let first = self.shape.first_of_tile(all);
+        let all = all - first;
         let count = all.min(SAMPLE);
         for i in 0..count {
             // SAFETY: keys and head exist.
-            unsafe { self.numbers(1, place(i * all / count), 0, numbers) };
+            unsafe { self.numbers(1, place(first + i * all / count), 0, numbers) };
             mean.iter_mut().zip(&*numbers).for_each(|(mean, x)| *mean += x);
         }
         mean.iter_mut().for_each(|mean| *mean /= count as f32);
@@ -146,9 +149,11 @@ pub(crate) mod tests {
                 continue;
             }
             let tile = Packing::new(words, &AttentionShape { keys: seen, ..*shape }).tile_keys;
-            let count = seen.min(64);
+            let before = shape.first_of_tile(seen);
+            let (sampled, count) = (seen - before, (seen - before).min(64));
             for d in 0..head_dim {
-                let sum = (0..count).fold(0.0, |sum: f32, i| sum + operands[1][place(i * seen / count) + d] as f32);
+                let sum = (0..count)
+                    .fold(0.0, |sum: f32, i| sum + operands[1][place(before + i * sampled / count) + d] as f32);
                 let mean = sum / count as f32;
                 (0..seen).for_each(|key| {
                     let x = &mut operands[1][place(key) + d];

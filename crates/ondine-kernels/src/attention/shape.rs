@@ -11,6 +11,10 @@ use crate::{
 /// The most keys of a tile, about: their weights for a strip stay in the first-level cache.
 pub(super) const TILE_KEYS: usize = 128;
 
+/// Keys of a tile of an attention with a window. Its tiles begin at multiples of this number, so that what a query gets
+/// does not depend on how many keys lie before those that it sees. The panels of every tier divide it.
+pub const WINDOW_TILE: usize = 96;
+
 /// Vectors of a strip of queries.
 pub(super) const STRIP_VECTORS: usize = 2;
 
@@ -63,6 +67,10 @@ pub enum AttentionMask<'a> {
     /// `[batch]`: how many keys a sequence has, at most `keys`; what lies behind them is never read. For it, that many
     /// is what [`AttentionShape::keys`] says to `causal` and `window`.
     Lengths(&'a [usize]),
+    /// `[batch]`: how many keys a sequence has had. They lie in a ring of `keys` rows, number `p` in row `p % keys`, so
+    /// that later ones have taken the place of earlier ones; none that is seen may be gone
+    /// ([`AttentionShape::holds`]). To `causal` and `window` a sequence has all that it has had.
+    Ring(&'a [usize]),
     /// `[batch or 1, heads or 1, queries, keys]`, added to the scaled scores.
     Additive {
         /// The numbers.
@@ -83,6 +91,10 @@ impl AttentionMask<'_> {
             Self::Lengths(lengths) => {
                 assert_eq!(lengths.len(), batch, "mask of {shape:?}");
                 assert!(lengths.iter().all(|&length| length <= keys), "lengths of {shape:?}");
+            }
+            Self::Ring(lengths) => {
+                assert_eq!(lengths.len(), batch, "mask of {shape:?}");
+                assert!(lengths.iter().all(|&length| shape.holds(length)), "{lengths:?} keys in a ring of {shape:?}");
             }
             Self::Additive { values, batch: per_batch, heads: per_head } => {
                 let count = if per_batch { batch } else { 1 } * if per_head { heads } else { 1 };
@@ -114,8 +126,12 @@ pub(super) struct Packing {
 impl Packing {
     pub(super) fn new(words: Words, shape: &AttentionShape) -> Self {
         let Words { panel, lanes, per_word, queries_per_word } = words;
-        let tiles = shape.keys.div_ceil(TILE_KEYS / panel * panel);
-        let tile_keys = shape.keys.div_ceil(tiles.max(1)).next_multiple_of(panel);
+        let (tiles, tile_keys) = if shape.window.is_some() {
+            (shape.keys.div_ceil(WINDOW_TILE), WINDOW_TILE)
+        } else {
+            let tiles = shape.keys.div_ceil(TILE_KEYS / panel * panel);
+            (tiles, shape.keys.div_ceil(tiles.max(1)).next_multiple_of(panel))
+        };
         let key_words = shape.head_dim.div_ceil(queries_per_word);
         let tile_key_words = tile_keys * key_words;
         let value_words = shape.value_dim.next_multiple_of(panel) * (tile_keys / per_word);
@@ -159,6 +175,16 @@ impl Scratch {
     }
 }
 
+/// Keys and values in rings, one for each sequence. Keys are counted from the first of the tile in which the first one
+/// lies that is seen: what lies before it is never read.
+#[derive(Clone, Copy)]
+pub(super) struct Ring<'a> {
+    /// Rows of a ring.
+    pub(super) rows: usize,
+    /// How many keys each sequence has had.
+    pub(super) lengths: &'a [usize],
+}
+
 /// An attention under way. Heads are those of keys and values, counted through all sequences; the rows of a head are
 /// those of all query heads that it serves, one query head after the other.
 pub(super) struct Attention<'a> {
@@ -169,6 +195,8 @@ pub(super) struct Attention<'a> {
     /// What the elements of queries, keys and values are.
     pub(super) elements: [Element; 3],
     pub(super) mask: AttentionMask<'a>,
+    /// Where keys and values lie, if not one after the other.
+    pub(super) ring: Option<Ring<'a>>,
     pub(super) packing: Packing,
     /// Packed keys and values, see [`Packing`].
     pub(super) packed: *mut f32,
@@ -180,6 +208,18 @@ pub(super) struct Attention<'a> {
 unsafe impl Sync for Attention<'_> {}
 
 impl AttentionShape {
+    /// True if a ring of `keys` rows still holds all keys that are seen of a sequence which has had so many.
+    #[must_use]
+    pub fn holds(&self, length: usize) -> bool {
+        length - self.seen(0, length).start <= self.keys
+    }
+
+    /// The first key of the tile in which the first key lies that a query sees, of a sequence of so many keys.
+    #[inline(always)]
+    pub(super) fn first_of_tile(&self, keys: usize) -> usize {
+        self.seen(0, keys).start / WINDOW_TILE * WINDOW_TILE
+    }
+
     /// The keys that a query sees, of a sequence that has `keys` of them.
     #[inline(always)]
     pub(super) fn seen(&self, query: usize, keys: usize) -> Range<usize> {
@@ -236,9 +276,19 @@ impl Attention<'_> {
     /// How many keys a sequence has.
     #[inline(always)]
     pub(super) fn keys_of(&self, batch: usize) -> usize {
-        match self.mask {
-            AttentionMask::Lengths(lengths) => lengths[batch],
+        match (self.mask, self.ring) {
+            (_, Some(ring)) => ring.lengths[batch] - self.shape.first_of_tile(ring.lengths[batch]),
+            (AttentionMask::Lengths(lengths), None) => lengths[batch],
             _ => self.shape.keys,
+        }
+    }
+
+    /// The row of a sequence's key and value, rows counted through all sequences.
+    #[inline(always)]
+    pub(super) fn row(&self, batch: usize, key: usize) -> usize {
+        match self.ring {
+            None => batch * self.shape.keys + key,
+            Some(Ring { rows, lengths }) => batch * rows + (self.shape.first_of_tile(lengths[batch]) + key) % rows,
         }
     }
 

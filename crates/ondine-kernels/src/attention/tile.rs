@@ -315,7 +315,7 @@ impl Attention<'_> {
                         self.add_mask::<P>(strip, keys.clone(), j * lanes, row(keys.start, j), N * lanes);
                     }
                 }
-                AttentionMask::None | AttentionMask::Lengths(_) => {}
+                AttentionMask::None | AttentionMask::Lengths(_) | AttentionMask::Ring(_) => {}
             }
             *max = [hidden; N];
             let mut place = self.locate(strip.head, strip.row);

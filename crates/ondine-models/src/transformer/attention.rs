@@ -3,9 +3,10 @@
 use ondine_graph::{Activation, Attention, Binary, DType, Dim, Mask, NDArray, Op, Result, Unary, Value, fail};
 
 use super::{
-    cache::{KvCache, States, cached},
+    cache::{Read, States, cached},
     config::{Config, Layer},
     properties::QkNorm,
+    room::{Room, Rows},
 };
 use crate::blocks::{Module, linear, rms_norm};
 
@@ -15,18 +16,40 @@ pub(super) const SEVERAL: &str = "batch.";
 /// What all layers share of a call.
 pub(super) struct Sequence {
     pub(super) tokens: Dim,
-    /// Rows of a state that attention reads for a sequence: the tokens that it holds with those of this call, or room
-    /// for as many as it can hold.
+    /// The tokens that a sequence holds with those of this call, or room for as many as it can hold.
     pub(super) keys: Dim,
     /// I64 `[tokens]`.
     positions: Value,
-    /// What keys and values are kept in, if they are.
-    states: Option<States>,
+    /// What keys and values of each layer are kept in, if they are.
+    states: Vec<Option<States>>,
     seen: Seen,
+    /// I64, one for each sequence: how many tokens it has with those of this call, if a layer asks.
+    lengths: Option<Value>,
     /// Cosines and sines of each of [`Config::rotaries`].
     rotaries: Vec<[Value; 2]>,
-    /// What is added to scores, by window: `[1, 1, tokens, keys]`.
-    masks: Vec<(Option<usize>, Value)>,
+    masks: Vec<Masked>,
+}
+
+/// What is added to the scores of layers that compute them as a matrix.
+#[derive(Clone)]
+struct Masked {
+    window: Option<usize>,
+    /// The first key that they read, and how many.
+    first: Dim,
+    keys: Dim,
+    /// `[1, 1, tokens, keys]`
+    mask: Value,
+}
+
+/// What attention reads of a layer.
+#[derive(Clone)]
+pub(super) struct KeysAndValues {
+    /// `[keys, width]` each, of several sequences one after the other.
+    rows: [Value; 2],
+    /// Keys of a sequence.
+    keys: Dim,
+    /// True if they are a ring.
+    ring: bool,
 }
 
 /// Which keys a token sees, of those up to its own.
@@ -41,69 +64,110 @@ enum Seen {
 }
 
 impl Sequence {
-    pub(super) fn new(m: &mut Module<'_>, config: &Config, tokens: Dim, context: usize, kv: KvCache) -> Result<Self> {
+    pub(super) fn new(m: &mut Module<'_>, config: &Config, tokens: Dim, room: Room) -> Result<Self> {
         let count = m.input("past", DType::I64, Vec::<Dim>::new());
         let past = Dim::symbol("past_tokens");
-        m.push(Op::Measure { size: past.clone(), most: &Dim::from(context) - &tokens }, &[count])?;
+        m.push(Op::Measure { size: past.clone(), most: &Dim::from(room.context) - &tokens }, &[count])?;
         let keys = &past + &tokens;
-        let positions = m.push(Op::Range { start: past, step: 1, count: tokens.clone() }, &[])?;
-        let states = Some(States { prefix: "", rows: context, places: positions, read: keys.clone(), kv });
-        Self::at(m, config, tokens, keys, positions, states, Seen::All)?.with_masks(m, config)
+        let positions = m.push(Op::Range { start: past.clone(), step: 1, count: tokens.clone() }, &[])?;
+        let mut sequence = Self::at(m, config, tokens, keys.clone(), positions, Seen::All)?;
+        if config.scores() {
+            sequence.add_masks(m, config, Some((count, &past)), room)?;
+        }
+        for (index, rows) in room.all_rows(config) {
+            let places = in_ring(m, positions, rows)?;
+            let read = match sequence.masked(config.layers[index].window).filter(|_| config.scores()) {
+                Some(Masked { first, keys, .. }) if rows.are_ring() => {
+                    let held = m.push(Op::Range { start: first.clone(), step: 1, count: keys.clone() }, &[])?;
+                    Read::Rows { rows: in_ring(m, held, rows)?, count: keys.clone() }
+                }
+                Some(Masked { first, keys, .. }) => Read::Slice { start: first.clone(), count: keys.clone() },
+                None if rows.are_ring() => Read::Slice { start: 0.into(), count: rows.count.into() },
+                None => Read::Slice { start: 0.into(), count: keys.clone() },
+            };
+            let ring = rows.are_ring() && matches!(read, Read::Slice { .. });
+            if ring && sequence.lengths.is_none() {
+                sequence.lengths = Some(m.push(Op::Range { start: keys.clone(), step: 1, count: 1.into() }, &[])?);
+            }
+            let keys = read.count().clone();
+            sequence.states[index] =
+                Some(States { prefix: "", rows: rows.count, places, read, keys, ring, kv: room.kv });
+        }
+        Ok(sequence)
     }
 
-    /// With the masks that layers of a model add to scores which they compute as a matrix.
-    fn with_masks(mut self, m: &mut Module<'_>, config: &Config) -> Result<Self> {
-        for layer in config.layers.iter().filter(|_| config.scores()) {
-            if !self.masks.iter().any(|(window, _)| *window == layer.window) {
-                let mask = self.mask(m, layer.window)?;
-                self.masks.push((layer.window, mask));
+    /// Adds the masks of layers that compute scores as a matrix. With the number of tokens that are held, a value and
+    /// a size, those behind a window read no key before it.
+    fn add_masks(
+        &mut self,
+        m: &mut Module<'_>,
+        config: &Config,
+        past: Option<(Value, &Dim)>,
+        room: Room,
+    ) -> Result<()> {
+        for &Layer { window, .. } in &config.layers {
+            if self.masked(window).is_some() {
+                continue;
             }
+            let (first, keys) = match (past, window) {
+                (Some((count, past)), Some(window)) if window < room.context => {
+                    let most = m.constant(NDArray::scalar(window as i64 - 1));
+                    let held = m.binary(Binary::Min, count, most)?;
+                    let size = Dim::symbol(&format!("tokens_held_of_{window}"));
+                    m.push(Op::Measure { size: size.clone(), most: (window - 1).into() }, &[held])?;
+                    (past - &size, &size + &self.tokens)
+                }
+                _ => (0.into(), self.keys.clone()),
+            };
+            let mask = self.mask(m, window, [&first, &keys])?;
+            self.masks.push(Masked { window, first, keys, mask });
         }
-        Ok(self)
+        Ok(())
     }
 
     /// A whole text of which nothing is kept; tokens are not seen where `seen` `[1, tokens]` is false.
     pub(super) fn whole(m: &mut Module<'_>, config: &Config, tokens: Dim, seen: Value) -> Result<Self> {
         let positions = m.push(Op::Range { start: 0.into(), step: 1, count: tokens.clone() }, &[])?;
-        Self::at(m, config, tokens.clone(), tokens, positions, None, Seen::Some(seen))?.with_masks(m, config)
+        let mut sequence = Self::at(m, config, tokens.clone(), tokens, positions, Seen::Some(seen))?;
+        if config.scores() {
+            sequence.add_masks(m, config, None, Room::whole(config.max_positions, Default::default()))?;
+        }
+        Ok(sequence)
     }
 
-    /// One token each of several sequences, `context` rows of the states for each.
-    pub(super) fn several(
-        m: &mut Module<'_>,
-        config: &Config,
-        tokens: Dim,
-        (context, most): (usize, usize),
-        kv: KvCache,
-    ) -> Result<Self> {
+    /// One token each of up to `most` sequences, each of which has rows of its own in the states.
+    pub(super) fn several(m: &mut Module<'_>, config: &Config, tokens: &Dim, room: Room, most: usize) -> Result<Self> {
         let positions = m.input("past", DType::I64, [tokens.clone()]);
-        let starts = m.push(Op::Range { start: 0.into(), step: context as i64, count: tokens.clone() }, &[])?;
-        let places = m.add(starts, positions)?;
         let one = m.constant(NDArray::scalar(1_i64));
         let lengths = m.add(positions, one)?;
-        let states =
-            Some(States { prefix: SEVERAL, rows: most * context, places, read: &tokens * &Dim::from(context), kv });
-        Self::at(m, config, tokens, context.into(), positions, states, Seen::Lengths(lengths))
+        let seen = Seen::Lengths(lengths);
+        let mut sequence = Self::at(m, config, tokens.clone(), room.context.into(), positions, seen)?;
+        sequence.lengths = Some(lengths);
+        for (index, rows) in room.all_rows(config) {
+            let start = Op::Range { start: 0.into(), step: rows.count as i64, count: tokens.clone() };
+            let starts = m.push(start, &[])?;
+            let places = in_ring(m, positions, rows)?;
+            let places = m.add(starts, places)?;
+            let read = Read::Slice { start: 0.into(), count: tokens * &Dim::from(rows.count) };
+            let (count, keys) = (most * rows.count, rows.count.into());
+            let ring = rows.are_ring();
+            sequence.states[index] =
+                Some(States { prefix: SEVERAL, rows: count, places, read, keys, ring, kv: room.kv });
+        }
+        Ok(sequence)
     }
 
-    fn at(
-        m: &mut Module<'_>,
-        config: &Config,
-        tokens: Dim,
-        keys: Dim,
-        positions: Value,
-        states: Option<States>,
-        seen: Seen,
-    ) -> Result<Self> {
+    fn at(m: &mut Module<'_>, config: &Config, tokens: Dim, keys: Dim, positions: Value, seen: Seen) -> Result<Self> {
         let rotaries = config.rotaries.iter().map(|rotary| rotary.tables(m, positions)).collect::<Result<_>>()?;
-        Ok(Self { tokens, keys, positions, states, seen, rotaries, masks: Vec::new() })
+        let states = vec![None; config.layers.len()];
+        Ok(Self { tokens, keys, positions, states, seen, lengths: None, rotaries, masks: Vec::new() })
     }
 
     /// 0 where a token sees a key: itself and those before it that are seen at all, of which a window takes the last;
     /// else minus infinity.
-    fn mask(&self, m: &mut Module<'_>, window: Option<usize>) -> Result<Value> {
-        let keys = m.push(Op::Range { start: 0.into(), step: 1, count: self.keys.clone() }, &[])?;
-        let keys = m.reshape(keys, vec![1.into(), self.keys.clone()])?;
+    fn mask(&self, m: &mut Module<'_>, window: Option<usize>, [first, count]: [&Dim; 2]) -> Result<Value> {
+        let keys = m.push(Op::Range { start: first.clone(), step: 1, count: count.clone() }, &[])?;
+        let keys = m.reshape(keys, vec![1.into(), count.clone()])?;
         let own = m.reshape(self.positions, vec![self.tokens.clone(), 1.into()])?;
         let mut hidden = m.binary(Binary::Less, own, keys)?;
         if let Some(window) = window {
@@ -117,7 +181,7 @@ impl Sequence {
         if let Seen::Some(seen) = self.seen {
             mask = m.push(Op::Select, &[seen, mask, all])?;
         }
-        m.reshape(mask, vec![1.into(), 1.into(), self.tokens.clone(), self.keys.clone()])
+        m.reshape(mask, vec![1.into(), 1.into(), self.tokens.clone(), count.clone()])
     }
 
     /// The last token alone, which sees what all of them see together.
@@ -127,23 +191,36 @@ impl Sequence {
         let row = |m: &mut Module<'_>, table: Value| m.slice(table, 0, start(), self.tokens.clone());
         let rotaries = self.rotaries.iter().map(|&[cos, sin]| Ok([row(m, cos)?, row(m, sin)?]));
         let rotaries = rotaries.collect::<Result<_>>()?;
-        let masks =
-            self.masks.iter().map(|&(window, mask)| Ok((window, m.slice(mask, 2, start(), self.tokens.clone())?)));
+        let masks = self.masks.iter().map(|masked| {
+            let mask = m.slice(masked.mask, 2, start(), self.tokens.clone())?;
+            Ok(Masked { mask, ..masked.clone() })
+        });
         let masks = masks.collect::<Result<_>>()?;
-        let states = self.states.clone().map(|states| States { places: positions, ..states });
-        Ok(Self { tokens: 1.into(), keys: self.keys.clone(), positions, states, seen: self.seen, rotaries, masks })
+        // All keys have been written: no layer behind this one has keys of its own.
+        let states = vec![None; self.states.len()];
+        let (keys, lengths) = (self.keys.clone(), self.lengths);
+        Ok(Self { tokens: 1.into(), keys, positions, states, seen: self.seen, lengths, rotaries, masks })
     }
 
-    fn mask_of(&self, window: Option<usize>) -> Option<Value> {
-        self.masks.iter().find(|(known, _)| *known == window).map(|(_, mask)| *mask)
+    fn masked(&self, window: Option<usize>) -> Option<&Masked> {
+        self.masks.iter().find(|masked| masked.window == window)
     }
+}
+
+/// The rows of positions, I64.
+fn in_ring(m: &mut Module<'_>, positions: Value, rows: Rows) -> Result<Value> {
+    if !rows.are_ring() {
+        return Ok(positions);
+    }
+    let count = m.constant(NDArray::scalar(rows.count as i64));
+    m.binary(Binary::Remainder, positions, count)
 }
 
 pub(super) fn norm(m: &mut Module<'_>, x: Value, config: &Config) -> Result<Value> {
     rms_norm(m, x, config.eps, config.norm_offset)
 }
 
-/// Appends the keys and values of a layer to its states, and yields all that these hold then: `[keys, width]` each.
+/// Appends the keys and values of a layer to its states, and yields what attention reads of these then.
 pub(super) fn keys_and_values(
     m: &mut Module<'_>,
     x: Value,
@@ -151,32 +228,36 @@ pub(super) fn keys_and_values(
     layer: &Layer,
     index: usize,
     sequence: &Sequence,
-) -> Result<[Value; 2]> {
+) -> Result<KeysAndValues> {
     let [k, v] = [Part::Keys, Part::Values].map(|part| projection(m, x, config, part));
     let k = position_heads(&mut m.at("k_norm"), k?, config.kv_heads, config, layer, sequence)?;
     let v = clipped(m, v?, config)?;
-    let states = sequence.states.as_ref();
-    Ok([cached(m, "keys", index, k, config, states)?, cached(m, "values", index, v, config, states)?])
+    let states = sequence.states[index].as_ref();
+    let rows = [cached(m, "keys", index, k, config, states)?, cached(m, "values", index, v, config, states)?];
+    let (keys, ring) = states.map_or((&sequence.keys, false), |states| (&states.keys, states.ring));
+    Ok(KeysAndValues { rows, keys: keys.clone(), ring })
 }
 
 /// What the tokens `x` of `sequence` take from keys and values: `[tokens, hidden_size]`.
 pub(super) fn self_attention(
     m: &mut Module<'_>,
     x: Value,
-    [keys, values]: [Value; 2],
+    kept: &KeysAndValues,
     config: &Config,
     layer: &Layer,
     sequence: &Sequence,
 ) -> Result<Value> {
     let &Config { heads, kv_heads, head_dim, .. } = config;
+    let &KeysAndValues { rows: [keys, values], keys: ref count, ring } = kept;
     let q = projection(m, x, config, Part::Queries)?;
     let q = position_heads(&mut m.at("q_norm"), q, heads, config, layer, sequence)?;
     let mixed = match config.soft_caps.attention {
         cap if config.scores() => {
-            scored_attention(m, [q, keys, values], config, cap, sequence.mask_of(layer.window), sequence)?
+            scored_attention(m, [q, keys, values], config, cap, sequence.masked(layer.window), &sequence.tokens)?
         }
         _ => {
             let (mask, given) = match sequence.seen {
+                _ if ring => (Mask::Ring, sequence.lengths),
                 Seen::All => (Mask::None, None),
                 Seen::Lengths(lengths) => (Mask::Lengths, Some(lengths)),
                 Seen::Some(seen) => (Mask::Keys, Some(seen)),
@@ -191,8 +272,8 @@ pub(super) fn self_attention(
                 m.reshape(x, vec![batch.clone(), rows.clone(), width.into()])
             };
             let q = split(m, q, &queries, heads * head_dim)?;
-            let keys = split(m, keys, &sequence.keys, kv_heads * head_dim)?;
-            let values = split(m, values, &sequence.keys, kv_heads * head_dim)?;
+            let keys = split(m, keys, count, kv_heads * head_dim)?;
+            let values = split(m, values, count, kv_heads * head_dim)?;
             m.attention(attention, [q, keys, values], given)?
         }
     };
@@ -264,13 +345,12 @@ fn scored_attention(
     [q, keys, values]: [Value; 3],
     config: &Config,
     cap: Option<f32>,
-    mask: Option<Value>,
-    sequence: &Sequence,
+    masked: Option<&Masked>,
+    tokens: &Dim,
 ) -> Result<Value> {
-    let Some(mask) = mask else { fail!(Internal, "scores without a mask") };
+    let Some(Masked { mask, keys: all, .. }) = masked else { fail!(Internal, "scores without a mask") };
     let &Config { heads, kv_heads, head_dim, .. } = config;
     let group = heads / kv_heads;
-    let (tokens, all) = (&sequence.tokens, &sequence.keys);
     // The heads that share a key head are rows of one product.
     let q = m.reshape(q, vec![tokens.clone(), kv_heads.into(), group.into(), head_dim.into()])?;
     let q = m.permute(q, &[1, 2, 0, 3])?;
@@ -291,7 +371,7 @@ fn scored_attention(
         None => m.affine(scores, config.scales.attention, 0.0)?,
     };
     let scores = m.reshape(scores, vec![kv_heads.into(), group.into(), tokens.clone(), all.clone()])?;
-    let scores = m.add(scores, mask)?;
+    let scores = m.add(scores, *mask)?;
     let weights = if config.sinks {
         let sinks = m.tensor("sinks", &[heads])?;
         let sinks = m.reshape(sinks, [kv_heads, group, 1, 1])?;

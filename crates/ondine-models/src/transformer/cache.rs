@@ -72,7 +72,7 @@ pub(super) fn kept(config: &Config, kv: KvCache) -> Vec<Kept> {
     of("keys").chain(of("values")).collect()
 }
 
-/// The states of a call.
+/// The states of a layer in a call.
 #[derive(Clone)]
 pub(super) struct States {
     /// What their names begin with.
@@ -81,10 +81,31 @@ pub(super) struct States {
     pub(super) rows: usize,
     /// I64 `[tokens]`: the row that a token is written into.
     pub(super) places: Value,
-    /// The rows that attention reads, from the first.
-    pub(super) read: Dim,
+    /// The rows that attention reads.
+    pub(super) read: Read,
+    /// Of these, rows of one text.
+    pub(super) keys: Dim,
+    /// True if later tokens have taken the rows of earlier ones, and attention has to know how many there were.
+    pub(super) ring: bool,
     /// What they hold.
     pub(super) kv: KvCache,
+}
+
+/// Rows of a state.
+#[derive(Clone)]
+pub(super) enum Read {
+    /// So many, from this one on.
+    Slice { start: Dim, count: Dim },
+    /// Those of these numbers, I64 `[count]`, in their order.
+    Rows { rows: Value, count: Dim },
+}
+
+impl Read {
+    pub(super) fn count(&self) -> &Dim {
+        match self {
+            Self::Slice { count, .. } | Self::Rows { count, .. } => count,
+        }
+    }
 }
 
 impl States {
@@ -95,7 +116,10 @@ impl States {
         let state = m.state(&name, dtype, [Dim::from(self.rows), width.into()]);
         let state = m.push(Op::Scatter(Scatter::Replace), &[state, self.places, rows])?;
         m.update_state(&name, state)?;
-        m.slice(state, 0, 0, self.read.clone())
+        match &self.read {
+            Read::Slice { start, count } => m.slice(state, 0, start.clone(), start + count),
+            Read::Rows { rows, .. } => m.gather(state, *rows),
+        }
     }
 }
 
@@ -157,11 +181,12 @@ fn coded(m: &mut Module<'_>, name: &str, rows: Value, config: &Config, states: &
     let scales = m.reshape(scales, flat(tokens, kv_heads))?;
     let codes = states.keep(m, name, codes)?;
     let scales = states.keep(m, &format!("{name}.scale"), scales)?;
+    let read = states.read.count();
     let numbers = m.cast(codes, DType::F32)?;
-    let numbers = m.reshape(numbers, heads(&states.read, head_dim))?;
-    let scales = m.reshape(scales, heads(&states.read, 1))?;
+    let numbers = m.reshape(numbers, heads(read, head_dim))?;
+    let scales = m.reshape(scales, heads(read, 1))?;
     let numbers = m.mul(numbers, scales)?;
-    m.reshape(numbers, flat(&states.read, kv_heads * head_dim))
+    m.reshape(numbers, flat(read, kv_heads * head_dim))
 }
 
 /// The integers next to `steps`, from `least` on.

@@ -3,7 +3,7 @@
 use ondine_graph::{DType, Dim, Graph, Result, Value, fail};
 
 use super::{
-    attention::{Sequence, keys_and_values, norm},
+    attention::{KeysAndValues, Sequence, keys_and_values, norm},
     config::Config,
     layer::{decoder_layer, normed, scaled},
 };
@@ -36,16 +36,16 @@ pub fn build(config: &Config, states: HiddenStates) -> Result<Graph> {
     let m = &mut root.at("model");
     let x = embedding(&mut m.at("embed_tokens"), ids, [config.vocab_size, config.hidden_size])?;
     let mut entering: Vec<Value> = vec![scaled(m, x, config.scales.embedding)?];
-    let mut kept: Vec<[Value; 2]> = Vec::with_capacity(last);
+    let mut kept: Vec<KeysAndValues> = Vec::with_capacity(last);
     for (index, layer) in config.layers.iter().enumerate().take(last) {
         let m = &mut m.at(format_args!("layers.{index}"));
         let x = entering[index];
         let h = normed(m, x, config, config.norms.names().before_attention)?;
         kept.push(match layer.keys_of {
-            Some(other) => kept[other],
+            Some(other) => kept[other].clone(),
             None => keys_and_values(&mut m.at("self_attn"), h, config, layer, index, &sequence)?,
         });
-        entering.push(decoder_layer(m, [x, h], kept[index], config, layer, &sequence)?);
+        entering.push(decoder_layer(m, [x, h], &kept[index], config, layer, &sequence)?);
     }
     if last == config.layers.len()
         && let Some(x) = entering.last_mut()

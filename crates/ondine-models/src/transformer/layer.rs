@@ -3,7 +3,7 @@
 use ondine_graph::{Result, Value};
 
 use super::{
-    attention::{Sequence, norm, self_attention},
+    attention::{KeysAndValues, Sequence, norm, self_attention},
     config::{Config, Layer},
     experts::{mlp, sparse_mlp},
 };
@@ -13,7 +13,7 @@ use crate::blocks::Module;
 pub(super) fn decoder_layer(
     m: &mut Module<'_>,
     [x, h]: [Value; 2],
-    keys_and_values: [Value; 2],
+    keys_and_values: &KeysAndValues,
     config: &Config,
     layer: &Layer,
     sequence: &Sequence,

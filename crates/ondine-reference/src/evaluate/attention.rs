@@ -57,7 +57,7 @@ fn check_mask<R: Real>(attention: &Attention, sizes: &Sizes, batch: usize, mask:
     match (attention.mask, mask) {
         (Mask::None, None) => Ok(()),
         (Mask::Keys, Some(mask)) if mask.shape() == [batch, sizes.keys] => Ok(()),
-        (Mask::Lengths, Some(mask)) if mask.shape() == [batch] => Ok(()),
+        (Mask::Lengths | Mask::Ring, Some(mask)) if mask.shape() == [batch] => Ok(()),
         (Mask::Additive, Some(mask))
             if mask.shape().len() == 4
                 && (0..4).all(|i| mask.shape()[i] == wanted[i] || i < 2 && mask.shape()[i] == 1) =>
@@ -84,11 +84,20 @@ fn scores<R: Real>(
     let hidden = R::exact(f64::NEG_INFINITY);
     let length = match (attention.mask, mask) {
         (Mask::Lengths, Some(mask)) => mask.integers()?[batch].clamp(0, sizes.keys as i64) as usize,
+        (Mask::Ring, Some(mask)) => mask.integers()?[batch].max(0) as usize,
         _ => sizes.keys,
     };
+    let ring = attention.mask == Mask::Ring;
+    let first = attention.window.map_or(0, |window| (length + 1).saturating_sub(sizes.queries + window));
+    if ring && length > first + sizes.keys {
+        return Err(misfit(format!("{} rows no longer hold the keys from {first} to {length}", sizes.keys)));
+    }
     (0..sizes.keys)
-        .map(|key| {
-            let start = (batch * sizes.keys + key) * sizes.widths[1] + head / sizes.sharing * sizes.head;
+        .map(|row| {
+            // Of all keys that have been in a row, the last one is there.
+            let rounds = if ring { length.saturating_sub(row + 1) / sizes.keys } else { 0 };
+            let key = row + rounds * sizes.keys;
+            let start = (batch * sizes.keys + row) * sizes.widths[1] + head / sizes.sharing * sizes.head;
             let score = R::dot(own, &keys[start..][..sizes.head]).times(R::exact(attention.scale.into()));
             let late = key >= length || (attention.causal && key + sizes.queries > query + length);
             let early = attention.window.is_some_and(|window| key + window + sizes.queries <= query + length);

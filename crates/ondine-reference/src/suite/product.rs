@@ -8,7 +8,7 @@ use super::{
     every::every,
 };
 
-every!(MASKS: Mask = [Mask::None, Mask::Keys, Mask::Lengths, Mask::Additive]);
+every!(MASKS: Mask = [Mask::None, Mask::Keys, Mask::Lengths, Mask::Ring, Mask::Additive]);
 
 /// A linear layer with everything that its epilogue asks for.
 fn linear(epilogue: Epilogue, shape: &[usize], outputs: usize) -> Case {
@@ -146,6 +146,13 @@ fn attention(
                 let lengths: Vec<i64> = (0..batch).map(|i| keys as i64 + 1 - (i * keys) as i64 * 2 / 3).collect();
                 inputs.push(case.input(array(DType::I64, &[batch], &lengths)));
             }
+            Mask::Ring => {
+                // From none to several rounds, as far as all that is seen is there.
+                let reach = window.map_or(0, |window| keys as i64 + 1 - (queries + window) as i64);
+                let most = if reach < 0 || window.is_none() { keys } else { 3 * keys } as i64;
+                let lengths: Vec<i64> = (0..batch).map(|i| most - (i * keys) as i64 * 2 / 3 - 1).collect();
+                inputs.push(case.input(array(DType::I64, &[batch], &lengths)));
+            }
             Mask::Additive => {
                 let shape = [if shared[0] { 1 } else { batch }, if shared[1] { 1 } else { heads }, queries, keys];
                 let numbers: Vec<f64> = (0..shape.iter().product())
@@ -178,7 +185,7 @@ fn attentions(floats: &[DType]) -> Vec<Case> {
         for &mask in MASKS {
             let shared: &[[bool; 2]] = match mask {
                 Mask::Additive => &[[false, false], [true, false], [false, true], [true, true]],
-                Mask::None | Mask::Keys | Mask::Lengths => &[[false, false]],
+                Mask::None | Mask::Keys | Mask::Lengths | Mask::Ring => &[[false, false]],
             };
             for &shared in shared {
                 cases.push(attention(size, (false, None), mask, shared, dtype));
@@ -207,9 +214,9 @@ enum Kept {
 }
 
 /// Attention to keys and values that are made numbers right before it.
-fn attention_to_kept(sizes: Sizes, lengths: bool, window: Option<usize>, kept: Kept) -> Case {
+fn attention_to_kept(sizes: Sizes, mask: Mask, window: Option<usize>, kept: Kept) -> Case {
     let [batch, heads, kv_heads, queries, keys, head, value] = sizes;
-    let name = format!("attention {sizes:?} to keys and values in {kept:?}, lengths {lengths}, window {window:?}");
+    let name = format!("attention {sizes:?} to keys and values in {kept:?}, mask {mask:?}, window {window:?}");
     Case::new(name, |case| {
         let q = case.random(DType::F32, &[batch, queries, heads * head]);
         let mut inputs = vec![q];
@@ -233,11 +240,11 @@ fn attention_to_kept(sizes: Sizes, lengths: bool, window: Option<usize>, kept: K
             let numbers = case.push(Op::Binary(Binary::Mul), &[scales, numbers])?;
             inputs.push(case.push(Op::Reshape(flat.into()), &[numbers])?);
         }
-        if lengths {
-            let lengths: Vec<i64> = (0..batch).map(|i| keys as i64 - (i * keys) as i64 / 2).collect();
+        if mask != Mask::None {
+            let had = if mask == Mask::Ring { 5 * keys / 2 } else { keys };
+            let lengths: Vec<i64> = (0..batch).map(|i| had as i64 - (i * keys) as i64 / 2).collect();
             inputs.push(case.input(array(DType::I64, &[batch], &lengths)));
         }
-        let mask = if lengths { Mask::Lengths } else { Mask::None };
         let scale = 1.0 / (head as f32).sqrt();
         case.push(Op::Attention(Attention { heads, kv_heads, scale, causal: true, window, mask }), &inputs)
     })
@@ -256,9 +263,12 @@ fn attentions_to_kept() -> Vec<Case> {
     for (size, kept) in
         sizes.into_iter().flat_map(|size| [Kept::Bf16, Kept::Scaled, Kept::ScaledByHead].map(|kept| (size, kept)))
     {
-        cases.push(attention_to_kept(size, false, None, kept));
-        cases.push(attention_to_kept(size, false, Some(1 + size[4] / 3), kept));
-        cases.push(attention_to_kept(size, true, None, kept));
+        cases.push(attention_to_kept(size, Mask::None, None, kept));
+        cases.push(attention_to_kept(size, Mask::None, Some(1 + size[4] / 3), kept));
+        cases.push(attention_to_kept(size, Mask::Lengths, None, kept));
+        if size[3] == 1 {
+            cases.push(attention_to_kept(size, Mask::Ring, Some(1 + size[4] / 3), kept));
+        }
     }
     cases
 }

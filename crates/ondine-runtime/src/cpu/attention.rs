@@ -27,7 +27,7 @@ fn shape(attention: &Attention, eight_bit: bool, [q, k, v]: [&[usize]; 3]) -> At
         scale: attention.scale,
         causal: attention.causal,
         window: attention.window,
-        eight_bit: eight_bit && k[1] >= FEWEST_KEYS,
+        eight_bit: eight_bit && k[1].min(attention.window.unwrap_or(usize::MAX)) >= FEWEST_KEYS,
     }
 }
 
@@ -40,7 +40,10 @@ pub(super) fn scratch_bytes(
     device: &Processor,
 ) -> usize {
     let dtype = if dtype == DType::BF16 { WeightType::Bf16 } else { WeightType::F32 };
-    let shape = shape(attention, eight_bit, [inputs[0], inputs[1], inputs[2]]);
+    let mut shape = shape(attention, eight_bit, [inputs[0], inputs[1], inputs[2]]);
+    if attention.mask == Mask::Ring {
+        shape.keys += k::WINDOW_TILE;
+    }
     // What is planned for many keys has to do for the few that a conversation begins with.
     let plain = AttentionShape { eight_bit: false, ..shape };
     let bytes = |shape: &AttentionShape| k::attention_scratch_bytes(&device.cpu, shape, dtype);
@@ -102,6 +105,7 @@ fn attend(
         return Ok(());
     }
     let (seen, lengths): (Vec<bool>, Vec<usize>);
+    let mut shape = *shape;
     let mask = match (kind, mask) {
         (Mask::Keys, Some(mask)) => {
             seen = mask.bytes.iter().map(|&byte| byte != 0).collect();
@@ -111,6 +115,15 @@ fn attend(
             let most = shape.keys as i64;
             lengths = mask.view::<i64>().iter().map(|&length| length.clamp(0, most) as usize).collect();
             AttentionMask::Lengths(&lengths)
+        }
+        (Mask::Ring, Some(mask)) => {
+            lengths = mask.view::<i64>().iter().map(|&length| usize::try_from(length).unwrap_or(0)).collect();
+            if let Some(length) = lengths.iter().find(|&&length| !shape.holds(length)) {
+                fail!(Shape, "{} rows no longer hold what is seen of {length} keys", shape.keys);
+            }
+            // As if they lay in order.
+            shape.eight_bit &= lengths.iter().all(|&length| length >= FEWEST_KEYS);
+            AttentionMask::Ring(&lengths)
         }
         (Mask::Additive, Some(mask)) => {
             let wanted = [shape.batch, shape.heads, shape.queries, shape.keys];
@@ -122,6 +135,6 @@ fn attend(
         }
         _ => AttentionMask::None,
     };
-    k::attention(&device.cpu, shape, queries.values()?, cached, mask, out.output()?, scratch);
+    k::attention(&device.cpu, &shape, queries.values()?, cached, mask, out.output()?, scratch);
     Ok(())
 }

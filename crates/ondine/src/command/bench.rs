@@ -17,7 +17,7 @@ mod works;
 use anyhow::Context;
 use ondine_runtime::{Cancel, Device};
 
-use crate::{output, report::usage};
+use crate::{memory::besides, output, report::usage};
 use machine::Machine;
 use options::folder;
 use report::Told;
@@ -31,6 +31,8 @@ impl Bench {
             return models::remove(&folder());
         }
         let works = self.works()?;
+        // Before the machine is measured, which takes memory of its own.
+        let besides = besides();
         let device = self.running.device(Cancel::default())?;
         for work in &works {
             match &work.what {
@@ -44,7 +46,7 @@ impl Bench {
             machine.to_string().lines().for_each(output::line);
         }
         for work in works {
-            let report = self.measure(work, &device, &machine).with_context(|| work.name)?;
+            let report = self.measure(work, &device, &machine, besides).with_context(|| work.name)?;
             if self.json {
                 output::json(&report.to_json(&machine));
             } else {
@@ -54,11 +56,11 @@ impl Bench {
         Ok(())
     }
 
-    fn measure(&self, work: &Work, device: &Device, machine: &Machine) -> anyhow::Result<Box<dyn Told>> {
+    fn measure(&self, work: &Work, device: &Device, machine: &Machine, besides: u64) -> anyhow::Result<Box<dyn Told>> {
         Ok(match &work.what {
             What::Network(network) => Box::new(network::measure(self, work.name, network, device)?),
             What::Picture(picture) => Box::new(picture::measure(self, work.name, picture, machine)?),
-            What::Text(text) => Box::new(text::measure(self, work.name, text, device)?),
+            What::Text(text) => Box::new(text::measure(self, work.name, text, device, besides)?),
         })
     }
 

@@ -90,7 +90,7 @@ impl Opening {
     /// The same, for so many texts at once, if they are not 0.
     pub(super) fn open_for(&self, name: Option<&str>, texts: usize, quiet: bool) -> anyhow::Result<Model> {
         let precision = self.running.precision.unwrap_or_default();
-        self.load(name, Settings { context: self.context, precision, texts, kv: self.kept.kv() }, quiet)
+        self.load(name, Settings { context: self.context, precision, texts, kv: self.kept.kv(), call: None }, quiet)
     }
 
     /// The model of this name without adapters, computed in f32.

@@ -7,10 +7,10 @@ use ondine_graph::{
     block::Block,
     encoding::{BLOCKS, ENCODING, SCALE},
 };
-use ondine_models::transformer::{self, Config};
+use ondine_models::transformer::{self, Config, Room};
 use ondine_runtime::{
-    Asset, Bindings, Bytes, DType, Device, Function, Graph, NDArray, Options, Precision, Specialize, State, Tensor,
-    Weight, Weights, sample::Random,
+    Asset, Bindings, Bytes, DType, Device, Function, Graph, NDArray, Options, Precision, Prepared, Specialize, State,
+    Tensor, Weight, Weights, sample::Random,
 };
 use serde_json::{Value, json};
 
@@ -39,7 +39,7 @@ struct Ready {
     function: Function,
     /// Bytes of weights that are read for each token.
     weights: usize,
-    /// Bytes that each token before adds to that.
+    /// Bytes of keys and values that are read besides.
     before: usize,
 }
 
@@ -48,11 +48,19 @@ pub(super) fn check_memory(bench: &Bench, name: &'static str, text: &Text, devic
     bench.running.allow(name, || {
         let (asset, _) = text.asset(name, bench)?;
         let options = Options { precision: bench.running.precision.unwrap_or_default(), ..Options::default() };
-        let prepared = asset.prepare(&options, device)?;
-        let plan = prepared.plan(FUNCTION, &sizes(PROMPT))?;
-        let call = call_bytes(prepared.graph(FUNCTION)?, &plan, &sizes(PROMPT))?;
-        Ok(call + prepared.weight_bytes() as u64)
+        planned_bytes(bench, &asset.prepare(&options, device)?)
     })
+}
+
+/// Bytes of weights, states and workspaces, as planned.
+fn planned_bytes(bench: &Bench, prepared: &Prepared) -> anyhow::Result<u64> {
+    let mut bytes = prepared.weight_bytes() as u64;
+    for (name, sizes) in [(FUNCTION, sizes(PROMPT)), (TOGETHER, [("texts".into(), bench.streams)].into())] {
+        if let Ok(graph) = prepared.graph(name) {
+            bytes = bytes.saturating_add(call_bytes(graph, &prepared.plan(name, &sizes)?, &sizes)?);
+        }
+    }
+    Ok(bytes)
 }
 
 /// The function that goes on with a text.
@@ -65,20 +73,29 @@ fn sizes(tokens: usize) -> Bindings {
     [("tokens".into(), tokens)].into()
 }
 
-/// Times a prompt and an answer.
-pub(super) fn measure(bench: &Bench, name: &'static str, text: &Text, device: &Device) -> anyhow::Result<Report> {
+/// Times a prompt and an answer; `besides` are the bytes that the process takes besides what is planned.
+pub(super) fn measure(
+    bench: &Bench,
+    name: &'static str,
+    text: &Text,
+    device: &Device,
+    besides: u64,
+) -> anyhow::Result<Report> {
     let (asset, weights) = text.asset(name, bench)?;
     let precision = bench.running.precision.unwrap_or_default();
     let prepared = asset.prepare(&Options { precision, ..Options::default() }, device)?;
     drop(asset);
+    let planned = planned_bytes(bench, &prepared)?.saturating_add(besides);
     let model = prepared.specialize(None)?.load()?;
     // Nothing but what is packed counts from here on.
     drop(prepared);
     let function = model.function(FUNCTION)?;
     let together = (bench.streams > 1).then(|| model.function(TOGETHER)).transpose()?;
+    let depth = bench.depth + ANSWER / 2;
     let before = function.graph().states().iter().map(|slot| {
-        let width = slot.signature.shape.bind(&sizes(1)).map(|shape| shape.last().copied().unwrap_or_default());
-        anyhow::Ok(width? * slot.signature.dtype.size())
+        let shape = slot.signature.shape.bind(&sizes(1))?;
+        let rows = shape.first().copied().unwrap_or_default().min(depth);
+        anyhow::Ok(rows * shape.last().copied().unwrap_or_default() * slot.signature.dtype.size())
     });
     let before = before.sum::<anyhow::Result<usize>>()?;
     let ready = Ready { function, weights, before };
@@ -110,9 +127,10 @@ pub(super) fn measure(bench: &Bench, name: &'static str, text: &Text, device: &D
         streams: bench.streams,
         together,
         flops,
-        bytes: (ready.weights + ready.before * (bench.depth + ANSWER / 2)) as f64,
+        bytes: (ready.weights + ready.before) as f64,
         prompt,
         answer,
+        planned,
         peak_rss: peak_rss(),
     })
 }
@@ -141,10 +159,11 @@ impl Text {
     fn asset(&self, name: &str, bench: &Bench) -> anyhow::Result<(Asset, usize)> {
         let config = Config::from_json(self.config)?;
         let context = (bench.depth + ANSWER).max(PROMPT).next_multiple_of(256);
-        let mut functions = transformer::functions(&config, Some(context), bench.kept.kv())?;
+        let room = Room { context, call: PROMPT, kv: bench.kept.kv() };
+        let mut functions = transformer::functions(&config, room)?;
         functions.retain(|(name, _)| *name == FUNCTION);
         if bench.streams > 1 {
-            let together = transformer::together(&config, context, bench.streams, bench.kept.kv())?;
+            let together = transformer::together(&config, room, bench.streams)?;
             if together.is_empty() {
                 usage!("{name} writes one answer after the other: it has no --streams");
             }
@@ -253,6 +272,8 @@ pub(super) struct Report {
     bytes: f64,
     prompt: Times,
     answer: Times,
+    /// The most bytes that the process takes, as known before it ran.
+    planned: u64,
     peak_rss: Option<u64>,
 }
 
@@ -290,6 +311,7 @@ impl Told for Report {
                 "tokens_per_s": self.streams as f64 / together.median,
                 "of_one": self.streams as f64 * self.answer.median / together.median,
             })),
+            "planned_peak_bytes": self.planned,
             "peak_rss_bytes": self.peak_rss,
             "machine": machine.to_json(),
         })
@@ -298,7 +320,8 @@ impl Told for Report {
     fn print(&self, machine: &Machine) {
         let (ops, read) = (self.flops / self.prompt.median, self.bytes / self.answer.median);
         let most = self.peak_rss.map(|bytes| format!("  {} at most", megabytes(bytes))).unwrap_or_default();
-        output::line(format_args!("{:15} {} {}{most}", self.work, self.quant, self.precision));
+        let planned = megabytes(self.planned);
+        output::line(format_args!("{:15} {} {}{most}, {planned} planned", self.work, self.quant, self.precision));
         output::line(format_args!(
             "  prefill of {PROMPT} tokens    {:8.1} a second, {:6.0} GOP/s, {:4.1} % of the int8 peak",
             PROMPT as f64 / self.prompt.median,
