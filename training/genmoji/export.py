@@ -24,7 +24,7 @@ INDEX = {
     "tokenizer": ["transformers", "BertTokenizer"],
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderTiny"],
-    "ondine": {"steps": 8, "guidance": 2.0, "precision": "bf16"},  # what Ondine takes unless it is told otherwise
+    "ondine": {"steps": 6, "guidance": 2.0, "precision": "bf16", "upscaler": "realesr-animevideov3"},  # what Ondine takes unless it is told otherwise
 }
 
 

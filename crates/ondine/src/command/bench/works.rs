@@ -293,7 +293,7 @@ pub(super) const WORKS: [Work; 19] = [
     Work {
         name: "picture-default",
         large: false,
-        what: What::Picture(Picture { model: None, side: 128, steps: 8, precision: None, until: Until::End }),
+        what: What::Picture(Picture { model: None, side: 128, steps: 6, precision: None, until: Until::End }),
     },
     Work {
         name: "picture-sd15",
