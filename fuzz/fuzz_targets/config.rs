@@ -31,6 +31,8 @@ fn network(json: &str) {
         Role::Upscaler(facts) => drop(facts(json)),
         Role::Control(facts) => drop(facts(json)),
         Role::Language(facts, _) => drop(facts(json)),
+        Role::PictureEncoder(facts) => drop(facts(json)),
+        Role::PictureTokens(facts) => drop(facts(json)),
     }
     if let Ok(functions) = (architecture.functions)(json, GraphSizes::default()) {
         // Large graphs repeat the blocks of small ones, slowly.
