@@ -38,7 +38,10 @@ impl Default for Memory {
 impl Memory {
     /// `len` bytes of the operating system, if they are many and it gives them.
     fn mapped(len: usize) -> Option<Self> {
-        (len >= MAPPED).then(|| MmapMut::map_anon(len).ok())?.map(Self::Mapped)
+        if len < MAPPED {
+            return None;
+        }
+        MmapMut::map_anon(len).ok().map(Self::Mapped)
     }
 
     fn bytes(&self) -> &[u8] {
