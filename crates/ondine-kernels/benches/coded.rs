@@ -1,7 +1,7 @@
 //! Linear layers with weights in few bits, beside those with f32 and bf16: the weights of layers that no cache holds,
 //! and what of the memory's bandwidth, measured in the same run, is used to read them.
 //!
-//! `cargo bench -p ondine-kernels --bench coded -- [THREADS]`
+//! `cargo bench -p ondine-kernels --bench coded -- [THREADS] [WAY...]`: all ways, or those that are named
 
 use std::time::Instant;
 
@@ -115,7 +115,11 @@ fn packed(cpu: &Cpu, way: &Way) -> Packed {
 fn main() {
     let threads = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(1);
     let cpu = Cpu::new(threads).unwrap_or_else(|error| panic!("{error}"));
-    let ways = ways();
+    let named: Vec<String> = std::env::args().skip(1).collect();
+    let all = ways();
+    let is_named = |name: &str| named.iter().any(|argument| argument == name);
+    let some = all.iter().any(|(name, _)| is_named(name));
+    let ways: Vec<_> = all.into_iter().filter(|(name, _)| !some || is_named(name)).collect();
     let weights: Vec<Vec<Packed>> =
         ways.iter().map(|(_, way)| (0..LAYERS).map(|_| packed(&cpu, way)).collect()).collect();
     let (tier, bandwidth) = (cpu.tier(), probe::read_bandwidth(&cpu));

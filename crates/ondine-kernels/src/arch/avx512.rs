@@ -120,9 +120,9 @@ impl CodeVector for F32x16 {
     }
 
     #[inline(always)]
-    fn prefetch(at: *const u8) {
+    fn prefetch<const SECOND: bool>(at: *const u8) {
         // SAFETY: as the trait says; nothing is read.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        unsafe { if SECOND { _mm_prefetch::<_MM_HINT_T1>(at.cast()) } else { _mm_prefetch::<_MM_HINT_T0>(at.cast()) } }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The way into kernels with the processor features of an instruction set.
 
+use std::{hint::black_box, mem::MaybeUninit};
+
 use crate::arch::isa::Isa;
 
 /// A kernel written once for every instruction set. `run` and all that it calls are `#[inline(always)]`, so that they
@@ -48,6 +50,17 @@ pub(super) trait Enter: Isa {
     unsafe fn enter<K: RawKernel>(kernel: K) -> K::Output;
 }
 
+/// Makes the function that it is inlined into begin its frame with a cache line of its own.
+///
+/// The compiler aligns a frame to vectors only if it knows of them before it hands out registers. Those that it has to
+/// set aside afterwards would otherwise lie across two cache lines each.
+#[inline(always)]
+pub(super) fn align_stack() {
+    #[repr(align(64))]
+    struct Line(#[expect(dead_code, reason = "only its place counts")] [u8; 64]);
+    black_box(&MaybeUninit::<Line>::uninit());
+}
+
 /// Implements [`Enter`] for an instruction set: its name, the macro of the standard library that detects features, and
 /// the features. They are listed once, so no kernel is compiled with any that were not detected.
 macro_rules! enter {
@@ -64,6 +77,7 @@ macro_rules! enter {
                 $($(#[target_feature(enable = $feature)])+)?
                 #[inline(never)]
                 unsafe fn inner<K: $crate::arch::enter::RawKernel>(kernel: K) -> K::Output {
+                    $crate::arch::enter::align_stack();
                     // SAFETY: as the caller says.
                     unsafe { kernel.run::<$isa>() }
                 }

@@ -248,9 +248,10 @@ pub(crate) trait CodeVector: Vector {
     /// Lanes of integers as numbers.
     fn number(self) -> Self;
 
-    /// Asks for the cache line of an address, which may be any, to be brought near.
+    /// Asks for the cache line of an address, which may be any, to be brought near; with `SECOND` into the second-level
+    /// cache alone.
     #[inline(always)]
-    fn prefetch(_at: *const u8) {}
+    fn prefetch<const SECOND: bool>(_at: *const u8) {}
 }
 
 /// In each byte, the bits of a code, and its highest one.

@@ -102,7 +102,7 @@ impl RowsOf {
     #[inline(always)]
     fn ask<V: CodeVector, E: Elements>(&self, row: *const u8) {
         for at in (0..self.dim * E::ELEMENT.bytes()).step_by(LINE) {
-            V::prefetch(row.wrapping_add(ROWS_AHEAD * self.stride + at));
+            V::prefetch::<false>(row.wrapping_add(ROWS_AHEAD * self.stride + at));
         }
     }
 }

@@ -2,9 +2,14 @@
 //! instruction, integer sums that are exact, which are scaled at the end of a block or a group and added up in f32.
 //!
 //! A word of a panel holds codes side by side, a byte of it two of 4 bits or four of 2. Taking the same part of each
-//! byte gives codes that lie apart in the row, so the codes of the row are put in that order once ([`order_codes`]),
-//! and codes of weights never have to be moved, only masked. Codes of 6 bits are put together from their words in the
-//! order of the row.
+//! byte gives codes that lie apart in the row, so the codes of the row are put in that order once ([`ordered`]), and
+//! codes of weights never have to be moved, only masked. Codes of 6 bits are put together from their words in the order
+//! of the row. The rows of a tile are then laid side by side, word by word: a kernel reads them from one end to the
+//! other with a single address.
+
+use std::{array, hint::assert_unchecked, marker::PhantomData};
+
+use half::f16;
 
 use crate::{
     arch::{
@@ -14,147 +19,291 @@ use crate::{
         vector::CodeVector,
     },
     cpu::Cpu,
-    gemm::decode::{CodedPanel, SIX_BIT_WORDS, load, unit},
+    gemm::decode::{CodedPanel, GroupNumbers, SIX_BIT_WORDS, ask, load, unit},
     quant::blocks::{BLOCK, HALF_BLOCK, blocked_offsets, blocked_row_len},
+    rowwise::{for_rows, piece_rows},
 };
 
-/// Puts the codes of rows in the order in which words of `bits` bits a code are multiplied.
-pub(crate) struct OrderCodes<'a> {
-    pub(crate) bits: u32,
-    /// Whole blocks.
-    pub(crate) from: &'a [u8],
-    pub(crate) to: &'a mut [u8],
-}
-
-impl Kernel for OrderCodes<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self) {
-        match self.bits {
-            6 | 8 => self.to.copy_from_slice(self.from),
-            4 => order_pairs(self.from, self.to),
-            _ => order_fours(self.from, self.to),
-        }
-    }
-}
-
-/// Of every 8 codes first those at even places, then the others.
-#[inline(always)]
-fn order_pairs(from: &[u8], to: &mut [u8]) {
-    for (from, to) in from.as_chunks().0.iter().zip(to.as_chunks_mut().0) {
-        let codes = u64::from_le_bytes(*from);
-        // Every other byte, moved together.
-        let gather = |codes: u64| {
-            let codes = codes & 0x00ff_00ff_00ff_00ff;
-            let codes = (codes | codes >> 8) & 0x0000_ffff_0000_ffff;
-            (codes | codes >> 16) & 0xffff_ffff
-        };
-        *to = (gather(codes) | gather(codes >> 8) << 32).to_le_bytes();
-    }
-}
-
-/// Of every 16 codes first each fourth from the first on, then from the second on, and so forth.
-#[inline(always)]
-fn order_fours(from: &[u8], to: &mut [u8]) {
-    for (from, to) in from.as_chunks::<16>().0.iter().zip(to.as_chunks_mut::<16>().0) {
-        let words: [u32; 4] = std::array::from_fn(|i| u32::from_le_bytes(from.as_chunks().0[i]));
-        for (place, to) in to.as_chunks_mut().0.iter_mut().enumerate() {
-            let byte = |i: usize| (words[i] >> (8 * place) & 0xff) << (8 * i);
-            *to = (byte(0) | byte(1) | byte(2) | byte(3)).to_le_bytes();
-        }
-    }
-}
-
-/// Words of a column that are asked for before they are multiplied with few rows: the processor foresees the next
-/// words, but not scales between them, for which it would wait.
+/// Words of a column that are asked for before up to four rows meet them: the processor foresees the next words, but
+/// not scales between them, for which it would wait.
 const WORDS_AHEAD: usize = 24;
 
 /// Groups whose scales are.
 const GROUPS_AHEAD: usize = 16;
 
-/// Where a row of activations in blocks is.
+/// How far what is asked for is from what is read, in elements.
 #[derive(Clone, Copy)]
-pub(crate) struct BlockedRow {
-    /// Its codes, in order.
-    pub(crate) codes: *const u8,
-    /// Of its blocks.
-    pub(crate) scales: *const f32,
-    /// For each run, see [`beside`].
-    pub(crate) beside: *const u32,
+struct Ahead {
+    words: usize,
+    numbers: usize,
+    units: usize,
 }
 
-/// Rows of activations in blocks.
+impl Ahead {
+    /// With `count` columns from `column` on multiplied at once. Up to four rows ask for what they read next. More wait
+    /// for arithmetic rather than for memory: they ask for what they read when these columns are done, and so keep the
+    /// memory as busy all the time.
+    #[inline(always)]
+    fn new<const SECOND: bool>(panel: &CodedPanel, column: usize, count: usize) -> Self {
+        let &CodedPanel { columns, groups, group_words, unit_shift, .. } = panel;
+        if !SECOND {
+            return Self { words: WORDS_AHEAD * columns, numbers: GROUPS_AHEAD * columns, units: columns };
+        }
+        let next = |rows: usize| if column + count < columns { count } else { rows * columns - column };
+        let super_blocks = groups.div_ceil(1 << unit_shift);
+        Self { words: next(groups * group_words), numbers: next(groups), units: next(super_blocks) }
+    }
+}
+
+/// Words that hold four codes of a row each, of half a block.
+const HALF_WORDS: usize = HALF_BLOCK / WORD;
+
+/// The codes of half a block of a row, in the order in which words of `BITS` bits a code are multiplied.
+#[inline(always)]
+fn ordered<const BITS: u32>(codes: &[u8; HALF_BLOCK]) -> [u32; HALF_WORDS] {
+    let words: [u32; HALF_WORDS] = array::from_fn(|word| u32::from_le_bytes(codes.as_chunks().0[word]));
+    match BITS {
+        // Of every 8 codes first those at even places, then the others.
+        4 => array::from_fn(|word| {
+            let [low, high] = [words[word / 2 * 2], words[word / 2 * 2 + 1]];
+            let codes = (u64::from(low) | u64::from(high) << 32) >> (word % 2 * 8);
+            let codes = codes & 0x00ff_00ff_00ff_00ff;
+            let codes = (codes | codes >> 8) & 0x0000_ffff_0000_ffff;
+            (codes | codes >> 16) as u32
+        }),
+        // Of every 16 codes first each fourth from the first on, then from the second on, and so forth.
+        2 => array::from_fn(|place| {
+            let byte = |word: usize| (words[word] >> (8 * place) & 0xff) << (8 * word);
+            byte(0) | byte(1) | byte(2) | byte(3)
+        }),
+        _ => words,
+    }
+}
+
+/// Where what is known of a tile of rows lies, each side by side for all of its rows.
+#[derive(Clone, Copy)]
+pub(crate) struct RowTile {
+    /// `[channels / 4, rows]`: words of four codes, in order.
+    codes: *const u32,
+    /// `[blocks, rows]`
+    scales: *const f32,
+    /// `[runs, rows]`, see [`beside`].
+    beside: *const u32,
+    /// A power of two; those behind the last row repeat it.
+    rows: usize,
+}
+
+/// Rows of activations in blocks, tile by tile.
 pub(crate) struct BlockedRows<'a> {
-    bytes: &'a [u8],
+    /// Of each tile codes, scales and what is beside them, as in [`RowTile`].
+    tiles: &'a [u32],
+    rows: usize,
     channels: usize,
-    /// The codes of each row in the order of words, if that is another.
-    ordered: Vec<u8>,
-    /// For each row and run.
-    beside: Vec<u32>,
-    pub(crate) plain: bool,
-    /// Channels that are multiplied before sums are scaled.
-    pub(crate) run: usize,
+    /// Channels that are multiplied before sums are scaled: a block, or half of one.
+    run: usize,
+    /// True if scales are all that there is to codes around 0.
+    plain: bool,
 }
 
 impl<'a> BlockedRows<'a> {
-    /// The rows in `bytes`, prepared for codes as those of `panel`.
-    pub(crate) fn new(cpu: &Cpu, bytes: &'a [u8], panel: &CodedPanel) -> Self {
+    /// The rows in `bytes`, laid into `memory` for codes as those of `panel`.
+    pub(crate) fn new(cpu: &Cpu, bytes: &[u8], panel: &CodedPanel, memory: &'a mut Vec<u32>) -> Self {
         let &CodedPanel { bits, channels, centre, .. } = panel;
         let plain = panel.is_plain();
         let run = if panel.group.is_multiple_of(BLOCK) { BLOCK } else { HALF_BLOCK };
-        let rows = bytes.chunks_exact(blocked_row_len(channels));
+        let row_len = blocked_row_len(channels);
+        let rows = bytes.len() / row_len;
+        let tile_words = MAX_ROWS * words_of_row(channels, run);
+        let words = rows.div_ceil(MAX_ROWS) * tile_words;
+        if memory.len() < words {
+            memory.resize(words, 0);
+        }
+        let tiles = &mut memory[..words];
+        for_rows(cpu.pool(), tiles, tile_words, piece_rows(tile_words), |first, tiles| {
+            for (tile, to) in tiles.chunks_exact_mut(tile_words).enumerate() {
+                let row = (first + tile) * MAX_ROWS;
+                let from = &bytes[row * row_len..(row + MAX_ROWS).min(rows) * row_len];
+                cpu.enter(LayTile { bits, channels, run, plain, centre: centre as i32, from, to });
+            }
+        });
+        Self { tiles, rows, channels, run, plain }
+    }
+
+    /// The tile that begins with a row, a multiple of [`MAX_ROWS`], and how many rows it has.
+    pub(crate) fn tile(&self, row: usize) -> (RowTile, usize) {
+        let count = MAX_ROWS.min(self.rows - row);
+        let rows = count.next_power_of_two();
+        let row_words = words_of_row(self.channels, self.run);
+        let words = &self.tiles[row * row_words..][..rows * row_words];
+        let (codes, rest) = words.split_at(rows * (self.channels / WORD));
+        let (scales, beside) = rest.split_at(rows * (self.channels / BLOCK));
+        (RowTile { codes: codes.as_ptr(), scales: scales.as_ptr().cast(), beside: beside.as_ptr(), rows }, count)
+    }
+
+    /// True if scales are all that there is to codes around 0.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// Channels that are multiplied before sums are scaled.
+    pub(crate) fn run(&self) -> usize {
+        self.run
+    }
+}
+
+/// Words that a row takes in a tile.
+fn words_of_row(channels: usize, run: usize) -> usize {
+    channels / WORD + channels / BLOCK + channels / run
+}
+
+/// Lays rows in blocks side by side.
+struct LayTile<'a> {
+    bits: u32,
+    channels: usize,
+    run: usize,
+    plain: bool,
+    centre: i32,
+    /// At most [`MAX_ROWS`] rows.
+    from: &'a [u8],
+    /// As in [`RowTile`].
+    to: &'a mut [u32],
+}
+
+impl Kernel for LayTile<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        match self.bits {
+            4 => self.lay::<4>(),
+            2 => self.lay::<2>(),
+            _ => self.lay::<8>(),
+        }
+    }
+}
+
+impl LayTile<'_> {
+    #[inline(always)]
+    fn lay<const BITS: u32>(self) {
+        let Self { channels, run, plain, centre, from, to, .. } = self;
+        let row_len = blocked_row_len(channels);
+        let count = from.len() / row_len;
+        let rows = count.next_power_of_two();
+        let (words, rest) = to.split_at_mut(rows * (channels / WORD));
+        let (steps, rest) = rest.split_at_mut(rows * (channels / BLOCK));
         let (first_scale, first_sum) = blocked_offsets(channels);
-        let (mut ordered, mut besides) = (Vec::new(), Vec::with_capacity(rows.len() * channels / run));
-        if matches!(bits, 2 | 4) {
-            ordered.resize(rows.len() * channels, 0);
-            for (row, to) in rows.clone().zip(ordered.chunks_exact_mut(channels)) {
-                cpu.enter(OrderCodes { bits, from: &row[..channels], to });
+        for lane in 0..rows {
+            let row = &from[lane.min(count - 1) * row_len..][..row_len];
+            let (codes, scales, sums) = (&row[..channels], &row[first_scale..first_sum], &row[first_sum..]);
+            for (codes, to) in codes.as_chunks().0.iter().zip(words.chunks_exact_mut(HALF_WORDS * rows)) {
+                for (word, to) in ordered::<BITS>(codes).into_iter().zip(to[lane..].iter_mut().step_by(rows)) {
+                    *to = word;
+                }
             }
-        }
-        for row in rows {
-            let (scales, sums) = row[first_scale..].split_at(first_sum - first_scale);
-            for (index, sums) in sums.chunks_exact(run / HALF_BLOCK * size_of::<i16>()).enumerate() {
+            let scales = scales.as_chunks().0;
+            for (&scale, to) in scales.iter().zip(steps[lane..].iter_mut().step_by(rows)) {
+                *to = u32::from_ne_bytes(scale);
+            }
+            let sums = sums.chunks_exact(run / HALF_BLOCK * size_of::<i16>());
+            for ((index, sums), to) in sums.enumerate().zip(rest[lane..].iter_mut().step_by(rows)) {
                 let sum = sums.as_chunks().0.iter().map(|&sum| i32::from(i16::from_ne_bytes(sum))).sum();
-                let scale = scales.as_chunks().0[index * run / BLOCK];
-                besides.push(beside(plain, centre as i32, sum, f32::from_ne_bytes(scale)));
+                *to = beside(plain, centre, sum, f32::from_ne_bytes(scales[index * run / BLOCK]));
             }
         }
-        Self { bytes, channels, ordered, beside: besides, plain, run }
-    }
-
-    fn row(&self, index: usize) -> BlockedRow {
-        let row = &self.bytes[index * blocked_row_len(self.channels)..][..blocked_row_len(self.channels)];
-        let (scales, _) = blocked_offsets(self.channels);
-        let codes = if self.ordered.is_empty() { row } else { &self.ordered[index * self.channels..][..self.channels] };
-        let beside = self.beside[index * (self.channels / self.run)..].as_ptr();
-        BlockedRow { codes: codes.as_ptr(), scales: row[scales..].as_ptr().cast(), beside }
-    }
-
-    /// The rows from `first` on, the last of `count` repeated.
-    pub(crate) fn rows(&self, first: usize, count: usize) -> [BlockedRow; MAX_ROWS] {
-        std::array::from_fn(|index| self.row(first + index.min(count - 1)))
     }
 }
 
 /// What products of a run with plain codes begin at, since codes are read without their sign: an integer. With others,
 /// the sum of the run as a number, which meets what is added to each weight.
+#[inline(always)]
 pub(crate) fn beside(plain: bool, centre: i32, sum: i32, scale: f32) -> u32 {
     if plain { (-centre * sum) as u32 } else { (sum as f32 * scale).to_bits() }
 }
 
-/// Multiplies some rows with a panel.
+/// Where the scales of a panel are, and what is added to its weights.
+trait Grid {
+    /// True if they, and words, come from memory.
+    const FAR: bool;
+    /// True if they are steps, see [`CodedPanel::units`].
+    const STEPS: bool;
+
+    /// See [`CodedPanel::affine`].
+    ///
+    /// # Safety
+    /// As there, and the panel's numbers are of this kind.
+    unsafe fn affine<V: CodeVector, const PLAIN: bool>(panel: &CodedPanel, at: (usize, usize), units: [V; 2])
+    -> (V, V);
+
+    /// Asks for `count` scales from `at` on, and what belongs to them, which may be beyond the last; with `SECOND` into
+    /// the second-level cache.
+    fn prefetch<V: CodeVector, const PLAIN: bool, const SECOND: bool>(panel: &CodedPanel, at: usize, count: usize);
+}
+
+/// As they are stored: f16, or steps.
+struct Stored<const STEPS: bool>;
+
+impl<const STEPS: bool> Grid for Stored<STEPS> {
+    const FAR: bool = true;
+    const STEPS: bool = STEPS;
+
+    #[inline(always)]
+    unsafe fn affine<V: CodeVector, const PLAIN: bool>(
+        panel: &CodedPanel,
+        (group, column): (usize, usize),
+        units: [V; 2],
+    ) -> (V, V) {
+        // SAFETY: as the caller says; numbers of f32 are not read as they are stored.
+        unsafe {
+            assert_unchecked(panel.numbers != GroupNumbers::F32);
+            panel.affine::<V, PLAIN, STEPS>(group, column, units)
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch<V: CodeVector, const PLAIN: bool, const SECOND: bool>(panel: &CodedPanel, at: usize, count: usize) {
+        let bytes = if STEPS { size_of::<i8>() } else { size_of::<f16>() };
+        ask::<V, SECOND>(panel.scales.wrapping_add(at * bytes), count * bytes);
+        if !PLAIN {
+            ask::<V, SECOND>(panel.zeros.wrapping_add(at * bytes), count * bytes);
+        }
+    }
+}
+
+/// As f32, in a cache, offsets in the place of minima.
+struct Widened;
+
+impl Grid for Widened {
+    const FAR: bool = false;
+    const STEPS: bool = false;
+
+    #[inline(always)]
+    unsafe fn affine<V: CodeVector, const PLAIN: bool>(
+        panel: &CodedPanel,
+        (group, column): (usize, usize),
+        _: [V; 2],
+    ) -> (V, V) {
+        let at = group * panel.columns + column;
+        // SAFETY: as the caller says.
+        unsafe {
+            let offset = if PLAIN { V::splat(0.0) } else { V::load(panel.zeros.cast::<f32>().add(at)) };
+            (V::load(panel.scales.cast::<f32>().add(at)), offset)
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch<V: CodeVector, const PLAIN: bool, const SECOND: bool>(_: &CodedPanel, _: usize, _: usize) {}
+}
+
+/// Multiplies a tile of rows with a panel.
 pub(crate) struct BlockedCall<'a> {
+    /// If scales and offsets are `widened`, those are f32, in the places of scales and minima, and no code has 6 bits.
     pub(crate) panel: &'a CodedPanel,
-    /// True if scales are all that there is to codes around 0.
+    pub(crate) widened: bool,
+    /// See [`BlockedRows::is_plain`].
     pub(crate) plain: bool,
-    /// Channels that are multiplied before sums are scaled: a block, or half of one.
+    /// See [`BlockedRows::run`].
     pub(crate) run: usize,
-    /// True if words come from memory, false if from a cache.
-    pub(crate) far: bool,
-    /// Valid up to the last.
-    pub(crate) rows: [BlockedRow; MAX_ROWS],
-    pub(crate) count: usize,
+    pub(crate) rows: RowTile,
     /// Row `i` at `i * width`; there is room for [`MAX_ROWS`].
     pub(crate) totals: *mut f32,
     pub(crate) width: usize,
@@ -170,236 +319,224 @@ impl RawKernel for &BlockedCall<'_> {
         // SAFETY: as the caller says.
         unsafe {
             match I::WIDE_COUNT {
-                1 => self.of_bits::<I::Wide, 1>(),
-                2 => self.of_bits::<I::Wide, 2>(),
-                _ => self.of_bits::<I::Wide, 4>(),
+                1 => self.of_grid::<I::Wide, 1, 1>(),
+                2 => self.of_grid::<I::Wide, 2, 1>(),
+                _ => self.of_grid::<I::Wide, 4, 2>(),
             }
         }
     }
 }
 
 impl BlockedCall<'_> {
+    /// `WIDE` vectors of columns at once for up to four rows, `HALF` for eight.
+    ///
     /// # Safety
     /// See [`RawKernel::run`].
     #[inline(always)]
-    unsafe fn of_bits<V: CodeVector, const WIDE: usize>(&self) {
+    unsafe fn of_grid<V: CodeVector, const WIDE: usize, const HALF: usize>(&self) {
+        // SAFETY: as the caller says.
+        unsafe {
+            match (self.widened, self.panel.has_steps()) {
+                (true, _) => self.of_bits::<V, Widened, WIDE, HALF>(),
+                (false, true) => self.of_bits::<V, Stored<true>, WIDE, HALF>(),
+                (false, false) => self.of_bits::<V, Stored<false>, WIDE, HALF>(),
+            }
+        }
+    }
+
+    /// # Safety
+    /// See [`RawKernel::run`].
+    #[inline(always)]
+    unsafe fn of_bits<V: CodeVector, G: Grid, const WIDE: usize, const HALF: usize>(&self) {
         // SAFETY: as the caller says.
         unsafe {
             match (self.panel.bits, self.plain) {
-                (8, true) => self.of_numbers::<V, 8, true, WIDE>(),
-                (8, false) => self.of_numbers::<V, 8, false, WIDE>(),
-                (6, true) => self.of_numbers::<V, 6, true, WIDE>(),
-                (6, false) => self.of_numbers::<V, 6, false, WIDE>(),
-                (4, true) => self.of_numbers::<V, 4, true, WIDE>(),
-                (4, false) => self.of_numbers::<V, 4, false, WIDE>(),
-                _ => self.of_numbers::<V, 2, false, WIDE>(),
+                (6, true) if G::FAR => Multiply::<V, G, 6, true>::new(self).of_rows::<WIDE, HALF>(),
+                (6, false) if G::FAR => Multiply::<V, G, 6, false>::new(self).of_rows::<WIDE, HALF>(),
+                (4, true) => Multiply::<V, G, 4, true>::new(self).of_rows::<WIDE, HALF>(),
+                (4, false) => Multiply::<V, G, 4, false>::new(self).of_rows::<WIDE, HALF>(),
+                (2, _) => Multiply::<V, G, 2, false>::new(self).of_rows::<WIDE, HALF>(),
+                (_, true) => Multiply::<V, G, 8, true>::new(self).of_rows::<WIDE, HALF>(),
+                (_, false) => Multiply::<V, G, 8, false>::new(self).of_rows::<WIDE, HALF>(),
             }
         }
+    }
+}
+
+/// A [`BlockedCall`] with codes of `BITS` bits, which are `PLAIN` or not.
+struct Multiply<'a, V, G, const BITS: u32, const PLAIN: bool> {
+    call: &'a BlockedCall<'a>,
+    kind: PhantomData<(V, G)>,
+}
+
+impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool> Multiply<'a, V, G, BITS, PLAIN> {
+    #[inline(always)]
+    fn new(call: &'a BlockedCall<'a>) -> Self {
+        Self { call, kind: PhantomData }
     }
 
     /// # Safety
     /// See [`RawKernel::run`].
     #[inline(always)]
-    unsafe fn of_numbers<V: CodeVector, const BITS: u32, const PLAIN: bool, const WIDE: usize>(&self) {
+    unsafe fn of_rows<const WIDE: usize, const HALF: usize>(&self) {
         // SAFETY: as the caller says.
         unsafe {
-            match self.panel.has_steps() {
-                true => self.of_rows::<V, BITS, PLAIN, true, WIDE>(),
-                false => self.of_rows::<V, BITS, PLAIN, false, WIDE>(),
+            match self.call.rows.rows {
+                1 => self.columns::<1, WIDE, false>(),
+                2 => self.columns::<2, WIDE, false>(),
+                4 => self.columns::<4, WIDE, false>(),
+                _ => self.columns::<MAX_ROWS, HALF, true>(),
             }
         }
     }
 
-    /// As many rows at once as registers hold, beside `WIDE` vectors of columns.
+    /// All columns, `N` vectors at a time.
     ///
     /// # Safety
-    /// See [`RawKernel::run`].
+    /// See [`RawKernel::run`]; the tile has `R` rows.
     #[inline(always)]
-    unsafe fn of_rows<V: CodeVector, const BITS: u32, const PLAIN: bool, const STEPS: bool, const WIDE: usize>(&self) {
-        let mut row = 0;
-        while row < self.count {
-            // SAFETY: as the caller says; rows beyond the last repeat it, and there is room for their totals.
-            row += unsafe {
-                match self.count - row {
-                    1 => self.columns::<V, BITS, PLAIN, STEPS, 1, WIDE>(row),
-                    2 => self.columns::<V, BITS, PLAIN, STEPS, 2, WIDE>(row),
-                    _ => self.columns::<V, BITS, PLAIN, STEPS, 4, WIDE>(row),
-                }
-            };
-        }
-    }
-
-    /// `R` rows by all columns, `N` vectors at a time; yields `R`.
-    ///
-    /// # Safety
-    /// See [`RawKernel::run`].
-    #[inline(always)]
-    unsafe fn columns<
-        V: CodeVector,
-        const BITS: u32,
-        const PLAIN: bool,
-        const STEPS: bool,
-        const R: usize,
-        const N: usize,
-    >(
-        &self,
-        row: usize,
-    ) -> usize {
-        let mut rows = [self.rows[row]; R];
-        for (index, at) in rows.iter_mut().enumerate() {
-            *at = self.rows[(row + index).min(self.count - 1)];
-        }
-        let totals = self.totals.wrapping_add(row * self.width);
+    unsafe fn columns<const R: usize, const N: usize, const SECOND: bool>(&self) {
+        let columns = self.call.panel.columns;
         let mut column = 0;
         // SAFETY: as the caller says.
         unsafe {
-            while column + N * V::LANES <= self.panel.columns {
-                self.tile::<V, BITS, PLAIN, STEPS, R, N>(&rows, column, totals.add(column));
+            while column + N * V::LANES <= columns {
+                self.tile::<R, N, SECOND>(column);
                 column += N * V::LANES;
             }
-            while column < self.panel.columns {
-                self.tile::<V, BITS, PLAIN, STEPS, R, 1>(&rows, column, totals.add(column));
+            while column < columns {
+                self.tile::<R, 1, SECOND>(column);
                 column += V::LANES;
             }
         }
-        R
     }
 
-    /// `R` rows by `N` vectors of columns.
+    /// All rows by `N` vectors of columns.
     ///
     /// # Safety
-    /// See [`RawKernel::run`].
+    /// See [`RawKernel::run`]; the tile has `R` rows.
     #[inline(always)]
-    unsafe fn tile<
-        V: CodeVector,
-        const BITS: u32,
-        const PLAIN: bool,
-        const STEPS: bool,
-        const R: usize,
-        const N: usize,
-    >(
-        &self,
-        rows: &[BlockedRow; R],
-        column: usize,
-        out: *mut f32,
-    ) {
-        let Self { panel, run: length, width, .. } = self;
+    unsafe fn tile<const R: usize, const N: usize, const SECOND: bool>(&self, column: usize) {
+        let &BlockedCall { panel, run: length, rows, totals: out, width, .. } = self.call;
+        let ahead = Ahead::new::<SECOND>(panel, column, N * V::LANES);
+        let runs = panel.channels / length;
         let runs_of_group = panel.group / length;
-        let words_of_run = length * BITS as usize / 32;
         // SAFETY: rows hold all channels, panel and totals all columns, and words those of the runs.
         unsafe {
             let mut totals = [[V::splat(0.0); N]; R];
-            let mut from = panel.words.add(column);
+            let (mut words, mut codes) = (panel.words.add(column), rows.codes);
             let (mut units, mut other_units) = ([[V::splat(0.0); 2]; N], 0);
-            for run in 0..panel.channels / length {
-                let group = if runs_of_group <= 1 { run } else { (run / runs_of_group).min(panel.groups - 1) };
-                if STEPS && group == other_units {
+            for group in 0..panel.groups {
+                if G::STEPS && group == other_units {
                     for (vector, units) in units.iter_mut().enumerate() {
                         *units = panel.units(group, column + vector * V::LANES);
                     }
                     other_units += 1 << panel.unit_shift;
-                    if self.far {
-                        panel.prefetch_units::<V>(other_units, column, N * V::LANES);
-                    }
+                    let at = (group >> panel.unit_shift) * panel.columns + column + ahead.units;
+                    panel.prefetch_units::<V, SECOND>(at, N * V::LANES);
                 }
-                if self.far {
-                    panel.prefetch::<V>(group + GROUPS_AHEAD, column, N * V::LANES);
+                let at = group * panel.columns + column + ahead.numbers;
+                G::prefetch::<V, PLAIN, SECOND>(panel, at, N * V::LANES);
+                let mut grid = [(V::splat(0.0), V::splat(0.0)); N];
+                for (vector, grid) in grid.iter_mut().enumerate() {
+                    *grid = G::affine::<V, PLAIN>(panel, (group, column + vector * V::LANES), units[vector]);
                 }
-                let sums = self.sums::<V, BITS, PLAIN, R, N>(rows, run, from);
-                from = from.add(words_of_run * panel.columns);
-                for (vector, sums) in sums.iter().enumerate() {
-                    let (scale, offset) =
-                        panel.affine::<V, PLAIN, STEPS>(group, column + vector * V::LANES, units[vector]);
-                    for (index, sum) in sums.iter().enumerate() {
-                        let step = V::splat(rows[index].scales.add(run * length / BLOCK).read_unaligned());
-                        let mut total = sum.number().mul(step).mul_add(scale, totals[index][vector]);
-                        if !PLAIN {
-                            let sum = V::splat(rows[index].beside.add(run).cast::<f32>().read_unaligned());
-                            total = offset.mul_add(sum, total);
+                for run in group * runs_of_group..runs.min((group + 1) * runs_of_group) {
+                    let beside = rows.beside.add(run * R);
+                    let sums = self.sums::<R, N, SECOND>(beside, words, codes, ahead.words);
+                    words = words.add(length / unit(BITS).0 * unit(BITS).1 * panel.columns);
+                    codes = codes.add(length / WORD * R);
+                    let steps = rows.scales.add(run * length / BLOCK * R);
+                    for row in 0..R {
+                        let step = V::splat(steps.add(row).read());
+                        for vector in 0..N {
+                            let (scale, offset) = grid[vector];
+                            let sum = sums[row][vector].number().mul(step);
+                            let mut total = sum.mul_add(scale, totals[row][vector]);
+                            if !PLAIN {
+                                total = offset.mul_add(V::splat(beside.add(row).cast::<f32>().read()), total);
+                            }
+                            totals[row][vector] = total;
                         }
-                        totals[index][vector] = total;
                     }
                 }
             }
-            for (index, totals) in totals.iter().enumerate() {
+            for (row, totals) in totals.iter().enumerate() {
                 for (vector, total) in totals.iter().enumerate() {
-                    total.store(out.add(index * width + vector * V::LANES));
+                    total.store(out.add(row * width + column + vector * V::LANES));
                 }
             }
         }
     }
 
-    /// The sums of a run, integers, by vector and row.
+    /// The sums of a run, integers: `words` is the first of the run in the first column, `codes` those of all rows,
+    /// and words `ahead` are asked for.
     ///
     /// # Safety
-    /// See [`BlockedCall::tile`]; `from` is the first word of the run in the first column.
+    /// See [`Multiply::tile`].
     #[inline(always)]
-    unsafe fn sums<V: CodeVector, const BITS: u32, const PLAIN: bool, const R: usize, const N: usize>(
+    unsafe fn sums<const R: usize, const N: usize, const SECOND: bool>(
         &self,
-        rows: &[BlockedRow; R],
-        run: usize,
-        mut from: *const u32,
-    ) -> [[V; R]; N] {
-        let mut sums = [[V::splat(0.0); R]; N];
+        beside: *const u32,
+        mut words: *const u32,
+        mut codes: *const u32,
+        ahead: usize,
+    ) -> [[V; N]; R] {
+        let columns = self.call.panel.columns;
+        let mut sums = [[V::splat(0.0); N]; R];
         // SAFETY: as the caller says.
         unsafe {
             if PLAIN {
-                for (index, row) in rows.iter().enumerate() {
-                    let start = V::splat(row.beside.add(run).cast::<f32>().read_unaligned());
-                    for sums in &mut sums {
-                        sums[index] = start;
-                    }
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    *sums = [V::splat(beside.add(row).cast::<f32>().read()); N];
                 }
             }
-            let end = (run + 1) * self.run;
-            let mut channel = run * self.run;
-            while channel < end {
-                let mut words = [[V::splat(0.0); N]; SIX_BIT_WORDS];
-                for words in words.iter_mut().take(unit(BITS).1) {
-                    *words = load(from);
-                    for vector in 0..if self.far { N } else { 0 } {
-                        V::prefetch(from.wrapping_add(WORDS_AHEAD * self.panel.columns + vector * V::LANES).cast());
+            for _ in 0..self.call.run / unit(BITS).0 {
+                let mut unit_words = [[V::splat(0.0); N]; SIX_BIT_WORDS];
+                for of_unit in unit_words.iter_mut().take(unit(BITS).1) {
+                    *of_unit = load(words);
+                    if G::FAR {
+                        ask::<V, SECOND>(words.wrapping_add(ahead).cast(), N * V::LANES * WORD);
                     }
-                    from = from.add(self.panel.columns);
+                    words = words.add(columns);
                 }
                 if BITS == 6 {
-                    let [first, second, high] = &words;
-                    multiply::<V, BITS, R, N>(rows, channel, &six_bits::<V, N, 0>(first, high), &mut sums);
-                    multiply::<V, BITS, R, N>(rows, channel + WORD, &six_bits::<V, N, 1>(first, high), &mut sums);
-                    multiply::<V, BITS, R, N>(rows, channel + 2 * WORD, &six_bits::<V, N, 2>(second, high), &mut sums);
-                    multiply::<V, BITS, R, N>(rows, channel + 3 * WORD, &six_bits::<V, N, 3>(second, high), &mut sums);
+                    let [first, second, high] = &unit_words;
+                    multiply::<V, 6, R, N>(codes, &six_bits::<V, N, 0>(first, high), &mut sums);
+                    multiply::<V, 6, R, N>(codes.add(R), &six_bits::<V, N, 1>(first, high), &mut sums);
+                    multiply::<V, 6, R, N>(codes.add(2 * R), &six_bits::<V, N, 2>(second, high), &mut sums);
+                    multiply::<V, 6, R, N>(codes.add(3 * R), &six_bits::<V, N, 3>(second, high), &mut sums);
                 } else {
                     for part in 0..8 / BITS {
-                        let mut bytes = words[0];
+                        let mut bytes = unit_words[0];
                         for bytes in &mut bytes {
                             *bytes = bytes.bytes::<BITS>(part);
                         }
-                        multiply::<V, BITS, R, N>(rows, channel + part as usize * WORD, &bytes, &mut sums);
+                        multiply::<V, BITS, R, N>(codes.add(part as usize * R), &bytes, &mut sums);
                     }
                 }
-                channel += unit(BITS).0;
+                codes = codes.add(unit(BITS).0 / WORD * R);
             }
         }
         sums
     }
 }
 
-/// Adds the products of four codes of each column, a byte each, with those of each row from a channel on.
+/// Adds the products of four codes of each column, a byte each, with those of each row.
 ///
 /// # Safety
-/// The rows hold these channels.
+/// There is a word of codes for each row.
 #[inline(always)]
 unsafe fn multiply<V: CodeVector, const BITS: u32, const R: usize, const N: usize>(
-    rows: &[BlockedRow; R],
-    channel: usize,
+    codes: *const u32,
     bytes: &[V; N],
-    sums: &mut [[V; R]; N],
+    sums: &mut [[V; N]; R],
 ) {
-    for (index, row) in rows.iter().enumerate() {
+    for (row, sums) in sums.iter_mut().enumerate() {
         // SAFETY: as the caller says.
-        let x = V::splat(unsafe { row.codes.add(channel).cast::<f32>().read_unaligned() });
-        for (sums, &bytes) in sums.iter_mut().zip(bytes) {
-            sums[index] = V::dot_bytes::<BITS>(sums[index], bytes, x);
+        let x = V::splat(unsafe { codes.add(row).cast::<f32>().read() });
+        for (sum, &bytes) in sums.iter_mut().zip(bytes) {
+            *sum = V::dot_bytes::<BITS>(*sum, bytes, x);
         }
     }
 }

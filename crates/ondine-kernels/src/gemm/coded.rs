@@ -38,6 +38,10 @@ use crate::{
 /// Rows of a block, for which a step of a panel is unpacked once.
 const BLOCK_ROWS: usize = 192;
 
+/// Rows of a block if they are in blocks themselves: tiles of such rows are read from one end to the other and need not
+/// be near; a panel had better be read once.
+const BLOCKED_ROWS: usize = 512;
+
 /// Bytes of an unpacked step of a panel, at most.
 const STEP_BYTES: usize = 128 << 10;
 
@@ -292,7 +296,7 @@ pub fn gemm_coded(cpu: &Cpu, problem: &CodedProblem<'_>, mut out: Output<'_>) {
         let row_sums = (0..rows).flat_map(|row| values[row * stride..][..shape.channels].chunks(group));
         sums = row_sums.map(sum_of).collect();
     }
-    let mut product = CodedGemm {
+    let product = CodedGemm {
         cpu,
         shape: &shape,
         places: &places,
@@ -308,10 +312,11 @@ pub fn gemm_coded(cpu: &Cpu, problem: &CodedProblem<'_>, mut out: Output<'_>) {
         out: out.target(),
         out_stride,
     };
-    if let Input::Blocks(bytes) = input {
-        product.blocks = Some(BlockedRows::new(cpu, bytes, &product.panel(0)));
-    }
-    product.run();
+    let Input::Blocks(bytes) = input else { return product.run() };
+    LAID_ROWS.with_borrow_mut(|memory| {
+        let blocks = Some(BlockedRows::new(cpu, bytes, &product.panel(0), memory));
+        CodedGemm { blocks, ..product }.run();
+    });
 }
 
 /// What is known of rows of codes.
@@ -353,6 +358,8 @@ struct Scratch {
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
+    /// Of the thread that calls.
+    static LAID_ROWS: RefCell<Vec<u32>> = RefCell::default();
 }
 
 /// The address of at least so many words.
@@ -392,8 +399,10 @@ unsafe impl Sync for CodedGemm<'_> {}
 impl CodedGemm<'_> {
     fn run(&self) {
         let (pool, panels) = (self.cpu.pool(), self.places.layout.panels);
-        let blocks = self.rows.div_ceil(BLOCK_ROWS).max(1);
-        let block_rows = self.rows.div_ceil(blocks).next_multiple_of(self.cpu.tile().rows);
+        let (most_rows, tile_rows) =
+            if self.blocks.is_some() { (BLOCKED_ROWS, MAX_ROWS) } else { (BLOCK_ROWS, self.cpu.tile().rows) };
+        let blocks = self.rows.div_ceil(most_rows).max(1);
+        let block_rows = self.rows.div_ceil(blocks).next_multiple_of(tile_rows);
         let wanted = if pool.threads() == 1 { 1 } else { (pool.threads() * TASKS_PER_THREAD).div_ceil(blocks) };
         let per_task = panels.div_ceil(wanted).max(1);
         pool.run(panels.div_ceil(per_task) * blocks, &|task| {
@@ -424,21 +433,24 @@ impl CodedGemm<'_> {
     fn panel_of_numbers(&self, panel: usize, room: &mut [Vec<Line>; 2]) -> CodedPanel {
         let mut coded = self.panel(panel);
         if coded.has_steps() {
-            self.widen_numbers(&mut coded, room);
+            let offsets = coded.levels == CodeLevels::Minima;
+            self.widen_numbers(&mut coded, offsets, room);
         }
         coded
     }
 
-    /// Turns scales and minima into numbers of f32 in scratch.
-    fn widen_numbers(&self, coded: &mut CodedPanel, memory: &mut [Vec<Line>; 2]) {
+    /// Turns scales into numbers of f32 in scratch, and with `offsets` what is added to each weight: it takes the place
+    /// of minima.
+    fn widen_numbers(&self, coded: &mut CodedPanel, offsets: bool, memory: &mut [Vec<Line>; 2]) {
         let count = coded.groups * coded.columns;
         let [scales, minima] = memory;
-        let (scales, minima) = (room(scales, count).cast::<f32>(), room(minima, count).cast::<f32>());
+        let scales = room(scales, count).cast::<f32>();
+        let offsets = offsets.then(|| room(minima, count).cast::<f32>());
         // SAFETY: there is room for each group and column.
-        unsafe { self.cpu.enter_raw(&WidenNumbers { panel: coded, scales, minima }) };
+        unsafe { self.cpu.enter_raw(&WidenNumbers { panel: coded, scales, offsets }) };
         (coded.numbers, coded.scales) = (GroupNumbers::F32, scales.cast_const().cast());
-        if coded.levels == CodeLevels::Minima {
-            coded.zeros = minima.cast_const().cast();
+        if let Some(offsets) = offsets {
+            (coded.levels, coded.zeros) = (CodeLevels::Minima, offsets.cast_const().cast());
         }
     }
 

@@ -129,31 +129,12 @@ impl CodedPanel {
         }
     }
 
-    /// Asks for the scales, and what else there is, of `count` columns of a group, which may be beyond the last.
+    /// Asks for `count` units from `at` on, which may be beyond the last, of a panel that has some.
     #[inline(always)]
-    pub(crate) fn prefetch<V: CodeVector>(&self, group: usize, column: usize, count: usize) {
-        let at = group * self.columns + column;
-        let ask = |from: *const u8, bytes: usize| ask::<V>(from.wrapping_add(at * bytes), count * bytes);
-        let bytes = match self.numbers {
-            GroupNumbers::F16 => size_of::<u16>(),
-            GroupNumbers::F32 => size_of::<f32>(),
-            GroupNumbers::Steps { .. } => size_of::<u8>(),
-        };
-        ask(self.scales, bytes);
-        match self.levels {
-            CodeLevels::Minima => ask(self.zeros, bytes),
-            CodeLevels::Zeros => ask(self.zeros, size_of::<u16>()),
-            CodeLevels::Symmetric | CodeLevels::Table => {}
-        }
-    }
-
-    /// Asks for the units of `count` columns of a group that has some, which may be beyond the last.
-    #[inline(always)]
-    pub(crate) fn prefetch_units<V: CodeVector>(&self, group: usize, column: usize, count: usize) {
-        let at = (group >> self.unit_shift) * self.columns + column;
-        ask::<V>(self.units[0].wrapping_add(at).cast(), count * size_of::<u16>());
+    pub(crate) fn prefetch_units<V: CodeVector, const SECOND: bool>(&self, at: usize, count: usize) {
+        ask::<V, SECOND>(self.units[0].wrapping_add(at).cast(), count * size_of::<u16>());
         if self.levels == CodeLevels::Minima {
-            ask::<V>(self.units[1].wrapping_add(at).cast(), count * size_of::<u16>());
+            ask::<V, SECOND>(self.units[1].wrapping_add(at).cast(), count * size_of::<u16>());
         }
     }
 
@@ -199,12 +180,12 @@ impl CodedPanel {
     }
 }
 
-/// Asks for the cache lines of so many bytes from an address on, which may be any.
+/// Asks for the cache lines of so many bytes from an address on, which may be any; with `SECOND` into the second level.
 #[inline(always)]
-fn ask<V: CodeVector>(from: *const u8, bytes: usize) {
+pub(crate) fn ask<V: CodeVector, const SECOND: bool>(from: *const u8, bytes: usize) {
     const LINE: usize = 64;
     for line in (0..bytes).step_by(LINE) {
-        V::prefetch(from.wrapping_add(line));
+        V::prefetch::<SECOND>(from.wrapping_add(line));
     }
 }
 

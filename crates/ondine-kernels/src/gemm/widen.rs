@@ -3,18 +3,18 @@
 use crate::{
     arch::{dot::WORD, enter::RawKernel, isa::Isa, vector::CodeVector},
     gemm::{
-        decode::{CodeLevels, CodedPanel, unit},
+        decode::{CodedPanel, unit},
         grouped::join,
     },
 };
 
-/// Writes the scales of a panel, and its minima if it has some, as f32.
+/// Writes the scales of a panel as f32, and what is added to its weights, see [`CodedPanel::affine`].
 pub(crate) struct WidenNumbers<'a> {
     pub(crate) panel: &'a CodedPanel,
     /// `[groups, columns]`
     pub(crate) scales: *mut f32,
-    /// As the scales; nothing without minima.
-    pub(crate) minima: *mut f32,
+    /// As the scales, if they are wanted.
+    pub(crate) offsets: Option<*mut f32>,
 }
 
 impl RawKernel for &WidenNumbers<'_> {
@@ -45,9 +45,12 @@ impl WidenNumbers<'_> {
                 // SAFETY: the panel has whole vectors of columns for each group, and so much room did the caller make.
                 unsafe {
                     let units = if STEPS { panel.units(group, column) } else { [V::splat(0.0); 2] };
-                    panel.number::<V, STEPS>(panel.scales, at, units[0]).store(self.scales.add(at));
-                    if panel.levels == CodeLevels::Minima {
-                        panel.number::<V, STEPS>(panel.zeros, at, units[1]).store(self.minima.add(at));
+                    if let Some(offsets) = self.offsets {
+                        let (scale, offset) = panel.affine::<V, false, STEPS>(group, column, units);
+                        scale.store(self.scales.add(at));
+                        offset.store(offsets.add(at));
+                    } else {
+                        panel.number::<V, STEPS>(panel.scales, at, units[0]).store(self.scales.add(at));
                     }
                 }
             }

@@ -7,39 +7,38 @@ use crate::{
     arch::dot::{MAX_ROWS, Tile},
     gemm::{
         blocked::{BlockedCall, BlockedRows},
-        decode::CodedPanel,
+        decode::{CodedPanel, GroupNumbers},
         grouped::CODES,
         widen::WidenCodes,
     },
 };
 
-/// Rows that a panel meets for which what is in few bits is widened beforehand.
-const WIDENING_ROWS: usize = 16;
+/// Rows for which what is in few bits is widened beforehand.
+const WIDENING_ROWS: usize = 32;
 
 impl CodedGemm<'_> {
-    /// A block of rows, tile after tile. Codes are read anew for each: taking them out of their words costs less than
-    /// the room that they would take in the caches.
+    /// A block of rows, tile after tile; its first row is the first of a tile. Codes are read anew for each: taking
+    /// them out of their words costs less than the room that they would take in the caches.
     pub(super) fn blocks(&self, blocks: &BlockedRows<'_>, panel: usize, rows: Range<usize>, scratch: &mut Scratch) {
         let Tile { width, .. } = self.cpu.tile();
         let mut coded = self.panel(panel);
         let totals = room(&mut scratch.sums, MAX_ROWS * width).cast::<f32>();
-        if rows.len() >= WIDENING_ROWS {
-            if blocks.plain || coded.has_steps() {
-                self.widen_numbers(&mut coded, &mut scratch.numbers);
-            }
+        // What is stored as f32 is not narrow enough to wait for.
+        let widened = self.rows >= WIDENING_ROWS || coded.numbers == GroupNumbers::F32;
+        if widened {
+            self.widen_numbers(&mut coded, !blocks.is_plain(), &mut scratch.numbers);
             if coded.bits == 6 {
                 self.widen_codes(&mut coded, scratch);
             }
         }
-        for row in rows.clone().step_by(MAX_ROWS) {
-            let count = MAX_ROWS.min(rows.end - row);
+        for row in rows.step_by(MAX_ROWS) {
+            let (tile, count) = blocks.tile(row);
             let call = BlockedCall {
                 panel: &coded,
-                plain: blocks.plain,
-                run: blocks.run,
-                far: row == rows.start,
-                rows: blocks.rows(row, count),
-                count,
+                widened,
+                plain: blocks.is_plain(),
+                run: blocks.run(),
+                rows: tile,
                 totals,
                 width,
             };
