@@ -57,6 +57,19 @@ impl State {
         Ok(array)
     }
 
+    /// Replaces what the state `name` holds.
+    ///
+    /// # Errors
+    /// If no call has used it, `array` is of another type or shape, or its device is lost.
+    pub fn write(&mut self, name: &str, array: &NDArray) -> Result<()> {
+        let Some(slot) = self.slots.get_mut(name) else { fail!(Missing, "no call has used a state `{name}`") };
+        if (array.dtype(), array.shape()) != (slot.dtype, &slot.shape[..]) {
+            let (dtype, shape) = (array.dtype(), array.shape());
+            fail!(Shape, "the state `{name}` is {} {:?}, not {dtype} {shape:?}", slot.dtype, slot.shape);
+        }
+        slot.memory.write(0, array.bytes())
+    }
+
     /// The workspace for calls with these weights, which is made if there is none, and what a call fills beside it.
     pub(crate) fn parts(&mut self, loaded: &Arc<dyn Loaded>) -> Result<Parts<'_>> {
         let known = self.workspace.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, loaded));

@@ -45,6 +45,12 @@ fn a_state_becomes_a_weight() {
         assert_eq!(before(&mut state), [0.0; 4]);
         assert_eq!(before(&mut state), [1.0, 2.0, 3.0, 4.0], "{precision}");
         assert_eq!(state.read("flat").unwrap().to_f32(), [1.0, 2.0, 3.0, 4.0], "{precision}");
+        let written = NDArray::new(&[2, 2], &[5.0_f32, 6.0, 7.0, 8.0]).unwrap();
+        state.write("whole", &written).unwrap();
+        let error = state.write("whole", &NDArray::new(&[4], &[5.0_f32; 4]).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("`whole`") && error.contains("[4]"), "{error}");
+        assert!(state.write("none", &written).unwrap_err().to_string().contains("`none`"));
+        assert_eq!(before(&mut state), [5.0, 6.0, 7.0, 8.0], "{precision}");
     }
 }
 

@@ -163,6 +163,28 @@ fn models_in_the_folder_of_models_have_names() {
 }
 
 #[test]
+fn own_models_are_timed() {
+    let (model, home) = (folder(), tempfile::tempdir().unwrap());
+    let path = model.path().to_str().unwrap();
+    let words = ["bench", "--model", path, "--repeat", "1", "--streams", "2", "--depth", "50", "--json"];
+    let (output, out, err) = ondine(home.path(), &words, "");
+    assert!(output.status.success(), "{err}");
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&told["prefill"]["tokens"], &told["before"]["tokens"]), (&json!(64), &json!(50)));
+    assert_eq!((&told["quant"], &told["streams"]["count"]), (&json!(null), &json!(2)));
+    // Every weight but the table of embeddings, of which a row is read, and keys and values of four tokens.
+    let file = std::fs::metadata(model.path().join("model.safetensors")).unwrap().len() as f64;
+    let bytes = told["decode"]["bytes"].as_f64().unwrap();
+    assert!((0.5 * file..1.5 * file).contains(&bytes), "{bytes} of {file}");
+    for (words, said) in
+        [(["llama-1b", "--repeat", "1"], "--model"), (["--depth", "60", "--json"], "made for 64 tokens")]
+    {
+        let (output, _, err) = ondine(home.path(), &[&["bench", "--model", path], &words[..]].concat(), "");
+        assert!(!output.status.success() && err.contains(said), "{err}");
+    }
+}
+
+#[test]
 fn texts_are_measured_and_compared() {
     let (model, home) = (folder(), tempfile::tempdir().unwrap());
     let text = home.path().join("t.txt");

@@ -23,6 +23,7 @@ Examples:
   ondine bench picture-sd15 --json
   ondine bench llama-1b --quant Q4_K_M --depth 4096 --kv int8
   ondine bench smollm2 --quant Q4_1 --precision a8 --streams 8
+  ondine bench --model model.gguf --precision a8
   ondine bench afm-3b --quant INT2 --precision a8 --depth 4096
 
 Networks: unet-sd15, unet-sdxl, vae-sd, taesd, clip-l, flux-blocks and z-image-blocks (a few blocks at full width, 512x512),
@@ -37,6 +38,11 @@ pub(in crate::command) struct Bench {
     /// Works, or `all` [default: those that need neither a model on the disk nor gigabytes]
     #[arg(value_name = "WORK")]
     pub(super) works: Vec<String>,
+
+    /// A language model of yours instead of works: a GGUF file, a folder as transformers saves it, or a name from
+    /// `ondine models list`
+    #[arg(short, long, value_name = "MODEL", conflicts_with_all = ["works", "quant"])]
+    pub(super) model: Option<String>,
 
     /// How often to time a work after one time that warms up
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = parse_count)]

@@ -1,4 +1,5 @@
-//! Language models of well-known shapes with random weights: how fast a prompt is read, and how fast an answer comes.
+//! Language models, of well-known shapes with random weights or as files hold them: how fast a prompt is read, and how
+//! fast an answer comes.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -7,7 +8,10 @@ use ondine_graph::{
     block::Block,
     encoding::{BLOCKS, ENCODING, SCALE},
 };
-use ondine_models::transformer::{self, Config, Room};
+use ondine_models::{
+    Language,
+    transformer::{self, Config, Room},
+};
 use ondine_runtime::{
     Asset, Bindings, Bytes, DType, Device, Function, Graph, NDArray, Options, Precision, Prepared, Specialize, State,
     Tensor, Weight, Weights, sample::Random,
@@ -28,11 +32,19 @@ use crate::{
     report::usage,
 };
 
-/// Tokens of the prompt that is read.
+/// Tokens of the prompt that is read, at most.
 const PROMPT: usize = 512;
 
 /// Tokens of an answer that are timed together.
 const ANSWER: usize = 8;
+
+/// A model to be timed.
+pub(super) enum Subject<'a> {
+    /// A shape that is filled with random weights.
+    Shape(&'static str, &'a Text),
+    /// What files hold.
+    File(Language),
+}
 
 /// A model that is ready to be timed.
 struct Ready {
@@ -40,22 +52,22 @@ struct Ready {
     /// Bytes of weights that are read for each token.
     weights: usize,
     /// Bytes of keys and values that are read besides.
-    before: usize,
+    kept: usize,
 }
 
 /// Refuses a model that takes more than `--memory` allows.
-pub(super) fn check_memory(bench: &Bench, name: &'static str, text: &Text, device: &Device) -> anyhow::Result<()> {
-    bench.running.allow(name, || {
-        let (asset, _) = text.asset(name, bench)?;
+pub(super) fn check_memory(bench: &Bench, subject: &Subject<'_>, device: &Device) -> anyhow::Result<()> {
+    bench.running.allow(subject.name(), || {
+        let (asset, _) = subject.asset(bench, subject.context(bench)?)?;
         let options = Options { precision: bench.running.precision.unwrap_or_default(), ..Options::default() };
-        planned_bytes(bench, &asset.prepare(&options, device)?)
+        planned_bytes(bench, subject.prompt(), &asset.prepare(&options, device)?)
     })
 }
 
 /// Bytes of weights, states and workspaces, as planned.
-fn planned_bytes(bench: &Bench, prepared: &Prepared) -> anyhow::Result<u64> {
+fn planned_bytes(bench: &Bench, prompt: usize, prepared: &Prepared) -> anyhow::Result<u64> {
     let mut bytes = prepared.weight_bytes() as u64;
-    for (name, sizes) in [(FUNCTION, sizes(PROMPT)), (TOGETHER, [("texts".into(), bench.streams)].into())] {
+    for (name, sizes) in [(FUNCTION, sizes(prompt)), (TOGETHER, [("texts".into(), bench.streams)].into())] {
         if let Ok(graph) = prepared.graph(name) {
             bytes = bytes.saturating_add(call_bytes(graph, &prepared.plan(name, &sizes)?, &sizes)?);
         }
@@ -74,65 +86,73 @@ fn sizes(tokens: usize) -> Bindings {
 }
 
 /// Times a prompt and an answer; `besides` are the bytes that the process takes besides what is planned.
-pub(super) fn measure(
-    bench: &Bench,
-    name: &'static str,
-    text: &Text,
-    device: &Device,
-    besides: u64,
-) -> anyhow::Result<Report> {
-    let (asset, weights) = text.asset(name, bench)?;
+pub(super) fn measure(bench: &Bench, subject: &Subject<'_>, device: &Device, besides: u64) -> anyhow::Result<Report> {
+    let (asset, weights) = subject.asset(bench, subject.context(bench)?)?;
+    let tokens = subject.prompt();
     let precision = bench.running.precision.unwrap_or_default();
     let prepared = asset.prepare(&Options { precision, ..Options::default() }, device)?;
     drop(asset);
-    let planned = planned_bytes(bench, &prepared)?.saturating_add(besides);
+    let planned = planned_bytes(bench, tokens, &prepared)?.saturating_add(besides);
     let model = prepared.specialize(None)?.load()?;
     // Nothing but what is packed counts from here on.
     drop(prepared);
     let function = model.function(FUNCTION)?;
     let together = (bench.streams > 1).then(|| model.function(TOGETHER)).transpose()?;
     let depth = bench.depth + ANSWER / 2;
-    let before = function.graph().states().iter().map(|slot| {
+    let kept = function.graph().states().iter().map(|slot| {
         let shape = slot.signature.shape.bind(&sizes(1))?;
         let rows = shape.first().copied().unwrap_or_default().min(depth);
         anyhow::Ok(rows * shape.last().copied().unwrap_or_default() * slot.signature.dtype.size())
     });
-    let before = before.sum::<anyhow::Result<usize>>()?;
-    let ready = Ready { function, weights, before };
+    let kept = kept.sum::<anyhow::Result<usize>>()?;
+    let ready = Ready { function, weights, kept };
     forget_peak();
     let mut state = State::default();
     let mut run = |tokens: usize, past: usize| {
-        let ids: Vec<i64> = (0..tokens as i64).map(|at| at * 37 % text.tokens).collect();
+        let ids: Vec<i64> = (0..tokens as i64).map(|at| at * 37 % subject.tokens()).collect();
         let (ids, past) = (NDArray::new(&[tokens], &ids)?, NDArray::scalar(past as i64));
         let start = Instant::now();
         ready.function.run(&[("input_ids", &ids), ("past", &past)], &mut state)?;
         anyhow::Ok(start.elapsed().as_secs_f64())
     };
-    run(PROMPT, 0)?;
-    let prompt = Times::of(bench.repeat, || run(PROMPT, 0))?;
+    run(tokens, 0)?;
+    let prompt = Times::of(bench.repeat, || run(tokens, 0))?;
+    let pieces = (0..bench.depth).step_by(tokens).map(|past| run(tokens.min(bench.depth - past), past));
+    let before = pieces.sum::<anyhow::Result<f64>>()?;
     run(1, bench.depth)?;
-    // What the states hold of a text that was not read are zeros, which are read as anything else.
     let answer = Times::of(bench.repeat, || {
         let steps = (0..ANSWER).map(|at| run(1, bench.depth + at));
         Ok(steps.sum::<anyhow::Result<f64>>()? / ANSWER as f64)
     })?;
-    let together = together.map(|function| side_by_side(bench, &function, text.tokens)).transpose()?;
-    let flops = ready.function.plan(&sizes(PROMPT))?.cost().flops as f64;
+    let together = together.map(|function| side_by_side(bench, &function, subject.tokens())).transpose()?;
+    let flops = operations(bench, subject, device)?;
     Ok(Report {
-        work: name,
-        quant: bench.quant,
+        work: subject.name().to_owned(),
+        quant: match subject {
+            Subject::Shape(..) => Some(bench.quant),
+            Subject::File(_) => None,
+        },
         precision,
         threads: device.processor()?.threads(),
         depth: bench.depth,
         streams: bench.streams,
         together,
         flops,
-        bytes: (ready.weights + ready.before) as f64,
+        bytes: (ready.weights + ready.kept) as f64,
+        tokens,
         prompt,
+        before,
         answer,
         planned,
         peak_rss: peak_rss(),
     })
+}
+
+/// Operations of the prompt's products, in a context of its own length.
+fn operations(bench: &Bench, subject: &Subject<'_>, device: &Device) -> anyhow::Result<f64> {
+    let (asset, _) = subject.asset(bench, subject.prompt())?;
+    let options = Options { precision: bench.running.precision.unwrap_or_default(), ..Options::default() };
+    Ok(asset.prepare(&options, device)?.plan(FUNCTION, &sizes(subject.prompt()))?.cost().flops as f64)
 }
 
 /// Times a token of each of several answers.
@@ -141,36 +161,106 @@ fn side_by_side(bench: &Bench, function: &Function, tokens: i64) -> anyhow::Resu
     let ids: Vec<i64> = (0..streams as i64).map(|at| at * 37 % tokens).collect();
     let ids = NDArray::new(&[streams], &ids)?;
     let mut state = State::default();
-    let mut run = |past: usize| {
+    let run = |past: usize, state: &mut State| {
         let past = NDArray::new(&[streams], &vec![past as i64; streams])?;
         let start = Instant::now();
-        function.run(&[("input_ids", &ids), ("past", &past)], &mut state)?;
+        function.run(&[("input_ids", &ids), ("past", &past)], state)?;
         anyhow::Ok(start.elapsed().as_secs_f64())
     };
-    run(bench.depth)?;
+    run(bench.depth, &mut state)?;
+    // Memory that was never written is not read from memory.
+    for slot in function.graph().states() {
+        let mut held = state.read(&slot.name)?;
+        let number = match slot.signature.dtype.size() {
+            1 => vec![3],
+            2 => half::bf16::from_f32(0.01).to_le_bytes().to_vec(),
+            _ => 0.01_f32.to_le_bytes().to_vec(),
+        };
+        held.bytes_mut().chunks_exact_mut(number.len()).for_each(|to| to.copy_from_slice(&number));
+        state.write(&slot.name, &held)?;
+    }
     Times::of(bench.repeat, || {
-        let steps = (0..ANSWER).map(|at| run(bench.depth + at));
+        let steps = (0..ANSWER).map(|at| run(bench.depth + at, &mut state));
         Ok(steps.sum::<anyhow::Result<f64>>()? / ANSWER as f64)
     })
 }
 
-impl Text {
+impl Subject<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Self::Shape(name, _) => name,
+            Self::File(language) => &language.name,
+        }
+    }
+
+    /// Ids below this are tokens.
+    fn tokens(&self) -> i64 {
+        match self {
+            Self::Shape(_, text) => text.tokens,
+            Self::File(language) => language.vocabulary.len() as i64,
+        }
+    }
+
+    /// Tokens that it was made for.
+    fn longest(&self) -> usize {
+        match self {
+            Self::Shape(..) => usize::MAX,
+            Self::File(language) => language.max_tokens,
+        }
+    }
+
+    /// Tokens of the prompt.
+    fn prompt(&self) -> usize {
+        PROMPT.min(self.longest())
+    }
+
+    /// Tokens of a text, at most.
+    fn context(&self, bench: &Bench) -> anyhow::Result<usize> {
+        let (needed, longest) = (bench.depth.saturating_add(ANSWER), self.longest());
+        if needed > longest {
+            usage!(
+                "--depth {}: {} was made for {longest} tokens, {ANSWER} of them for an answer",
+                bench.depth,
+                self.name()
+            );
+        }
+        Ok(needed.max(self.prompt()).next_multiple_of(256).min(longest))
+    }
+
     /// The model, and the bytes of weights that are read for each token.
-    fn asset(&self, name: &str, bench: &Bench) -> anyhow::Result<(Asset, usize)> {
-        let config = Config::from_json(self.config)?;
-        let context = (bench.depth + ANSWER).max(PROMPT).next_multiple_of(256);
+    fn asset(&self, bench: &Bench, context: usize) -> anyhow::Result<(Asset, usize)> {
         let room = Room { context, call: PROMPT, kv: bench.kept.kv() };
+        let texts = if bench.streams > 1 { bench.streams } else { 0 };
+        let asset = match self {
+            Self::Shape(name, text) => return text.asset(name, bench.quant, room, texts),
+            Self::File(language) => language.asset(room, texts)?,
+        };
+        if texts > 0 && !asset.functions().contains_key(TOGETHER) {
+            usage!("{} writes one answer after the other: it has no --streams", self.name());
+        }
+        // Of a table that is not the head as well, a row is read.
+        let head = asset.function(FUNCTION)?.weights().iter().any(|weight| &*weight.path == "lm_head.weight");
+        let read = |path: &str| !(head && path.starts_with("model.embed_tokens."));
+        let bytes = asset.weights().iter().filter(|(path, _)| read(path)).map(|(_, tensor)| tensor.bytes.len()).sum();
+        Ok((asset, bytes))
+    }
+}
+
+impl Text {
+    /// The model with random weights, and the bytes of those that are read for each token.
+    fn asset(&self, name: &str, quant: Quant, room: Room, texts: usize) -> anyhow::Result<(Asset, usize)> {
+        let config = Config::from_json(self.config)?;
         let mut functions = transformer::functions(&config, room)?;
         functions.retain(|(name, _)| *name == FUNCTION);
-        if bench.streams > 1 {
-            let together = transformer::together(&config, room, bench.streams)?;
+        if texts > 0 {
+            let together = transformer::together(&config, room, texts)?;
             if together.is_empty() {
                 usage!("{name} writes one answer after the other: it has no --streams");
             }
             functions.extend(together.into_iter().filter(|(name, _)| *name == TOGETHER));
         }
         let (_, graph) = functions.first().context("the model has no function that goes on with a text")?;
-        let (weights, bytes) = random(graph, bench.quant, config.layers.len())?;
+        let (weights, bytes) = random(graph, quant, config.layers.len())?;
         Ok((Asset::new(name, functions, weights)?, bytes))
     }
 }
@@ -258,8 +348,9 @@ fn noise(stored: Stored, elements: usize) -> Vec<u8> {
 
 /// How fast a model is.
 pub(super) struct Report {
-    work: &'static str,
-    quant: Quant,
+    work: String,
+    /// Of random weights.
+    quant: Option<Quant>,
     precision: Precision,
     threads: usize,
     depth: usize,
@@ -270,7 +361,11 @@ pub(super) struct Report {
     flops: f64,
     /// Bytes that a token of the answer must read.
     bytes: f64,
+    /// Of the prompt.
+    tokens: usize,
     prompt: Times,
+    /// Seconds that all tokens before the answer took.
+    before: f64,
     answer: Times,
     /// The most bytes that the process takes, as known before it ran.
     planned: u64,
@@ -283,18 +378,23 @@ impl Told for Report {
         let read = self.bytes / self.answer.median;
         json!({
             "work": self.work,
-            "quant": self.quant.to_string(),
+            "quant": self.quant.map(|quant| quant.to_string()),
             "precision": self.precision.to_string(),
             "threads": self.threads,
             "prefill": {
-                "tokens": PROMPT,
+                "tokens": self.tokens,
                 "median_s": self.prompt.median,
                 "fastest_s": self.prompt.fastest,
-                "tokens_per_s": PROMPT as f64 / self.prompt.median,
+                "tokens_per_s": self.tokens as f64 / self.prompt.median,
                 "gop": self.flops / 1e9,
                 "gops": ops / 1e9,
                 "fraction_of_int8_peak": ops / machine.peak(Precision::Int8),
             },
+            "before": (self.depth > 0).then(|| json!({
+                "tokens": self.depth,
+                "seconds": self.before,
+                "tokens_per_s": self.depth as f64 / self.before,
+            })),
             "decode": {
                 "depth": self.depth,
                 "median_s": self.answer.median,
@@ -321,13 +421,24 @@ impl Told for Report {
         let (ops, read) = (self.flops / self.prompt.median, self.bytes / self.answer.median);
         let most = self.peak_rss.map(|bytes| format!("  {} at most", megabytes(bytes))).unwrap_or_default();
         let planned = megabytes(self.planned);
-        output::line(format_args!("{:15} {} {}{most}, {planned} planned", self.work, self.quant, self.precision));
+        let quant = self.quant.map(|quant| format!(" {quant}")).unwrap_or_default();
+        output::line(format_args!("{:15}{quant} {}{most}, {planned} planned", self.work, self.precision));
         output::line(format_args!(
-            "  prefill of {PROMPT} tokens    {:8.1} a second, {:6.0} GOP/s, {:4.1} % of the int8 peak",
-            PROMPT as f64 / self.prompt.median,
+            "  prefill of {:3} tokens    {:8.1} a second, {:6.0} GOP/s, {:4.1} % of the int8 peak",
+            self.tokens,
+            self.tokens as f64 / self.prompt.median,
             ops / 1e9,
             100.0 * ops / machine.peak(Precision::Int8)
         ));
+        if self.depth > 0 {
+            output::line(format_args!(
+                "  reading {:6} tokens       {:8.1} a second, {:.2} times that of {}",
+                self.depth,
+                self.depth as f64 / self.before,
+                self.depth as f64 / self.before * self.prompt.median / self.tokens as f64,
+                self.tokens
+            ));
+        }
         output::line(format_args!(
             "  decode behind {:6} tokens {:8.1} a second, {:6.1} GB/s of {} each, {:4.1} % of memory's",
             self.depth,
