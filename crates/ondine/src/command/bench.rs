@@ -34,7 +34,8 @@ impl Bench {
             return models::remove(&folder());
         }
         let works = self.works()?;
-        let own = self.model.as_deref().map(|name| anyhow::Ok(Subject::File(Language::open(&language(name)?)?)));
+        let own =
+            self.model.as_deref().map(|name| anyhow::Ok(Subject::File(Box::new(Language::open(&language(name)?)?))));
         let own = own.transpose()?;
         // Before the machine is measured, which takes memory of its own.
         let besides = besides();

@@ -43,7 +43,7 @@ pub(super) enum Subject<'a> {
     /// A shape that is filled with random weights.
     Shape(&'static str, &'a Text),
     /// What files hold.
-    File(Language),
+    File(Box<Language>),
 }
 
 /// A model that is ready to be timed.
