@@ -247,6 +247,17 @@ impl Guide {
         Ok(if allowed.num_set() == 1 { allowed.first_bit_set().and_then(|id| u32::try_from(id).ok()) } else { None })
     }
 
+    /// The tokens that may come next, in rising order, if they are at most half of all: then it pays to compute their
+    /// logits alone.
+    ///
+    /// # Errors
+    /// As [`Guide::mask`].
+    pub fn few(&mut self) -> Result<Option<Vec<u32>>> {
+        let allowed = self.look()?;
+        let few = allowed.num_set() <= allowed.len() / 2;
+        Ok(few.then(|| allowed.iter().collect()))
+    }
+
     /// Takes a token of the answer.
     ///
     /// # Errors
