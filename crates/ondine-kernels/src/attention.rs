@@ -14,6 +14,8 @@ mod ring;
 pub(crate) mod shape;
 mod softmax;
 mod strip;
+#[cfg(test)]
+mod suite;
 mod tile;
 
 use std::{cell::RefCell, ops::Range};

@@ -68,6 +68,7 @@ pub fn conv2d(cpu: &Cpu, problem: &ConvProblem<'_>, mut out: Output<'_>) {
         scales: inputs[0].scales(rows),
         epilogue: &epilogue,
         residual: epilogue.residual.map(|residual| residual.source()),
+        columns: None,
         out: out.target(),
         out_stride,
     };

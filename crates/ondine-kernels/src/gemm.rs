@@ -17,7 +17,7 @@ use crate::{
     cpu::Cpu,
     gemm::{
         drive::Gemm,
-        operand::{Epilogue, Input, Output, check_rows},
+        operand::{Epilogue, Input, Output, check_columns, check_rows},
         rows::Dense,
         weights::PackedWeights,
     },
@@ -46,7 +46,22 @@ pub struct GemmProblem<'a> {
 /// # Panics
 /// If the input's type is not that of the weights, if the weights have several taps, inputs or groups, or if a slice
 /// is too short for its rows and stride.
-pub fn gemm(cpu: &Cpu, problem: &GemmProblem<'_>, mut out: Output<'_>) {
+pub fn gemm(cpu: &Cpu, problem: &GemmProblem<'_>, out: Output<'_>) {
+    product(cpu, problem, None, out);
+}
+
+/// Computes those columns of a linear layer that are named, in rising order: what they are among all, to the bit. What
+/// the result has at other columns may be left as it was, or be overwritten.
+///
+/// # Panics
+/// As [`gemm`], if the weights are gated, or if a column is none or not behind the one before.
+pub fn gemm_columns(cpu: &Cpu, problem: &GemmProblem<'_>, columns: &[usize], out: Output<'_>) {
+    let shape = problem.weights.shape();
+    check_columns(columns, shape.outputs, shape.glu);
+    product(cpu, problem, Some(columns), out);
+}
+
+fn product(cpu: &Cpu, problem: &GemmProblem<'_>, columns: Option<&[usize]>, mut out: Output<'_>) {
     let &GemmProblem { rows, input, input_stride, weights, epilogue, out_stride } = problem;
     let shape = weights.shape();
     assert_eq!(input.weight_type(), shape.dtype, "type of the input");
@@ -70,9 +85,13 @@ pub fn gemm(cpu: &Cpu, problem: &GemmProblem<'_>, mut out: Output<'_>) {
         scales: input.scales(rows),
         epilogue: &epilogue,
         residual: epilogue.residual.map(|residual| residual.source()),
+        columns,
         out: out.target(),
         out_stride,
     };
     // SAFETY: input, residual and output have been checked to hold the rows.
     unsafe { gemm.run() };
 }
+
+#[cfg(test)]
+pub(crate) mod suite;

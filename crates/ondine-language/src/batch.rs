@@ -129,13 +129,14 @@ impl Batch {
         &mut self,
         place: usize,
         (index, prompt): (usize, &[u32]),
-        writer: Writer<'a>,
+        mut writer: Writer<'a>,
         wish: &Wish,
         on: &mut dyn FnMut(Event<'_>),
     ) -> Result<Begun<'a>> {
         let (begun, step) = (Instant::now(), self.session.model().call());
-        let (same, read) =
-            self.session.read_prompt(prompt, step, wish, &mut |count| on(Event::Read(count, prompt.len())));
+        let few = writer.few()?;
+        let mut done = |count| on(Event::Read(count, prompt.len()));
+        let (same, read) = self.session.read_prompt(prompt, step, few.as_deref(), wish, &mut done);
         let read = read.and_then(|logits| self.session.network.seat(place, prompt.len(), wish).map(|()| logits));
         let prompt_time = begun.elapsed();
         let taken =
@@ -164,8 +165,9 @@ impl Batch {
             text.as_ref().map_or((0, 0), |text| (text.unread.front().copied().unwrap_or_default(), text.past))
         };
         let (ids, past): (Vec<u32>, Vec<usize>) = places.iter().map(next).unzip();
-        let logits = match self.session.network.batch(&ids, &past, wish) {
-            Ok(logits) => logits.to_f32(),
+        let few = few(places, self.session.model().vocabulary().len())?;
+        let logits = match self.session.network.batch(&ids, &past, few.as_deref(), wish) {
+            Ok(logits) => logits,
             Err(error) if error.kind() == ErrorKind::Cancelled => {
                 for text in places.iter_mut().filter_map(Option::take) {
                     let index = text.index;
@@ -193,6 +195,22 @@ impl Batch {
     }
 }
 
+/// The tokens that can come next in any of the texts, in rising order, if they are at most half of `all` tokens.
+fn few(places: &mut [Option<Text<'_>>], all: usize) -> Result<Option<Vec<u32>>> {
+    let mut ids = Vec::new();
+    // Behind what is not the last that is certain, logits are not asked for.
+    for text in places.iter_mut().flatten().filter(|text| text.unread.len() == 1) {
+        let Some(few) = text.writer.few()? else { return Ok(None) };
+        ids.extend(few);
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.is_empty() {
+        ids.push(0);
+    }
+    Ok((ids.len() <= all / 2).then_some(ids))
+}
+
 /// What has come of a prompt.
 enum Begun<'a> {
     Text(Box<Text<'a>>),
@@ -213,7 +231,7 @@ mod tests {
     use ondine_runtime::{Device, Precision};
 
     use super::*;
-    use crate::model::Settings;
+    use crate::model::{Settings, tests::with_one_word};
 
     /// Whatever stands beside it, a text has the logits that it has alone, to the bit.
     #[test]
@@ -224,12 +242,7 @@ mod tests {
         let kept = [("llama", Bf16), ("gemma3", Int8), ("qwen3", Int8), ("phi3", Int8), ("afm", AsComputed)];
         for (name, kv) in kinds.into_iter().chain(kept) {
             let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ondine-models/tests/data/language").join(name);
-            let folder = tempfile::tempdir().unwrap();
-            for file in ["config.json", "model.safetensors"] {
-                std::fs::copy(data.join(file), folder.path().join(file)).unwrap();
-            }
-            let tokenizer = r#"{"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}"#;
-            std::fs::write(folder.path().join("tokenizer.json"), tokenizer).unwrap();
+            let folder = with_one_word(&data);
             for precision in [Precision::F32, Precision::BF16, Precision::Int8, Precision::A8] {
                 let settings = Settings { context: Some(40), precision, texts: 16, kv, call: None };
                 let model = Model::open(folder.path(), settings, &Device::cpu(None).unwrap(), None).unwrap();
@@ -240,13 +253,13 @@ mod tests {
                     .collect();
                 let mut alone = Vec::new();
                 for (place, prompt) in prompts.iter().enumerate() {
-                    session.read_prompt(prompt, 512, &wish, &mut |_| {}).1.unwrap();
+                    session.read_prompt(prompt, 512, None, &wish, &mut |_| {}).1.unwrap();
                     session.network.seat(place, prompt.len(), &wish).unwrap();
-                    alone.push(session.network.extend(&[7], prompt.len(), &wish, &mut |_| {}).unwrap());
+                    alone.push(session.network.extend(&[7], prompt.len(), None, &wish, &mut |_| {}).unwrap());
                 }
                 let past: Vec<usize> = prompts.iter().map(Vec::len).collect();
                 for texts in [16, 1, 9] {
-                    let logits = session.network.batch(&vec![7; texts], &past[..texts], &wish).unwrap().to_f32();
+                    let logits = session.network.batch(&vec![7; texts], &past[..texts], None, &wish).unwrap();
                     for (text, wanted) in alone[..texts].iter().enumerate() {
                         let found = &logits[text * wanted.len()..][..wanted.len()];
                         let same = found.iter().zip(wanted).all(|(a, b)| a.to_bits() == b.to_bits());

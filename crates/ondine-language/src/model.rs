@@ -9,7 +9,11 @@ use ondine_graph::{Result, fail};
 use ondine_models::{KvCache, Language, Rings, Room, Vocabulary};
 use ondine_runtime::{Bindings, Cache, Device, Model as Loaded, Options, Precision, Prepared, Specialize};
 
-use crate::{guide::Guides, network::PIECE, template::Template};
+use crate::{
+    guide::Guides,
+    network::{PIECE, width},
+    template::Template,
+};
 
 /// The most tokens of a text if nobody says how many, as far as the model was made for them.
 const TYPICAL_CONTEXT: usize = 4096;
@@ -71,9 +75,11 @@ impl Plan {
     /// # Errors
     /// If sizes are beyond what can be counted.
     pub fn bytes(&self) -> Result<u64> {
-        let sizes: Bindings = [("tokens".into(), self.room.call.min(self.room.context))].into();
-        let plan = self.prepared.plan("next", &sizes)?;
-        let mut bytes = (self.prepared.weight_bytes() as u64).saturating_add(plan.arena_bytes() as u64);
+        let tokens = ("tokens".into(), self.room.call.min(self.room.context));
+        let sizes: Bindings = [tokens, ("chosen".into(), width(self.prepared.graph("next")?))].into();
+        let arenas = ["next", "chosen"].map(|name| Ok(self.prepared.plan(name, &sizes)?.arena_bytes() as u64));
+        let [next, chosen]: [Result<u64>; 2] = arenas;
+        let mut bytes = (self.prepared.weight_bytes() as u64).saturating_add(next?.max(chosen?));
         // States of one text, and of several.
         for function in ["next", "batch"].into_iter().filter_map(|name| self.prepared.graph(name).ok()) {
             for slot in function.states() {
@@ -204,5 +210,21 @@ impl Model {
 
     pub(crate) fn rings(&self) -> &Rings {
         &self.parts.rings
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::path::Path;
+
+    /// A folder of weights with a vocabulary of one word.
+    pub(crate) fn with_one_word(data: &Path) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["config.json", "model.safetensors"] {
+            std::fs::copy(data.join(file), folder.path().join(file)).unwrap();
+        }
+        let tokenizer = r#"{"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}"#;
+        std::fs::write(folder.path().join("tokenizer.json"), tokenizer).unwrap();
+        folder
     }
 }

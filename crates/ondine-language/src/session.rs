@@ -185,7 +185,9 @@ impl Session {
         let mut writer = Writer::new(&model, prompt, options)?;
         let begun = Instant::now();
         let wish = self.cancel.listen();
-        let (same, read) = self.read_prompt(prompt, 1, &wish, &mut |count| on(Event::Read(count, prompt.len())));
+        let chosen = writer.few()?;
+        let mut done = |count| on(Event::Read(count, prompt.len()));
+        let (same, read) = self.read_prompt(prompt, 1, chosen.as_deref(), &wish, &mut done);
         let prompt_time = begun.elapsed();
         let reason = match read {
             Err(error) if error.kind() == ErrorKind::Cancelled => Reason::Cancelled,
@@ -198,11 +200,12 @@ impl Session {
     }
 
     /// Reads what is not remembered of a prompt: how many tokens were, and the logits of what comes next. What is
-    /// remembered counts in steps of so many tokens.
+    /// remembered counts in steps of so many tokens. `chosen` are the tokens that can come next, if they are known.
     pub(crate) fn read_prompt(
         &mut self,
         prompt: &[u32],
         step: usize,
+        chosen: Option<&[u32]>,
         wish: &Wish,
         done: &mut dyn FnMut(usize),
     ) -> (usize, Result<Vec<f32>>) {
@@ -211,7 +214,7 @@ impl Session {
         let same = self.read.iter().zip(prompt).take_while(|(a, b)| a == b).count().min(most);
         let same = self.keep(same - same % step);
         let rest = prompt.get(same..).unwrap_or_default();
-        (same, self.extend(rest, wish, done))
+        (same, self.extend(rest, chosen, wish, done))
     }
 
     /// Token by token, until the answer is over.
@@ -252,7 +255,8 @@ impl Session {
                 step.push(id);
             }
             drafted = self.draft(&step, writer)?;
-            rows = match self.read_on(&step, &drafted, wish) {
+            let chosen = if drafted.is_empty() { writer.few()? } else { None };
+            rows = match self.read_on(&step, &drafted, chosen.as_deref(), wish) {
                 Ok(rows) => rows,
                 Err(error) if error.kind() == ErrorKind::Cancelled => return Ok(Reason::Cancelled),
                 Err(error) => return Err(error),
@@ -287,9 +291,9 @@ impl Session {
     }
 
     /// Reads tokens that are certain, and guesses behind them: the logits after the last certain one and each guess.
-    fn read_on(&mut self, step: &[u32], drafted: &[u32], wish: &Wish) -> Result<Vec<Vec<f32>>> {
+    fn read_on(&mut self, step: &[u32], drafted: &[u32], chosen: Option<&[u32]>, wish: &Wish) -> Result<Vec<Vec<f32>>> {
         if drafted.is_empty() {
-            return Ok(vec![self.extend(step, wish, &mut |_| {})?]);
+            return Ok(vec![self.extend(step, chosen, wish, &mut |_| {})?]);
         }
         let ids = [step, drafted].concat();
         let logits = self.network.logits(&ids, self.read.len(), wish)?;
@@ -299,11 +303,17 @@ impl Session {
     }
 
     /// Reads tokens after those that are remembered.
-    fn extend(&mut self, ids: &[u32], wish: &Wish, done: &mut dyn FnMut(usize)) -> Result<Vec<f32>> {
+    fn extend(
+        &mut self,
+        ids: &[u32],
+        chosen: Option<&[u32]>,
+        wish: &Wish,
+        done: &mut dyn FnMut(usize),
+    ) -> Result<Vec<f32>> {
         let past = self.read.len();
         let read = &mut self.read;
         // What a call that failed has written lies behind what is remembered, and is overwritten by the next one.
-        self.network.extend(ids, past, wish, &mut |count| {
+        self.network.extend(ids, past, chosen, wish, &mut |count| {
             read.extend(ids.get(read.len() - past..count - past).unwrap_or_default());
             done(count);
         })
@@ -330,7 +340,7 @@ impl Session {
         let same = self.keep(self.read.iter().zip(before).take_while(|(a, b)| a == b).count());
         let wish = self.cancel.listen();
         if let Some(rest) = before.get(same..).filter(|rest| !rest.is_empty()) {
-            self.extend(rest, &wish, &mut |_| {})?;
+            self.extend(rest, None, &wish, &mut |_| {})?;
         }
         let logits = self.network.logits(ids, before.len(), &wish)?;
         self.read.extend(ids);
@@ -447,6 +457,11 @@ impl<'a> Writer<'a> {
             guide.mask(logits)?;
         }
         self.sampler.choose(logits)
+    }
+
+    /// The tokens that the form leaves, in rising order, if they are few.
+    pub(crate) fn few(&mut self) -> Result<Option<Vec<u32>>> {
+        self.guide.as_mut().map_or(Ok(None), Guide::few)
     }
 
     /// The next token, if the form leaves no choice.

@@ -6,11 +6,11 @@ use std::{
 };
 
 use ondine_language::{
-    Chat, Event, Model, Session,
+    Batch, Chat, Event, Model, Session,
     draft_model::DraftModel,
     guide::Grammar,
     model::{Plan, Settings},
-    sample::Sampling,
+    sample::{Sampler, Sampling},
     session::{Options, Reason},
 };
 use ondine_models::{KvCache, vocabulary::Controls};
@@ -290,6 +290,46 @@ fn answers_of_a_schema_are_whole_or_say_that_they_are_not() {
     let refused = Options { grammar: Some(Arc::new(Grammar::schema("{\"not\": {}}").unwrap())), ..Options::default() };
     let told = Session::new(&model).unwrap().answer(&[20], &refused, &mut |_| {}).unwrap_err().to_string();
     assert!(told.contains("\"not\""), "{told}");
+}
+
+/// What is chosen under a form if every step computes all logits of the whole text.
+fn of_all_logits(model: &Model, prompt: &[u32], grammar: &Grammar, sampling: &Sampling) -> Vec<u32> {
+    let mut guide = model.guides().unwrap().start(grammar).unwrap();
+    let mut sampler = Sampler::new(sampling, prompt).unwrap();
+    let mut ids = prompt.to_vec();
+    while !guide.is_over() {
+        let all = Session::new(model).unwrap().logits(&ids).unwrap();
+        let mut logits = all.to_f32().split_off((ids.len() - 1) * all.shape()[1]);
+        guide.mask(&mut logits).unwrap();
+        let id = sampler.choose(&mut logits).unwrap();
+        guide.push(id).unwrap();
+        ids.push(id);
+    }
+    ids.split_off(prompt.len())
+}
+
+#[test]
+fn of_few_tokens_that_a_form_leaves_the_same_one_is_chosen_as_of_all() {
+    let folder = folder_of(&|id| JSON_TOKENS[id as usize].to_owned(), &[41]);
+    let settings = Settings { context: Some(64), texts: 3, ..Settings::default() };
+    let model = Model::open(folder.path(), settings, &Device::cpu(None).unwrap(), None).unwrap();
+    // Some leave a single token, some few, some most; one begins with what must be.
+    let forms = ["[a-c]{2,3}(tree|grass)[0-4]{3}[uz]", "(null)+[a-f]{1,4}", "[a-z0-9]{4}[-{}]{3}"];
+    let prompts = [vec![20, 21, 22], vec![3, 4, 5, 6], vec![9, 30, 1], vec![7], vec![40, 2]];
+    for (form, temperature) in forms.into_iter().flat_map(|form| [(form, 0.0), (form, 0.9)]) {
+        let grammar = Grammar::Regex(form.into());
+        let sampling = Sampling { temperature, seed: 5, presence_penalty: 0.2, ..Sampling::default() };
+        let wanted: Vec<_> = prompts.iter().map(|prompt| of_all_logits(&model, prompt, &grammar, &sampling)).collect();
+        let options = Options { sampling, grammar: Some(Arc::new(grammar)), ..Options::default() };
+        let mut session = Session::new(&model).unwrap();
+        for (prompt, wanted) in prompts.iter().zip(&wanted) {
+            let found = session.answer(prompt, &options, &mut |_| {}).unwrap();
+            assert_eq!(found.tokens, *wanted, "{prompt:?} {form} {temperature}");
+        }
+        let found = Batch::new(&model).unwrap().answer(&prompts, &options, &mut |_, _| {}).unwrap();
+        let found: Vec<_> = found.into_iter().map(|answer| answer.tokens).collect();
+        assert_eq!(found, wanted, "{form} {temperature}");
+    }
 }
 
 #[test]

@@ -31,8 +31,8 @@ pub struct Language {
     adapters: Vec<(Adapter, f32)>,
 }
 
-/// The functions that go on with a text: `next`, `extend` and `logits` of [`transformer`].
-const FUNCTIONS: [&str; 3] = ["next", "extend", "logits"];
+/// The functions that go on with a text: `next`, `chosen`, `extend` and `logits` of [`transformer`].
+const FUNCTIONS: [&str; 4] = ["next", "chosen", "extend", "logits"];
 
 impl Language {
     /// Opens a GGUF file, or a folder as transformers saves it.

@@ -72,6 +72,9 @@ pub struct Options {
     pub room: Room,
     /// What the function yields.
     pub output: Output,
+    /// True if logits are those of the tokens of the vocabulary that one more input `chosen` names, I64 `[chosen]`, in
+    /// its order: `logits` `[chosen]` or `[tokens, chosen]`. What the head has for others is not computed.
+    pub chosen: bool,
 }
 
 /// Builds a function of the model.
@@ -84,15 +87,8 @@ pub fn build(config: &Config, options: Options) -> Result<Graph> {
     let room = options.room;
     room.check(config)?;
     let mut graph = Graph::new();
-    let ring = room.all_rows(config).any(|(_, rows)| rows.are_ring());
-    let (symbol, most) = match options.output {
-        Output::Batch(texts) => ("texts", texts),
-        _ => ("tokens", if ring { room.call } else { room.context }),
-    };
-    graph.expect(symbol, 1);
-    graph.limit(symbol, 1, most);
+    let tokens = sizes(&mut graph, config, options);
     let root = &mut Module::root(&mut graph);
-    let tokens = Dim::symbol(symbol);
     let ids = root.input("input_ids", DType::I64, [tokens.clone()]);
     let mut sequence = if let Output::Batch(texts) = options.output {
         batch::check(config, texts)?;
@@ -144,18 +140,41 @@ pub fn build(config: &Config, options: Options) -> Result<Graph> {
         root.output("last_hidden_state", x);
         return Ok(graph);
     }
-    let mut logits = head(root, x, config)?;
+    let count = if options.chosen { Dim::symbol(CHOSEN) } else { config.vocab_size.into() };
+    let chosen = options.chosen.then(|| root.input(CHOSEN, DType::I64, [count.clone()]));
+    let mut logits = head(root, x, config, chosen)?;
     if options.output == Output::Next {
-        logits = root.reshape(logits, [config.vocab_size])?;
+        logits = root.reshape(logits, [count])?;
     }
     root.output("logits", logits);
     Ok(graph)
 }
 
-/// Logits `[tokens, vocab_size]`.
-fn head(root: &mut Module<'_>, x: Value, config: &Config) -> Result<Value> {
+/// Input and size of the tokens whose logits are asked for.
+const CHOSEN: &str = "chosen";
+
+/// Says how large the sizes can be that a caller decides, and yields how many tokens come in.
+fn sizes(graph: &mut Graph, config: &Config, Options { room, output, chosen }: Options) -> Dim {
+    let ring = room.all_rows(config).any(|(_, rows)| rows.are_ring());
+    let (symbol, most) = match output {
+        Output::Batch(texts) => ("texts", texts),
+        _ => ("tokens", if ring { room.call } else { room.context }),
+    };
+    let chosen = chosen.then_some((CHOSEN, config.vocab_size));
+    for (symbol, most) in [(symbol, most)].into_iter().chain(chosen) {
+        graph.expect(symbol, 1);
+        graph.limit(symbol, 1, most);
+    }
+    Dim::symbol(symbol)
+}
+
+/// Logits `[tokens, vocab_size]`, or of the `chosen` tokens of the vocabulary alone.
+fn head(root: &mut Module<'_>, x: Value, config: &Config, chosen: Option<Value>) -> Result<Value> {
     let place = if config.tied { "model.embed_tokens" } else { "lm_head" };
     let mut logits = linear(&mut root.at(place), x, config.vocab_size, false)?;
+    if let Some(chosen) = chosen {
+        logits = root.push(Op::Take { axis: 1 }, &[logits, chosen])?;
+    }
     logits = scaled(root, logits, config.scales.logits)?;
     let Some(cap) = config.soft_caps.logits else { return Ok(logits) };
     let logits = root.affine(logits, 1.0 / cap, 0.0)?;
@@ -180,19 +199,26 @@ fn typical(config: &Config) -> Room {
     Room::whole(config.max_positions.min(TYPICAL_CONTEXT), KvCache::default())
 }
 
-/// The functions of a model: `next`, `extend`, `logits` and `states`, by [`Output`].
+/// The functions of a model: `next`, `extend`, `logits` and `states`, by [`Output`], and `chosen`: as `next`, of chosen
+/// tokens ([`Options::chosen`]).
 ///
 /// # Errors
 /// As [`build`].
 pub fn functions(config: &Config, room: Room) -> Result<Functions> {
-    [("next", Output::Next), ("extend", Output::Extend), ("logits", Output::All), ("states", Output::States)]
-        .into_iter()
-        .map(|(name, output)| Ok((name, build(config, Options { room, output })?)))
-        .collect()
+    [
+        ("next", Output::Next, false),
+        ("chosen", Output::Next, true),
+        ("extend", Output::Extend, false),
+        ("logits", Output::All, false),
+        ("states", Output::States, false),
+    ]
+    .into_iter()
+    .map(|(name, output, chosen)| Ok((name, build(config, Options { room, output, chosen })?)))
+    .collect()
 }
 
-/// The functions that go on with up to `texts` texts together: `batch` and `seat`; none for a model that
-/// reads them one by one.
+/// The functions that go on with up to `texts` texts together: `batch`, `batch_chosen` ([`Options::chosen`]) and
+/// `seat`; none for a model that reads them one by one.
 ///
 /// # Errors
 /// As [`build`], and if `texts` is 0 or too many.
@@ -201,8 +227,8 @@ pub fn together(config: &Config, room: Room, texts: usize) -> Result<Functions> 
         return Ok(Vec::new());
     }
     let output = Output::Batch(texts);
-    let batch = build(config, Options { room, output })?;
-    Ok(vec![("batch", batch), ("seat", batch::seat(config, room, texts)?)])
+    let [batch, chosen] = [false, true].map(|chosen| build(config, Options { room, output, chosen }));
+    Ok(vec![("batch", batch?), ("batch_chosen", chosen?), ("seat", batch::seat(config, room, texts)?)])
 }
 
 /// A GGUF file of a language model, ready to be specialized.
@@ -252,7 +278,7 @@ fn without_head(json: &str, sizes: GraphSizes) -> Result<Functions> {
         return from_json(json, sizes);
     }
     let config = Config::from_json(json)?;
-    let options = Options { room: typical(&config), output: Output::States };
+    let options = Options { room: typical(&config), output: Output::States, chosen: false };
     Ok(vec![("states", build(&config, options)?)])
 }
 

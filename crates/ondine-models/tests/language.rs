@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ondine_graph::{ErrorKind, NDArray, Result, Weights};
 use ondine_models::{KvCache, Network, Source, transformer, transformer::Room};
-use ondine_runtime::{Device, Function, Model, Options, Specialize, State};
+use ondine_runtime::{Device, Function, Model, Options, Precision, Specialize, State};
 
 /// The largest error allowed, relative to the largest number of the golden tensor.
 const TOLERANCE: f64 = 1e-5;
@@ -144,6 +144,34 @@ fn what_a_model_was_trained_to_keep_is_not_kept_in_another_type() -> Result<()> 
     };
     assert_eq!(states(KvCache::Int8)?, states(KvCache::AsComputed)?);
     assert!("int4".parse::<KvCache>().is_err_and(|error| error.to_string().contains("bf16 or int8")));
+    Ok(())
+}
+
+#[test]
+fn chosen_tokens_have_the_logits_that_they_have_among_all() -> Result<()> {
+    for folder in folders() {
+        let network = Network::open(&Source::folder(&folder)?, "", None)?;
+        let config = transformer::Config::from_json(&network.config)?;
+        let functions = transformer::functions(&config, Room::whole(32, KvCache::default()))?;
+        let asset = network.asset(Default::default())?.with_functions(functions)?;
+        for precision in [Precision::F32, Precision::BF16, Precision::Int8, Precision::A8] {
+            let options = Options { precision, ..Options::default() };
+            let model = asset.clone().specialize(&options, &Device::cpu(None)?, None)?.load()?;
+            let last = config.vocab_size as i64 - 1;
+            let all = call(&model.function("next")?, &[3, 1, 4, 1, 5], 0, &mut State::default(), "logits")?.to_f32();
+            // One, some in any order and twice, the first and the last, all.
+            let every: Vec<i64> = (0..=last).collect();
+            for names in [&[last / 2][..], &[7, 3, 3, last, 20], &[0, last], &every] {
+                let [ids, past] = [NDArray::new(&[5], &[3_i64, 1, 4, 1, 5])?, NDArray::scalar(0_i64)];
+                let chosen = NDArray::new(&[names.len()], names)?;
+                let inputs = [("input_ids", &ids), ("past", &past), ("chosen", &chosen)];
+                let some = model.function("chosen")?.run(&inputs, &mut State::default())?.take("logits")?.to_f32();
+                let wanted: Vec<u32> = names.iter().map(|&name| all[name as usize].to_bits()).collect();
+                let found: Vec<u32> = some.iter().map(|logit| logit.to_bits()).collect();
+                assert_eq!(found, wanted, "{} {precision}: {names:?}", folder.display());
+            }
+        }
+    }
     Ok(())
 }
 

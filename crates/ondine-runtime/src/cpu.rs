@@ -4,6 +4,7 @@ mod algorithm;
 mod attention;
 mod cached;
 mod check;
+mod chosen;
 mod codes;
 mod coding;
 mod computed;

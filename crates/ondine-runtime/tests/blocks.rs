@@ -6,7 +6,8 @@ use ondine_graph::{
     encoding::{BLOCKS, ENCODING},
 };
 use ondine_runtime::{
-    Asset, DType, Device, Epilogue, Graph, NDArray, Op, Options, Precision, Specialize, State, Tensor, Weights,
+    Asset, DType, Device, Epilogue, Graph, NDArray, Op, Options, Precision, Processor, Specialize, Specialized, State,
+    Tensor, Tier, Weights,
 };
 
 /// Numbers that look random, the same for the same seed.
@@ -168,6 +169,78 @@ fn a_table_of_blocks_is_read_to_the_bit_and_lies_in_memory_once() {
                 assert!(got.iter().zip(wanted).all(|(&x, &y)| same(x, y)), "{block} {precision:?}");
             }
             assert_eq!(got, again, "{block}");
+        }
+    }
+}
+
+/// Weights of numbers, or of blocks.
+fn head(block: Option<Block>, [outputs, channels]: [usize; 2], random: &mut Random) -> Weights {
+    if let Some(block) = block {
+        return weights(block, [outputs, channels], &blocks(block, outputs, channels, random));
+    }
+    let numbers: Vec<u8> = (0..outputs * channels).flat_map(|_| random.number().to_le_bytes()).collect();
+    let mut weights = Weights::default();
+    let shape = vec![outputs, channels];
+    weights.insert("w", Tensor { dtype: DType::F32, shape, bytes: numbers.as_slice().into(), file: "numbers".into() });
+    weights
+}
+
+/// A head whose input has been normed: all columns, or those that the input `names` names.
+fn head_of(rows: usize, [outputs, channels]: [usize; 2], names: Option<usize>) -> Graph {
+    let mut graph = Graph::new();
+    let x = graph.input("x", DType::F32, [rows, channels]);
+    let scale = graph.constant(NDArray::new(&[channels], &vec![1.0_f32; channels]).unwrap());
+    let x = graph.push(Op::RmsNorm { eps: 1e-5 }, &[x, scale]).unwrap();
+    let weight = graph.weight("w", &[outputs, channels]).unwrap();
+    let mut y = graph.push(Op::Linear(Epilogue::default()), &[x, weight]).unwrap();
+    if let Some(count) = names {
+        let names = graph.input("names", DType::I64, [count]);
+        y = graph.push(Op::Take { axis: 1 }, &[y, names]).unwrap();
+    }
+    graph.output("y", y);
+    graph
+}
+
+#[test]
+fn columns_that_are_named_are_computed_alone_and_are_what_they_are_among_all() {
+    let mut random = Random(9);
+    let shape @ [outputs, channels] = [300, 256];
+    let names = [299_i64, 3, 3, 130, 0, -2];
+    let processor = Processor::new(None).unwrap();
+    let tiers = Tier::ALL.into_iter().filter_map(|tier| processor.with_tier(tier.name()).ok());
+    let devices: Vec<_> = tiers.map(Device::from).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let kinds = Block::ALL.into_iter().map(Some).chain([None]);
+    for (block, rows) in kinds.flat_map(|kind| [(kind, 1), (kind, 5)]) {
+        let functions = [("all", head_of(rows, shape, None)), ("chosen", head_of(rows, shape, Some(names.len())))];
+        let asset = Asset::new("head", functions, head(block, shape, &mut random)).unwrap();
+        let x: Vec<f32> = (0..rows * channels).map(|_| random.number()).collect();
+        let (x, named) = (NDArray::new(&[rows, channels], &x).unwrap(), NDArray::new(&[names.len()], &names).unwrap());
+        for device in &devices {
+            for precision in [Precision::F32, Precision::BF16, Precision::Int8, Precision::A8] {
+                let case = format!("{block:?} {precision} {rows} rows {device:?}");
+                let options = Options { precision, ..Options::default() };
+                // By way of a file, whose nodes are believed only if a pass could have left them.
+                let file = folder.path().join("head.ondine");
+                asset.specialize(&options, device, None).unwrap().save(&file).unwrap();
+                let model = Specialized::open(&file, device).unwrap().load().unwrap();
+                let chosen = model.function("chosen").unwrap();
+                let ops: Vec<_> = chosen.graph().nodes().iter().map(|node| node.op.name().to_owned()).collect();
+                assert!(ops.iter().any(|name| name == "linear_chosen") && !ops.contains(&"take".into()), "{ops:?}");
+                let call = |name: &str, inputs: &[(&str, &NDArray)]| {
+                    let function = model.function(name).unwrap();
+                    function.run(inputs, &mut State::default()).unwrap().take("y").unwrap().to_f32()
+                };
+                let (all, some) = (call("all", &[("x", &x)]), call("chosen", &[("x", &x), ("names", &named)]));
+                for (all, some) in all.chunks_exact(outputs).zip(some.chunks_exact(names.len())) {
+                    let place = |name: i64| name.rem_euclid(outputs as i64) as usize;
+                    let wanted = names.map(|name| all[place(name)].to_bits());
+                    assert_eq!(some.iter().map(|x| x.to_bits()).collect::<Vec<_>>(), wanted, "{case}");
+                }
+                let beyond = NDArray::new(&[6], &[0_i64, 1, 300, 3, 4, 5]).unwrap();
+                let refused = chosen.run(&[("x", &x), ("names", &beyond)], &mut State::default()).unwrap_err();
+                assert!(refused.to_string().contains("300"), "{refused}");
+            }
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::{
         epilogue::{EpilogueCall, Target},
         grouped::{CODES, CodeRows, sum_of_codes},
         micro::MicroCall,
-        operand::{Epilogue, Input, Output, check_rows},
+        operand::{Epilogue, Input, Output, check_columns, check_rows},
         rows::Line,
         weights::{Layout, PACKED_ALIGN, WeightShape},
         widen::WidenNumbers,
@@ -259,8 +259,22 @@ pub struct CodedProblem<'a> {
 /// If the input is of codes that the shape does not multiply or of rows with their scales, if a slice is too short for
 /// its rows and stride, or if the packed bytes have another length than [`CodedShape::packed_size`] or are not aligned
 /// to [`PACKED_ALIGN`].
-#[expect(clippy::panic, reason = "said in its documentation")]
-pub fn gemm_coded(cpu: &Cpu, problem: &CodedProblem<'_>, mut out: Output<'_>) {
+pub fn gemm_coded(cpu: &Cpu, problem: &CodedProblem<'_>, out: Output<'_>) {
+    product(cpu, problem, None, out);
+}
+
+/// Computes those columns of a linear layer that are named, in rising order: what they are among all, to the bit. What
+/// the result has at other columns may be left as it was, or be overwritten.
+///
+/// # Panics
+/// As [`gemm_coded`], if the weights are gated, or if a column is none or not behind the one before.
+pub fn gemm_coded_columns(cpu: &Cpu, problem: &CodedProblem<'_>, columns: &[usize], out: Output<'_>) {
+    check_columns(columns, problem.shape.outputs, problem.shape.glu);
+    product(cpu, problem, Some(columns), out);
+}
+
+#[expect(clippy::panic, reason = "said in the documentation of its callers")]
+fn product(cpu: &Cpu, problem: &CodedProblem<'_>, columns: Option<&[usize]>, mut out: Output<'_>) {
     let &CodedProblem { rows, input, input_stride, shape, weights, epilogue, out_stride } = problem;
     let places = shape.places(cpu.tile());
     assert_eq!(weights.len(), places.size, "packed bytes of {shape:?}");
@@ -309,6 +323,7 @@ pub fn gemm_coded(cpu: &Cpu, problem: &CodedProblem<'_>, mut out: Output<'_>) {
         codes,
         blocks: None,
         epilogue: &epilogue,
+        columns,
         out: out.target(),
         out_stride,
     };
@@ -388,6 +403,8 @@ struct CodedGemm<'a> {
     /// Of rows in blocks.
     blocks: Option<BlockedRows<'a>>,
     epilogue: &'a Epilogue<'a>,
+    /// The columns that are wanted, if not all of them.
+    columns: Option<&'a [usize]>,
     out: Target,
     out_stride: usize,
 }
@@ -398,7 +415,8 @@ unsafe impl Sync for CodedGemm<'_> {}
 
 impl CodedGemm<'_> {
     fn run(&self) {
-        let (pool, panels) = (self.cpu.pool(), self.places.layout.panels);
+        let (pool, wanted_panels) = (self.cpu.pool(), self.places.layout.panels_of(self.columns));
+        let panels = wanted_panels.count();
         let (most_rows, tile_rows) =
             if self.blocks.is_some() { (BLOCKED_ROWS, MAX_ROWS) } else { (BLOCK_ROWS, self.cpu.tile().rows) };
         let blocks = self.rows.div_ceil(most_rows).max(1);
@@ -412,7 +430,7 @@ impl CodedGemm<'_> {
                 return;
             }
             SCRATCH.with_borrow_mut(|scratch| {
-                for panel in first..panels.min(first + per_task) {
+                for panel in wanted_panels.part(first, per_task) {
                     match (&self.codes, &self.blocks) {
                         (Some(codes), _) => self.codes(codes, panel, rows.clone(), scratch),
                         (None, Some(blocks)) => self.blocks(blocks, panel, rows.clone(), scratch),

@@ -68,6 +68,8 @@ pub(crate) struct Gemm<'a, R> {
     pub(crate) scales: Option<Scales<'a>>,
     pub(crate) epilogue: &'a Epilogue<'a>,
     pub(crate) residual: Option<Source>,
+    /// The columns that are wanted, in rising order, if not all of them; only without groups and gates.
+    pub(crate) columns: Option<&'a [usize]>,
     pub(crate) out: Target,
     pub(crate) out_stride: usize,
 }
@@ -133,21 +135,30 @@ impl<R: Rows> Gemm<'_, R> {
     pub(crate) unsafe fn run(&self) {
         let shape = self.weights.shape();
         let layout = Layout::new(shape, self.cpu.tile());
+        let wanted = layout.panels_of(self.columns);
+        let outputs = if self.columns.is_some() { wanted.count() * self.cpu.tile().width } else { shape.outputs };
         // Weights that meet few rows take as long as it takes to read them.
-        let pool = self.cpu.pool().for_work(self.rows.max(READING_ROWS) * layout.words * shape.outputs);
-        let tasks = Tasks::new(self.cpu.tile(), self.rows, layout.panels, shape.groups, pool.threads());
+        let pool = self.cpu.pool().for_work(self.rows.max(READING_ROWS) * layout.words * outputs);
+        let tasks = Tasks::new(self.cpu.tile(), self.rows, wanted.count(), shape.groups, pool.threads());
         pool.run(shape.groups * tasks.panel_blocks * tasks.row_blocks, &|task| {
             let (rest, row_block) = (task / tasks.row_blocks, task % tasks.row_blocks);
             let (group, panel_block) = (rest / tasks.panel_blocks, rest % tasks.panel_blocks);
             let rows = row_block * tasks.rows..self.rows.min((row_block + 1) * tasks.rows);
-            let panels = panel_block * tasks.panels..layout.panels.min((panel_block + 1) * tasks.panels);
+            let panels = wanted.part(panel_block * tasks.panels, tasks.panels);
             if !rows.is_empty() {
                 SCRATCH.with_borrow_mut(|scratch| self.block(&layout, group, rows, panels, scratch));
             }
         });
     }
 
-    fn block(&self, layout: &Layout, group: usize, rows: Range<usize>, panels: Range<usize>, scratch: &mut Scratch) {
+    fn block(
+        &self,
+        layout: &Layout,
+        group: usize,
+        rows: Range<usize>,
+        panels: impl Iterator<Item = usize>,
+        scratch: &mut Scratch,
+    ) {
         let Scratch { sums, widened, pointers, copies, live } = scratch;
         for (input, (pointers, copies)) in pointers.iter_mut().zip(copies).enumerate() {
             self.locate(group, input, rows.clone(), pointers, copies);

@@ -89,6 +89,7 @@ pub fn matmul(cpu: &Cpu, shape: &MatmulShape, [left, right]: [Values<'_>; 2], mu
             scales: None,
             epilogue,
             residual: None,
+            columns: None,
             out,
             out_stride: columns,
         };

@@ -249,6 +249,13 @@ impl Epilogue<'_> {
     }
 }
 
+/// Checks that columns of a product are some of all, in rising order.
+pub(crate) fn check_columns(columns: &[usize], outputs: usize, gated: bool) {
+    assert!(!gated, "single columns of gated weights");
+    assert!(columns.is_sorted_by(|a, b| a < b), "columns are not in rising order");
+    assert!(columns.last().is_none_or(|&last| last < outputs), "columns {columns:?} of {outputs}");
+}
+
 /// Checks that `len` elements hold `rows` rows of `columns` elements, `stride` apart.
 pub(crate) fn check_rows(what: &str, len: usize, rows: usize, columns: usize, stride: usize) {
     let needed = if rows == 0 { 0 } else { (rows - 1) * stride + columns };

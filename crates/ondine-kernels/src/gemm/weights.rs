@@ -141,6 +141,32 @@ pub(crate) struct Layout {
     size: usize,
 }
 
+/// The panels that a product passes over.
+pub(crate) enum Panels {
+    /// The first so many, which are all.
+    All(usize),
+    /// Those in which wanted columns lie.
+    Some(Vec<usize>),
+}
+
+impl Panels {
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::All(count) => *count,
+            Self::Some(panels) => panels.len(),
+        }
+    }
+
+    /// At most `count` panels from the `first`th on.
+    pub(crate) fn part(&self, first: usize, count: usize) -> impl Iterator<Item = usize> {
+        let range = first..self.count().min(first + count);
+        range.filter_map(move |index| match self {
+            Self::All(_) => Some(index),
+            Self::Some(panels) => panels.get(index).copied(),
+        })
+    }
+}
+
 impl Layout {
     pub(crate) fn new(shape: &WeightShape, Tile { lanes, width, .. }: Tile) -> Self {
         shape.check();
@@ -158,6 +184,14 @@ impl Layout {
         };
         let size = size.next_multiple_of(PACKED_ALIGN);
         Self { columns, words, width, lanes, panels, scales, size }
+    }
+
+    /// The panels in which these columns lie, which rise, or all.
+    pub(crate) fn panels_of(&self, columns: Option<&[usize]>) -> Panels {
+        let Some(columns) = columns else { return Panels::All(self.panels) };
+        let mut panels: Vec<usize> = columns.iter().map(|column| column / self.width).collect();
+        panels.dedup();
+        Panels::Some(panels)
     }
 
     /// Columns of a panel.

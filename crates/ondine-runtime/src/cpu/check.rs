@@ -1,7 +1,7 @@
 //! What a node of a file must be to run here, beyond what every portable graph is asked.
 
 use ondine_graph::{
-    Conv2d, DType, Dim, Graph, Node, Op, Result, Shape, Value, fail,
+    Conv2d, DType, Dim, Graph, Node, Op, Result, Shape, Signature, Value, fail,
     infer::{Supposed, infer},
     portable::{inferred, is_empty},
 };
@@ -131,21 +131,14 @@ fn own(graph: &Graph, node: &Node, op: CpuOp, formats: &[Option<Format>], option
     let fits = match op {
         CpuOp::QuantizeRows { prologue, rows } => plain(0) && quantizes(graph, node, prologue, rows)?,
         CpuOp::LinearRows(epilogue) => {
-            let gated = Format::Panels { precision: Precision::Int8, groups: 1, gate: epilogue.gate };
-            let typed = weight == Some(gated) && dtype(0) == Some(DType::U8) && plain(2);
-            typed && rows_fit(graph, node, epilogue, Rows::Spanning)?
+            let result = linear_of(graph, &node.inputs, epilogue, Some(Rows::Spanning), weight)?;
+            plain(2) && float(held.dtype) && result.is_some_and(|shape| shape == held.shape)
         }
         CpuOp::LinearBlocks(epilogue) => {
-            let shape = node.inputs.get(1).and_then(|&weight| graph.shape(weight).fixed());
-            let form = match (weight, shape) {
-                (Some(Format::Coded { coding, gate }), Some(shape)) => {
-                    let fits = shape.len() == 2 && !shape.contains(&0) && gate == epilogue.gate;
-                    fits && coding.shape(gate, &shape).multiplies_blocks()
-                }
-                _ => false,
-            };
-            form && dtype(0) == Some(DType::U8) && plain(2) && rows_fit(graph, node, epilogue, Rows::Blocks)?
+            let result = linear_of(graph, &node.inputs, epilogue, Some(Rows::Blocks), weight)?;
+            plain(2) && float(held.dtype) && result.is_some_and(|shape| shape == held.shape)
         }
+        CpuOp::LinearChosen { epilogue, rows } => plain(2) && chosen_fits(graph, node, epilogue, rows, weight)?,
         CpuOp::Winograd(conv, epilogue) => {
             let inferred = graph.infer(&Op::Conv2d(conv, epilogue), &node.inputs)?;
             let precision = match weight {
@@ -309,29 +302,73 @@ fn codes_fit(graph: &Graph, node: &Node, op: &Op) -> Result<bool> {
     Ok(numbers && by_rows(scale) && by_rows(zero) && inferred.shape == node.signature.shape)
 }
 
-/// True if quantized rows and the other operands of a linear layer fit its weight and its value.
-fn rows_fit(graph: &Graph, node: &Node, epilogue: ondine_graph::Epilogue, rows: Rows) -> Result<bool> {
-    let signature = |position: usize| &graph.node(node.inputs[position]).signature;
-    if node.inputs.len() < 2 || is_empty(graph, node.inputs[1]) {
-        return Ok(false);
+/// What a linear layer yields of `inputs`, whose first holds rows of numbers or rows quantized so, with a weight in
+/// this form; none if they do not fit each other.
+fn linear_of(
+    graph: &Graph,
+    inputs: &[Value],
+    epilogue: ondine_graph::Epilogue,
+    rows: Option<Rows>,
+    format: Option<Format>,
+) -> Result<Option<Shape>> {
+    let (Some(&[x, weight]), Some(format)) = (inputs.first_chunk(), format) else { return Ok(None) };
+    let (mut x, shape) = (graph.node(x).signature.clone(), graph.shape(weight).fixed());
+    let Some(shape) = shape.filter(|shape| shape.len() == 2 && !shape.contains(&0)) else { return Ok(None) };
+    if !meets(format, &shape, epilogue.gate, rows, x.dtype) {
+        return Ok(None);
     }
-    let Some(weight) = signature(1).shape.fixed() else { return Ok(false) };
-    // As if the rows were numbers.
-    let mut x = signature(0).clone();
-    let Some(len) = quantized_len(weight[1], rows) else { return Ok(false) };
-    if *x.shape.last()? != len.into() {
-        return Ok(false);
+    if let Some(rows) = rows {
+        // As if the rows were numbers.
+        let Some(len) = quantized_len(shape[1], rows) else { return Ok(None) };
+        if *x.shape.last()? != len.into() {
+            return Ok(None);
+        }
+        x.shape.0.pop();
+        x.shape.0.push(shape[1].into());
     }
-    x.shape.0.pop();
-    x.shape.0.push(weight[1].into());
     x.dtype = DType::F32;
-    let others = node.inputs[1..].iter().map(|&input| &graph.node(input).signature);
-    let inputs: Vec<_> = std::iter::once(&x).chain(others).collect();
-    let types = node.inputs[2..].iter().map(|&input| graph.node(input).signature.dtype);
+    let others = inputs[1..].iter().map(|&input| &graph.node(input).signature);
+    let signatures: Vec<_> = std::iter::once(&x).chain(others).collect();
+    let types = signatures[2..].iter().map(|signature| signature.dtype);
     let float =
         types.enumerate().all(|(i, dtype)| dtype == DType::F32 || dtype == DType::BF16 && !(i == 0 && epilogue.bias));
-    let inferred = infer(&Op::Linear(epilogue), &inputs, &mut Supposed::default())?;
-    Ok(float && inferred.shape == node.signature.shape && matches!(node.signature.dtype, DType::F32 | DType::BF16))
+    Ok(if float { Some(infer(&Op::Linear(epilogue), &signatures, &mut Supposed::default())?.shape) } else { None })
+}
+
+/// True if some columns of a linear layer are as the pass leaves them.
+fn chosen_fits(
+    graph: &Graph,
+    node: &Node,
+    epilogue: ondine_graph::Epilogue,
+    rows: Option<Rows>,
+    format: Option<Format>,
+) -> Result<bool> {
+    let Some((names, inputs)) = node.inputs.split_last() else { return Ok(false) };
+    let names = &graph.node(*names).signature;
+    let Some(mut shape) = linear_of(graph, inputs, epilogue, rows, format)? else { return Ok(false) };
+    shape.0.pop();
+    shape.0.extend(names.shape.0.iter().cloned());
+    let named = names.dtype == DType::I64 && names.shape.rank() == 1 && !epilogue.gate && !epilogue.residual;
+    let Signature { dtype, shape: held } = &node.signature;
+    Ok(named && shape == *held && matches!(dtype, DType::F32 | DType::BF16))
+}
+
+/// True if a weight of this shape in this form is multiplied with rows quantized so, or with numbers of this type.
+fn meets(format: Format, shape: &[usize], gated: bool, rows: Option<Rows>, dtype: DType) -> bool {
+    match (rows, format) {
+        (None, Format::Panels { precision: Precision::F32, groups: 1, gate }) => gate == gated && dtype == DType::F32,
+        (None, Format::Panels { precision: Precision::BF16, groups: 1, gate }) => gate == gated && dtype == DType::BF16,
+        (None, Format::Coded { coding, gate }) => {
+            gate == gated && coding.group <= shape[1] && matches!(dtype, DType::F32 | DType::BF16)
+        }
+        (Some(Rows::Spanning), Format::Panels { precision: Precision::Int8, groups: 1, gate }) => {
+            gate == gated && dtype == DType::U8
+        }
+        (Some(Rows::Blocks), Format::Coded { coding, gate }) => {
+            gate == gated && dtype == DType::U8 && coding.shape(gate, shape).multiplies_blocks()
+        }
+        _ => false,
+    }
 }
 
 /// True if Winograd's algorithm is the one that is chosen for the expected sizes.

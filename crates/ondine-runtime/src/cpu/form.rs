@@ -164,6 +164,16 @@ fn own(op: CpuOp, reader: &Reader<'_>, shape: &[usize]) -> Result<Format> {
     }
     Ok(match op {
         CpuOp::LinearRows(epilogue) => Format::Panels { precision: Precision::Int8, groups: 1, gate: epilogue.gate },
+        CpuOp::LinearChosen { epilogue, rows: None } => {
+            let coding = reader.encoding.and_then(|encoding| coding(encoding, reader.options.precision));
+            linear(epilogue, shape, coding, reader.options)
+        }
+        CpuOp::LinearChosen { epilogue, rows: Some(Rows::Spanning | Rows::Within(_)) } => {
+            own(CpuOp::LinearRows(epilogue), reader, shape)?
+        }
+        CpuOp::LinearChosen { epilogue, rows: Some(Rows::Blocks) } => {
+            own(CpuOp::LinearBlocks(epilogue), reader, shape)?
+        }
         CpuOp::LinearBlocks(epilogue) => {
             match reader.encoding.and_then(|encoding| coding(encoding, reader.options.precision)) {
                 Some(coding) => Format::Coded { coding, gate: epilogue.gate },

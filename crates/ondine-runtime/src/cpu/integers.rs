@@ -86,7 +86,7 @@ pub(super) fn linear(
         return Ok(());
     }
     let scales = row_scales(scale, zero)?;
-    linear_of(Input::U8 { values: x.bytes, scales: &scales }, (epilogue, end), inputs, out, device)
+    linear_of(Input::U8 { values: x.bytes, scales: &scales }, (epilogue, end), inputs, None, out, device)
 }
 
 pub(super) fn conv2d(

@@ -9,6 +9,7 @@ use ondine_graph::{
 use super::{
     algorithm::algorithm,
     cached::cached,
+    chosen::chosen,
     codes::codes,
     coding::{Coding, coding},
     computed::computed,
@@ -41,7 +42,7 @@ impl Processor {
         let graph = share(&precision(&graph, self.identity.dtype(options.precision))?)?;
         let graph =
             cached(&layout(&algorithm(&graph, options.precision, weights)?)?, options.precision == Precision::Int8)?;
-        quantize(&graph, options.precision == Precision::Int8, |epilogue, weight| {
+        let graph = quantize(&graph, options.precision == Precision::Int8, |epilogue, weight| {
             let range = weights.input_range(&weight.path);
             let coding = match (range, weights.encoding(&weight.path)?) {
                 (Some(_), _) => Some(Coding::ROWS8),
@@ -51,7 +52,8 @@ impl Processor {
                 (Rows::Spanning, Some(range)) => Rows::Within(range),
                 (rows, _) => rows,
             }))
-        })
+        })?;
+        chosen(&graph)
     }
 }
 

@@ -43,6 +43,9 @@ pub(crate) enum CpuOp {
     LinearRows(Epilogue),
     /// [`Op::Linear`] of rows quantized in blocks with the codes of a weight.
     LinearBlocks(Epilogue),
+    /// [`Op::Linear`], of rows as they are or quantized, and of its columns those that the last input names, I64
+    /// `[columns]`: [`Op::Take`] of the last dimension of all.
+    LinearChosen { epilogue: Epilogue, rows: Option<Rows> },
     /// [`Op::Conv2d`] by Winograd's algorithm, for which weights are packed in another form.
     Winograd(Conv2d, Epilogue),
     /// [`Op::Attention`] whose queries and keys are rounded to numbers of 8 bits.
@@ -114,6 +117,7 @@ impl CpuOp {
                 Prologue::GroupNorm { .. } => "group_norm_8",
             },
             Self::LinearRows(_) | Self::LinearBlocks(_) => "linear",
+            Self::LinearChosen { .. } => "linear_chosen",
             Self::LinearCodes(..) => "linear_codes",
             Self::ConvCodes(..) => "conv2d_codes",
             Self::Encode { .. } => "encode",
@@ -145,7 +149,8 @@ impl CpuOp {
     /// The portable operator that it stands for, where there is one of the same shapes.
     pub(crate) fn portable(self) -> Option<Op> {
         match self {
-            Self::QuantizeRows { .. } | Self::Encode { .. } | Self::Round { .. } | Self::Decode => None,
+            Self::QuantizeRows { .. } | Self::LinearChosen { .. } => None,
+            Self::Encode { .. } | Self::Round { .. } | Self::Decode => None,
             Self::LinearRows(epilogue) | Self::LinearBlocks(epilogue) | Self::LinearCodes(epilogue, _) => {
                 Some(Op::Linear(epilogue))
             }

@@ -12,6 +12,8 @@ use super::{
     attention,
     enums::activation,
     form::Format,
+    general::take,
+    movement::wide_indices,
     native::{CpuOp, Finish},
     operand::{Operand, Target, dispatch},
     processor::Processor,
@@ -35,6 +37,10 @@ pub(super) fn scratch_bytes(
             let Some(Format::Winograd { precision, .. }) = weight else { return 0 };
             let shape = conv_shape(conv, inputs[0], inputs[1]).ok();
             shape.map_or(0, |shape| k::winograd_scratch_bytes(&device.cpu, &shape, weight_type(precision)))
+        }
+        (_, Some(CpuOp::LinearChosen { .. })) => {
+            let rows = inputs[0].split_last().map_or(1, |(_, rows)| rows.iter().product());
+            rows * inputs[1][0] * size_of::<f32>()
         }
         (_, Some(CpuOp::Attention8(shape))) => attention(&shape, true),
         (_, Some(CpuOp::CachedAttention(cached))) => attention(&cached.attention, cached.eight_bit),
@@ -149,9 +155,11 @@ pub(super) fn finish<'a>(epilogue: Epilogue, inputs: &[Operand<'a>], columns: us
     })
 }
 
+/// Of the columns of the result those that are wanted, in rising order, or all.
 pub(super) fn linear(
     epilogue: Epilogue,
     inputs: &[Operand<'_>],
+    wanted: Option<&[usize]>,
     out: &mut Target<'_>,
     device: &Processor,
 ) -> Result<()> {
@@ -160,7 +168,38 @@ pub(super) fn linear(
         (Some(Format::Coded { .. }), DType::U8) => Input::Blocks(x.bytes),
         _ => x.input()?,
     };
-    linear_of(input, (epilogue, Finish::default()), inputs, out, device)
+    linear_of(input, (epilogue, Finish::default()), inputs, wanted, out, device)
+}
+
+/// The columns of a linear layer that the last of `inputs` names. `scratch` has room for all of them, so that kernels
+/// write each where it is among all; what nobody asks for is not written.
+pub(super) fn chosen(
+    epilogue: Epilogue,
+    inputs: &[Operand<'_>],
+    out: &mut Target<'_>,
+    scratch: &mut [u8],
+    device: &Processor,
+) -> Result<()> {
+    let Some((names, inputs @ [_, weight, ..])) = inputs.split_last() else {
+        fail!(Shape, "chosen columns need an input, a weight and names");
+    };
+    if out.bytes.is_empty() {
+        return Ok(());
+    }
+    let (columns, axis) = (weight.shape[0], out.shape.len() - 1);
+    // Counted from the end where they are negative; what is none is refused where it is looked up.
+    let place = |name: i64| usize::try_from(if name < 0 { name.wrapping_add_unsigned(columns as u64) } else { name });
+    let named = wide_indices(*names)?;
+    let mut wanted: Vec<usize> = named.iter().filter_map(|&name| place(name).ok()).collect();
+    wanted.retain(|&column| column < columns);
+    wanted.sort_unstable();
+    wanted.dedup();
+    let shape = [&out.shape[..axis], &[columns]].concat();
+    let len = shape.iter().product::<usize>() * out.dtype.size();
+    let mut all = Target { dtype: out.dtype, shape: &shape, bytes: &mut scratch[..len] };
+    linear(epilogue, inputs, Some(&wanted), &mut all, device)?;
+    let all = Operand { dtype: out.dtype, shape: &shape, bytes: &scratch[..len], format: None };
+    take(axis, all, *names, out, device)
 }
 
 /// A linear layer of the first of `inputs`, as `input` says that it is read.
@@ -168,6 +207,7 @@ pub(super) fn linear_of(
     input: Input<'_>,
     (epilogue, end): (Epilogue, Finish),
     inputs: &[Operand<'_>],
+    wanted: Option<&[usize]>,
     out: &mut Target<'_>,
     device: &Processor,
 ) -> Result<()> {
@@ -183,11 +223,19 @@ pub(super) fn linear_of(
     if let Some(Format::Coded { coding, gate }) = weight.format {
         let shape = coding.shape(gate, weight.shape);
         let problem = CodedProblem { rows, input, input_stride, shape, weights: weight.bytes, epilogue, out_stride };
-        k::gemm_coded(&device.cpu, &problem, out.stored(end)?);
+        let out = out.stored(end)?;
+        match wanted {
+            Some(wanted) => k::gemm_coded_columns(&device.cpu, &problem, wanted, out),
+            None => k::gemm_coded(&device.cpu, &problem, out),
+        }
         return Ok(());
     }
     let problem = GemmProblem { rows, input, input_stride, weights: weight.packed(device)?, epilogue, out_stride };
-    k::gemm(&device.cpu, &problem, out.stored(end)?);
+    let out = out.stored(end)?;
+    match wanted {
+        Some(wanted) => k::gemm_columns(&device.cpu, &problem, wanted, out),
+        None => k::gemm(&device.cpu, &problem, out),
+    }
     Ok(())
 }
 

@@ -85,7 +85,7 @@ pub(super) fn run(
             movement::whole(inputs[0], out)
         }
         Op::Unpack { offset, .. } => movement::unpack(offset, inputs[0], out),
-        Op::Linear(epilogue) => products::linear(*epilogue, inputs, out, device),
+        Op::Linear(epilogue) => products::linear(*epilogue, inputs, None, out, device),
         Op::Conv2d(conv, epilogue) => products::conv2d(*conv, *epilogue, inputs, out, scratch, device),
         Op::MatMul { transposed } if matches!(inputs[0].dtype, DType::I8 | DType::U8) => {
             integers::matmul(*transposed, inputs, out, device)
@@ -108,7 +108,10 @@ fn run_own(
 ) -> Result<()> {
     match op {
         CpuOp::QuantizeRows { prologue, rows } => elementwise::quantize(prologue, rows, inputs, out, device),
-        CpuOp::LinearRows(epilogue) | CpuOp::LinearBlocks(epilogue) => products::linear(epilogue, inputs, out, device),
+        CpuOp::LinearRows(epilogue) | CpuOp::LinearBlocks(epilogue) => {
+            products::linear(epilogue, inputs, None, out, device)
+        }
+        CpuOp::LinearChosen { epilogue, .. } => products::chosen(epilogue, inputs, out, scratch, device),
         CpuOp::Winograd(conv, epilogue) => products::conv2d(conv, epilogue, inputs, out, scratch, device),
         CpuOp::Attention8(attention) => attention::attention(&attention, true, inputs, out, scratch, device),
         CpuOp::CachedAttention(cached) => attention::cached(&cached, inputs, out, scratch, device),

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     Activation, Values,
+    gemm::suite::{UNTOUCHED, check_some, some_columns},
     quant::{RowScale, blocks::quantize_blocks},
     suite::{Aligned, Random, tiers},
 };
@@ -190,6 +191,21 @@ impl Case {
         }
     }
 
+    /// Some columns alone are what they are among all, bit by bit.
+    fn check_columns(&self, cpus: &[Cpu; 3], problem: &CodedProblem<'_>, all: &[f32]) {
+        let mut random = Random(!self.seed);
+        let (count, stride) = (self.shape.columns(), problem.out_stride);
+        for one_in in [2, 40] {
+            let columns = some_columns(&mut random, count, one_in);
+            for cpu in cpus {
+                let mut some = vec![UNTOUCHED; all.len()];
+                gemm_coded_columns(cpu, problem, &columns, Output::F32(&mut some));
+                let case = format!("{columns:?}, {}: {self:?}", cpu.tier());
+                check_some(&some, all, [stride, count, cpu.tile().width], &columns, &case);
+            }
+        }
+    }
+
     /// Every row read back is what its codes stand for.
     fn check_rows(&self, cpu: &Cpu, packed: &[u8], numbers: &Numbers) {
         let CodedShape { outputs, channels, .. } = self.shape;
@@ -250,6 +266,9 @@ impl Case {
             }
             if self.blocks {
                 self.check_alone(cpu, &problem, &got);
+            }
+            if !shape.glu {
+                self.check_columns(&cpus, &problem, &got);
             }
             for (row, got) in got.chunks(columns + self.gap).enumerate() {
                 for (column, &got) in got[..columns].iter().enumerate() {
