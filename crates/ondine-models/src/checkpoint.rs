@@ -170,9 +170,9 @@ impl Checkpoint {
     }
 
     fn of(name: &str, mut contents: Contents, configs: Option<&Source>) -> Result<Self> {
+        let mut findings = facts::floats(&contents.weights);
         let mut tensors = split(&mut contents.weights)?;
         let facts = Facts::of(&tensors);
-        let mut findings = Vec::new();
         let mut files = Files::default();
         let mut options = Map::new();
         let kind = tensors.get(TRANSFORMER).and_then(transformer::Kind::of);
@@ -259,12 +259,23 @@ fn said_of_pipeline(configs: &Source) -> Result<Map<String, Value>> {
     Ok(entries.into_iter().filter(is_option).collect())
 }
 
-/// All tensors of a file, under the names that it has for them, and the notes beside them.
+/// All tensors of a file of any format, mapped, under the names that it has for them; those that are scales of others
+/// are parts of these.
+///
+/// # Errors
+/// If the file is damaged, or of no kind that holds tensors.
+pub fn open_tensors(path: &Path) -> Result<Weights> {
+    Ok(container::open(path)?.weights)
+}
+
+/// All tensors of a file, under the names that it has for them, numbers of 8 bits in a type of more, and the notes
+/// beside them.
 ///
 /// # Errors
 /// If the file is damaged, or of no kind that holds tensors.
 pub(crate) fn tensors_of(path: &Path) -> Result<(Weights, BTreeMap<String, String>)> {
-    let Contents { weights, notes, .. } = container::open(path)?;
+    let Contents { mut weights, notes, .. } = container::open(path)?;
+    weights.widen_floats()?;
     Ok((weights, notes))
 }
 
@@ -293,7 +304,7 @@ pub fn upscaler_of(name: &str, mut weights: Weights) -> Result<Network> {
 /// If the file is damaged, or holds none.
 pub fn open_control(path: &Path, unet: &Network) -> Result<Network> {
     let name = path.display().to_string();
-    let (mut weights, _) = tensors_of(path)?;
+    let Contents { mut weights, .. } = container::open(path)?;
     if weights.paths().any(|path| path.starts_with("control_model.")) {
         weights.retain(|path| path.starts_with("control_model."));
         weights.rename(|path| path.strip_prefix("control_model.").map(str::to_owned))?;
