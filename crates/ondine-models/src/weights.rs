@@ -11,4 +11,4 @@ pub use files::{load, weight_files};
 pub use rename::{Rename, rename};
 pub(crate) use scaled::attach_scales;
 pub use source::{Files, Source};
-pub(crate) use source::{join, plain_name};
+pub(crate) use source::{VOCABULARY, join, plain_name};

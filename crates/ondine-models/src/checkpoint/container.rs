@@ -39,6 +39,8 @@ pub(super) fn open(path: &Path) -> Result<Contents> {
         let gguf = Gguf::open(path)?;
         let text = |(key, value): (&String, &Value)| match value {
             Value::Text(text) => Some((key.clone(), text.to_string())),
+            Value::Integer(number) => Some((key.clone(), number.to_string())),
+            Value::Float(number) => Some((key.clone(), number.to_string())),
             _ => None,
         };
         let notes = gguf.metadata.iter().filter_map(text).collect();

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -44,6 +44,10 @@ pub(super) struct Inspect {
     #[arg(long, value_name = "TYPE", value_parser = str::parse::<Precision>, default_value = "f32")]
     precision: Precision,
 
+    /// Configs of a checkpoint in one file that is not built like others: a folder as diffusers saves it
+    #[arg(long, value_name = "FOLDER")]
+    config: Option<PathBuf>,
+
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -74,7 +78,7 @@ impl Inspect {
     fn file(&self, path: &Path) -> anyhow::Result<Value> {
         let weights = open_tensors(path)?;
         let mut facts = json!({"file": self.model, "weights": stored(&weights)});
-        match Pipeline::open_file(path, None) {
+        match model::pipeline(&self.model, self.config.as_deref()) {
             Ok(pipeline) => {
                 let found = pipeline.findings.iter().map(ToString::to_string).collect::<Vec<_>>();
                 facts["found"] = json!(found);
@@ -83,7 +87,8 @@ impl Inspect {
                     Err(error) => facts["components"] = json!(format!("{error:#}")),
                 }
             }
-            Err(error) => facts["found"] = json!([format!("no checkpoint of a picture maker: {error}")]),
+            // Adapters and the like are no models by themselves: the reader says what they are.
+            Err(error) => facts["found"] = json!([error.to_string()]),
         }
         facts["tensors"] = tensors(&weights);
         Ok(facts)
