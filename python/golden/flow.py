@@ -1,11 +1,11 @@
 """Small folders of random weights of the families with transformers, and Ondine's pictures against diffusers'.
 
     python flow.py make OUT --bpe bpe_simple_vocab_16e6.txt.gz [--only FOLDER]
-    python flow.py check DIR --ondine BIN [--only FOLDER] [--file FILE]
+    python flow.py check DIR --ondine BIN [--only FOLDER] [--file FILE | --whole FILE | --part NAME=FILE]
 
 `check` draws every folder by both at f32 on the CPU from the same seed and compares timesteps, text, the latents after
 every step and the picture; exits 1 when a case misses. With --file Ondine draws with that checkpoint in place of the
-folder's transformer.
+folder's transformer, with --whole with that file and the folder's configs, with --part with that file as a part.
 """
 import argparse
 import json
@@ -258,11 +258,14 @@ def ours(arguments, folder, case):
     """The dump of Ondine's drawing."""
     with tempfile.TemporaryDirectory() as place:
         place = Path(place)
-        words = [arguments.ondine.resolve(), "draw", case.prompt, "--model", folder, "--steps", case.steps, "--seed", 1234, "--width",
+        model = getattr(arguments, "whole", None)
+        model = [model, "--config", folder] if model else [folder]
+        part = getattr(arguments, "part", None) or arguments.file and f"transformer={arguments.file}"
+        words = [arguments.ondine.resolve(), "draw", case.prompt, "--model", *model, "--steps", case.steps, "--seed", 1234, "--width",
                  case.width, "--height", case.height, "--precision", "f32", "--dump", place / "dump.safetensors", "--output",
                  place / "x.png", "--quiet", "--guidance", case.guidance, "--batch", case.batch]
         for flag, value in [("--sampler", case.sampler), ("--negative", case.negative), ("--schedule", case.schedule), ("--strength", case.strength),
-                            ("--part", arguments.file and f"transformer={arguments.file}")]:
+                            ("--part", part)]:
             words += [flag, value] if value is not None else []
         if getattr(arguments, "lora", None):
             words += ["--lora", arguments.lora]
@@ -313,6 +316,8 @@ def main():
     parser.add_argument("--ondine", type=Path, help="the ondine binary")
     parser.add_argument("--only", help="one folder")
     parser.add_argument("--file", type=Path, help="a checkpoint in one file, of the folder's transformer")
+    parser.add_argument("--whole", type=Path, help="a checkpoint in one file, of all parts of the folder")
+    parser.add_argument("--part", metavar="NAME=FILE", help="a part in one file")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.set_verbosity_error()

@@ -175,6 +175,19 @@ def check(path, folder, config):
     print(f"{len(own) - len(wrong)} of {len(own)} tensors of the transformer are the folder's{': not ' + wrong[0] if wrong else ''}")
 
 
+def whole(folder, config):
+    """All tensors of a folder, with the names that ComfyUI gives them."""
+    state = {"model.diffusion_model." + name: tensor for name, tensor in transformer(read(folder / "transformer"), config).items()}
+    state |= vae(read(folder / "vae"), json.loads((folder / "vae/config.json").read_text()))
+    sd3 = config["_class_name"].startswith("SD3")
+    for part, name in [("text_encoder", "clip_l")] + [("text_encoder_2", "clip_g")] * sd3:
+        state |= {f"text_encoders.{name}.transformer.{key}": tensor for key, tensor in read(folder / part).items()}
+    third = "text_encoder_3" if sd3 else "text_encoder_2"
+    if (folder / third).is_dir():
+        state |= {f"text_encoders.t5xxl.transformer.{key}": tensor for key, tensor in read(folder / third).items()}
+    return state
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -189,14 +202,7 @@ def main():
         write_gguf(arguments.out, state, FIRST[config["_class_name"]], arguments.type)
         return
     if arguments.whole:
-        state = {"model.diffusion_model." + name: tensor for name, tensor in state.items()}
-        state |= vae(read(arguments.folder / "vae"), json.loads((arguments.folder / "vae/config.json").read_text()))
-        encoders = [("text_encoder", "clip_l")] + [("text_encoder_2", "clip_g")] * config["_class_name"].startswith("SD3")
-        for part, name in encoders:
-            state |= {f"text_encoders.{name}.transformer.{key}": tensor for key, tensor in read(arguments.folder / part).items()}
-        third = "text_encoder_3" if config["_class_name"].startswith("SD3") else "text_encoder_2"
-        if (arguments.folder / third).is_dir():
-            state |= {f"text_encoders.t5xxl.transformer.{key}": tensor for key, tensor in read(arguments.folder / third).items()}
+        state = whole(arguments.folder, config)
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, arguments.out)
     if arguments.check:
         check(arguments.out, arguments.folder, config)

@@ -88,9 +88,10 @@ def cases(folder, quick):
     return basic(folder) + (more(folder) if folder in ("sd15", "sd21", "sdxl", "genmoji") and not quick else [])
 
 
-def command(ondine, folder, case, place):
-    """Ondine's command line for a case, its files under `place`."""
-    words = [ondine, "draw", case.prompt, "--model", folder, "--sampler", case.sampler, "--steps", case.steps,
+def command(ondine, folder, case, place, file=None):
+    """Ondine's command line for a case, its files under `place`; with that checkpoint in place of the folder."""
+    model = [file, "--config", folder] if file else [folder]
+    words = [ondine, "draw", case.prompt, "--model", *model, "--sampler", case.sampler, "--steps", case.steps,
              "--seed", case.seed, "--guidance", case.guidance, "--width", case.width, "--height", case.height,
              "--precision", "f32", "--dump", place / "dump.safetensors", "--output", place / "x.png"]
     if case.negative is not None:
@@ -105,11 +106,11 @@ def command(ondine, folder, case, place):
     return [str(word) for word in words]
 
 
-def draw(ondine, folder, case):
+def draw(ondine, folder, case, file=None):
     """Run Ondine: its dump, and the picture file where there is one."""
     with tempfile.TemporaryDirectory() as place:
         place = Path(place)
-        done = subprocess.run(command(ondine, folder, case, place), capture_output=True, text=True, timeout=600)
+        done = subprocess.run(command(ondine, folder, case, place, file), capture_output=True, text=True, timeout=600)
         if done.returncode:
             raise RuntimeError((done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1])
         dump = load_file(place / "dump.safetensors")
@@ -192,13 +193,14 @@ def main():
     parser.add_argument("--rehearse", action="store_true", help="compare diffusers with itself")
     parser.add_argument("--only", help="one folder")
     parser.add_argument("--sampler", choices=SAMPLERS)
+    parser.add_argument("--file", type=Path, help="a checkpoint in one file, drawn with in place of the folder")
     parser.add_argument("--quick", action="store_true", help="leave out the cases off the straight path")
     arguments = parser.parse_args()
     if not arguments.rehearse and arguments.ondine is None:
         parser.error("--ondine or --rehearse is needed")
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    other = twin if arguments.rehearse else lambda folder, case: draw(arguments.ondine.resolve(), folder, case)
+    other = twin if arguments.rehearse else lambda folder, case: draw(arguments.ondine.resolve(), folder, case, arguments.file)
     names = [arguments.only] if arguments.only else sorted(
         path.parent.name for path in arguments.folders.glob("*/model_index.json") if not path.parent.name.startswith("full"))
     print(f"     {'folder':12} {'case':48} {'times':>8} {'text':>8} {'path':>8} {'last':>8} {'PSNR':>6}")

@@ -28,6 +28,14 @@ def contents():
     return dict(state_dict=state, **rest)
 
 
+def eight_bits():
+    """Numbers of 8 bits and integers without a sign, whose storages have no type."""
+    table = torch.tensor([[1.0, -2.0, 0.5], [448.0, -0.001953125, 0.0]])
+    return dict(e4m3=table.to(torch.float8_e4m3fn), swapped=table.to(torch.float8_e4m3fn).T, e5m2=table.to(torch.float8_e5m2),
+                parameter=torch.nn.Parameter(table[1].to(torch.float8_e4m3fn), requires_grad=False),
+                whole=torch.tensor([1, 65535], dtype=torch.uint16), plain=table)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -36,6 +44,8 @@ def main():
     torch.save(contents(), folder / "zip.pt")
     torch.save(contents(), folder / "legacy.pt", _use_new_zipfile_serialization=False)
     torch.save(contents(), folder / "protocol4.pt", pickle_protocol=4)
+    torch.save(eight_bits(), folder / "float8.pt")
+    torch.save(eight_bits(), folder / "float8_legacy.pt", _use_new_zipfile_serialization=False)
     torch.save(dict(state_dict=dict(a=torch.ones(2)), payload=Acts()), folder / "acts.pt")
 
 

@@ -16,10 +16,14 @@
 //! Or `W` is U8 `[rows, bytes of a row]` in one of the block formats of GGUF files ([`Block`]), which say all
 //! themselves; `W.encoding` holds in place of the bits [`BLOCKS`] plus the number of the format, and as the size of a
 //! group the elements of a block.
+//!
+//! Or `W` is U8 of the weight's own shape, floating-point numbers of 8 bits ([`Float8`]); `W.encoding` holds in place
+//! of the bits [`FLOATS`] plus the number of the type, and as the size of a group the rows that share a scale. If there
+//! is `W.scale`, F32 `[groups, 1]`, numbers are multiplied by it.
 
 use serde::Serialize;
 
-use crate::block::Block;
+use crate::{block::Block, float8::Float8};
 
 /// Names, after that of the weight, of the tensors that belong to it. Of the header: bits, size of a group, shape.
 pub const ENCODING: &str = ".encoding";
@@ -56,19 +60,29 @@ pub enum Levels {
     Palette,
     /// As a block format says.
     Blocks(Block),
+    /// Floating-point numbers.
+    Floats {
+        /// Their type.
+        format: Float8,
+        /// True if there are scales for groups of rows.
+        scaled: bool,
+    },
 }
 
 /// What is added to the number of a block format in a header.
 pub const BLOCKS: usize = 256;
+/// What is added to the number of a type of [`Float8`] in a header.
+pub const FLOATS: usize = 512;
 
 /// How a weight is encoded: all but the numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Encoding {
-    /// Of a code; 8 of blocks, which are bytes.
+    /// Of a code; 8 of blocks, which are bytes, and of floating-point numbers.
     pub bits: u32,
     /// How codes become numbers.
     pub levels: Levels,
-    /// Elements of a row with one scale or in one block, or rows with one table.
+    /// Elements of a row with one scale or in one block, or rows with one table, or with one scale of floating-point
+    /// numbers.
     pub group: usize,
     /// True if scales or tables are F16.
     pub half: bool,
@@ -122,7 +136,7 @@ impl Encoding {
         let columns = self.size()[1];
         match self.levels {
             Levels::Blocks(block) => block.row_bytes(columns),
-            Levels::Integers { .. } | Levels::Palette => code_bytes(columns, self.bits),
+            Levels::Integers { .. } | Levels::Palette | Levels::Floats { .. } => code_bytes(columns, self.bits),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The tensors of a checkpoint by name, mapped, in whatever type the file holds.
 
 pub mod encoded;
+mod floats;
 pub mod seal;
 
 use std::{
@@ -18,6 +19,7 @@ use crate::{
     dtype::DType,
     encoding::{ENCODING, INPUT_RANGE, PARTS, SCALE},
     error::{Context, Error, ErrorKind, Result, fail},
+    float8::Float8,
     ndarray::{NDArray, element_count},
 };
 use seal::Seal;
@@ -41,7 +43,8 @@ pub struct Tensor {
 /// All tensors of a checkpoint, by name.
 ///
 /// A tensor of type I8 with a companion `NAME.scale` (F16, `[rows, 1]`) stands for `value * scale` of its row. One with
-/// a companion `NAME.encoding` holds the codes of a weight in few bits: see [`encoding`](crate::encoding).
+/// a companion `NAME.encoding` holds the codes of a weight in few bits: see [`encoding`](crate::encoding). So
+/// are tensors of F8_E4M3 and F8_E5M2 kept, as the very bytes of the file.
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
     tensors: BTreeMap<Arc<str>, Tensor>,
@@ -60,7 +63,7 @@ impl Weights {
     ///
     /// # Errors
     /// If the bytes are not a whole, consistent safetensors file, or a tensor has an element type that is none of
-    /// [`DType`]'s.
+    /// [`DType`]'s nor of [`Float8`].
     pub fn from_safetensors(name: &str, bytes: &Bytes) -> Result<Self> {
         Self::parse(name, bytes).at(|| name)
     }
@@ -88,9 +91,9 @@ impl Weights {
         }
         let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| describe(&error, bytes.len()))?;
         let file: Arc<str> = name.into();
-        let mut tensors = BTreeMap::new();
+        let mut weights = Self::default();
         for (path, info) in metadata.tensors() {
-            let Some(dtype) = dtype_of(info.dtype) else {
+            let Some(stored) = Stored::of(info.dtype) else {
                 fail!(
                     Unsupported,
                     "tensor `{path}` has elements of type {:?}; convert it to F32 or to integers",
@@ -98,15 +101,20 @@ impl Weights {
                 );
             };
             let (from, to) = info.data_offsets;
-            let expected = element_count(&info.shape).and_then(|n| n.checked_mul(dtype.size()));
+            let expected = element_count(&info.shape).and_then(|n| n.checked_mul(stored.size()));
             let data = to.checked_sub(from).filter(|len| Some(*len) == expected);
             let Some(bytes) = data.and_then(|len| bytes.slice(start.checked_add(from)?, len)) else {
                 fail!(Format, "tensor `{path}` of shape {:?} does not fit its bytes {from}..{to}", info.shape);
             };
-            let tensor = Tensor { dtype, shape: info.shape.clone(), bytes, file: file.clone() };
-            tensors.insert(path.into(), tensor);
+            match stored {
+                Stored::Plain(dtype) => {
+                    let tensor = Tensor { dtype, shape: info.shape.clone(), bytes, file: file.clone() };
+                    weights.insert(&path, tensor);
+                }
+                Stored::Floats(format) => weights.insert_floats(&path, format, &info.shape, bytes, &file)?,
+            }
         }
-        Ok(Self { tensors, seals: Vec::new() })
+        Ok(weights)
     }
 
     /// Puts a seal on bytes that tensors lie in.
@@ -280,12 +288,15 @@ impl Weights {
         Ok(rows.flat_map(|(row, scale)| row.iter().map(move |&b| f32::from(b.cast_signed()) * scale)).collect())
     }
 
-    /// The tensor `path` as an array of its own type.
+    /// The tensor `path` as an array of its own type; floating-point numbers of 8 bits as F32.
     ///
     /// # Errors
     /// If it is missing.
     pub fn array(&self, path: &str) -> Result<NDArray> {
         let Some(tensor) = self.get(path) else { fail!(Missing, "tensor `{path}` is missing") };
+        if self.floats(path).is_some() {
+            return NDArray::new(&tensor.shape, &self.to_f32(path)?);
+        }
         NDArray::from_bytes(tensor.dtype, &tensor.shape, &tensor.bytes)
     }
 }
@@ -301,9 +312,29 @@ pub fn notes(bytes: &[u8]) -> BTreeMap<String, String> {
     notes.into_iter().flatten().collect()
 }
 
-/// The element type that a type of the format is, if it is one of ours.
-fn dtype_of(dtype: Dtype) -> Option<DType> {
-    DType::ALL.into_iter().find(|&known| file_dtype(known) == dtype)
+/// What the elements of a tensor in a file are.
+enum Stored {
+    Plain(DType),
+    Floats(Float8),
+}
+
+impl Stored {
+    /// Of a type of the format, if it is one of ours.
+    fn of(dtype: Dtype) -> Option<Self> {
+        match dtype {
+            Dtype::F8_E4M3 => Some(Self::Floats(Float8::E4M3)),
+            Dtype::F8_E5M2 => Some(Self::Floats(Float8::E5M2)),
+            _ => DType::ALL.into_iter().find(|&known| file_dtype(known) == dtype).map(Self::Plain),
+        }
+    }
+
+    /// Bytes of an element.
+    fn size(&self) -> usize {
+        match self {
+            Self::Plain(dtype) => dtype.size(),
+            Self::Floats(_) => 1,
+        }
+    }
 }
 
 fn describe(error: &safetensors::SafeTensorError, len: usize) -> Error {

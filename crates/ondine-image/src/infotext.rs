@@ -8,6 +8,8 @@
 //!
 //! The prompt comes first, then the negative prompt if there is one, then one line of pairs.
 
+pub mod told;
+
 use std::{convert::Infallible, fmt, str::FromStr};
 
 /// What the negative prompt's first line starts with.

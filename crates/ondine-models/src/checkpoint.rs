@@ -6,6 +6,7 @@
 //! diffusers saves them may be given instead, for models that are built otherwise.
 
 mod autoencoder;
+mod chat;
 mod container;
 mod facts;
 mod schedule;
@@ -19,7 +20,7 @@ pub(crate) mod z_image;
 
 use std::{collections::BTreeMap, path::Path};
 
-use ondine_graph::{Context, Error, ErrorKind, Result, Weights, fail};
+use ondine_graph::{Context, Error, Result, Weights, fail};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -72,6 +73,8 @@ const PREFIXES: &[(&str, &str)] = &[
     ("text_encoders.clip_l.transformer.", TEXT),
     ("text_encoders.clip_g.transformer.", TEXT_2),
     ("text_encoders.t5xxl.transformer.", TEXT_3),
+    ("text_encoders.qwen3_4b.transformer.", TEXT),
+    ("text_encoders.qwen3_8b.transformer.", TEXT),
     ("unet.", UNET),
     ("vae.", VAE),
     ("text_encoder.", TEXT),
@@ -90,6 +93,9 @@ const ALONE: &[(&str, &str)] = &[
     ("transformer.resblocks.0.ln_1.weight", TEXT),
     (t5::MARKS[0], TEXT_3),
     (t5::MARKS[1], TEXT_3),
+    (chat::MARKS[0], TEXT),
+    (chat::MARKS[1], TEXT),
+    (chat::MARKS[2], TEXT),
     ("joint_blocks.0.x_block.attn.qkv.weight", TRANSFORMER),
     ("double_blocks.0.img_attn.qkv.weight", TRANSFORMER),
     ("transformer_blocks.0.attn.add_q_proj.weight", TRANSFORMER),
@@ -170,9 +176,9 @@ impl Checkpoint {
     }
 
     fn of(name: &str, mut contents: Contents, configs: Option<&Source>) -> Result<Self> {
+        let mut findings = facts::floats(&contents.weights);
         let mut tensors = split(&mut contents.weights)?;
         let facts = Facts::of(&tensors);
-        let mut findings = Vec::new();
         let mut files = Files::default();
         let mut options = Map::new();
         let kind = tensors.get(TRANSFORMER).and_then(transformer::Kind::of);
@@ -205,10 +211,11 @@ impl Checkpoint {
             }
             let second = facts.as_ref().is_some_and(Facts::second);
             let projects = kind == Some(transformer::Kind::Sd3);
-            let reader = Reader { part, name, configs, known: None, latents: &latents, second, projects };
-            let is_t5 = t5::is_one(&weights);
+            let notes = &contents.notes;
+            let reader = Reader { part, name, configs, notes, known: None, latents: &latents, second, projects };
+            let is_clip = !t5::is_one(&weights) && !tokenizer_files::is_chat(&weights, &mut files, &folder, configs)?;
             let read = reader.read(weights, &widths)?;
-            if !is_t5 && (part == TEXT || part == TEXT_2) {
+            if is_clip && (part == TEXT || part == TEXT_2) {
                 widths.push(read.config.as_deref().and_then(|config| number(config, "projection_dim")).unwrap_or(0));
                 // Of CLIP's own the end of a text fills the rest, of OpenCLIP's the first token.
                 let pad = if part == TEXT_2 || reader.second { "!" } else { tokenizer_files::END };
@@ -259,12 +266,23 @@ fn said_of_pipeline(configs: &Source) -> Result<Map<String, Value>> {
     Ok(entries.into_iter().filter(is_option).collect())
 }
 
-/// All tensors of a file, under the names that it has for them, and the notes beside them.
+/// All tensors of a file of any format, mapped, under the names that it has for them; those that are scales of others
+/// are parts of these.
+///
+/// # Errors
+/// If the file is damaged, or of no kind that holds tensors.
+pub fn open_tensors(path: &Path) -> Result<Weights> {
+    Ok(container::open(path)?.weights)
+}
+
+/// All tensors of a file, under the names that it has for them, numbers of 8 bits in a type of more, and the notes
+/// beside them.
 ///
 /// # Errors
 /// If the file is damaged, or of no kind that holds tensors.
 pub(crate) fn tensors_of(path: &Path) -> Result<(Weights, BTreeMap<String, String>)> {
-    let Contents { weights, notes, .. } = container::open(path)?;
+    let Contents { mut weights, notes, .. } = container::open(path)?;
+    weights.widen_floats()?;
     Ok((weights, notes))
 }
 
@@ -293,7 +311,7 @@ pub fn upscaler_of(name: &str, mut weights: Weights) -> Result<Network> {
 /// If the file is damaged, or holds none.
 pub fn open_control(path: &Path, unet: &Network) -> Result<Network> {
     let name = path.display().to_string();
-    let (mut weights, _) = tensors_of(path)?;
+    let Contents { mut weights, .. } = container::open(path)?;
     if weights.paths().any(|path| path.starts_with("control_model.")) {
         weights.retain(|path| path.starts_with("control_model."));
         weights.rename(|path| path.strip_prefix("control_model.").map(str::to_owned))?;
@@ -333,8 +351,17 @@ pub(crate) fn part(path: &Path, part: &str, config: Option<&str>) -> Result<Part
     // An encoder that is to yield a vector of the whole text through a projection says so in its config.
     let class = config.and_then(|config| crate::config::class_of(config).ok());
     let projects = class.as_deref() == Some("CLIPTextModelWithProjection");
-    let reader =
-        Reader { part: known, name: &name, configs: None, known: given.as_ref(), latents: &latents, second, projects };
+    let (known_config, notes) = (given.as_ref(), &contents.notes);
+    let reader = Reader {
+        part: known,
+        name: &name,
+        configs: None,
+        notes,
+        known: known_config,
+        latents: &latents,
+        second,
+        projects,
+    };
     let mut read = reader.read(weights, &[]).at(|| &name)?;
     read.config = read.config.or_else(|| config.map(str::to_owned));
     Ok(read)
@@ -345,6 +372,8 @@ struct Reader<'a> {
     part: &'static str,
     name: &'a str,
     configs: Option<&'a Source>,
+    /// What the file says beside its tensors.
+    notes: &'a BTreeMap<String, String>,
     /// The config of the part that it takes the place of.
     known: Option<&'a Value>,
     latents: &'a Latents,
@@ -394,18 +423,11 @@ impl Reader<'_> {
                 Ok((class, Some(config)))
             }
             VAE => {
-                // Statistics of squares of latents, which the tensors of no other autoencoder hold.
-                let squares = weights.get("bn.running_mean").is_some();
-                let class = if squares { "AutoencoderKLFlux2" } else { "AutoencoderKL" };
+                let class = autoencoder::class_of(weights);
                 if weights.get("decoder.mid.block_1.norm1.weight").is_none() {
                     return Ok((class, None));
                 }
-                if squares {
-                    let what =
-                        "the autoencoder of FLUX.2 under its first names is not read yet; give the folder of one";
-                    return Err((Error::new(ErrorKind::Unsupported, what), class));
-                }
-                let config = autoencoder::convert(weights, self.latents).map_err(|error| (error, class))?;
+                let config = autoencoder::convert(weights, self.latents, self.known).map_err(|error| (error, class))?;
                 Ok((class, Some(config)))
             }
             TRANSFORMER => {
@@ -420,6 +442,10 @@ impl Reader<'_> {
             _ if t5::is_one(weights) => {
                 let config = t5::convert(weights).map_err(|error| (error, t5::CLASS))?;
                 Ok((t5::CLASS, Some(config)))
+            }
+            _ if chat::is_one(weights) => {
+                let config = chat::convert(weights, self.notes, self.known).map_err(|error| (error, chat::CLASS))?;
+                Ok((chat::CLASS, Some(config)))
             }
             part => {
                 let purpose = match part {
@@ -508,20 +534,37 @@ mod tests {
         let mut weights = Weights::default();
         insert(&mut weights, "decoder.conv_in.weight", &[1], &[0.0]);
         insert(&mut weights, "bn.running_mean", &[1], &[0.0]);
-        let latents = Latents::default();
+        let (latents, notes) = (Latents::default(), BTreeMap::new());
         let reader = Reader {
             part: VAE,
             name: "file",
             configs: None,
+            notes: &notes,
             known: None,
             latents: &latents,
             second: false,
             projects: false,
         };
         assert_eq!(reader.read(weights.clone(), &[]).unwrap().class, "AutoencoderKLFlux2");
-        insert(&mut weights, "decoder.mid.block_1.norm1.weight", &[1], &[0.0]);
-        let Err(error) = reader.read(weights, &[]) else { panic!("read under its first names") };
-        assert!(error.to_string().contains("give the folder of one"), "{error}");
+        let zeros = [0.0; 32];
+        for (path, shape) in [
+            ("encoder.conv_in.weight", vec![1, 3, 1, 1]),
+            ("decoder.conv_in.weight", vec![1, 4, 1, 1]),
+            ("decoder.conv_out.weight", vec![3, 1, 1, 1]),
+            ("encoder.down.0.block.0.conv1.weight", vec![32, 1, 1, 1]),
+            ("decoder.up.0.block.0.conv1.weight", vec![16, 1, 1, 1]),
+            ("decoder.mid.block_1.norm1.weight", vec![32]),
+            ("encoder.quant_conv.weight", vec![1]),
+        ] {
+            insert(&mut weights, path, &shape, &zeros[..shape.iter().product()]);
+        }
+        let part = reader.read(weights, &[]).unwrap();
+        let config: Value = serde_json::from_str(&part.config.unwrap()).unwrap();
+        assert_eq!(config["_class_name"], "AutoencoderKLFlux2");
+        assert_eq!((&config["latent_channels"], &config["use_quant_conv"]), (&json!(4), &json!(true)));
+        assert_eq!(config["use_post_quant_conv"], json!(false));
+        assert_eq!(config["decoder_block_out_channels"], json!([16]));
+        assert!(config.get("scaling_factor").is_none() && part.weights.get("quant_conv.weight").is_some());
     }
 
     /// A U-Net of `XL` and an autoencoder, as far as finding out what they are needs them.

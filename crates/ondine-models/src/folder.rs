@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     checkpoint::{self, Checkpoint, Finding, Part},
-    config,
+    config, gguf,
     network::{CONFIG, Network},
     weights::{Source, plain_name},
 };
@@ -198,6 +198,13 @@ impl Pipeline {
             (None, None) => None,
         };
         let part = checkpoint::part(path, name, config.as_deref())?;
+        if let Some(number) = ENCODERS.iter().position(|encoder| *encoder == name)
+            && self.get(TOKENIZERS[number]).is_none()
+            && gguf::is_one(path)
+        {
+            // A GGUF file has the vocabulary of its network.
+            self.replaced.entry(TOKENIZERS[number].to_owned()).or_insert(Source::vocabulary(path)?);
+        }
         if self.get(name).is_none() {
             let (library, class) = ("checkpoint".to_owned(), part.class.clone());
             self.components.push(Component { name: name.to_owned(), library, class });
@@ -234,6 +241,8 @@ impl Pipeline {
     }
 }
 
+/// The text encoders that a pipeline may have, in the order of [`TOKENIZERS`].
+const ENCODERS: [&str; 3] = ["text_encoder", "text_encoder_2", "text_encoder_3"];
 /// The tokenizers that a pipeline may have.
 const TOKENIZERS: [&str; 3] = ["tokenizer", "tokenizer_2", "tokenizer_3"];
 

@@ -86,7 +86,7 @@ pub use architecture::{
     LatentSpace, LevelShift, PictureFacts, References, Role, TextFacts, TextLayout, TokenFacts, UpscalerFacts,
 };
 pub use blocks::REFERENCES;
-pub use checkpoint::{Finding, open_control, open_upscaler, upscaler_of};
+pub use checkpoint::{Finding, open_control, open_tensors, open_upscaler, upscaler_of};
 pub use config::{PerLevel, class_of};
 pub use folder::{Component, Pipeline};
 pub use language::Language;

@@ -10,7 +10,9 @@ use std::{
     sync::Arc,
 };
 
-use ondine_graph::{AlignedBytes, Bytes, DType, Result, Tensor, Weights, archive::Archive, element_count, fail};
+use ondine_graph::{
+    AlignedBytes, Bytes, DType, Float8, Result, Tensor, Weights, archive::Archive, element_count, fail,
+};
 
 use pickle::{Id, Pickle, Value};
 
@@ -73,7 +75,8 @@ fn legacy(name: &str, bytes: &Bytes) -> Result<TorchFile> {
     let Some(listed) = keys.members(keys.root) else { fail!(Format, "the file lists no storages; copy it again") };
     let mut sizes = HashMap::new();
     for storage in storages(&pickle)? {
-        sizes.insert(storage.key, storage.dtype.size());
+        // What has no type is counted in bytes.
+        sizes.insert(storage.key, storage.elements.map_or(1, Elements::size));
     }
     let mut places = HashMap::new();
     for &key in listed {
@@ -93,10 +96,53 @@ fn legacy(name: &str, bytes: &Bytes) -> Result<TorchFile> {
     })
 }
 
+/// What the elements of a tensor are.
+#[derive(Clone, Copy)]
+enum Elements {
+    Plain(DType),
+    Floats(Float8),
+}
+
+impl Elements {
+    /// By the end of the name of a type of PyTorch, or of a storage of such.
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "FloatStorage" => Self::Plain(DType::F32),
+            "HalfStorage" => Self::Plain(DType::F16),
+            "BFloat16Storage" => Self::Plain(DType::BF16),
+            "DoubleStorage" => Self::Plain(DType::F64),
+            "LongStorage" => Self::Plain(DType::I64),
+            "IntStorage" => Self::Plain(DType::I32),
+            "ShortStorage" => Self::Plain(DType::I16),
+            "CharStorage" => Self::Plain(DType::I8),
+            "ByteStorage" => Self::Plain(DType::U8),
+            "BoolStorage" => Self::Plain(DType::Bool),
+            "uint16" => Self::Plain(DType::U16),
+            "uint32" => Self::Plain(DType::U32),
+            "uint64" => Self::Plain(DType::U64),
+            "float8_e4m3fn" => Self::Floats(Float8::E4M3),
+            "float8_e5m2" => Self::Floats(Float8::E5M2),
+            _ => return None,
+        })
+    }
+
+    /// Bytes of one.
+    fn size(self) -> usize {
+        match self {
+            Self::Plain(dtype) => dtype.size(),
+            Self::Floats(_) => 1,
+        }
+    }
+}
+
+/// A storage of bytes, whose tensors say what they are.
+const UNTYPED: &str = "UntypedStorage";
+
 /// A storage as a persistent id names it.
 struct Storage {
     key: String,
-    dtype: DType,
+    /// What its elements are, if it says so.
+    elements: Option<Elements>,
 }
 
 /// The storages of all tensors.
@@ -121,20 +167,28 @@ fn storage(pickle: &Pickle, id: Id) -> Result<Storage> {
     let (Some(kind), Some(key)) = (pickle.text(*kind), pickle.text(*key)) else {
         fail!(Format, "the pickle holds a storage without type or name");
     };
-    let dtype = match kind.rsplit('.').next().unwrap_or_default() {
-        "FloatStorage" => DType::F32,
-        "HalfStorage" => DType::F16,
-        "BFloat16Storage" => DType::BF16,
-        "DoubleStorage" => DType::F64,
-        "LongStorage" => DType::I64,
-        "IntStorage" => DType::I32,
-        "ShortStorage" => DType::I16,
-        "CharStorage" => DType::I8,
-        "ByteStorage" => DType::U8,
-        "BoolStorage" => DType::Bool,
-        _ => fail!(Unsupported, "tensors of `{kind}` are not read; save the model in half or single precision"),
-    };
-    Ok(Storage { key: key.to_owned(), dtype })
+    let key = key.to_owned();
+    match kind.rsplit('.').next().unwrap_or_default() {
+        UNTYPED => Ok(Storage { key, elements: None }),
+        name => Ok(Storage { key, elements: Some(elements(name)?) }),
+    }
+}
+
+/// The elements of a type.
+fn elements(name: &str) -> Result<Elements> {
+    match Elements::of(name) {
+        Some(elements) => Ok(elements),
+        None => fail!(Unsupported, "tensors of `{name}` are not read; save the model in half or single precision"),
+    }
+}
+
+/// What the elements of a tensor are: as it says itself, or its storage.
+fn elements_of(pickle: &Pickle, tensor: &pickle::Tensor, storage: &Storage) -> Result<Elements> {
+    match (storage.elements, tensor.dtype.and_then(|dtype| pickle.text(dtype))) {
+        (None, Some(name)) => elements(name.rsplit('.').next().unwrap_or_default()),
+        (Some(elements), None) => Ok(elements),
+        (None, None) | (Some(_), Some(_)) => fail!(Format, "the pickle holds a tensor of no or of two types"),
+    }
 }
 
 /// The deepest nesting of dictionaries; checkpoints have three.
@@ -178,12 +232,21 @@ fn collect(name: &str, pickle: &Pickle, bytes_of: &dyn Fn(&str) -> Result<Bytes>
         match value {
             Value::Int(number) => drop(read.numbers.insert(path.to_owned(), *number)),
             Value::Tensor(tensor) => {
-                let Storage { key, dtype } = storage(pickle, tensor.storage)?;
-                let bytes = view(tensor, dtype.size(), &bytes_of(&key)?);
+                let storage = storage(pickle, tensor.storage)?;
+                let elements = elements_of(pickle, tensor, &storage)?;
+                let bytes = view(tensor, elements.size(), &bytes_of(&storage.key)?);
                 let Some(bytes) = bytes else {
                     fail!(Format, "tensor `{path}` {:?} reaches beyond its storage; copy the file again", tensor.shape);
                 };
-                read.weights.insert(path, Tensor { dtype, shape: tensor.shape.clone(), bytes, file: file.clone() });
+                match elements {
+                    Elements::Plain(dtype) => {
+                        let (shape, file) = (tensor.shape.clone(), file.clone());
+                        read.weights.insert(path, Tensor { dtype, shape, bytes, file });
+                    }
+                    Elements::Floats(format) => {
+                        read.weights.insert_floats(path, format, &tensor.shape, bytes, &file)?;
+                    }
+                }
             }
             _ => {}
         }

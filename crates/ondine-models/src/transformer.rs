@@ -45,7 +45,7 @@ pub use properties::{Bias, Clamp, Experts, Norms, QkNorm};
 pub use room::{Rings, Room};
 pub use rotary::Rotary;
 
-pub(crate) use gguf::gguf_names;
+pub(crate) use gguf::{gguf_names, name_in_transformers};
 
 /// What a function yields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,10 +3,12 @@
 mod check;
 mod files;
 mod rename;
+mod scaled;
 mod source;
 
 pub use check::check;
 pub use files::{load, weight_files};
 pub use rename::{Rename, rename};
+pub(crate) use scaled::attach_scales;
 pub use source::{Files, Source};
-pub(crate) use source::{join, plain_name};
+pub(crate) use source::{VOCABULARY, join, plain_name};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ondine_graph::{Bytes, DType};
+use ondine_graph::{Bytes, DType, Float8};
 use ondine_models::torch_file::{self, TorchFile};
 
 fn bytes(name: &str) -> Bytes {
@@ -32,6 +32,23 @@ fn tensors_are_those_that_were_saved() {
         assert_eq!(tensor("none").shape, [0, 3]);
         assert_eq!(numbers.get("global_step"), Some(&470_000));
         assert_eq!(weights.paths().count(), 9, "{name}");
+    }
+}
+
+#[test]
+fn tensors_whose_storages_have_no_type_are_read() {
+    for name in ["float8.pt", "float8_legacy.pt"] {
+        let weights = read(name).weights;
+        let values = |path: &str| weights.to_f32(path).unwrap().into_owned();
+        assert_eq!(values("e4m3"), [1.0, -2.0, 0.5, 448.0, -0.001_953_125, 0.0], "{name}");
+        assert_eq!(values("swapped"), [1.0, 448.0, -2.0, -0.001_953_125, 0.5, 0.0]);
+        assert_eq!(values("e5m2"), [1.0, -2.0, 0.5, 448.0, -0.001_953_125, 0.0]);
+        assert_eq!(values("parameter"), [448.0, -0.001_953_125, 0.0]);
+        assert_eq!(values("whole"), [1.0, 65535.0]);
+        assert_eq!(values("plain")[3], 448.0);
+        assert_eq!((weights.floats("e5m2"), weights.floats("plain")), (Some(Float8::E5M2), None));
+        assert_eq!(weights.get("swapped").unwrap().shape, [3, 2]);
+        assert_eq!(weights.paths().count(), 6, "{name}");
     }
 }
 

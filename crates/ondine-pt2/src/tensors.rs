@@ -8,7 +8,7 @@ use super::{
 };
 use half::f16;
 use ondine_graph::{
-    AlignedBytes, Bytes, Context, DType, Error, ErrorKind, NDArray, Result, Tensor, Weights, archive::Archive,
+    AlignedBytes, Bytes, Context, DType, Error, ErrorKind, Float8, NDArray, Result, Tensor, Weights, archive::Archive,
     element_count, fail, weights::seal::Seal,
 };
 
@@ -285,7 +285,9 @@ fn tensor(meta: &TensorMeta, name: &str, block: &Bytes, file: &Arc<str>) -> Resu
     let (dtype, bytes) = match meta.dtype {
         DOUBLE | COMPLEX_DOUBLE => (DType::F32, convert(&bytes, narrow)),
         // F16 holds all of their numbers.
-        FLOAT8_E4M3 => (DType::F16, convert(&bytes, |[byte]: [u8; 1]| f16::from_f32(float8(byte)).to_le_bytes())),
+        FLOAT8_E4M3 => {
+            (DType::F16, convert(&bytes, |[byte]: [u8; 1]| f16::from_f32(Float8::E4M3.number(byte)).to_le_bytes()))
+        }
         FLOAT8_E5M2 => (DType::F16, convert(&bytes, |[byte]: [u8; 1]| [0, byte])),
         HALF | COMPLEX_HALF => (DType::F16, bytes),
         BFLOAT16 => (DType::BF16, bytes),
@@ -298,17 +300,6 @@ fn tensor(meta: &TensorMeta, name: &str, block: &Bytes, file: &Arc<str>) -> Resu
     let (block, memory) = (name.to_owned(), block.clone());
     let place = Place { block, memory, bytes: start..end, dtype: meta.dtype, size, parts, strided };
     Ok((Tensor { dtype, shape, bytes, file: file.clone() }, place))
-}
-
-/// The number of a byte with 4 bits of exponent and 3 of mantissa, which has no infinity.
-fn float8(byte: u8) -> f32 {
-    let (exponent, mantissa) = (i32::from(byte >> 3 & 15), f32::from(byte & 7));
-    let size = match (exponent, byte & 7) {
-        (15, 7) => f32::NAN,
-        (0, _) => mantissa / 512.0,
-        _ => (1.0 + mantissa / 8.0) * 2_f32.powi(exponent - 7),
-    };
-    if byte >> 7 == 1 { -size } else { size }
 }
 
 fn convert<const A: usize, const B: usize>(bytes: &[u8], element: impl Fn([u8; A]) -> [u8; B]) -> Bytes {

@@ -56,6 +56,7 @@ impl Reference {
             key: format!("reference, chunks of {chunk} bytes").into(),
             spaces: [host, own].into(),
             half: DType::F16,
+            quick_half: true,
         };
         Self { identity, seed, health: Arc::default() }
     }

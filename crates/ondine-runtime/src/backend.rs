@@ -46,6 +46,8 @@ pub struct Identity {
     pub spaces: Box<[Space]>,
     /// The element type of activations at [`Precision::BF16`] and below.
     pub half: DType,
+    /// True if what is computed at [`Precision::BF16`] takes no longer than at [`Precision::F32`].
+    pub quick_half: bool,
 }
 
 impl Identity {

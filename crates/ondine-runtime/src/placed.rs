@@ -47,7 +47,8 @@ impl Placed {
             first.push(begin);
             spaces.extend(unit.identity().spaces.iter().cloned());
         }
-        let identity = Identity { name, key, spaces: spaces.into(), half };
+        let quick_half = units.iter().all(|unit| unit.identity().quick_half);
+        let identity = Identity { name, key, spaces: spaces.into(), half, quick_half };
         Ok(Self { identity, units: Units { all: units.into(), first: first.into(), assign } })
     }
 

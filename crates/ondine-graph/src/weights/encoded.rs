@@ -8,16 +8,17 @@ use crate::{
     block::{Block, GroupNumbers, Scales},
     dtype::DType,
     encoding::{
-        BLOCKS, CODES, ENCODING, Encoding, INPUT_RANGE, LOW_RANK_A, LOW_RANK_B, LUT, Levels, SCALE, ZERO, code_at,
-        symmetric_zero,
+        BLOCKS, CODES, ENCODING, Encoding, FLOATS, INPUT_RANGE, LOW_RANK_A, LOW_RANK_B, LUT, Levels, SCALE, ZERO,
+        code_at, symmetric_zero,
     },
     error::{Result, fail},
+    float8::Float8,
     ndarray::element_count,
     weights::{Tensor, Weights},
 };
 
 /// The most dimensions of a weight that is encoded.
-const MAX_RANK: usize = 8;
+pub(super) const MAX_RANK: usize = 8;
 
 /// An encoded weight, its parts checked against each other.
 #[derive(Debug)]
@@ -69,6 +70,10 @@ impl Weights {
             (Kind::Codes(_), ..) => fail!(Format, "{}: `{path}` needs either `.scale` or `.lut`", header.file),
             (Kind::Blocks(block), None, None) if group == block.elements() => (u8::BITS, Levels::Blocks(block)),
             (Kind::Blocks(block), ..) => fail!(Format, "{}: `{path}` is no weight in {block} blocks", header.file),
+            (Kind::Floats(format), scale, None) if zero.is_none() => {
+                (u8::BITS, Levels::Floats { format, scaled: scale.is_some() })
+            }
+            (Kind::Floats(format), ..) => fail!(Format, "{}: `{path}` is no weight in {format}", header.file),
         };
         let half = scale.or(lut).is_some_and(|tensor| tensor.dtype == DType::F16);
         let corrected = whole == path && (part(LOW_RANK_A).is_some() || part(LOW_RANK_B).is_some());
@@ -79,6 +84,7 @@ impl Weights {
             let kind = match levels {
                 Levels::Blocks(block) => format!("{block} blocks"),
                 Levels::Integers { .. } | Levels::Palette => format!("{bits}-bit codes"),
+                Levels::Floats { format, .. } => format!("numbers in {format}"),
             };
             let (file, len, shape) = (&codes.file, codes.bytes.len(), &encoding.shape);
             fail!(Format, "{file}: `{path}` has {len} bytes, not the {kind} of {shape:?}");
@@ -163,7 +169,8 @@ impl Encoding {
             Levels::Integers { zeros: true } => vec![(SCALE, groups, true), (ZERO, groups, false)],
             Levels::Integers { zeros: false } => vec![(SCALE, groups, true)],
             Levels::Palette => vec![(LUT, [rows.div_ceil(self.group), 1 << self.bits], true)],
-            Levels::Blocks(_) => vec![],
+            Levels::Blocks(_) | Levels::Floats { scaled: false, .. } => vec![],
+            Levels::Floats { scaled: true, .. } => vec![(SCALE, [rows.div_ceil(self.group), 1], true)],
         };
         if corrected {
             parts.extend([(LOW_RANK_A, [self.rank, columns], false), (LOW_RANK_B, [rows, self.rank], false)]);
@@ -177,6 +184,7 @@ enum Kind {
     /// Codes of so many bits.
     Codes(u32),
     Blocks(Block),
+    Floats(Float8),
 }
 
 /// What is encoded how, group and shape.
@@ -186,6 +194,7 @@ fn read_header(path: &str, header: &Tensor) -> Result<(Kind, usize, Vec<usize>)>
     let known = header.dtype == DType::I64 && header.shape.len() == 1;
     let kind = |&number: &usize| match number {
         2 | 4 | 6 | 8 => Some(Kind::Codes(number as u32)),
+        FLOATS.. => Float8::from_id(number - FLOATS).map(Kind::Floats),
         _ => number.checked_sub(BLOCKS).and_then(|id| Block::from_id(id.try_into().ok()?)).map(Kind::Blocks),
     };
     let fits = |group: usize, shape: &[usize]| {
@@ -277,6 +286,12 @@ impl Encoded<'_> {
                 }
             }
             Levels::Blocks(block) => block.decode(codes, out),
+            Levels::Floats { format, .. } => {
+                let (numbers, scale) = (format.numbers(), self.scales.get(row / group).copied().unwrap_or(1.0));
+                for (value, &code) in out.iter_mut().zip(codes) {
+                    *value = numbers[usize::from(code)] * scale;
+                }
+            }
         }
         for (r, b) in self.b[row * rank..][..rank].iter().enumerate() {
             let a = &self.a[r * out.len()..][..out.len()];

@@ -71,7 +71,7 @@ impl TextToImage {
         if prompts.len() > adapters {
             fail!(Argument, "{} pictures are prompts, and the model has {adapters} IP-Adapters", prompts.len());
         }
-        for (prompter, ImagePrompt { image, scale }) in self.prompters.iter().zip(prompts) {
+        for (prompter, ImagePrompt { image, scale, .. }) in self.prompters.iter().zip(prompts) {
             let side = prompter.encoder.picture()?.side;
             if image.shape() != [1, 3, side, side] {
                 fail!(
@@ -155,7 +155,7 @@ pub(super) fn show(
     terms: &Terms<'_>,
 ) -> Result<Vec<Shown>> {
     let mut shown = Vec::new();
-    for (parts, ImagePrompt { image, scale }) in prompters.iter().zip(prompts) {
+    for (parts, ImagePrompt { image, scale, .. }) in prompters.iter().zip(prompts) {
         let (encoder, mut state) = (parts.encoder.function(terms)?, State::default());
         let mut look =
             |image: &NDArray| encoder.run_until(&[("pixel_values", image)], &mut state, terms.wish)?.take(parts.read());

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     codec::Picture,
-    infotext::Infotext,
+    infotext::{Infotext, told::ToldPrompt},
     prompt::emphasis::Emphasis,
     request::Request,
     sampler::{SamplerEntry, ScheduleEntry},
@@ -147,7 +147,9 @@ fn infotext(model: &TextToImage, request: &Request, parameters: &Parameters) -> 
         add("Embeddings", model.words.join(", "));
     }
     for (i, (prompter, prompt)) in model.prompters.iter().zip(&request.image_prompts).enumerate() {
-        add(&format!("IP-Adapter {i}"), format!("Model: {}, Weight: {}", prompter.name, prompt.scale));
+        let (model, weight) = (prompter.name.clone(), prompt.scale);
+        let told = ToldPrompt { model, image: prompt.name.clone(), weight };
+        add(&format!("{} {i}", ToldPrompt::KEY), told.to_string());
     }
     for (i, control) in request.controls.iter().enumerate() {
         let name = model.controls.get(control.network).map_or("", |(name, _)| name);

@@ -21,6 +21,8 @@ pub struct ImagePrompt {
     pub image: NDArray,
     /// How much it counts beside the text: 1 is as the adapter was trained, 0 not at all.
     pub scale: f32,
+    /// What the picture is called in the text of those that are drawn, such as the name of its file; nothing if empty.
+    pub name: String,
 }
 
 /// A picture that steers a drawing (`ControlNet`, Zhang et al. 2023).

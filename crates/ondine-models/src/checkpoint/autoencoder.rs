@@ -4,7 +4,7 @@ use ondine_graph::{Result, Weights, fail};
 use serde_json::{Value, json};
 
 use super::{
-    tensors::{Names, linear, shape},
+    tensors::{Names, linear, shape, size_of},
     unet::groups,
 };
 
@@ -44,11 +44,29 @@ const RESNET: [(&str, &str); 5] =
 const ATTENTION: [(&str, &str); 5] =
     [("norm", "group_norm"), ("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("proj_out", "to_out.0")];
 
+/// Convolutions around the latents, where they stand inside, and what they are in diffusers.
+const INNER: [(&str, &str); 2] =
+    [("encoder.quant_conv.", "quant_conv."), ("decoder.post_quant_conv.", "post_quant_conv.")];
+
+/// Statistics of squares of latents, which the tensors of no other autoencoder than that of `FLUX.2` hold.
+const SQUARES: &str = "bn.running_mean";
+
+/// What is added to the variances of squares.
+const EPSILON: &str = "batch_norm_eps";
+
+/// The class of the autoencoder that tensors are.
+pub(super) fn class_of(weights: &Weights) -> &'static str {
+    if weights.get(SQUARES).is_some() { "AutoencoderKLFlux2" } else { "AutoencoderKL" }
+}
+
 /// Gives the tensors the names and shapes that they have in diffusers, and yields the config; that it
-/// cannot be told is found out after.
-pub(super) fn convert(weights: &mut Weights, latents: &Latents) -> Result<Value> {
-    let config = config(weights, latents);
+/// cannot be told is found out after. What no tensor says is as in `known`, the config of an autoencoder that it takes
+/// the place of.
+pub(super) fn convert(weights: &mut Weights, latents: &Latents, known: Option<&Value>) -> Result<Value> {
+    let config = config(weights, latents, known);
     let mut names = Names::default();
+    // The convolutions around the latents may stand inside of encoder and decoder.
+    names.prefixes(&INNER);
     for (way, blocks) in [("encoder", "down"), ("decoder", "up")] {
         let levels = count(weights, |i| format!("{way}.{blocks}.{i}.block.0.conv1.weight"));
         for i in 0..levels {
@@ -85,7 +103,7 @@ fn count(weights: &Weights, path: impl Fn(usize) -> String) -> usize {
     (0..).take_while(|&i| weights.get(&path(i)).is_some()).count()
 }
 
-fn config(weights: &Weights, latents: &Latents) -> Result<Value> {
+fn config(weights: &Weights, latents: &Latents, known: Option<&Value>) -> Result<Value> {
     let first = |path: &str| shape(weights, path);
     let (Some(conv_in), Some(decoded), Some(conv_out)) =
         (first("encoder.conv_in.weight"), first("decoder.conv_in.weight"), first("decoder.conv_out.weight"))
@@ -93,13 +111,16 @@ fn config(weights: &Weights, latents: &Latents) -> Result<Value> {
         fail!(Missing, "the autoencoder (first_stage_model) has no encoder or no decoder; is the file whole?");
     };
     let levels = count(weights, |i| format!("encoder.down.{i}.block.0.conv1.weight"));
-    let channels: Vec<usize> = (0..levels)
-        .filter_map(|i| first(&format!("encoder.down.{i}.block.0.conv1.weight")))
-        .map(|shape| shape[0])
-        .collect();
-    let [mean, std] = latents.statistics.clone().unwrap_or_default();
-    Ok(json!({
-        "_class_name": "AutoencoderKL",
+    let channels_of = |blocks: &str| -> Vec<usize> {
+        let first = |i| first(&format!("{blocks}.{i}.block.0.conv1.weight"));
+        (0..levels).filter_map(first).map(|shape| shape[0]).collect()
+    };
+    let channels = channels_of("encoder.down");
+    let has = |path: &str| weights.get(path).is_some();
+    let [encoded_by, decoded_by] =
+        INNER.map(|(inner, outer)| [inner, outer].iter().any(|layer| has(&format!("{layer}weight"))));
+    let mut config = json!({
+        "_class_name": class_of(weights),
         "in_channels": conv_in.get(1),
         "out_channels": conv_out[0],
         "latent_channels": decoded.get(1),
@@ -107,13 +128,27 @@ fn config(weights: &Weights, latents: &Latents) -> Result<Value> {
         "down_block_types": vec!["DownEncoderBlock2D"; levels],
         "up_block_types": vec!["UpDecoderBlock2D"; levels],
         "layers_per_block": count(weights, |j| format!("encoder.down.0.block.{j}.conv1.weight")),
-        "norm_num_groups": groups(&channels)?,
-        "scaling_factor": latents.scaling,
-        "shift_factor": latents.shift,
-        "latents_mean": mean,
-        "latents_std": std,
-        "use_quant_conv": weights.get("quant_conv.weight").is_some(),
-        "use_post_quant_conv": weights.get("post_quant_conv.weight").is_some(),
-        "mid_block_add_attention": weights.get("encoder.mid.attn_1.norm.weight").is_some(),
-    }))
+        "norm_num_groups": size_of(known, "norm_num_groups").map_or_else(|| groups(&channels), Ok)?,
+        "use_quant_conv": encoded_by,
+        "use_post_quant_conv": decoded_by,
+        "mid_block_add_attention": has("encoder.mid.attn_1.norm.weight"),
+    });
+    if has(SQUARES) {
+        let decoder = channels_of("decoder.up");
+        config["decoder_block_out_channels"] = if decoder == channels { Value::Null } else { json!(decoder) };
+        if let Some(epsilon) = known.and_then(|config| config.get(EPSILON)) {
+            config[EPSILON] = epsilon.clone();
+        }
+        return Ok(config);
+    }
+    let [mean, std] = latents.statistics.clone().unwrap_or_default();
+    for (option, value) in [
+        ("scaling_factor", json!(latents.scaling)),
+        ("shift_factor", json!(latents.shift)),
+        ("latents_mean", mean),
+        ("latents_std", std),
+    ] {
+        config[option] = value;
+    }
+    Ok(config)
 }

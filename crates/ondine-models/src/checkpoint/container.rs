@@ -7,6 +7,7 @@ use ondine_graph::{Bytes, Context, Result, Weights, fail, weights::notes};
 use crate::{
     gguf::{Gguf, Value},
     ncnn, torch_file,
+    weights::attach_scales,
 };
 
 /// The tensors of a file, and what it says of them.
@@ -30,13 +31,16 @@ pub(super) fn open(path: &Path) -> Result<Contents> {
     let bytes = Bytes::map(path)?;
     // The length that such a file begins with may read like the beginning of any other.
     if is_safetensors(&bytes) {
-        let weights = Weights::from_safetensors(&name, &bytes)?;
-        return Ok(Contents { kind: "safetensors", notes: notes(&bytes), weights, ..Contents::default() });
+        let (mut weights, notes) = (Weights::from_safetensors(&name, &bytes)?, notes(&bytes));
+        attach_scales(&mut weights, &notes)?;
+        return Ok(Contents { kind: "safetensors", notes, weights, ..Contents::default() });
     }
     if bytes.starts_with(b"GGUF") {
         let gguf = Gguf::open(path)?;
         let text = |(key, value): (&String, &Value)| match value {
             Value::Text(text) => Some((key.clone(), text.to_string())),
+            Value::Integer(number) => Some((key.clone(), number.to_string())),
+            Value::Float(number) => Some((key.clone(), number.to_string())),
             _ => None,
         };
         let notes = gguf.metadata.iter().filter_map(text).collect();
@@ -62,6 +66,7 @@ fn read(name: &str, bytes: &Bytes) -> Result<Contents> {
             weights.retain(|path| path.starts_with(STATE));
             weights.rename(|path| path.strip_prefix(STATE).map(str::to_owned))?;
         }
+        attach_scales(&mut weights, &BTreeMap::new())?;
         return Ok(Contents { kind: "torch.save", weights, numbers, ..Contents::default() });
     }
     if ncnn::is_numbers(bytes) {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use ondine_graph::Weights;
+use ondine_graph::{Float8, Weights, encoding::SCALE};
 
 use super::{tensors::shape, text};
 
@@ -29,6 +29,19 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.what, self.why)
     }
+}
+
+/// What is known of tensors in numbers of 8 bits, if there are some.
+pub(super) fn floats(weights: &Weights) -> Vec<Finding> {
+    let all = weights.paths().count();
+    let finding = |format: Float8| {
+        let held: Vec<_> = weights.paths().filter(|path| weights.floats(path) == Some(format)).collect();
+        let scaled = held.iter().filter(|path| weights.get(&format!("{path}{SCALE}")).is_some()).count();
+        let scales = if scaled == 0 { "without scales".to_owned() } else { format!("{scaled} of them with a scale") };
+        let why = format!("{} of {all} tensors, {scales}", held.len());
+        (!held.is_empty()).then(|| Finding { what: format!("weights in {format}"), why })
+    };
+    Float8::ALL.into_iter().filter_map(finding).collect()
 }
 
 /// What is known of a U-Net and the text encoders beside it.

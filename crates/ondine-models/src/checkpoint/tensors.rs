@@ -2,7 +2,7 @@
 
 use ondine_graph::{
     AlignedBytes, DType, Result, Tensor, Weights,
-    encoding::{ENCODING, Levels, PARTS},
+    encoding::{ENCODING, Levels, PARTS, SCALE},
     fail,
 };
 use serde_json::Value;
@@ -46,12 +46,18 @@ impl Names {
 
 /// Drops sides of 1 behind the first two dimensions: a 1x1 convolution as the linear layer that it is.
 pub(super) fn linear(weights: &mut Weights, path: &str) {
-    if let Some(tensor) = weights.get(path)
-        && matches!(tensor.shape[..], [_, _, 1, 1] | [_, _, 1])
-    {
-        let tensor = Tensor { shape: tensor.shape[..2].to_vec(), ..tensor.clone() };
-        weights.insert(path, tensor);
+    let Some(shape) = shape(weights, path).filter(|shape| matches!(shape[..], [_, _, 1, 1] | [_, _, 1])) else {
+        return;
+    };
+    let Some(tensor) = weights.get(path).cloned() else { return };
+    let header = format!("{path}{ENCODING}");
+    if let Some(found) = weights.get(&header) {
+        let header_of_matrix = with_shape(found, &shape[..2]);
+        weights.insert(&header, header_of_matrix);
     }
+    // What is encoded may be stored as rows of bytes.
+    let stored = tensor.shape[..2.min(tensor.shape.len())].to_vec();
+    weights.insert(path, Tensor { shape: stored, ..tensor });
 }
 
 /// The numbers of a tensor in single precision, for those that are rewritten.
@@ -81,8 +87,8 @@ pub(super) fn split_in_three(weights: &mut Weights, path: &str, names: &[String;
     split_rows(weights, path, &parts)
 }
 
-/// Cuts a tensor into parts of so many rows each, which get names of their own; blocks of rows stay as they are. What
-/// is not there is not cut.
+/// Cuts a tensor into parts of so many rows each, which get names of their own; blocks of rows and numbers of 8 bits
+/// stay as they are. What is not there is not cut.
 pub(super) fn split_rows(weights: &mut Weights, path: &str, parts: &[(String, usize)]) -> Result<()> {
     let Some(tensor) = weights.get(path).cloned() else { return Ok(()) };
     let shape = shape(weights, path).unwrap_or_default();
@@ -91,9 +97,11 @@ pub(super) fn split_rows(weights: &mut Weights, path: &str, parts: &[(String, us
         fail!(Shape, "{}: `{path}` {shape:?} is no whole of {rows} rows", tensor.file);
     }
     let encoding = weights.encoding(path)?;
-    let blocks = encoding.as_ref().is_some_and(|encoding| matches!(encoding.levels, Levels::Blocks(_)));
-    let header = weights.get(&format!("{path}{ENCODING}")).cloned().filter(|_| blocks);
-    let decoded = if encoding.is_some() && !blocks { Some(numbers(weights, path)?.0) } else { None };
+    let by_rows = |levels| matches!(levels, Levels::Blocks(_) | Levels::Floats { .. });
+    let by_rows = encoding.as_ref().is_some_and(|encoding| by_rows(encoding.levels));
+    let header = weights.get(&format!("{path}{ENCODING}")).cloned().filter(|_| by_rows);
+    let scale = weights.get(&format!("{path}{SCALE}")).cloned().filter(|_| by_rows);
+    let decoded = if encoding.is_some() && !by_rows { Some(numbers(weights, path)?.0) } else { None };
     weights.remove_encoding(path);
     weights.retain(|name| name != path);
     let mut start = 0;
@@ -105,15 +113,15 @@ pub(super) fn split_rows(weights: &mut Weights, path: &str, parts: &[(String, us
                 insert(weights, name, &tensor.file, &part, &values[start * row..(start + count) * row]);
             }
             None => {
-                let row = tensor.bytes.len() / rows;
-                let Some(bytes) = tensor.bytes.slice(start * row, count * row) else {
-                    fail!(Format, "`{path}` is not whole")
-                };
-                // Blocks are bytes by row; what they stand for is said beside them.
-                let stored = [&[*count], &tensor.shape[1..]].concat();
-                weights.insert(name, Tensor { shape: stored, bytes, ..tensor.clone() });
+                // Encoded, what they stand for is said beside them; a scale is of each row, or of all.
+                weights.insert(name, rows_of(&tensor, path, start..start + count, rows)?);
                 if let Some(header) = &header {
-                    weights.insert(&format!("{name}{ENCODING}"), with_rows(header, *count));
+                    weights.insert(&format!("{name}{ENCODING}"), with_shape(header, &part));
+                }
+                if let Some(scale) = &scale {
+                    let own = if scale.shape.first() == Some(&rows) { start..start + count } else { 0..1 };
+                    let all = scale.shape.first().copied().unwrap_or(1);
+                    weights.insert(&format!("{name}{SCALE}"), rows_of(scale, path, own, all)?);
                 }
             }
         }
@@ -122,15 +130,28 @@ pub(super) fn split_rows(weights: &mut Weights, path: &str, parts: &[(String, us
     Ok(())
 }
 
-/// The header of an encoded weight, which lists bits, group and shape, for another number of rows.
-fn with_rows(header: &Tensor, rows: usize) -> Tensor {
-    const ROWS: std::ops::Range<usize> = 16..24;
-    let mut bytes = AlignedBytes::zeroed(header.bytes.len());
-    bytes.as_mut_slice().copy_from_slice(&header.bytes);
-    if let Some(place) = bytes.as_mut_slice().get_mut(ROWS) {
-        place.copy_from_slice(&(rows as i64).to_le_bytes());
+/// Some of all the rows of a tensor, as it is stored.
+fn rows_of(tensor: &Tensor, path: &str, own: std::ops::Range<usize>, all: usize) -> Result<Tensor> {
+    let row = tensor.bytes.len() / all;
+    let Some(bytes) = tensor.bytes.slice(own.start * row, own.len() * row) else {
+        fail!(Format, "`{path}` is not whole")
+    };
+    let shape = [&[own.len()], &tensor.shape[1..]].concat();
+    Ok(Tensor { shape, bytes, ..tensor.clone() })
+}
+
+/// The header of an encoded weight, which lists bits, group and shape, for another shape.
+fn with_shape(header: &Tensor, shape: &[usize]) -> Tensor {
+    const SIZES: usize = 16;
+    let mut bytes = AlignedBytes::zeroed(SIZES + 8 * shape.len());
+    let (fixed, sizes) = bytes.as_mut_slice().split_at_mut(SIZES);
+    if let Some(first) = header.bytes.get(..SIZES) {
+        fixed.copy_from_slice(first);
     }
-    Tensor { bytes: bytes.into(), ..header.clone() }
+    for (place, size) in sizes.as_chunks_mut::<8>().0.iter_mut().zip(shape) {
+        *place = (*size as i64).to_le_bytes();
+    }
+    Tensor { shape: vec![2 + shape.len()], bytes: bytes.into(), ..header.clone() }
 }
 
 /// Gives a tensor another name, with all that belongs to it.
@@ -148,7 +169,9 @@ pub(super) fn swap_halves(weights: &mut Weights, path: &str, name: &str) -> Resu
     let Some(shape) = shape(weights, path).filter(|shape| shape[0] % 2 == 0) else {
         fail!(Shape, "{}: `{path}` is not two halves", tensor.file);
     };
-    if weights.is_encoded(path) {
+    let one_scale = weights.get(&format!("{path}{SCALE}")).is_none_or(|scale| scale.shape.first() == Some(&1));
+    let floats = weights.floats(path).is_some() && one_scale;
+    if weights.is_encoded(path) && !floats {
         let (mut values, _) = numbers(weights, path)?;
         let half = values.len() / 2;
         values.rotate_left(half);
@@ -161,9 +184,8 @@ pub(super) fn swap_halves(weights: &mut Weights, path: &str, name: &str) -> Resu
     let (first, second) = tensor.bytes.split_at(tensor.bytes.len() / 2);
     bytes.as_mut_slice()[..second.len()].copy_from_slice(second);
     bytes.as_mut_slice()[second.len()..].copy_from_slice(first);
-    weights.retain(|other| other != path);
-    weights.insert(name, Tensor { bytes: bytes.into(), ..tensor });
-    Ok(())
+    weights.insert(path, Tensor { bytes: bytes.into(), ..tensor });
+    rename_with(weights, path, name)
 }
 
 /// Swaps the dimensions of a matrix, which gets another name.
@@ -206,7 +228,7 @@ pub(super) fn size_of(config: Option<&Value>, option: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use ondine_graph::{block::Block, encoding::BLOCKS};
+    use ondine_graph::{Float8, block::Block, encoding::BLOCKS};
 
     use super::*;
 
@@ -254,6 +276,39 @@ mod tests {
         assert!(weights.is_encoded("b") && weights.get("w").is_none() && weights.get("w.encoding").is_none());
         assert_eq!(shape(&weights, "b"), Some(vec![1, 32]));
         assert_eq!((&*weights.to_f32("a").unwrap(), &*weights.to_f32("b").unwrap()), (&[3.0; 32][..], &[-2.0; 32][..]));
+    }
+
+    #[test]
+    fn numbers_of_8_bits_stay_so() {
+        // 1, -2, 0.5, 4
+        let floats = |scales: &[f32], shape: &[usize]| {
+            let mut weights = Weights::default();
+            let codes = (&[0x38, 0xc0, 0x30, 0x48_u8][..]).into();
+            weights.insert_floats("w", Float8::E4M3, shape, codes, &"memory".into()).unwrap();
+            if !scales.is_empty() {
+                weights.scale_floats("w", scales).unwrap();
+            }
+            weights
+        };
+        let parts = [("a".to_owned(), 3), ("b".to_owned(), 1)];
+        for (scales, first, last) in [
+            (&[][..], [1.0, -2.0, 0.5], 4.0),
+            (&[2.0], [2.0, -4.0, 1.0], 8.0),
+            (&[1.0, 2.0, 3.0, -1.0], [1.0, -4.0, 1.5], -4.0),
+        ] {
+            let mut weights = floats(scales, &[4, 1, 1]);
+            split_rows(&mut weights, "w", &parts).unwrap();
+            assert_eq!((&*weights.to_f32("a").unwrap(), &*weights.to_f32("b").unwrap()), (&first[..], &[last][..]));
+            assert_eq!((weights.floats("a"), shape(&weights, "b")), (Some(Float8::E4M3), Some(vec![1, 1, 1])));
+            assert_eq!(weights.paths().count(), 2);
+
+            let mut weights = floats(scales, &[4, 1, 1]);
+            linear(&mut weights, "w");
+            weights.expect("w", &[4, 1]).unwrap();
+            swap_halves(&mut weights, "w", "swapped").unwrap();
+            assert_eq!(*weights.to_f32("swapped").unwrap(), [first[2], last, first[0], first[1]]);
+            assert_eq!((weights.paths().count(), weights.floats("swapped").is_some()), (1, scales.len() < 2));
+        }
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use ondine_graph::Result;
+use ondine_graph::{Result, Weights};
 use serde_json::json;
 
+use super::chat;
 use crate::weights::{Files, Source};
 
 /// The pairs that become one token, in their order: OpenAI's vocabulary (MIT).
@@ -26,6 +27,15 @@ pub(super) fn add(files: &mut Files, folder: &str, pad: &str, configs: Option<&S
     });
     files.insert(&format!("{folder}/tokenizer_config.json"), &config.to_string());
     Ok(())
+}
+
+/// True for the tensors of a language model, whose tokenizer is that of `configs`, if there is one.
+pub(super) fn is_chat(weights: &Weights, files: &mut Files, folder: &str, configs: Option<&Source>) -> Result<bool> {
+    let one = chat::is_one(weights);
+    if one {
+        copy(files, folder, configs)?;
+    }
+    Ok(one)
 }
 
 /// Adds the files that `configs` has in the folder; false if there are none.

@@ -9,7 +9,7 @@ use tokenizers::{AddedToken, Tokenizer as Steps};
 use crate::{
     config::{self, invalid},
     vocabulary::{Controls, Vocabulary},
-    weights::{Source, join},
+    weights::{Source, VOCABULARY, join},
 };
 
 /// What cuts a text into tokens.
@@ -94,7 +94,7 @@ pub(super) fn pieces(source: &Source, folder: &str) -> Result<Option<Vocabulary>
         let file: File = config::parse(&source.text(&whole)?).at(|| source.describe(&whole))?;
         file.model.kind.as_deref() == Some("Unigram")
     } else {
-        source.exists(&model)
+        source.exists(&model) || source.exists(&join(folder, VOCABULARY))
     };
     if is_pieces { Vocabulary::open(source, folder).map(Some) } else { Ok(None) }
 }

@@ -37,6 +37,8 @@ pub(super) struct Tensor {
     pub(super) offset: usize,
     pub(super) shape: Vec<usize>,
     pub(super) strides: Vec<usize>,
+    /// The name of the type of its elements, if its storage has none.
+    pub(super) dtype: Option<Id>,
 }
 
 /// The values of a pickle.
@@ -505,6 +507,11 @@ impl Machine<'_> {
                 "torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor",
                 [storage, offset, shape, strides, ..],
             ) => self.tensor(*storage, *offset, *shape, *strides).map(Value::Tensor),
+            // Types that came after storages had types: of 8 bits, and integers without a sign.
+            ("torch._utils._rebuild_tensor_v3", [storage, offset, shape, strides, _, _, dtype, ..]) => {
+                let tensor = self.tensor(*storage, *offset, *shape, *strides)?;
+                Ok(Value::Tensor(Tensor { dtype: Some(*dtype), ..tensor }))
+            }
             ("torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state", [tensor, ..]) => {
                 Ok(self.values.get(*tensor).cloned().unwrap_or(Value::Other))
             }
@@ -527,7 +534,7 @@ impl Machine<'_> {
         };
         match (size(&offset), sizes(shape), sizes(strides)) {
             (Some(offset), Some(shape), Some(strides)) if shape.len() == strides.len() => {
-                Ok(Tensor { storage, offset, shape, strides })
+                Ok(Tensor { storage, offset, shape, strides, dtype: None })
             }
             _ => fail!(Format, "the pickle holds a tensor without shape; it is damaged"),
         }

@@ -93,6 +93,11 @@ pub(crate) fn gguf_names(gguf: &Gguf) -> Result<Names> {
     Ok(Names { family, neighbours: family.interleaved })
 }
 
+/// The name in transformers of the tensor `path` of a GGUF file of an architecture, if it is known.
+pub(crate) fn name_in_transformers(architecture: &str, path: &str) -> Option<String> {
+    by_gguf(architecture).ok().map(|family| name(family, path))
+}
+
 /// Gives matrices of one row two dimensions, of which files keep only the one that is not 1.
 fn as_matrices(weights: &mut Weights) {
     let single = |(path, tensor): (&Arc<str>, &Tensor)| {

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     config,
-    weights::{Source, join},
+    gguf::Gguf,
+    weights::{Source, VOCABULARY, join},
 };
 
 const STEPS: &str = "tokenizer.json";
@@ -34,6 +35,10 @@ impl Vocabulary {
     /// If there is none, it is broken, or spells its tokens in a way that is not known here.
     pub fn open(source: &Source, folder: &str) -> Result<Self> {
         let exists = |name: &str| source.exists(&join(folder, name));
+        if exists(VOCABULARY) {
+            let name = join(folder, VOCABULARY);
+            return Self::from_gguf(&Gguf::parse(&source.describe(&name), &source.open(&name)?)?);
+        }
         let place = |name: &str| source.describe(&join(folder, name));
         let object = |name: &str| -> Result<Map<String, Value>> {
             if !exists(name) {

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ondine_graph::{Asset, Context, Result, Weights, fail};
+use ondine_graph::{Asset, Context, Result, Weights, fail, weights::notes};
 use serde::Deserialize;
 
-use super::source::{Source, join, plain_name};
+use super::{
+    scaled::attach_scales,
+    source::{Source, join, plain_name},
+};
 use crate::config;
 
 /// What diffusers and transformers call the file of a network's weights.
@@ -88,10 +91,13 @@ pub fn load(source: &Source, folder: &str) -> Result<Weights> {
             return Ok(Asset::open(&folder)?.weights().clone());
         }
     }
-    let mut weights = Weights::default();
+    let (mut weights, mut said) = (Weights::default(), BTreeMap::new());
     for name in weight_files(source, folder)? {
-        weights.merge(Weights::from_safetensors(&source.describe(&name), &source.open(&name)?)?)?;
+        let bytes = source.open(&name)?;
+        weights.merge(Weights::from_safetensors(&source.describe(&name), &bytes)?)?;
+        said.extend(notes(&bytes));
     }
+    attach_scales(&mut weights, &said)?;
     Ok(weights)
 }
 

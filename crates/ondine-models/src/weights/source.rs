@@ -8,6 +8,9 @@ use std::{
 
 use ondine_graph::{Bytes, Context, Result, archive::Archive, fail};
 
+/// What a GGUF file is called that stands for the files of a tokenizer.
+pub(crate) const VOCABULARY: &str = "vocabulary.gguf";
+
 /// Where the files of a model come from. Names are relative and use `/`, such as `unet/config.json`.
 #[derive(Clone, Debug)]
 pub enum Source {
@@ -51,6 +54,16 @@ impl Source {
         let file = |path: &str| Some((path.to_owned(), archive.get(path)?.clone()));
         let files = archive.paths().filter_map(file).collect();
         Ok(Files(files).source(&name))
+    }
+
+    /// The vocabulary in the GGUF file `path`, in place of the files of a tokenizer.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub(crate) fn vocabulary(path: &Path) -> Result<Self> {
+        let mut files = Files::default();
+        files.insert_bytes(VOCABULARY, Bytes::map(path)?);
+        Ok(files.source(&path.display().to_string()))
     }
 
     /// The files of the folder `path`.

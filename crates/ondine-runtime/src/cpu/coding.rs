@@ -104,6 +104,8 @@ pub(super) fn coding(encoding: &Encoding, precision: Precision) -> Option<Coding
             };
             Some(Coding { bits, group, levels, numbers })
         }
+        // Panels of numbers are made of them, in the precision that is asked for.
+        encoding::Levels::Floats { .. } => None,
     }
 }
 

@@ -36,10 +36,12 @@ impl Processor {
     }
 
     fn of(cpu: Cpu) -> Self {
+        // Instructions of every processor compute with bf16 by its bits.
+        let quick_half = cpu.tier() != Tier::Generic;
         let tier = cpu.tier().name();
         let host = Space { name: "host", align: 64, granule: 1, chunk: usize::MAX, host: true };
-        let identity =
-            Identity { name: format!("cpu {tier}").into(), key: tier.into(), spaces: [host].into(), half: DType::BF16 };
+        let (name, key) = (format!("cpu {tier}").into(), tier.into());
+        let identity = Identity { name, key, spaces: [host].into(), half: DType::BF16, quick_half };
         Self { cpu, identity: Arc::new(identity) }
     }
 

@@ -29,6 +29,7 @@ use ondine_image::{
     pipeline::{Drawing, Event, MemoryPlan, Pictures, TextToImage},
     prompt::compose,
     request::Request,
+    upscale::Upscaler,
 };
 use ondine_models::{Finding, Pipeline, Source, lora::Applied, textual_inversion::Taught};
 use ondine_runtime::{
@@ -158,6 +159,14 @@ pub(super) struct Draw {
     running: Running,
 }
 
+/// What the picture of `--from` tells besides the request.
+#[derive(Default)]
+struct Told {
+    /// The network that made it larger.
+    network: Option<&'static str>,
+    ip_adapters: Option<IpAdapters>,
+}
+
 /// More than any prompt of a picture may have.
 const LONGEST_PROMPT: usize = 1 << 20;
 
@@ -176,7 +185,8 @@ impl Draw {
         self.say_findings(&pipeline.findings);
         let mut model = self.model(&pipeline, device, unpacked)?;
         let mut adapters = self.adapters.apply(&mut request.prompt, &mut model)?;
-        adapters.extend(self.ip_adapters.add(&pipeline, &mut model)?);
+        let ip_adapters = told.ip_adapters.as_ref().unwrap_or(&self.ip_adapters);
+        adapters.extend(ip_adapters.add(&pipeline, &mut model)?);
         let taught = self.adapters.teach(&request, &mut model)?;
         if !self.quiet {
             adapters.iter().for_each(output::remark);
@@ -186,11 +196,11 @@ impl Draw {
             edit.begin(&mut request, &model, self.quiet)?;
         }
         self.references.begin(&mut request, &model, self.quiet)?;
-        self.ip_adapters.begin(&mut request, &model, self.quiet)?;
+        ip_adapters.begin(&mut request, &model, self.quiet)?;
         self.controls.add(&mut model)?;
         self.controls.begin(&mut request, &model, self.quiet)?;
         let drawing = self.prepare(&model, &request)?;
-        let enlarger = self.enlarger(&model, &drawing, told)?;
+        let enlarger = self.enlarger(&model, &drawing, told.network)?;
         let memory = enlarger.as_ref().map_or_else(|| drawing.memory().clone(), |it| it.added_to(drawing.memory()));
         if self.plan {
             let larger = enlarger.as_ref().map_or(Ok(0), Enlarger::flops)? * request.count as u64;
@@ -294,8 +304,8 @@ impl Draw {
         Ok(destination)
     }
 
-    /// What is asked for, and the network that makes it larger if a picture tells of one.
-    fn request(&self) -> anyhow::Result<(Request, Option<&'static str>)> {
+    /// What is asked for, and what a picture tells besides.
+    fn request(&self) -> anyhow::Result<(Request, Told)> {
         let prompt = match self.prompt.as_deref() {
             Some("-") => read_prompt(LONGEST_PROMPT)?,
             prompt => prompt.unwrap_or_default().to_owned(),
@@ -304,7 +314,7 @@ impl Draw {
         (request.keep_latents, request.previews) = (self.dump.is_some(), self.preview.is_some());
         let told = match &self.from {
             Some(path) => self.recall(path, &mut request)?,
-            None => None,
+            None => Told::default(),
         };
         request.prompt = compose::chosen(&request.prompt, request.seed);
         request.negative = request.negative.map(|negative| compose::chosen(&negative, request.seed));
@@ -325,7 +335,7 @@ impl Draw {
         let usual = model.upscaler().filter(|_| !self.hires.asked());
         let Some(name) = self.enlarge.choose(told, usual) else { return Ok(None) };
         let device = self.running.device(interrupt::wish())?;
-        let precision = self.running.precision.unwrap_or(drawing.precision());
+        let precision = self.running.precision.unwrap_or_else(|| Upscaler::usual_precision(&device));
         Enlarger::new(name, drawing.size(), precision, device, self.running.cache(), self.running.memory).map(Some)
     }
 
@@ -341,7 +351,7 @@ impl Draw {
     }
 
     /// Takes over what a picture tells of itself; yields the network that made it larger.
-    fn recall(&self, path: &Path, request: &mut Request) -> anyhow::Result<Option<&'static str>> {
+    fn recall(&self, path: &Path, request: &mut Request) -> anyhow::Result<Told> {
         let picture = Picture::read(&bytes(path)?).with_context(|| path.display().to_string())?.picture;
         let Some(text) = picture.text(PARAMETERS) else {
             let others: Vec<_> = picture.texts.iter().map(|(keyword, _)| keyword.as_str()).collect();
@@ -350,6 +360,7 @@ impl Draw {
         };
         let text = Infotext::parse(text);
         let (told, lost) = self.enlarge.recalled(&text);
+        let ip_adapters = self.ip_adapters.recalled(&text, path)?;
         let mut left =
             request.recall(&text, &|name| if name == "prompt" { self.prompt.is_some() } else { self.flags.has(name) });
         if !self.edit.begins() && !self.flags.has("strength") && request.strength.take().is_some() {
@@ -363,7 +374,7 @@ impl Draw {
             let left = if left.is_empty() { String::new() } else { format!("; not taken over: {}", left.join(", ")) };
             output::remark(format_args!("{}: prompt and settings taken over{by}{left}", path.display()));
         }
-        Ok(told)
+        Ok(Told { network: told, ip_adapters })
     }
 
     /// Writes pictures and dump; whatever fails, no file is left half-written.

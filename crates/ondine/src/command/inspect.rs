@@ -2,16 +2,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use anyhow::Context;
 use clap::Args;
 use ondine::model::{self, Opened, find};
-use ondine_models::{GraphSizes, Pipeline, Source};
+use ondine_models::{GraphSizes, Pipeline, open_tensors};
 use ondine_runtime::{
-    Asset, Bindings, Device, Graph, Options, Plan, Precision, Specialize, Specialized, Weights, sample,
+    Asset, Bindings, Device, Graph, Options, Plan, Precision, Specialize, Specialized, Weights,
+    encoding::{self, Levels},
+    sample,
 };
 use serde_json::{Value, json};
 
@@ -24,12 +26,13 @@ use crate::output;
 Examples:
   ondine inspect genmoji
   ondine inspect stable-diffusion-v1-5/ --json
-  ondine inspect diffusion_pytorch_model.safetensors
+  ondine inspect flux1-dev-fp8.safetensors --precision int8
+  ondine inspect adapter.safetensors
   ondine inspect model.pt2 --size s0=512 --precision bf16
   ondine inspect model.built")]
 pub(super) struct Inspect {
     /// Model: a name, a diffusers folder, a folder of one network or of `ondine import`, a .pt2 archive, a file of
-    /// `ondine build`, or a safetensors file
+    /// `ondine build`, or a file of tensors: a checkpoint of a picture maker, an adapter (safetensors, .ckpt, GGUF)
     model: String,
 
     /// Size of a symbolic dimension for which compute and memory are predicted [default: what the model expects, a
@@ -41,6 +44,10 @@ pub(super) struct Inspect {
     #[arg(long, value_name = "TYPE", value_parser = str::parse::<Precision>, default_value = "f32")]
     precision: Precision,
 
+    /// Configs of a checkpoint in one file that is not built like others: a folder as diffusers saves it
+    #[arg(long, value_name = "FOLDER")]
+    config: Option<PathBuf>,
+
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -50,9 +57,9 @@ impl Inspect {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let path = Path::new(&self.model);
         let facts = if path.is_file() && !ondine_pt2::is_archive(path) && !Specialized::is_file(path) {
-            json!({"file": self.model, "tensors": tensors(&Weights::open(path)?)})
+            self.file(path)?
         } else if let Some(source) = find(&self.model).ok().filter(|source| source.exists("model_index.json")) {
-            self.pipeline(source)?
+            self.pipeline(&Pipeline::open(source)?)?
         } else {
             match model::open(&self.model, &Device::cpu(None)?)? {
                 Opened::Asset(asset) => self.asset(&asset)?,
@@ -67,8 +74,27 @@ impl Inspect {
         Ok(())
     }
 
-    fn pipeline(&self, source: Source) -> anyhow::Result<Value> {
-        let pipeline = Pipeline::open(source)?;
+    /// The tensors of a file, and what they are together, if they are a checkpoint.
+    fn file(&self, path: &Path) -> anyhow::Result<Value> {
+        let weights = open_tensors(path)?;
+        let mut facts = json!({"file": self.model, "weights": stored(&weights)});
+        match model::pipeline(&self.model, self.config.as_deref()) {
+            Ok(pipeline) => {
+                let found = pipeline.findings.iter().map(ToString::to_string).collect::<Vec<_>>();
+                facts["found"] = json!(found);
+                match self.pipeline(&pipeline) {
+                    Ok(mut parts) => facts["components"] = parts["components"].take(),
+                    Err(error) => facts["components"] = json!(format!("{error:#}")),
+                }
+            }
+            // Adapters and the like are no models by themselves: the reader says what they are.
+            Err(error) => facts["found"] = json!([error.to_string()]),
+        }
+        facts["tensors"] = tensors(&weights);
+        Ok(facts)
+    }
+
+    fn pipeline(&self, pipeline: &Pipeline) -> anyhow::Result<Value> {
         let mut components = serde_json::Map::new();
         for component in &pipeline.components {
             let mut facts = json!({"class": component.class});
@@ -101,7 +127,7 @@ impl Inspect {
         Ok(json!({
             "name": &**asset.name(),
             "parameters": asset.parameters(),
-            "weights": stored(asset),
+            "weights": stored(asset.weights()),
             "precision": self.precision,
             "functions": functions,
         }))
@@ -197,20 +223,41 @@ fn function(graph: &Graph) -> Value {
     facts
 }
 
-/// Bytes in the files by element type.
-fn stored(asset: &Asset) -> Value {
-    let mut bytes = BTreeMap::<&str, usize>::new();
-    for (_, tensor) in asset.weights().iter() {
-        *bytes.entry(tensor.dtype.name()).or_default() += tensor.bytes.len();
+/// Bytes in the files by type of the elements; what is said of encoded ones beside them counts as its own type.
+fn stored(weights: &Weights) -> Value {
+    let mut bytes = BTreeMap::<String, usize>::new();
+    for (path, tensor) in weights.iter() {
+        let kind = encoded(weights, path).map_or_else(|| tensor.dtype.to_string(), |(kind, _)| kind);
+        *bytes.entry(kind).or_default() += tensor.bytes.len();
     }
     json!(bytes)
 }
 
-fn tensors(weights: &Weights) -> Value {
-    let row = |(path, tensor): (&Arc<str>, &ondine_runtime::Tensor)| {
-        (path.to_string(), json!(format!("{} {:?}", tensor.dtype, tensor.shape)))
+/// In what the numbers of an encoded weight are, and its shape.
+fn encoded(weights: &Weights, path: &str) -> Option<(String, Vec<usize>)> {
+    let encoding = weights.encoding(path).ok().flatten()?;
+    let kind = match encoding.levels {
+        Levels::Blocks(block) => block.to_string(),
+        Levels::Floats { format, .. } => format.to_string(),
+        Levels::Integers { .. } => format!("{}-bit integers", encoding.bits),
+        Levels::Palette => format!("{}-bit palette", encoding.bits),
     };
-    Value::Object(weights.iter().map(row).collect())
+    Some((kind, encoding.shape))
+}
+
+fn tensors(weights: &Weights) -> Value {
+    let row = |path: &Arc<str>| {
+        let tensor = weights.get(path)?;
+        let (kind, shape) = encoded(weights, path).unwrap_or_else(|| (tensor.dtype.to_string(), tensor.shape.clone()));
+        let scales = weights.get(&format!("{path}{}", encoding::SCALE));
+        let scales = match scales.map(|scales| scales.shape.iter().product()) {
+            None => String::new(),
+            Some(1_usize) => ", a scale".to_owned(),
+            Some(count) => format!(", {count} scales"),
+        };
+        Some((path.to_string(), json!(format!("{kind} {shape:?}{scales}"))))
+    };
+    Value::Object(weights.paths().filter_map(row).collect())
 }
 
 /// Prints an object as indented lines, the way people read them.

@@ -18,7 +18,8 @@ use crate::{memory::besides, report::usage};
 #[derive(Args, Debug)]
 pub(super) struct Enlarge {
     /// Make the picture larger, as `ondine upscale` does: four times by the built-in network, by one of the ESRGAN
-    /// family in a file, or by none [default: what suits the model: built in for the built-in one, else none]
+    /// family in a file, or by none; in the precision of --precision, else in that of `ondine upscale` [default: what
+    /// suits the model: built in for the built-in one, else none]
     #[arg(long, value_name = "FILE|none", num_args = 0..=1, default_missing_value = realesrgan::NAME)]
     upscale: Option<String>,
 }
