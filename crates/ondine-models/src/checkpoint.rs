@@ -9,6 +9,7 @@ mod autoencoder;
 mod chat;
 mod container;
 mod facts;
+pub(crate) mod sana;
 mod schedule;
 mod t5;
 mod tensors;
@@ -101,6 +102,8 @@ const ALONE: &[(&str, &str)] = &[
     ("transformer_blocks.0.attn.add_q_proj.weight", TRANSFORMER),
     ("noise_refiner.0.attention.qkv.weight", TRANSFORMER),
     ("noise_refiner.0.attention.to_q.weight", TRANSFORMER),
+    (sana::MARKS[0], TRANSFORMER),
+    (sana::MARKS[1], TRANSFORMER),
 ];
 
 /// Tensors of models of other kinds, by a part of a name.
