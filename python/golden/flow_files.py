@@ -106,13 +106,41 @@ def z_image(state, config):
     return out | {"norm_final.weight": torch.ones(config["dim"])}
 
 
-FIRST = {"SD3Transformer2DModel": "sd3", "FluxTransformer2DModel": "flux", "Flux2Transformer2DModel": "flux2",
+SANA = {"patch_embed.proj": "x_embedder.proj", "caption_projection.linear_1": "y_embedder.y_proj.fc1",
+        "caption_projection.linear_2": "y_embedder.y_proj.fc2", "time_embed.linear": "t_block.1", "caption_norm": "attention_y_norm",
+        "time_embed.guidance_embedder.linear_1": "cfg_embedder.mlp.0", "time_embed.guidance_embedder.linear_2": "cfg_embedder.mlp.2",
+        "proj_out": "final_layer.linear", "scale_shift_table": "final_layer.scale_shift_table"}
+SANA |= {f"time_embed.{inner}timestep_embedder.linear_{i}": f"t_embedder.mlp.{2 * i - 2}" for inner in ("", "emb.") for i in (1, 2)}
+SANA_BLOCK = {"attn1.to_out.0": "attn.proj", "attn1.norm_q": "attn.q_norm", "attn1.norm_k": "attn.k_norm", "attn2.to_q": "cross_attn.q_linear",
+              "attn2.norm_q": "cross_attn.q_norm", "attn2.norm_k": "cross_attn.k_norm", "attn2.to_out.0": "cross_attn.proj",
+              "ff.conv_inverted": "mlp.inverted_conv.conv", "ff.conv_depth": "mlp.depth_conv.conv", "ff.conv_point": "mlp.point_conv.conv"}
+
+
+def sana(state, config):
+    """The tensors of a Sana by their first names, with what training leaves beside them."""
+    out = {}
+    for new, old in SANA.items():
+        for end in ("", ".weight", ".bias"):
+            if new + end in state:
+                out[old + end] = state[new + end]
+    for i in range(config["num_layers"]):
+        own, named = block(state, f"transformer_blocks.{i}.", SANA_BLOCK, {})
+        for old, parts in (("attn.qkv", ["attn1.to_q", "attn1.to_k", "attn1.to_v"]), ("cross_attn.kv_linear", ["attn2.to_k", "attn2.to_v"])):
+            for end in (".weight", ".bias"):
+                if parts[0] + end in own:
+                    named[old + end] = torch.cat([own[part + end] for part in parts])
+        named["scale_shift_table"] = own["scale_shift_table"]
+        out |= {f"blocks.{i}.{name}": tensor for name, tensor in named.items()}
+    return out | {"y_embedder.y_embedding": torch.ones(300, config["caption_channels"]), "pos_embed": torch.ones(1, 4, 8)}
+
+
+FIRST = {"SanaTransformer2DModel": "sana", "SD3Transformer2DModel": "sd3", "FluxTransformer2DModel": "flux", "Flux2Transformer2DModel": "flux2",
          "ZImageTransformer2DModel": "z_image"}
 
 
 def transformer(state, config):
     """The transformer's tensors by their first names."""
-    other = dict(flux2=flux2, z_image=z_image).get(FIRST[config["_class_name"]])
+    other = dict(flux2=flux2, z_image=z_image, sana=sana).get(FIRST[config["_class_name"]])
     if other:
         return other(state, config)
     sd3 = config["_class_name"].startswith("SD3")
@@ -164,7 +192,8 @@ def check(path, folder, config):
     """Compare what diffusers reads with the folder."""
     import inspect
     from diffusers.loaders import single_file_utils as utils
-    name = f"convert_{FIRST[config['_class_name']]}_transformer_checkpoint_to_diffusers"
+    kind = FIRST[config["_class_name"]]
+    name = f"convert_{kind}_transformer_{'' if kind == 'sana' else 'checkpoint_'}to_diffusers"
     # Its width is that of the published networks.
     source = inspect.getsource(getattr(utils, name))
     width = config.get("num_attention_heads", 0) * config.get("attention_head_dim", 0)

@@ -1,7 +1,7 @@
 """Small folders of random weights of Sana and Sana-Sprint, and Ondine's pictures against diffusers'.
 
     python flow_sana.py make OUT [--only FOLDER]
-    python flow_sana.py check DIR --ondine BIN [--only FOLDER]
+    python flow_sana.py check DIR --ondine BIN [--only FOLDER] [--file FILE | --part NAME=FILE]
 
 `check` draws every folder by both at f32 on the CPU from the same seed and compares timesteps, text, the latents after
 every step and the picture; exits 1 when a case misses. Sizes are drawn as they are asked for, not moved to those that the
@@ -160,8 +160,9 @@ def main():
     parser.add_argument("place", type=Path)
     parser.add_argument("--ondine", type=Path, help="the ondine binary")
     parser.add_argument("--only", help="one folder")
+    parser.add_argument("--file", type=Path, help="a checkpoint in one file, of the folder's transformer")
+    parser.add_argument("--part", metavar="NAME=FILE", help="a part in one file")
     arguments = parser.parse_args()
-    arguments.file = None
     warnings.simplefilter("ignore")
     logging.set_verbosity_error()
     torch.set_num_threads(1)

@@ -37,6 +37,48 @@ def first_names(state, config):
     return out
 
 
+DEEP = [("encoder.conv_in.", "encoder.project_in.conv."), ("encoder.conv_out.", "encoder.project_out.0.conv."),
+        ("decoder.conv_in.", "decoder.project_in.conv."), ("decoder.norm_out.", "decoder.project_out.0."),
+        ("decoder.conv_out.", "decoder.project_out.2.conv."), ("encoder.down_blocks", "encoder.stages"), ("decoder.up_blocks", "decoder.stages")]
+DEEP_INNER = [(".conv_out.norm.", ".local_module.main.point_conv.norm."), (".conv_out.conv_inverted.", ".local_module.main.inverted_conv.conv."),
+              (".conv_out.conv_depth.", ".local_module.main.depth_conv.conv."), (".conv_out.conv_point.", ".local_module.main.point_conv.conv."),
+              (".attn.to_qkv_multiscale.0.proj_in.", ".context_module.main.aggreg.0.0."),
+              (".attn.to_qkv_multiscale.0.proj_out.", ".context_module.main.aggreg.0.1."), (".attn.norm_out.", ".context_module.main.proj.norm."),
+              (".conv1.", ".main.conv1.conv."), (".conv2.", ".main.conv2.conv."), (".norm.", ".main.conv2.norm."), (".conv.", ".main.conv.conv.")]
+
+
+def deep(state):
+    """The tensors of a deep compression autoencoder under their first names; diffusers must read them back."""
+    import torch
+    from diffusers.loaders.single_file_utils import convert_autoencoder_dc_checkpoint_to_diffusers as converted
+    out = {}
+    for name, tensor in state.items():
+        place, _, last = name.rpartition(".attn.")
+        if last in ("to_q.weight", "to_k.weight", "to_v.weight"):
+            if last == "to_q.weight":
+                parts = torch.cat([state[f"{place}.attn.to_{part}.weight"] for part in "qkv"])
+                out[first(f"{place}.context_module.main.qkv.conv.weight")] = parts[:, :, None, None]
+        elif last == "to_out.weight":
+            out[first(f"{place}.context_module.main.proj.conv.weight")] = tensor[:, :, None, None]
+        else:
+            out[first(name)] = tensor
+    back = converted(dict(out))
+    wrong = [name for name in state if name not in back or not torch.equal(back[name].reshape(state[name].shape), state[name])]
+    print(f"{len(state) - len(wrong)} of {len(state)} tensors are the folder's{': not ' + wrong[0] if wrong else ''}")
+    return out
+
+
+def first(name):
+    """The first name of a tensor of a deep compression autoencoder."""
+    for new, old in DEEP:
+        if name.startswith(new):
+            name = old + name[len(new):]
+    for new, old in DEEP_INNER:
+        if new in name and ".stages." in name:
+            return name.replace(new, old)
+    return name
+
+
 def write_gguf(path, folder, state, config, kind):
     """A text encoder as llama.cpp names it; matrices whose rows are no whole blocks stay F32."""
     chat = config["model_type"] == "qwen3"
@@ -87,7 +129,7 @@ def main():
         write_gguf(arguments.out, arguments.folder, state, config, arguments.type)
         return
     if arguments.part == "vae":
-        state = first_names(state, config)
+        state = deep(state) if config["_class_name"] == "AutoencoderDC" else first_names(state, config)
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, arguments.out)
 
 

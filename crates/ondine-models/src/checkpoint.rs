@@ -8,7 +8,9 @@
 mod autoencoder;
 mod chat;
 mod container;
+mod deep;
 mod facts;
+pub(crate) mod sana;
 mod schedule;
 mod t5;
 mod tensors;
@@ -88,6 +90,7 @@ const ALONE: &[(&str, &str)] = &[
     ("input_blocks.0.0.weight", UNET),
     ("time_embedding.linear_1.weight", UNET),
     ("decoder.conv_in.weight", VAE),
+    (deep::MARK, VAE),
     ("text_model.embeddings.token_embedding.weight", TEXT),
     ("embeddings.token_embedding.weight", TEXT),
     ("transformer.resblocks.0.ln_1.weight", TEXT),
@@ -101,6 +104,8 @@ const ALONE: &[(&str, &str)] = &[
     ("transformer_blocks.0.attn.add_q_proj.weight", TRANSFORMER),
     ("noise_refiner.0.attention.qkv.weight", TRANSFORMER),
     ("noise_refiner.0.attention.to_q.weight", TRANSFORMER),
+    (sana::MARKS[0], TRANSFORMER),
+    (sana::MARKS[1], TRANSFORMER),
 ];
 
 /// Tensors of models of other kinds, by a part of a name.
@@ -423,6 +428,10 @@ impl Reader<'_> {
                 Ok((class, Some(config)))
             }
             VAE => {
+                if weights.get(deep::MARK).is_some() {
+                    let config = deep::convert(weights, self.known).map_err(|error| (error, deep::CLASS))?;
+                    return Ok((deep::CLASS, Some(config)));
+                }
                 let class = autoencoder::class_of(weights);
                 if weights.get("decoder.mid.block_1.norm1.weight").is_none() {
                     return Ok((class, None));

@@ -7,6 +7,7 @@ use super::{
     autoencoder::Latents,
     container::Contents,
     facts::{Facts, Finding},
+    sana,
     transformer::{Kind, takes_guidance},
 };
 
@@ -24,6 +25,7 @@ pub(super) fn latents_of(kind: Kind) -> Latents {
         Kind::Flux | Kind::ZImage => (0.3611, 0.1159),
         // Its autoencoder holds the statistics of its latents.
         Kind::Flux2 => (1.0, 0.0),
+        Kind::Sana => (0.41407, 0.0),
     };
     Latents { scaling, shift: Some(shift), statistics: None }
 }
@@ -56,11 +58,30 @@ pub(super) fn family(kind: Kind, weights: Option<&Weights>) -> (&'static str, &'
         Kind::Flux => ("FLUX.1 schnell", "it takes no guidance scale"),
         Kind::Flux2 => ("FLUX.2", "all blocks of a kind are modulated alike"),
         Kind::ZImage => ("Z-Image", "blocks that refine noise and text"),
+        Kind::Sana if weights.is_some_and(sana::takes_guidance) => ("Sana-Sprint", "it takes the guidance scale"),
+        Kind::Sana => ("Sana", "`attention_y_norm`, no guidance scale"),
     }
 }
 
 /// The schedule of a transformer on rectified flow.
 pub(super) fn flow(kind: Kind, weights: Option<&Weights>) -> Value {
+    if kind == Kind::Sana {
+        return match weights.is_some_and(sana::takes_guidance) {
+            true => json!({
+                "_class_name": "SCMScheduler",
+                "num_train_timesteps": 1000,
+                "prediction_type": "trigflow",
+                "sigma_data": 0.5,
+            }),
+            false => json!({
+                "_class_name": "DPMSolverMultistepScheduler",
+                "num_train_timesteps": 1000,
+                "prediction_type": "flow_prediction",
+                "use_flow_sigmas": true,
+                "flow_shift": 3.0,
+            }),
+        };
+    }
     let dynamic = kind == Kind::Flux2 || kind == Kind::Flux && weights.is_some_and(takes_guidance);
     json!({
         "_class_name": "FlowMatchEulerDiscreteScheduler",

@@ -1,10 +1,11 @@
-//! The transformers of Stable Diffusion 3, `FLUX.1`, `FLUX.2` and `Z-Image` under the names of the programs that
+//! The transformers of Stable Diffusion 3, `FLUX.1`, `FLUX.2`, `Z-Image` and Sana under the names of the programs that
 //! trained them.
 
 use ondine_graph::{Result, Weights, fail};
 use serde_json::{Value, json};
 
 use super::{
+    sana,
     tensors::{Names, columns, count, rename_with, shape, size_of, sizes, split_rows, swap_halves},
     z_image,
 };
@@ -20,20 +21,26 @@ pub(super) enum Kind {
     Flux2,
     /// `ZImageTransformer2DModel`
     ZImage,
+    /// `SanaTransformer2DModel`
+    Sana,
 }
 
 /// Tensors that only one kind has, under its first names and in diffusers; blocks of `FLUX.2` are called like those of
 /// `FLUX.1`, so its marks come before.
-const MARKS: [(&str, Kind); 8] = [
+const MARKS: [(&str, Kind); 10] = [
     (SHARED_MODULATION, Kind::Flux2),
     ("joint_blocks.0.x_block.attn.qkv.weight", Kind::Sd3),
     ("double_blocks.0.img_attn.qkv.weight", Kind::Flux),
     ("noise_refiner.0.attention.qkv.weight", Kind::ZImage),
+    (sana::MARKS[0], Kind::Sana),
     ("double_stream_modulation_img.linear.weight", Kind::Flux2),
     ("noise_refiner.0.attention.to_q.weight", Kind::ZImage),
     ("pos_embed.pos_embed", Kind::Sd3),
     ("x_embedder.weight", Kind::Flux),
+    (sana::MARKS[1], Kind::Sana),
 ];
+/// Those of first names, which come before the others.
+const ORIGINALS: usize = 5;
 
 impl Kind {
     /// The kind of a part, if it is one of these.
@@ -47,12 +54,13 @@ impl Kind {
             Self::Flux => "FluxTransformer2DModel",
             Self::Flux2 => "Flux2Transformer2DModel",
             Self::ZImage => "ZImageTransformer2DModel",
+            Self::Sana => sana::CLASS,
         }
     }
 
     /// True if the tensors have their first names.
     pub(super) fn is_original(weights: &Weights) -> bool {
-        MARKS[..4].iter().any(|(path, _)| weights.get(path).is_some())
+        MARKS[..ORIGINALS].iter().any(|(path, _)| weights.get(path).is_some())
     }
 }
 
@@ -163,12 +171,14 @@ pub(super) fn convert(weights: &mut Weights, kind: Kind, known: Option<&Value>) 
         Kind::Flux => flux_config(weights, known),
         Kind::Flux2 => flux2_config(weights, known),
         Kind::ZImage => z_image::config(weights, known),
+        Kind::Sana => sana::config(weights, known),
     };
     match kind {
         Kind::Sd3 => sd3(weights)?,
         Kind::Flux => flux(weights)?,
         Kind::Flux2 => flux2(weights)?,
         Kind::ZImage => z_image::convert(weights)?,
+        Kind::Sana => sana::convert(weights)?,
     }
     config
 }
@@ -545,6 +555,64 @@ mod tests {
         assert!(Kind::of(&weights) == Some(Kind::Flux2) && !Kind::is_original(&weights));
         let network = Network::of("memory", Kind::Flux2.class(), config.to_string(), weights).unwrap();
         adapt(network, &first);
+    }
+
+    #[test]
+    fn tensors_of_sana_are_those_that_the_network_asks_for() {
+        for sprint in [false, true] {
+            let mut named = layers(&[
+                ("y_embedder.y_proj.fc1", 1152, 20),
+                ("y_embedder.y_proj.fc2", 1152, 1152),
+                ("t_embedder.mlp.0", 1152, 256),
+                ("t_embedder.mlp.2", 1152, 1152),
+                ("t_block.1", 6912, 1152),
+                ("blocks.0.attn.proj", 1152, 1152),
+                ("blocks.0.cross_attn.q_linear", 1152, 1152),
+                ("blocks.0.cross_attn.kv_linear", 2304, 1152),
+                ("blocks.0.cross_attn.proj", 1152, 1152),
+                ("final_layer.linear", 3, 1152),
+            ]);
+            if sprint {
+                named.extend(layers(&[("cfg_embedder.mlp.0", 1152, 256), ("cfg_embedder.mlp.2", 1152, 1152)]));
+                for norm in ["attn.q_norm", "attn.k_norm", "cross_attn.q_norm", "cross_attn.k_norm"] {
+                    named.push((format!("blocks.0.{norm}.weight"), vec![1152]));
+                }
+            }
+            let mut weights = all(
+                &named,
+                &[
+                    ("x_embedder.proj.weight", &[1152, 3, 1, 1]),
+                    ("x_embedder.proj.bias", &[1152]),
+                    ("attention_y_norm.weight", &[1152]),
+                    ("final_layer.scale_shift_table", &[2, 1152]),
+                    ("y_embedder.y_embedding", &[300, 20]),
+                    ("pos_embed", &[1, 4, 1152]),
+                    ("blocks.0.scale_shift_table", &[6, 1152]),
+                    ("blocks.0.attn.qkv.weight", &[3456, 1152]),
+                    ("blocks.0.mlp.inverted_conv.conv.weight", &[5760, 1152, 1, 1]),
+                    ("blocks.0.mlp.inverted_conv.conv.bias", &[5760]),
+                    ("blocks.0.mlp.depth_conv.conv.weight", &[5760, 1, 3, 3]),
+                    ("blocks.0.mlp.depth_conv.conv.bias", &[5760]),
+                    ("blocks.0.mlp.point_conv.conv.weight", &[1152, 2880, 1, 1]),
+                ],
+            );
+            assert_eq!((Kind::of(&weights), Kind::is_original(&weights)), (Some(Kind::Sana), true));
+            let mut first = weights.clone();
+            first.retain(|path| path.starts_with("blocks."));
+            let config = convert(&mut weights, Kind::Sana, None).unwrap();
+            for (option, value) in [
+                ("num_attention_heads", json!(36)),
+                ("num_cross_attention_heads", json!(16)),
+                ("cross_attention_head_dim", json!(72)),
+                ("caption_channels", json!(20)),
+                ("mlp_ratio", json!(2.5)),
+                ("guidance_embeds", json!(sprint)),
+                ("qk_norm", json!(sprint.then_some("rms_norm_across_heads"))),
+            ] {
+                assert_eq!(config[option], value, "{option}");
+            }
+            adapt(Network::of("memory", Kind::Sana.class(), config.to_string(), weights).unwrap(), &first);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::place::{Place, Rows};
 use crate::{
     checkpoint::{
+        sana,
         transformer::{
             FLUX_ENDS, FLUX_LAYERS, FLUX2_ENDS, FLUX2_LAYERS, FLUX2_SINGLE_LAYERS, LAST_NORM, SD3_ENDS, SD3_LAYERS,
             SINGLE_LAYERS,
@@ -74,7 +75,7 @@ pub(super) fn first_names(paths: &BTreeSet<String>, network: &Network) -> Vec<(S
             &format!("{JOINT}.{last}.{}", LAST_TEXT_NORM.1),
         );
     }
-    for ends in [&SD3_ENDS[..], &FLUX_ENDS, &FLUX2_ENDS, &z_image::ENDS] {
+    for ends in [&SD3_ENDS[..], &FLUX_ENDS, &FLUX2_ENDS, &z_image::ENDS, &sana::ENDS] {
         names.renamed("", "", ends);
     }
     for Blocks { own, first, layers, fused } in BLOCKS {
@@ -82,6 +83,11 @@ pub(super) fn first_names(paths: &BTreeSet<String>, network: &Network) -> Vec<(S
             names.renamed(&format!("{first}.{i}."), &format!("{own}.{i}."), layers);
             names.fused(&format!("{first}.{i}."), &format!("{own}.{i}."), fused);
         }
+    }
+    for i in 0..count(JOINT) {
+        let (first, own) = (format!("blocks.{i}."), format!("{JOINT}.{i}."));
+        names.renamed(&first, &own, &sana::LAYERS);
+        names.fused(&first, &own, &sana::FUSED);
     }
     for place in z_image::BLOCKS {
         for i in 0..count(place) {

@@ -38,6 +38,9 @@ const PROMPT: usize = 512;
 /// Tokens of an answer that are timed together.
 const ANSWER: usize = 8;
 
+/// Tokens of a draft that are checked in one call.
+const DRAFT: usize = 8;
+
 /// A model to be timed.
 pub(super) enum Subject<'a> {
     /// A shape that is filled with random weights.
@@ -78,6 +81,9 @@ fn planned_bytes(bench: &Bench, prompt: usize, prepared: &Prepared) -> anyhow::R
 /// The function that goes on with a text.
 const FUNCTION: &str = "next";
 
+/// The function that yields what is expected after each of some tokens.
+const CHECKING: &str = "logits";
+
 /// The function that goes on with several.
 const TOGETHER: &str = "batch";
 
@@ -96,7 +102,7 @@ pub(super) fn measure(bench: &Bench, subject: &Subject<'_>, device: &Device, bes
     let model = prepared.specialize(None)?.load()?;
     // Nothing but what is packed counts from here on.
     drop(prepared);
-    let function = model.function(FUNCTION)?;
+    let (function, checking) = (model.function(FUNCTION)?, model.function(CHECKING)?);
     let together = (bench.streams > 1).then(|| model.function(TOGETHER)).transpose()?;
     let depth = bench.depth + ANSWER / 2;
     let kept = function.graph().states().iter().map(|slot| {
@@ -108,22 +114,25 @@ pub(super) fn measure(bench: &Bench, subject: &Subject<'_>, device: &Device, bes
     let ready = Ready { function, weights, kept };
     forget_peak();
     let mut state = State::default();
-    let mut run = |tokens: usize, past: usize| {
+    let mut run = |function: &Function, tokens: usize, past: usize| {
         let ids: Vec<i64> = (0..tokens as i64).map(|at| at * 37 % subject.tokens()).collect();
         let (ids, past) = (NDArray::new(&[tokens], &ids)?, NDArray::scalar(past as i64));
         let start = Instant::now();
-        ready.function.run(&[("input_ids", &ids), ("past", &past)], &mut state)?;
+        function.run(&[("input_ids", &ids), ("past", &past)], &mut state)?;
         anyhow::Ok(start.elapsed().as_secs_f64())
     };
-    run(tokens, 0)?;
-    let prompt = Times::of(bench.repeat, || run(tokens, 0))?;
-    let pieces = (0..bench.depth).step_by(tokens).map(|past| run(tokens.min(bench.depth - past), past));
+    let function = &ready.function;
+    run(function, tokens, 0)?;
+    let prompt = Times::of(bench.repeat, || run(function, tokens, 0))?;
+    let pieces = (0..bench.depth).step_by(tokens).map(|past| run(function, tokens.min(bench.depth - past), past));
     let before = pieces.sum::<anyhow::Result<f64>>()?;
-    run(1, bench.depth)?;
+    run(function, 1, bench.depth)?;
     let answer = Times::of(bench.repeat, || {
-        let steps = (0..ANSWER).map(|at| run(1, bench.depth + at));
+        let steps = (0..ANSWER).map(|at| run(function, 1, bench.depth + at));
         Ok(steps.sum::<anyhow::Result<f64>>()? / ANSWER as f64)
     })?;
+    run(&checking, DRAFT, bench.depth)?;
+    let draft = Times::of(bench.repeat, || run(&checking, DRAFT, bench.depth))?;
     let together = together.map(|function| side_by_side(bench, &function, subject.tokens())).transpose()?;
     let flops = operations(bench, subject, device)?;
     Ok(Report {
@@ -143,6 +152,7 @@ pub(super) fn measure(bench: &Bench, subject: &Subject<'_>, device: &Device, bes
         prompt,
         before,
         answer,
+        draft,
         planned,
         peak_rss: peak_rss(),
     })
@@ -251,7 +261,7 @@ impl Text {
     fn asset(&self, name: &str, quant: Quant, room: Room, texts: usize) -> anyhow::Result<(Asset, usize)> {
         let config = Config::from_json(self.config)?;
         let mut functions = transformer::functions(&config, room)?;
-        functions.retain(|(name, _)| *name == FUNCTION);
+        functions.retain(|(name, _)| [FUNCTION, CHECKING].contains(name));
         if texts > 0 {
             let together = transformer::together(&config, room, texts)?;
             if together.is_empty() {
@@ -367,6 +377,8 @@ pub(super) struct Report {
     /// Seconds that all tokens before the answer took.
     before: f64,
     answer: Times,
+    /// A call that checks a draft.
+    draft: Times,
     /// The most bytes that the process takes, as known before it ran.
     planned: u64,
     peak_rss: Option<u64>,
@@ -403,6 +415,12 @@ impl Told for Report {
                 "bytes": self.bytes,
                 "gb_s": read / 1e9,
                 "fraction_of_bandwidth": read / machine.bandwidth,
+            },
+            "draft": {
+                "tokens": DRAFT,
+                "median_s": self.draft.median,
+                "fastest_s": self.draft.fastest,
+                "of_one": self.draft.median / self.answer.median,
             },
             "streams": self.together.as_ref().map(|together| json!({
                 "count": self.streams,
@@ -446,6 +464,10 @@ impl Told for Report {
             read / 1e9,
             megabytes(self.bytes as u64),
             100.0 * read / machine.bandwidth
+        ));
+        output::line(format_args!(
+            "  {DRAFT:2} tokens of a draft checked in {:.2} times what one takes",
+            self.draft.median / self.answer.median
         ));
         if let Some(together) = &self.together {
             output::line(format_args!(
