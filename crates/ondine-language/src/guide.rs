@@ -4,6 +4,8 @@
 //! The grammars are those of llguidance: JSON schemas, its dialect of Lark, regular expressions. A schema that asks for
 //! what cannot be held is refused before an answer begins, and nothing of it is loosened.
 
+mod schema;
+
 use std::{fmt, sync::Arc};
 
 use llguidance::{
@@ -19,7 +21,8 @@ use toktrie::{INVALID_TOKEN, InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo
 #[derive(Clone, Debug, PartialEq)]
 pub enum Grammar {
     /// JSON that a schema describes (draft 2020-12 if it names no other), on one line, with a blank after commas and
-    /// colons, as models write it most. Numbers without bounds are those that every reader holds: up to 2^53 - 1.
+    /// colons, as models write it most. Numbers without bounds are those that every reader holds: up to
+    /// 2^53 - 1; their fractions have at most 8 digits, unless the schema says what they are multiples of.
     Schema(Value),
     /// A text of a grammar in llguidance's dialect of Lark, whose rule `start` is the answer.
     Lark(String),
@@ -33,7 +36,8 @@ impl Grammar {
     /// # Errors
     /// If it is no JSON, or none that is a schema.
     pub fn schema(json: &str) -> Result<Self> {
-        let schema: Value = serde_json::from_str(json)
+        // Editors put a mark of the order of bytes in front.
+        let schema: Value = serde_json::from_str(json.trim_start_matches('\u{feff}'))
             .map_err(|error| Error::new(ErrorKind::Format, format!("the schema is no JSON: {error}")))?;
         match schema {
             Value::Object(_) => Ok(Self::Schema(schema)),
@@ -55,41 +59,13 @@ impl Grammar {
                     whitespace_flexible: false,
                     ..JsonCompileOptions::default()
                 };
-                bound_numbers(&mut schema);
+                schema::tighten(&mut schema);
                 options.apply_to(&mut schema);
                 TopLevelGrammar::from_json_schema(schema)
             }
             Self::Lark(grammar) => TopLevelGrammar::from_lark(grammar.clone()),
             Self::Regex(expression) => TopLevelGrammar::from_regex(expression),
         }
-    }
-}
-
-/// The largest number that every reader of JSON holds exactly, 2^53 - 1 (RFC 8259, 6).
-const LARGEST: i64 = (1 << 53) - 1;
-
-/// Bounds the numbers of a schema that have no bounds: digits without end are no answer, and no reader takes them.
-fn bound_numbers(schema: &mut Value) {
-    match schema {
-        Value::Object(map) => {
-            let is_number = |name: &Value| name == "integer" || name == "number";
-            let numbers = map
-                .get("type")
-                .is_some_and(|kind| is_number(kind) || kind.as_array().is_some_and(|all| all.iter().any(is_number)));
-            for (bound, exclusive, limit) in
-                [("minimum", "exclusiveMinimum", -LARGEST), ("maximum", "exclusiveMaximum", LARGEST)]
-            {
-                if numbers && !map.contains_key(bound) && !map.contains_key(exclusive) {
-                    map.insert(bound.into(), limit.into());
-                }
-            }
-            // What stands there is data, not a schema.
-            let parts =
-                map.iter_mut().filter(|(key, _)| !["const", "default", "enum", "examples"].contains(&key.as_str()));
-            parts.for_each(|(_, part)| bound_numbers(part));
-        }
-        Value::Array(parts) => parts.iter_mut().for_each(bound_numbers),
-        _ => {}
     }
 }
 
@@ -127,6 +103,15 @@ impl Guides {
     /// # Errors
     /// If the grammar is broken, too large, or asks for what cannot be held; of a schema, the message names the place.
     pub fn start(&self, grammar: &Grammar) -> Result<Guide> {
+        if let Grammar::Schema(schema) = grammar
+            && !schema::has_end(schema)
+        {
+            fail!(
+                Argument,
+                "the schema: no answer of it ends, for what it requires requires the like again; let something be left \
+                 out or be null"
+            );
+        }
         match self.parser(grammar) {
             Ok(parser) => {
                 let mut guide = Guide { matcher: Matcher::new(Ok(parser)), next: None };
@@ -204,11 +189,25 @@ fn escaped(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }
 
-/// A message of several lines as one, without what is meant for who wrote the parser.
+/// A message of several lines as one, without what is meant for who wrote the parser or points at a line above.
 fn line(message: &str) -> String {
-    let lines = message.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('<'));
-    lines.collect::<Vec<_>>().join("; ")
+    let mut told = String::new();
+    for line in message.lines().map(str::trim) {
+        if line.starts_with('<') || line.chars().all(|char| char == '^') {
+            continue;
+        }
+        match told.chars().last() {
+            None => {}
+            Some(':') => told.push(' '),
+            Some(_) => told.push_str("; "),
+        }
+        told.push_str(line);
+    }
+    told.replace(SETTING, "; say anyOf if an answer may fit several")
 }
+
+/// What the parser's messages name that cannot be set here.
+const SETTING: &str = ". Enable 'coerce_one_of' option to approximate oneOf with anyOf";
 
 /// Follows an answer of a form.
 pub struct Guide {
@@ -267,7 +266,9 @@ impl Guide {
             fail!(Internal, "token {id} does not go on with an answer of this form");
         }
         self.next = None;
-        self.matcher.consume_token(id).map_err(|error| Error::new(ErrorKind::Internal, line(&error.to_string())))
+        self.matcher.consume_token(id).map_err(|error| {
+            Error::new(ErrorKind::Unsupported, format!("the form is too much to follow: {}", line(&error.to_string())))
+        })
     }
 
     /// Takes back the last `count` tokens.

@@ -112,7 +112,9 @@ fn schemas() -> Vec<Value> {
             json!(["value", "next"]),
         )}}),
         json!({"type": "object", "additionalProperties": {"type": "integer", "minimum": 0, "maximum": 9},
-            "propertyNames": true, "maxProperties": 3}),
+            "propertyNames": {"maxLength": 3}, "maxProperties": 3}),
+        json!({"type": "object", "additionalProperties": {"type": "boolean"}, "propertyNames": {"type": "string"},
+            "unevaluatedProperties": true, "maxProperties": 2}),
         json!({"type": "object", "properties": {"a/b": {"type": "string", "maxLength": 2}}, "required": ["a/b"],
             "patternProperties": {"^n_": {"type": "boolean"}}, "additionalProperties": false}),
     ]
@@ -217,10 +219,50 @@ fn what_cannot_be_held_is_refused_with_its_place() {
     assert!(refused(Grammar::Schema(json!({"type": "integer", "minimum": 3, "maximum": 2}))).contains("nsatisfiable"));
     assert!(refused(Grammar::Schema(json!({"$ref": "#/$defs/none"}))).starts_with("the schema"));
     assert!(refused(Grammar::Schema(json!({"$ref": "https://example.com/x.json"}))).starts_with("the schema"));
+    let told = refused(Grammar::Schema(json!({"type": "string", "pattern": "^(?=a)b$"})));
+    assert!(told.starts_with("the schema: regex parse error: ^(?=a)b$; error: look-around"), "{told}");
+    let several = json!({"oneOf": [{"type": "integer", "minimum": 1}, {"type": "integer", "maximum": 9}]});
+    assert!(refused(Grammar::Schema(several)).ends_with("not supported; say anyOf if an answer may fit several"));
+    let endless = json!({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]});
+    assert!(refused(Grammar::Schema(endless)).contains("no answer of it ends"));
     assert!(refused(Grammar::Lark("start: other".into())).starts_with("the grammar: "));
     assert!(refused(Grammar::Regex("(".into())).starts_with("the regular expression: "));
     assert!(Grammar::schema("[1]").is_err() && Grammar::schema("{").is_err() && Grammar::schema("false").is_err());
-    assert_eq!(Grammar::schema("true").unwrap(), Grammar::Schema(json!({})));
+    assert_eq!(Grammar::schema("\u{feff}true").unwrap(), Grammar::Schema(json!({})));
+}
+
+#[test]
+fn numbers_end() {
+    let vocabulary = open(&small("bytes-gguf"));
+    let guides = Guides::new(&vocabulary).unwrap();
+    for schema in [
+        json!({"type": "number"}),
+        json!({"type": "number", "minimum": 0, "maximum": 1}),
+        json!({"type": "number", "exclusiveMinimum": -1.5, "exclusiveMaximum": -1.25}),
+        json!({"type": ["number", "null"], "minimum": 1e6}),
+        json!({"type": "integer", "minimum": 9_007_199_254_740_993_i64}),
+        json!({"allOf": [{"type": "number", "minimum": 0, "maximum": 50}, {"multipleOf": 5}]}),
+    ] {
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        for seed in 0..20 {
+            let mut guide = guides.start(&Grammar::Schema(schema.clone())).unwrap();
+            let text = drawn(&vocabulary, &mut guide, 40, &mut Random(seed)).unwrap();
+            assert!(validator.is_valid(&serde_json::from_str(&text).unwrap()), "{text} is none of {schema}");
+        }
+    }
+}
+
+#[test]
+fn names_of_hosts_and_addresses_end() {
+    let vocabulary = open(&small("bytes-gguf"));
+    let guides = Guides::new(&vocabulary).unwrap();
+    for format in ["hostname", "email"] {
+        let grammar = Grammar::Schema(json!({"type": "string", "format": format}));
+        for seed in 0..3 {
+            let text = drawn(&vocabulary, &mut guides.start(&grammar).unwrap(), 260, &mut Random(seed)).unwrap();
+            assert!(text.len() <= 256, "{text}");
+        }
+    }
 }
 
 #[test]
