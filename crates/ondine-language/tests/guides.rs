@@ -253,6 +253,19 @@ fn numbers_end() {
 }
 
 #[test]
+fn names_of_hosts_and_addresses_end() {
+    let vocabulary = open(&small("bytes-gguf"));
+    let guides = Guides::new(&vocabulary).unwrap();
+    for format in ["hostname", "email"] {
+        let grammar = Grammar::Schema(json!({"type": "string", "format": format}));
+        for seed in 0..3 {
+            let text = drawn(&vocabulary, &mut guides.start(&grammar).unwrap(), 260, &mut Random(seed)).unwrap();
+            assert!(text.len() <= 256, "{text}");
+        }
+    }
+}
+
+#[test]
 fn tokens_can_be_taken_back() {
     let vocabulary = open(&small("bytes-json"));
     let guides = Guides::new(&vocabulary).unwrap();

@@ -131,9 +131,10 @@ fn interrupt_process(process: u32) {
 #[test]
 fn what_is_not_here_is_said_with_what_to_do() {
     let home = tempfile::tempdir().unwrap();
-    let cases: [(&[&str], i32, &str); 7] = [
+    let cases: [(&[&str], i32, &str); 8] = [
         (&["ask", "hi"], 1, "`ondine models pull smollm2-135m` fetches it"),
         (&["chat", "nowhere"], 1, "nowhere: there is no such model or file"),
+        (&["chat", "-m", "nowhere"], 1, "nowhere: there is no such model or file"),
         (&["ask", "", "-m", "x"], 2, "the question is empty"),
         (&["ask", "hi", "--top-p", "2"], 2, "write a number from 0 to 1"),
         (&["models", "pull", "nothing"], 2, "smollm2-135m"),

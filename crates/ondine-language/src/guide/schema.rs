@@ -1,5 +1,5 @@
-//! JSON schemas as they are compiled: what asks for nothing is left out, numbers have bounds, and a schema whose answers
-//! would have no end is found before one begins.
+//! JSON schemas as they are compiled: what asks for nothing is left out, numbers have bounds, and a schema whose
+//! answers would have no end is found before one begins.
 
 use serde_json::{Map, Value};
 
@@ -22,13 +22,18 @@ const NAMED: [&str; 6] =
 /// Keywords under which data stand, and no schema.
 const DATA: [&str; 4] = ["const", "default", "enum", "examples"];
 
-/// Leaves out of a schema what asks for nothing, and bounds its numbers: digits without end are no answer, and no reader
-/// takes them.
+/// The most characters of names of hosts (RFC 1123, 2.1: 253 without the dot at the end) and of addresses of mail
+/// (RFC 5321, 4.5.3.1.3: 256 with the brackets around them).
+const LENGTHS: [(&str, u64); 2] = [("hostname", 253), ("email", 254)];
+
+/// Leaves out of a schema what asks for nothing, and bounds its numbers and names: digits without end are no answer,
+/// and no reader takes them.
 pub(super) fn tighten(schema: &mut Value) {
     let divided = mentions(schema, "multipleOf");
     walk(schema, &mut |map| {
         map.retain(|keyword, value| !asks_for_nothing(keyword, value));
         bound_numbers(map, divided);
+        bound_names(map);
     });
 }
 
@@ -73,8 +78,8 @@ fn asks_for_nothing(keyword: &str, value: &Value) -> bool {
     }
 }
 
-/// Bounds the numbers that a schema describes. Where they are told one by one they have as many digits as that. `divided`
-/// tells that the schema has multiples of its own, which more would have to be made one with.
+/// Bounds the numbers that a schema describes. Where they are told one by one they have as many digits as that.
+/// `divided` tells that the schema has multiples of its own, which more would have to be made one with.
 fn bound_numbers(map: &mut Map<String, Value>, divided: bool) {
     let is = |name: &str| {
         map.get("type")
@@ -104,6 +109,16 @@ fn bound_numbers(map: &mut Map<String, Value>, divided: bool) {
     }
     if fractions && !divided && high - low >= LEAST_SPAN && low.abs().max(high.abs()) <= LARGEST {
         map.insert("multipleOf".into(), FRACTION.into());
+    }
+}
+
+/// Bounds the texts of a schema whose format has a longest one.
+fn bound_names(map: &mut Map<String, Value>) {
+    let longest = LENGTHS.iter().find(|(format, _)| map.get("format").is_some_and(|own| own == format));
+    if let Some(&(_, longest)) = longest.filter(|_| map.get("type").is_some_and(|kind| kind == "string"))
+        && !["maxLength", "pattern", "const", "enum"].iter().any(|keyword| map.contains_key(*keyword))
+    {
+        map.insert("maxLength".into(), longest.into());
     }
 }
 
@@ -189,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_bounds_within_what_was_asked_for() {
+    fn numbers_and_names_have_bounds_within_what_was_asked_for() {
         let largest = 9_007_199_254_740_991_i64;
         for (schema, wanted) in [
             (json!({"type": "integer"}), json!({"type": "integer", "minimum": -largest, "maximum": largest})),
@@ -219,6 +234,11 @@ mod tests {
         ] {
             assert_eq!(tightened(schema.clone()), wanted, "{schema}");
         }
+        for told in [json!({"type": "string", "format": "email", "maxLength": 9}), json!({"format": "email"})] {
+            assert_eq!(tightened(told.clone()), told);
+        }
+        let name = json!({"type": "string", "format": "hostname"});
+        assert_eq!(tightened(name), json!({"type": "string", "format": "hostname", "maxLength": 253}));
         // A property may be called as a keyword is.
         let named = json!({"properties": {"default": {"type": "integer"}, "uniqueItems": false}});
         let wanted = json!({"properties": {

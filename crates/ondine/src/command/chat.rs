@@ -30,6 +30,10 @@ pub(super) struct ChatCommand {
     #[arg(value_name = "MODEL")]
     model: Option<String>,
 
+    // As `ask` has it.
+    #[arg(short = 'm', long = "model", value_name = "MODEL", conflicts_with = "model", hide = true)]
+    named: Option<String>,
+
     /// What the model is told to be
     #[arg(short, long, value_name = "TEXT")]
     system: Option<String>,
@@ -59,7 +63,7 @@ pub(super) struct ChatCommand {
 impl ChatCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let grammar = self.form.read()?;
-        let model = self.opening.open(self.model.as_deref(), self.quiet)?;
+        let model = self.opening.open(self.model.as_ref().or(self.named.as_ref()).map(String::as_str), self.quiet)?;
         if let Some(grammar) = &grammar {
             model.guides()?.start(grammar)?;
         }
