@@ -30,7 +30,6 @@ use crate::{
         operand::{Epilogue, Input, Output, check_columns, check_rows},
         rows::Line,
         weights::{Layout, PACKED_ALIGN, WeightShape},
-        widen::WidenNumbers,
     },
     quant::blocks::{BLOCK, HALF_BLOCK, blocked_row_len},
 };
@@ -447,31 +446,6 @@ impl CodedGemm<'_> {
         self.places.coded(panel, self.cpu.tile().width, self.shape, self.weights)
     }
 
-    /// The codes of a panel, whose scales and minima are no steps.
-    fn panel_of_numbers(&self, panel: usize, room: &mut [Vec<Line>; 2]) -> CodedPanel {
-        let mut coded = self.panel(panel);
-        if coded.has_steps() {
-            let offsets = coded.levels == CodeLevels::Minima;
-            self.widen_numbers(&mut coded, offsets, room);
-        }
-        coded
-    }
-
-    /// Turns scales into numbers of f32 in scratch, and with `offsets` what is added to each weight: it takes the place
-    /// of minima.
-    fn widen_numbers(&self, coded: &mut CodedPanel, offsets: bool, memory: &mut [Vec<Line>; 2]) {
-        let count = coded.groups * coded.columns;
-        let [scales, minima] = memory;
-        let scales = room(scales, count).cast::<f32>();
-        let offsets = offsets.then(|| room(minima, count).cast::<f32>());
-        // SAFETY: there is room for each group and column.
-        unsafe { self.cpu.enter_raw(&WidenNumbers { panel: coded, scales, offsets }) };
-        (coded.numbers, coded.scales) = (GroupNumbers::F32, scales.cast_const().cast());
-        if let Some(offsets) = offsets {
-            (coded.levels, coded.zeros) = (CodeLevels::Minima, offsets.cast_const().cast());
-        }
-    }
-
     /// All rows, with codes as they are read.
     fn few(&self, panel: usize, scratch: &mut Scratch) {
         let sums = room(&mut scratch.sums, FEW_ROWS * self.cpu.tile().width);
@@ -599,6 +573,7 @@ fn steps(shape: &CodedShape, most: usize) -> Vec<Range<usize>> {
 mod blocks;
 mod codes;
 pub(crate) mod conv;
+mod numbers;
 pub(crate) mod pack;
 pub(crate) mod row;
 #[cfg(test)]
