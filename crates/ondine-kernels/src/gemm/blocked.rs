@@ -299,6 +299,8 @@ pub(crate) struct BlockedCall<'a> {
     /// If scales and offsets are `widened`, those are f32, in the places of scales and minima, and no code has 6 bits.
     pub(crate) panel: &'a CodedPanel,
     pub(crate) widened: bool,
+    /// True if codes of 8 bits were widened from 6.
+    pub(crate) narrow: bool,
     /// See [`BlockedRows::is_plain`].
     pub(crate) plain: bool,
     /// See [`BlockedRows::run`].
@@ -319,27 +321,27 @@ impl RawKernel for &BlockedCall<'_> {
         // SAFETY: as the caller says.
         unsafe {
             match I::WIDE_COUNT {
-                1 => self.of_grid::<I::Wide, 1, 1>(),
-                2 => self.of_grid::<I::Wide, 2, 1>(),
-                _ => self.of_grid::<I::Wide, 4, 2>(),
+                1 => self.of_grid::<I::Wide, 1, 4, 1>(),
+                2 => self.of_grid::<I::Wide, 2, 4, 2>(),
+                _ => self.of_grid::<I::Wide, 4, MAX_ROWS, 2>(),
             }
         }
     }
 }
 
 impl BlockedCall<'_> {
-    /// `WIDE` vectors of columns at once for up to four rows, `HALF` for eight.
+    /// `WIDE` vectors of columns at once for up to four rows; of eight rows `ROWS` at once, with `MANY` vectors.
     ///
     /// # Safety
     /// See [`RawKernel::run`].
     #[inline(always)]
-    unsafe fn of_grid<V: CodeVector, const WIDE: usize, const HALF: usize>(&self) {
+    unsafe fn of_grid<V: CodeVector, const WIDE: usize, const ROWS: usize, const MANY: usize>(&self) {
         // SAFETY: as the caller says.
         unsafe {
             match (self.widened, self.panel.has_steps()) {
-                (true, _) => self.of_bits::<V, Widened, WIDE, HALF>(),
-                (false, true) => self.of_bits::<V, Stored<true>, WIDE, HALF>(),
-                (false, false) => self.of_bits::<V, Stored<false>, WIDE, HALF>(),
+                (true, _) => self.of_bits::<V, Widened, WIDE, ROWS, MANY>(),
+                (false, true) => self.of_bits::<V, Stored<true>, WIDE, ROWS, MANY>(),
+                (false, false) => self.of_bits::<V, Stored<false>, WIDE, ROWS, MANY>(),
             }
         }
     }
@@ -347,29 +349,37 @@ impl BlockedCall<'_> {
     /// # Safety
     /// See [`RawKernel::run`].
     #[inline(always)]
-    unsafe fn of_bits<V: CodeVector, G: Grid, const WIDE: usize, const HALF: usize>(&self) {
+    unsafe fn of_bits<V: CodeVector, G: Grid, const WIDE: usize, const ROWS: usize, const MANY: usize>(&self) {
         // SAFETY: as the caller says.
         unsafe {
             match (self.panel.bits, self.plain) {
-                (6, true) if G::FAR => Multiply::<V, G, 6, true>::new(self).of_rows::<WIDE, HALF>(),
-                (6, false) if G::FAR => Multiply::<V, G, 6, false>::new(self).of_rows::<WIDE, HALF>(),
-                (4, true) => Multiply::<V, G, 4, true>::new(self).of_rows::<WIDE, HALF>(),
-                (4, false) => Multiply::<V, G, 4, false>::new(self).of_rows::<WIDE, HALF>(),
-                (2, _) => Multiply::<V, G, 2, false>::new(self).of_rows::<WIDE, HALF>(),
-                (_, true) => Multiply::<V, G, 8, true>::new(self).of_rows::<WIDE, HALF>(),
-                (_, false) => Multiply::<V, G, 8, false>::new(self).of_rows::<WIDE, HALF>(),
+                (6, true) if G::FAR => Multiply::<V, G, 6, true, 6>::new(self).of_rows::<WIDE, ROWS, MANY>(),
+                (6, false) if G::FAR => Multiply::<V, G, 6, false, 6>::new(self).of_rows::<WIDE, ROWS, MANY>(),
+                (4, true) => Multiply::<V, G, 4, true, 4>::new(self).of_rows::<WIDE, ROWS, MANY>(),
+                (4, false) => Multiply::<V, G, 4, false, 4>::new(self).of_rows::<WIDE, ROWS, MANY>(),
+                (2, _) => Multiply::<V, G, 2, false, 2>::new(self).of_rows::<WIDE, ROWS, MANY>(),
+                (8, true) if self.narrow && !G::FAR => {
+                    Multiply::<V, G, 8, true, 6>::new(self).of_rows::<WIDE, ROWS, MANY>()
+                }
+                (8, false) if self.narrow && !G::FAR => {
+                    Multiply::<V, G, 8, false, 6>::new(self).of_rows::<WIDE, ROWS, MANY>()
+                }
+                (_, true) => Multiply::<V, G, 8, true, 8>::new(self).of_rows::<WIDE, ROWS, MANY>(),
+                (_, false) => Multiply::<V, G, 8, false, 8>::new(self).of_rows::<WIDE, ROWS, MANY>(),
             }
         }
     }
 }
 
-/// A [`BlockedCall`] with codes of `BITS` bits, which are `PLAIN` or not.
-struct Multiply<'a, V, G, const BITS: u32, const PLAIN: bool> {
+/// A [`BlockedCall`] with codes of `BITS` bits, which are `PLAIN` or not, and without their sign below `2^RANGE`.
+struct Multiply<'a, V, G, const BITS: u32, const PLAIN: bool, const RANGE: u32> {
     call: &'a BlockedCall<'a>,
     kind: PhantomData<(V, G)>,
 }
 
-impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool> Multiply<'a, V, G, BITS, PLAIN> {
+impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool, const RANGE: u32>
+    Multiply<'a, V, G, BITS, PLAIN, RANGE>
+{
     #[inline(always)]
     fn new(call: &'a BlockedCall<'a>) -> Self {
         Self { call, kind: PhantomData }
@@ -378,45 +388,53 @@ impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool> Multiply<'a
     /// # Safety
     /// See [`RawKernel::run`].
     #[inline(always)]
-    unsafe fn of_rows<const WIDE: usize, const HALF: usize>(&self) {
+    unsafe fn of_rows<const WIDE: usize, const ROWS: usize, const MANY: usize>(&self) {
         // SAFETY: as the caller says.
         unsafe {
             match self.call.rows.rows {
-                1 => self.columns::<1, WIDE, false>(),
-                2 => self.columns::<2, WIDE, false>(),
-                4 => self.columns::<4, WIDE, false>(),
-                _ => self.columns::<MAX_ROWS, HALF, true>(),
+                1 => self.columns::<1, 1, WIDE, false>(),
+                2 => self.columns::<2, 2, WIDE, false>(),
+                4 => self.columns::<4, 4, WIDE, false>(),
+                _ => self.columns::<MAX_ROWS, ROWS, MANY, true>(),
             }
         }
     }
 
-    /// All columns, `N` vectors at a time.
+    /// All columns of a tile of `ALL` rows, `R` rows by `N` vectors at a time.
     ///
     /// # Safety
-    /// See [`RawKernel::run`]; the tile has `R` rows.
+    /// See [`RawKernel::run`]; the tile has `ALL` rows.
     #[inline(always)]
-    unsafe fn columns<const R: usize, const N: usize, const SECOND: bool>(&self) {
+    unsafe fn columns<const ALL: usize, const R: usize, const N: usize, const SECOND: bool>(&self) {
         let columns = self.call.panel.columns;
         let mut column = 0;
         // SAFETY: as the caller says.
         unsafe {
             while column + N * V::LANES <= columns {
-                self.tile::<R, N, SECOND>(column);
+                for first in (0..ALL).step_by(R) {
+                    self.tile::<ALL, R, N, SECOND>(first, column);
+                }
                 column += N * V::LANES;
             }
             while column < columns {
-                self.tile::<R, 1, SECOND>(column);
+                for first in (0..ALL).step_by(R) {
+                    self.tile::<ALL, R, 1, SECOND>(first, column);
+                }
                 column += V::LANES;
             }
         }
     }
 
-    /// All rows by `N` vectors of columns.
+    /// `R` rows from `first` on by `N` vectors of columns.
     ///
     /// # Safety
-    /// See [`RawKernel::run`]; the tile has `R` rows.
+    /// See [`RawKernel::run`]; the tile has `ALL` rows.
     #[inline(always)]
-    unsafe fn tile<const R: usize, const N: usize, const SECOND: bool>(&self, column: usize) {
+    unsafe fn tile<const ALL: usize, const R: usize, const N: usize, const SECOND: bool>(
+        &self,
+        first: usize,
+        column: usize,
+    ) {
         let &BlockedCall { panel, run: length, rows, totals: out, width, .. } = self.call;
         let ahead = Ahead::new::<SECOND>(panel, column, N * V::LANES);
         let runs = panel.channels / length;
@@ -424,7 +442,7 @@ impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool> Multiply<'a
         // SAFETY: rows hold all channels, panel and totals all columns, and words those of the runs.
         unsafe {
             let mut totals = [[V::splat(0.0); N]; R];
-            let (mut words, mut codes) = (panel.words.add(column), rows.codes);
+            let (mut words, mut codes) = (panel.words.add(column), rows.codes.add(first));
             let (mut units, mut other_units) = ([[V::splat(0.0); 2]; N], 0);
             for group in 0..panel.groups {
                 if G::STEPS && group == other_units {
@@ -442,11 +460,11 @@ impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool> Multiply<'a
                     *grid = G::affine::<V, PLAIN>(panel, (group, column + vector * V::LANES), units[vector]);
                 }
                 for run in group * runs_of_group..runs.min((group + 1) * runs_of_group) {
-                    let beside = rows.beside.add(run * R);
-                    let sums = self.sums::<R, N, SECOND>(beside, words, codes, ahead.words);
+                    let beside = rows.beside.add(run * ALL + first);
+                    let sums = self.sums::<ALL, R, N, SECOND>(beside, words, codes, ahead.words);
                     words = words.add(length / unit(BITS).0 * unit(BITS).1 * panel.columns);
-                    codes = codes.add(length / WORD * R);
-                    let steps = rows.scales.add(run * length / BLOCK * R);
+                    codes = codes.add(length / WORD * ALL);
+                    let steps = rows.scales.add(run * length / BLOCK * ALL + first);
                     for row in 0..R {
                         let step = V::splat(steps.add(row).read());
                         for vector in 0..N {
@@ -463,7 +481,7 @@ impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool> Multiply<'a
             }
             for (row, totals) in totals.iter().enumerate() {
                 for (vector, total) in totals.iter().enumerate() {
-                    total.store(out.add(row * width + column + vector * V::LANES));
+                    total.store(out.add((first + row) * width + column + vector * V::LANES));
                 }
             }
         }
@@ -475,7 +493,7 @@ impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool> Multiply<'a
     /// # Safety
     /// See [`Multiply::tile`].
     #[inline(always)]
-    unsafe fn sums<const R: usize, const N: usize, const SECOND: bool>(
+    unsafe fn sums<const ALL: usize, const R: usize, const N: usize, const SECOND: bool>(
         &self,
         beside: *const u32,
         mut words: *const u32,
@@ -503,19 +521,19 @@ impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool> Multiply<'a
                 if BITS == 6 {
                     let [first, second, high] = &unit_words;
                     multiply::<V, 6, R, N>(codes, &six_bits::<V, N, 0>(first, high), &mut sums);
-                    multiply::<V, 6, R, N>(codes.add(R), &six_bits::<V, N, 1>(first, high), &mut sums);
-                    multiply::<V, 6, R, N>(codes.add(2 * R), &six_bits::<V, N, 2>(second, high), &mut sums);
-                    multiply::<V, 6, R, N>(codes.add(3 * R), &six_bits::<V, N, 3>(second, high), &mut sums);
+                    multiply::<V, 6, R, N>(codes.add(ALL), &six_bits::<V, N, 1>(first, high), &mut sums);
+                    multiply::<V, 6, R, N>(codes.add(2 * ALL), &six_bits::<V, N, 2>(second, high), &mut sums);
+                    multiply::<V, 6, R, N>(codes.add(3 * ALL), &six_bits::<V, N, 3>(second, high), &mut sums);
                 } else {
                     for part in 0..8 / BITS {
                         let mut bytes = unit_words[0];
                         for bytes in &mut bytes {
                             *bytes = bytes.bytes::<BITS>(part);
                         }
-                        multiply::<V, BITS, R, N>(codes.add(part as usize * R), &bytes, &mut sums);
+                        multiply::<V, RANGE, R, N>(codes.add(part as usize * ALL), &bytes, &mut sums);
                     }
                 }
-                codes = codes.add(unit(BITS).0 / WORD * R);
+                codes = codes.add(unit(BITS).0 / WORD * ALL);
             }
         }
         sums
@@ -527,7 +545,7 @@ impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool> Multiply<'a
 /// # Safety
 /// There is a word of codes for each row.
 #[inline(always)]
-unsafe fn multiply<V: CodeVector, const BITS: u32, const R: usize, const N: usize>(
+unsafe fn multiply<V: CodeVector, const RANGE: u32, const R: usize, const N: usize>(
     codes: *const u32,
     bytes: &[V; N],
     sums: &mut [[V; N]; R],
@@ -536,7 +554,7 @@ unsafe fn multiply<V: CodeVector, const BITS: u32, const R: usize, const N: usiz
         // SAFETY: as the caller says.
         let x = V::splat(unsafe { codes.add(row).cast::<f32>().read() });
         for (sum, &bytes) in sums.iter_mut().zip(bytes) {
-            *sum = V::dot_bytes::<BITS>(*sum, bytes, x);
+            *sum = V::dot_bytes::<RANGE>(*sum, bytes, x);
         }
     }
 }

@@ -25,9 +25,10 @@ impl CodedGemm<'_> {
         let totals = room(&mut scratch.sums, MAX_ROWS * width).cast::<f32>();
         // What is stored as f32 is not narrow enough to wait for.
         let widened = self.rows >= WIDENING_ROWS || coded.numbers == GroupNumbers::F32;
+        let narrow = widened && coded.bits == 6;
         if widened {
             self.widen_numbers(&mut coded, !blocks.is_plain(), &mut scratch.numbers);
-            if coded.bits == 6 {
+            if narrow {
                 self.widen_codes(&mut coded, scratch);
             }
         }
@@ -36,6 +37,7 @@ impl CodedGemm<'_> {
             let call = BlockedCall {
                 panel: &coded,
                 widened,
+                narrow,
                 plain: blocks.is_plain(),
                 run: blocks.run(),
                 rows: tile,
