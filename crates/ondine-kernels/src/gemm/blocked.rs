@@ -359,10 +359,10 @@ impl BlockedCall<'_> {
                 (4, false) => Multiply::<V, G, 4, false, 4>::new(self).of_rows::<WIDE, ROWS, MANY>(),
                 (2, _) => Multiply::<V, G, 2, false, 2>::new(self).of_rows::<WIDE, ROWS, MANY>(),
                 (8, true) if self.narrow && !G::FAR => {
-                    Multiply::<V, G, 8, true, 6>::new(self).of_rows::<WIDE, ROWS, MANY>()
+                    Multiply::<V, G, 8, true, 6>::new(self).of_rows::<WIDE, ROWS, MANY>();
                 }
                 (8, false) if self.narrow && !G::FAR => {
-                    Multiply::<V, G, 8, false, 6>::new(self).of_rows::<WIDE, ROWS, MANY>()
+                    Multiply::<V, G, 8, false, 6>::new(self).of_rows::<WIDE, ROWS, MANY>();
                 }
                 (_, true) => Multiply::<V, G, 8, true, 8>::new(self).of_rows::<WIDE, ROWS, MANY>(),
                 (_, false) => Multiply::<V, G, 8, false, 8>::new(self).of_rows::<WIDE, ROWS, MANY>(),
