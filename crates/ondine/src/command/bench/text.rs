@@ -99,6 +99,10 @@ pub(super) fn measure(bench: &Bench, subject: &Subject<'_>, device: &Device, bes
     let prepared = asset.prepare(&Options { precision, ..Options::default() }, device)?;
     drop(asset);
     let planned = planned_bytes(bench, tokens, &prepared)?.saturating_add(besides);
+    let flops = match bench.depth {
+        0 => prepared.plan(FUNCTION, &sizes(tokens))?.cost().flops as f64,
+        _ => operations(bench, subject, device)?,
+    };
     let model = prepared.specialize(None)?.load()?;
     // Nothing but what is packed counts from here on.
     drop(prepared);
@@ -134,7 +138,6 @@ pub(super) fn measure(bench: &Bench, subject: &Subject<'_>, device: &Device, bes
     run(&checking, DRAFT, bench.depth)?;
     let draft = Times::of(bench.repeat, || run(&checking, DRAFT, bench.depth))?;
     let together = together.map(|function| side_by_side(bench, &function, subject.tokens())).transpose()?;
-    let flops = operations(bench, subject, device)?;
     Ok(Report {
         work: subject.name().to_owned(),
         quant: match subject {
