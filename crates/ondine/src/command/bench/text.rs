@@ -49,13 +49,14 @@ pub(super) enum Subject<'a> {
     File(Box<Language>),
 }
 
-/// A model that is ready to be timed.
-struct Ready {
-    function: Function,
-    /// Bytes of weights that are read for each token.
-    weights: usize,
-    /// Bytes of keys and values that are read besides.
-    kept: usize,
+/// What was timed.
+struct Timed {
+    prompt: Times,
+    /// Seconds that all tokens before the answer took.
+    before: f64,
+    answer: Times,
+    /// A call that checks a draft.
+    draft: Times,
 }
 
 /// Refuses a model that takes more than `--memory` allows.
@@ -108,35 +109,9 @@ pub(super) fn measure(bench: &Bench, subject: &Subject<'_>, device: &Device, bes
     drop(prepared);
     let (function, checking) = (model.function(FUNCTION)?, model.function(CHECKING)?);
     let together = (bench.streams > 1).then(|| model.function(TOGETHER)).transpose()?;
-    let depth = bench.depth + ANSWER / 2;
-    let kept = function.graph().states().iter().map(|slot| {
-        let shape = slot.signature.shape.bind(&sizes(1))?;
-        let rows = shape.first().copied().unwrap_or_default().min(depth);
-        anyhow::Ok(rows * shape.last().copied().unwrap_or_default() * slot.signature.dtype.size())
-    });
-    let kept = kept.sum::<anyhow::Result<usize>>()?;
-    let ready = Ready { function, weights, kept };
+    let kept = kept_bytes(&function, bench.depth + ANSWER / 2)?;
     forget_peak();
-    let mut state = State::default();
-    let mut run = |function: &Function, tokens: usize, past: usize| {
-        let ids: Vec<i64> = (0..tokens as i64).map(|at| at * 37 % subject.tokens()).collect();
-        let (ids, past) = (NDArray::new(&[tokens], &ids)?, NDArray::scalar(past as i64));
-        let start = Instant::now();
-        function.run(&[("input_ids", &ids), ("past", &past)], &mut state)?;
-        anyhow::Ok(start.elapsed().as_secs_f64())
-    };
-    let function = &ready.function;
-    run(function, tokens, 0)?;
-    let prompt = Times::of(bench.repeat, || run(function, tokens, 0))?;
-    let pieces = (0..bench.depth).step_by(tokens).map(|past| run(function, tokens.min(bench.depth - past), past));
-    let before = pieces.sum::<anyhow::Result<f64>>()?;
-    run(function, 1, bench.depth)?;
-    let answer = Times::of(bench.repeat, || {
-        let steps = (0..ANSWER).map(|at| run(function, 1, bench.depth + at));
-        Ok(steps.sum::<anyhow::Result<f64>>()? / ANSWER as f64)
-    })?;
-    run(&checking, DRAFT, bench.depth)?;
-    let draft = Times::of(bench.repeat, || run(&checking, DRAFT, bench.depth))?;
+    let timed = time(bench, subject, &function, &checking)?;
     let together = together.map(|function| side_by_side(bench, &function, subject.tokens())).transpose()?;
     Ok(Report {
         work: subject.name().to_owned(),
@@ -150,15 +125,47 @@ pub(super) fn measure(bench: &Bench, subject: &Subject<'_>, device: &Device, bes
         streams: bench.streams,
         together,
         flops,
-        bytes: (ready.weights + ready.kept) as f64,
+        bytes: (weights + kept) as f64,
         tokens,
-        prompt,
-        before,
-        answer,
-        draft,
+        timed,
         planned,
         peak_rss: peak_rss(),
     })
+}
+
+/// Bytes of keys and values of `depth` tokens.
+fn kept_bytes(function: &Function, depth: usize) -> anyhow::Result<usize> {
+    let bytes = function.graph().states().iter().map(|slot| {
+        let shape = slot.signature.shape.bind(&sizes(1))?;
+        let rows = shape.first().copied().unwrap_or_default().min(depth);
+        Ok(rows * shape.last().copied().unwrap_or_default() * slot.signature.dtype.size())
+    });
+    bytes.sum()
+}
+
+/// Times a prompt, what stands before an answer, the answer, and the check of a draft behind the same.
+fn time(bench: &Bench, subject: &Subject<'_>, next: &Function, checking: &Function) -> anyhow::Result<Timed> {
+    let (most, depth) = (subject.prompt(), bench.depth);
+    let mut state = State::default();
+    let mut run = |function: &Function, tokens: usize, past: usize| {
+        let ids: Vec<i64> = (0..tokens as i64).map(|at| at * 37 % subject.tokens()).collect();
+        let (ids, past) = (NDArray::new(&[tokens], &ids)?, NDArray::scalar(past as i64));
+        let start = Instant::now();
+        function.run(&[("input_ids", &ids), ("past", &past)], &mut state)?;
+        anyhow::Ok(start.elapsed().as_secs_f64())
+    };
+    run(next, most, 0)?;
+    let prompt = Times::of(bench.repeat, || run(next, most, 0))?;
+    let pieces = (0..depth).step_by(most).map(|past| run(next, most.min(depth - past), past));
+    let before = pieces.sum::<anyhow::Result<f64>>()?;
+    run(next, 1, depth)?;
+    let answer = Times::of(bench.repeat, || {
+        let steps = (0..ANSWER).map(|at| run(next, 1, depth + at));
+        Ok(steps.sum::<anyhow::Result<f64>>()? / ANSWER as f64)
+    })?;
+    run(checking, DRAFT, depth)?;
+    let draft = Times::of(bench.repeat, || run(checking, DRAFT, depth))?;
+    Ok(Timed { prompt, before, answer, draft })
 }
 
 /// Operations of the prompt's products, in a context of its own length.
@@ -374,14 +381,9 @@ pub(super) struct Report {
     flops: f64,
     /// Bytes that a token of the answer must read.
     bytes: f64,
-    /// Of the prompt.
+    /// Tokens of the prompt.
     tokens: usize,
-    prompt: Times,
-    /// Seconds that all tokens before the answer took.
-    before: f64,
-    answer: Times,
-    /// A call that checks a draft.
-    draft: Times,
+    timed: Timed,
     /// The most bytes that the process takes, as known before it ran.
     planned: u64,
     peak_rss: Option<u64>,
@@ -389,8 +391,8 @@ pub(super) struct Report {
 
 impl Told for Report {
     fn to_json(&self, machine: &Machine) -> Value {
-        let ops = self.flops / self.prompt.median;
-        let read = self.bytes / self.answer.median;
+        let ops = self.flops / self.timed.prompt.median;
+        let read = self.bytes / self.timed.answer.median;
         json!({
             "work": self.work,
             "quant": self.quant.map(|quant| quant.to_string()),
@@ -398,39 +400,39 @@ impl Told for Report {
             "threads": self.threads,
             "prefill": {
                 "tokens": self.tokens,
-                "median_s": self.prompt.median,
-                "fastest_s": self.prompt.fastest,
-                "tokens_per_s": self.tokens as f64 / self.prompt.median,
+                "median_s": self.timed.prompt.median,
+                "fastest_s": self.timed.prompt.fastest,
+                "tokens_per_s": self.tokens as f64 / self.timed.prompt.median,
                 "gop": self.flops / 1e9,
                 "gops": ops / 1e9,
                 "fraction_of_int8_peak": ops / machine.peak(Precision::Int8),
             },
             "before": (self.depth > 0).then(|| json!({
                 "tokens": self.depth,
-                "seconds": self.before,
-                "tokens_per_s": self.depth as f64 / self.before,
+                "seconds": self.timed.before,
+                "tokens_per_s": self.depth as f64 / self.timed.before,
             })),
             "decode": {
                 "depth": self.depth,
-                "median_s": self.answer.median,
-                "fastest_s": self.answer.fastest,
-                "tokens_per_s": 1.0 / self.answer.median,
+                "median_s": self.timed.answer.median,
+                "fastest_s": self.timed.answer.fastest,
+                "tokens_per_s": 1.0 / self.timed.answer.median,
                 "bytes": self.bytes,
                 "gb_s": read / 1e9,
                 "fraction_of_bandwidth": read / machine.bandwidth,
             },
             "draft": {
                 "tokens": DRAFT,
-                "median_s": self.draft.median,
-                "fastest_s": self.draft.fastest,
-                "of_one": self.draft.median / self.answer.median,
+                "median_s": self.timed.draft.median,
+                "fastest_s": self.timed.draft.fastest,
+                "of_one": self.timed.draft.median / self.timed.answer.median,
             },
             "streams": self.together.as_ref().map(|together| json!({
                 "count": self.streams,
                 "median_s": together.median,
                 "fastest_s": together.fastest,
                 "tokens_per_s": self.streams as f64 / together.median,
-                "of_one": self.streams as f64 * self.answer.median / together.median,
+                "of_one": self.streams as f64 * self.timed.answer.median / together.median,
             })),
             "planned_peak_bytes": self.planned,
             "peak_rss_bytes": self.peak_rss,
@@ -439,7 +441,7 @@ impl Told for Report {
     }
 
     fn print(&self, machine: &Machine) {
-        let (ops, read) = (self.flops / self.prompt.median, self.bytes / self.answer.median);
+        let (ops, read) = (self.flops / self.timed.prompt.median, self.bytes / self.timed.answer.median);
         let most = self.peak_rss.map(|bytes| format!("  {} at most", megabytes(bytes))).unwrap_or_default();
         let planned = megabytes(self.planned);
         let quant = self.quant.map(|quant| format!(" {quant}")).unwrap_or_default();
@@ -447,7 +449,7 @@ impl Told for Report {
         output::line(format_args!(
             "  prefill of {:3} tokens    {:8.1} a second, {:6.0} GOP/s, {:4.1} % of the int8 peak",
             self.tokens,
-            self.tokens as f64 / self.prompt.median,
+            self.tokens as f64 / self.timed.prompt.median,
             ops / 1e9,
             100.0 * ops / machine.peak(Precision::Int8)
         ));
@@ -455,29 +457,29 @@ impl Told for Report {
             output::line(format_args!(
                 "  reading {:6} tokens       {:8.1} a second, {:.2} times that of {}",
                 self.depth,
-                self.depth as f64 / self.before,
-                self.depth as f64 / self.before * self.prompt.median / self.tokens as f64,
+                self.depth as f64 / self.timed.before,
+                self.depth as f64 / self.timed.before * self.timed.prompt.median / self.tokens as f64,
                 self.tokens
             ));
         }
         output::line(format_args!(
             "  decode behind {:6} tokens {:8.1} a second, {:6.1} GB/s of {} each, {:4.1} % of memory's",
             self.depth,
-            1.0 / self.answer.median,
+            1.0 / self.timed.answer.median,
             read / 1e9,
             megabytes(self.bytes as u64),
             100.0 * read / machine.bandwidth
         ));
         output::line(format_args!(
             "  {DRAFT:2} tokens of a draft checked in {:.2} times what one takes",
-            self.draft.median / self.answer.median
+            self.timed.draft.median / self.timed.answer.median
         ));
         if let Some(together) = &self.together {
             output::line(format_args!(
                 "  {:2} answers side by side      {:8.1} a second, {:.2} times one",
                 self.streams,
                 self.streams as f64 / together.median,
-                self.streams as f64 * self.answer.median / together.median
+                self.streams as f64 * self.timed.answer.median / together.median
             ));
         }
     }
