@@ -8,6 +8,7 @@ pub(crate) mod epilogue;
 pub(crate) mod grouped;
 pub(crate) mod matmul;
 pub(crate) mod micro;
+pub(crate) mod narrow;
 pub(crate) mod operand;
 pub(crate) mod rows;
 pub(crate) mod weights;

@@ -399,6 +399,28 @@ fn long_sums_and_many_rows_are_right() {
 }
 
 #[test]
+fn few_outputs_of_many_channels_are_right() {
+    for dtype in [WeightType::F32, WeightType::Bf16, WeightType::S8] {
+        for (channels, outputs, groups) in [
+            ([64, 0], 1, 1),
+            ([128, 0], 2, 1),
+            ([64, 128], 3, 1),
+            ([192, 0], 4, 1),
+            ([64, 0], 5, 1),
+            ([640, 0], 3, 1),
+            ([256, 0], 6, 2),
+        ] {
+            let case = linear(2, channels[0], outputs, dtype);
+            let space = ConvShape { channels, kernel: [3; 2], padding: [1; 4], height: 7, width: 17, ..case.shape };
+            Case { shape: ConvShape { groups, ..space }, activation: Activation::Tanh, gap: 2, ..case }.check();
+        }
+        for (rows, outputs) in [(1, 3), (401, 1), (5, 4)] {
+            linear(rows, 8192, outputs, dtype).check();
+        }
+    }
+}
+
+#[test]
 fn many_groups_and_depthwise_are_right() {
     for dtype in [WeightType::F32, WeightType::Bf16, WeightType::S8] {
         for (channels, outputs, groups) in [(70, 70, 70), (6, 18, 6), (64, 128, 8), (12, 4, 2)] {

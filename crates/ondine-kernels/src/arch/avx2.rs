@@ -401,6 +401,22 @@ impl Dot for F32 {
     }
 
     #[inline(always)]
+    unsafe fn dot_along(sum: __m256, row: *const u8, column: *const u32) -> __m256 {
+        // SAFETY: as the trait demands.
+        unsafe { Self::dot(sum, Self::load(row.cast()), Self::load(column)) }
+    }
+
+    #[inline(always)]
+    unsafe fn total(sum: __m256) -> u32 {
+        // SAFETY: as the trait demands.
+        unsafe {
+            let four = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two))).to_bits()
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_sum(sums: *const u32) -> __m256 {
         // SAFETY: as the trait demands.
         unsafe { _mm256_loadu_ps(sums.cast()) }
@@ -446,6 +462,18 @@ impl Dot for Bf16 {
     unsafe fn dot(sum: __m256, left: (__m256, __m256), right: (__m256, __m256)) -> __m256 {
         // SAFETY: as the trait demands.
         unsafe { _mm256_fmadd_ps(left.1, right.1, _mm256_fmadd_ps(left.0, right.0, sum)) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_along(sum: __m256, row: *const u8, column: *const u32) -> __m256 {
+        // SAFETY: as the trait demands.
+        unsafe { Self::dot(sum, Self::load(row.cast()), Self::load(column)) }
+    }
+
+    #[inline(always)]
+    unsafe fn total(sum: __m256) -> u32 {
+        // SAFETY: as the trait demands.
+        unsafe { F32::total(sum) }
     }
 
     #[inline(always)]
@@ -521,6 +549,26 @@ impl Dot for S8 {
     unsafe fn link(sum: __m256i, left: (__m256i, __m256i), right: (__m256i, __m256i)) -> __m256i {
         // SAFETY: as the trait demands.
         unsafe { _mm256_add_epi32(left.0, _mm256_madd_epi16(sum, right.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_along(sum: __m256i, row: *const u8, column: *const u32) -> __m256i {
+        // SAFETY: as the trait demands.
+        unsafe {
+            let row = _mm256_loadu_si256(row.cast());
+            let bytes = (_mm256_and_si256(row, _mm256_set1_epi16(0xff)), _mm256_srli_epi16::<8>(row));
+            Self::dot(sum, bytes, Self::load(column))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn total(sum: __m256i) -> u32 {
+        // SAFETY: as the trait demands.
+        unsafe {
+            let four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+            let two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+            _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two))) as u32
+        }
     }
 
     #[inline(always)]

@@ -487,6 +487,18 @@ impl Dot for F32 {
     }
 
     #[inline(always)]
+    unsafe fn dot_along(sum: __m512, row: *const u8, column: *const u32) -> __m512 {
+        // SAFETY: as the trait demands.
+        unsafe { Self::dot(sum, Self::load(row.cast()), Self::load(column)) }
+    }
+
+    #[inline(always)]
+    unsafe fn total(sum: __m512) -> u32 {
+        // SAFETY: as the trait demands.
+        unsafe { _mm512_reduce_add_ps(sum).to_bits() }
+    }
+
+    #[inline(always)]
     unsafe fn load_sum(sums: *const u32) -> __m512 {
         // SAFETY: as the trait demands.
         unsafe { _mm512_loadu_ps(sums.cast()) }
@@ -538,6 +550,18 @@ impl Dot for Bf16 {
     }
 
     #[inline(always)]
+    unsafe fn dot_along(sum: __m512, row: *const u8, column: *const u32) -> __m512 {
+        // SAFETY: as the trait demands.
+        unsafe { Self::dot(sum, Self::load(row.cast()), Self::load(column)) }
+    }
+
+    #[inline(always)]
+    unsafe fn total(sum: __m512) -> u32 {
+        // SAFETY: as the trait demands.
+        unsafe { F32::total(sum) }
+    }
+
+    #[inline(always)]
     unsafe fn load_sum(sums: *const u32) -> __m512 {
         // SAFETY: as the trait demands.
         unsafe { _mm512_loadu_ps(sums.cast()) }
@@ -582,6 +606,18 @@ impl Dot for S8 {
     unsafe fn dot(sum: __m512i, left: __m512i, right: __m512i) -> __m512i {
         // SAFETY: as the trait demands.
         unsafe { _mm512_dpbusd_epi32(sum, left, right) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_along(sum: __m512i, row: *const u8, column: *const u32) -> __m512i {
+        // SAFETY: as the trait demands.
+        unsafe { Self::dot(sum, Self::load(row.cast()), Self::load(column)) }
+    }
+
+    #[inline(always)]
+    unsafe fn total(sum: __m512i) -> u32 {
+        // SAFETY: as the trait demands.
+        unsafe { _mm512_reduce_add_epi32(sum) as u32 }
     }
 
     #[inline(always)]

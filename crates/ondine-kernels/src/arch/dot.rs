@@ -76,6 +76,10 @@ pub(crate) trait Dot {
     unsafe fn load(words: *const u32) -> Self::Right;
     /// Adds the products of the elements of the words.
     unsafe fn dot(sum: Self::Sum, left: Self::Left, right: Self::Right) -> Self::Sum;
+    /// Adds the products of the elements of `LANES` words of one row with those of one column, lane by lane.
+    unsafe fn dot_along(sum: Self::Sum, row: *const u8, column: *const u32) -> Self::Sum;
+    /// The sum of all lanes, as [`Dot::store_sum`] writes a lane.
+    unsafe fn total(sum: Self::Sum) -> u32;
     /// Reads `LANES` sums.
     unsafe fn load_sum(sums: *const u32) -> Self::Sum;
     /// Writes `LANES` sums.

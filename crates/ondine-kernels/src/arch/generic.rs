@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use crate::arch::{
-    dot::{Dot, Tile},
+    dot::{Dot, Tile, WORD},
     enter::enter,
     half::{bf16_bits, bf16_value, f16_value},
     isa::Isa,
@@ -337,6 +337,23 @@ impl Dot for F32 {
     }
 
     #[inline(always)]
+    unsafe fn dot_along(mut sum: Self::Sum, row: *const u8, column: *const u32) -> Self::Sum {
+        // SAFETY: as the trait demands.
+        let column = unsafe { Self::load(column) };
+        for (lane, (sum, column)) in sum.iter_mut().zip(column).enumerate() {
+            // SAFETY: as the trait demands.
+            let left = unsafe { Self::splat(row.add(lane * WORD)) };
+            *sum += left * column;
+        }
+        sum
+    }
+
+    #[inline(always)]
+    unsafe fn total(sum: Self::Sum) -> u32 {
+        sum.into_iter().sum::<f32>().to_bits()
+    }
+
+    #[inline(always)]
     unsafe fn load_sum(sums: *const u32) -> Self::Sum {
         // SAFETY: as the trait demands.
         unsafe { read(sums) }
@@ -347,6 +364,19 @@ impl Dot for F32 {
         // SAFETY: as the trait demands.
         unsafe { write(sum, sums) }
     }
+}
+
+/// `sum` and the products of two numbers with the two bf16 of a word.
+#[inline(always)]
+fn pair(sum: f32, left: [f32; 2], right: u32) -> f32 {
+    sum + left[0] * f32::from_bits(right << 16) + left[1] * f32::from_bits(right & 0xffff_0000)
+}
+
+/// `sum` and the products of four numbers with the four bytes of a word.
+#[inline(always)]
+fn quad(sum: i32, left: [i32; 4], right: u32) -> i32 {
+    let byte = |i: usize| (right << (24 - 8 * i)) as i32 >> 24;
+    left.into_iter().enumerate().fold(sum, |sum, (i, left)| sum + left * byte(i))
 }
 
 pub(crate) struct Bf16;
@@ -377,10 +407,26 @@ impl Dot for Bf16 {
     #[inline(always)]
     unsafe fn dot(mut sum: Self::Sum, left: [f32; 2], right: Self::Right) -> Self::Sum {
         for (sum, right) in sum.iter_mut().zip(right) {
-            *sum += left[0] * f32::from_bits(right << 16);
-            *sum += left[1] * f32::from_bits(right & 0xffff_0000);
+            *sum = pair(*sum, left, right);
         }
         sum
+    }
+
+    #[inline(always)]
+    unsafe fn dot_along(mut sum: Self::Sum, row: *const u8, column: *const u32) -> Self::Sum {
+        // SAFETY: as the trait demands.
+        let column = unsafe { Self::load(column) };
+        for (lane, (sum, column)) in sum.iter_mut().zip(column).enumerate() {
+            // SAFETY: as the trait demands.
+            let left = unsafe { Self::splat(row.add(lane * WORD)) };
+            *sum = pair(*sum, left, column);
+        }
+        sum
+    }
+
+    #[inline(always)]
+    unsafe fn total(sum: Self::Sum) -> u32 {
+        sum.into_iter().sum::<f32>().to_bits()
     }
 
     #[inline(always)]
@@ -424,11 +470,26 @@ impl Dot for S8 {
     #[inline(always)]
     unsafe fn dot(mut sum: Self::Sum, left: [i32; 4], right: Self::Right) -> Self::Sum {
         for (sum, right) in sum.iter_mut().zip(right) {
-            for (i, left) in left.into_iter().enumerate() {
-                *sum += left * ((right << (24 - 8 * i)) as i32 >> 24);
-            }
+            *sum = quad(*sum, left, right);
         }
         sum
+    }
+
+    #[inline(always)]
+    unsafe fn dot_along(mut sum: Self::Sum, row: *const u8, column: *const u32) -> Self::Sum {
+        // SAFETY: as the trait demands.
+        let column = unsafe { Self::load(column) };
+        for (lane, (sum, column)) in sum.iter_mut().zip(column).enumerate() {
+            // SAFETY: as the trait demands.
+            let left = unsafe { Self::splat(row.add(lane * WORD)) };
+            *sum = quad(*sum, left, column);
+        }
+        sum
+    }
+
+    #[inline(always)]
+    unsafe fn total(sum: Self::Sum) -> u32 {
+        sum.into_iter().sum::<i32>() as u32
     }
 
     #[inline(always)]

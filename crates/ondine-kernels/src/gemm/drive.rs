@@ -13,6 +13,7 @@ use crate::{
         coded::conv::{CodedConv, Widened},
         epilogue::{Dequantize, EpilogueCall, Source, Target},
         micro::MicroCall,
+        narrow::{NarrowCall, columns_apart, narrow},
         operand::Epilogue,
         rows::{Line, Rows, Scales, Table},
         weights::{Layout, PackedWeights, WeightShape},
@@ -98,10 +99,18 @@ struct Step {
 #[derive(Default)]
 struct Scratch {
     sums: Vec<Line>,
-    widened: Widened,
+    panels: PanelScratch,
     pointers: [Vec<*const u8>; 2],
     copies: [Vec<u32>; 2],
     live: Vec<Range<usize>>,
+}
+
+/// Where panels are laid out otherwise than they are kept.
+#[derive(Default)]
+struct PanelScratch {
+    widened: Widened,
+    /// Few columns, one behind the other.
+    apart: Vec<u32>,
 }
 
 thread_local! {
@@ -159,7 +168,7 @@ impl<R: Rows> Gemm<'_, R> {
         panels: impl Iterator<Item = usize>,
         scratch: &mut Scratch,
     ) {
-        let Scratch { sums, widened, pointers, copies, live } = scratch;
+        let Scratch { sums, panels: laid_out, pointers, copies, live } = scratch;
         for (input, (pointers, copies)) in pointers.iter_mut().zip(copies).enumerate() {
             self.locate(group, input, rows.clone(), pointers, copies);
         }
@@ -172,7 +181,7 @@ impl<R: Rows> Gemm<'_, R> {
         }
         self.find_live(&rows, live);
         for panel in panels {
-            self.panel(&Panel { layout, group, panel, rows: rows.clone(), pointers, live }, sums, widened);
+            self.panel(&Panel { layout, group, panel, rows: rows.clone(), pointers, live }, sums, laid_out);
         }
     }
 
@@ -226,10 +235,11 @@ impl<R: Rows> Gemm<'_, R> {
         }
     }
 
-    fn panel(&self, panel: &Panel<'_>, sums: &mut [Line], widened: &mut Widened) {
+    fn panel(&self, panel: &Panel<'_>, sums: &mut [Line], laid_out: &mut PanelScratch) {
         let &Panel { layout, group, panel: index, ref rows, pointers, live } = panel;
         let Tile { rows: tile_rows, width, lanes } = self.cpu.tile();
         let shape = self.weights.shape();
+        let few = narrow(shape, self.cpu.tile());
         let columns = layout.panel_columns(index);
         let bias = self.packed_bias(layout, group, index);
         let sums = sums.as_mut_ptr().cast::<u32>();
@@ -244,9 +254,13 @@ impl<R: Rows> Gemm<'_, R> {
                 }
                 PanelWeights::Codes(coded) => {
                     let wanted = [step.tap..step.tap + step.taps, step.word..step.word + step.words];
-                    coded.widen(self.cpu, index, wanted, widened)
+                    coded.widen(self.cpu, index, wanted, &mut laid_out.widened)
                 }
             };
+            if let Some(few) = few {
+                // SAFETY: there are the words of the step for each column of the panel.
+                unsafe { columns_apart(panel_words, step.taps * step.words, columns, few, &mut laid_out.apart) };
+            }
             for (tile, row) in rows.clone().step_by(tile_rows).enumerate() {
                 let count = tile_rows.min(rows.end - row);
                 let slot = if first && last { 0 } else { tile };
@@ -255,7 +269,7 @@ impl<R: Rows> Gemm<'_, R> {
                 // are the words of the step for each column of the panel.
                 let tile = unsafe {
                     let sums = sums.add(slot * tile_rows * width);
-                    self.cpu.enter_raw(&MicroCall {
+                    let call = MicroCall {
                         dtype: shape.dtype,
                         rows: rows.as_ptr(),
                         stride: tile_rows,
@@ -268,7 +282,14 @@ impl<R: Rows> Gemm<'_, R> {
                         sums,
                         sum_stride: width,
                         clear: first,
-                    });
+                    };
+                    match few {
+                        None => self.cpu.enter_raw(&call),
+                        Some(columns) => {
+                            let panel = laid_out.apart.as_ptr();
+                            self.cpu.enter_raw(&NarrowCall { call: MicroCall { panel, ..call }, columns });
+                        }
+                    }
                     std::slice::from_raw_parts(sums, tile_rows * width)
                 };
                 if last {
