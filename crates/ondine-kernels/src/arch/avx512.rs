@@ -1,12 +1,14 @@
 //! AVX-512: 6 rows by 4 vectors of 16 lanes.
 
+mod products;
+
 use std::arch::x86_64::*;
 
 use crate::arch::{
-    dot::{Dot, Tile},
+    dot::Tile,
     enter::enter,
     isa::Isa,
-    product::{Product, Single},
+    product::Single,
     vector::{CodeVector, MAX_LANES, Vector, byte_masks},
 };
 
@@ -21,27 +23,89 @@ enter!(
 
 impl Isa for Avx512 {
     const FMA: bool = true;
-    const TILE: Tile = Tile { lanes: 16, width: 64, rows: 6 };
-    const WIDE_COUNT: usize = 4;
+    const TILE: Tile = TILE;
+    const WIDE_COUNT: usize = WIDE_COUNT;
 
-    type Vector = F32x16;
-    type Wide = F32x16;
+    type Vector = F32x16<true>;
+    type Wide = F32x16<true>;
 
-    type F32 = F32;
-    type Bf16 = Bf16;
-    type S8 = S8;
+    type F32 = products::F32;
+    type Bf16 = products::Bf16;
+    type S8 = products::S8;
 
-    type AttentionF32 = Single<F32x16, 16, 8>;
-    type AttentionBf16 = Pairs;
-    type AttentionS8 = Eights;
+    type AttentionF32 = Single<F32x16<true>, 16, 8>;
+    type AttentionBf16 = products::Pairs;
+    type AttentionS8 = products::Eights<products::Pairs>;
 }
 
-/// 16 f32. (Not the vector of the standard library: that could be named anywhere.)
+/// AVX-512 F, BW, DQ, VL and VNNI, and all of AVX2, FMA and F16C.
+#[derive(Clone, Copy)]
+pub(super) struct Avx512Vnni;
+
+enter!(
+    Avx512Vnni, "avx512-vnni", is_x86_feature_detected:
+    "avx2" "fma" "f16c" "avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vnni"
+);
+
+impl Isa for Avx512Vnni {
+    const FMA: bool = true;
+    const TILE: Tile = TILE;
+    const WIDE_COUNT: usize = WIDE_COUNT;
+
+    type Vector = F32x16<false>;
+    type Wide = F32x16<false>;
+
+    type F32 = products::F32;
+    type Bf16 = products::Halves;
+    type S8 = products::S8;
+
+    // There are no products of bf16: such operands are made f32 when they are packed.
+    type AttentionF32 = Single<F32x16<false>, 16, 8>;
+    type AttentionBf16 = Single<F32x16<false>, 16, 8>;
+    type AttentionS8 = products::Eights<Single<F32x16<false>, 16, 8>>;
+}
+
+const TILE: Tile = Tile { lanes: 16, width: 64, rows: 6 };
+const WIDE_COUNT: usize = 4;
+
+/// True if two products of f32 are faster than the instruction for bf16: on Intel's processors but Cooper Lake, which
+/// leave such products to tiles.
+pub(super) fn is_bf16_slow() -> bool {
+    const COOPER_LAKE: [u32; 2] = [6, 0x55];
+    let vendor = __cpuid(0);
+    let version = __cpuid(1).eax;
+    let intel = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == *b"GenuineIntel";
+    let (family, model) = ((version >> 8) & 0xf, ((version >> 4) & 0xf) | ((version >> 12) & 0xf0));
+    intel && [family, model] != COOPER_LAKE
+}
+
+/// 16 f32, which become bf16 by an instruction if `BF16`. (Not the vector of the standard library: that could be named
+/// anywhere.)
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub(super) struct F32x16(__m512);
+pub(super) struct F32x16<const BF16: bool>(__m512);
 
-impl CodeVector for F32x16 {
+impl<const BF16: bool> F32x16<BF16> {
+    /// As bf16, rounded to nearest even.
+    #[inline(always)]
+    fn bf16(self) -> __m256i {
+        // SAFETY: as `Vector` says; a tier that has the instruction says so.
+        unsafe {
+            if BF16 {
+                return std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(self.0));
+            }
+            let bits = _mm512_castps_si512(self.0);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+            // NaN stays one, whatever its bits.
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+            let bits = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x0040_0000));
+            _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(bits))
+        }
+    }
+}
+
+impl<const BF16: bool> CodeVector for F32x16<BF16> {
     type Table = __m512;
 
     const LOOKS_UP: bool = true;
@@ -132,7 +196,7 @@ fn first(count: usize) -> __mmask16 {
     ((1_u32 << count) - 1) as __mmask16
 }
 
-impl Vector for F32x16 {
+impl<const BF16: bool> Vector for F32x16<BF16> {
     const LANES: usize = 16;
 
     #[inline(always)]
@@ -164,10 +228,7 @@ impl Vector for F32x16 {
     #[inline(always)]
     unsafe fn store_bf16(self, to: *mut u16) {
         // SAFETY: as the trait says.
-        unsafe {
-            let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(self.0));
-            _mm256_storeu_si256(to.cast(), rounded);
-        }
+        unsafe { _mm256_storeu_si256(to.cast(), self.bf16()) }
     }
 
     #[inline(always)]
@@ -194,10 +255,7 @@ impl Vector for F32x16 {
     #[inline(always)]
     unsafe fn store_bf16_some(self, to: *mut u16, count: usize) {
         // SAFETY: as the trait says; lanes that are masked are not written.
-        unsafe {
-            let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(self.0));
-            _mm256_mask_storeu_epi16(to.cast(), first(count), rounded);
-        }
+        unsafe { _mm256_mask_storeu_epi16(to.cast(), first(count), self.bf16()) }
     }
 
     #[inline(always)]
@@ -379,256 +437,5 @@ impl Vector for F32x16 {
                 _mm512_storeu_ps(to.add(i * stride), column);
             }
         }
-    }
-}
-
-/// Pairs of bf16 by pairs of bf16.
-pub(super) struct Pairs;
-
-impl Product for Pairs {
-    type Vector = F32x16;
-    const PER_WORD: usize = 2;
-    const PANEL: usize = 16;
-    const ROWS: usize = 8;
-    const COARSE: bool = true;
-
-    #[inline(always)]
-    fn dot(sum: F32x16, left: F32x16, right: F32x16) -> F32x16 {
-        // SAFETY: as the trait says; `__m512bh` is 32 bf16, any bits are valid.
-        unsafe {
-            let left = std::mem::transmute::<__m512, __m512bh>(left.0);
-            let right = std::mem::transmute::<__m512, __m512bh>(right.0);
-            F32x16(_mm512_dpbf16_ps(sum.0, left, right))
-        }
-    }
-
-    #[inline(always)]
-    fn words(first: F32x16, second: F32x16) -> F32x16 {
-        // SAFETY: as the trait says.
-        unsafe {
-            // Weights are never so large that rounding up overflows; a NaN stays one, its bits being 0x7fc0_0000.
-            let half = _mm512_set1_epi32(0x8000);
-            let first = _mm512_add_epi32(_mm512_castps_si512(first.0), half);
-            let second = _mm512_add_epi32(_mm512_castps_si512(second.0), half);
-            F32x16(_mm512_castsi512_ps(_mm512_mask_blend_epi16(0xaaaa_aaaa, _mm512_srli_epi32::<16>(first), second)))
-        }
-    }
-}
-
-/// Queries and keys of 8 bits, weights and values of bf16.
-pub(super) struct Eights;
-
-impl Product for Eights {
-    type Vector = F32x16;
-    const PER_WORD: usize = Pairs::PER_WORD;
-    const PANEL: usize = Pairs::PANEL;
-    const ROWS: usize = Pairs::ROWS;
-    const COARSE: bool = Pairs::COARSE;
-    const QUERIES_PER_WORD: usize = 4;
-    const QUANTIZED: bool = true;
-
-    #[inline(always)]
-    fn dot(sum: F32x16, left: F32x16, right: F32x16) -> F32x16 {
-        Pairs::dot(sum, left, right)
-    }
-
-    #[inline(always)]
-    fn score(sum: F32x16, key: F32x16, query: F32x16) -> F32x16 {
-        // SAFETY: as the trait says.
-        unsafe {
-            let [sum, key, query] = [sum, key, query].map(|words| _mm512_castps_si512(words.0));
-            F32x16(_mm512_castsi512_ps(_mm512_dpbusd_epi32(sum, key, query)))
-        }
-    }
-
-    #[inline(always)]
-    fn number(sum: F32x16) -> F32x16 {
-        // SAFETY: as the trait says.
-        unsafe { F32x16(_mm512_cvtepi32_ps(_mm512_castps_si512(sum.0))) }
-    }
-
-    #[inline(always)]
-    fn words(first: F32x16, second: F32x16) -> F32x16 {
-        Pairs::words(first, second)
-    }
-}
-
-/// `vfmadd231ps`
-pub(super) struct F32;
-
-impl Dot for F32 {
-    type Left = __m512;
-    type Right = __m512;
-    type Sum = __m512;
-    const LANES: usize = 16;
-
-    #[inline(always)]
-    unsafe fn zero() -> __m512 {
-        // SAFETY: as the trait demands.
-        unsafe { _mm512_setzero_ps() }
-    }
-
-    #[inline(always)]
-    unsafe fn splat(word: *const u8) -> __m512 {
-        // SAFETY: as the trait demands.
-        unsafe { _mm512_set1_ps(word.cast::<f32>().read_unaligned()) }
-    }
-
-    #[inline(always)]
-    unsafe fn load(words: *const u32) -> __m512 {
-        // SAFETY: as the trait demands.
-        unsafe { _mm512_loadu_ps(words.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn dot(sum: __m512, left: __m512, right: __m512) -> __m512 {
-        // SAFETY: as the trait demands.
-        unsafe { _mm512_fmadd_ps(left, right, sum) }
-    }
-
-    #[inline(always)]
-    unsafe fn dot_along(sum: __m512, row: *const u8, column: *const u32) -> __m512 {
-        // SAFETY: as the trait demands.
-        unsafe { Self::dot(sum, Self::load(row.cast()), Self::load(column)) }
-    }
-
-    #[inline(always)]
-    unsafe fn total(sum: __m512) -> u32 {
-        // SAFETY: as the trait demands.
-        unsafe { _mm512_reduce_add_ps(sum).to_bits() }
-    }
-
-    #[inline(always)]
-    unsafe fn load_sum(sums: *const u32) -> __m512 {
-        // SAFETY: as the trait demands.
-        unsafe { _mm512_loadu_ps(sums.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_sum(sum: __m512, sums: *mut u32) {
-        // SAFETY: as the trait demands.
-        unsafe { _mm512_storeu_ps(sums.cast(), sum) }
-    }
-}
-
-/// `vdpbf16ps`
-pub(super) struct Bf16;
-
-impl Dot for Bf16 {
-    type Left = __m512i;
-    type Right = __m512i;
-    type Sum = __m512;
-    const LANES: usize = 16;
-    const LINKED: usize = 2;
-
-    #[inline(always)]
-    unsafe fn zero() -> __m512 {
-        // SAFETY: as the trait demands.
-        unsafe { _mm512_setzero_ps() }
-    }
-
-    #[inline(always)]
-    unsafe fn splat(word: *const u8) -> __m512i {
-        // SAFETY: as the trait demands.
-        unsafe { _mm512_set1_epi32(word.cast::<i32>().read_unaligned()) }
-    }
-
-    #[inline(always)]
-    unsafe fn load(words: *const u32) -> __m512i {
-        // SAFETY: as the trait demands.
-        unsafe { _mm512_loadu_si512(words.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn dot(sum: __m512, left: __m512i, right: __m512i) -> __m512 {
-        // SAFETY: as the trait demands; `__m512bh` is 32 bf16, any bits are valid.
-        unsafe {
-            let left = std::mem::transmute::<__m512i, __m512bh>(left);
-            let right = std::mem::transmute::<__m512i, __m512bh>(right);
-            _mm512_dpbf16_ps(sum, left, right)
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn dot_along(sum: __m512, row: *const u8, column: *const u32) -> __m512 {
-        // SAFETY: as the trait demands.
-        unsafe { Self::dot(sum, Self::load(row.cast()), Self::load(column)) }
-    }
-
-    #[inline(always)]
-    unsafe fn total(sum: __m512) -> u32 {
-        // SAFETY: as the trait demands.
-        unsafe { F32::total(sum) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_sum(sums: *const u32) -> __m512 {
-        // SAFETY: as the trait demands.
-        unsafe { _mm512_loadu_ps(sums.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_sum(sum: __m512, sums: *mut u32) {
-        // SAFETY: as the trait demands.
-        unsafe { _mm512_storeu_ps(sums.cast(), sum) }
-    }
-}
-
-/// `vpdpbusd`, which does not saturate.
-pub(super) struct S8;
-
-impl Dot for S8 {
-    type Left = __m512i;
-    type Right = __m512i;
-    type Sum = __m512i;
-    const LANES: usize = 16;
-    const LINKED: usize = 4;
-
-    #[inline(always)]
-    unsafe fn zero() -> __m512i {
-        // SAFETY: as the trait demands.
-        unsafe { _mm512_setzero_si512() }
-    }
-
-    #[inline(always)]
-    unsafe fn splat(word: *const u8) -> __m512i {
-        // SAFETY: as the trait demands.
-        unsafe { _mm512_set1_epi32(word.cast::<i32>().read_unaligned()) }
-    }
-
-    #[inline(always)]
-    unsafe fn load(words: *const u32) -> __m512i {
-        // SAFETY: as the trait demands.
-        unsafe { _mm512_loadu_si512(words.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn dot(sum: __m512i, left: __m512i, right: __m512i) -> __m512i {
-        // SAFETY: as the trait demands.
-        unsafe { _mm512_dpbusd_epi32(sum, left, right) }
-    }
-
-    #[inline(always)]
-    unsafe fn dot_along(sum: __m512i, row: *const u8, column: *const u32) -> __m512i {
-        // SAFETY: as the trait demands.
-        unsafe { Self::dot(sum, Self::load(row.cast()), Self::load(column)) }
-    }
-
-    #[inline(always)]
-    unsafe fn total(sum: __m512i) -> u32 {
-        // SAFETY: as the trait demands.
-        unsafe { _mm512_reduce_add_epi32(sum) as u32 }
-    }
-
-    #[inline(always)]
-    unsafe fn load_sum(sums: *const u32) -> __m512i {
-        // SAFETY: as the trait demands.
-        unsafe { _mm512_loadu_si512(sums.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_sum(sum: __m512i, sums: *mut u32) {
-        // SAFETY: as the trait demands.
-        unsafe { _mm512_storeu_si512(sums.cast(), sum) }
     }
 }

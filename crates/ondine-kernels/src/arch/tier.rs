@@ -3,7 +3,10 @@
 use std::fmt;
 
 #[cfg(target_arch = "x86_64")]
-use crate::arch::{avx2::Avx2, avx512::Avx512};
+use crate::arch::{
+    avx2::Avx2,
+    avx512::{Avx512, Avx512Vnni, is_bf16_slow},
+};
 use crate::arch::{
     dot::{Tile, WeightType},
     enter::{Enter, RawKernel},
@@ -19,6 +22,9 @@ pub enum Tier {
     /// x86-64 with AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
     /// x86-64 with AVX-512 F, BW, DQ, VL, BF16 and VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512,
@@ -34,7 +40,7 @@ trait Ask {
 impl Tier {
     /// Every tier, the least able first.
     #[cfg(target_arch = "x86_64")]
-    pub const ALL: [Self; 3] = [Self::Generic, Self::Avx2, Self::Avx512];
+    pub const ALL: [Self; 4] = [Self::Generic, Self::Avx2, Self::Avx512Vnni, Self::Avx512];
 
     /// Every tier, the least able first.
     #[cfg(not(target_arch = "x86_64"))]
@@ -47,6 +53,8 @@ impl Tier {
             Self::Generic => question.ask::<Generic>(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => question.ask::<Avx2>(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => question.ask::<Avx512Vnni>(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => question.ask::<Avx512>(),
         }
@@ -108,7 +116,16 @@ impl Tier {
     /// The best one that this processor has.
     #[must_use]
     pub fn best() -> Self {
-        Self::ALL.into_iter().rfind(|tier| tier.is_available()).unwrap_or(Self::Generic)
+        Self::ALL.into_iter().rfind(|tier| tier.is_available() && tier.pays()).unwrap_or(Self::Generic)
+    }
+
+    /// False if this processor is faster with the tier before.
+    fn pays(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => !is_bf16_slow(),
+            _ => true,
+        }
     }
 
     /// How products with packed operands are cut.
