@@ -2,8 +2,7 @@
 
 use std::{arch::x86_64::*, marker::PhantomData};
 
-use super::F32x16;
-use crate::arch::{dot::Dot, product::Product};
+use crate::arch::{avx512::vector::F32x16, dot::Dot, product::Product};
 
 /// Pairs of bf16 by pairs of bf16.
 pub(in crate::arch) struct Pairs;
