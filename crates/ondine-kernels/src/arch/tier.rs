@@ -8,7 +8,7 @@ use crate::arch::{
     avx512::{Avx512, Avx512Vnni, is_bf16_slow},
 };
 use crate::arch::{
-    dot::{Tile, WeightType},
+    dot::{Dot, Tile, WeightType},
     enter::{Enter, RawKernel},
     generic::Generic,
     product::{Product, Words},
@@ -126,6 +126,22 @@ impl Tier {
             Self::Avx512 => !is_bf16_slow(),
             _ => true,
         }
+    }
+
+    /// True if the tier multiplies bf16 by instructions of their own, and not as f32.
+    #[must_use]
+    pub fn has_bf16_products(self) -> bool {
+        struct HasBf16Products;
+
+        impl Ask for HasBf16Products {
+            type Answer = bool;
+
+            fn ask<I: Enter>(self) -> bool {
+                I::Bf16::LINKED > 0
+            }
+        }
+
+        self.ask(HasBf16Products)
     }
 
     /// How products with packed operands are cut.

@@ -36,8 +36,7 @@ impl Processor {
     }
 
     fn of(cpu: Cpu) -> Self {
-        // Instructions of every processor compute with bf16 by its bits.
-        let quick_half = cpu.tier() != Tier::Generic;
+        let quick_half = cpu.tier().has_bf16_products();
         let tier = cpu.tier().name();
         let host = Space { name: "host", align: 64, granule: 1, chunk: usize::MAX, host: true };
         let (name, key) = (format!("cpu {tier}").into(), tier.into());
