@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 
@@ -24,11 +25,11 @@ def told_by(command):
     return json.loads(done if done.startswith("[") else done.splitlines()[-1])
 
 
-def llama(program, behind, file, options):
-    """llama.cpp, or ik_llama.cpp, which has another option for the tokens before an answer."""
-    command = [program, "-m", file, "-t", str(options.threads), "-r", "1", "-o", "json"]
-    prompt = told_by([*command, "-p", "512", "-n", "0"])
-    answer = told_by([*command, "-p", "0", "-n", *behind(options.depth)])
+def llama(program, answer, file, options):
+    """llama.cpp or ik_llama.cpp, which `answer` tells how to write 32 tokens."""
+    command = [program, "-m", file, "-t", str(options.threads), "-r", "1", "-o", "json", "-p"]
+    prompt = told_by([*command, "512", "-n", "0"])
+    answer = told_by([*command, "0", *answer])
     return {"prompt": prompt[0]["avg_ts"], "answer": answer[-1]["avg_ts"]}
 
 
@@ -54,35 +55,39 @@ def ondine(file, options):
 
 def peers(options):
     """Name and measurement of each peer that was asked for."""
+    depth = options.depth
     chosen = {}
-    if program := options.llama_bench:
-        behind = lambda depth: ["32", "-d", str(depth)]
-        chosen["llama.cpp"] = lambda file: llama(program, behind, file, options)
-    if ik := options.ik_llama_bench:
-        behind_ik = lambda depth: ["0", "-gp", f"{depth},32"] if depth else ["32"]
-        chosen["ik_llama.cpp"] = lambda file: llama(ik, behind_ik, file, options)
+    if options.llama_bench:
+        answer = ["-n", "32", "-d", str(depth)]
+        chosen["llama.cpp"] = partial(llama, options.llama_bench, answer)
+    if options.ik_llama_bench:
+        answer = ["-n", "0", "-gp", f"{depth},32"] if depth else ["-n", "32"]
+        chosen["ik_llama.cpp"] = partial(llama, options.ik_llama_bench, answer)
     if options.openvino:
-        chosen["OpenVINO GenAI"] = lambda file: package("openvino", file, options)
+        chosen["OpenVINO GenAI"] = partial(package, "openvino")
     if options.mistralrs:
-        chosen["mistral.rs"] = lambda file: package("mistralrs", file, options)
+        chosen["mistral.rs"] = partial(package, "mistralrs")
     return chosen
 
 
-def measure(files, engines, rounds):
+def medians(told):
+    return {key: statistics.median(values) for key, values in told.items()}
+
+
+def measure(engines, options):
     """Medians by file, engine and figure."""
     found = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    for _ in range(rounds):
-        for file in files:
+    for _ in range(options.rounds):
+        for file in options.files:
             for name, engine in engines.items():
                 try:
-                    told = engine(file)
+                    told = engine(file, options)
                 except subprocess.CalledProcessError as error:
                     print(f"{name} on {file}: {(error.stderr or '').strip().splitlines()[-1:]}", file=sys.stderr)
                     continue
                 for key, value in told.items():
                     found[file][name][key].append(value)
-    middle = lambda told: {key: statistics.median(values) for key, values in told.items()}
-    return {file: {name: middle(told) for name, told in engines.items()} for file, engines in found.items()}
+    return {file: {name: medians(told) for name, told in engines.items()} for file, engines in found.items()}
 
 
 def table(found, names, key, limit, title):
@@ -114,11 +119,12 @@ def main():
     options = parser.parse_args()
 
     chosen = peers(options)
-    engines = {"Ondine": lambda file: ondine(file, options), **chosen}
-    found = measure(options.files, engines, options.rounds)
+    found = measure({"Ondine": ondine, **chosen}, options)
     table(found, list(chosen), "prompt", ("of_peak", "the int8 peak"), "prompt of 512, tokens a second")
     table(found, list(chosen), "answer", ("of_bandwidth", "the bandwidth"), f"answer behind {options.depth}")
-    print("\n8 drafted tokens, of one step:", {Path(file).stem: round(told["Ondine"]["draft"], 2) for file, told in found.items()})
+    print("\n8 drafted tokens, of one step:")
+    for file, told in found.items():
+        print(f"- {Path(file).stem}: {told['Ondine']['draft']:.2f}")
 
 
 if __name__ == "__main__":
