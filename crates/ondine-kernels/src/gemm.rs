@@ -6,6 +6,7 @@ pub(crate) mod decode;
 pub(crate) mod drive;
 pub(crate) mod epilogue;
 pub(crate) mod grouped;
+pub(crate) mod laid;
 pub(crate) mod matmul;
 pub(crate) mod micro;
 pub(crate) mod narrow;

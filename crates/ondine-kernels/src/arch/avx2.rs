@@ -121,12 +121,6 @@ impl CodeVector for F32x8 {
     }
 
     #[inline(always)]
-    fn number(self) -> Self {
-        // SAFETY: as the trait says.
-        unsafe { Self(_mm256_cvtepi32_ps(_mm256_castps_si256(self.0))) }
-    }
-
-    #[inline(always)]
     fn prefetch<const SECOND: bool>(at: *const u8) {
         // SAFETY: as the trait says; nothing is read.
         unsafe { if SECOND { _mm_prefetch::<_MM_HINT_T1>(at.cast()) } else { _mm_prefetch::<_MM_HINT_T0>(at.cast()) } }

@@ -9,7 +9,7 @@ use crate::arch::{
     isa::Isa,
     lane::Lane,
     product::Product,
-    vector::{CodeVector, MAX_LANES, Vector, byte_masks},
+    vector::{CodeVector, LIFT, MAX_LANES, Vector, byte_masks},
 };
 
 /// What every processor of the architecture can do.
@@ -131,9 +131,10 @@ impl CodeVector for F32x4 {
         }))
     }
 
+    // There is no multiplication that adds before it rounds.
     #[inline(always)]
-    fn number(self) -> Self {
-        self.map(|word| word.to_bits() as i32 as f32)
+    fn lowered(self, step: Self, _: Self) -> Self {
+        self.sub(Self::splat(LIFT)).mul(step)
     }
 }
 

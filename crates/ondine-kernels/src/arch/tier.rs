@@ -12,6 +12,7 @@ use crate::arch::{
     enter::{Enter, RawKernel},
     generic::Generic,
     product::{Product, Words},
+    vector::CodeVector,
 };
 
 /// A family of instruction sets, the least able first: those of the architecture that the program is compiled for.
@@ -142,6 +143,21 @@ impl Tier {
         }
 
         self.ask(HasBf16Products)
+    }
+
+    /// See [`CodeVector::MASKS_COMPETE`].
+    pub(crate) fn masks_compete(self) -> bool {
+        struct MasksCompete;
+
+        impl Ask for MasksCompete {
+            type Answer = bool;
+
+            fn ask<I: Enter>(self) -> bool {
+                I::Wide::MASKS_COMPETE
+            }
+        }
+
+        self.ask(MasksCompete)
     }
 
     /// How products with packed operands are cut.

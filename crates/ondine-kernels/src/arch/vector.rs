@@ -210,6 +210,10 @@ pub(crate) trait Vector: Copy {
     unsafe fn transpose(rows: &[*const f32; MAX_LANES], offset: usize, to: *mut f32, stride: usize);
 }
 
+/// A number whose last digit counts 1: an integer that is added to its bits is added to the number, which spares sums
+/// of integers the conversion.
+pub(crate) const LIFT: f32 = 12_582_912.0;
+
 /// Vectors whose lanes may be words of codes of few bits.
 pub(crate) trait CodeVector: Vector {
     /// 16 numbers to look up.
@@ -217,6 +221,9 @@ pub(crate) trait CodeVector: Vector {
 
     /// True if looking up is no slower than computing.
     const LOOKS_UP: bool;
+
+    /// True if masks and shifts take the places of products, so that many rows had better meet bytes.
+    const MASKS_COMPETE: bool = false;
 
     /// The numbers as a table.
     fn table(numbers: &[f32; 16]) -> Self::Table;
@@ -245,8 +252,12 @@ pub(crate) trait CodeVector: Vector {
     /// Lanes of integers, each plus the products of four bytes without a sign, below `2^BITS`, with four that have one.
     fn dot_bytes<const BITS: u32>(sum: Self, bytes: Self, signed: Self) -> Self;
 
-    /// Lanes of integers as numbers.
-    fn number(self) -> Self;
+    /// `step` times integers below 2^22 that were added to the bits of [`LIFT`], rounded once: `step` has 22 digits at
+    /// most, and `less` is `-LIFT * step`.
+    #[inline(always)]
+    fn lowered(self, step: Self, less: Self) -> Self {
+        self.mul_add(step, less)
+    }
 
     /// Asks for the cache line of an address, which may be any, to be brought near; with `SECOND` into the second-level
     /// cache alone.

@@ -2,26 +2,26 @@
 //! instruction, integer sums that are exact, which are scaled at the end of a block or a group and added up in f32.
 //!
 //! A word of a panel holds codes side by side, a byte of it two of 4 bits or four of 2. Taking the same part of each
-//! byte gives codes that lie apart in the row, so the codes of the row are put in that order once ([`ordered`]), and
-//! codes of weights never have to be moved, only masked. Codes of 6 bits are put together from their words in the order
-//! of the row. The rows of a tile are then laid side by side, word by word: a kernel reads them from one end to the
-//! other with a single address.
+//! byte gives codes that lie apart in the row, so the codes of the row are put in that order once, and codes of weights
+//! never have to be moved, only masked. Codes of 6 bits are put together from their words in the order of the row. Many
+//! rows may meet codes that were taken out of their words once, see [`PrepareCodes`](crate::gemm::widen::PrepareCodes).
 
-use std::{array, hint::assert_unchecked, marker::PhantomData};
+use std::{hint::assert_unchecked, marker::PhantomData};
 
 use half::f16;
 
 use crate::{
     arch::{
         dot::{MAX_ROWS, WORD},
-        enter::{Kernel, RawKernel},
+        enter::RawKernel,
         isa::Isa,
-        vector::CodeVector,
+        vector::{CodeVector, LIFT},
     },
-    cpu::Cpu,
-    gemm::decode::{CodedPanel, GroupNumbers, SIX_BIT_WORDS, ask, load, unit},
-    quant::blocks::{BLOCK, HALF_BLOCK, blocked_offsets, blocked_row_len},
-    rowwise::{for_rows, piece_rows},
+    gemm::{
+        decode::{CodedPanel, GroupNumbers, SIX_BIT_WORDS, ask, load, unit},
+        laid::RowTile,
+    },
+    quant::blocks::HALF_BLOCK,
 };
 
 /// Words of a column that are asked for before up to four rows meet them: the processor foresees the next words, but
@@ -53,171 +53,6 @@ impl Ahead {
         let super_blocks = groups.div_ceil(1 << unit_shift);
         Self { words: next(groups * group_words), numbers: next(groups), units: next(super_blocks) }
     }
-}
-
-/// Words that hold four codes of a row each, of half a block.
-const HALF_WORDS: usize = HALF_BLOCK / WORD;
-
-/// The codes of half a block of a row, in the order in which words of `BITS` bits a code are multiplied.
-#[inline(always)]
-fn ordered<const BITS: u32>(codes: &[u8; HALF_BLOCK]) -> [u32; HALF_WORDS] {
-    let words: [u32; HALF_WORDS] = array::from_fn(|word| u32::from_le_bytes(codes.as_chunks().0[word]));
-    match BITS {
-        // Of every 8 codes first those at even places, then the others.
-        4 => array::from_fn(|word| {
-            let [low, high] = [words[word / 2 * 2], words[word / 2 * 2 + 1]];
-            let codes = (u64::from(low) | u64::from(high) << 32) >> (word % 2 * 8);
-            let codes = codes & 0x00ff_00ff_00ff_00ff;
-            let codes = (codes | codes >> 8) & 0x0000_ffff_0000_ffff;
-            (codes | codes >> 16) as u32
-        }),
-        // Of every 16 codes first each fourth from the first on, then from the second on, and so forth.
-        2 => array::from_fn(|place| {
-            let byte = |word: usize| (words[word] >> (8 * place) & 0xff) << (8 * word);
-            byte(0) | byte(1) | byte(2) | byte(3)
-        }),
-        _ => words,
-    }
-}
-
-/// Where what is known of a tile of rows lies, each side by side for all of its rows.
-#[derive(Clone, Copy)]
-pub(crate) struct RowTile {
-    /// `[channels / 4, rows]`: words of four codes, in order.
-    codes: *const u32,
-    /// `[blocks, rows]`
-    scales: *const f32,
-    /// `[runs, rows]`, see [`beside`].
-    beside: *const u32,
-    /// A power of two; those behind the last row repeat it.
-    rows: usize,
-}
-
-/// Rows of activations in blocks, tile by tile.
-pub(crate) struct BlockedRows<'a> {
-    /// Of each tile codes, scales and what is beside them, as in [`RowTile`].
-    tiles: &'a [u32],
-    rows: usize,
-    channels: usize,
-    /// Channels that are multiplied before sums are scaled: a block, or half of one.
-    run: usize,
-    /// True if scales are all that there is to codes around 0.
-    plain: bool,
-}
-
-impl<'a> BlockedRows<'a> {
-    /// The rows in `bytes`, laid into `memory` for codes as those of `panel`.
-    pub(crate) fn new(cpu: &Cpu, bytes: &[u8], panel: &CodedPanel, memory: &'a mut Vec<u32>) -> Self {
-        let &CodedPanel { bits, channels, centre, .. } = panel;
-        let plain = panel.is_plain();
-        let run = if panel.group.is_multiple_of(BLOCK) { BLOCK } else { HALF_BLOCK };
-        let row_len = blocked_row_len(channels);
-        let rows = bytes.len() / row_len;
-        let tile_words = MAX_ROWS * words_of_row(channels, run);
-        let words = rows.div_ceil(MAX_ROWS) * tile_words;
-        if memory.len() < words {
-            memory.resize(words, 0);
-        }
-        let tiles = &mut memory[..words];
-        for_rows(cpu.pool(), tiles, tile_words, piece_rows(tile_words), |first, tiles| {
-            for (tile, to) in tiles.chunks_exact_mut(tile_words).enumerate() {
-                let row = (first + tile) * MAX_ROWS;
-                let from = &bytes[row * row_len..(row + MAX_ROWS).min(rows) * row_len];
-                cpu.enter(LayTile { bits, channels, run, plain, centre: centre as i32, from, to });
-            }
-        });
-        Self { tiles, rows, channels, run, plain }
-    }
-
-    /// The tile that begins with a row, a multiple of [`MAX_ROWS`], and how many rows it has.
-    pub(crate) fn tile(&self, row: usize) -> (RowTile, usize) {
-        let count = MAX_ROWS.min(self.rows - row);
-        let rows = count.next_power_of_two();
-        let row_words = words_of_row(self.channels, self.run);
-        let words = &self.tiles[row * row_words..][..rows * row_words];
-        let (codes, rest) = words.split_at(rows * (self.channels / WORD));
-        let (scales, beside) = rest.split_at(rows * (self.channels / BLOCK));
-        (RowTile { codes: codes.as_ptr(), scales: scales.as_ptr().cast(), beside: beside.as_ptr(), rows }, count)
-    }
-
-    /// True if scales are all that there is to codes around 0.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.plain
-    }
-
-    /// Channels that are multiplied before sums are scaled.
-    pub(crate) fn run(&self) -> usize {
-        self.run
-    }
-}
-
-/// Words that a row takes in a tile.
-fn words_of_row(channels: usize, run: usize) -> usize {
-    channels / WORD + channels / BLOCK + channels / run
-}
-
-/// Lays rows in blocks side by side.
-struct LayTile<'a> {
-    bits: u32,
-    channels: usize,
-    run: usize,
-    plain: bool,
-    centre: i32,
-    /// At most [`MAX_ROWS`] rows.
-    from: &'a [u8],
-    /// As in [`RowTile`].
-    to: &'a mut [u32],
-}
-
-impl Kernel for LayTile<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self) {
-        match self.bits {
-            4 => self.lay::<4>(),
-            2 => self.lay::<2>(),
-            _ => self.lay::<8>(),
-        }
-    }
-}
-
-impl LayTile<'_> {
-    #[inline(always)]
-    fn lay<const BITS: u32>(self) {
-        let Self { channels, run, plain, centre, from, to, .. } = self;
-        let row_len = blocked_row_len(channels);
-        let count = from.len() / row_len;
-        let rows = count.next_power_of_two();
-        let (words, rest) = to.split_at_mut(rows * (channels / WORD));
-        let (steps, rest) = rest.split_at_mut(rows * (channels / BLOCK));
-        let (first_scale, first_sum) = blocked_offsets(channels);
-        for lane in 0..rows {
-            let row = &from[lane.min(count - 1) * row_len..][..row_len];
-            let (codes, scales, sums) = (&row[..channels], &row[first_scale..first_sum], &row[first_sum..]);
-            for (codes, to) in codes.as_chunks().0.iter().zip(words.chunks_exact_mut(HALF_WORDS * rows)) {
-                for (word, to) in ordered::<BITS>(codes).into_iter().zip(to[lane..].iter_mut().step_by(rows)) {
-                    *to = word;
-                }
-            }
-            let scales = scales.as_chunks().0;
-            for (&scale, to) in scales.iter().zip(steps[lane..].iter_mut().step_by(rows)) {
-                *to = u32::from_ne_bytes(scale);
-            }
-            let sums = sums.chunks_exact(run / HALF_BLOCK * size_of::<i16>());
-            for ((index, sums), to) in sums.enumerate().zip(rest[lane..].iter_mut().step_by(rows)) {
-                let sum = sums.as_chunks().0.iter().map(|&sum| i32::from(i16::from_ne_bytes(sum))).sum();
-                *to = beside(plain, centre, sum, f32::from_ne_bytes(scales[index * run / BLOCK]));
-            }
-        }
-    }
-}
-
-/// What products of a run with plain codes begin at, since codes are read without their sign: an integer. With others,
-/// the sum of the run as a number, which meets what is added to each weight.
-#[inline(always)]
-pub(crate) fn beside(plain: bool, centre: i32, sum: i32, scale: f32) -> u32 {
-    if plain { (-centre * sum) as u32 } else { (sum as f32 * scale).to_bits() }
 }
 
 /// Where the scales of a panel are, and what is added to its weights.
@@ -296,14 +131,15 @@ impl Grid for Widened {
 
 /// Multiplies a tile of rows with a panel.
 pub(crate) struct BlockedCall<'a> {
-    /// If scales and offsets are `widened`, those are f32, in the places of scales and minima, and no code has 6 bits.
+    /// If scales and offsets are `widened`, those are f32, in the places of scales and minima, and codes of 6 bits are
+    /// prepared.
     pub(crate) panel: &'a CodedPanel,
     pub(crate) widened: bool,
-    /// True if codes of 8 bits were widened from 6.
-    pub(crate) narrow: bool,
-    /// See [`BlockedRows::is_plain`].
+    /// True if codes are those that [`PrepareCodes`](crate::gemm::widen::PrepareCodes) wrote.
+    pub(crate) prepared: bool,
+    /// See [`BlockedRows::is_plain`](crate::gemm::laid::BlockedRows::is_plain).
     pub(crate) plain: bool,
-    /// See [`BlockedRows::run`].
+    /// See [`BlockedRows::run`](crate::gemm::laid::BlockedRows::run).
     pub(crate) run: usize,
     pub(crate) rows: RowTile,
     /// Row `i` at `i * width`; there is room for [`MAX_ROWS`].
@@ -353,33 +189,43 @@ impl BlockedCall<'_> {
         // SAFETY: as the caller says.
         unsafe {
             match (self.panel.bits, self.plain) {
-                (6, true) if G::FAR => Multiply::<V, G, 6, true, 6>::new(self).of_rows::<WIDE, ROWS, MANY>(),
-                (6, false) if G::FAR => Multiply::<V, G, 6, false, 6>::new(self).of_rows::<WIDE, ROWS, MANY>(),
-                (4, true) => Multiply::<V, G, 4, true, 4>::new(self).of_rows::<WIDE, ROWS, MANY>(),
-                (4, false) => Multiply::<V, G, 4, false, 4>::new(self).of_rows::<WIDE, ROWS, MANY>(),
-                (2, _) => Multiply::<V, G, 2, false, 2>::new(self).of_rows::<WIDE, ROWS, MANY>(),
-                (8, true) if self.narrow && !G::FAR => {
-                    Multiply::<V, G, 8, true, 6>::new(self).of_rows::<WIDE, ROWS, MANY>();
+                (8, true) if V::MASKS_COMPETE && self.prepared && !G::FAR => {
+                    Multiply::<V, G, 8, true, true>::new(self).of_rows::<WIDE, ROWS, MANY>();
                 }
-                (8, false) if self.narrow && !G::FAR => {
-                    Multiply::<V, G, 8, false, 6>::new(self).of_rows::<WIDE, ROWS, MANY>();
+                (8, false) if V::MASKS_COMPETE && self.prepared && !G::FAR => {
+                    Multiply::<V, G, 8, false, true>::new(self).of_rows::<WIDE, ROWS, MANY>();
                 }
-                (_, true) => Multiply::<V, G, 8, true, 8>::new(self).of_rows::<WIDE, ROWS, MANY>(),
-                (_, false) => Multiply::<V, G, 8, false, 8>::new(self).of_rows::<WIDE, ROWS, MANY>(),
+                (_, true) if self.prepared && !G::FAR => {
+                    Multiply::<V, G, 6, true, true>::new(self).of_rows::<WIDE, ROWS, MANY>();
+                }
+                (_, false) if self.prepared && !G::FAR => {
+                    Multiply::<V, G, 6, false, true>::new(self).of_rows::<WIDE, ROWS, MANY>();
+                }
+                (6, true) if G::FAR => Multiply::<V, G, 6, true, false>::new(self).of_rows::<WIDE, ROWS, MANY>(),
+                (6, false) if G::FAR => Multiply::<V, G, 6, false, false>::new(self).of_rows::<WIDE, ROWS, MANY>(),
+                (4, true) => Multiply::<V, G, 4, true, false>::new(self).of_rows::<WIDE, ROWS, MANY>(),
+                (4, false) => Multiply::<V, G, 4, false, false>::new(self).of_rows::<WIDE, ROWS, MANY>(),
+                (2, _) => Multiply::<V, G, 2, false, false>::new(self).of_rows::<WIDE, ROWS, MANY>(),
+                (_, true) => Multiply::<V, G, 8, true, false>::new(self).of_rows::<WIDE, ROWS, MANY>(),
+                (_, false) => Multiply::<V, G, 8, false, false>::new(self).of_rows::<WIDE, ROWS, MANY>(),
             }
         }
     }
 }
 
-/// A [`BlockedCall`] with codes of `BITS` bits, which are `PLAIN` or not, and without their sign below `2^RANGE`.
-struct Multiply<'a, V, G, const BITS: u32, const PLAIN: bool, const RANGE: u32> {
+/// A [`BlockedCall`] with codes that are `PLAIN` or not, `BITS` of them, or `PREPARED`, without their sign, from so
+/// many at most.
+struct Multiply<'a, V, G, const BITS: u32, const PLAIN: bool, const PREPARED: bool> {
     call: &'a BlockedCall<'a>,
     kind: PhantomData<(V, G)>,
 }
 
-impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool, const RANGE: u32>
-    Multiply<'a, V, G, BITS, PLAIN, RANGE>
+impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool, const PREPARED: bool>
+    Multiply<'a, V, G, BITS, PLAIN, PREPARED>
 {
+    /// Codes that are read together, and their words.
+    const UNIT: (usize, usize) = if PREPARED { (WORD, 1) } else { unit(BITS) };
+
     #[inline(always)]
     fn new(call: &'a BlockedCall<'a>) -> Self {
         Self { call, kind: PhantomData }
@@ -437,53 +283,55 @@ impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool, const RANGE
     ) {
         let &BlockedCall { panel, run: length, rows, totals: out, width, .. } = self.call;
         let ahead = Ahead::new::<SECOND>(panel, column, N * V::LANES);
-        let runs = panel.channels / length;
         let runs_of_group = panel.group / length;
+        let halves_of_run = length / HALF_BLOCK;
         // SAFETY: rows hold all channels, panel and totals all columns, and words those of the runs.
         unsafe {
+            let at = |row: usize, vector: usize| out.add((first + row) * width + column + vector * V::LANES);
             let mut totals = [[V::splat(0.0); N]; R];
             let (mut words, mut codes) = (panel.words.add(column), rows.codes.add(first));
-            let (mut units, mut other_units) = ([[V::splat(0.0); 2]; N], 0);
-            for group in 0..panel.groups {
-                if G::STEPS && group == other_units {
-                    for (vector, units) in units.iter_mut().enumerate() {
-                        *units = panel.units(group, column + vector * V::LANES);
-                    }
-                    other_units += 1 << panel.unit_shift;
-                    let at = (group >> panel.unit_shift) * panel.columns + column + ahead.units;
-                    panel.prefetch_units::<V, SECOND>(at, N * V::LANES);
-                }
-                let at = group * panel.columns + column + ahead.numbers;
-                G::prefetch::<V, PLAIN, SECOND>(panel, at, N * V::LANES);
-                let mut grid = [(V::splat(0.0), V::splat(0.0)); N];
-                for (vector, grid) in grid.iter_mut().enumerate() {
-                    *grid = G::affine::<V, PLAIN>(panel, (group, column + vector * V::LANES), units[vector]);
-                }
-                for run in group * runs_of_group..runs.min((group + 1) * runs_of_group) {
-                    let beside = rows.beside.add(run * ALL + first);
-                    let sums = self.sums::<ALL, R, N, SECOND>(beside, words, codes, ahead.words);
-                    words = words.add(length / unit(BITS).0 * unit(BITS).1 * panel.columns);
-                    codes = codes.add(length / WORD * ALL);
-                    let steps = rows.scales.add(run * length / BLOCK * ALL + first);
-                    for row in 0..R {
-                        let step = V::splat(steps.add(row).read());
-                        for vector in 0..N {
-                            let (scale, offset) = grid[vector];
-                            let sum = sums[row][vector].number().mul(step);
-                            let mut total = sum.mul_add(scale, totals[row][vector]);
-                            if !PLAIN {
-                                total = offset.mul_add(V::splat(beside.add(row).cast::<f32>().read()), total);
-                            }
-                            totals[row][vector] = total;
+            let (mut units, mut grid) = ([[V::splat(0.0); 2]; N], [(V::splat(0.0), V::splat(0.0)); N]);
+            let (mut group, mut left_of_group, mut other_units) = (0, 0, 0);
+            // One loop, so that totals need not move between registers at the ends of another.
+            for run in 0..panel.channels / length {
+                if left_of_group == 0 {
+                    if G::STEPS && group == other_units {
+                        for (vector, units) in units.iter_mut().enumerate() {
+                            *units = panel.units(group, column + vector * V::LANES);
                         }
+                        other_units += 1 << panel.unit_shift;
+                        let next = (group >> panel.unit_shift) * panel.columns + column + ahead.units;
+                        panel.prefetch_units::<V, SECOND>(next, N * V::LANES);
+                    }
+                    let next = group * panel.columns + column + ahead.numbers;
+                    G::prefetch::<V, PLAIN, SECOND>(panel, next, N * V::LANES);
+                    for (vector, grid) in grid.iter_mut().enumerate() {
+                        *grid = G::affine::<V, PLAIN>(panel, (group, column + vector * V::LANES), units[vector]);
+                    }
+                    (group, left_of_group) = (group + 1, runs_of_group);
+                }
+                left_of_group -= 1;
+                let beside = rows.beside.add(run * ALL + first);
+                let sums = self.sums::<ALL, R, N, SECOND>(beside, words, codes, ahead.words);
+                words = words.add(length / Self::UNIT.0 * Self::UNIT.1 * panel.columns);
+                codes = codes.add(length / WORD * ALL);
+                let block = run * halves_of_run / 2 * ALL + first;
+                let (steps, less) = (rows.scales.add(block), rows.less.add(block));
+                for row in 0..R {
+                    let step = V::splat(steps.add(row).read());
+                    let less = V::splat(less.add(row).read());
+                    for vector in 0..N {
+                        let (scale, offset) = grid[vector];
+                        let sum = sums[row][vector].lowered(step, less);
+                        let mut total = sum.mul_add(scale, totals[row][vector]);
+                        if !PLAIN {
+                            total = offset.mul_add(V::splat(beside.add(row).cast::<f32>().read()), total);
+                        }
+                        totals[row][vector] = total;
                     }
                 }
             }
-            for (row, totals) in totals.iter().enumerate() {
-                for (vector, total) in totals.iter().enumerate() {
-                    total.store(out.add((first + row) * width + column + vector * V::LANES));
-                }
-            }
+            store(&totals, at);
         }
     }
 
@@ -501,42 +349,83 @@ impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool, const RANGE
         ahead: usize,
     ) -> [[V; N]; R] {
         let columns = self.call.panel.columns;
-        let mut sums = [[V::splat(0.0); N]; R];
-        // SAFETY: as the caller says.
+        let mut sums = [[V::splat(LIFT); N]; R];
+        let halves = self.call.run / HALF_BLOCK;
+        // SAFETY: as the caller says; a run is half a block at least.
         unsafe {
+            assert_unchecked(halves > 0);
             if PLAIN {
                 for (row, sums) in sums.iter_mut().enumerate() {
                     *sums = [V::splat(beside.add(row).cast::<f32>().read()); N];
                 }
             }
-            for _ in 0..self.call.run / unit(BITS).0 {
-                let mut unit_words = [[V::splat(0.0); N]; SIX_BIT_WORDS];
-                for of_unit in unit_words.iter_mut().take(unit(BITS).1) {
-                    *of_unit = load(words);
-                    if G::FAR {
-                        ask::<V, SECOND>(words.wrapping_add(ahead).cast(), N * V::LANES * WORD);
-                    }
-                    words = words.add(columns);
+            for _ in 0..halves {
+                // So many units that the compiler unrolls: what counts and jumps takes the places of products, too.
+                for _ in 0..HALF_BLOCK / Self::UNIT.0 {
+                    self.unit::<ALL, R, N, SECOND>(words, codes, ahead, &mut sums);
+                    words = words.add(Self::UNIT.1 * columns);
+                    codes = codes.add(Self::UNIT.0 / WORD * ALL);
                 }
-                if BITS == 6 {
-                    let [first, second, high] = &unit_words;
-                    multiply::<V, 6, R, N>(codes, &six_bits::<V, N, 0>(first, high), &mut sums);
-                    multiply::<V, 6, R, N>(codes.add(ALL), &six_bits::<V, N, 1>(first, high), &mut sums);
-                    multiply::<V, 6, R, N>(codes.add(2 * ALL), &six_bits::<V, N, 2>(second, high), &mut sums);
-                    multiply::<V, 6, R, N>(codes.add(3 * ALL), &six_bits::<V, N, 3>(second, high), &mut sums);
-                } else {
-                    for part in 0..8 / BITS {
-                        let mut bytes = unit_words[0];
-                        for bytes in &mut bytes {
-                            *bytes = bytes.bytes::<BITS>(part);
-                        }
-                        multiply::<V, RANGE, R, N>(codes.add(part as usize * ALL), &bytes, &mut sums);
-                    }
-                }
-                codes = codes.add(unit(BITS).0 / WORD * ALL);
             }
         }
         sums
+    }
+
+    /// Adds the products of the codes that are read together.
+    ///
+    /// # Safety
+    /// See [`Multiply::tile`].
+    #[inline(always)]
+    unsafe fn unit<const ALL: usize, const R: usize, const N: usize, const SECOND: bool>(
+        &self,
+        words: *const u32,
+        codes: *const u32,
+        ahead: usize,
+        sums: &mut [[V; N]; R],
+    ) {
+        let mut unit_words = [[V::splat(0.0); N]; SIX_BIT_WORDS];
+        // SAFETY: as the caller says.
+        unsafe {
+            for (index, of_unit) in unit_words.iter_mut().take(Self::UNIT.1).enumerate() {
+                let words = words.add(index * self.call.panel.columns);
+                *of_unit = load(words);
+                if G::FAR {
+                    ask::<V, SECOND>(words.wrapping_add(ahead).cast(), N * V::LANES * WORD);
+                }
+            }
+            if BITS == 6 && !PREPARED {
+                let [first, second, high] = &unit_words;
+                multiply::<V, 6, R, N>(codes, &six_bits::<V, N, 0>(first, high), sums);
+                multiply::<V, 6, R, N>(codes.add(ALL), &six_bits::<V, N, 1>(first, high), sums);
+                multiply::<V, 6, R, N>(codes.add(2 * ALL), &six_bits::<V, N, 2>(second, high), sums);
+                multiply::<V, 6, R, N>(codes.add(3 * ALL), &six_bits::<V, N, 3>(second, high), sums);
+                return;
+            }
+            for part in 0..(Self::UNIT.0 / WORD) as u32 {
+                let mut bytes = unit_words[0];
+                for bytes in bytes.iter_mut().filter(|_| !PREPARED) {
+                    *bytes = bytes.bytes::<BITS>(part);
+                }
+                multiply::<V, BITS, R, N>(codes.add(part as usize * ALL), &bytes, sums);
+            }
+        }
+    }
+}
+
+/// Writes the vectors of some rows.
+///
+/// # Safety
+/// The addresses of rows and vectors are valid for that.
+#[inline(always)]
+unsafe fn store<V: CodeVector, const R: usize, const N: usize>(
+    totals: &[[V; N]; R],
+    at: impl Fn(usize, usize) -> *mut f32,
+) {
+    for (row, totals) in totals.iter().enumerate() {
+        for (vector, total) in totals.iter().enumerate() {
+            // SAFETY: as the caller says.
+            unsafe { total.store(at(row, vector)) };
+        }
     }
 }
 

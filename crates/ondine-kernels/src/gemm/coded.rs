@@ -22,10 +22,10 @@ use crate::{
     },
     cpu::Cpu,
     gemm::{
-        blocked::BlockedRows,
         decode::{CodeLevels, CodedCall, CodedPanel, CodedWork, FEW_ROWS, GroupNumbers, unit},
         epilogue::{EpilogueCall, Target},
         grouped::{CODES, CodeRows, sum_of_codes},
+        laid::BlockedRows,
         micro::MicroCall,
         operand::{Epilogue, Input, Output, check_columns, check_rows},
         rows::Line,

@@ -125,23 +125,49 @@ pub(crate) unsafe fn tile<D: Dot, const R: usize, const V: usize>(call: &MicroCa
             for (i, row) in rows.iter_mut().enumerate() {
                 *row = (*call.rows.add(run * call.stride + i)).add(call.offset);
             }
-            for word in 0..call.words {
-                let mut right = [D::load(panel); V];
-                for (j, vector) in right.iter_mut().enumerate().skip(1) {
-                    *vector = D::load(panel.add(j * D::LANES));
-                }
-                for (row, sums) in rows.iter().zip(&mut sums) {
-                    let left = D::splat(row.add(word * WORD));
-                    for (sum, &right) in sums.iter_mut().zip(&right) {
-                        *sum = D::dot(*sum, left, right);
-                    }
-                }
+            let mut word = 0;
+            // Two at a time: what counts and jumps takes the places of products, too.
+            while R * V > 12 && word + 1 < call.words {
+                multiply_word::<D, R, V>(&rows, word, panel, &mut sums);
+                multiply_word::<D, R, V>(&rows, word + 1, panel.add(V * D::LANES), &mut sums);
+                panel = panel.add(2 * V * D::LANES);
+                word += 2;
+            }
+            while word < call.words {
+                multiply_word::<D, R, V>(&rows, word, panel, &mut sums);
                 panel = panel.add(V * D::LANES);
+                word += 1;
             }
         }
         for (i, row) in sums.iter().enumerate() {
             for (j, &sum) in row.iter().enumerate() {
                 D::store_sum(sum, call.sums.add(i * call.sum_stride + j * D::LANES));
+            }
+        }
+    }
+}
+
+/// Adds the products of one word of each row with a word of each column, the first of which is at `panel`.
+///
+/// # Safety
+/// See [`MicroCall`].
+#[inline(always)]
+unsafe fn multiply_word<D: Dot, const R: usize, const V: usize>(
+    rows: &[*const u8; R],
+    word: usize,
+    panel: *const u32,
+    sums: &mut [[D::Sum; V]; R],
+) {
+    // SAFETY: as the caller says.
+    unsafe {
+        let mut right = [D::load(panel); V];
+        for (j, vector) in right.iter_mut().enumerate().skip(1) {
+            *vector = D::load(panel.add(j * D::LANES));
+        }
+        for (row, sums) in rows.iter().zip(sums) {
+            let left = D::splat(row.add(word * WORD));
+            for (sum, &right) in sums.iter_mut().zip(&right) {
+                *sum = D::dot(*sum, left, right);
             }
         }
     }

@@ -2,10 +2,7 @@
 
 use crate::{
     arch::{dot::WORD, enter::RawKernel, isa::Isa, vector::CodeVector},
-    gemm::{
-        decode::{CodedPanel, unit},
-        grouped::join,
-    },
+    gemm::decode::{CodedPanel, unit},
 };
 
 /// Writes the scales of a panel as f32, and what is added to its weights, see [`CodedPanel::affine`].
@@ -58,32 +55,52 @@ impl WidenNumbers<'_> {
     }
 }
 
-/// Writes codes of 6 bits as words of 8, whose signs are turned, so that the same numbers are read from them: many rows
-/// would put them together again and again.
-pub(crate) struct WidenCodes<'a> {
+/// Writes codes as bytes without a sign, in the order in which products take them: many rows would take them out of
+/// their words again and again.
+pub(crate) struct PrepareCodes<'a> {
     /// Of groups of whole units.
     pub(crate) panel: &'a CodedPanel,
     /// `[channels / 4, columns]`
     pub(crate) to: *mut u32,
 }
 
-impl RawKernel for &WidenCodes<'_> {
+impl RawKernel for &PrepareCodes<'_> {
     type Output = ();
 
-    /// See [`WidenCodes`].
+    /// See [`PrepareCodes`].
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
-        let &WidenCodes { panel: &CodedPanel { words, columns, channels, .. }, to } = self;
-        let (codes, words_of_unit) = unit(6);
+        // SAFETY: as the caller says.
+        unsafe {
+            match self.panel.bits {
+                2 => self.prepare::<I::Wide, 2>(),
+                4 => self.prepare::<I::Wide, 4>(),
+                6 => self.prepare::<I::Wide, 6>(),
+                _ => self.prepare::<I::Wide, 8>(),
+            }
+        }
+    }
+}
+
+impl PrepareCodes<'_> {
+    /// # Safety
+    /// See [`PrepareCodes`].
+    #[inline(always)]
+    unsafe fn prepare<V: CodeVector, const BITS: u32>(&self) {
+        let &PrepareCodes { panel: &CodedPanel { words, columns, channels, .. }, to } = self;
+        let (codes, words_of_unit) = unit(BITS);
         for index in 0..channels / codes {
-            // SAFETY: the panel has whole units for each column, and the caller made room for four words of each.
-            unsafe {
-                let word =
-                    |at: usize| std::slice::from_raw_parts(words.add((index * words_of_unit + at) * columns), columns);
-                for part in 0..codes / WORD {
-                    let to = std::slice::from_raw_parts_mut(to.add((index * codes / WORD + part) * columns), columns);
-                    for ((to, &low), &high) in to.iter_mut().zip(word(part / 2)).zip(word(2)) {
-                        *to = join(low, high, part) ^ 0x8080_8080;
+            for column in (0..columns).step_by(V::LANES) {
+                // SAFETY: the panel has whole units for each column, whole vectors of these, and the caller made room
+                // for all words.
+                unsafe {
+                    let word = |at: usize| V::load(words.add((index * words_of_unit + at) * columns + column).cast());
+                    for part in 0..codes / WORD {
+                        let bytes = match BITS {
+                            6 => V::six_bits(word(part / 2), word(2), part as u32),
+                            _ => word(0).bytes::<BITS>(part as u32),
+                        };
+                        bytes.store(to.add((index * codes / WORD + part) * columns + column).cast());
                     }
                 }
             }

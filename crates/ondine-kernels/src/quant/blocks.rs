@@ -21,6 +21,10 @@ pub(crate) const HALF_BLOCK: usize = BLOCK / 2;
 /// The largest code.
 const MOST: f32 = 127.0;
 
+/// The bits of a scale that are 0, the lowest: 22 digits are left, with which products of scales and
+/// [`LIFT`](crate::arch::vector::LIFT) are exact.
+const NO_DIGITS: u32 = 3;
+
 /// Bytes of a row in blocks: `width` codes (i8), a scale (f32) for each block, the sum (i16) of the codes of each half
 /// of a block. Rows are whole blocks, see [`BLOCK`].
 #[must_use]
@@ -115,7 +119,7 @@ fn span<V: Vector, T: Float>(
         let (scale, number) = (most / MOST, most < f32::INFINITY);
         let counts = number && scale >= f32::MIN_POSITIVE;
         *step = if number { 0.0 } else { f32::NAN };
-        *step = if counts { scale } else { *step };
+        *step = if counts { f32::from_bits(scale.to_bits() & !NO_DIGITS) } else { *step };
         *inverse = if counts { MOST / most } else { 0.0 };
     }
     for (block, codes) in codes.iter_mut().enumerate() {

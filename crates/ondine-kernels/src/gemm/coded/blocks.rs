@@ -5,39 +5,38 @@ use std::ops::Range;
 use super::{CodedGemm, Scratch, room};
 use crate::{
     arch::dot::{MAX_ROWS, Tile},
-    gemm::{
-        blocked::{BlockedCall, BlockedRows},
-        decode::{CodedPanel, GroupNumbers},
-        grouped::CODES,
-        widen::WidenCodes,
-    },
+    gemm::{blocked::BlockedCall, decode::GroupNumbers, grouped::CODES, laid::BlockedRows, widen::PrepareCodes},
 };
 
-/// Rows for which what is in few bits is widened beforehand.
+/// Rows for which scales are made f32 beforehand, and codes bytes if that pays.
 const WIDENING_ROWS: usize = 32;
 
 impl CodedGemm<'_> {
-    /// A block of rows, tile after tile; its first row is the first of a tile. Codes are read anew for each: taking
-    /// them out of their words costs less than the room that they would take in the caches.
+    /// A block of rows, tile after tile; its first row is the first of a tile. Codes are read anew for each: where masks
+    /// do not compete with products, taking codes out of their words costs less than the room that they would take in
+    /// the caches.
     pub(super) fn blocks(&self, blocks: &BlockedRows<'_>, panel: usize, rows: Range<usize>, scratch: &mut Scratch) {
         let Tile { width, .. } = self.cpu.tile();
         let mut coded = self.panel(panel);
         let totals = room(&mut scratch.sums, MAX_ROWS * width).cast::<f32>();
         // What is stored as f32 is not narrow enough to wait for.
         let widened = self.rows >= WIDENING_ROWS || coded.numbers == GroupNumbers::F32;
-        let narrow = widened && coded.bits == 6;
+        let prepared = widened && (coded.bits == 6 || self.cpu.tier().masks_compete());
         if widened {
             self.widen_numbers(&mut coded, !blocks.is_plain(), &mut scratch.numbers);
-            if narrow {
-                self.widen_codes(&mut coded, scratch);
-            }
+        }
+        if prepared {
+            let to = room(&mut scratch.products, coded.channels / CODES * coded.columns);
+            // SAFETY: there is room for all channels of each column, and rows in blocks meet groups of whole units.
+            unsafe { self.cpu.enter_raw(&PrepareCodes { panel: &coded, to }) };
+            coded.words = to.cast_const();
         }
         for row in rows.step_by(MAX_ROWS) {
             let (tile, count) = blocks.tile(row);
             let call = BlockedCall {
                 panel: &coded,
                 widened,
-                narrow,
+                prepared,
                 plain: blocks.is_plain(),
                 run: blocks.run(),
                 rows: tile,
@@ -51,13 +50,5 @@ impl CodedGemm<'_> {
             };
             self.finish(panel, row, count, sums);
         }
-    }
-
-    /// Turns codes of 6 bits into words of 8 bits in scratch.
-    fn widen_codes(&self, coded: &mut CodedPanel, scratch: &mut Scratch) {
-        let to = room(&mut scratch.products, coded.channels / CODES * coded.columns);
-        // SAFETY: there is room for all channels of each column, and rows in blocks meet groups of whole units.
-        unsafe { self.cpu.enter_raw(&WidenCodes { panel: coded, to }) };
-        (coded.bits, coded.words, coded.group_words) = (8, to.cast_const(), coded.group / CODES);
     }
 }
