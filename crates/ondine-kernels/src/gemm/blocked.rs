@@ -350,18 +350,20 @@ impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool, const PREPA
     ) -> [[V; N]; R] {
         let columns = self.call.panel.columns;
         let mut sums = [[V::splat(LIFT); N]; R];
-        let halves = self.call.run / HALF_BLOCK;
+        // As many units as the compiler unrolls where arithmetic is what takes long: what counts and jumps takes the
+        // places of products, too.
+        let unrolled = if SECOND { HALF_BLOCK / Self::UNIT.0 } else { 1 };
+        let loops = self.call.run / (unrolled * Self::UNIT.0);
         // SAFETY: as the caller says; a run is half a block at least.
         unsafe {
-            assert_unchecked(halves > 0);
+            assert_unchecked(loops > 0);
             if PLAIN {
                 for (row, sums) in sums.iter_mut().enumerate() {
                     *sums = [V::splat(beside.add(row).cast::<f32>().read()); N];
                 }
             }
-            for _ in 0..halves {
-                // So many units that the compiler unrolls: what counts and jumps takes the places of products, too.
-                for _ in 0..HALF_BLOCK / Self::UNIT.0 {
+            for _ in 0..loops {
+                for _ in 0..unrolled {
                     self.unit::<ALL, R, N, SECOND>(words, codes, ahead, &mut sums);
                     words = words.add(Self::UNIT.1 * columns);
                     codes = codes.add(Self::UNIT.0 / WORD * ALL);
