@@ -1,5 +1,5 @@
-//! Rows of 8-bit activations in blocks, laid side by side for [`blocked`](crate::gemm::blocked): a kernel reads those of
-//! a tile from one end to the other with a single address.
+//! Rows of 8-bit activations in blocks, laid side by side for [`blocked`](crate::gemm::blocked): a kernel reads those
+//! of a tile from one end to the other with a single address.
 
 use std::array;
 
@@ -30,20 +30,20 @@ fn ordered<const BITS: u32>(words: &HalfTile) -> HalfTile {
         match BITS {
             // Of every 8 codes first those at even places, then the others.
             4 => {
-                for word in 0..HALF_WORDS {
+                for (word, to) in ordered.iter_mut().enumerate() {
                     let every_other = |from: u32| {
                         let codes = (from >> (word % 2 * 8)) & 0x00ff_00ff;
                         (codes | codes >> 8) & 0xffff
                     };
                     let first = word / 2 * 2;
-                    ordered[word][row] = every_other(words[first][row]) | every_other(words[first + 1][row]) << 16;
+                    to[row] = every_other(words[first][row]) | every_other(words[first + 1][row]) << 16;
                 }
             }
             // Of every 16 codes first each fourth from the first on, then from the second on, and so forth.
             2 => {
-                for place in 0..HALF_WORDS {
+                for (place, to) in ordered.iter_mut().enumerate() {
                     let byte = |word: usize| (words[word][row] >> (8 * place) & 0xff) << (8 * word);
-                    ordered[place][row] = byte(0) | byte(1) | byte(2) | byte(3);
+                    to[row] = byte(0) | byte(1) | byte(2) | byte(3);
                 }
             }
             _ => {}

@@ -12,9 +12,9 @@ use crate::{
 const WIDENING_ROWS: usize = 32;
 
 impl CodedGemm<'_> {
-    /// A block of rows, tile after tile; its first row is the first of a tile. Codes are read anew for each: where masks
-    /// do not compete with products, taking codes out of their words costs less than the room that they would take in
-    /// the caches.
+    /// A block of rows, tile after tile; its first row is the first of a tile. Codes are read anew for each: where
+    /// masks do not compete with products, taking codes out of their words costs less than the room that they would
+    /// take in the caches.
     pub(super) fn blocks(&self, blocks: &BlockedRows<'_>, panel: usize, rows: Range<usize>, scratch: &mut Scratch) {
         let Tile { width, .. } = self.cpu.tile();
         let mut coded = self.panel(panel);
