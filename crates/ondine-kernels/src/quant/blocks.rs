@@ -41,7 +41,8 @@ pub(crate) fn blocked_offsets(width: usize) -> (usize, usize) {
 /// bytes.
 ///
 /// The error is at most half a scale, that is the largest magnitude of the block / 254. A block that holds NaN or an
-/// infinity gets the scale NaN: it stays wrong in what follows.
+/// infinity gets the scale NaN: it stays wrong in what follows. Products with a block that holds more than 3e33 may be
+/// infinite.
 ///
 /// # Panics
 /// If rows are not whole blocks, `x` is not rows of `width` elements, or `out` not as many rows in blocks.
