@@ -91,7 +91,7 @@ impl Depthwise<'_> {
                     columns.clone().step_by(block).for_each(|column| {
                         let columns = column..columns.end.min(column + block);
                         // SAFETY: the source holds all channels of the pixels, the rest is as the caller says.
-                        unsafe { self.cpu.enter_raw(self.line(pixels.clone(), columns, &numbers)) };
+                        unsafe { self.line(pixels.clone(), columns, &numbers).run(self.cpu) };
                     });
                 } else {
                     columns.clone().step_by(MAX_WIDTH).for_each(|column| {
@@ -232,20 +232,35 @@ struct DepthwiseLine<'a> {
     out: (Target, usize),
 }
 
-impl RawKernel for DepthwiseLine<'_> {
-    type Output = ();
-
-    /// See [`DepthwiseLine`]: what taps meet, residual and output have these columns of all pixels.
-    #[inline(always)]
-    unsafe fn run<I: Isa>(self) {
+impl DepthwiseLine<'_> {
+    /// Each kind of input is a kernel of its own: what the compiler needs for all in one grows with the square of their
+    /// number.
+    ///
+    /// # Safety
+    /// What taps meet, residual and output have these columns of all pixels.
+    unsafe fn run(&self, cpu: &Cpu) {
         // SAFETY: as the caller says.
         unsafe {
             match self.dtype {
-                WeightType::F32 => self.blocks::<I::Wide, F32>(),
-                WeightType::Bf16 => self.blocks::<I::Wide, BF16>(),
-                WeightType::S8 => self.blocks::<I::Wide, CODES>(),
+                WeightType::F32 => cpu.enter_raw(LineOf::<F32>(self)),
+                WeightType::Bf16 => cpu.enter_raw(LineOf::<BF16>(self)),
+                WeightType::S8 => cpu.enter_raw(LineOf::<CODES>(self)),
             }
         }
+    }
+}
+
+/// A line with input of a kind.
+struct LineOf<'a, const INPUT: u8>(&'a DepthwiseLine<'a>);
+
+impl<const INPUT: u8> RawKernel for LineOf<'_, INPUT> {
+    type Output = ();
+
+    /// See [`DepthwiseLine::run`].
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        // SAFETY: as the caller says.
+        unsafe { self.0.blocks::<I::Wide, INPUT>() }
     }
 }
 
@@ -268,7 +283,7 @@ impl DepthwiseLine<'_> {
     /// Block after block of pixels.
     ///
     /// # Safety
-    /// See [`RawKernel::run`].
+    /// See [`DepthwiseLine::run`].
     #[inline(always)]
     unsafe fn blocks<V: Vector, const INPUT: u8>(&self) {
         const PAIRS: usize = BLOCK_PIXELS[0];

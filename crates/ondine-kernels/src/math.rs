@@ -152,6 +152,34 @@ pub(crate) fn activate_lanes<V: Vector>(activation: Activation, x: V) -> V {
     }
 }
 
+/// Runs `$work` with `$name` a constant that is `$activation`, unless that is none: what is chosen once may be seen
+/// through in loops. (A closure would be compiled on its own, without the features of the tier.)
+macro_rules! chosen_once {
+    ($activation:expr, $name:ident => $work:expr) => {
+        chosen_once!(
+            $activation, $name => $work;
+            Silu, Gelu, GeluTanh, QuickGelu, Relu, Sigmoid, Tanh, Relu6, HardSigmoid, HardSwish
+        )
+    };
+    ($activation:expr, $name:ident => $work:expr; $($each:ident),*) => {
+        match $activation {
+            Activation::None => {}
+            $(Activation::$each => {
+                const $name: Activation = Activation::$each;
+                $work
+            })*
+        }
+    };
+}
+
+/// One activation of all of some vectors.
+#[inline(always)]
+pub(crate) fn activate_all<V: Vector, const N: usize>(activation: Activation, values: &mut [V; N]) {
+    chosen_once!(activation, CHOSEN => for x in values {
+        *x = activate_lanes(CHOSEN, *x);
+    });
+}
+
 /// `e^x` of one number, for loops that the compiler makes vectors of.
 #[inline(always)]
 pub(crate) fn exp<I: Isa>(x: f32) -> f32 {
@@ -167,23 +195,9 @@ pub(crate) fn erf<I: Isa>(x: f32) -> f32 {
 /// Applies `activation` to every element.
 #[inline(always)]
 pub(crate) fn activate<I: Isa>(activation: Activation, values: &mut [f32]) {
-    #[inline(always)]
-    fn each(values: &mut [f32], f: impl Fn(f32) -> f32) {
-        for value in values {
-            *value = f(*value);
-        }
-    }
-    macro_rules! each {
-        ($($name:ident),*) => {
-            match activation {
-                Activation::None => {}
-                $(Activation::$name => {
-                    each(values, |x| activate_lanes(Activation::$name, Lane::<I>::new(x)).0);
-                })*
-            }
-        };
-    }
-    each!(Silu, Gelu, GeluTanh, QuickGelu, Relu, Sigmoid, Tanh, Relu6, HardSigmoid, HardSwish);
+    chosen_once!(activation, CHOSEN => for value in values {
+        *value = activate_lanes(CHOSEN, Lane::<I>::new(*value)).0;
+    });
 }
 
 #[cfg(test)]

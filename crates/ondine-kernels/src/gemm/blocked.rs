@@ -17,6 +17,7 @@ use crate::{
         isa::Isa,
         vector::{CodeVector, LIFT},
     },
+    cpu::Cpu,
     gemm::{
         decode::{CodedPanel, GroupNumbers, SIX_BIT_WORDS, ask, load, unit},
         laid::RowTile,
@@ -62,16 +63,19 @@ trait Grid {
     /// True if they are steps, see [`CodedPanel::units`].
     const STEPS: bool;
 
+    /// True if codes are those around 0. Where many rows wait for arithmetic it is known beforehand: even a jump that
+    /// is foreseen takes the place of products.
+    fn is_plain(call: &BlockedCall<'_>) -> bool;
+
     /// See [`CodedPanel::affine`].
     ///
     /// # Safety
     /// As there, and the panel's numbers are of this kind.
-    unsafe fn affine<V: CodeVector, const PLAIN: bool>(panel: &CodedPanel, at: (usize, usize), units: [V; 2])
-    -> (V, V);
+    unsafe fn affine<V: CodeVector>(panel: &CodedPanel, plain: bool, at: (usize, usize), units: [V; 2]) -> (V, V);
 
     /// Asks for `count` scales from `at` on, and what belongs to them, which may be beyond the last; with `SECOND` into
     /// the second-level cache.
-    fn prefetch<V: CodeVector, const PLAIN: bool, const SECOND: bool>(panel: &CodedPanel, at: usize, count: usize);
+    fn prefetch<V: CodeVector, const SECOND: bool>(panel: &CodedPanel, plain: bool, at: usize, count: usize);
 }
 
 /// As they are stored: f16, or steps.
@@ -82,51 +86,63 @@ impl<const STEPS: bool> Grid for Stored<STEPS> {
     const STEPS: bool = STEPS;
 
     #[inline(always)]
-    unsafe fn affine<V: CodeVector, const PLAIN: bool>(
+    fn is_plain(call: &BlockedCall<'_>) -> bool {
+        call.plain
+    }
+
+    #[inline(always)]
+    unsafe fn affine<V: CodeVector>(
         panel: &CodedPanel,
+        plain: bool,
         (group, column): (usize, usize),
         units: [V; 2],
     ) -> (V, V) {
         // SAFETY: as the caller says; numbers of f32 are not read as they are stored.
         unsafe {
             assert_unchecked(panel.numbers != GroupNumbers::F32);
-            panel.affine::<V, PLAIN, STEPS>(group, column, units)
+            panel.affine::<V, STEPS>(plain, (group, column), units)
         }
     }
 
     #[inline(always)]
-    fn prefetch<V: CodeVector, const PLAIN: bool, const SECOND: bool>(panel: &CodedPanel, at: usize, count: usize) {
+    fn prefetch<V: CodeVector, const SECOND: bool>(panel: &CodedPanel, plain: bool, at: usize, count: usize) {
         let bytes = if STEPS { size_of::<i8>() } else { size_of::<f16>() };
         ask::<V, SECOND>(panel.scales.wrapping_add(at * bytes), count * bytes);
-        if !PLAIN {
+        if !plain {
             ask::<V, SECOND>(panel.zeros.wrapping_add(at * bytes), count * bytes);
         }
     }
 }
 
 /// As f32, in a cache, offsets in the place of minima.
-struct Widened;
+struct Widened<const PLAIN: bool>;
 
-impl Grid for Widened {
+impl<const PLAIN: bool> Grid for Widened<PLAIN> {
     const FAR: bool = false;
     const STEPS: bool = false;
 
     #[inline(always)]
-    unsafe fn affine<V: CodeVector, const PLAIN: bool>(
+    fn is_plain(_: &BlockedCall<'_>) -> bool {
+        PLAIN
+    }
+
+    #[inline(always)]
+    unsafe fn affine<V: CodeVector>(
         panel: &CodedPanel,
+        plain: bool,
         (group, column): (usize, usize),
         _: [V; 2],
     ) -> (V, V) {
         let at = group * panel.columns + column;
         // SAFETY: as the caller says.
         unsafe {
-            let offset = if PLAIN { V::splat(0.0) } else { V::load(panel.zeros.cast::<f32>().add(at)) };
+            let offset = if plain { V::splat(0.0) } else { V::load(panel.zeros.cast::<f32>().add(at)) };
             (V::load(panel.scales.cast::<f32>().add(at)), offset)
         }
     }
 
     #[inline(always)]
-    fn prefetch<V: CodeVector, const PLAIN: bool, const SECOND: bool>(_: &CodedPanel, _: usize, _: usize) {}
+    fn prefetch<V: CodeVector, const SECOND: bool>(_: &CodedPanel, _: bool, _: usize, _: usize) {}
 }
 
 /// Multiplies a tile of rows with a panel.
@@ -147,101 +163,102 @@ pub(crate) struct BlockedCall<'a> {
     pub(crate) width: usize,
 }
 
-impl RawKernel for &BlockedCall<'_> {
-    type Output = ();
-
-    /// See [`BlockedCall`].
-    #[inline(always)]
-    unsafe fn run<I: Isa>(self) {
-        const { assert!(matches!(I::WIDE_COUNT, 1 | 2 | 4)) };
+impl BlockedCall<'_> {
+    /// Each kind of codes and of scales is a kernel of its own: what the compiler needs for all in one grows with the
+    /// square of their number.
+    ///
+    /// # Safety
+    /// Panel, rows and totals are those that the fields tell of.
+    pub(crate) unsafe fn multiply(&self, cpu: &Cpu) {
         // SAFETY: as the caller says.
         unsafe {
-            match I::WIDE_COUNT {
-                1 => self.of_grid::<I::Wide, 1, 4, 1>(),
-                2 => self.of_grid::<I::Wide, 2, 4, 2>(),
-                _ => self.of_grid::<I::Wide, 4, MAX_ROWS, 2>(),
+            match (self.widened, self.plain, self.panel.has_steps()) {
+                (true, true, _) => self.widened::<true>(cpu),
+                (true, false, _) => self.widened::<false>(cpu),
+                (false, _, true) => self.stored::<true>(cpu),
+                (false, _, false) => self.stored::<false>(cpu),
+            }
+        }
+    }
+
+    /// # Safety
+    /// See [`BlockedCall::multiply`].
+    unsafe fn widened<const PLAIN: bool>(&self, cpu: &Cpu) {
+        // SAFETY: as the caller says.
+        unsafe {
+            match (self.panel.bits, self.prepared) {
+                (8, true) => cpu.enter_raw(Multiply::<Widened<PLAIN>, 8, true>::new(self)),
+                (_, true) => cpu.enter_raw(Multiply::<Widened<PLAIN>, 6, true>::new(self)),
+                (4, false) => cpu.enter_raw(Multiply::<Widened<PLAIN>, 4, false>::new(self)),
+                (2, false) => cpu.enter_raw(Multiply::<Widened<PLAIN>, 2, false>::new(self)),
+                (_, false) => cpu.enter_raw(Multiply::<Widened<PLAIN>, 8, false>::new(self)),
+            }
+        }
+    }
+
+    /// # Safety
+    /// See [`BlockedCall::multiply`].
+    unsafe fn stored<const STEPS: bool>(&self, cpu: &Cpu) {
+        // SAFETY: as the caller says.
+        unsafe {
+            match self.panel.bits {
+                6 => cpu.enter_raw(Multiply::<Stored<STEPS>, 6, false>::new(self)),
+                4 => cpu.enter_raw(Multiply::<Stored<STEPS>, 4, false>::new(self)),
+                2 => cpu.enter_raw(Multiply::<Stored<STEPS>, 2, false>::new(self)),
+                _ => cpu.enter_raw(Multiply::<Stored<STEPS>, 8, false>::new(self)),
             }
         }
     }
 }
 
-impl BlockedCall<'_> {
+/// A [`BlockedCall`] with codes of `BITS`, or `PREPARED`, without their sign, from so many at most.
+struct Multiply<'a, G, const BITS: u32, const PREPARED: bool> {
+    call: &'a BlockedCall<'a>,
+    grid: PhantomData<G>,
+}
+
+impl<G: Grid, const BITS: u32, const PREPARED: bool> RawKernel for Multiply<'_, G, BITS, PREPARED> {
+    type Output = ();
+
+    /// See [`BlockedCall`]: up to four rows by all wide vectors of columns, of eight as many at once as there are
+    /// registers for.
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        const { assert!(matches!(I::WIDE_COUNT, 1 | 2 | 4)) };
+        let prepares = BITS == 6 || I::Wide::MASKS_COMPETE;
+        assert!(G::FAR || PREPARED == prepares, "codes of {BITS} bits are prepared where that pays, and only there");
+        // SAFETY: as the caller says.
+        unsafe {
+            match I::WIDE_COUNT {
+                1 => self.of_rows::<I::Wide, 1, 4, 1>(),
+                2 => self.of_rows::<I::Wide, 2, 4, 2>(),
+                _ => self.of_rows::<I::Wide, 4, MAX_ROWS, 2>(),
+            }
+        }
+    }
+}
+
+impl<'a, G: Grid, const BITS: u32, const PREPARED: bool> Multiply<'a, G, BITS, PREPARED> {
+    /// Codes that are read together, and their words.
+    const UNIT: (usize, usize) = if PREPARED { (WORD, 1) } else { unit(BITS) };
+
+    fn new(call: &'a BlockedCall<'a>) -> Self {
+        Self { call, grid: PhantomData }
+    }
+
     /// `WIDE` vectors of columns at once for up to four rows; of eight rows `ROWS` at once, with `MANY` vectors.
     ///
     /// # Safety
     /// See [`RawKernel::run`].
     #[inline(always)]
-    unsafe fn of_grid<V: CodeVector, const WIDE: usize, const ROWS: usize, const MANY: usize>(&self) {
-        // SAFETY: as the caller says.
-        unsafe {
-            match (self.widened, self.panel.has_steps()) {
-                (true, _) => self.of_bits::<V, Widened, WIDE, ROWS, MANY>(),
-                (false, true) => self.of_bits::<V, Stored<true>, WIDE, ROWS, MANY>(),
-                (false, false) => self.of_bits::<V, Stored<false>, WIDE, ROWS, MANY>(),
-            }
-        }
-    }
-
-    /// # Safety
-    /// See [`RawKernel::run`].
-    #[inline(always)]
-    unsafe fn of_bits<V: CodeVector, G: Grid, const WIDE: usize, const ROWS: usize, const MANY: usize>(&self) {
-        // SAFETY: as the caller says.
-        unsafe {
-            match (self.panel.bits, self.plain) {
-                (8, true) if V::MASKS_COMPETE && self.prepared && !G::FAR => {
-                    Multiply::<V, G, 8, true, true>::new(self).of_rows::<WIDE, ROWS, MANY>();
-                }
-                (8, false) if V::MASKS_COMPETE && self.prepared && !G::FAR => {
-                    Multiply::<V, G, 8, false, true>::new(self).of_rows::<WIDE, ROWS, MANY>();
-                }
-                (_, true) if self.prepared && !G::FAR => {
-                    Multiply::<V, G, 6, true, true>::new(self).of_rows::<WIDE, ROWS, MANY>();
-                }
-                (_, false) if self.prepared && !G::FAR => {
-                    Multiply::<V, G, 6, false, true>::new(self).of_rows::<WIDE, ROWS, MANY>();
-                }
-                (6, true) if G::FAR => Multiply::<V, G, 6, true, false>::new(self).of_rows::<WIDE, ROWS, MANY>(),
-                (6, false) if G::FAR => Multiply::<V, G, 6, false, false>::new(self).of_rows::<WIDE, ROWS, MANY>(),
-                (4, true) => Multiply::<V, G, 4, true, false>::new(self).of_rows::<WIDE, ROWS, MANY>(),
-                (4, false) => Multiply::<V, G, 4, false, false>::new(self).of_rows::<WIDE, ROWS, MANY>(),
-                (2, _) => Multiply::<V, G, 2, false, false>::new(self).of_rows::<WIDE, ROWS, MANY>(),
-                (_, true) => Multiply::<V, G, 8, true, false>::new(self).of_rows::<WIDE, ROWS, MANY>(),
-                (_, false) => Multiply::<V, G, 8, false, false>::new(self).of_rows::<WIDE, ROWS, MANY>(),
-            }
-        }
-    }
-}
-
-/// A [`BlockedCall`] with codes that are `PLAIN` or not, `BITS` of them, or `PREPARED`, without their sign, from so
-/// many at most.
-struct Multiply<'a, V, G, const BITS: u32, const PLAIN: bool, const PREPARED: bool> {
-    call: &'a BlockedCall<'a>,
-    kind: PhantomData<(V, G)>,
-}
-
-impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool, const PREPARED: bool>
-    Multiply<'a, V, G, BITS, PLAIN, PREPARED>
-{
-    /// Codes that are read together, and their words.
-    const UNIT: (usize, usize) = if PREPARED { (WORD, 1) } else { unit(BITS) };
-
-    #[inline(always)]
-    fn new(call: &'a BlockedCall<'a>) -> Self {
-        Self { call, kind: PhantomData }
-    }
-
-    /// # Safety
-    /// See [`RawKernel::run`].
-    #[inline(always)]
-    unsafe fn of_rows<const WIDE: usize, const ROWS: usize, const MANY: usize>(&self) {
+    unsafe fn of_rows<V: CodeVector, const WIDE: usize, const ROWS: usize, const MANY: usize>(&self) {
         // SAFETY: as the caller says.
         unsafe {
             match self.call.rows.rows {
-                1 => self.columns::<1, 1, WIDE, false>(),
-                2 => self.columns::<2, 2, WIDE, false>(),
-                4 => self.columns::<4, 4, WIDE, false>(),
-                _ => self.columns::<MAX_ROWS, ROWS, MANY, true>(),
+                1 => self.columns::<V, 1, 1, WIDE, false>(),
+                2 => self.columns::<V, 2, 2, WIDE, false>(),
+                4 => self.columns::<V, 4, 4, WIDE, false>(),
+                _ => self.columns::<V, MAX_ROWS, ROWS, MANY, true>(),
             }
         }
     }
@@ -251,20 +268,20 @@ impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool, const PREPA
     /// # Safety
     /// See [`RawKernel::run`]; the tile has `ALL` rows.
     #[inline(always)]
-    unsafe fn columns<const ALL: usize, const R: usize, const N: usize, const SECOND: bool>(&self) {
+    unsafe fn columns<V: CodeVector, const ALL: usize, const R: usize, const N: usize, const SECOND: bool>(&self) {
         let columns = self.call.panel.columns;
         let mut column = 0;
         // SAFETY: as the caller says.
         unsafe {
             while column + N * V::LANES <= columns {
                 for first in (0..ALL).step_by(R) {
-                    self.tile::<ALL, R, N, SECOND>(first, column);
+                    self.tile::<V, ALL, R, N, SECOND>(first, column);
                 }
                 column += N * V::LANES;
             }
-            while column < columns {
+            while N > 1 && column < columns {
                 for first in (0..ALL).step_by(R) {
-                    self.tile::<ALL, R, 1, SECOND>(first, column);
+                    self.tile::<V, ALL, R, 1, SECOND>(first, column);
                 }
                 column += V::LANES;
             }
@@ -276,12 +293,13 @@ impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool, const PREPA
     /// # Safety
     /// See [`RawKernel::run`]; the tile has `ALL` rows.
     #[inline(always)]
-    unsafe fn tile<const ALL: usize, const R: usize, const N: usize, const SECOND: bool>(
+    unsafe fn tile<V: CodeVector, const ALL: usize, const R: usize, const N: usize, const SECOND: bool>(
         &self,
         first: usize,
         column: usize,
     ) {
         let &BlockedCall { panel, run: length, rows, totals: out, width, .. } = self.call;
+        let plain = G::is_plain(self.call);
         let ahead = Ahead::new::<SECOND>(panel, column, N * V::LANES);
         let runs_of_group = panel.group / length;
         let halves_of_run = length / HALF_BLOCK;
@@ -304,15 +322,15 @@ impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool, const PREPA
                         panel.prefetch_units::<V, SECOND>(next, N * V::LANES);
                     }
                     let next = group * panel.columns + column + ahead.numbers;
-                    G::prefetch::<V, PLAIN, SECOND>(panel, next, N * V::LANES);
+                    G::prefetch::<V, SECOND>(panel, plain, next, N * V::LANES);
                     for (vector, grid) in grid.iter_mut().enumerate() {
-                        *grid = G::affine::<V, PLAIN>(panel, (group, column + vector * V::LANES), units[vector]);
+                        *grid = G::affine::<V>(panel, plain, (group, column + vector * V::LANES), units[vector]);
                     }
                     (group, left_of_group) = (group + 1, runs_of_group);
                 }
                 left_of_group -= 1;
                 let beside = rows.beside.add(run * ALL + first);
-                let sums = self.sums::<ALL, R, N, SECOND>(beside, words, codes, ahead.words);
+                let sums = self.sums::<V, ALL, R, N, SECOND>(beside, words, codes, ahead.words);
                 words = words.add(length / Self::UNIT.0 * Self::UNIT.1 * panel.columns);
                 codes = codes.add(length / WORD * ALL);
                 let block = run * halves_of_run / 2 * ALL + first;
@@ -321,13 +339,16 @@ impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool, const PREPA
                     let step = V::splat(steps.add(row).read());
                     let less = V::splat(less.add(row).read());
                     for vector in 0..N {
-                        let (scale, offset) = grid[vector];
                         let sum = sums[row][vector].lowered(step, less);
-                        let mut total = sum.mul_add(scale, totals[row][vector]);
-                        if !PLAIN {
-                            total = offset.mul_add(V::splat(beside.add(row).cast::<f32>().read()), total);
+                        totals[row][vector] = sum.mul_add(grid[vector].0, totals[row][vector]);
+                    }
+                }
+                if !plain {
+                    for (row, totals) in totals.iter_mut().enumerate() {
+                        let beside = V::splat(beside.add(row).cast::<f32>().read());
+                        for (total, (_, offset)) in totals.iter_mut().zip(&grid) {
+                            *total = offset.mul_add(beside, *total);
                         }
-                        totals[row][vector] = total;
                     }
                 }
             }
@@ -341,7 +362,7 @@ impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool, const PREPA
     /// # Safety
     /// See [`Multiply::tile`].
     #[inline(always)]
-    unsafe fn sums<const ALL: usize, const R: usize, const N: usize, const SECOND: bool>(
+    unsafe fn sums<V: CodeVector, const ALL: usize, const R: usize, const N: usize, const SECOND: bool>(
         &self,
         beside: *const u32,
         mut words: *const u32,
@@ -357,14 +378,14 @@ impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool, const PREPA
         // SAFETY: as the caller says; a run is half a block at least.
         unsafe {
             assert_unchecked(loops > 0);
-            if PLAIN {
+            if G::is_plain(self.call) {
                 for (row, sums) in sums.iter_mut().enumerate() {
                     *sums = [V::splat(beside.add(row).cast::<f32>().read()); N];
                 }
             }
             for _ in 0..loops {
                 for _ in 0..unrolled {
-                    self.unit::<ALL, R, N, SECOND>(words, codes, ahead, &mut sums);
+                    self.unit::<V, ALL, R, N, SECOND>(words, codes, ahead, &mut sums);
                     words = words.add(Self::UNIT.1 * columns);
                     codes = codes.add(Self::UNIT.0 / WORD * ALL);
                 }
@@ -378,7 +399,7 @@ impl<'a, V: CodeVector, G: Grid, const BITS: u32, const PLAIN: bool, const PREPA
     /// # Safety
     /// See [`Multiply::tile`].
     #[inline(always)]
-    unsafe fn unit<const ALL: usize, const R: usize, const N: usize, const SECOND: bool>(
+    unsafe fn unit<V: CodeVector, const ALL: usize, const R: usize, const N: usize, const SECOND: bool>(
         &self,
         words: *const u32,
         codes: *const u32,

@@ -101,23 +101,23 @@ impl CodedPanel {
         self.levels == CodeLevels::Symmetric && self.symmetric_zero == 0.0
     }
 
-    /// What a code without its sign is multiplied with to be a weight, and what is added then; with `PLAIN`, of a code
+    /// What a code without its sign is multiplied with to be a weight, and what is added then; if `plain`, of a code
     /// around 0, the latter being 0. With `STEPS` the numbers are such, and `units` are those of the super-block.
     ///
     /// # Safety
     /// As [`CodedPanel::grid`].
     #[inline(always)]
-    pub(crate) unsafe fn affine<V: CodeVector, const PLAIN: bool, const STEPS: bool>(
+    pub(crate) unsafe fn affine<V: CodeVector, const STEPS: bool>(
         &self,
-        group: usize,
-        column: usize,
+        plain: bool,
+        (group, column): (usize, usize),
         units: [V; 2],
     ) -> (V, V) {
         let at = group * self.columns + column;
         // SAFETY: as the caller says; scales, zeros and minima have the panel's columns for each group.
         unsafe {
             let scale = self.number::<V, STEPS>(self.scales, at, units[0]);
-            if PLAIN {
+            if plain {
                 return (scale, V::splat(0.0));
             }
             let zero = match self.levels {

@@ -5,7 +5,7 @@ use half::bf16;
 use crate::{
     arch::{dot::MAX_WIDTH, enter::RawKernel, isa::Isa, vector::Vector},
     grid::{CodeGrid, GridLanes, Rounded},
-    math::{Activation, activate_lanes},
+    math::{Activation, activate_all},
     quant::RowScale,
 };
 
@@ -108,52 +108,27 @@ impl RawKernel for &EpilogueCall<'_> {
     /// is said of whole vectors of them.
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
-        // One loop for each activation, so that none is chosen inside. (A constant is seen through wherever the loop is
-        // inlined; a closure is compiled on its own, without the features of the tier.)
+        assert!(self.rows * self.width <= self.sums.len() && self.columns <= self.width, "sums of a tile");
         // SAFETY: as the caller says.
         unsafe {
-            match self.activation {
-                Activation::None => self.finish::<I::Vector>(Activation::None),
-                Activation::Silu => self.finish::<I::Vector>(Activation::Silu),
-                Activation::Gelu => self.finish::<I::Vector>(Activation::Gelu),
-                Activation::GeluTanh => self.finish::<I::Vector>(Activation::GeluTanh),
-                Activation::QuickGelu => self.finish::<I::Vector>(Activation::QuickGelu),
-                Activation::Relu => self.finish::<I::Vector>(Activation::Relu),
-                Activation::Sigmoid => self.finish::<I::Vector>(Activation::Sigmoid),
-                Activation::Tanh => self.finish::<I::Vector>(Activation::Tanh),
-                Activation::Relu6 => self.finish::<I::Vector>(Activation::Relu6),
-                Activation::HardSigmoid => self.finish::<I::Vector>(Activation::HardSigmoid),
-                Activation::HardSwish => self.finish::<I::Vector>(Activation::HardSwish),
+            match (self.dequantize.is_some(), self.gate != 0) {
+                (false, false) => self.columns::<I::Vector, false, false>(),
+                (false, true) => self.columns::<I::Vector, false, true>(),
+                (true, false) => self.columns::<I::Vector, true, false>(),
+                (true, true) => self.columns::<I::Vector, true, true>(),
             }
         }
     }
 }
 
 impl EpilogueCall<'_> {
-    /// Column by column, so that what belongs to one stays in registers for all rows of the tile.
+    /// Column by column, so that what belongs to one stays in registers for all rows of the tile. What can be told
+    /// before is told by the type, so that the loops over rows are short.
     ///
     /// # Safety
     /// See [`RawKernel::run`].
     #[inline(always)]
-    unsafe fn finish<V: Vector>(&self, activation: Activation) {
-        assert!(self.rows * self.width <= self.sums.len() && self.columns <= self.width, "sums of a tile");
-        // SAFETY: as the caller says.
-        unsafe {
-            match (self.dequantize.is_some(), self.gate != 0) {
-                (false, false) => self.columns::<V, false, false>(activation),
-                (false, true) => self.columns::<V, false, true>(activation),
-                (true, false) => self.columns::<V, true, false>(activation),
-                (true, true) => self.columns::<V, true, true>(activation),
-            }
-        }
-    }
-
-    /// What can be told before is told by the type, so that the loops over rows are short.
-    ///
-    /// # Safety
-    /// See [`RawKernel::run`].
-    #[inline(always)]
-    unsafe fn columns<V: Vector, const QUANTIZED: bool, const GATED: bool>(&self, activation: Activation) {
+    unsafe fn columns<V: Vector, const QUANTIZED: bool, const GATED: bool>(&self) {
         let ending = Ending::<V>::new(self);
         for column in (0..self.results).step_by(V::LANES) {
             let count = V::LANES.min(self.results - column);
@@ -166,45 +141,50 @@ impl EpilogueCall<'_> {
                 let gates = if GATED { self.column::<V>(value + self.gate) } else { values };
                 let place = Place { column, count, values, gates, ending: &ending };
                 let mut row = 0;
-                while row + BLOCK_ROWS <= self.rows {
-                    self.block::<V, QUANTIZED, GATED, BLOCK_ROWS>(activation, row, &place);
+                while count == V::LANES && row + BLOCK_ROWS <= self.rows {
+                    self.block::<V, QUANTIZED, GATED, BLOCK_ROWS>(row, &place);
                     row += BLOCK_ROWS;
                 }
                 while row < self.rows {
-                    self.block::<V, QUANTIZED, GATED, 1>(activation, row, &place);
+                    self.block::<V, QUANTIZED, GATED, 1>(row, &place);
                     row += 1;
                 }
             }
         }
     }
 
-    /// `R` rows of a vector of columns, in registers.
+    /// `R` rows of a vector of columns, in registers: of all of its lanes if there are several rows.
     ///
     /// # Safety
     /// The tile, the residual and the output have the rows and the columns.
     #[inline(always)]
     unsafe fn block<V: Vector, const QUANTIZED: bool, const GATED: bool, const R: usize>(
         &self,
-        activation: Activation,
         first: usize,
         place: &Place<'_, V>,
     ) {
-        let Place { column, count, values, gates, ending } = place;
+        let &Place { column, count, ref values, ref gates, ending } = place;
+        let count = if R > 1 { V::LANES } else { count };
         let mut numbers = [V::splat(0.0); R];
         // SAFETY: as the caller says.
         unsafe {
             for (i, x) in numbers.iter_mut().enumerate() {
-                let mut value = self.number::<V, QUANTIZED>(first + i, values);
-                if let (false, Some((grid, scale))) = (GATED, &ending.rounded) {
-                    value = grid.rounded(value).mul(*scale);
+                *x = self.number::<V, QUANTIZED>(first + i, if GATED { gates } else { values });
+            }
+            if let (false, Some((grid, scale))) = (GATED, &ending.rounded) {
+                for x in &mut numbers {
+                    *x = grid.rounded(*x).mul(*scale);
                 }
-                let argument = if GATED { self.number::<V, QUANTIZED>(first + i, gates) } else { value };
-                let activated = activate_lanes(activation, argument);
-                *x = if GATED { activated.mul(value) } else { activated };
+            }
+            activate_all(self.activation, &mut numbers);
+            if GATED {
+                for (i, x) in numbers.iter_mut().enumerate() {
+                    *x = x.mul(self.number::<V, QUANTIZED>(first + i, values));
+                }
             }
             if let Some((residual, stride)) = self.residual {
                 for (i, x) in numbers.iter_mut().enumerate() {
-                    *x = x.add(load(residual.add((first + i) * stride + column), *count));
+                    *x = x.add(load(residual.add((first + i) * stride + column), count));
                 }
             }
             if let Some(grid) = &ending.stored {
@@ -214,7 +194,7 @@ impl EpilogueCall<'_> {
             }
             let (out, stride) = self.out;
             for (i, &x) in numbers.iter().enumerate() {
-                store(x, *count, out.add((first + i) * stride + column));
+                store(x, count, out.add((first + i) * stride + column));
             }
         }
     }

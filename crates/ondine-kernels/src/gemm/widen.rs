@@ -43,7 +43,7 @@ impl WidenNumbers<'_> {
                 unsafe {
                     let units = if STEPS { panel.units(group, column) } else { [V::splat(0.0); 2] };
                     if let Some(offsets) = self.offsets {
-                        let (scale, offset) = panel.affine::<V, false, STEPS>(group, column, units);
+                        let (scale, offset) = panel.affine::<V, STEPS>(false, (group, column), units);
                         scale.store(self.scales.add(at));
                         offset.store(offsets.add(at));
                     } else {

@@ -146,7 +146,10 @@ fn span<V: Vector, T: Float>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::suite::{Random, tiers};
+    use crate::{
+        arch::vector::LIFT,
+        suite::{Random, tiers},
+    };
 
     fn read(row: &[u8], width: usize) -> (Vec<i8>, Vec<f32>, Vec<i16>) {
         let (scales, sums) = blocked_offsets(width);
@@ -171,6 +174,10 @@ mod tests {
                     let (scale, code) = (f64::from(scales[index / BLOCK]), f64::from(codes[index]));
                     let off = (scale * code - f64::from(x)).abs();
                     assert!(off <= scale * 0.5001 + 1e-36, "{x} became {} on {}", scale * code, cpus[0].tier());
+                }
+                for &scale in &scales {
+                    let lifted = f64::from(scale) * f64::from(LIFT);
+                    assert!(f64::from(scale * LIFT) == lifted, "{scale} on {} has too many digits", cpus[0].tier());
                 }
                 for (half, &sum) in sums.iter().enumerate() {
                     let codes = &codes[half * HALF_BLOCK..][..HALF_BLOCK];

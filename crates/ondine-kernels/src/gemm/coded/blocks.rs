@@ -45,7 +45,7 @@ impl CodedGemm<'_> {
             };
             // SAFETY: rows and codes are those of slices that have been checked, and there is room for the tile.
             let sums = unsafe {
-                self.cpu.enter_raw(&call);
+                call.multiply(self.cpu);
                 std::slice::from_raw_parts(totals.cast_const().cast(), MAX_ROWS * width)
             };
             self.finish(panel, row, count, sums);
