@@ -38,6 +38,12 @@
 //! assert_eq!(out, [0.0, 6.0]);
 //! # Ok::<(), ondine_kernels::TierError>(())
 //! ```
+//!
+//! # Profiles
+//!
+//! Kernels are fast with Cargo's own release profile, and with any that links with optimization (`lto`) or has a single
+//! codegen unit. With `lto = "off"` and several units, parts of kernels are compiled without the instructions of the
+//! tier that they belong to: some then take 20 times as long.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 #![expect(unsafe_code, reason = "SIMD intrinsics and disjoint writes from several threads")]

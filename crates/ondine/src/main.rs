@@ -8,6 +8,7 @@ mod memory;
 mod output;
 mod progress;
 mod report;
+mod standard_input;
 
 use std::process::ExitCode;
 

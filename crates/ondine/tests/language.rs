@@ -70,6 +70,25 @@ fn questions_are_answered_with_their_tokens_and_logits() {
 }
 
 #[test]
+fn forms_are_read_from_standard_input_unless_something_else_is() {
+    let (model, home) = (folder(), tempfile::tempdir().unwrap());
+    let path = model.path().to_str().unwrap();
+    let form = "start: \"t7\"\n";
+    let (output, out, err) = ondine(home.path(), &["ask", "t5", "-m", path, "-q", "--grammar", "-"], form);
+    assert!(output.status.success(), "{err}");
+    assert_eq!(out, "t7\n");
+    let refused = [
+        (&["ask", "-", "-m", path, "--grammar", "-"][..], "cannot be the question and its form"),
+        (&["ask", "--prompts", "-", "-m", path, "--schema", "-"], "cannot be the question and its form"),
+        (&["chat", path, "--schema", "-"], "write the form of answers to a file"),
+    ];
+    for (words, why) in refused {
+        let (output, _, err) = ondine(home.path(), words, form);
+        assert!(output.status.code() == Some(2) && err.contains(why), "{words:?}: {err}");
+    }
+}
+
+#[test]
 fn conversations_are_held_line_by_line() {
     let (model, home) = (folder(), tempfile::tempdir().unwrap());
     let saved = home.path().join("c.json");

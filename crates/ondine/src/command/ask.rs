@@ -19,11 +19,8 @@ use ondine_models::vocabulary::Controls;
 use ondine_runtime::{NDArray, file::check_writable, write_safetensors};
 use serde_json::json;
 
-use super::{
-    draw::read_prompt,
-    language::{Flags, Form, Opening, cut, told},
-};
-use crate::{interrupt, output, progress::Progress, report::usage};
+use super::language::{Flags, Form, LONGEST, Opening, cut, told};
+use crate::{interrupt, output, progress::Progress, report::usage, standard_input};
 
 /// Answer a question.
 #[derive(Args)]
@@ -34,6 +31,7 @@ Examples:
   ondine ask \"Once upon a time\" --raw --model stories.gguf --max-tokens 100
   ondine ask \"Sum this up.\" --model qwen3/ --json --tokens
   ondine ask \"Describe a cat.\" --schema animal.json
+  jq .animal schemas.json | ondine ask \"Describe a cat.\" --schema -
   ondine ask \"Is water wet?\" --regex \"yes|no\"
   cat letter.txt | ondine ask - --stop END
   cat book.txt | ondine ask - --context 8192 --kv int8
@@ -107,16 +105,17 @@ pub(super) struct Ask {
 /// Tokens that a smaller model guesses at once if nobody says.
 const TYPICAL_DRAFT: usize = 4;
 
-/// More bytes than the longest context has tokens for.
-const LONGEST: usize = 256 << 20;
-
 impl Ask {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        let questions = self.prompt.iter().map(Path::new).chain(self.prompts.as_deref());
+        if questions.clone().any(standard_input::is_meant) && self.form.is_on_standard_input() {
+            usage!("standard input cannot be the question and its form; write one of them to a file");
+        }
         if let Some(path) = &self.prompts {
             return self.answer_all(path);
         }
         let question = match self.prompt.as_deref() {
-            Some("-") | None => read_prompt(LONGEST)?,
+            Some("-") | None => standard_input::read("the question", LONGEST)?,
             Some(question) => question.to_owned(),
         };
         if question.is_empty() {
@@ -161,8 +160,8 @@ impl Ask {
 
     /// Answers each line of a file.
     fn answer_all(&self, path: &Path) -> anyhow::Result<()> {
-        let text = if path == Path::new("-") {
-            read_prompt(LONGEST)?
+        let text = if standard_input::is_meant(path) {
+            standard_input::read("the questions", LONGEST)?
         } else {
             read_to_string(path).with_context(|| path.display().to_string())?
         };

@@ -10,7 +10,7 @@ use ondine_runtime::file::write_whole;
 
 use self::listen::{COMMANDS, Listener, Said};
 use super::language::{Flags, Form, Opening, cut, told};
-use crate::{interrupt, output};
+use crate::{interrupt, output, report::usage};
 
 /// Hold a conversation.
 #[derive(Args)]
@@ -62,6 +62,9 @@ pub(super) struct ChatCommand {
 
 impl ChatCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        if self.form.is_on_standard_input() {
+            usage!("what you say is on standard input; write the form of answers to a file");
+        }
         let grammar = self.form.read()?;
         let model = self.opening.open(self.model.as_ref().or(self.named.as_ref()).map(String::as_str), self.quiet)?;
         if let Some(grammar) = &grammar {

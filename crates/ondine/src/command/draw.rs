@@ -12,7 +12,7 @@ mod parts;
 mod reference;
 
 use std::{
-    io::{Read, Write},
+    io::Write,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -46,6 +46,7 @@ use crate::{
     output,
     progress::Progress,
     report::{bad_usage, usage},
+    standard_input,
 };
 use adapters::Adapters;
 use control::Controls;
@@ -307,7 +308,7 @@ impl Draw {
     /// What is asked for, and what a picture tells besides.
     fn request(&self) -> anyhow::Result<(Request, Told)> {
         let prompt = match self.prompt.as_deref() {
-            Some("-") => read_prompt(LONGEST_PROMPT)?,
+            Some("-") => standard_input::read("the prompt", LONGEST_PROMPT)?,
             prompt => prompt.unwrap_or_default().to_owned(),
         };
         let mut request = self.flags.request(&prompt);
@@ -501,19 +502,6 @@ fn adapter_json(applied: &Applied) -> Value {
 fn taught_json(taught: &Taught) -> Value {
     let Taught { word, vectors, encoders, total } = taught;
     json!({"word": word, "vectors": vectors, "encoders": encoders, "total": total})
-}
-
-/// The prompt that somebody writes to standard input, without the end of its last line; one of more than `longest`
-/// bytes is refused, and not read to its end.
-pub(super) fn read_prompt(longest: usize) -> anyhow::Result<String> {
-    let mut text = Vec::new();
-    let limit = (longest as u64).saturating_add(1);
-    std::io::stdin().lock().take(limit).read_to_end(&mut text).context("the prompt on standard input")?;
-    if text.len() > longest {
-        usage!("the prompt on standard input has more than {longest} bytes; shorten it");
-    }
-    let text = String::from_utf8(text).context("the prompt on standard input")?;
-    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }
 
 fn read_noise(path: &Path) -> anyhow::Result<NDArray> {

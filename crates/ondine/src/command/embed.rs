@@ -1,7 +1,5 @@
 //! `ondine embed`: what texts mean, as vectors.
 
-use std::io::BufRead;
-
 use anyhow::Context;
 use clap::Args;
 use ondine::genmoji;
@@ -9,8 +7,8 @@ use ondine_language::embed::Embedder;
 use ondine_models::Source;
 use serde_json::{Value, json};
 
-use super::running::Running;
-use crate::{interrupt, output, report::usage};
+use super::{language::LONGEST, running::Running};
+use crate::{interrupt, output, report::usage, standard_input};
 
 /// Make vectors of texts: those that mean alike point the same way.
 #[derive(Args)]
@@ -77,7 +75,7 @@ impl Embed {
 
     fn texts(&self) -> anyhow::Result<Vec<String>> {
         let texts = if self.texts == ["-"] {
-            std::io::stdin().lock().lines().collect::<Result<Vec<_>, _>>().context("the texts on standard input")?
+            standard_input::read("the texts", LONGEST)?.lines().map(str::to_owned).collect()
         } else {
             self.texts.clone()
         };

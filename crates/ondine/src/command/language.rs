@@ -17,7 +17,7 @@ use ondine_models::{KvCache, Language, adapter::Applied};
 use ondine_runtime::Device;
 
 use super::running::Running;
-use crate::{interrupt, output, progress::Progress};
+use crate::{interrupt, output, progress::Progress, standard_input};
 
 /// The model on the command line.
 #[derive(Args, Clone)]
@@ -177,11 +177,11 @@ fn flag(setting: &'static Setting) -> Arg {
 #[derive(Args)]
 #[group(multiple = false)]
 pub(super) struct Form {
-    /// Answer with JSON that the schema in this file describes, on one line
+    /// Answer with JSON that the schema in this file describes, on one line; - reads it from standard input
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
 
-    /// Answer with a text of the grammar in this file, written as Lark with the rule `start`
+    /// Answer with a text of the grammar in this file, written as Lark with the rule `start`; - as with --schema
     #[arg(long, value_name = "FILE")]
     grammar: Option<PathBuf>,
 
@@ -190,10 +190,21 @@ pub(super) struct Form {
     regex: Option<String>,
 }
 
+/// More bytes than the longest context has tokens for: texts of more are refused.
+pub(super) const LONGEST: usize = 256 << 20;
+
 impl Form {
+    /// True if standard input tells the form.
+    pub(super) fn is_on_standard_input(&self) -> bool {
+        self.schema.iter().chain(&self.grammar).any(standard_input::is_meant)
+    }
+
     /// Reads what the form is.
     pub(super) fn read(&self) -> anyhow::Result<Option<Arc<Grammar>>> {
-        let text = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| path.display().to_string());
+        let text = |path: &PathBuf| match standard_input::is_meant(path) {
+            true => standard_input::read("the form", LONGEST),
+            false => std::fs::read_to_string(path).with_context(|| path.display().to_string()),
+        };
         let grammar = if let Some(path) = &self.schema {
             Grammar::schema(&text(path)?).with_context(|| path.display().to_string())?
         } else if let Some(path) = &self.grammar {
