@@ -19,7 +19,7 @@ use count::{Counter, Counts, Program};
 type Budgets = BTreeMap<String, BTreeMap<String, Counts>>;
 
 const FILE: &str = "benches/instructions.toml";
-const TIERS: [&str; 4] = ["generic", "avx2", "avx512-vnni", "avx512"];
+const TIERS: [&str; 5] = ["generic", "avx2", "avx2-vnni", "avx512-vnni", "avx512"];
 /// How much more than the budget is too much, in percent: compilers differ by less.
 const TOLERANCE: u64 = 10;
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 #[cfg(target_arch = "x86_64")]
 use crate::arch::{
-    avx2::Avx2,
+    avx2::{Avx2, Avx2Vnni},
     avx512::{Avx512, Avx512Vnni, is_bf16_slow},
 };
 use crate::arch::{
@@ -23,6 +23,9 @@ pub enum Tier {
     /// x86-64 with AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// x86-64 with AVX2, FMA, F16C and AVX-VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx2Vnni,
     /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
@@ -41,7 +44,7 @@ trait Ask {
 impl Tier {
     /// Every tier, the least able first.
     #[cfg(target_arch = "x86_64")]
-    pub const ALL: [Self; 4] = [Self::Generic, Self::Avx2, Self::Avx512Vnni, Self::Avx512];
+    pub const ALL: [Self; 5] = [Self::Generic, Self::Avx2, Self::Avx2Vnni, Self::Avx512Vnni, Self::Avx512];
 
     /// Every tier, the least able first.
     #[cfg(not(target_arch = "x86_64"))]
@@ -54,6 +57,8 @@ impl Tier {
             Self::Generic => question.ask::<Generic>(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => question.ask::<Avx2>(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2Vnni => question.ask::<Avx2Vnni>(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni => question.ask::<Avx512Vnni>(),
             #[cfg(target_arch = "x86_64")]

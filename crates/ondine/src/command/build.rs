@@ -26,8 +26,8 @@ pub(super) struct Build {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 
-    /// Kind of processor: generic, avx2, avx512-vnni or avx512, which this one must be able to run
-    /// too [default: the best]
+    /// Kind of processor: generic, avx2, avx2-vnni, avx512-vnni or avx512, which this one must be
+    /// able to run too [default: the best]
     #[arg(long, value_name = "TIER")]
     cpu: Option<String>,
 
