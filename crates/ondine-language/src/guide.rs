@@ -47,8 +47,23 @@ impl Grammar {
         }
     }
 
-    fn compile(&self) -> TopLevelGrammar {
-        match self {
+    /// Reads a grammar in the words of Lark.
+    ///
+    /// # Errors
+    /// If it is one of GBNF.
+    pub fn lark(grammar: &str) -> Result<Self> {
+        let grammar = grammar.trim_start_matches('\u{feff}');
+        if grammar.lines().any(|line| line.split_once("::=").is_some_and(|(name, _)| is_rule_name(name.trim()))) {
+            fail!(
+                Unsupported,
+                "a grammar of GBNF (`root ::= ...`), which is not read; write it in the words of Lark (`start: ...`)"
+            );
+        }
+        Ok(Self::Lark(grammar.to_owned()))
+    }
+
+    fn compile(&self) -> Result<TopLevelGrammar> {
+        Ok(match self {
             Self::Schema(schema) => {
                 let mut schema = schema.clone();
                 // Settings in the schema would be obeyed, and one of them loosens what it cannot hold. Whitespace
@@ -59,14 +74,19 @@ impl Grammar {
                     whitespace_flexible: false,
                     ..JsonCompileOptions::default()
                 };
-                schema::tighten(&mut schema);
+                schema::tighten(&mut schema)?;
                 options.apply_to(&mut schema);
                 TopLevelGrammar::from_json_schema(schema)
             }
             Self::Lark(grammar) => TopLevelGrammar::from_lark(grammar.clone()),
             Self::Regex(expression) => TopLevelGrammar::from_regex(expression),
-        }
+        })
     }
+}
+
+/// True for what GBNF calls a rule.
+fn is_rule_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
 }
 
 /// What grammars need to know of a vocabulary.
@@ -131,7 +151,8 @@ impl Guides {
     }
 
     fn parser(&self, grammar: &Grammar) -> Result<TokenParser, String> {
-        self.parsers.create_parser(grammar.compile()).map_err(|error| line(&format!("{error:#}")))
+        let compiled = grammar.compile().map_err(|error| error.to_string())?;
+        self.parsers.create_parser(compiled).map_err(|error| line(&format!("{error:#}")))
     }
 
     /// Where in a schema that is refused the reason is, as a JSON pointer: the innermost part that is refused for it

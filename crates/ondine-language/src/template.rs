@@ -5,6 +5,7 @@
 //! that fails: no other takes its place, for the model has learned this one.
 
 mod json;
+mod python;
 mod tags;
 mod time;
 
@@ -14,7 +15,7 @@ use minijinja::{
     Environment, ErrorKind as Kind, UndefinedBehavior, Value, context, escape_formatter, syntax::SyntaxConfig,
     value::Serde,
 };
-use minijinja_contrib::pycompat::unknown_method_callback;
+use minijinja_contrib::filters;
 use ondine_graph::{Error, ErrorKind, Result};
 use serde_json::Value as Json;
 
@@ -65,12 +66,16 @@ impl Template {
         environment.set_syntax(syntax.map_err(|error| told(&error))?);
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_unknown_method_callback(unknown_method_callback);
+        environment.set_unknown_method_callback(python::method);
         environment.set_formatter(|out, state, value| match json::float_text(value) {
             Some(text) => Ok(out.write_str(&text)?),
             None => escape_formatter(out, state, value),
         });
         environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
+        environment.add_test("sequence", python::is_sequence);
+        environment.add_filter("int", python::int);
+        environment.add_filter("truncate", filters::truncate);
+        environment.add_filter("striptags", filters::striptags);
         environment.add_filter("string", |value: &Value| json::float_text(value).unwrap_or_else(|| value.to_string()));
         environment.add_filter("tojson", json::tojson);
         environment.add_function("raise_exception", refuse);

@@ -108,6 +108,34 @@ fn conversations_are_written_as_jinja_writes_them() {
     );
 }
 
+/// What jinja2 3.1 writes.
+#[test]
+fn values_have_the_methods_of_python() {
+    for (source, wanted) in [
+        ("{{ 'abcab'.removeprefix('ab') }}|{{ 'abcab'.removesuffix('ab') }}|{{ 'é-b-c'.index('b') }}", "cab|abc|2"),
+        (
+            "{{ 'a=b=c'.partition('=')[2] }}|{{ 'a=b=c'.rpartition('=')[0] }}|{{ 'abc'.rpartition('=')[2] }}",
+            "b=c|a=b|abc",
+        ),
+        ("{{ 'a,b,,c'.rsplit(',', 1) }}|{{ ' a b  c '.rsplit() }}", "['a,b,', 'c']|['a', 'b', 'c']"),
+        ("{{ ' a b  c '.rsplit(None, 1) }}|{{ 'a b'.rsplit(None, 5) }}", "[' a b', 'c']|['a', 'b']"),
+        ("{{ '-7'.zfill(5) }}|{{ '12345'.zfill(3) }}|{{ 'ab'.center(5) }}", "-0007|12345|  ab "),
+        ("{{ 'abc'.center(6, '*') }}|{{ 'a'.center(4,'*') }}|{{ 'x'.rjust(3, '.') }}", "*abc**|*a**|..x"),
+        ("{{ 'aBc'.swapcase() }}|{{ 'x'.ljust(3) }}|", "AbC|x  |"),
+        ("{% set d = {'a': 1} %}{% set c = d.copy() %}{{ c.a }}|{{ ['x', 'y'].index('y') }}", "1|1"),
+        ("{{ 'abc' is sequence }}|{{ 3 is sequence }}|{{ {'a': 1} is sequence }}", "True|False|True"),
+        ("{{ 'abc' | int }}|{{ '12' | int + 1 }}|{{ '3.9' | int }}|{{ 4.7 | int }}", "0|13|3|4"),
+        ("{{ 'x' | int(5) }}|{{ true | int }}|{{ -2.5 | int }}", "5|1|-2"),
+        ("{{ 'foo bar baz qux' | truncate(9) }}", "foo..."),
+        ("a\r\n{% if true %}\r\nb\r\n{% endif %}\r\nc", "a\nb\nc"),
+    ] {
+        assert_eq!(render(source, &[]).unwrap(), wanted, "{source}");
+    }
+    for refused in ["{{ 'a'.index('b') }}", "{{ 'a'.rsplit('') }}", "{{ 'a'.zfill(99999999999) }}"] {
+        assert!(render(refused, &[]).is_err(), "{refused}");
+    }
+}
+
 #[test]
 fn what_fails_says_where() {
     let said = |source| render(source, &[]).unwrap_err();

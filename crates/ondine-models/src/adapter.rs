@@ -94,6 +94,9 @@ impl Adapter {
         let (Some("adapter"), "lora") = (gguf.text("general.type")?, kind) else {
             fail!(Unsupported, "{}: a GGUF file that is no LoRA adapter", gguf.file);
         };
+        if gguf.metadata.contains_key("adapter.alora.invocation_tokens") {
+            fail!(Unsupported, "{}: adapters that begin in the middle of a text are not supported", gguf.file);
+        }
         let names = gguf_names(gguf)?;
         let alpha = gguf.number("adapter.lora.alpha")?.filter(|&alpha| alpha != 0.0);
         let mut layers = Layers::default();

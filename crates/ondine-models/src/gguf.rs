@@ -104,6 +104,23 @@ impl Gguf {
         }
     }
 
+    /// The size `key` of all layers, if it is there; some files list it for each.
+    ///
+    /// # Errors
+    /// If it is something else, below zero, or not the same for all.
+    pub fn size_of_all(&self, key: &str) -> Result<Option<usize>> {
+        let Some(Value::List(list)) = self.metadata.get(key) else { return self.size(key) };
+        let sizes = list.iter().map(|value| match value {
+            Value::Integer(value) => usize::try_from(*value).ok(),
+            _ => None,
+        });
+        match sizes.collect::<Option<Vec<_>>>().as_deref() {
+            Some([first, rest @ ..]) if rest.iter().all(|size| size == first) => Ok(Some(*first)),
+            Some([]) => Ok(None),
+            _ => fail!(Unsupported, "{}: `{key}` differs from layer to layer", self.file),
+        }
+    }
+
     /// The number `key`, if it is there.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 //!
 //! What a file does not say is not guessed: a way to cut text that is not known is an error.
 
+mod added;
 mod characters;
 mod folder;
 mod gguf;
@@ -23,8 +24,8 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use ondine_graph::Result;
-use tokenizers::Tokenizer as Steps;
+use ondine_graph::{Result, fail};
+use tokenizers::{AddedToken, Tokenizer as Steps};
 
 use crate::config::invalid;
 use pieces::Pieces;
@@ -79,6 +80,21 @@ impl Clone for Stepped {
 impl Stepped {
     fn new(steps: Steps) -> Self {
         Self { steps, literal: OnceLock::new() }
+    }
+
+    /// True if a text is cut out of others first.
+    fn is_added(&self, text: &str) -> bool {
+        self.steps.get_added_vocabulary().get_vocab().contains_key(text)
+    }
+
+    /// Adds a token that is, and yields its id.
+    fn add(&mut self, token: AddedToken) -> Result<u32> {
+        let text = token.content.clone();
+        self.literal = OnceLock::new();
+        let added = if token.special { self.steps.add_special_tokens([token]) } else { self.steps.add_tokens([token]) };
+        added.map_err(invalid)?;
+        let Some(id) = self.steps.token_to_id(&text) else { fail!(Format, "{text:?} cannot be a token") };
+        Ok(id)
     }
 
     fn encode(&self, text: &str, controls: Controls) -> Result<Vec<u32>> {

@@ -65,6 +65,34 @@ fn small_vocabularies_of_every_kind_give_the_ids_of_others() {
     assert_eq!(folders.len(), 9);
 }
 
+#[test]
+fn tokens_that_a_folder_names_beside_its_vocabulary_are_cut_out_first() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vocabularies");
+    for (from, to) in [("bpe-model/pieces.model", "tokenizer.model"), ("bytes-json/tokenizer.json", "tokenizer.json")] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(root.join(from), folder.path().join(to)).unwrap();
+        let opened = || Vocabulary::open(&Source::folder(folder.path()).unwrap(), "");
+        let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
+        let count = u32::try_from(opened().unwrap().len()).unwrap();
+        write("added_tokens.json", format!(r#"{{"<sep>": {}, "<|im_end|>": {count}}}"#, count + 1));
+        let decoder = format!(r#"{{"{}": {{"content": "<think>", "special": false}}}}"#, count + 2);
+        write("tokenizer_config.json", format!(r#"{{"eos_token": "<|im_end|>", "added_tokens_decoder": {decoder}}}"#));
+        let vocabulary = opened().unwrap();
+        assert_eq!(vocabulary.len() as u32, count + 3, "{from}");
+        assert!(vocabulary.is_end(count), "{from}");
+        let meant = vocabulary.encode("a<|im_end|>b<sep><think>", Controls::Meant).unwrap();
+        assert_eq!(meant.iter().filter(|&&id| id >= count).collect::<Vec<_>>(), [&count, &(count + 1), &(count + 2)]);
+        let text = vocabulary.encode("a<|im_end|>b<sep>", Controls::Text).unwrap();
+        assert_eq!(text.iter().filter(|&&id| id >= count).collect::<Vec<_>>(), [&(count + 1)], "{from}");
+        assert_eq!(vocabulary.decode(&[count + 2, count, count + 1]).unwrap(), "<think><sep>", "{from}");
+        if to == "tokenizer.json" {
+            write("added_tokens.json", format!(r#"{{"<sep>": {}}}"#, count + 7));
+            let refused = opened().unwrap_err().to_string();
+            assert!(refused.contains("\"<sep>\" is said to be token"), "{refused}");
+        }
+    }
+}
+
 /// What an altered file makes of a text, if it can be read at all.
 fn try_altered(name: &str, bytes: &[u8], text: &str) {
     let read = match name {

@@ -2,8 +2,8 @@
 //!
 //! Whoever reads may have seen enough, as `head` has: then nothing is wrong, and the program ends quietly. Names and
 //! texts come from files that anybody may have written, so what a terminal would obey is shown as it is written in
-//! Rust, such as `\u{1b}`: nothing printed moves the cursor, changes colours or makes a line of its own. Everything
-//! that is printed goes through here.
+//! Rust, such as `\u{1b}`: nothing printed moves the cursor, changes colours or makes a line of its own. Answers keep
+//! every character where no terminal reads them. Everything that is printed goes through here.
 
 use std::{
     borrow::Cow,
@@ -19,8 +19,11 @@ pub(crate) fn line(text: impl fmt::Display) {
     write(shown(&text.to_string(), |c| c.escape_default().to_string()).as_bytes(), b"\n");
 }
 
-/// Prints a part of a text as it comes; ends of lines and tabs are its own.
+/// Prints a part of a text as it comes; ends of lines and tabs are its own. Programs and files are handed it as it is.
 pub(crate) fn piece(text: &str) {
+    if !is_terminal() {
+        return write(text.as_bytes(), b"");
+    }
     let spelled = |c: char| if matches!(c, '\n' | '\t') { c.to_string() } else { c.escape_default().to_string() };
     write(shown(text, spelled).as_bytes(), b"");
 }

@@ -1,10 +1,14 @@
 //! JSON schemas as they are compiled: what asks for nothing is left out, numbers have bounds, and a schema whose
 //! answers would have no end is found before one begins.
 
+use ondine_graph::{Result, fail};
 use serde_json::{Map, Value};
 
 /// The largest number that every reader of JSON holds exactly, 2^53 - 1 (RFC 8259, 6).
 const LARGEST: f64 = ((1_u64 << 53) - 1) as f64;
+
+/// The largest integer that the parser compares with exactly: of 64 bits with a sign, and of 53 digits.
+const LARGEST_BOUND: f64 = ((1_u64 << 63) - (1 << 10)) as f64;
 
 /// What fractions are multiples of where nobody says: as many digits as the parser counts with.
 const FRACTION: f64 = 1e-8;
@@ -28,13 +32,21 @@ const LENGTHS: [(&str, u64); 2] = [("hostname", 253), ("email", 254)];
 
 /// Leaves out of a schema what asks for nothing, and bounds its numbers and names: digits without end are no answer,
 /// and no reader takes them.
-pub(super) fn tighten(schema: &mut Value) {
+///
+/// # Errors
+/// If it asks for integers that are too large to be told exactly.
+pub(super) fn tighten(schema: &mut Value) -> Result<()> {
     let divided = mentions(schema, "multipleOf");
+    let mut result = Ok(());
     walk(schema, &mut |map| {
         map.retain(|keyword, value| !asks_for_nothing(keyword, value));
         bound_numbers(map, divided);
         bound_names(map);
+        if result.is_ok() {
+            result = narrow_bounds(map).and_then(|()| check_told(map));
+        }
     });
+    result
 }
 
 /// Calls `each` for a schema and for those in it.
@@ -78,14 +90,16 @@ fn asks_for_nothing(keyword: &str, value: &Value) -> bool {
     }
 }
 
+/// True if a schema names a type, alone or among others.
+fn is_of_type(map: &Map<String, Value>, name: &str) -> bool {
+    let among = |kind: &Value| kind.as_array().is_some_and(|all| all.iter().any(|kind| kind == name));
+    map.get("type").is_some_and(|kind| kind == name || among(kind))
+}
+
 /// Bounds the numbers that a schema describes. Where they are told one by one they have as many digits as that.
 /// `divided` tells that the schema has multiples of its own, which more would have to be made one with.
 fn bound_numbers(map: &mut Map<String, Value>, divided: bool) {
-    let is = |name: &str| {
-        map.get("type")
-            .is_some_and(|kind| kind == name || kind.as_array().is_some_and(|all| all.iter().any(|k| k == name)))
-    };
-    let (fractions, whole) = (is("number"), is("integer"));
+    let (fractions, whole) = (is_of_type(map, "number"), is_of_type(map, "integer"));
     if !(fractions || whole) || map.contains_key("const") || map.contains_key("enum") {
         return;
     }
@@ -109,6 +123,62 @@ fn bound_numbers(map: &mut Map<String, Value>, divided: bool) {
     }
     if fractions && !divided && high - low >= LEAST_SPAN && low.abs().max(high.abs()) <= LARGEST {
         map.insert("multipleOf".into(), FRACTION.into());
+    }
+}
+
+/// Moves bounds that the parser does not hold exactly inside of what they allow, to the next that it does.
+fn narrow_bounds(map: &mut Map<String, Value>) -> Result<()> {
+    let whole = is_of_type(map, "integer");
+    let (mut low, mut high, mut moved) = (f64::NEG_INFINITY, f64::INFINITY, false);
+    for (name, upper) in
+        [("minimum", false), ("exclusiveMinimum", false), ("maximum", true), ("exclusiveMaximum", true)]
+    {
+        let Some(Value::Number(told)) = map.get(name) else { continue };
+        let Some(mut bound) = told.as_f64() else { continue };
+        let integer = told.as_i128();
+        if integer.is_some_and(|integer| upper && bound as i128 > integer) {
+            bound = bound.next_down();
+        } else if integer.is_some_and(|integer| !upper && (bound as i128) < integer) {
+            bound = bound.next_up();
+        }
+        if whole && (if upper { bound < -LARGEST_BOUND } else { bound > LARGEST_BOUND }) {
+            fail!(Unsupported, "`{name}` is {told}: integers that far from 0 are not supported; ask for a string");
+        }
+        if whole {
+            bound = bound.clamp(-LARGEST_BOUND, LARGEST_BOUND);
+        }
+        if upper {
+            high = high.min(bound)
+        } else {
+            low = low.max(bound)
+        }
+        if integer.is_some_and(|integer| integer != bound as i128) || whole && told.as_f64() != Some(bound) {
+            moved = true;
+            map.insert(name.into(), if whole { (bound as i64).into() } else { bound.into() });
+        }
+    }
+    if moved && low > high {
+        fail!(Unsupported, "no number between {low} and {high} is held exactly; ask for a string");
+    }
+    Ok(())
+}
+
+/// Refuses integers that stand for themselves and would be told as others.
+fn check_told(map: &Map<String, Value>) -> Result<()> {
+    fn inexact(value: &Value) -> Option<i128> {
+        match value {
+            Value::Number(number) => {
+                let (integer, near) = (number.as_i128()?, number.as_f64()?);
+                (near as i128 != integer || near.abs() > LARGEST_BOUND).then_some(integer)
+            }
+            Value::Array(values) => values.iter().find_map(inexact),
+            Value::Object(map) => map.values().find_map(inexact),
+            _ => None,
+        }
+    }
+    match ["const", "enum"].iter().find_map(|name| inexact(map.get(*name)?)) {
+        Some(integer) => fail!(Unsupported, "{integer} has more digits than are told exactly; ask for a string"),
+        None => Ok(()),
     }
 }
 
@@ -199,8 +269,34 @@ mod tests {
     use serde_json::json;
 
     fn tightened(mut schema: Value) -> Value {
-        tighten(&mut schema);
+        tighten(&mut schema).unwrap();
         schema
+    }
+
+    #[test]
+    fn bounds_beyond_what_is_held_exactly_move_inside() {
+        let (least, most) = (i64::MIN, i64::MAX);
+        let edge = (1_u64 << 63) - 1024;
+        assert_eq!(
+            tightened(json!({"type": "integer", "minimum": least, "maximum": most})),
+            json!({"type": "integer", "minimum": -(edge as i64), "maximum": edge}),
+        );
+        let odd = (1_i64 << 53) + 1;
+        assert_eq!(
+            tightened(json!({"type": "integer", "minimum": odd, "exclusiveMaximum": 1e17})),
+            json!({"type": "integer", "minimum": odd + 1, "exclusiveMaximum": 1e17}),
+        );
+        assert_eq!(tightened(json!({"enum": [odd - 1, "x"]})), json!({"enum": [odd - 1, "x"]}));
+        for refused in [
+            json!({"type": "integer", "maximum": i64::MIN}),
+            json!({"items": {"type": ["integer", "null"], "minimum": 1e19}}),
+            json!({"type": "integer", "minimum": odd, "maximum": odd}),
+            json!({"enum": [1_311_729_138_837_721_139_i64]}),
+            json!({"properties": {"id": {"const": {"a": [u64::MAX]}}}}),
+        ] {
+            let error = tighten(&mut refused.clone()).unwrap_err().to_string();
+            assert!(error.contains("ask for a string"), "{refused}: {error}");
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Tags of transformers that the language of templates does not have.
 
 /// The template with plain tags for those of transformers: `generation` marks what a model said, for training, and is a
-/// block of its own.
+/// block of its own. Lines end as jinja2 has them end.
 pub(super) fn plain(source: &str) -> String {
+    let source = &source.replace("\r\n", "\n").replace('\r', "\n");
     let mut plain = String::with_capacity(source.len());
-    let mut rest = source;
+    let mut rest = source.as_str();
     while let Some(at) = rest.find("{%") {
         let (before, tag) = rest.split_at(at);
         plain.push_str(before);
@@ -37,5 +38,6 @@ mod tests {
             "a{%- with -%}b{% endwith %}{{ generation }}"
         );
         assert_eq!(plain("{% if x %}{% "), "{% if x %}{% ");
+        assert_eq!(plain("a\r\nb\rc\n"), "a\nb\nc\n");
     }
 }

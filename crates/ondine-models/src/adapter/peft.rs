@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use ondine_graph::{Context, Result, Weights, fail};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::layers::Layers;
 use crate::config::parse;
@@ -13,6 +14,9 @@ pub(super) const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// What peft puts before the names of the model.
 const PREFIX: &str = "base_model.model.";
+
+/// `lora_alpha`, where a config is silent.
+const ALPHA: f64 = 8.0;
 
 /// What the config says that changes numbers.
 #[derive(Debug, Default, Deserialize)]
@@ -29,6 +33,8 @@ struct Config {
     rank_pattern: BTreeMap<String, usize>,
     alpha_pattern: BTreeMap<String, f64>,
     modules_to_save: Option<Vec<String>>,
+    layer_replication: Option<Value>,
+    alora_invocation_tokens: Option<Value>,
 }
 
 impl Config {
@@ -41,9 +47,16 @@ impl Config {
             ("lora_bias", self.lora_bias),
             ("fan_in_fan_out", self.fan_in_fan_out),
             ("bias", self.bias.as_deref().is_some_and(|bias| bias != "none")),
+            ("layer_replication", self.layer_replication.is_some()),
         ];
         if let Some((option, _)) = unknown.iter().find(|(_, on)| *on) {
             fail!(Unsupported, "`{option}` is not supported; merge the adapter into its model with peft");
+        }
+        if self.alora_invocation_tokens.is_some() {
+            fail!(
+                Unsupported,
+                "`alora_invocation_tokens`: adapters that begin in the middle of a text are not supported"
+            );
         }
         if let Some([first, ..]) = self.modules_to_save.as_deref() {
             fail!(
@@ -61,7 +74,7 @@ impl Config {
         if let Some(wanted) = wanted.filter(|&wanted| wanted != rank) {
             fail!(Format, "the factors of `{module}` are of rank {rank}, the config says {wanted}");
         }
-        let alpha = of_pattern(&self.alpha_pattern, module)?.copied().or(self.lora_alpha).unwrap_or(rank as f64);
+        let alpha = of_pattern(&self.alpha_pattern, module)?.copied().or(self.lora_alpha).unwrap_or(ALPHA);
         let divisor = if self.use_rslora { (rank as f64).sqrt() } else { rank as f64 };
         let scale = (alpha / divisor) as f32;
         if !scale.is_finite() {
@@ -137,6 +150,8 @@ mod tests {
         assert!(config.scale("model.layers.1.self_attn.k_proj", 8).is_err(), "the rank is another");
         let config: Config = parse(r#"{"r": 16, "lora_alpha": 16, "use_rslora": true}"#).unwrap();
         assert_eq!(config.scale("x", 16).unwrap(), 4.0);
+        let config: Config = parse(r#"{"r": 16}"#).unwrap();
+        assert_eq!(config.scale("x", 16).unwrap(), 0.5, "peft takes 8 for `lora_alpha`");
         let config: Config = parse(r#"{"r": 16, "alpha_pattern": {"q_(a|b)": 1}}"#).unwrap();
         assert!(config.scale("x", 16).is_err());
     }
@@ -146,6 +161,8 @@ mod tests {
         let refused = |text: &str| parse::<Config>(text).unwrap().check().unwrap_err().to_string();
         assert!(refused(r#"{"peft_type": "LOHA"}"#).contains("LOHA"));
         assert!(refused(r#"{"use_dora": true}"#).contains("`use_dora`"));
+        assert!(refused(r#"{"layer_replication": [[0, 2], [1, 3]]}"#).contains("`layer_replication`"));
+        assert!(refused(r#"{"alora_invocation_tokens": [5, 6]}"#).contains("`alora_invocation_tokens`"));
         assert!(refused(r#"{"modules_to_save": ["lm_head"]}"#).contains("`lm_head`"));
     }
 }

@@ -2,6 +2,7 @@
 
 use ondine_graph::{Activation, Result, fail};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     families::{Family, Windows, by_class},
@@ -145,6 +146,7 @@ pub(super) struct Raw {
     pub(super) mlp_only_layers: Option<Vec<usize>>,
     pub(super) swiglu_alpha: Option<f32>,
     pub(super) swiglu_limit: Option<f32>,
+    pub(super) use_bidirectional_attention: Option<Value>,
 }
 
 /// Rotary positions: by kind of layer, or of all.
@@ -155,8 +157,9 @@ pub(super) enum Parameters {
     All(Box<RopeParameters>),
 }
 
-const SLIDING: &str = "sliding_attention";
-const FULL: &str = "full_attention";
+/// A layer that sees a window, and one that sees everything.
+pub(super) const SLIDING: &str = "sliding_attention";
+pub(super) const FULL: &str = "full_attention";
 
 impl Config {
     /// Reads and checks the text of a `config.json`.
@@ -170,6 +173,9 @@ impl Config {
 
     /// The model of a family; `interleaved` says how its heads are ordered.
     pub(super) fn new(family: &Family, raw: &Raw, interleaved: bool) -> Result<Self> {
+        if let Some(which) = raw.use_bidirectional_attention.as_ref().filter(|which| **which != Value::Bool(false)) {
+            fail!(Unsupported, "`use_bidirectional_attention` = {which}: tokens that see later ones are not supported");
+        }
         let heads = raw.num_attention_heads;
         let head_dim = match raw.head_dim {
             Some(head_dim) => head_dim,
@@ -338,7 +344,7 @@ fn layers(
     head_dim: usize,
     interleaved: bool,
 ) -> Result<(Vec<Rotary>, Vec<Layer>, usize)> {
-    let (full, sliding) = parameters(raw);
+    let (full, sliding) = parameters(family, raw, windows.iter().any(Option::is_some));
     let positions = raw.max_position_embeddings.unwrap_or(family.positions);
     let (first, mut most) = full.rotary(head_dim, positions, interleaved)?;
     let mut rotaries = vec![first];
@@ -371,14 +377,16 @@ fn layers(
 }
 
 /// The rotary positions of layers that see everything, and of those with a window if theirs are others.
-fn parameters(raw: &Raw) -> (RopeParameters, Option<RopeParameters>) {
+fn parameters(family: &Family, raw: &Raw, windowed: bool) -> (RopeParameters, Option<RopeParameters>) {
     let (mut full, mut sliding) = match raw.rope_parameters.clone() {
         Some(Parameters::PerKind { full_attention, sliding_attention }) => (*full_attention, Some(*sliding_attention)),
         Some(Parameters::All(all)) => (*all, None),
         None => (raw.rope_scaling.clone().unwrap_or_default(), None),
     };
-    if let Some(theta) = raw.rope_local_base_freq.filter(|_| sliding.is_none()) {
-        sliding = Some(RopeParameters { rope_theta: Some(theta), ..RopeParameters::default() });
+    let plain = windowed && family.plain_windows && full.is_scaled();
+    if sliding.is_none() && (plain || raw.rope_local_base_freq.is_some()) {
+        let theta = raw.rope_local_base_freq.or(full.rope_theta);
+        sliding = Some(RopeParameters { rope_theta: theta, ..RopeParameters::default() });
     }
     for parameters in [Some(&mut full), sliding.as_mut()].into_iter().flatten() {
         parameters.rope_theta = parameters.rope_theta.or(raw.rope_theta);

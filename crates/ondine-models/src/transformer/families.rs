@@ -2,7 +2,10 @@
 
 use ondine_graph::{Result, fail};
 
-use super::properties::{Bias, Clamp, Norms, QkNorm};
+use super::{
+    config::SoftCaps,
+    properties::{Bias, Clamp, Norms, QkNorm},
+};
 
 /// Which layers see a window only, where the config does not list them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +51,18 @@ pub struct Family {
     pub positions: usize,
     /// Layers with a window.
     pub windows: Windows,
+    /// The window, where GGUF files do not say it.
+    pub window: Option<usize>,
+    /// True if layers with a window turn queries and keys by angles that no scaling changes, where the config tells of
+    /// one kind of layer only.
+    pub plain_windows: bool,
     /// `rope_theta` of layers with a window, where files do not say it and it is another than that of the others.
     pub window_theta: Option<f64>,
+    /// What keeps numbers small, where GGUF files do not say it.
+    pub soft_caps: SoftCaps,
+    /// The depth of the model whose scores are divided by the root of `hidden_size / heads` and not of the size of a
+    /// head, which GGUF files do not say.
+    pub wide_at: Option<usize>,
     /// Every so-manieth layer has no positions, where the config lists none; 0 if all have.
     pub nope_interval: usize,
     /// True if the shares of the experts that a token uses add up to 1, where files do not say it.
@@ -80,7 +93,11 @@ const LLAMA: Family = Family {
     activation: "silu",
     positions: 2048,
     windows: Windows::All,
+    window: None,
+    plain_windows: false,
     window_theta: None,
+    soft_caps: SoftCaps { attention: None, logits: None },
+    wide_at: None,
     nope_interval: 0,
     normalized: true,
     clamp: None,
@@ -99,6 +116,20 @@ const GEMMA2: Family = Family {
     activation: "gelu_pytorch_tanh",
     positions: 8192,
     windows: Windows::AllBut(2),
+    window: Some(4096),
+    soft_caps: SoftCaps { attention: Some(50.0), logits: Some(30.0) },
+    wide_at: Some(46),
+    ..LLAMA
+};
+
+const OLMO2: Family = Family {
+    class: "Olmo2ForCausalLM",
+    gguf: "olmo2",
+    interleaved: false,
+    norms: Norms::After,
+    qk_norm: QkNorm::Whole,
+    windows: Windows::AllBut(4),
+    plain_windows: true,
     ..LLAMA
 };
 
@@ -153,18 +184,16 @@ pub const FAMILIES: &[Family] = &[
         qk_norm: QkNorm::BeforeRotary,
         positions: 131_072,
         windows: Windows::AllBut(6),
+        window: None,
         window_theta: Some(10_000.0),
+        soft_caps: LLAMA.soft_caps,
+        wide_at: Some(62),
         ..GEMMA2
     },
     Family { class: "Phi3ForCausalLM", gguf: "phi3", interleaved: false, fused: true, positions: 4096, ..LLAMA },
-    Family {
-        class: "Olmo2ForCausalLM",
-        gguf: "olmo2",
-        interleaved: false,
-        norms: Norms::After,
-        qk_norm: QkNorm::Whole,
-        ..LLAMA
-    },
+    OLMO2,
+    // GGUF files call it `olmo2`, too: they have windows.
+    Family { class: "Olmo3ForCausalLM", gguf: "olmo3", ..OLMO2 },
     Family {
         class: "AfmForCausalLM",
         gguf: "afm",

@@ -66,6 +66,11 @@ pub(super) struct RopeParameters {
 }
 
 impl RopeParameters {
+    /// True if angles are others than those of Su et al.
+    pub(super) fn is_scaled(&self) -> bool {
+        !matches!(self.rope_type.as_deref(), None | Some("default" | "none" | "dynamic"))
+    }
+
     /// The rotation of heads of `head_dim` features, and the most positions that it is good for.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use tokenizers::Tokenizer as Steps;
 
 use super::{
-    Controls, Cutter, DEFAULT_TEMPLATE, Stepped, Vocabulary,
+    Controls, Cutter, DEFAULT_TEMPLATE, Stepped, Vocabulary, added,
     merges::check_merge,
     spelling::{Kind, Spellings, Writing},
 };
@@ -22,6 +22,7 @@ const PIECES: &str = "tokenizer.model";
 /// The pieces of a T5, whose texts end with a token.
 const PIECES_OF_T5: &str = "spiece.model";
 const OPTIONS: &str = "tokenizer_config.json";
+const ADDED: &str = "added_tokens.json";
 /// Templates of chats, which newer checkpoints keep outside of the options.
 const TEMPLATE: &str = "chat_template.jinja";
 const TEMPLATES: &str = "additional_chat_templates";
@@ -63,6 +64,9 @@ impl Vocabulary {
         } else {
             fail!(Missing, "{}: no vocabulary here; expected {STEPS} or {PIECES}", source.describe(folder))
         };
+        let added = added::read(&options, &object(ADDED)?).at(|| source.describe(folder))?;
+        added.into_iter().try_for_each(|added| vocabulary.add(added)).at(|| source.describe(folder))?;
+        vocabulary.find_ends();
         vocabulary.name_marks(&options).at(|| place(OPTIONS))?;
         for name in WITH_ENDS {
             let ends = object(name)?.get("eos_token_id").map(ids_of).transpose().at(|| place(name))?;

@@ -77,14 +77,18 @@ impl Pieces {
         marks: impl Iterator<Item = (String, u32, bool)>,
         takes_blanks: bool,
     ) -> Self {
-        let mut by_byte: HashMap<u8, Vec<_>> = HashMap::new();
-        for mark in marks {
-            if let Some(&first) = mark.0.as_bytes().first() {
-                by_byte.entry(first).or_default().push(mark);
-            }
-        }
-        by_byte.values_mut().for_each(|marks| marks.sort_by_key(|(text, _, _)| std::cmp::Reverse(text.len())));
-        Self { normal, cutter, marks: by_byte, takes_blanks }
+        let mut pieces = Self { normal, cutter, marks: HashMap::new(), takes_blanks };
+        marks.for_each(|(text, id, control)| pieces.add_mark(text, id, control));
+        pieces
+    }
+
+    /// Cuts a token out of texts first; `control` if it says something about them.
+    pub(super) fn add_mark(&mut self, text: String, id: u32, control: bool) {
+        let Some(&first) = text.as_bytes().first() else { return };
+        let marks = self.marks.entry(first).or_default();
+        // Behind those that are as long: the first of two that are the same is found.
+        let place = marks.partition_point(|(other, _, _)| other.len() >= text.len());
+        marks.insert(place, (text, id, control));
     }
 
     /// The ids of a text; `controls` if tokens that say something about it are looked for in it.

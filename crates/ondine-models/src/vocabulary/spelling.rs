@@ -71,6 +71,23 @@ impl Spellings {
         self.tokens.push((self.bytes.len(), kind));
     }
 
+    /// Adds the token `id`, and such that spell nothing before it, or says what one that is there is for.
+    pub(super) fn set(&mut self, id: u32, token: &str, kind: Kind) {
+        if let Some((_, own)) = self.tokens.get_mut(id as usize) {
+            *own = kind;
+            return;
+        }
+        while self.tokens.len() < id as usize {
+            self.push("", Kind::Text, Writing::Plain);
+        }
+        self.push(token, kind, Writing::Plain);
+    }
+
+    /// The token that spells a text.
+    pub(super) fn find(&self, text: &str) -> Option<u32> {
+        (0..u32::try_from(self.len()).ok()?).find(|&id| self.of(id).is_ok_and(|(bytes, _)| bytes == text.as_bytes()))
+    }
+
     /// How many tokens there are.
     pub(super) fn len(&self) -> usize {
         self.tokens.len()

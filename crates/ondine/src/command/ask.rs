@@ -165,14 +165,15 @@ impl Ask {
         } else {
             read_to_string(path).with_context(|| path.display().to_string())?
         };
-        let questions: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
+        let questions: Vec<(usize, &str)> = lines.filter(|(_, line)| !line.trim().is_empty()).collect();
         if questions.is_empty() {
             usage!("{}: there is no question in it; write one a line", path.display());
         }
         let grammar = self.form.read()?;
         let texts = usize::from(self.at_once).min(questions.len());
         let model = self.opening.open_for(self.model.as_deref(), texts, self.quiet)?;
-        let prompts = questions.iter().map(|question| self.prompt_tokens(&model, question));
+        let prompts = questions.iter().map(|(_, question)| self.prompt_tokens(&model, question));
         let prompts = prompts.collect::<anyhow::Result<Vec<_>>>()?;
         let options = self.options(&model, grammar);
         let progress = Progress::new(self.quiet);
@@ -186,10 +187,11 @@ impl Ask {
             })?;
         progress.finish();
         let seconds = begun.elapsed().as_secs_f64();
-        for ((question, prompt), answer) in questions.iter().zip(&prompts).zip(&answers) {
+        for (((line, question), prompt), answer) in questions.iter().zip(&prompts).zip(&answers) {
             if self.json {
                 let mut told = self.object(&model, prompt, answer);
                 told["question"] = (*question).into();
+                told["line"] = (*line).into();
                 output::json(&told);
             } else {
                 output::line(format_args!("> {question}"));

@@ -208,7 +208,7 @@ impl Form {
         let grammar = if let Some(path) = &self.schema {
             Grammar::schema(&text(path)?).with_context(|| path.display().to_string())?
         } else if let Some(path) = &self.grammar {
-            Grammar::Lark(text(path)?)
+            Grammar::lark(&text(path)?).with_context(|| path.display().to_string())?
         } else if let Some(expression) = &self.regex {
             Grammar::Regex(expression.clone())
         } else {
