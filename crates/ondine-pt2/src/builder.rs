@@ -191,6 +191,9 @@ impl Builder {
 
     /// The value stored such that dimension `i` is logical dimension `order[i]`.
     pub(super) fn stored(&mut self, x: &Tensor, order: &[usize]) -> Result<Value> {
+        if order.len() != x.rank() {
+            fail!(Shape, "a tensor of rank {} in an order of {} dimensions", x.rank(), order.len());
+        }
         let axes: Vec<usize> = order.iter().map(|&axis| x.axes[axis]).collect();
         if axes.iter().copied().eq(0..axes.len()) {
             return Ok(x.value);

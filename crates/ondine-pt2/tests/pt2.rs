@@ -84,7 +84,7 @@ macro_rules! families {
 }
 families!(elementwise, shapes, reductions, indexing, products, convolutions, sequences, states, control);
 families!(memory, loops, branches, choices, spectra, losses, sampling, sizes);
-families!(quantized, vision, numbers, mapped, training, indefinite);
+families!(quantized, vision, numbers, mapped, training, indefinite, extremes, complexes);
 
 #[test]
 fn factors_statistics_and_special_functions_as_exported() {

@@ -4,7 +4,7 @@ use ondine_graph::{Binary, DType, Reduce, Result};
 
 use super::{
     index::ordered,
-    reduce::reduce,
+    reduce::{largest, reduce},
     rule::{Rule, one},
 };
 use crate::{
@@ -66,14 +66,22 @@ fn rank_value(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let size = builder.dim(&x, axis);
     let position = if call.op == "median" { (&size - 1).floor_div(2) } else { &call.dim("k")? - 1 };
     let [values, indices] = ordered(builder, &x, axis, false, size)?;
-    let mut items = Vec::new();
+    let mut found = Vec::new();
     for tensor in [&values, &indices] {
-        let part = builder.slice(tensor, axis, &position, &(&position + 1))?;
-        let keep = call.flag("keepdim", false)?;
-        items.push(Item::Tensor(if keep { part } else { builder.without(&part, axis)? }));
+        found.push(builder.slice(tensor, axis, &position, &(&position + 1))?);
     }
-    items.truncate(if whole { 1 } else { 2 });
-    Ok(items)
+    if call.op == "median" && builder.dtype(&x).is_float() {
+        // Among numbers and what is none, the middle is none.
+        let most = largest(builder, &x, axis, false)?;
+        let number = builder.binary(Binary::Equal, &most[0], &most[0])?;
+        for (found, odd) in found.iter_mut().zip(&most) {
+            *found = builder.select(&number, found, odd)?;
+        }
+    }
+    found.truncate(if whole { 1 } else { 2 });
+    let keep = call.flag("keepdim", false)?;
+    let shown = |tensor| if keep { Ok(tensor) } else { builder.without(&tensor, axis) };
+    found.into_iter().map(shown).map(|tensor| tensor.map(Item::Tensor)).collect()
 }
 
 fn isin(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
