@@ -318,3 +318,51 @@ class Complexes(torch.nn.Module):
         return results + [torch.dstack([x, y]), torch.column_stack([x[0], y[0]]), torch.where(y > 0, x, y)]
 
     inputs = staticmethod(lambda: (torch.randn(2, 3, dtype=torch.complex64), torch.randn(2, 3), torch.randn(2, 3, dtype=torch.complex64)))
+
+
+class Narrow(torch.nn.Module):
+    """Bytes, short and long integers, at their ends and where PyTorch rounds them; bags, norms and places."""
+
+    decomposes = False
+
+    def forward(self, x, maps, bytes, shorts, longs, ids, table):
+        big = 2**53 + 1
+        results = [F.interpolate(maps, (2, 2), mode="bilinear"), F.interpolate(maps, (12, 14), mode="bilinear"), F.interpolate(maps, (3, 7), mode="bilinear", antialias=True)]
+        results += [F.interpolate(maps, (9, 4), mode="nearest"), F.interpolate(maps, (11, 13), mode="bilinear", align_corners=True)]
+        results += [longs.clamp(0, big), longs.clamp_min(big), longs.clamp(max=big), torch.add(longs, longs, alpha=big), torch.sub(longs, longs, alpha=-3)]
+        results += [bytes > 300, bytes < -1, bytes == 259, bytes // -3, bytes % -3, bytes + 300, shorts > 70000]
+        results += [*shorts.sort(), *shorts.topk(2), shorts.median(), *bytes.sort(descending=True), *bytes.cummax(0), *shorts.cummin(0), bytes.cumsum(0, dtype=torch.uint8)]
+        results += [bytes.index_put((ids[0],), bytes[:2], accumulate=True), bytes.scatter_reduce(0, ids[1], bytes[:2], "prod"), shorts.unique()]
+        results += [F.embedding_bag(ids, table, mode=mode, padding_idx=0) for mode in ("sum", "mean", "max")]
+        results += [torch.linalg.norm(x, "fro"), torch.linalg.norm(x, "nuc"), torch.linalg.norm(x, 1), torch.linalg.norm(x, 2, (1, 0), keepdim=True), torch.linalg.norm(x), torch.linalg.norm(x, 3, 1)]
+        results += [torch.bincount(ids.flatten(), weights=longs[[1, 1, 1, 1]]), torch.isin(shorts, 3), torch.isin(bytes, 3, invert=True), torch.bucketize(0.5, x[0].sort().values)]
+        return results + [torch.special.digamma(table), torch.special.round(x * 9)]
+
+    def inputs():
+        maps = torch.randint(0, 256, (1, 2, 6, 7), dtype=torch.uint8)
+        bytes, shorts = torch.tensor([3, 200, 7, 0], dtype=torch.uint8), torch.tensor([3, -9, 300, 4], dtype=torch.int16)
+        return torch.randn(3, 4), maps, bytes, shorts, torch.tensor([2**53 + 1, 3]), torch.tensor([[1, 0], [2, 2]]), torch.rand(4, 3) + 0.5
+
+
+class Associative(torch.nn.Module):
+    """A scan whose last turns are over no parts."""
+
+    def forward(self, x):
+        from torch._higher_order_ops import associative_scan
+
+        parts = [x, x[:1], x[:2], x[:4]]
+        return [associative_scan(lambda a, b: a * 0.5 + b, part, 0, reverse=turn, combine_mode="generic") for part in parts for turn in (False, True)]
+
+    inputs = staticmethod(lambda: (torch.randn(5, 3),))
+
+
+class Autocast(torch.nn.Module):
+    """A region in which PyTorch chooses types, in a strict export, which does not say which."""
+
+    strict, decomposes = True, False
+
+    def forward(self, x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return x @ x
+
+    inputs = staticmethod(lambda: (torch.randn(3, 3),))

@@ -59,6 +59,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("lgamma", |b, c| elementary(b, c, Elementary::LogGamma)),
     Rule::new("special_gammaln", |b, c| elementary(b, c, Elementary::LogGamma)),
     Rule::new("digamma", |b, c| elementary(b, c, Elementary::Digamma)),
+    Rule::new("special_digamma", |b, c| elementary(b, c, Elementary::Digamma)),
     Rule::new("special_psi", |b, c| elementary(b, c, Elementary::Digamma)),
     Rule::new("erfinv", |b, c| elementary(b, c, Elementary::ErfInv)),
     Rule::new("special_erfinv", |b, c| elementary(b, c, Elementary::ErfInv)),

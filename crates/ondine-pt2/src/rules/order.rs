@@ -8,8 +8,8 @@ use super::{
     rule::{Rule, one},
 };
 use crate::{
-    builder::{Builder, elements},
-    call::{Call, Item},
+    builder::{Builder, Tensor, elements},
+    call::{Call, Item, Operand},
 };
 
 /// The operators of this file.
@@ -21,12 +21,22 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("isin", isin),
 ];
 
+/// A tensor, or a number as one.
+fn operand(builder: &mut Builder, call: &Call<'_>, name: &str) -> Result<Tensor> {
+    match call.operand(builder, name)? {
+        Operand::Tensor(tensor) => Ok(tensor),
+        Operand::Number { integer, .. } => {
+            call.operand_as(builder, name, if integer { DType::I64 } else { DType::F32 })
+        }
+    }
+}
+
 /// How many of the ascending boundaries are below each number.
 fn bucketize(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (x, edges) = if call.op == "bucketize" {
-        (call.tensor("self")?, call.tensor("boundaries")?)
+        (operand(builder, call, "self")?, call.tensor("boundaries")?)
     } else {
-        (call.tensor("self")?, call.tensor("sorted_sequence")?)
+        (operand(builder, call, "self")?, call.tensor("sorted_sequence")?)
     };
     let right = call.flag("right", false)? || call.text("side") == Some("right");
     let float = [&x, &edges].iter().any(|tensor| builder.dtype(tensor) == DType::F32);
@@ -85,7 +95,9 @@ fn rank_value(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 }
 
 fn isin(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let (x, among) = (call.tensor("elements")?, call.tensor("test_elements")?);
+    let [x, among] = [["elements", "element"], ["test_elements", "test_element"]]
+        .map(|[many, single]| operand(builder, call, if call.has(many) { many } else { single }));
+    let (x, among) = (x?, among?);
     let float = [&x, &among].iter().any(|tensor| builder.dtype(tensor) == DType::F32);
     let dtype = if float { DType::F32 } else { DType::I64 };
     let (x, among) = (builder.cast(&x, dtype)?, builder.cast(&among, dtype)?);

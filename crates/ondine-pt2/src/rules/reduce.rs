@@ -36,7 +36,6 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("linalg_vector_norm", norm),
     Rule::new("norm", norm),
     Rule::new("frobenius_norm", norm),
-    Rule::new("linalg_norm", norm),
     Rule::new("softmax", softmax_along).along(),
     Rule::new("_softmax", softmax_along).along(),
     Rule::new("special_softmax", softmax_along).along(),
@@ -304,7 +303,7 @@ pub(super) fn softmax(builder: &mut Builder, x: &Tensor, axis: usize) -> Result<
     Ok(Tensor { value, axes: last.axes })
 }
 
-fn norm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+pub(super) fn norm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.float_tensor(builder, "self")?;
     let (axes, keep) = axes(call, &x)?;
     let order = if call.has("p") { call.float("p", 2.0)? } else { call.float("ord", 2.0)? };
