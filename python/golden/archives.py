@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 import torch.utils._pytree as pytree
 
-from strangers import Counted, Indefinite, Mapped, Named, Numbers, Packed, Quantized, Rare, Regions, Sizes, Training, Vision
+from strangers import Associative, Autocast, Complexes, Counted, Extremes, Indefinite, Mapped, Named, Narrow, Numbers, Packed, Quantized, Rare, Regions, Sizes, Training, Vision
 
 
 class Elementwise(torch.nn.Module):
@@ -452,7 +452,7 @@ def without_folders(program):
 FAMILIES = [Elementwise, Shapes, Reductions, Indexing, Products, Convolutions, Sequences, States, Aliases, Control]
 FAMILIES += [Memory, Loops, Branches, Choices, Spectra, Losses, Sampling]
 FAMILIES += [Named, Quantized, Packed, Vision, Sizes]
-FAMILIES += [Numbers, Rare, Counted, Regions, Mapped, Training, Indefinite]
+FAMILIES += [Numbers, Rare, Counted, Regions, Mapped, Training, Indefinite, Extremes, Complexes, Narrow, Associative, Autocast]
 
 
 def main(folder, chosen):

@@ -284,3 +284,85 @@ class Training(torch.nn.Module):
 
     train_mode = True
     inputs = staticmethod(lambda: (torch.randn(4, 3, 8, 8),))
+
+
+class Extremes(torch.nn.Module):
+    """Numbers without end and what is no number, labels that are ignored, and sums of powers far apart."""
+
+    def forward(self, x, y, scores, labels, places):
+        inf = float("inf")
+        results = [torch.isclose(x, y), torch.isclose(x, y, equal_nan=True), torch.isclose(x, y, rtol=0, atol=0), torch.isclose(labels, labels + 1, rtol=0.6)]
+        results += [x.logsumexp(0), x[3:].logsumexp(0), x[:2].logsumexp(0), x[1:3].logsumexp(0), x[2:].log_softmax(0), x[1:].log_softmax(0)]
+        results += [scores.logcumsumexp(1), (scores * 100).logcumsumexp(0), x.logcumsumexp(0), x.flip(0).logcumsumexp(0), torch.full((2,), -inf).logcumsumexp(0)]
+        results += [y.scatter_reduce(0, places, x, "amax"), x.scatter_reduce(0, places, y, "amin"), y.index_reduce(0, places, x, "amin"), y.index_reduce(0, places, x, "amax")]
+        results += [x.median(), *x.view(2, 3).median(1), *x.view(3, 2).median(0, keepdim=True), y[:2].median()]
+        results += [F.threshold(x, 0.5, 9.0), F.hardshrink(x), F.softshrink(x), torch.xlogy(y * 0, x)]
+        weight = scores[0].abs()
+        for reduction in "none", "sum", "mean":
+            smooth = lambda t, **more: F.cross_entropy(scores, t, label_smoothing=0.1, reduction=reduction, **more)
+            results += [smooth(labels), smooth(labels, weight=weight), smooth(labels.clamp(0), ignore_index=2), smooth(labels.clamp(0), weight=weight, ignore_index=0)]
+            results += [F.cross_entropy(scores.view(2, 4, 2), labels.view(2, 2), weight=weight, label_smoothing=0.2, reduction=reduction)]
+        return results
+
+    def inputs():
+        inf, nan = float("inf"), float("nan")
+        return torch.tensor([nan, 1.0, 1e30, inf, -inf, -inf]), torch.tensor([nan, inf, 1e30, inf, -inf, inf]), torch.randn(4, 4), torch.tensor([2, -100, 0, 3]), torch.tensor([3, 1, 1, 0, 5, 2])
+
+
+class Complexes(torch.nn.Module):
+    """Complex numbers, alone and beside real ones."""
+
+    def forward(self, x, y, z):
+        results = [x.roll(1), x.roll(5), x.roll((1, -1), (0, 1)), torch.stack([y, x]), torch.stack([x, y], 2), torch.stack([x, z], -1)]
+        results += [torch.cat([x, y, z]), torch.cat([y, x], 1), torch.cat([torch.zeros(0), x[0]]), torch.hstack([x, y]), torch.hstack([y[0], x[1]]), torch.vstack([x[0], y[1]])]
+        return results + [torch.dstack([x, y]), torch.column_stack([x[0], y[0]]), torch.where(y > 0, x, y)]
+
+    inputs = staticmethod(lambda: (torch.randn(2, 3, dtype=torch.complex64), torch.randn(2, 3), torch.randn(2, 3, dtype=torch.complex64)))
+
+
+class Narrow(torch.nn.Module):
+    """Bytes, short and long integers, at their ends and where PyTorch rounds them; bags, norms and places."""
+
+    decomposes = False
+
+    def forward(self, x, maps, bytes, shorts, longs, ids, table):
+        big = 2**53 + 1
+        results = [F.interpolate(maps, (2, 2), mode="bilinear"), F.interpolate(maps, (12, 14), mode="bilinear"), F.interpolate(maps, (3, 7), mode="bilinear", antialias=True)]
+        results += [F.interpolate(maps, (9, 4), mode="nearest"), F.interpolate(maps, (11, 13), mode="bilinear", align_corners=True)]
+        results += [longs.clamp(0, big), longs.clamp_min(big), longs.clamp(max=big), torch.add(longs, longs, alpha=big), torch.sub(longs, longs, alpha=-3)]
+        results += [bytes > 300, bytes < -1, bytes == 259, bytes // -3, bytes % -3, bytes + 300, shorts > 70000]
+        results += [*shorts.sort(), *shorts.topk(2), shorts.median(), *bytes.sort(descending=True), *bytes.cummax(0), *shorts.cummin(0), bytes.cumsum(0, dtype=torch.uint8)]
+        results += [bytes.index_put((ids[0],), bytes[:2], accumulate=True), bytes.scatter_reduce(0, ids[1], bytes[:2], "prod"), shorts.unique()]
+        results += [F.embedding_bag(ids, table, mode=mode, padding_idx=0) for mode in ("sum", "mean", "max")]
+        results += [torch.linalg.norm(x, "fro"), torch.linalg.norm(x, "nuc"), torch.linalg.norm(x, 1), torch.linalg.norm(x, 2, (1, 0), keepdim=True), torch.linalg.norm(x), torch.linalg.norm(x, 3, 1)]
+        results += [torch.bincount(ids.flatten(), weights=longs[[1, 1, 1, 1]]), torch.isin(shorts, 3), torch.isin(bytes, 3, invert=True), torch.bucketize(0.5, x[0].sort().values)]
+        return results + [torch.special.digamma(table), torch.special.round(x * 9)]
+
+    def inputs():
+        maps = torch.randint(0, 256, (1, 2, 6, 7), dtype=torch.uint8)
+        bytes, shorts = torch.tensor([3, 200, 7, 0], dtype=torch.uint8), torch.tensor([3, -9, 300, 4], dtype=torch.int16)
+        return torch.randn(3, 4), maps, bytes, shorts, torch.tensor([2**53 + 1, 3]), torch.tensor([[1, 0], [2, 2]]), torch.rand(4, 3) + 0.5
+
+
+class Associative(torch.nn.Module):
+    """A scan whose last turns are over no parts."""
+
+    def forward(self, x):
+        from torch._higher_order_ops import associative_scan
+
+        parts = [x, x[:1], x[:2], x[:4]]
+        return [associative_scan(lambda a, b: a * 0.5 + b, part, 0, reverse=turn, combine_mode="generic") for part in parts for turn in (False, True)]
+
+    inputs = staticmethod(lambda: (torch.randn(5, 3),))
+
+
+class Autocast(torch.nn.Module):
+    """A region in which PyTorch chooses types, in a strict export, which does not say which."""
+
+    strict, decomposes = True, False
+
+    def forward(self, x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return x @ x
+
+    inputs = staticmethod(lambda: (torch.randn(3, 3),))

@@ -89,11 +89,12 @@ impl Builder {
         indices: &Tensor,
         rows: &Tensor,
     ) -> Result<Tensor> {
-        if self.dtype(x) == DType::Bool {
-            // Sums, products and extremes of truths, as numbers: what is not 0 is true.
+        let dtype = self.dtype(x);
+        if how != Scatter::Replace && !matches!(dtype, DType::F32 | DType::I64 | DType::I32) {
+            // Sums, products and extremes of small numbers, as wide ones, and of truths: what is not 0 is true.
             let (x, rows) = (self.cast(x, DType::I64)?, self.cast(rows, DType::I64)?);
             let whole = self.scatter_rows(how, &x, axis, indices, &rows)?;
-            return self.cast(&whole, DType::Bool);
+            return self.cast(&whole, dtype);
         }
         let order: Vec<usize> = std::iter::once(axis).chain((0..x.rank()).filter(|&other| other != axis)).collect();
         let indices = self.guarded(indices)?;
@@ -191,6 +192,9 @@ impl Builder {
 
     /// The value stored such that dimension `i` is logical dimension `order[i]`.
     pub(super) fn stored(&mut self, x: &Tensor, order: &[usize]) -> Result<Value> {
+        if order.len() != x.rank() {
+            fail!(Shape, "a tensor of rank {} in an order of {} dimensions", x.rank(), order.len());
+        }
         let axes: Vec<usize> = order.iter().map(|&axis| x.axes[axis]).collect();
         if axes.iter().copied().eq(0..axes.len()) {
             return Ok(x.value);

@@ -416,16 +416,20 @@ impl Call<'_> {
         }
     }
 
-    /// True if argument `name` is a complex tensor.
+    /// True if argument `name` is a complex tensor, or has one.
     pub(super) fn is_complex(&self, name: &str) -> bool {
+        self.are_complex(name).contains(&true)
+    }
+
+    /// Of each tensor of argument `name` whether it is complex.
+    pub(super) fn are_complex(&self, name: &str) -> Vec<bool> {
+        let complex = |tensor: &schema::Name| {
+            self.graph.tensor_values.get(&tensor.name).is_some_and(|meta| is_complex(meta.dtype))
+        };
         match self.argument(name) {
-            Some(Argument::AsTensor(tensor)) => {
-                self.graph.tensor_values.get(&tensor.name).is_some_and(|meta| is_complex(meta.dtype))
-            }
-            Some(Argument::AsTensors(tensors)) => tensors
-                .iter()
-                .any(|tensor| self.graph.tensor_values.get(&tensor.name).is_some_and(|meta| is_complex(meta.dtype))),
-            _ => false,
+            Some(Argument::AsTensor(tensor)) => vec![complex(tensor)],
+            Some(Argument::AsTensors(tensors)) => tensors.iter().map(complex).collect(),
+            _ => Vec::new(),
         }
     }
 

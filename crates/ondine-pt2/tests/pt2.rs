@@ -84,7 +84,7 @@ macro_rules! families {
 }
 families!(elementwise, shapes, reductions, indexing, products, convolutions, sequences, states, control);
 families!(memory, loops, branches, choices, spectra, losses, sampling, sizes);
-families!(quantized, vision, numbers, mapped, training, indefinite);
+families!(quantized, vision, numbers, mapped, training, indefinite, extremes, complexes, associative);
 
 #[test]
 fn factors_statistics_and_special_functions_as_exported() {
@@ -94,6 +94,17 @@ fn factors_statistics_and_special_functions_as_exported() {
 #[test]
 fn histograms_segments_and_truths_as_exported() {
     check("counted", "counted");
+}
+
+#[test]
+fn small_and_large_integers_as_exported() {
+    check("narrow", "narrow");
+}
+
+#[test]
+fn types_that_a_program_does_not_hold_are_refused() {
+    let error = ondine_pt2::open(&data().join("autocast.pt2")).unwrap_err().to_string();
+    assert!(error.contains("autocast") && error.contains("strict=False"), "{error}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Sizes and what is made of them as tensors.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use ondine_graph::{
     Binary, Comparison, Condition, DType, Dim, Elementary, Guard, Real, RealFunction, RealPair, Result, Rounding,
     Unary, fail,
@@ -91,6 +93,15 @@ impl Builder {
             }
         };
         self.function(elementary, x)
+    }
+
+    /// The largest that a size can be, as far as anybody says.
+    pub(crate) fn most(&self, size: &Dim) -> usize {
+        let mut symbols = BTreeSet::new();
+        size.symbols(&mut symbols);
+        let limit = |symbol: &Arc<str>| self.graph.limits().get(symbol).copied().unwrap_or([0, usize::MAX]);
+        let end = |end: usize| symbols.iter().map(|symbol| (symbol.clone(), limit(symbol)[end])).collect();
+        size.most(&end(0), &end(1)).ok().flatten().unwrap_or(usize::MAX)
     }
 
     /// Refuses calls with sizes for which `a` is not at most `b`.

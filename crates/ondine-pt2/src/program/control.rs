@@ -25,6 +25,16 @@ fn effect(arguments: &[&Argument]) -> Result<()> {
     }
 }
 
+/// A region in which PyTorch chooses types: the program says nothing of what it chooses. Nothing is chosen if that is
+/// turned off, or is for another device than the processor.
+fn autocast(arguments: &[&Argument]) -> Result<()> {
+    match arguments {
+        [_, _, Argument::AsBool(false), ..] => Ok(()),
+        [Argument::AsString(device), ..] if device != "cpu" => Ok(()),
+        _ => fail!(Unsupported, "autocast, whose types the program does not hold; export with strict=False"),
+    }
+}
+
 impl<'a> Program<'a> {
     pub(super) fn control(&mut self, node: &'a schema::Node) -> Result<()> {
         let arguments: Vec<&Argument> = node.inputs.iter().map(|input| &input.arg).collect();
@@ -39,6 +49,10 @@ impl<'a> Program<'a> {
                 fail!(Unsupported, "vmap whose beginning and end are not in one graph")
             }
             "lazy_load_decompositions" => return Ok(()),
+            "wrap_with_autocast" => {
+                autocast(&arguments)?;
+                return self.region(node, &arguments);
+            }
             _ => return self.region(node, &arguments),
         };
         let names = output_names(node);

@@ -9,6 +9,7 @@ use crate::{
     schema::{self, Argument},
     source,
     target::split_target,
+    types::{dim_of, dtype_of, is_complex},
 };
 
 /// The last part of the name of a node's operator.
@@ -59,6 +60,9 @@ impl<'a> Program<'a> {
         nodes: &'a [schema::Node],
     ) -> Result<()> {
         let size = integer(begin, 0)?;
+        if size == 0 {
+            return self.of_nothing(graph, nodes);
+        }
         let Some(count) = usize::try_from(size).ok().filter(|count| (1..=MAX_STEPS).contains(count)) else {
             fail!(Unsupported, "vmap over {size} parts, or more than {MAX_STEPS}");
         };
@@ -96,6 +100,23 @@ impl<'a> Program<'a> {
             if let Some(Some(name)) = output_names(node).first() {
                 self.define(name, whole, None);
             }
+        }
+        Ok(())
+    }
+
+    /// What a run over no parts hands out: tensors without elements.
+    fn of_nothing(&mut self, graph: &schema::Graph, nodes: &[schema::Node]) -> Result<()> {
+        let level = levels(nodes);
+        for node in nodes.iter().filter(|node| name(node) == "_remove_batch_dim") {
+            let (true, Some(Some(name))) = (integer(node, 1)? == level, output_names(node).first().copied()) else {
+                continue;
+            };
+            let Some(meta) = graph.tensor_values.get(name) else { fail!(Format, "nothing is said of `{name}`") };
+            let mut shape = meta.sizes.iter().map(dim_of).collect::<Result<Vec<_>>>()?;
+            shape.extend(is_complex(meta.dtype).then(|| 2.into()));
+            let zero = self.builder.number(0.0, dtype_of(meta.dtype)?)?;
+            let empty = self.builder.expand(&zero, &shape)?;
+            self.define(name, empty, None);
         }
         Ok(())
     }

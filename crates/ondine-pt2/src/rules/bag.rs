@@ -1,6 +1,6 @@
 //! Bags of rows of a table.
 
-use ondine_graph::{Binary, DType, Reduce, Result, Scatter, fail};
+use ondine_graph::{Binary, DType, Dim, Reduce, Result, Scatter};
 
 use super::{
     index::{mean_of, neutral},
@@ -23,9 +23,6 @@ pub(super) const RULES: &[Rule] = &[
 fn embedding_bag(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let table = call.float_tensor(builder, "weight")?;
     let (indices, offsets) = (call.tensor("indices")?, call.tensor("offsets")?);
-    if call.integer("padding_idx", -1)? >= 0 {
-        fail!(Unsupported, "bags that leave an index out");
-    }
     let (indices, offsets) = (builder.cast(&indices, DType::I64)?, builder.cast(&offsets, DType::I64)?);
     let (bags, width) = (call.out_dim(0, 0)?, builder.dim(&table, 1));
     let count = builder.dim(&indices, 0);
@@ -44,17 +41,26 @@ fn embedding_bag(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let begun = builder.cast(&begun, DType::I64)?;
     let bag = reduce(builder, Reduce::Sum, &begun, &[1], false)?;
     let first = builder.number(1.0, DType::I64)?;
-    let bag = builder.binary(Binary::Sub, &bag, &first)?;
+    let mut bag = builder.binary(Binary::Sub, &bag, &first)?;
+    let out = call.integer("padding_idx", -1)?;
+    let whole = if out >= 0 { &bags + 1 } else { bags.clone() };
+    if out >= 0 {
+        // What is left out is in a bag behind all others.
+        let out = builder.integer(&Dim::from_i64(out))?;
+        let left = builder.binary(Binary::Equal, &indices, &out)?;
+        let last = builder.integer(&bags)?;
+        bag = builder.select(&left, &last, &bag)?;
+    }
     let mode = call.integer("mode", 0)?;
     let how = if mode == 2 { Scatter::Max } else { Scatter::Add };
     let start = neutral(builder, how, DType::F32)?;
-    let start = builder.expand(&start, &[bags.clone(), width])?;
+    let start = builder.expand(&start, &[whole.clone(), width])?;
     let mut result = builder.scatter_rows(how, &start, 0, &bag, &rows)?;
     if mode != 0 {
         let ones = builder.number(1.0, DType::F32)?;
         let ones = builder.expand(&ones, &[count, 1.into()])?;
         let zero = builder.number(0.0, DType::F32)?;
-        let none = builder.expand(&zero, &[bags, 1.into()])?;
+        let none = builder.expand(&zero, &[whole, 1.into()])?;
         let counts = builder.scatter_rows(Scatter::Add, &none, 0, &bag, &ones)?;
         if mode == 1 {
             result = mean_of(builder, &result, &counts)?;
@@ -63,5 +69,5 @@ fn embedding_bag(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
             result = builder.select(&empty, &zero, &result)?;
         }
     }
-    one(result)
+    one(builder.slice(&result, 0, &0.into(), &bags)?)
 }

@@ -177,6 +177,7 @@ fn bincount(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = builder.reshape(&x, &[rows.clone(), 1.into()])?;
     let hits = builder.binary(Binary::Equal, &x, &places)?;
     if let Some(weights) = call.try_tensor("weights")? {
+        let weights = builder.cast(&weights, DType::F32)?;
         let weights = builder.reshape(&weights, &[rows, 1.into()])?;
         let hits = builder.cast(&hits, DType::F32)?;
         let weighted = builder.binary(Binary::Mul, &hits, &weights)?;

@@ -42,6 +42,19 @@ pub(super) fn operand(builder: &mut Builder, call: &Call<'_>, name: &str) -> Res
     join(builder, &real, &zero)
 }
 
+/// A list of tensors in the type of the result: among complex ones, real ones get a part of zeros.
+pub(super) fn list(builder: &mut Builder, call: &Call<'_>, name: &str) -> Result<Vec<Tensor>> {
+    let (mut tensors, kinds) = (call.tensors(name)?, call.are_complex(name));
+    for (tensor, complex) in tensors.iter_mut().zip(&kinds) {
+        *tensor = call.cast_out(builder, tensor)?;
+        if !complex && kinds.contains(&true) {
+            let zero = builder.affine(tensor, 0.0, 0.0)?;
+            *tensor = join(builder, tensor, &zero)?;
+        }
+    }
+    Ok(tensors)
+}
+
 /// Both parts, each with a last dimension of 1.
 pub(super) fn parts(builder: &mut Builder, x: &Tensor) -> Result<(Tensor, Tensor)> {
     let last = x.rank() - 1;

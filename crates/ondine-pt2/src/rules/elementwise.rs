@@ -92,6 +92,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("floor", rounding),
     Rule::new("ceil", rounding),
     Rule::new("round", rounding),
+    Rule::new("special_round", rounding),
     Rule::new("trunc", rounding),
     Rule::new("fix", rounding),
 ];
@@ -149,10 +150,24 @@ fn best_number(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 /// Both operands in the type of the result, or the one in which that is computed.
 fn operands(builder: &mut Builder, call: &Call<'_>, a: &str, b: &str) -> Result<[Tensor; 2]> {
     let dtype = wide(call.out_dtype(0)?);
-    Ok([call.operand_as(builder, a, dtype)?, call.operand_as(builder, b, dtype)?])
+    Ok([typed(builder, call, a, dtype)?, typed(builder, call, b, dtype)?])
 }
 
-fn finish(builder: &mut Builder, call: &Call<'_>, x: &Tensor) -> Result<Vec<Item>> {
+/// An operand in a type that is computed in; integers beyond that of the result lose what it has no bits for.
+fn typed(builder: &mut Builder, call: &Call<'_>, name: &str, dtype: DType) -> Result<Tensor> {
+    let own = call.out_dtype(0)?;
+    match call.operand(builder, name)? {
+        Operand::Number { integer: true, .. } if !matches!(own, DType::F32 | DType::I64 | DType::Bool) => {
+            let whole = call.operand_as(builder, name, DType::I64)?;
+            let cut = builder.cast(&whole, own)?;
+            builder.cast(&cut, dtype)
+        }
+        _ => call.operand_as(builder, name, dtype),
+    }
+}
+
+/// `x` in the type of the result.
+pub(super) fn finish(builder: &mut Builder, call: &Call<'_>, x: &Tensor) -> Result<Vec<Item>> {
     let x = call.cast_out(builder, x)?;
     one(x)
 }
@@ -175,11 +190,10 @@ fn sum(builder: &mut Builder, call: &Call<'_>, sign: f64, a: &str, b: &str) -> R
         }
     }
     let [a, mut b] = operands(builder, call, a, b)?;
-    let op = if factor < 0.0 { Binary::Sub } else { Binary::Add };
-    if factor.abs() != 1.0 {
-        let dtype = builder.dtype(&b);
-        let factor = builder.number(factor.abs(), dtype)?;
-        b = builder.binary(Binary::Mul, &b, &factor)?;
+    let op = if sign < 0.0 { Binary::Sub } else { Binary::Add };
+    if factor != sign {
+        let alpha = call.operand_as(builder, "alpha", builder.dtype(&b))?;
+        b = builder.binary(Binary::Mul, &b, &alpha)?;
     }
     let result =
         if dtype == DType::Bool { builder.binary(Binary::Max, &a, &b)? } else { builder.binary(op, &a, &b)? };
@@ -333,7 +347,15 @@ fn compare(builder: &mut Builder, call: &Call<'_>, how: Compare) -> Result<Vec<I
     } else {
         DType::I32
     };
-    let (a, b) = (call.operand_as(builder, "self", dtype)?, call.operand_as(builder, "other", dtype)?);
+    let mut b_cut = call.operand_as(builder, "other", dtype)?;
+    if let (Operand::Tensor(x), Operand::Number { integer: true, .. }) = (&a, &b)
+        && !matches!(builder.dtype(x), DType::F32 | DType::I64 | DType::Bool)
+    {
+        // A number beyond the type that it meets loses what that has no bits for.
+        let cut = builder.cast(&b_cut, builder.dtype(x))?;
+        b_cut = builder.cast(&cut, dtype)?;
+    }
+    let (a, b) = (call.operand_as(builder, "self", dtype)?, b_cut);
     let result = match how {
         Compare::Equal => builder.binary(Binary::Equal, &a, &b)?,
         Compare::Unequal => {
@@ -424,6 +446,11 @@ fn clamp(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
             continue;
         }
         match call.operand(builder, name)? {
+            // Integers keep all of their digits.
+            Operand::Number { .. } if dtype != DType::F32 => {
+                let limit = call.operand_as(builder, name, dtype)?;
+                x = builder.binary(op, &x, &limit)?;
+            }
             Operand::Number { value, .. } if op == Binary::Max => x = between(builder, &x, Some(value), None)?,
             Operand::Number { value, .. } => x = between(builder, &x, None, Some(value))?,
             Operand::Tensor(limit) => {
@@ -456,7 +483,7 @@ fn rounding(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         (_, dtype) if dtype != DType::F32 => return one(x),
         ("floor", _) => Elementary::Floor,
         ("ceil", _) => Elementary::Ceil,
-        ("round", _) => Elementary::Round,
+        ("round" | "special_round", _) => Elementary::Round,
         _ => Elementary::Trunc,
     };
     let decimals = call.integer("decimals", 0)?;

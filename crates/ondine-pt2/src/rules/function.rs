@@ -10,6 +10,7 @@ use super::{
 use crate::{
     builder::{Builder, Tensor},
     call::{Call, Item},
+    formula::Formula,
 };
 
 /// The operators of this file.
@@ -58,6 +59,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("lgamma", |b, c| elementary(b, c, Elementary::LogGamma)),
     Rule::new("special_gammaln", |b, c| elementary(b, c, Elementary::LogGamma)),
     Rule::new("digamma", |b, c| elementary(b, c, Elementary::Digamma)),
+    Rule::new("special_digamma", |b, c| elementary(b, c, Elementary::Digamma)),
     Rule::new("special_psi", |b, c| elementary(b, c, Elementary::Digamma)),
     Rule::new("erfinv", |b, c| elementary(b, c, Elementary::ErfInv)),
     Rule::new("special_erfinv", |b, c| elementary(b, c, Elementary::ErfInv)),
@@ -213,12 +215,12 @@ fn softsign(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 
 fn threshold(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.float_tensor(builder, "self")?;
-    let limit =
-        builder.number(call.float(if call.op == "threshold" { "threshold" } else { "lambd" }, 0.5)?, DType::F32)?;
-    let other = builder.number(call.float("value", 0.0)?, DType::F32)?;
-    let size = if call.op == "threshold" { x.clone() } else { builder.unary(Unary::Abs, &x)? };
-    let passes = builder.binary(Binary::Less, &limit, &size)?;
-    one(builder.select(&passes, &x, &other)?)
+    let x = Formula::of(&x);
+    let limit = call.float(if call.op == "threshold" { "threshold" } else { "lambd" }, 0.5)?;
+    let size = if call.op == "threshold" { x.clone() } else { x.abs() };
+    // What is no number is on neither side of the limit, and passes.
+    let stays = size.less(limit).or(size.equals(limit));
+    one(stays.choose(call.float("value", 0.0)?, x).build(builder)?)
 }
 
 fn glu(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {

@@ -8,7 +8,7 @@ use super::{
     view::{as_strided, diagonal},
 };
 use crate::{
-    builder::{Builder, Tensor, check_list, elements, inverse},
+    builder::{Builder, Tensor, check_list, elements, inverse, wide},
     call::{Call, Item},
 };
 
@@ -518,8 +518,8 @@ pub(super) fn ordered(
 ) -> Result<[Tensor; 2]> {
     let order: Vec<usize> = (0..x.rank()).filter(|&other| other != axis).chain([axis]).collect();
     let dtype = builder.dtype(x);
-    if dtype == DType::I8 {
-        let wide = builder.cast(x, DType::I32)?;
+    if matches!(dtype, DType::I8 | DType::U8 | DType::I16 | DType::U16 | DType::U32) {
+        let wide = builder.cast(x, wide(dtype))?;
         let [values, indices] = ordered(builder, &wide, axis, descending, keep)?;
         return Ok([builder.cast(&values, dtype)?, indices]);
     }
@@ -557,12 +557,13 @@ fn scan(builder: &mut Builder, call: &Call<'_>, how: Scan) -> Result<Vec<Item>> 
         return one(x);
     }
     let axis = call.axis("dim", 0, x.rank())?;
-    let truths = builder.dtype(&x) == DType::Bool;
-    let x = if truths { builder.cast(&x, DType::I64)? } else { x };
+    let dtype = builder.dtype(&x);
+    let narrow = !matches!(dtype, DType::F32 | DType::I64 | DType::I32);
+    let x = if narrow { builder.cast(&x, DType::I64)? } else { x };
     let value = builder.graph.push(Op::Scan { axis: x.axes[axis], how }, &[x.value])?;
     let values = Tensor { value, axes: x.axes.clone() };
     if !matches!(how, Scan::Max | Scan::Min) {
-        return one(values);
+        return one(builder.cast(&values, dtype)?);
     }
     // The last place whose element is the extremum so far.
     let here = builder.binary(Binary::Equal, &x, &values)?;
@@ -577,7 +578,7 @@ fn scan(builder: &mut Builder, call: &Call<'_>, how: Scan) -> Result<Vec<Item>> 
     let none = builder.number(0.0, DType::I64)?;
     let places = builder.select(&here, &places, &none)?;
     let value = builder.graph.push(Op::Scan { axis: places.axes[axis], how: Scan::Max }, &[places.value])?;
-    let values = if truths { builder.cast(&values, DType::Bool)? } else { values };
+    let values = builder.cast(&values, dtype)?;
     Ok(vec![Item::Tensor(values), Item::Tensor(Tensor { value, axes: places.axes })])
 }
 

@@ -1,12 +1,12 @@
 //! Losses, which networks that are exported with their targets yield.
 
-use ondine_graph::{Binary, DType, Dim, Elementary, Reduce, Result, Unary, fail};
+use ondine_graph::{Binary, DType, Dim, Elementary, Real, RealPair, Reduce, Result, Unary, fail};
 
 use super::{
     elementwise::between,
     function::log_sigmoid,
     product::linear_of,
-    reduce::{log_sum, reduce},
+    reduce::{log_share, reduce},
     rule::{Rule, one},
 };
 use crate::{
@@ -218,26 +218,24 @@ fn cross_entropy(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     cross_entropy_of(builder, call, &x)
 }
 
+/// What each class has of a label that is smoothed.
+fn smooth_share(builder: &mut Builder, smoothing: f64, classes: &Dim) -> Result<Tensor> {
+    builder.real(&Real::constant(smoothing).pair(RealPair::Quotient, &Real::Of(classes.clone())))
+}
+
 /// The cross entropy of scores.
 fn cross_entropy_of(builder: &mut Builder, call: &Call<'_>, x: &Tensor) -> Result<Vec<Item>> {
-    let x = x.clone();
-    let axis = class_axis(&x);
-    let total = log_sum(builder, &x, &[axis])?;
-    let scores = builder.binary(Binary::Sub, &x, &total)?;
+    let axis = class_axis(x);
+    let scores = log_share(builder, x, axis)?;
     let target = call.tensor("target")?;
     let smoothing = call.float("label_smoothing", 0.0)?;
+    let classes = builder.dim(x, axis);
     if builder.dtype(&target) != DType::F32 {
-        if smoothing == 0.0 {
-            return likelihood(builder, call, &scores);
-        }
-        if call.has("weight") || call.integer("ignore_index", -100)? >= 0 {
-            fail!(Unsupported, "smoothed labels with weights or an index that is ignored");
-        }
+        return likelihood(builder, call, &scores);
     }
-    let classes = builder.dim(&x, axis);
-    let Some(count) = classes.fixed() else { fail!(Unsupported, "smoothed labels of an unknown number") };
-    let target = if builder.dtype(&target) == DType::F32 { target } else { one_hot(builder, &target, axis, &classes)? };
-    let target = builder.affine(&target, 1.0 - smoothing, smoothing / count as f64)?;
+    let target = builder.affine(&target, 1.0 - smoothing, 0.0)?;
+    let share = smooth_share(builder, smoothing, &classes)?;
+    let target = builder.binary(Binary::Add, &target, &share)?;
     let product = builder.binary(Binary::Mul, &target, &scores)?;
     let product = match class_weight(builder, call, &scores)? {
         Some(weight) => builder.binary(Binary::Mul, &product, &weight)?,
@@ -262,7 +260,8 @@ fn one_hot(builder: &mut Builder, target: &Tensor, axis: usize, classes: &Dim) -
     builder.cast(&hot, DType::F32)
 }
 
-/// The negative score of each target's class; means are by the weights of the classes.
+/// The negative score of each target's class; means are by the weights of the classes. Of smoothed labels, each class
+/// has a share, and the target's has the rest.
 fn likelihood(builder: &mut Builder, call: &Call<'_>, scores: &Tensor) -> Result<Vec<Item>> {
     let axis = class_axis(scores);
     let target = call.tensor("target")?;
@@ -272,25 +271,40 @@ fn likelihood(builder: &mut Builder, call: &Call<'_>, scores: &Tensor) -> Result
     let skipped = builder.binary(Binary::Equal, &target, &wanted)?;
     let nothing = builder.number(-1.0, DType::I64)?;
     let target = builder.select(&skipped, &nothing, &target)?;
-    let mut hot = one_hot(builder, &target, axis, &builder.dim(scores, axis))?;
+    let classes = builder.dim(scores, axis);
+    let mut hot = one_hot(builder, &target, axis, &classes)?;
     let zero = builder.number(0.0, DType::F32)?;
     let chosen = builder.binary(Binary::Less, &zero, &hot)?;
-    if let Some(weight) = class_weight(builder, call, scores)? {
-        hot = builder.binary(Binary::Mul, &hot, &weight)?;
+    let weight = class_weight(builder, call, scores)?;
+    if let Some(weight) = &weight {
+        hot = builder.binary(Binary::Mul, &hot, weight)?;
     }
     // Scores of impossible classes are infinite, which no zero cancels.
     let picked = builder.select(&chosen, scores, &zero)?;
     let product = builder.binary(Binary::Mul, &picked, &hot)?;
     let sum = reduce(builder, Reduce::Sum, &product, &[axis], false)?;
-    let loss = builder.unary(Unary::Neg, &sum)?;
+    let mut loss = builder.unary(Unary::Neg, &sum)?;
+    let smoothing = call.float("label_smoothing", 0.0)?;
+    if smoothing != 0.0 {
+        let weighted = match &weight {
+            Some(weight) => builder.binary(Binary::Mul, scores, weight)?,
+            None => scores.clone(),
+        };
+        let sum = reduce(builder, Reduce::Sum, &weighted, &[axis], false)?;
+        let all = builder.select(&skipped, &zero, &sum)?;
+        let share = smooth_share(builder, smoothing, &classes)?;
+        let all = builder.binary(Binary::Mul, &all, &share)?;
+        let own = builder.affine(&loss, 1.0 - smoothing, 0.0)?;
+        loss = builder.binary(Binary::Sub, &own, &all)?;
+    }
     let all: Vec<usize> = (0..loss.rank()).collect();
-    let share = reduce(builder, Reduce::Sum, &hot, &(0..hot.rank()).collect::<Vec<_>>(), false)?;
+    let count = reduce(builder, Reduce::Sum, &hot, &(0..hot.rank()).collect::<Vec<_>>(), false)?;
     Ok(match reduction(call)? {
         0 => vec![Item::Tensor(loss)],
         1 => {
             let total = reduce(builder, Reduce::Sum, &loss, &all, false)?;
-            vec![Item::Tensor(builder.binary(Binary::Div, &total, &share)?), Item::Tensor(share)]
+            vec![Item::Tensor(builder.binary(Binary::Div, &total, &count)?), Item::Tensor(count)]
         }
-        _ => vec![Item::Tensor(reduce(builder, Reduce::Sum, &loss, &all, false)?), Item::Tensor(share)],
+        _ => vec![Item::Tensor(reduce(builder, Reduce::Sum, &loss, &all, false)?), Item::Tensor(count)],
     })
 }

@@ -4,12 +4,12 @@ use ondine_graph::{Binary, DType, Reduce, Result};
 
 use super::{
     index::ordered,
-    reduce::reduce,
+    reduce::{largest, reduce},
     rule::{Rule, one},
 };
 use crate::{
-    builder::{Builder, elements},
-    call::{Call, Item},
+    builder::{Builder, Tensor, elements},
+    call::{Call, Item, Operand},
 };
 
 /// The operators of this file.
@@ -21,12 +21,22 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("isin", isin),
 ];
 
+/// A tensor, or a number as one.
+fn operand(builder: &mut Builder, call: &Call<'_>, name: &str) -> Result<Tensor> {
+    match call.operand(builder, name)? {
+        Operand::Tensor(tensor) => Ok(tensor),
+        Operand::Number { integer, .. } => {
+            call.operand_as(builder, name, if integer { DType::I64 } else { DType::F32 })
+        }
+    }
+}
+
 /// How many of the ascending boundaries are below each number.
 fn bucketize(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let (x, edges) = if call.op == "bucketize" {
-        (call.tensor("self")?, call.tensor("boundaries")?)
+        (operand(builder, call, "self")?, call.tensor("boundaries")?)
     } else {
-        (call.tensor("self")?, call.tensor("sorted_sequence")?)
+        (operand(builder, call, "self")?, call.tensor("sorted_sequence")?)
     };
     let right = call.flag("right", false)? || call.text("side") == Some("right");
     let float = [&x, &edges].iter().any(|tensor| builder.dtype(tensor) == DType::F32);
@@ -66,18 +76,28 @@ fn rank_value(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let size = builder.dim(&x, axis);
     let position = if call.op == "median" { (&size - 1).floor_div(2) } else { &call.dim("k")? - 1 };
     let [values, indices] = ordered(builder, &x, axis, false, size)?;
-    let mut items = Vec::new();
+    let mut found = Vec::new();
     for tensor in [&values, &indices] {
-        let part = builder.slice(tensor, axis, &position, &(&position + 1))?;
-        let keep = call.flag("keepdim", false)?;
-        items.push(Item::Tensor(if keep { part } else { builder.without(&part, axis)? }));
+        found.push(builder.slice(tensor, axis, &position, &(&position + 1))?);
     }
-    items.truncate(if whole { 1 } else { 2 });
-    Ok(items)
+    if call.op == "median" && builder.dtype(&x).is_float() {
+        // Among numbers and what is none, the middle is none.
+        let most = largest(builder, &x, axis, false)?;
+        let number = builder.binary(Binary::Equal, &most[0], &most[0])?;
+        for (found, odd) in found.iter_mut().zip(&most) {
+            *found = builder.select(&number, found, odd)?;
+        }
+    }
+    found.truncate(if whole { 1 } else { 2 });
+    let keep = call.flag("keepdim", false)?;
+    let shown = |tensor| if keep { Ok(tensor) } else { builder.without(&tensor, axis) };
+    found.into_iter().map(shown).map(|tensor| tensor.map(Item::Tensor)).collect()
 }
 
 fn isin(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let (x, among) = (call.tensor("elements")?, call.tensor("test_elements")?);
+    let [x, among] = [["elements", "element"], ["test_elements", "test_element"]]
+        .map(|[many, single]| operand(builder, call, if call.has(many) { many } else { single }));
+    let (x, among) = (x?, among?);
     let float = [&x, &among].iter().any(|tensor| builder.dtype(tensor) == DType::F32);
     let dtype = if float { DType::F32 } else { DType::I64 };
     let (x, among) = (builder.cast(&x, dtype)?, builder.cast(&among, dtype)?);

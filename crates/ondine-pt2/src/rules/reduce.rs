@@ -1,11 +1,12 @@
 //! Operators that fold dimensions.
 
-use ondine_graph::{Binary, DType, Dim, Elementary, Op, Real, RealPair, Reduce, Result, Scan, Unary, fail};
+use ondine_graph::{Binary, DType, Dim, Elementary, Op, Real, RealPair, Reduce, Result, Unary, fail};
 
 use super::rule::{Rule, one};
 use crate::{
     builder::{Builder, Tensor, inverse},
     call::{Call, Item},
+    formula::Formula,
 };
 
 /// The operators of this file.
@@ -32,11 +33,9 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("logsumexp", logsumexp).along(),
     Rule::new("special_logsumexp", logsumexp).along(),
     Rule::new("linalg_vecdot", linalg_vecdot),
-    Rule::new("logcumsumexp", log_scan).along(),
     Rule::new("linalg_vector_norm", norm),
     Rule::new("norm", norm),
     Rule::new("frobenius_norm", norm),
-    Rule::new("linalg_norm", norm),
     Rule::new("softmax", softmax_along).along(),
     Rule::new("_softmax", softmax_along).along(),
     Rule::new("special_softmax", softmax_along).along(),
@@ -59,8 +58,7 @@ fn count_nonzero(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 fn log_softmax(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.float_tensor(builder, "self")?;
     let axis = call.axis("dim", -1, x.rank())?;
-    let total = log_sum(builder, &x, &[axis])?;
-    one(builder.binary(Binary::Sub, &x, &total)?)
+    one(log_share(builder, &x, axis)?)
 }
 
 fn softmax_along(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
@@ -109,20 +107,6 @@ fn aminmax(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let least = reduce(builder, Reduce::Min, &x, &axes, keep)?;
     let most = reduce(builder, Reduce::Max, &x, &axes, keep)?;
     Ok(vec![Item::Tensor(least), Item::Tensor(most)])
-}
-
-/// Logarithms of running sums of powers.
-fn log_scan(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let x = call.float_tensor(builder, "self")?;
-    let axis = call.axis("dim", 0, x.rank())?;
-    // From the largest of each row, so that no power overflows.
-    let most = reduce(builder, Reduce::Max, &x, &[axis], true)?;
-    let shifted = builder.binary(Binary::Sub, &x, &most)?;
-    let powers = builder.unary(Unary::Exp, &shifted)?;
-    let op = Op::Scan { axis: powers.axes[axis], how: Scan::Sum };
-    let value = builder.graph.push(op, &[powers.value])?;
-    let total = builder.unary(Unary::Log, &Tensor { value, axes: powers.axes })?;
-    one(builder.binary(Binary::Add, &total, &most)?)
 }
 
 /// The dimensions that are folded, all if none are named, and whether they stay with size 1.
@@ -221,6 +205,16 @@ fn position(builder: &mut Builder, x: &Tensor, axis: usize, smallest: bool) -> R
     Ok(Tensor { value, axes })
 }
 
+/// The largest or smallest element along `axis`, which stays with size 1, and where it is; the first that is no number
+/// is both.
+pub(super) fn largest(builder: &mut Builder, x: &Tensor, axis: usize, smallest: bool) -> Result<[Tensor; 2]> {
+    let how = if smallest { Reduce::Min } else { Reduce::Max };
+    let value = reduce(builder, how, x, &[axis], true)?;
+    let index = position(builder, x, axis, smallest)?;
+    let shape = builder.shape(&value);
+    Ok([value, builder.reshape(&index, &shape)?])
+}
+
 fn extremum(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let how = if call.op == "max" { Reduce::Max } else { Reduce::Min };
     match call.overload {
@@ -234,14 +228,10 @@ fn extremum(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         "dim" => {
             let x = call.tensor("self")?;
             let axis = call.axis("dim", 0, x.rank())?;
-            let dtype = builder.dtype(&x);
-            let wide = builder.cast(&x, if dtype == DType::F32 { dtype } else { DType::I64 })?;
-            let value = reduce(builder, how, &wide, &[axis], call.flag("keepdim", false)?)?;
-            let value = builder.cast(&value, dtype)?;
-            let index = position(builder, &x, axis, how == Reduce::Min)?;
-            let shape = builder.shape(&value);
-            let index = builder.reshape(&index, &shape)?;
-            Ok(vec![Item::Tensor(value), Item::Tensor(index)])
+            let found = largest(builder, &x, axis, how == Reduce::Min)?;
+            let keep = call.flag("keepdim", false)?;
+            let shown = |tensor| if keep { Ok(tensor) } else { builder.without(&tensor, axis) };
+            found.into_iter().map(shown).map(|tensor| tensor.map(Item::Tensor)).collect()
         }
         _ => plain(builder, call, how),
     }
@@ -284,15 +274,24 @@ fn variance(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
 
 /// The logarithm of the sum of exponentials, folded dimensions kept.
 pub(super) fn log_sum(builder: &mut Builder, x: &Tensor, axes: &[usize]) -> Result<Tensor> {
-    let most = reduce(builder, Reduce::Max, x, axes, true)?;
-    // Rows of negative infinity only have no finite maximum to subtract.
-    let least = builder.number(f64::from(f32::MIN), DType::F32)?;
-    let most = builder.binary(Binary::Max, &most, &least)?;
+    let most = Formula::of(&reduce(builder, Reduce::Max, x, axes, true)?);
+    // An infinite maximum cannot be subtracted.
+    let most = most.abs().equals(f64::INFINITY).choose(0.0, &most).build(builder)?;
     let shifted = builder.binary(Binary::Sub, x, &most)?;
     let powers = builder.unary(Unary::Exp, &shifted)?;
     let total = reduce(builder, Reduce::Sum, &powers, axes, true)?;
     let total = builder.unary(Unary::Log, &total)?;
     builder.binary(Binary::Add, &total, &most)
+}
+
+/// The logarithm of the share that each exponential has of their sum; none of infinite ones is a number.
+pub(super) fn log_share(builder: &mut Builder, x: &Tensor, axis: usize) -> Result<Tensor> {
+    let most = reduce(builder, Reduce::Max, x, &[axis], true)?;
+    let shifted = builder.binary(Binary::Sub, x, &most)?;
+    let powers = builder.unary(Unary::Exp, &shifted)?;
+    let total = reduce(builder, Reduce::Sum, &powers, &[axis], true)?;
+    let total = builder.unary(Unary::Log, &total)?;
+    builder.binary(Binary::Sub, &shifted, &total)
 }
 
 pub(super) fn softmax(builder: &mut Builder, x: &Tensor, axis: usize) -> Result<Tensor> {
@@ -304,7 +303,7 @@ pub(super) fn softmax(builder: &mut Builder, x: &Tensor, axis: usize) -> Result<
     Ok(Tensor { value, axes: last.axes })
 }
 
-fn norm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+pub(super) fn norm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let x = call.float_tensor(builder, "self")?;
     let (axes, keep) = axes(call, &x)?;
     let order = if call.has("p") { call.float("p", 2.0)? } else { call.float("ord", 2.0)? };

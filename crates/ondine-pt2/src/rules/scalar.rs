@@ -1,6 +1,6 @@
 //! Functions of numbers that occur now and then, in terms of others.
 
-use ondine_graph::{Binary, DType, Elementary, Reduce, Result, Unary};
+use ondine_graph::{Binary, DType, Dim, Elementary, Reduce, Result, Unary};
 
 use super::{
     elementwise::between,
@@ -16,6 +16,7 @@ use crate::{
 /// The operators of this file.
 pub(super) const RULES: &[Rule] = &[
     Rule::new("logaddexp", logaddexp),
+    Rule::new("logcumsumexp", log_scan).along(),
     Rule::new("logit", logit),
     Rule::new("special_logit", logit),
     Rule::new("nan_to_num", nan_to_num),
@@ -61,18 +62,55 @@ fn ldexp(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     one(builder.binary(Binary::Mul, &x, &power)?)
 }
 
-/// The logarithm of the sum of two powers, which are infinite where a state is impossible.
 fn logaddexp(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let binary = call.op == "logaddexp2";
     let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
     let (a, b) = (Formula::of(&a), Formula::of(&b));
-    let away = -(&a - &b).abs();
-    let added =
-        if binary { away.function(Elementary::Exp2).ln_1p() * std::f64::consts::LOG2_E } else { away.exp().ln_1p() };
-    let most = a.max(&b);
+    let sum = if call.op == "logaddexp2" {
+        log_add_of(&a, &b, |away| away.function(Elementary::Exp2).ln_1p() * std::f64::consts::LOG2_E)
+    } else {
+        log_add(&a, &b)
+    };
+    one(sum.build(builder)?)
+}
+
+/// The logarithm of the sum of two powers of e.
+fn log_add(a: &Formula, b: &Formula) -> Formula {
+    log_add_of(a, b, |away| away.exp().ln_1p())
+}
+
+/// The logarithm of the sum of two powers, which are infinite where a state is impossible; `added` is what the smaller
+/// one adds to the larger, from how far below it is.
+fn log_add_of(a: &Formula, b: &Formula, added: fn(&Formula) -> Formula) -> Formula {
+    let away = -(a - b).abs();
     // Two infinities of one sign have no distance, and are the sum themselves.
-    let infinite = a.equals(&b).and(a.abs().equals(f64::INFINITY));
-    one(infinite.choose(&a, most + added).build(builder)?)
+    let infinite = a.equals(b).and(a.abs().equals(f64::INFINITY));
+    infinite.choose(a, a.max(b) + added(&away))
+}
+
+/// Logarithms of running sums of powers: each sum is joined with that of as many elements before it, which are twice as
+/// many in each step (Hillis and Steele 1986). Nothing is subtracted but from its like, so that small sums stay.
+fn log_scan(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    // Of a size that nobody bounds.
+    const MOST: usize = 1 << 32;
+    let mut x = call.float_tensor(builder, "self")?;
+    let axis = call.axis("dim", 0, x.rank())?;
+    let size = builder.dim(&x, axis);
+    let most = builder.most(&size).min(MOST);
+    let zero = builder.number(0.0, DType::I64)?;
+    let mut wide = vec![Dim::from(1); x.rank()];
+    wide[axis] = size.clone();
+    let mut step = 1;
+    while step < most {
+        let places = builder.range(&Dim::from_i64(-(step as i64)), 1, &size)?;
+        let before = builder.binary(Binary::Max, &places, &zero)?;
+        let earlier = builder.take(&x, axis, &before)?;
+        let outside = builder.binary(Binary::Less, &places, &zero)?;
+        let outside = builder.reshape(&outside, &wide)?;
+        let earlier = Formula::of(&outside).choose(f64::NEG_INFINITY, Formula::of(&earlier));
+        x = log_add(&Formula::of(&x), &earlier).build(builder)?;
+        step *= 2;
+    }
+    one(x)
 }
 
 /// The length of a vector of two parts, whose squares may be too large or small for numbers.
@@ -155,19 +193,33 @@ fn xlogy(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let log = builder.unary(Unary::Log, &y)?;
     let product = builder.binary(Binary::Mul, &x, &log)?;
     let zero = builder.number(0.0, DType::F32)?;
-    let nothing = builder.binary(Binary::Equal, &x, &zero)?;
+    // Nothing of what is no number is none.
+    let (nothing, number) = (builder.binary(Binary::Equal, &x, &zero)?, builder.binary(Binary::Equal, &y, &y)?);
+    let nothing = builder.binary(Binary::And, &nothing, &number)?;
     one(builder.select(&nothing, &zero, &product)?)
 }
 
+/// Equal numbers are close, others if their distance is finite and allowed.
 fn isclose(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let (a, b) = (call.float_tensor(builder, "self")?, call.float_tensor(builder, "other")?);
-    let difference = builder.binary(Binary::Sub, &a, &b)?;
-    let distance = builder.unary(Unary::Abs, &difference)?;
-    let size = builder.unary(Unary::Abs, &b)?;
-    let allowed = builder.affine(&size, call.float("rtol", 1e-5)?, call.float("atol", 1e-8)?)?;
-    let far = builder.binary(Binary::Less, &allowed, &distance)?;
-    let (near, equal) = (builder.not(&far)?, builder.binary(Binary::Equal, &a, &b)?);
-    one(builder.binary(Binary::Or, &near, &equal)?)
+    let (x, y) = (call.wide_tensor(builder, "self")?, call.wide_tensor(builder, "other")?);
+    let (a, b) = (builder.cast(&x, DType::F32)?, builder.cast(&y, DType::F32)?);
+    // Integers are compared as such.
+    let equal = if builder.dtype(&x) == builder.dtype(&y) {
+        builder.binary(Binary::Equal, &x, &y)?
+    } else {
+        builder.binary(Binary::Equal, &a, &b)?
+    };
+    let (a, b, mut close) = (Formula::of(&a), Formula::of(&b), Formula::of(&equal));
+    if call.flag("equal_nan", false)? {
+        close = close.or(a.equals(&a).or(b.equals(&b)).not());
+    }
+    let (relative, absolute) = (call.float("rtol", 1e-5)?, call.float("atol", 1e-8)?);
+    if (relative, absolute) != (0.0, 0.0) {
+        let distance = (&a - &b).abs();
+        let allowed = b.abs() * relative + absolute;
+        close = close.or(distance.less(f64::INFINITY).and(allowed.less(&distance).not()));
+    }
+    one(close.build(builder)?)
 }
 
 fn sinc(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {

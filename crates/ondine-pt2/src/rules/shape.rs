@@ -4,24 +4,25 @@ use ondine_graph::{Binary, DType, Dim, DimPair, Op, Result, Unary, fail};
 
 use super::{
     choice::repeated,
+    complex,
     rule::{Rule, one},
     sharing, view,
 };
 use crate::{
-    builder::{Builder, Tensor, check_list, inverse},
+    builder::{Builder, Tensor, check_list, elements, inverse},
     call::{Call, Item, Operand},
 };
 
 /// The operators of this file.
 pub(super) const RULES: &[Rule] = &[
     Rule::new("cat", cat).complex(),
-    Rule::new("concat", cat),
-    Rule::new("concatenate", cat),
+    Rule::new("concat", cat).complex(),
+    Rule::new("concatenate", cat).complex(),
     Rule::new("stack", stack).complex(),
-    Rule::new("hstack", stack),
-    Rule::new("vstack", stack),
-    Rule::new("dstack", stack),
-    Rule::new("column_stack", stack),
+    Rule::new("hstack", stack).complex(),
+    Rule::new("vstack", stack).complex(),
+    Rule::new("dstack", stack).complex(),
+    Rule::new("column_stack", stack).complex(),
     Rule::new("pad", pad),
     Rule::new("constant_pad_nd", pad).on_complex(pad_complex),
     Rule::new("reflection_pad1d", pad),
@@ -112,10 +113,7 @@ fn join(builder: &mut Builder, tensors: &[&Tensor]) -> Result<Tensor> {
 }
 
 fn stack(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let mut tensors = Vec::new();
-    for tensor in call.tensors("tensors")? {
-        tensors.push(call.cast_out(builder, &tensor)?);
-    }
+    let mut tensors = complex::list(builder, call, "tensors")?;
     let rank = tensors.first().map_or(0, Tensor::rank);
     if call.op == "stack" {
         let axis = call.axis("dim", 0, rank + 1)?;
@@ -126,9 +124,11 @@ fn stack(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         }
         return one(builder.concat(&tensors.iter().collect::<Vec<_>>(), axis)?);
     }
+    let parts = usize::from(call.is_complex("tensors"));
     // Each is brought to a least rank, by dimensions of size 1 before or behind.
     for tensor in &mut tensors {
         let mut shape = builder.shape(tensor);
+        let kept = shape.split_off(shape.len() - parts);
         match (call.op, shape.len()) {
             ("hstack", 0) => shape.push(1.into()),
             ("vstack" | "dstack" | "column_stack", 0) => shape.extend([1.into(), 1.into()]),
@@ -139,12 +139,13 @@ fn stack(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
         if call.op == "dstack" && shape.len() == 2 {
             shape.push(1.into());
         }
+        shape.extend(kept);
         *tensor = builder.reshape(tensor, &shape)?;
     }
     let axis = match call.op {
         "dstack" => 2,
         "vstack" => 0,
-        "hstack" if tensors.first().is_none_or(|tensor| tensor.rank() == 1) => 0,
+        "hstack" if tensors.first().is_none_or(|tensor| tensor.rank() == 1 + parts) => 0,
         _ => 1,
     };
     one(builder.concat(&tensors.iter().collect::<Vec<_>>(), axis)?)
@@ -380,8 +381,10 @@ fn roll(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let shifts = call.dims("shifts")?;
     let mut axes = call.axes("dims", x.rank())?;
     if axes.is_empty() {
-        let elements = shape.iter().fold(Dim::from(1), |product, dim| &product * dim);
-        x = builder.reshape(&x, &[elements])?;
+        // The parts of complex numbers stay together.
+        let rank = shape.len() - usize::from(call.is_complex("self"));
+        let flat: Vec<Dim> = std::iter::once(elements(&shape[..rank])).chain(shape[rank..].iter().cloned()).collect();
+        x = builder.reshape(&x, &flat)?;
         axes = vec![0];
     }
     for (axis, shift) in axes.into_iter().zip(shifts) {
@@ -491,13 +494,10 @@ fn shuffle(builder: &mut Builder, call: &Call<'_>, factor: &str, up: bool) -> Re
 }
 
 fn cat(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
-    let mut tensors = Vec::new();
-    for tensor in call.tensors("tensors")? {
-        // PyTorch lets empty vectors pass among anything.
-        if !(tensor.rank() == 1 && builder.dim(&tensor, 0).fixed() == Some(0)) {
-            tensors.push(call.cast_out(builder, &tensor)?);
-        }
-    }
+    let mut tensors = complex::list(builder, call, "tensors")?;
+    let line = 1 + usize::from(call.is_complex("tensors"));
+    // PyTorch lets empty vectors pass among anything.
+    tensors.retain(|tensor| tensor.rank() != line || builder.dim(tensor, 0).fixed() != Some(0));
     let rank = tensors.first().map_or(1, Tensor::rank);
     let axis = call.axis("dim", 0, rank)?;
     one(builder.concat(&tensors.iter().collect::<Vec<_>>(), axis)?)

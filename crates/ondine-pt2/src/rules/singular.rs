@@ -7,7 +7,7 @@ use super::{
     index::ordered,
     linalg::{mirrored, solve, unit},
     product::matmul,
-    reduce::{length, reduce},
+    reduce::{self, length, reduce},
     rule::{Rule, one},
 };
 use crate::{
@@ -24,6 +24,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("linalg_matrix_rank", matrix_rank),
     Rule::new("linalg_cond", cond),
     Rule::new("linalg_matrix_norm", matrix_norm),
+    Rule::new("linalg_norm", any_norm),
 ];
 
 /// The columns of `a`, not fewer than rows, made orthogonal by rotations of pairs (Hestenes 1958), all pairs of a round
@@ -236,6 +237,13 @@ fn norm(builder: &mut Builder, a: &Tensor, order: &str) -> Result<Tensor> {
     };
     let sums = reduce(builder, Reduce::Sum, &size, &[inner], false)?;
     reduce(builder, how, &sums, &[rows], false)
+}
+
+/// A norm of matrices where an order is named and two dimensions are folded, else one of vectors.
+fn any_norm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
+    let rank = call.tensor("self")?.rank();
+    let folded = if call.has("dim") { call.axes("dim", rank)?.len() } else { rank };
+    if call.has("ord") && folded == 2 { matrix_norm(builder, call) } else { reduce::norm(builder, call) }
 }
 
 fn matrix_norm(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {

@@ -6,6 +6,7 @@ use ondine_graph::{
 };
 
 use super::{
+    elementwise::finish,
     norm::channels_last,
     reduce::reduce,
     rule::{Rule, one},
@@ -13,6 +14,7 @@ use super::{
 use crate::{
     builder::{Builder, Tensor, check_list},
     call::{Call, Item},
+    formula::Formula,
 };
 
 /// The operators of this file.
@@ -135,9 +137,11 @@ fn adaptive(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     with_places(builder, call, &x, &windows, pooled)
 }
 
+/// Feature maps of another size. Bytes are rounded, half a unit up, after each dimension, the last one first.
 fn resize(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
     let name = if call.has("input") { "input" } else { "self" };
     let x = call.float_tensor(builder, name)?;
+    let bytes = call.out_dtype(0)? == DType::U8;
     let n = dimensions(call.op);
     let sizes = &call.out_tail(0, n)?;
     let mut scales = call.floats("scale_factors")?;
@@ -162,13 +166,20 @@ fn resize(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
             _ => scale.fract() == 0.0,
         })
     };
-    if n == 2 && (0..2).all(whole) && !align_corners && !antialias && matches!(kernel, Kernel::Nearest | Kernel::Linear)
+    if n == 2
+        && (0..2).all(whole)
+        && !bytes
+        && !align_corners
+        && !antialias
+        && matches!(kernel, Kernel::Nearest | Kernel::Linear)
     {
         let how = if kernel == Kernel::Nearest { Resample::Nearest } else { Resample::Bilinear };
         value = builder.graph.resize(value, how, sizes[0].clone(), sizes[1].clone())?;
         return one(Builder::ordered(value, &order));
     }
-    for (i, size) in sizes.iter().enumerate() {
+    let turns: Vec<usize> = if bytes { (0..n).rev().collect() } else { (0..n).collect() };
+    for i in turns {
+        let size = &sizes[i];
         let how = Interpolation { kernel, align_corners, scale: scales.get(i).copied(), antialias };
         if builder.graph.dim(value, 1 + i) == *size
             && (align_corners || scales.get(i).is_none_or(|&scale| scale == 1.0))
@@ -176,8 +187,12 @@ fn resize(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Item>> {
             continue;
         }
         value = builder.graph.push(Op::Interpolate { axis: 1 + i, size: size.clone(), how }, &[value])?;
+        if bytes {
+            let near = (Formula::of(&builder.plain(value)) + 0.5).floor().max(0.0).min(255.0);
+            value = near.build(builder)?.value;
+        }
     }
-    one(Builder::ordered(value, &order))
+    finish(builder, call, &Builder::ordered(value, &order))
 }
 
 /// For each window along all dimensions the place of its largest element, row by row.

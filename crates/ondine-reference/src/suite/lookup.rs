@@ -3,7 +3,7 @@
 use ondine_graph::{DType, Op, Scatter};
 
 use super::{
-    case::{Case, array},
+    case::{Case, array, reals},
     elementwise::TYPES,
     every::every,
 };
@@ -105,6 +105,14 @@ fn scatters() -> Vec<Case> {
             let x = case.input(array(dtype, &[2], &[most, most]));
             let at = case.input(array(DType::I64, &[2], &[0, 1]));
             let values = case.input(array(dtype, &[2], &[1, most]));
+            case.push(Op::Scatter(how), &[x, at, values])
+        }));
+    }
+    for how in [Scatter::Max, Scatter::Min] {
+        cases.push(Case::new(format!("{how:?} of what is no number"), |case| {
+            let x = case.input(reals(DType::F32, &[4], &[f64::NAN, 1.0, -2.0, 3.0]));
+            let at = case.input(array(DType::I64, &[5], &[0, 1, 2, 2, 3]));
+            let values = case.input(reals(DType::F32, &[5], &[1.0, f64::NAN, f64::NAN, 5.0, 3.0]));
             case.push(Op::Scatter(how), &[x, at, values])
         }));
     }

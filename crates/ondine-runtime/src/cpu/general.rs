@@ -95,10 +95,14 @@ pub(super) fn range(start: &Dim, step: i64, out: &mut Target<'_>) -> Result<()> 
 }
 
 /// Numbers that are combined; integers wrap around.
-trait Combine: Copy + PartialOrd {
+trait Combine: Copy {
     const ONE: Self;
     fn plus(self, other: Self) -> Self;
     fn times(self, other: Self) -> Self;
+    /// The larger; no number if either is none.
+    fn larger(self, other: Self) -> Self;
+    /// The smaller; no number if either is none.
+    fn smaller(self, other: Self) -> Self;
 }
 
 impl Combine for f32 {
@@ -110,6 +114,14 @@ impl Combine for f32 {
 
     fn times(self, other: Self) -> Self {
         self * other
+    }
+
+    fn larger(self, other: Self) -> Self {
+        if self > other || self.is_nan() { self } else { other }
+    }
+
+    fn smaller(self, other: Self) -> Self {
+        if self < other || self.is_nan() { self } else { other }
     }
 }
 
@@ -124,6 +136,14 @@ macro_rules! combine_integers {
 
             fn times(self, other: Self) -> Self {
                 self.wrapping_mul(other)
+            }
+
+            fn larger(self, other: Self) -> Self {
+                self.max(other)
+            }
+
+            fn smaller(self, other: Self) -> Self {
+                self.min(other)
             }
         }
     )+};
@@ -164,8 +184,8 @@ pub(super) fn scatter(how: Scatter, inputs: &[Operand<'_>], in_place: bool, out:
             Scatter::Replace => k::scatter_rows(width, &indices, values, out, |_, new| new),
             Scatter::Add => k::scatter_rows(width, &indices, values, out, T::plus),
             Scatter::Multiply => k::scatter_rows(width, &indices, values, out, T::times),
-            Scatter::Max => k::scatter_rows(width, &indices, values, out, |old, new| if new > old { new } else { old }),
-            Scatter::Min => k::scatter_rows(width, &indices, values, out, |old, new| if new < old { new } else { old }),
+            Scatter::Max => k::scatter_rows(width, &indices, values, out, T::larger),
+            Scatter::Min => k::scatter_rows(width, &indices, values, out, T::smaller),
         }
         .map_err(index_error)?;
     })
