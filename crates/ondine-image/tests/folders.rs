@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ondine_graph::{Error, ErrorKind, NDArray, write_safetensors};
+use ondine_graph::{Error, ErrorKind, NDArray, weights::write_safetensors_with, write_safetensors};
 use ondine_image::{
     pipeline::{Event, Size, TextToImage},
     prompt::emphasis::Emphasis,
@@ -251,6 +251,73 @@ fn adapters_change_the_model_or_say_why_not() {
     assert_eq!(applied.to_string(), "half: applied 1 of 2; left out: `unet: x`: the model has no such module");
     assert_eq!(drawn(&model), changed);
     assert!(write("none.safetensors", &[("weight", &[1])]).is_err());
+}
+
+/// Writes an adapter of tensors whose numbers follow from their places and `scales`.
+fn write_adapter(path: &Path, tensors: &[(String, Vec<usize>, f32)], notes: &[(&str, Value)]) {
+    let array = |(name, shape, scale): &(String, Vec<usize>, f32)| {
+        let values: Vec<f32> =
+            (0..shape.iter().product::<usize>()).map(|i| scale * (0.3 + (i as f32).sin().abs())).collect();
+        (name.clone(), NDArray::new(shape, &values).unwrap())
+    };
+    let tensors: Vec<_> = tensors.iter().map(array).collect();
+    let notes = notes.iter().map(|(key, value)| ((*key).to_owned(), value.to_string())).collect();
+    write_safetensors_with(path, &tensors, Some(notes)).unwrap();
+}
+
+#[test]
+fn scales_of_adapters_stand_in_headers_and_configs() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || open(&parts(json!({}), json!({})), json!({})).unwrap();
+    let drawn = |path: &Path| {
+        let mut model = open();
+        model.adapt(&Adapter::open(path).unwrap(), 1.0, 1.0).unwrap();
+        drawn(&model)
+    };
+    let tensors = |start: &str, scale: f32| {
+        let name =
+            |end: &str| format!("{start}down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.{end}.weight");
+        vec![(name("lora_A"), vec![2, 8], 0.3), (name("lora_B"), vec![8, 2], 0.3 * scale)]
+    };
+    let write = |name: &str, tensors: &[(String, Vec<usize>, f32)], notes: &[(&str, Value)]| {
+        let path = folder.path().join(name);
+        write_adapter(&path, tensors, notes);
+        path
+    };
+    let twice = drawn(&write("twice.safetensors", &tensors("unet.", 2.0), &[]));
+    let note = json!({"unet.r": 2, "unet.lora_alpha": 1, "unet.alpha_pattern": {"attn1.to_q": 4}});
+    let path = write("note.safetensors", &tensors("unet.", 1.0), &[("lora_adapter_metadata", note)]);
+    assert_eq!(drawn(&path), twice);
+    let path = write("adapter_model.safetensors", &tensors("base_model.model.", 1.0), &[]);
+    let config = json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4});
+    std::fs::write(folder.path().join("adapter_config.json"), config.to_string()).unwrap();
+    assert_eq!(drawn(&path), twice);
+    assert_eq!(drawn(folder.path()), twice);
+    assert!(drawn(&write("once.safetensors", &tensors("unet.", 1.0), &[])) != twice, "the config is of one file");
+    let error = Adapter::open(tempfile::tempdir().unwrap().path()).unwrap_err().to_string();
+    assert!(error.contains("a folder without `adapter_model.safetensors`"), "{error}");
+}
+
+#[test]
+fn learned_lengths_of_peft_are_of_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let drawn = |end: &str, shape: &[usize]| {
+        let path = folder.path().join("a.safetensors");
+        let name = |end: &str| format!("unet.down_blocks.0.resnets.0.conv2.{end}");
+        let factors = [
+            (name("lora_A.weight"), vec![2, 8, 3, 3], 0.2),
+            (name("lora_B.weight"), vec![8, 2, 1, 1], 0.2),
+            (name(end), shape.to_vec(), 1.0),
+        ];
+        write_adapter(&path, &factors, &[]);
+        let mut model = open(&parts(json!({}), json!({})), json!({})).unwrap();
+        model.adapt(&Adapter::open(&path).unwrap(), 1.0, 1.0).unwrap();
+        drawn(&model)
+    };
+    let rows = drawn("dora_scale", &[8, 1, 1, 1]);
+    assert_eq!(drawn("lora_magnitude_vector", &[1, 8, 1, 1]), rows);
+    assert_eq!(drawn("lora_magnitude_vector.weight", &[8]), rows);
+    assert!(drawn("dora_scale", &[1, 8, 1, 1]) != rows, "LyCORIS has columns");
 }
 
 #[test]
