@@ -332,6 +332,27 @@ fn guidance_is_what_diffusers_takes() {
 }
 
 #[test]
+fn a_picture_tells_what_guided_it() {
+    let model = open(&parts(json!({}), json!({})), json!({})).unwrap();
+    let prediction = Some("v_prediction".parse().unwrap());
+    let request = Request {
+        guidance_start: 0.25,
+        guidance_end: 0.5,
+        guidance_rescale: 0.5,
+        prediction,
+        zero_snr: Some(true),
+        steps: Some(4),
+        ..request()
+    };
+    let drawn = model.draw(&request, &mut |_| {}).unwrap();
+    let mut again = Request::new("");
+    assert!(again.recall(&drawn.infotext(0), &|_| false).is_empty());
+    assert_eq!((again.guidance_start, again.guidance_end, again.guidance_rescale), (0.25, 0.5, 0.5));
+    assert_eq!((again.prediction, again.zero_snr), (prediction, Some(true)));
+    assert_eq!(model.draw(&again, &mut |_| {}).unwrap().images().to_f32(), drawn.images().to_f32());
+}
+
+#[test]
 fn latents_have_means_and_deviations_by_channel() {
     let picture = |of_vae: Value| drawn(&open(&parts(json!({}), of_vae), json!({})).unwrap());
     let wanted = picture(json!({"scaling_factor": 0.25, "shift_factor": 0.5}));
