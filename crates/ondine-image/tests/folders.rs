@@ -332,6 +332,40 @@ fn guidance_is_what_diffusers_takes() {
 }
 
 #[test]
+fn the_index_names_the_scheduler() {
+    let drawn_with = |index: &str, config: Value| {
+        let folder = tempfile::tempdir().unwrap();
+        write_folder(folder.path(), &parts(json!({}), json!({})), json!({"scheduler": ["diffusers", index]}));
+        std::fs::write(folder.path().join("scheduler/scheduler_config.json"), config.to_string()).unwrap();
+        TextToImage::open(Source::folder(folder.path())?, Device::cpu(None)?, None).map(|model| drawn(&model))
+    };
+    let named = |class: &str| json!({"_class_name": class, "beta_schedule": "scaled_linear"});
+    let ddim = drawn_with("DDIMScheduler", named("DDIMScheduler")).unwrap();
+    assert_eq!(drawn_with("DDIMScheduler", named("EulerDiscreteScheduler")).unwrap(), ddim);
+    assert_eq!(drawn_with("DDIMScheduler", json!({"beta_schedule": "scaled_linear"})).unwrap(), ddim);
+    assert!(drawn_with("EulerDiscreteScheduler", named("DDIMScheduler")).unwrap() != ddim);
+    let error = drawn_with("XScheduler", named("DDIMScheduler")).unwrap_err().to_string();
+    assert!(error.contains("model_index.json") && error.contains("XScheduler"), "{error}");
+}
+
+#[test]
+fn a_part_of_another_class_is_what_its_config_says() {
+    let folder = tempfile::tempdir().unwrap();
+    write_folder(folder.path(), &parts(json!({}), json!({})), json!({}));
+    let tiny = folder.path().join("tiny");
+    let channels = json!([8, 8]);
+    let config = json!({"_class_name": "AutoencoderTiny", "encoder_block_out_channels": channels,
+        "decoder_block_out_channels": channels, "num_encoder_blocks": [1, 1], "num_decoder_blocks": [1, 1]});
+    write_network(&tiny, "AutoencoderTiny", &config);
+    let mut pipeline = Pipeline::open(Source::folder(folder.path()).unwrap()).unwrap();
+    let plain = pipeline.network("vae").unwrap();
+    pipeline.replace("vae", Source::folder(&tiny).unwrap()).unwrap();
+    let other = pipeline.network("vae").unwrap();
+    assert_eq!((plain.architecture.class, other.architecture.class), ("AutoencoderKL", "AutoencoderTiny"));
+    drawn(&TextToImage::of_pipeline(&pipeline, Device::cpu(None).unwrap(), None).unwrap());
+}
+
+#[test]
 fn a_picture_tells_what_guided_it() {
     let model = open(&parts(json!({}), json!({})), json!({})).unwrap();
     let prediction = Some("v_prediction".parse().unwrap());
