@@ -129,7 +129,8 @@ pub fn picture(data: &[u8]) {
 
 /// Reads a text as a prompt with marks.
 fn read_prompt(text: &str) {
-    let (text, _) = compose::adapters(&compose::chosen(text, 7));
+    let text = compose::chosen(text, 7);
+    let text = compose::adapters(&text).map_or(text, |(text, _)| text);
     for (part, _) in compose::composed(&text) {
         for (_, text) in schedule::texts(&part, 3) {
             let _ = attention::spans(&text);

@@ -5,7 +5,10 @@ use std::{fs::File, ops::Deref, path::Path};
 
 use memmap2::{Mmap, UncheckedAdvice};
 
-use crate::error::{Context, Result};
+use crate::{
+    error::{Context, Result},
+    fail,
+};
 
 /// A file in memory.
 pub(crate) struct Mapping {
@@ -17,6 +20,9 @@ pub(crate) struct Mapping {
 
 /// Maps a whole file for reading.
 pub(crate) fn map(path: &Path) -> Result<Mapping> {
+    if path.is_dir() {
+        fail!(Argument, "{}: is a folder; name a file in it", path.display());
+    }
     let file = File::open(path).at(|| path.display().to_string())?;
     // SAFETY: the mapping is read-only and is only ever seen as bytes, for which every pattern is valid. A process
     // that truncates the file meanwhile makes this one end with SIGBUS; model files and cache entries are replaced

@@ -8,12 +8,16 @@
 //!
 //! The prompt comes first, then the negative prompt if there is one, then one line of pairs.
 
+mod fooocus;
 pub mod told;
 
 use std::{convert::Infallible, fmt, str::FromStr};
 
 /// What the negative prompt's first line starts with.
 const NEGATIVE: &str = "Negative prompt:";
+
+/// What A1111 writes as `Noise Schedule` of a picture whose first step is at noise alone.
+pub(crate) const ZERO_SNR: &str = "Zero Terminal SNR";
 
 /// A text with fewer pairs on its last line has no pairs at all.
 const FEWEST_PAIRS: usize = 3;
@@ -48,12 +52,16 @@ pub struct Infotext {
 }
 
 impl Infotext {
-    /// Reads a text by A1111's own rule; any text has a reading, at worst as a prompt.
+    /// Reads a text by A1111's own rule, or the JSON that Fooocus writes in its place; any text has a reading, at worst
+    /// as a prompt.
     ///
     /// The last line holds pairs if there are at least three on it. Of the lines before, those from
     /// the first `Negative prompt:` on are the negative prompt. Lines lose their outer blanks.
     #[must_use]
     pub fn parse(text: &str) -> Self {
+        if let Some(infotext) = fooocus::read(text) {
+            return infotext;
+        }
         let mut lines: Vec<&str> = text.trim().split('\n').collect();
         let mut found = lines.last().map(|last| pairs(last)).unwrap_or_default();
         if found.len() < FEWEST_PAIRS {
@@ -96,6 +104,7 @@ impl Infotext {
         known.chain(self.extra.iter().cloned()).chain(version).collect()
     }
 
+    /// Takes a pair by its key; one of a known key that does not parse is an extra one.
     fn set(&mut self, key: String, value: String) {
         fn put<T: FromStr>(slot: &mut Option<T>, value: &str) -> bool {
             match value.parse() {

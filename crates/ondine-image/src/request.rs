@@ -419,7 +419,7 @@ pub static OPTIONS: &[Setting] = &[
         help: "Seed of a noise that is mixed into the seed's, for pictures that are like it",
         otherwise: "none",
         kind: Kind::Whole {
-            range: 1..=0xFFFF_FFFF,
+            range: 0..=0xFFFF_FFFF,
             get: |r| r.variation.map(|(seed, _)| seed),
             set: |r, seed| r.variation = Some((seed, r.variation.map_or(DEFAULT_VARIATION, |(_, strength)| strength))),
         },

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ondine_graph::{Error, ErrorKind, NDArray, write_safetensors};
+use ondine_graph::{Error, ErrorKind, NDArray, weights::write_safetensors_with, write_safetensors};
 use ondine_image::{
     pipeline::{Event, Size, TextToImage},
     prompt::emphasis::Emphasis,
@@ -253,6 +253,73 @@ fn adapters_change_the_model_or_say_why_not() {
     assert!(write("none.safetensors", &[("weight", &[1])]).is_err());
 }
 
+/// Writes an adapter of tensors whose numbers follow from their places and `scales`.
+fn write_adapter(path: &Path, tensors: &[(String, Vec<usize>, f32)], notes: &[(&str, Value)]) {
+    let array = |(name, shape, scale): &(String, Vec<usize>, f32)| {
+        let values: Vec<f32> =
+            (0..shape.iter().product::<usize>()).map(|i| scale * (0.3 + (i as f32).sin().abs())).collect();
+        (name.clone(), NDArray::new(shape, &values).unwrap())
+    };
+    let tensors: Vec<_> = tensors.iter().map(array).collect();
+    let notes = notes.iter().map(|(key, value)| ((*key).to_owned(), value.to_string())).collect();
+    write_safetensors_with(path, &tensors, Some(notes)).unwrap();
+}
+
+#[test]
+fn scales_of_adapters_stand_in_headers_and_configs() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || open(&parts(json!({}), json!({})), json!({})).unwrap();
+    let drawn = |path: &Path| {
+        let mut model = open();
+        model.adapt(&Adapter::open(path).unwrap(), 1.0, 1.0).unwrap();
+        drawn(&model)
+    };
+    let tensors = |start: &str, scale: f32| {
+        let name =
+            |end: &str| format!("{start}down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.{end}.weight");
+        vec![(name("lora_A"), vec![2, 8], 0.3), (name("lora_B"), vec![8, 2], 0.3 * scale)]
+    };
+    let write = |name: &str, tensors: &[(String, Vec<usize>, f32)], notes: &[(&str, Value)]| {
+        let path = folder.path().join(name);
+        write_adapter(&path, tensors, notes);
+        path
+    };
+    let twice = drawn(&write("twice.safetensors", &tensors("unet.", 2.0), &[]));
+    let note = json!({"unet.r": 2, "unet.lora_alpha": 1, "unet.alpha_pattern": {"attn1.to_q": 4}});
+    let path = write("note.safetensors", &tensors("unet.", 1.0), &[("lora_adapter_metadata", note)]);
+    assert_eq!(drawn(&path), twice);
+    let path = write("adapter_model.safetensors", &tensors("base_model.model.", 1.0), &[]);
+    let config = json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4});
+    std::fs::write(folder.path().join("adapter_config.json"), config.to_string()).unwrap();
+    assert_eq!(drawn(&path), twice);
+    assert_eq!(drawn(folder.path()), twice);
+    assert!(drawn(&write("once.safetensors", &tensors("unet.", 1.0), &[])) != twice, "the config is of one file");
+    let error = Adapter::open(tempfile::tempdir().unwrap().path()).unwrap_err().to_string();
+    assert!(error.contains("a folder without `adapter_model.safetensors`"), "{error}");
+}
+
+#[test]
+fn learned_lengths_of_peft_are_of_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let drawn = |end: &str, shape: &[usize]| {
+        let path = folder.path().join("a.safetensors");
+        let name = |end: &str| format!("unet.down_blocks.0.resnets.0.conv2.{end}");
+        let factors = [
+            (name("lora_A.weight"), vec![2, 8, 3, 3], 0.2),
+            (name("lora_B.weight"), vec![8, 2, 1, 1], 0.2),
+            (name(end), shape.to_vec(), 1.0),
+        ];
+        write_adapter(&path, &factors, &[]);
+        let mut model = open(&parts(json!({}), json!({})), json!({})).unwrap();
+        model.adapt(&Adapter::open(&path).unwrap(), 1.0, 1.0).unwrap();
+        drawn(&model)
+    };
+    let rows = drawn("dora_scale", &[8, 1, 1, 1]);
+    assert_eq!(drawn("lora_magnitude_vector", &[1, 8, 1, 1]), rows);
+    assert_eq!(drawn("lora_magnitude_vector.weight", &[8]), rows);
+    assert!(drawn("dora_scale", &[1, 8, 1, 1]) != rows, "LyCORIS has columns");
+}
+
 #[test]
 fn guidance_is_what_diffusers_takes() {
     let guidance = |parts: &[Part]| {
@@ -262,6 +329,61 @@ fn guidance_is_what_diffusers_takes() {
     assert_eq!(guidance(&parts(json!({}), json!({}))), Some(7.5));
     assert_eq!(guidance(&xl_parts(30)), Some(5.0));
     assert_eq!(guidance(&parts(json!({"time_cond_proj_dim": 8}), json!({}))), Some(8.5));
+}
+
+#[test]
+fn the_index_names_the_scheduler() {
+    let drawn_with = |index: &str, config: Value| {
+        let folder = tempfile::tempdir().unwrap();
+        write_folder(folder.path(), &parts(json!({}), json!({})), json!({"scheduler": ["diffusers", index]}));
+        std::fs::write(folder.path().join("scheduler/scheduler_config.json"), config.to_string()).unwrap();
+        TextToImage::open(Source::folder(folder.path())?, Device::cpu(None)?, None).map(|model| drawn(&model))
+    };
+    let named = |class: &str| json!({"_class_name": class, "beta_schedule": "scaled_linear"});
+    let ddim = drawn_with("DDIMScheduler", named("DDIMScheduler")).unwrap();
+    assert_eq!(drawn_with("DDIMScheduler", named("EulerDiscreteScheduler")).unwrap(), ddim);
+    assert_eq!(drawn_with("DDIMScheduler", json!({"beta_schedule": "scaled_linear"})).unwrap(), ddim);
+    assert!(drawn_with("EulerDiscreteScheduler", named("DDIMScheduler")).unwrap() != ddim);
+    let error = drawn_with("XScheduler", named("DDIMScheduler")).unwrap_err().to_string();
+    assert!(error.contains("model_index.json") && error.contains("XScheduler"), "{error}");
+}
+
+#[test]
+fn a_part_of_another_class_is_what_its_config_says() {
+    let folder = tempfile::tempdir().unwrap();
+    write_folder(folder.path(), &parts(json!({}), json!({})), json!({}));
+    let tiny = folder.path().join("tiny");
+    let channels = json!([8, 8]);
+    let config = json!({"_class_name": "AutoencoderTiny", "encoder_block_out_channels": channels,
+        "decoder_block_out_channels": channels, "num_encoder_blocks": [1, 1], "num_decoder_blocks": [1, 1]});
+    write_network(&tiny, "AutoencoderTiny", &config);
+    let mut pipeline = Pipeline::open(Source::folder(folder.path()).unwrap()).unwrap();
+    let plain = pipeline.network("vae").unwrap();
+    pipeline.replace("vae", Source::folder(&tiny).unwrap()).unwrap();
+    let other = pipeline.network("vae").unwrap();
+    assert_eq!((plain.architecture.class, other.architecture.class), ("AutoencoderKL", "AutoencoderTiny"));
+    drawn(&TextToImage::of_pipeline(&pipeline, Device::cpu(None).unwrap(), None).unwrap());
+}
+
+#[test]
+fn a_picture_tells_what_guided_it() {
+    let model = open(&parts(json!({}), json!({})), json!({})).unwrap();
+    let prediction = Some("v_prediction".parse().unwrap());
+    let request = Request {
+        guidance_start: 0.25,
+        guidance_end: 0.5,
+        guidance_rescale: 0.5,
+        prediction,
+        zero_snr: Some(true),
+        steps: Some(4),
+        ..request()
+    };
+    let drawn = model.draw(&request, &mut |_| {}).unwrap();
+    let mut again = Request::new("");
+    assert!(again.recall(&drawn.infotext(0), &|_| false).is_empty());
+    assert_eq!((again.guidance_start, again.guidance_end, again.guidance_rescale), (0.25, 0.5, 0.5));
+    assert_eq!((again.prediction, again.zero_snr), (prediction, Some(true)));
+    assert_eq!(model.draw(&again, &mut |_| {}).unwrap().images().to_f32(), drawn.images().to_f32());
 }
 
 #[test]

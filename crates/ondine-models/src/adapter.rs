@@ -4,6 +4,8 @@
 mod layers;
 mod peft;
 
+pub(crate) use peft::{CONFIG as PEFT_CONFIG, Config as PeftConfig, WEIGHTS as PEFT_WEIGHTS};
+
 use std::path::Path;
 
 use ondine_graph::{Asset, Bytes, Context, Result, Tensor, adapt::Factors, fail};

@@ -173,6 +173,15 @@ pub(crate) const TRANSFORMERS_NOTES: &[&str] = &[
     "hidden_dropout_prob",
 ];
 
+/// The class that a `config.json` of diffusers names; transformers' may name one that holds the network.
+pub(crate) fn named_class(json: &str) -> Result<Option<String>> {
+    #[derive(Deserialize)]
+    struct Named {
+        _class_name: Option<String>,
+    }
+    Ok(parse::<Named>(json)?._class_name)
+}
+
 /// The class that a `config.json` names: `_class_name` in diffusers, the first of `architectures` in transformers.
 ///
 /// # Errors

@@ -235,7 +235,11 @@ impl Pipeline {
         let (source, class) = (&self.source, Some(&**class));
         match replaced {
             None => Network::open(source, name, class),
-            Some(part) if part.exists(CONFIG) => Network::open(part, "", class),
+            Some(part) if part.exists(CONFIG) => {
+                // Another class may stand in the place of this one, such as a small autoencoder.
+                let own = config::named_class(&part.text(CONFIG)?).at(|| part.describe(CONFIG))?;
+                Network::open(part, "", own.as_deref().or(class))
+            }
             Some(part) => Network::open_with(source, name, class, part, ""),
         }
     }

@@ -11,6 +11,7 @@ mod keys;
 mod modules;
 mod original;
 mod place;
+mod scales;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,6 +26,7 @@ use crate::{checkpoint, network::Network};
 use change::Change;
 use keys::{Key, Part};
 use place::Place;
+use scales::Scales;
 
 /// A file of changes of weights.
 #[derive(Clone, Debug)]
@@ -66,14 +68,29 @@ impl fmt::Display for Applied {
 }
 
 impl Adapter {
-    /// Reads a file of any dialect and format.
+    /// Reads a file of any dialect and format, or a folder that peft or diffusers saved.
     ///
     /// # Errors
     /// If the file is damaged, or holds nothing that changes weights.
     pub fn open(path: &Path) -> Result<Self> {
-        let (weights, _) = checkpoint::tensors_of(path)?;
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Self::of(name, weights).at(|| path.display().to_string())
+        let (file, name) = scales::file(path).at(|| path.display().to_string())?;
+        let (weights, notes) = checkpoint::tensors_of(&file)?;
+        let adapter = Scales::of(&file, &notes).and_then(|scales| Self::of(name, weights)?.scaled(&scales));
+        adapter.at(|| file.display().to_string())
+    }
+
+    /// This one, with factors multiplied by what configs say of them.
+    fn scaled(mut self, scales: &Scales) -> Result<Self> {
+        for path in self.weights.paths() {
+            let Some((target, module, Part::Down)) = keys::named(path) else { continue };
+            let rank = self.weights.get(path).and_then(|down| down.shape.first().copied()).unwrap_or(0);
+            if let Some(scale) = scales.scale(target, &module, rank)?
+                && let Some(change) = self.changes.get_mut(&Key::Named(target, module.replace('.', "_")))
+            {
+                change.set_scale(scale);
+            }
+        }
+        Ok(self)
     }
 
     /// The adapter that tensors are, under the names of some dialect.

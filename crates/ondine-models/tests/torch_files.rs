@@ -3,7 +3,11 @@
 use std::path::Path;
 
 use ondine_graph::{Bytes, DType, Float8};
-use ondine_models::torch_file::{self, TorchFile};
+use ondine_models::{
+    Source,
+    torch_file::{self, TorchFile},
+    weights,
+};
 
 fn bytes(name: &str) -> Bytes {
     Bytes::map(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/torch").join(name)).unwrap()
@@ -66,4 +70,16 @@ fn cut_files_are_errors() {
             assert!(torch_file::parse(name, &whole.slice(0, len).unwrap()).is_err(), "{name}: {len} bytes");
         }
     }
+}
+
+#[test]
+fn folders_may_hold_such_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Source::folder(folder.path()).unwrap();
+    std::fs::write(folder.path().join("pytorch_model.bin"), &*bytes("zip.pt")).unwrap();
+    let whole = weights::load(&source, "").unwrap();
+    assert_eq!(whole.to_f32("state_dict.row").unwrap().into_owned(), [3.0, 4.0, 5.0]);
+    std::fs::write(folder.path().join("pytorch_model.bin"), &*bytes("acts.pt")).unwrap();
+    let error = weights::load(&source, "").unwrap_err().to_string();
+    assert!(error.contains("pytorch_model.bin") && error.contains("nothing of it was run"), "{error}");
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ondine_graph::{Error, ErrorKind, NDArray, Weights, write_safetensors};
-use ondine_models::{Network, Source};
+use ondine_models::{Network, Source, ip_adapter::IpAdapter};
 
 fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
@@ -81,8 +81,16 @@ fn folders_without_weights_say_what_is_missing() {
     std::fs::copy(golden("bert").join("config.json"), folder.path().join("config.json")).unwrap();
     let open = |folder: &Path| Network::open(&Source::folder(folder).unwrap(), "", None).unwrap_err();
     assert_eq!(open(folder.path()).kind(), ErrorKind::Missing);
-    std::fs::write(folder.path().join("pytorch_model.bin"), "").unwrap();
+    std::fs::write(folder.path().join("weights.pth"), "").unwrap();
     let error = open(folder.path());
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.to_string().contains("pytorch_model.bin: only safetensors files are read"), "{error}");
+    assert!(error.to_string().contains("weights.pth: no name of a folder's weights"), "{error}");
+}
+
+#[test]
+fn a_folder_in_the_place_of_a_file_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    for error in [Weights::open(folder.path()).unwrap_err(), IpAdapter::open(folder.path()).unwrap_err()] {
+        assert!(error.to_string().ends_with(": is a folder; name a file in it"), "{error}");
+    }
 }

@@ -11,6 +11,7 @@ mod check;
 mod compare;
 mod completions;
 mod compress;
+mod destination;
 mod draw;
 mod embed;
 mod eval;

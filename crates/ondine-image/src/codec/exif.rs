@@ -9,10 +9,16 @@ const DIRECTORY: u32 = 2 + 12 + 4;
 const EXIF_POINTER: u16 = 0x8769;
 const USER_COMMENT: u16 = 0x9286;
 
-/// The infotext as Exif data: a TIFF header, and in its Exif directory the user comment in UTF-16.
-pub(super) fn of(picture: &Picture) -> Option<Vec<u8>> {
+/// The infotext as Exif data: a TIFF header, and in its Exif directory the user comment, in UTF-16 or, where that takes
+/// more than `most` bytes, in UTF-8, which takes half of it for most texts.
+pub(super) fn of(picture: &Picture, most: usize) -> Option<Vec<u8>> {
     let text = picture.text(PARAMETERS)?;
-    let comment: Vec<u8> = b"UNICODE\0".iter().copied().chain(text.encode_utf16().flat_map(u16::to_be_bytes)).collect();
+    let wide = b"UNICODE\0".iter().copied().chain(text.encode_utf16().flat_map(u16::to_be_bytes));
+    let mut comment: Vec<u8> = wide.collect();
+    if comment.len() + (HEADER + 2 * DIRECTORY) as usize > most {
+        let code: &[u8; 8] = if text.is_ascii() { b"ASCII\0\0\0" } else { &[0; 8] };
+        comment = [code, text.as_bytes()].concat();
+    }
     let directory = |tag: u16, kind: u16, count: u32, value: u32| {
         let entry = [tag.to_be_bytes(), kind.to_be_bytes()].concat();
         [&[0, 1], &entry[..], &count.to_be_bytes(), &value.to_be_bytes(), &[0; 4]].concat()

@@ -10,6 +10,8 @@ use super::{Picture, exif};
 
 /// The quality of JPEG, of 100: differences are hard to see, and the file is a fifth of a PNG.
 const QUALITY: u8 = 95;
+/// The most Exif data that a JPEG has room for: a segment of 16 bits, less its length and its name.
+const MOST_EXIF: usize = 65533 - 6;
 
 /// A format of picture files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,13 +61,28 @@ impl Picture {
     ///
     /// # Errors
     /// As [`Picture::write_png`], if a side is too long for the format (65535 pixels in JPEG, 16384 in WebP), or the
-    /// infotext is too long for JPEG (32 thousand characters).
+    /// infotext is too long ([`Picture::check_text`]).
     pub fn write(&self, format: Format, out: impl Write) -> Result<()> {
         match format {
             Format::Png => self.write_png(out),
             Format::Jpeg => self.write_jpeg(out),
             Format::WebP => self.write_webp(out),
         }
+    }
+
+    /// Refuses a format that cannot hold the infotext: JPEG has room for 64 KiB.
+    ///
+    /// # Errors
+    /// As said.
+    pub fn check_text(&self, format: Format) -> Result<()> {
+        let len = if format == Format::Jpeg { exif::of(self, MOST_EXIF).map_or(0, |exif| exif.len()) } else { 0 };
+        if len > MOST_EXIF {
+            fail!(
+                Argument,
+                "its text, of {len} bytes, is too long for JPEG, which has room for {MOST_EXIF}; write a PNG or WebP"
+            );
+        }
+        Ok(())
     }
 
     fn write_jpeg(&self, out: impl Write) -> Result<()> {
@@ -76,7 +93,7 @@ impl Picture {
         };
         let mut encoder = Encoder::new(out, QUALITY);
         encoder.set_sampling_factor(SamplingFactor::F_1_1);
-        if let Some(exif) = exif::of(self) {
+        if let Some(exif) = exif::of(self, MOST_EXIF) {
             encoder.add_exif_metadata(&exif).map_err(|error| failed(Format::Jpeg, &error))?;
         }
         encoder.encode(rgb, columns, rows, jpeg_encoder::ColorType::Rgb).map_err(|error| failed(Format::Jpeg, &error))
@@ -85,7 +102,7 @@ impl Picture {
     fn write_webp(&self, out: impl Write) -> Result<()> {
         self.check()?;
         let mut encoder = WebPEncoder::new(out);
-        if let Some(exif) = exif::of(self) {
+        if let Some(exif) = exif::of(self, usize::MAX) {
             encoder.set_exif_metadata(exif);
         }
         let encoded = encoder.encode(&self.rgb, self.width, self.height, ColorType::Rgb8);
@@ -148,12 +165,26 @@ mod tests {
     }
 
     #[test]
+    fn long_texts_are_written_shorter() {
+        for text in ["x".repeat(40_000), "猫".repeat(20_000)] {
+            let picture = Picture { texts: vec![(PARAMETERS.to_owned(), text.clone())], ..picture() };
+            picture.check_text(Format::Jpeg).expect("it fits");
+            let mut bytes = Vec::new();
+            picture.write(Format::Jpeg, &mut bytes).expect("it can be written");
+            let again = Picture::read(&bytes).expect("a picture").picture;
+            assert_eq!(again.text(PARAMETERS), Some(text.as_str()));
+        }
+    }
+
+    #[test]
     fn what_does_not_fit_is_an_error() {
         let long = picture().with_text(PARAMETERS, "x");
         let wide = Picture { width: 70_000, height: 1, rgb: vec![0; 210_000], texts: Vec::new() };
         assert!(wide.write(Format::Jpeg, Vec::new()).is_err() && wide.write(Format::WebP, Vec::new()).is_err());
-        let texts = vec![(PARAMETERS.to_owned(), "x".repeat(40_000))];
-        assert!(Picture { texts, ..long }.write(Format::Jpeg, Vec::new()).is_err());
+        let texts = vec![(PARAMETERS.to_owned(), "x".repeat(70_000))];
+        let long = Picture { texts, ..long };
+        assert!(long.check_text(Format::Jpeg).is_err() && long.check_text(Format::WebP).is_ok());
+        assert!(long.write(Format::Jpeg, Vec::new()).is_err());
         let short = Picture { rgb: vec![0; 5], ..picture() };
         assert!(short.write(Format::Jpeg, Vec::new()).is_err() && short.write(Format::WebP, Vec::new()).is_err());
         let mut room = [0_u8; 40];

@@ -87,7 +87,7 @@ pub(super) fn denoise(
         }
     }
     keep(request, &mut trail, &shape, &latents)?;
-    Ok(Denoised { latents: NDArray::new(&shape, &latents)?, trail, calls: predictor.calls() })
+    Ok(Denoised { latents: NDArray::new(&shape, &latents)?, trail, calls: predictor.finish(parameters) })
 }
 
 /// Where a mask leaves latents out they are those of the picture to begin with, at the level of the next call.

@@ -19,7 +19,7 @@ use super::{
     prompter::Prompter,
     text::{self, Encoder},
 };
-use crate::schedule::SchedulerConfig;
+use crate::schedule::{SchedulerClass, SchedulerConfig};
 
 /// Pictures from text. Networks are loaded when their stage begins and dropped when it ends, unless
 /// [`TextToImage::keep_loaded`] says otherwise.
@@ -280,9 +280,12 @@ fn defaults(pipeline: &Pipeline) -> Result<Defaults> {
 
 fn scheduler(pipeline: &Pipeline) -> Result<SchedulerConfig> {
     let file = "scheduler/scheduler_config.json";
-    pipeline.component("scheduler")?;
+    let component = pipeline.component("scheduler")?;
+    // Folders keep the config of one scheduler when the index names another; diffusers goes by the index.
+    let indexed = (component.library == "diffusers").then(|| SchedulerClass::from_name(&component.class));
+    let class = indexed.transpose().at(|| pipeline.source.describe("model_index.json"))?;
     let text = pipeline.source.text(file)?;
-    let mut config = SchedulerConfig::from_json(&text).at(|| pipeline.source.describe(file))?;
+    let mut config = SchedulerConfig::of_class(&text, class).at(|| pipeline.source.describe(file))?;
     if pipeline.class.as_deref() == Some("StableDiffusionPipeline") {
         // Folders of this class were published before these keys meant anything; diffusers corrects them too.
         config.steps_offset = 1;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     codec::Picture,
-    infotext::{Infotext, told::ToldPrompt},
+    infotext::{Infotext, ZERO_SNR, told::ToldPrompt},
     prompt::emphasis::Emphasis,
     request::Request,
     sampler::{SamplerEntry, ScheduleEntry},
@@ -172,6 +172,15 @@ fn infotext(model: &TextToImage, request: &Request, parameters: &Parameters) -> 
     if parameters.passes > 1 && (start, end) != (0.0, 1.0) {
         add("Guidance start", start.to_string());
         add("Guidance end", end.to_string());
+    }
+    if parameters.passes > 1 && request.guidance_rescale > 0.0 {
+        add("Guidance rescale", request.guidance_rescale.to_string());
+    }
+    if let Some(prediction) = request.prediction {
+        add("Prediction", prediction.name().to_owned());
+    }
+    if let Some(zero) = request.zero_snr {
+        add("Noise Schedule", if zero { ZERO_SNR } else { "Default" }.to_owned());
     }
     if let Some(speedup) = parameters.speedup {
         add("Cache", speedup.name().to_owned());

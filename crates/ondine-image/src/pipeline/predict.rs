@@ -93,8 +93,9 @@ impl<'a> Predictor<'a> {
         }
     }
 
-    /// How often the whole denoiser was called.
-    pub(super) fn calls(&self) -> usize {
+    /// Gives the parameters back their passes, which each call chose; yields how often the whole denoiser was called.
+    pub(super) fn finish(self, parameters: &mut Parameters) -> usize {
+        parameters.passes = self.passes;
         self.calls
     }
 

@@ -28,7 +28,10 @@ impl Prompts {
             let text = request.negative.as_deref().unwrap_or_default();
             prompts.negative = Some(prompts.timeline(text, steps, read));
         }
-        let parts = if read && guided { composed(&request.prompt) } else { vec![(request.prompt.clone(), 1.0)] };
+        let parts = if read { composed(&request.prompt) } else { Vec::new() };
+        // Without guidance there is nothing that several could be composed by.
+        let whole = parts.is_empty() || !guided && parts.len() > 1;
+        let parts = if whole { vec![(request.prompt.clone(), 1.0)] } else { parts };
         for (text, weight) in parts {
             let timeline = prompts.timeline(&text, steps, read);
             prompts.positive.push((weight as f32, timeline));
@@ -83,5 +86,8 @@ mod tests {
         assert_eq!(prompts.weights(), [1.0, 0.5]);
         let plain = Prompts::new(&request, 4, false, false);
         assert_eq!((plain.texts.len(), plain.at(3)), (1, vec![0]));
+        let alone = Request::new("a cat :1.5");
+        assert_eq!(Prompts::new(&alone, 4, true, true).weights(), [1.5]);
+        assert_eq!(Prompts::new(&alone, 4, false, true).texts, ["a cat"]);
     }
 }

@@ -1,5 +1,7 @@
 //! Prompts that are made of several: `one AND other :0.5`, `{this|that}`, `<lora:name:0.8>`.
 
+use ondine_graph::{Context, Result, fail};
+
 use super::attention::split_word;
 
 /// The prompts that a text composes, with their weights (Liu et al. 2022, as A1111 writes it).
@@ -12,16 +14,14 @@ pub fn composed(text: &str) -> Vec<(String, f64)> {
         rest = after;
     }
     parts.push(rest);
-    if parts.len() == 1 {
-        return vec![(text.to_owned(), 1.0)];
-    }
     let weighed = |part: &&str| {
-        let part = part.trim();
-        let weight = part.rsplit_once(':').and_then(|(text, weight)| {
-            let weight: f64 = weight.trim().parse().ok().filter(|weight: &f64| weight.is_finite())?;
-            Some((text.trim_end().to_owned(), weight))
+        let weight = part.trim_end().rsplit_once(':').and_then(|(text, weight)| {
+            let weight = weight.trim();
+            let plain = weight.trim_start_matches(['-', '+']).chars().all(|c| c.is_ascii_digit() || c == '.');
+            let weight: f64 = weight.parse().ok().filter(|_| plain)?;
+            Some((text.trim().to_owned(), weight))
         });
-        weight.unwrap_or_else(|| (part.to_owned(), 1.0))
+        weight.unwrap_or_else(|| (part.trim().to_owned(), 1.0))
     };
     parts.iter().map(weighed).collect()
 }
@@ -83,37 +83,44 @@ pub struct Named {
 
 /// The text without `<lora:name:0.8>` and its kin, and the adapters that they name. One number is for all networks, of
 /// two the first is for text encoders.
-#[must_use]
-pub fn adapters(text: &str) -> (String, Vec<Named>) {
+///
+/// # Errors
+/// A mark of that kind that names nothing, has no end, or a strength that is no number.
+pub fn adapters(text: &str) -> Result<(String, Vec<Named>)> {
     let (mut plain, mut named, mut rest) = (String::new(), Vec::new(), text);
     while let Some((before, tag)) = rest.split_once('<') {
-        let found = tag.split_once('>').and_then(|(inside, after)| Some((adapter(inside)?, after)));
-        match found {
-            Some((adapter, after)) => {
-                plain.push_str(before);
-                named.push(adapter);
-                rest = after;
-            }
-            None => {
-                plain.push_str(before);
-                plain.push('<');
-                rest = tag;
-            }
-        }
+        plain.push_str(before);
+        let start =
+            tag.split_once(':').filter(|(kind, _)| ["lora", "lyco"].iter().any(|it| it.eq_ignore_ascii_case(kind)));
+        let Some((kind, mark)) = start else {
+            plain.push('<');
+            rest = tag;
+            continue;
+        };
+        let Some((inside, after)) = mark.split_once('>') else {
+            let shown: String = tag.chars().take(40).collect();
+            fail!(Argument, "`<{shown}` has no end: write it as <{kind}:name:0.8>");
+        };
+        named.push(adapter(inside).at(|| format!("`<{kind}:{inside}>`"))?);
+        rest = after;
     }
     plain.push_str(rest);
-    (plain, named)
+    Ok((plain, named))
 }
 
-fn adapter(inside: &str) -> Option<Named> {
+/// The adapter that a mark names, whose kind is taken off.
+fn adapter(inside: &str) -> Result<Named> {
     let mut parts = inside.split(':');
-    if !matches!(parts.next()?, "lora" | "lyco") {
-        return None;
+    let name = parts.next().unwrap_or_default().trim().to_owned();
+    if name.is_empty() {
+        fail!(Argument, "it names no adapter");
     }
-    let name = parts.next()?.trim().to_owned();
     let (mut text, mut unet, mut place) = (None, None, 0);
     for part in parts {
-        let number = |text: &str| text.trim().parse::<f32>().ok().filter(|number| number.is_finite());
+        let number = |text: &str| match text.trim().parse::<f32>() {
+            Ok(number) if number.is_finite() => Ok(number),
+            _ => fail!(Argument, "`{text}` is no strength; give a number such as 0.8"),
+        };
         match part.split_once('=') {
             Some(("te", value)) => text = Some(number(value)?),
             Some(("unet", value)) => unet = Some(number(value)?),
@@ -129,7 +136,7 @@ fn adapter(inside: &str) -> Option<Named> {
         }
     }
     let text = text.unwrap_or(1.0);
-    (!name.is_empty()).then(|| Named { name, unet: unet.unwrap_or(text), text })
+    Ok(Named { name, unet: unet.unwrap_or(text), text })
 }
 
 #[cfg(test)]
@@ -144,6 +151,10 @@ mod tests {
             [("a cat".to_owned(), 1.2), ("a dog".to_owned(), 1.0), ("sand".to_owned(), -0.5)]
         );
         assert_eq!(composed("LAND and SANDY").len(), 1);
+        assert_eq!(composed("a cat :1.5"), [("a cat".to_owned(), 1.5)]);
+        for text in ["a cat:", "a (cat:1.5)", "a cat :inf", "a cat :1e2"] {
+            assert_eq!(composed(text), [(text.to_owned(), 1.0)]);
+        }
     }
 
     #[test]
@@ -158,11 +169,21 @@ mod tests {
 
     #[test]
     fn adapters_are_taken_out() {
-        let (text, named) = adapters("a cat <lora:Ink:0.8>, <lyco:x:0.5:0.7> <lora:y> <b> <hypernet:z:1>");
+        let (text, named) = adapters("a cat <lora:Ink:0.8>, <lyco:x:0.5:0.7> <LORA:y> <b> <hypernet:z:1>").unwrap();
         assert_eq!(text, "a cat ,   <b> <hypernet:z:1>");
         let of = |name: &str, unet, text| Named { name: name.to_owned(), unet, text };
         assert_eq!(named, [of("Ink", 0.8, 0.8), of("x", 0.7, 0.5), of("y", 1.0, 1.0)]);
-        assert_eq!(adapters("1 < 2 > 0").0, "1 < 2 > 0");
-        assert_eq!(adapters("<lora:a:unet=0.2:te=0.1>").1, [of("a", 0.2, 0.1)]);
+        assert_eq!(adapters("1 < 2 > 0").unwrap().0, "1 < 2 > 0");
+        assert_eq!(adapters("<lora:a:unet=0.2:te=0.1>").unwrap().1, [of("a", 0.2, 0.1)]);
+        for (text, told) in [
+            ("<lora:a:abc>", "`abc` is no strength"),
+            ("<lora:a:1,0>", "`<lora:a:1,0>`: `1,0` is no strength"),
+            ("a <lora:a:1", "`<lora:a:1` has no end"),
+            ("<lora: :1>", "names no adapter"),
+            ("<lora:a:te=x>", "`x` is no strength"),
+        ] {
+            let error = adapters(text).unwrap_err().to_string();
+            assert!(error.contains(told), "{text}: {error}");
+        }
     }
 }

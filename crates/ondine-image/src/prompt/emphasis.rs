@@ -21,7 +21,7 @@ pub enum Emphasis {
 /// The rules by name, the first of each being the one printed.
 const NAMES: [(Emphasis, &[&str]); 4] = [
     (Emphasis::Original, &["a1111", "original"]),
-    (Emphasis::NoNorm, &["no-norm", "nonorm"]),
+    (Emphasis::NoNorm, &["no-norm", "nonorm", "no norm"]),
     (Emphasis::Comfy, &["comfy", "comfyui"]),
     (Emphasis::Off, &["diffusers", "off", "none"]),
 ];

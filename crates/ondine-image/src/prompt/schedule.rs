@@ -4,14 +4,39 @@
 #[derive(Clone, Debug, PartialEq)]
 enum Node {
     Text(String),
-    /// One text before a step and another from it on; the step as it is written.
+    /// One text before a step and another from it on.
     Change {
         before: Vec<Node>,
         after: Vec<Node>,
-        when: f64,
+        when: When,
     },
     /// One text after the other, a step each.
     Turns(Vec<Vec<Node>>),
+}
+
+/// When a text changes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum When {
+    /// Behind a share of all steps, which is written with a dot.
+    Share(f64),
+    /// Behind so many steps.
+    Steps(f64),
+}
+
+impl When {
+    fn parse(text: &str) -> Option<Self> {
+        let number: f64 = text.trim().parse().ok().filter(|number: &f64| number.is_finite())?;
+        Some(if text.contains('.') { Self::Share(number) } else { Self::Steps(number) })
+    }
+
+    /// How many of `steps` come before the change.
+    fn of(self, steps: usize) -> usize {
+        let before = match self {
+            Self::Share(share) => share * steps as f64,
+            Self::Steps(before) => before,
+        };
+        before.max(0.0) as usize
+    }
 }
 
 /// The texts of a run of `steps` steps: each with the number of the step before which it ends, the last with `steps`.
@@ -110,7 +135,7 @@ fn changing(inside: &str, depth: usize) -> Option<Node> {
     }
     let parts = split(inside, ':');
     let (when, texts) = parts.split_last()?;
-    let when: f64 = when.trim().parse().ok().filter(|when: &f64| when.is_finite())?;
+    let when = When::parse(when)?;
     let (before, after) = match texts {
         [after] => ("", *after),
         [before, after] => (*before, *after),
@@ -126,10 +151,7 @@ fn at(nodes: &[Node], step: usize, steps: usize) -> String {
         match node {
             Node::Text(plain) => text.push_str(plain),
             Node::Change { before, after, when } => {
-                // Below 1 it is a share of all steps.
-                let when = if *when < 1.0 { when * steps as f64 } else { *when };
-                let changed = step >= when.max(0.0) as usize;
-                text.push_str(&at(if changed { after } else { before }, step, steps));
+                text.push_str(&at(if step >= when.of(steps) { after } else { before }, step, steps));
             }
             Node::Turns(turns) => text.push_str(&at(&turns[step % turns.len()], step, steps)),
         }
@@ -157,6 +179,9 @@ mod tests {
             ("a[b:[c:d:2]:1]e", "1 abe; 2 ace; 10 ade"),
             ("a [unbalanced", "10 a [unbalanced"),
             ("a [b:.5] c", "5 a  c; 10 a b c"),
+            ("[a:b:1.0]", "10 a"),
+            ("[a:b:0]", "10 b"),
+            ("[a:b:1]", "1 a; 10 b"),
             (
                 "a [{b|d{:.5] c",
                 "1 a {b c; 2 a d{:.5 c; 3 a {b c; 4 a d{:.5 c; 5 a {b c; 6 a d{:.5 c; 7 a {b c; 8 a d{:.5 c; 9 a {b c; 10 a d{:.5 c",

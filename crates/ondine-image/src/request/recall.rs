@@ -2,7 +2,7 @@
 
 use super::{Request, Speedup, preset::parse_timesteps, tool::Tool};
 use crate::{
-    infotext::Infotext,
+    infotext::{Infotext, ZERO_SNR},
     noise::Generator,
     sampler::{SamplerEntry, schedule_entries},
 };
@@ -34,7 +34,7 @@ impl Request {
             self.steps = text.steps.map(|steps| steps as usize).or(self.steps);
         }
         if wanted("guidance") {
-            self.guidance = text.cfg_scale.map(|scale| scale as f32).or(self.guidance);
+            self.recall_guidance(text, &mut left);
         }
         if wanted("seed") {
             self.seed = text.seed.unwrap_or(self.seed);
@@ -68,10 +68,19 @@ impl Request {
                 ("Timesteps", _) if wanted("timesteps") => self.timesteps = parse_timesteps(value).ok(),
                 ("Guidance start", Some(share)) if wanted("guidance-start") => self.guidance_start = share,
                 ("Guidance end", Some(share)) if wanted("guidance-end") => self.guidance_end = share,
+                ("Guidance rescale", Some(share)) if wanted("guidance-rescale") => self.guidance_rescale = share as f32,
+                ("Prediction", _) if wanted("prediction") => self.prediction = value.parse().ok(),
+                ("Noise Schedule", _) if wanted("zero-snr") => self.zero_snr = Some(value == ZERO_SNR),
                 ("Like", _) if wanted("like") => self.like = value.parse().ok(),
-                ("Emphasis", _) if wanted("emphasis") && wanted("like") => {
-                    self.emphasis = value.parse().unwrap_or(self.emphasis);
-                }
+                ("Emphasis", _) if wanted("emphasis") && wanted("like") => match value.parse() {
+                    Ok(emphasis) => self.emphasis = emphasis,
+                    Err(_) => left.push(format!("emphasis {value}")),
+                },
+                // Known keys whose values are none.
+                ("Seed", _) if wanted("seed") => left.push(format!("seed {value}")),
+                ("Steps", _) if wanted("steps") => left.push(format!("steps {value}")),
+                ("CFG scale", _) if wanted("guidance") => left.push(format!("guidance {value}")),
+                ("Size", _) => left.push(format!("size {value}")),
                 ("Cache", _) if wanted("speedup") => {
                     let known = Speedup::NAMES.iter().find(|(name, _)| name == value);
                     self.speedup = known.map(|(_, speedup)| *speedup);
@@ -83,15 +92,28 @@ impl Request {
                     self.variation = Some((self.variation.map_or(0, |(seed, _)| seed), strength));
                 }
                 (
-                    "Denoising strength" | "Hires upscale" | "Hires upscaler" | "Lora hashes" | "Lora" | "Mask blur",
+                    "Denoising strength" | "Hires upscale" | "Hires upscaler" | "Lora hashes" | "Lora" | "Mask blur"
+                    | "Refiner" | "Styles",
                     _,
                 ) => {
                     left.push(key.clone());
                 }
+                (key, _) if key.starts_with("ControlNet") => left.push(key.to_owned()),
                 _ => {}
             }
         }
         left
+    }
+
+    /// Networks that take their guidance as a number (FLUX.1 dev) have it under a name of its own in Forge; guidance by a
+    /// second pass is no guidance then, or left.
+    fn recall_guidance(&mut self, text: &Infotext, left: &mut Vec<String>) {
+        let distilled = text.extra.iter().find(|(key, _)| key == "Distilled CFG Scale");
+        let distilled = distilled.and_then(|(_, value)| value.parse::<f64>().ok());
+        if let (Some(_), Some(second)) = (distilled, text.cfg_scale.filter(|&scale| scale != 1.0)) {
+            left.push(format!("CFG scale {second}"));
+        }
+        self.guidance = distilled.or(text.cfg_scale).map(|scale| scale as f32).or(self.guidance);
     }
 
     fn recall_noise(&mut self, text: &Infotext, given: &dyn Fn(&str) -> bool) {
@@ -109,7 +131,7 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prompt::emphasis::Emphasis;
+    use crate::{prompt::emphasis::Emphasis, schedule::Prediction};
 
     #[test]
     fn settings_of_a_picture_come_back() {
@@ -132,6 +154,50 @@ mod tests {
         let mut request = Request::new("");
         let left = request.recall(&Infotext::parse("a\nSteps: 1, Sampler: Nothing, Seed: 2, RNG: CPU"), &|_| false);
         assert_eq!((request.generator, left), (Generator::TorchCpu, vec!["sampler Nothing".to_owned()]));
+    }
+
+    fn recalled(pairs: &str) -> (Request, Vec<String>) {
+        let mut request = Request::new("");
+        let text = format!("a\nSteps: 3, Sampler: Euler, {pairs}, RNG: CPU");
+        let left = request.recall(&Infotext::parse(&text), &|_| false);
+        (request, left)
+    }
+
+    #[test]
+    fn guidance_that_is_a_number_counts_where_there_is_one() {
+        let (request, left) = recalled("CFG scale: 1, Distilled CFG Scale: 3.5");
+        assert_eq!((request.guidance, left), (Some(3.5), vec![]));
+        let (request, left) = recalled("CFG scale: 2, Distilled CFG Scale: 3.5");
+        assert_eq!((request.guidance, left), (Some(3.5), vec!["CFG scale 2".to_owned()]));
+    }
+
+    #[test]
+    fn what_the_network_predicts_comes_back() {
+        let (request, left) = recalled(
+            "Guidance start: 0.25, Guidance end: 0.5, Guidance rescale: 0.7, Prediction: v_prediction, Noise Schedule: Zero \
+             Terminal SNR, Emphasis: No norm",
+        );
+        assert_eq!((request.guidance_start, request.guidance_end, request.guidance_rescale), (0.25, 0.5, 0.7));
+        assert_eq!((request.prediction, request.zero_snr), (Some(Prediction::Velocity), Some(true)));
+        assert_eq!((request.emphasis, left), (Emphasis::NoNorm, vec![]));
+        assert_eq!(recalled("Noise Schedule: Default").0.zero_snr, Some(false));
+    }
+
+    #[test]
+    fn what_cannot_be_taken_over_is_named() {
+        for (pairs, names) in [
+            ("Seed: -1", "seed -1"),
+            ("Seed: 18446744073709551616", "seed 18446744073709551616"),
+            ("Emphasis: Ignore", "emphasis Ignore"),
+            ("Size: 9", "size 9"),
+            ("Refiner: xl [abc], Refiner switch at: 0.8", "Refiner"),
+            ("ControlNet 0: \"Module: canny, Model: c [abc], Weight: 1\"", "ControlNet 0"),
+        ] {
+            assert_eq!(recalled(pairs).1, [names], "{pairs}");
+        }
+        let (request, left) = recalled("Variation seed: 0, Variation seed strength: 0.5");
+        assert_eq!((request.variation, left), (Some((0, 0.5)), vec![]));
+        request.check().unwrap();
     }
 
     #[test]

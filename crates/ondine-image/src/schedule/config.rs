@@ -78,13 +78,23 @@ impl SchedulerConfig {
     /// Text that is not a JSON object, no or an unknown `_class_name`, and any value of a wrong
     /// type, out of range or unknown; the message names the key and what is known.
     pub fn from_json(text: &str) -> Result<Self> {
+        Self::of_class(text, None)
+    }
+
+    /// As [`SchedulerConfig::from_json`], of a class that counts more than the one that the text names.
+    ///
+    /// # Errors
+    /// As [`SchedulerConfig::from_json`].
+    pub fn of_class(text: &str, class: Option<SchedulerClass>) -> Result<Self> {
         let given: Map<String, Value> = serde_json::from_str(&quote_infinities(text)).map_err(|error| {
             Error::new(ErrorKind::Format, format!("not a JSON object ({error}); give diffusers' scheduler_config.json"))
         })?;
-        let Some(name) = keys::class_name(&given)? else {
-            fail!(Missing, "_class_name is missing; name the scheduler, such as \"DDIMScheduler\"");
+        let class = match (class, keys::class_name(&given)?) {
+            (Some(class), _) => class,
+            (None, Some(name)) => SchedulerClass::from_name(name)?,
+            (None, None) => fail!(Missing, "_class_name is missing; name the scheduler, such as \"DDIMScheduler\""),
         };
-        Self::resolve(SchedulerClass::from_name(name)?, given)
+        Self::resolve(class, given)
     }
 
     /// A config with nothing given: every value is the class's default.

@@ -10,8 +10,8 @@ use super::layers::Layers;
 use crate::config::parse;
 
 /// The file that makes a folder an adapter.
-pub(super) const CONFIG: &str = "adapter_config.json";
-const WEIGHTS: &str = "adapter_model.safetensors";
+pub(crate) const CONFIG: &str = "adapter_config.json";
+pub(crate) const WEIGHTS: &str = "adapter_model.safetensors";
 /// What peft puts before the names of the model.
 const PREFIX: &str = "base_model.model.";
 
@@ -21,7 +21,7 @@ const ALPHA: f64 = 8.0;
 /// What the config says that changes numbers.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Config {
+pub(crate) struct Config {
     peft_type: Option<String>,
     r: Option<usize>,
     lora_alpha: Option<f64>,
@@ -38,10 +38,16 @@ struct Config {
 }
 
 impl Config {
-    fn check(&self) -> Result<()> {
-        if let Some(kind) = self.peft_type.as_deref().filter(|kind| *kind != "LORA") {
-            fail!(Unsupported, "`peft_type` = {kind:?} is not supported; supported: LORA");
+    /// Refuses what is no LoRA.
+    pub(crate) fn check_kind(&self) -> Result<()> {
+        match self.peft_type.as_deref().filter(|kind| *kind != "LORA") {
+            Some(kind) => fail!(Unsupported, "`peft_type` = {kind:?} is not supported; supported: LORA"),
+            None => Ok(()),
         }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.check_kind()?;
         let unknown = [
             ("use_dora", self.use_dora),
             ("lora_bias", self.lora_bias),
@@ -69,7 +75,7 @@ impl Config {
     }
 
     /// What the factors of a module are multiplied by.
-    fn scale(&self, module: &str, rank: usize) -> Result<f32> {
+    pub(crate) fn scale(&self, module: &str, rank: usize) -> Result<f32> {
         let wanted = of_pattern(&self.rank_pattern, module)?.copied().or(self.r);
         if let Some(wanted) = wanted.filter(|&wanted| wanted != rank) {
             fail!(Format, "the factors of `{module}` are of rank {rank}, the config says {wanted}");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ondine_graph::{Binary, Graph, Reduce, Result, Unary, Value, Weights, fail, recipe::Recipe};
 
 use super::{
-    keys::{Factor, Part},
+    keys::{Factor, Lengths, Part},
     place::Rows,
 };
 use crate::network::Network;
@@ -14,10 +14,12 @@ use crate::network::Network;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Change {
     alpha: Option<f32>,
+    /// What the factors are multiplied by without an `alpha`, if a config says it.
+    scale: Option<f32>,
     down: Option<String>,
     up: Option<String>,
     mid: Option<String>,
-    magnitude: Option<String>,
+    magnitude: Option<(Lengths, String)>,
     difference: Option<String>,
     bias: Option<String>,
     hadamard: BTreeMap<Factor, String>,
@@ -33,12 +35,17 @@ impl Change {
             Part::Down => self.down.replace(path).is_none(),
             Part::Up => self.up.replace(path).is_none(),
             Part::Mid => self.mid.replace(path).is_none(),
-            Part::Magnitude => self.magnitude.replace(path).is_none(),
+            Part::Magnitude(of) => self.magnitude.replace((of, path)).is_none(),
             Part::Difference => self.difference.replace(path).is_none(),
             Part::BiasDifference => self.bias.replace(path).is_none(),
             Part::Hadamard(factor) => self.hadamard.insert(factor, path).is_none(),
             Part::Kronecker(factor) => self.kronecker.insert(factor, path).is_none(),
         }
+    }
+
+    /// Says what the factors are multiplied by if no `alpha` does.
+    pub(super) fn set_scale(&mut self, scale: f32) {
+        self.scale = Some(scale);
     }
 
     /// True if there are tensors that change something.
@@ -152,15 +159,15 @@ impl Maker<'_> {
         let scale = match (change.alpha, rank) {
             (Some(alpha), Some(rank)) if alpha.is_finite() => alpha / rank as f32,
             (Some(alpha), _) if !alpha.is_finite() => fail!(Format, "its `alpha` is no number"),
-            _ => 1.0,
+            _ => change.scale.unwrap_or(1.0),
         };
-        let Some(magnitude) = &change.magnitude else {
+        let Some((lengths, magnitude)) = &change.magnitude else {
             delta = self.graph.affine(delta, scale * share, 0.0)?;
             return self.graph.add(base, delta);
         };
         delta = self.graph.affine(delta, scale, 0.0)?;
         let direction = self.graph.add(base, delta)?;
-        let changed = self.with_lengths(direction, shape, magnitude)?;
+        let changed = self.with_lengths(direction, shape, *lengths, magnitude)?;
         if share == 1.0 {
             return Ok(changed);
         }
@@ -281,7 +288,7 @@ impl Maker<'_> {
     }
 
     /// A weight whose rows, or columns, have the lengths that the adapter learned.
-    fn with_lengths(&mut self, weight: Value, shape: &[usize], magnitude: &str) -> Result<Value> {
+    fn with_lengths(&mut self, weight: Value, shape: &[usize], lengths: Lengths, magnitude: &str) -> Result<Value> {
         let mut magnitude = self.tensor(magnitude)?;
         let mut given = self.shape(magnitude);
         if let Some(Rows { all, .. }) = self.rows {
@@ -294,7 +301,7 @@ impl Maker<'_> {
         }
         let count: usize = given.iter().product();
         let (rows, columns) = (shape[0], shape.get(1).copied().unwrap_or(1));
-        let of_columns = given.len() > 1 && given[0] == 1 && count == columns;
+        let of_columns = lengths == Lengths::ByShape && given.len() > 1 && given[0] == 1 && count == columns;
         if !of_columns && count != rows {
             fail!(Shape, "it has lengths for {count} rows, the model's weight has {rows}");
         }

@@ -41,12 +41,21 @@ pub(super) enum Part {
     Down,
     Up,
     Mid,
-    /// Lengths of rows or columns.
-    Magnitude,
+    /// Lengths that are learned apart.
+    Magnitude(Lengths),
     Difference,
     BiasDifference,
     Hadamard(Factor),
     Kronecker(Factor),
+}
+
+/// What is learned to have lengths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lengths {
+    /// Rows, in whatever shape.
+    OfRows,
+    /// Rows, or columns if the shape says so.
+    ByShape,
 }
 
 /// Factors of products of products: of the first or second, whole or in two, and a core for convolutions.
@@ -79,10 +88,10 @@ const ENDS: &[(&str, Part)] = &[
     (".lora_b.weight", Part::Up),
     (".lora_A", Part::Down),
     (".lora_B", Part::Up),
-    (".lora_magnitude_vector.weight", Part::Magnitude),
-    (".lora_magnitude_vector", Part::Magnitude),
-    (".dora_scale", Part::Magnitude),
-    (".magnitude", Part::Magnitude),
+    (".lora_magnitude_vector.weight", Part::Magnitude(Lengths::OfRows)),
+    (".lora_magnitude_vector", Part::Magnitude(Lengths::OfRows)),
+    (".dora_scale", Part::Magnitude(Lengths::ByShape)),
+    (".magnitude", Part::Magnitude(Lengths::ByShape)),
     (".alpha", Part::Alpha),
     (".diff_b", Part::BiasDifference),
     (".diff", Part::Difference),
@@ -136,9 +145,14 @@ const STARTS: &[(&str, Target)] = &[
 
 /// The module that a tensor belongs to, and what it is of its change.
 pub(super) fn parse(path: &str) -> Option<(Key, Part)> {
-    if let Some(numbered) = numbered(path) {
-        return Some(numbered);
-    }
+    numbered(path).or_else(|| {
+        let (target, module, part) = named(path)?;
+        Some((Key::Named(target, module.replace('.', "_")), part))
+    })
+}
+
+/// As [`parse`], the module by its name with its dots, as far as the file has them.
+pub(super) fn named(path: &str) -> Option<(Target, String, Part)> {
     // A trainer may have given the adapter a name, which then stands before the end: `lora_A.default.weight`.
     let named = path.strip_suffix(".weight").and_then(|rest| {
         let (rest, name) = rest.rsplit_once('.')?;
@@ -146,6 +160,12 @@ pub(super) fn parse(path: &str) -> Option<(Key, Part)> {
         (adapter && !name.is_empty()).then(|| format!("{rest}.weight"))
     });
     let path = named.as_deref().unwrap_or(path);
+    // XLabs' processors have one layer for the picture and one for the text: `qkv_lora1`, `qkv_lora2`.
+    let counted = ["1", "2"].iter().find_map(|number| {
+        let (module, end) = path.split_once(&format!("_lora{number}."))?;
+        Some(format!("{module}{number}_lora.{end}"))
+    });
+    let path = counted.as_deref().unwrap_or(path);
     let (module, part) = ENDS.iter().find_map(|(end, part)| Some((path.strip_suffix(end)?, *part)))?;
     let mut module = module.trim_start_matches("base_model.model.");
     let mut target = None;
@@ -154,8 +174,7 @@ pub(super) fn parse(path: &str) -> Option<(Key, Part)> {
     }
     let text = module.starts_with("text_model") || module.starts_with("encoder.layers");
     let target = target.unwrap_or(if text { Target::Text(0) } else { Target::Unet });
-    let flat = module.replace(".processor.", ".").replace('.', "_");
-    Some((Key::Named(target, flat), part))
+    Some((target, module.replace(".processor.", "."), part))
 }
 
 /// `unet:12:down`, the twelfth module that is changed.
@@ -196,7 +215,7 @@ mod tests {
             (
                 format!("unet.base_model.model.{dotted}.lora_magnitude_vector.default.weight"),
                 unet(to_q),
-                Part::Magnitude,
+                Part::Magnitude(Lengths::OfRows),
             ),
             (format!("unet.{dotted}.lora.up.weight"), unet(to_q), Part::Up),
             ("transformer.proj_out.lora_A.weight".into(), unet("proj_out"), Part::Down),
@@ -210,11 +229,13 @@ mod tests {
                 unet("down_blocks_0_attn1_to_out"),
                 Part::Up,
             ),
+            ("double_blocks.3.processor.qkv_lora2.up.weight".into(), unet("double_blocks_3_qkv2"), Part::Up),
+            ("single_blocks.3.processor.proj_lora.down.weight".into(), unet("single_blocks_3_proj"), Part::Down),
             (format!("lycoris_{to_q}.lokr_w1"), unet(to_q), Part::Kronecker(Factor::One)),
             (format!("lora_unet_{to_q}.lokr_w1_a"), unet(to_q), Part::Kronecker(Factor::OneA)),
             (format!("lora_unet_{to_q}.hada_w2_b"), unet(to_q), Part::Hadamard(Factor::TwoB)),
             (format!("lora_te_{layer}.lora_up.weight"), text(0, layer), Part::Up),
-            (format!("lora_te2_{layer}.dora_scale"), text(1, layer), Part::Magnitude),
+            (format!("lora_te2_{layer}.dora_scale"), text(1, layer), Part::Magnitude(Lengths::ByShape)),
             (
                 "text_encoder_2.text_model.encoder.layers.0.self_attn.q_proj.lora_linear_layer.down.weight".into(),
                 text(1, layer),

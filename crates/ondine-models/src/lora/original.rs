@@ -34,7 +34,7 @@ const ADDED: &[&str] = &["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"
 const JOINT: &str = "transformer_blocks";
 const SINGLE: &str = "single_transformer_blocks";
 
-const BLOCKS: [Blocks; 5] = [
+const BLOCKS: [Blocks; 7] = [
     Blocks {
         own: JOINT,
         first: "joint_blocks",
@@ -55,6 +55,14 @@ const BLOCKS: [Blocks; 5] = [
         fused: &[("linear1", &["attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"])],
     },
     Blocks { own: SINGLE, first: "single_blocks", layers: &FLUX2_SINGLE_LAYERS, fused: &[] },
+    // What XLabs calls the layers of FLUX.1 that its adapters change.
+    Blocks {
+        own: JOINT,
+        first: "double_blocks",
+        layers: &[("proj1", "attn.to_out.0"), ("proj2", "attn.to_add_out")],
+        fused: &[("qkv1", OWN), ("qkv2", ADDED)],
+    },
+    Blocks { own: SINGLE, first: "single_blocks", layers: &[("proj", "proj_out")], fused: &[("qkv", OWN)] },
 ];
 
 /// The norm of the text in the last block of Stable Diffusion 3, which yields shift before scale as [`LAST_NORM`].

@@ -2,7 +2,6 @@
 
 mod adapters;
 mod control;
-mod destination;
 mod edit;
 mod enlarge;
 mod flags;
@@ -39,7 +38,11 @@ use ondine_runtime::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{bytes::megabytes, running::Running};
+use super::{
+    bytes::megabytes,
+    destination::{Destination, is_same},
+    running::Running,
+};
 use crate::{
     interrupt,
     memory::{besides, peak_rss},
@@ -50,7 +53,6 @@ use crate::{
 };
 use adapters::Adapters;
 use control::Controls;
-use destination::Destination;
 use edit::Edit;
 pub(super) use edit::bytes;
 use enlarge::{Enlarge, Enlarger};
@@ -299,7 +301,11 @@ impl Draw {
         if let Some(path) = &self.preview {
             Format::of(path).map_err(bad_usage)?;
         }
-        for path in self.dump.iter().chain(&self.preview) {
+        let others: Vec<&Path> = self.dump.iter().chain(&self.preview).map(PathBuf::as_path).collect();
+        for (i, path) in others.iter().enumerate() {
+            if destination.is(path) || others[..i].iter().any(|other| is_same(other, path)) {
+                usage!("{}: two of --output, --dump and --preview are this file; name another", path.display());
+            }
             check_writable(path)?;
         }
         Ok(destination)

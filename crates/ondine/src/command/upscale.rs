@@ -1,7 +1,6 @@
 //! `ondine upscale`: larger pictures.
 
 use std::{
-    io::Write,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -13,10 +12,9 @@ use ondine_image::{
     codec::{Picture, format::Format},
     upscale::{Tiles, Upscaler},
 };
-use ondine_runtime::file::{check_writable, write_whole};
 use serde_json::json;
 
-use super::{bytes::megabytes, running::Running};
+use super::{bytes::megabytes, destination::Destination, running::Running};
 use crate::{interrupt, output, progress::Progress, report::usage};
 
 /// Make a picture larger with a network of the ESRGAN family.
@@ -39,7 +37,7 @@ pub(super) struct Upscale {
     #[arg(short, long, value_name = "FILE", default_value = realesrgan::NAME)]
     model: String,
 
-    /// Where the larger picture goes [default: the name with -x4 or what the network makes of it]
+    /// Where the larger picture goes, or - for standard output [default: the name with -x4 or what the network makes of it]
     #[arg(short, long, value_name = "FILE", visible_alias = "out")]
     output: Option<PathBuf>,
 
@@ -69,11 +67,11 @@ impl Upscale {
         let precision = self.running.precision.unwrap_or_else(|| Upscaler::usual_precision(&device));
         let upscaler = Upscaler::new(&network, precision, device, self.running.cache())?;
         let path = self.output.clone().unwrap_or_else(|| named(&self.file, upscaler.scale()));
-        let format = match Format::of(&path) {
-            Ok(format) => format,
-            Err(error) => usage!("{error}"),
-        };
-        check_writable(&path)?;
+        let destination = Destination::new(Some(&path), 1)?;
+        if self.json && destination.is_stream() {
+            usage!("--json and the picture cannot both go to standard output; name a file for the picture");
+        }
+        opened.picture.check_text(destination.format()).with_context(|| self.file.display().to_string())?;
         let tiles = Tiles { side: self.tile, ..Tiles::default() };
         let (width, height) = (opened.picture.width as usize, opened.picture.height as usize);
         let plan = upscaler.memory(width, height, tiles)?;
@@ -99,9 +97,7 @@ impl Upscale {
         });
         progress.finish();
         let larger = larger?;
-        let mut bytes = Vec::new();
-        larger.write(format, &mut bytes)?;
-        write_whole(&path, |file| Ok(file.write_all(&bytes)?))?;
+        let path = destination.write(&larger, 0, 1, self.quiet)?;
         let seconds = start.elapsed().as_secs_f64();
         if self.json {
             output::json(&json!({
@@ -115,7 +111,9 @@ impl Upscale {
                 "seconds": seconds,
             }));
         } else if !self.quiet {
-            output::line(path.display());
+            if !destination.is_stream() {
+                output::line(path.display());
+            }
             output::remark(format_args!("{}x{} in {seconds:.2} s", larger.width, larger.height));
         }
         Ok(())

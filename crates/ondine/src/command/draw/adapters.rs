@@ -11,7 +11,7 @@ use ondine_models::{
     textual_inversion::{Embedding, Taught},
 };
 
-use crate::report::usage;
+use crate::report::{bad_usage, usage};
 
 /// Adapters.
 #[derive(Args, Debug)]
@@ -48,7 +48,7 @@ impl Adapters {
     /// Takes the names of adapters out of a prompt and changes the model by all that are asked for; tells what became
     /// of each.
     pub(super) fn apply(&self, prompt: &mut String, model: &mut TextToImage) -> anyhow::Result<Vec<Applied>> {
-        let (text, named) = compose::adapters(prompt);
+        let (text, named) = compose::adapters(prompt).map_err(bad_usage)?;
         let mut reports = Vec::new();
         for (path, weight) in &self.files {
             reports.push(model.adapt(&Adapter::open(path)?, *weight, *weight)?);

@@ -61,14 +61,23 @@ impl Destination {
         matches!(self, Self::Stream)
     }
 
-    /// Writes picture `index` of `count`; yields its file. Whatever fails, none is half-written.
-    pub(super) fn write(&self, picture: &Picture, index: usize, count: usize, quiet: bool) -> anyhow::Result<PathBuf> {
-        let format = match self {
+    /// True if it is this file.
+    pub(super) fn is(&self, path: &Path) -> bool {
+        matches!(self, Self::Named(own, _) if is_same(own, path))
+    }
+
+    /// What pictures are written as.
+    pub(super) fn format(&self) -> Format {
+        match self {
             Self::Named(_, format) => *format,
             Self::Unnamed | Self::Stream => Format::Png,
-        };
+        }
+    }
+
+    /// Writes picture `index` of `count`; yields its file. Whatever fails, none is half-written.
+    pub(super) fn write(&self, picture: &Picture, index: usize, count: usize, quiet: bool) -> anyhow::Result<PathBuf> {
         let mut bytes = Vec::new();
-        picture.write(format, &mut bytes)?;
+        picture.write(self.format(), &mut bytes)?;
         match self {
             Self::Stream => {
                 output::bytes(&bytes);
@@ -93,6 +102,12 @@ impl Destination {
             }
         }
     }
+}
+
+/// True if two paths are one file, whether it is there or not; devices may take several.
+pub(super) fn is_same(one: &Path, other: &Path) -> bool {
+    let whole = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok();
+    !is_special(one) && (one == other || whole(one).is_some_and(|one| whole(other) == Some(one)))
 }
 
 /// The first name for picture `index` of `count` that no file has.
@@ -139,6 +154,16 @@ mod tests {
             let error = of(name, 2).unwrap_err();
             assert!(error.is::<crate::report::BadUsage>(), "{name}: {error}");
         }
+        let named = Destination::Named("x/../a.png".into(), Format::Png);
+        assert!(
+            named.is(Path::new("x/../a.png"))
+                && !named.is(Path::new("b.png"))
+                && !Destination::Stream.is(Path::new("-"))
+        );
+        assert!(
+            is_same(Path::new("./a.png"), Path::new("a.png"))
+                && !is_same(Path::new("/dev/null"), Path::new("/dev/null"))
+        );
         assert!(of("nowhere/a.png", 1).unwrap_err().to_string().contains("there is no folder nowhere"));
         assert!(matches!(of("/dev/null", 2), Ok(Destination::Named(_, Format::Png))) || cfg!(not(unix)));
     }
