@@ -39,9 +39,9 @@ use crate::{
 };
 
 pub use cache::KvCache;
-pub use config::{Config, Layer, Scales, SoftCaps};
+pub use config::{Config, Layer, Scales};
 pub use families::{FAMILIES, Family, Windows};
-pub use properties::{Bias, Clamp, Experts, Norms, QkNorm};
+pub use properties::{Bias, Clamp, Experts, Norms, QkNorm, SoftCaps};
 pub use room::{Rings, Room};
 pub use rotary::Rotary;
 

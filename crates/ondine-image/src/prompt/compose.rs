@@ -14,11 +14,14 @@ pub fn composed(text: &str) -> Vec<(String, f64)> {
         rest = after;
     }
     parts.push(rest);
+    let alone = parts.len() == 1;
     let weighed = |part: &&str| {
         let weight = part.trim_end().rsplit_once(':').and_then(|(text, weight)| {
             let weight = weight.trim();
             let plain = weight.trim_start_matches(['-', '+']).chars().all(|c| c.is_ascii_digit() || c == '.');
-            let weight: f64 = weight.parse().ok().filter(|_| plain)?;
+            // What stands alone may end with a time or a ratio, `at 10:30`.
+            let told = !alone || !text.ends_with(|c: char| c.is_ascii_digit());
+            let weight: f64 = weight.parse().ok().filter(|_| plain && told)?;
             Some((text.trim().to_owned(), weight))
         });
         weight.unwrap_or_else(|| (part.trim().to_owned(), 1.0))

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     families::{Family, Windows, by_class},
-    properties::{Bias, Clamp, Experts, Norms, QkNorm},
+    properties::{Bias, Clamp, Experts, Norms, QkNorm, SoftCaps},
     rotary::{RopeParameters, Rotary},
 };
 use crate::config::{MAX_DEPTH, MAX_ROWS, MAX_WIDTH, activation, all_bounded, class_of, divides, epsilon, parse};
@@ -22,15 +22,6 @@ pub struct Scales {
     pub residual: f32,
     /// Logits.
     pub logits: f32,
-}
-
-/// What keeps numbers small: `cap * tanh(x / cap)`.
-#[derive(Clone, Copy, Debug, PartialEq, Default)]
-pub struct SoftCaps {
-    /// Of scores.
-    pub attention: Option<f32>,
-    /// Of logits.
-    pub logits: Option<f32>,
 }
 
 /// What is particular to a layer.

@@ -2,10 +2,7 @@
 
 use ondine_graph::{Result, fail};
 
-use super::{
-    config::SoftCaps,
-    properties::{Bias, Clamp, Norms, QkNorm},
-};
+use super::properties::{Bias, Clamp, Norms, QkNorm, SoftCaps};
 
 /// Which layers see a window only, where the config does not list them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -56,6 +56,15 @@ pub enum QkNorm {
     Whole,
 }
 
+/// What keeps numbers small: `cap * tanh(x / cap)`.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct SoftCaps {
+    /// Of scores.
+    pub attention: Option<f32>,
+    /// Of logits.
+    pub logits: Option<f32>,
+}
+
 /// Which linear layers have a bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bias {

@@ -1,4 +1,5 @@
-//! Tokens that a folder names beside its vocabulary, as fine-tuned chats do: in `added_tokens.json`, and in the options.
+//! Tokens that a folder names beside its vocabulary, as fine-tuned chats do: in `added_tokens.json` and in the
+//! options.
 
 use std::collections::BTreeMap;
 
