@@ -155,7 +155,7 @@ mod tests {
         );
         assert_eq!(composed("LAND and SANDY").len(), 1);
         assert_eq!(composed("a cat :1.5"), [("a cat".to_owned(), 1.5)]);
-        for text in ["a cat:", "a (cat:1.5)", "a cat :inf", "a cat :1e2"] {
+        for text in ["a cat:", "a (cat:1.5)", "a cat :inf", "a cat :1e2", "a clock at 10:30", "a photo, 16:9"] {
             assert_eq!(composed(text), [(text.to_owned(), 1.0)]);
         }
     }
