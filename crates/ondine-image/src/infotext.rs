@@ -59,7 +59,9 @@ impl Infotext {
     /// the first `Negative prompt:` on are the negative prompt. Lines lose their outer blanks.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        if let Some(infotext) = fooocus::read(text) {
+        if let Some(fooocus::Told { prompt, negative_prompt, pairs }) = fooocus::read(text) {
+            let mut infotext = Self { prompt, negative_prompt, ..Self::default() };
+            pairs.into_iter().for_each(|(key, value)| infotext.set(key, value));
             return infotext;
         }
         let mut lines: Vec<&str> = text.trim().split('\n').collect();

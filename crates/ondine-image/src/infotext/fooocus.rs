@@ -2,8 +2,6 @@
 
 use serde_json::{Map, Value};
 
-use super::Infotext;
-
 /// Its keys that have a key of A1111, each with that.
 const KEYS: [(&str, &str); 9] = [
     ("steps", "Steps"),
@@ -17,33 +15,41 @@ const KEYS: [(&str, &str); 9] = [
     ("refiner_model", "Refiner"),
 ];
 
+/// What such JSON tells.
+pub(super) struct Told {
+    pub(super) prompt: String,
+    pub(super) negative_prompt: String,
+    /// The rest, by the keys of A1111.
+    pub(super) pairs: Vec<(String, String)>,
+}
+
 /// Reads a text that is such JSON.
-pub(super) fn read(text: &str) -> Option<Infotext> {
+pub(super) fn read(text: &str) -> Option<Told> {
     let options =
         text.trim().strip_prefix('{').and_then(|_| serde_json::from_str::<Map<String, Value>>(text.trim()).ok())?;
     let of = |key: &str| options.get(key).map(written).filter(|value| !value.is_empty() && value != "None");
     let prompt = options.get("prompt")?.as_str()?.to_owned();
-    let mut infotext =
-        Infotext { prompt, negative_prompt: of("negative_prompt").unwrap_or_default(), ..Infotext::default() };
+    let mut pairs = Vec::new();
+    let mut tell = |key: &str, value: String| pairs.push((key.to_owned(), value));
     for (key, own) in KEYS {
         if let Some(value) = of(key) {
-            infotext.set(own.to_owned(), value);
+            tell(own, value);
         }
     }
     // `(1024, 768)`
     if let Some(size) = of("resolution") {
-        infotext.set("Size".to_owned(), size.trim_matches(['(', ')', '[', ']']).replace(", ", "x").replace(',', "x"));
+        tell("Size", size.trim_matches(['(', ')', '[', ']']).replace(", ", "x").replace(',', "x"));
     }
     if let Some(styles) = of("styles").filter(|styles| styles != "[]") {
-        infotext.set("Styles".to_owned(), styles);
+        tell("Styles", styles);
     }
     let is_lora = |key: &&String| key.starts_with("lora_combined") || key.as_str() == "loras";
     if let Some(loras) = options.keys().find(is_lora).and_then(|key| of(key)).filter(|loras| loras != "[]") {
-        infotext.set("Lora".to_owned(), loras);
+        tell("Lora", loras);
     }
     // It draws its noise on the processor, whatever it computes on.
-    infotext.set("RNG".to_owned(), "CPU".to_owned());
-    Some(infotext)
+    tell("RNG", "CPU".to_owned());
+    Some(Told { prompt, negative_prompt: of("negative_prompt").unwrap_or_default(), pairs })
 }
 
 /// A value as a text; one of a text is that.
@@ -53,7 +59,7 @@ fn written(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::infotext::Infotext;
 
     #[test]
     fn json_of_fooocus_is_read() {

@@ -168,20 +168,8 @@ fn infotext(model: &TextToImage, request: &Request, parameters: &Parameters) -> 
     if let Some(timesteps) = &parameters.scheduler.timesteps {
         add("Timesteps", timesteps.iter().map(f64::to_string).collect::<Vec<_>>().join(" "));
     }
-    let [start, end] = parameters.guided;
-    if parameters.passes > 1 && (start, end) != (0.0, 1.0) {
-        add("Guidance start", start.to_string());
-        add("Guidance end", end.to_string());
-    }
-    if parameters.passes > 1 && request.guidance_rescale > 0.0 {
-        add("Guidance rescale", request.guidance_rescale.to_string());
-    }
-    if let Some(prediction) = request.prediction {
-        add("Prediction", prediction.name().to_owned());
-    }
-    if let Some(zero) = request.zero_snr {
-        add("Noise Schedule", if zero { ZERO_SNR } else { "Default" }.to_owned());
-    }
+    extra.extend(guidance_pairs(request, parameters));
+    let mut add = |key: &str, value: String| extra.push((key.to_owned(), value));
     if let Some(speedup) = parameters.speedup {
         add("Cache", speedup.name().to_owned());
     }
@@ -201,4 +189,25 @@ fn infotext(model: &TextToImage, request: &Request, parameters: &Parameters) -> 
         version: Some(concat!("Ondine ", env!("CARGO_PKG_VERSION")).to_owned()),
         ..Infotext::default()
     }
+}
+
+/// How guidance and prediction were changed.
+fn guidance_pairs(request: &Request, parameters: &Parameters) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    let mut add = |key: &str, value: String| pairs.push((key.to_owned(), value));
+    let [start, end] = parameters.guided;
+    if parameters.passes > 1 && (start, end) != (0.0, 1.0) {
+        add("Guidance start", start.to_string());
+        add("Guidance end", end.to_string());
+    }
+    if parameters.passes > 1 && request.guidance_rescale > 0.0 {
+        add("Guidance rescale", request.guidance_rescale.to_string());
+    }
+    if let Some(prediction) = request.prediction {
+        add("Prediction", prediction.name().to_owned());
+    }
+    if let Some(zero) = request.zero_snr {
+        add("Noise Schedule", if zero { ZERO_SNR } else { "Default" }.to_owned());
+    }
+    pairs
 }

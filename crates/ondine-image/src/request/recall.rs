@@ -43,18 +43,7 @@ impl Request {
             self.width = if wanted("width") { Some(width as usize) } else { self.width };
             self.height = if wanted("height") { Some(height as usize) } else { self.height };
         }
-        if let Some(name) = text.sampler.as_ref().filter(|_| wanted("sampler")) {
-            match SamplerEntry::find(name) {
-                Ok(_) => self.sampler = Some(name.clone()),
-                Err(_) => left.push(format!("sampler {name}")),
-            }
-        }
-        if let Some(name) = text.schedule.as_ref().filter(|_| wanted("schedule")) {
-            match schedule_entries().iter().find(|entry| entry.label.eq_ignore_ascii_case(name)) {
-                Some(entry) => self.schedule = Some(entry.id.to_owned()),
-                None => left.push(format!("schedule {name}")),
-            }
-        }
+        self.recall_sampler(text, given, &mut left);
         self.recall_noise(text, given);
         // With a second go in a larger size the strength is that of the second.
         let once = !text.extra.iter().any(|(key, _)| key.starts_with("Hires"));
@@ -105,8 +94,23 @@ impl Request {
         left
     }
 
-    /// Networks that take their guidance as a number (FLUX.1 dev) have it under a name of its own in Forge; guidance by a
-    /// second pass is no guidance then, or left.
+    fn recall_sampler(&mut self, text: &Infotext, given: &dyn Fn(&str) -> bool, left: &mut Vec<String>) {
+        if let Some(name) = text.sampler.as_ref().filter(|_| !given("sampler")) {
+            match SamplerEntry::find(name) {
+                Ok(_) => self.sampler = Some(name.clone()),
+                Err(_) => left.push(format!("sampler {name}")),
+            }
+        }
+        if let Some(name) = text.schedule.as_ref().filter(|_| !given("schedule")) {
+            match schedule_entries().iter().find(|entry| entry.label.eq_ignore_ascii_case(name)) {
+                Some(entry) => self.schedule = Some(entry.id.to_owned()),
+                None => left.push(format!("schedule {name}")),
+            }
+        }
+    }
+
+    /// Networks that take their guidance as a number (FLUX.1 dev) have it under a name of its own in Forge; guidance by
+    /// a second pass is no guidance then, or left.
     fn recall_guidance(&mut self, text: &Infotext, left: &mut Vec<String>) {
         let distilled = text.extra.iter().find(|(key, _)| key == "Distilled CFG Scale");
         let distilled = distilled.and_then(|(_, value)| value.parse::<f64>().ok());

@@ -148,9 +148,9 @@ fn narrow_bounds(map: &mut Map<String, Value>) -> Result<()> {
             bound = bound.clamp(-LARGEST_BOUND, LARGEST_BOUND);
         }
         if upper {
-            high = high.min(bound)
+            high = high.min(bound);
         } else {
-            low = low.max(bound)
+            low = low.max(bound);
         }
         if integer.is_some_and(|integer| integer != bound as i128) || whole && told.as_f64() != Some(bound) {
             moved = true;

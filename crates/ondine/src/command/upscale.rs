@@ -37,7 +37,8 @@ pub(super) struct Upscale {
     #[arg(short, long, value_name = "FILE", default_value = realesrgan::NAME)]
     model: String,
 
-    /// Where the larger picture goes, or - for standard output [default: the name with -x4 or what the network makes of it]
+    /// Where the larger picture goes, or - for standard output [default: the name with -x4 or what the network makes of
+    /// it]
     #[arg(short, long, value_name = "FILE", visible_alias = "out")]
     output: Option<PathBuf>,
 
