@@ -74,7 +74,6 @@ impl Template {
         environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
         environment.add_test("sequence", python::is_sequence);
         environment.add_filter("int", python::int);
-        environment.add_filter("truncate", filters::truncate);
         environment.add_filter("striptags", filters::striptags);
         environment.add_filter("string", |value: &Value| json::float_text(value).unwrap_or_else(|| value.to_string()));
         environment.add_filter("tojson", json::tojson);

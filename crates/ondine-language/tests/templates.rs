@@ -126,7 +126,6 @@ fn values_have_the_methods_of_python() {
         ("{{ 'abc' is sequence }}|{{ 3 is sequence }}|{{ {'a': 1} is sequence }}", "True|False|True"),
         ("{{ 'abc' | int }}|{{ '12' | int + 1 }}|{{ '3.9' | int }}|{{ 4.7 | int }}", "0|13|3|4"),
         ("{{ 'x' | int(5) }}|{{ true | int }}|{{ -2.5 | int }}", "5|1|-2"),
-        ("{{ 'foo bar baz qux' | truncate(9) }}", "foo..."),
         ("a\r\n{% if true %}\r\nb\r\n{% endif %}\r\nc", "a\nb\nc"),
     ] {
         assert_eq!(render(source, &[]).unwrap(), wanted, "{source}");

@@ -88,7 +88,7 @@ fn tokens_that_a_folder_names_beside_its_vocabulary_are_cut_out_first() {
         if to == "tokenizer.json" {
             write("added_tokens.json", format!(r#"{{"<sep>": {}}}"#, count + 7));
             let refused = opened().unwrap_err().to_string();
-            assert!(refused.contains("\"<sep>\" is said to be token"), "{refused}");
+            assert!(refused.contains("is said to be token"), "{refused}");
         }
     }
 }
