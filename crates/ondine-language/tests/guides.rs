@@ -226,6 +226,9 @@ fn what_cannot_be_held_is_refused_with_its_place() {
     let endless = json!({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]});
     assert!(refused(Grammar::Schema(endless)).contains("no answer of it ends"));
     assert!(refused(Grammar::Lark("start: other".into())).starts_with("the grammar: "));
+    let gbnf = Grammar::lark("# a list\nroot ::= \"a\" | item").unwrap_err().to_string();
+    assert!(gbnf.contains("Lark"), "{gbnf}");
+    assert!(Grammar::lark("\u{feff}start: \"a ::= b\"").is_ok());
     assert!(refused(Grammar::Regex("(".into())).starts_with("the regular expression: "));
     assert!(Grammar::schema("[1]").is_err() && Grammar::schema("{").is_err() && Grammar::schema("false").is_err());
     assert_eq!(Grammar::schema("\u{feff}true").unwrap(), Grammar::Schema(json!({})));
